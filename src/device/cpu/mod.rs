@@ -1,0 +1,1 @@
+//! The CPU: multithreaded and vectorized, weights read in their own dtype, arithmetic in f32.

@@ -1,0 +1,75 @@
+//! The one error type: every message names the file, line or field and, where there is one, the remedy.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What can go wrong. [`Error::exit_code`] tells bad input (2) from a failure at work (1).
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting out of range or settings that contradict each other.
+    #[error("{0}")]
+    Setting(String),
+    /// A file (of a checkpoint, a dataset, a manifest) that does not say what it should.
+    #[error("{}: {message}", path.display())]
+    File {
+        /// The file at fault.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// A line of a JSONL file that does not say what it should.
+    #[error("{}:{line}: {message}", path.display())]
+    Line {
+        /// The file at fault.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// One request that cannot be served (a template that fails, a prompt longer than the window).
+    #[error("{0}")]
+    Request(String),
+    /// The operating system refused a file.
+    #[error("{}: {action}: {source}", path.display())]
+    Io {
+        /// The file at fault.
+        path: PathBuf,
+        /// What was being done, such as "cannot open".
+        action: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The device failed or has too little memory.
+    #[error("{0}")]
+    Device(String),
+}
+
+/// The crate's result.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// A [`Error::File`].
+    pub fn file(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
+        Self::File { path: path.as_ref().to_owned(), message: message.into() }
+    }
+
+    /// A [`Error::Line`].
+    pub fn line(path: impl AsRef<Path>, line: usize, message: impl Into<String>) -> Self {
+        Self::Line { path: path.as_ref().to_owned(), line, message: message.into() }
+    }
+
+    /// For `map_err`: an [`Error::Io`] at `path` while doing `action`.
+    pub fn io(path: impl AsRef<Path>, action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        let path = path.as_ref().to_owned();
+        move |source| Self::Io { path, action, source }
+    }
+
+    /// The process's exit code for this error: 2 for bad input or settings, 1 for a failure at work.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Setting(_) | Self::File { .. } | Self::Line { .. } | Self::Request(_) => 2,
+            Self::Io { .. } | Self::Device(_) => 1,
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The `codit` program.
+
+fn main() {}

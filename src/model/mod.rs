@@ -1,0 +1,1 @@
+//! A model: its shape ([`spec`]), its mapped weights ([`weights`]) and its forward pass ([`decoder`]).

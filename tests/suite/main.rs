@@ -1,0 +1,4 @@
+//! The one integration-test binary: a module a subject.
+#![allow(missing_docs, clippy::missing_panics_doc)]
+
+mod contrast;
