@@ -1,5 +1,6 @@
 //! The one integration-test binary: a module a subject.
-#![allow(missing_docs, clippy::missing_panics_doc)]
+#![allow(missing_docs)]
 
 mod contrast;
+mod dataset;
 mod text;
