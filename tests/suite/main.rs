@@ -2,5 +2,6 @@
 #![allow(missing_docs)]
 
 mod contrast;
+mod cpu;
 mod dataset;
 mod text;
