@@ -2,3 +2,4 @@
 #![allow(missing_docs, clippy::missing_panics_doc)]
 
 mod contrast;
+mod models;
