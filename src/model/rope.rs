@@ -36,7 +36,7 @@ impl Rope {
     /// The rotation that config.json asks for in either of its dialects: `rope_parameters`, or `rope_theta` next to
     /// `rope_scaling`.
     pub(super) fn read(config: &Fields, head_dim: usize) -> Result<Self> {
-        let thetas = 1.0..=1e18;
+        let thetas = 1.0..=1e12;
         let outer = config.number_or("rope_theta", &thetas, THETA)?;
         whole_head(config)?;
         let (theta, scaling) = match config.object("rope_scaling")?.or(config.object("rope_parameters")?) {

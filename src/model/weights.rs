@@ -75,7 +75,7 @@ impl Weights {
             self.shards.insert(file.clone(), shard);
         }
         if self.shards[&file].metadata.info(&name).is_none() {
-            let message = format!("has no tensor {name}, which {INDEX} places there; download both again");
+            let message = format!("has no tensor {name:?}, which {INDEX} places there; download both again");
             return Err(Error::file(self.checkpoint.path(&file), message));
         }
         self.places.insert(name, file);
@@ -166,6 +166,12 @@ impl Shard {
     fn read(checkpoint: &Checkpoint, file: &str, bytes: Bytes) -> Result<Self> {
         let damaged =
             |what: &str| Error::file(checkpoint.path(file), format!("{what}; download the file again"));
+        if bytes.starts_with(b"version https://git-lfs") {
+            return Err(Error::file(
+                checkpoint.path(file),
+                "is a Git LFS pointer, not the file itself; run git lfs pull",
+            ));
+        }
         let truncated = || damaged(&format!("is truncated: it ends after {} bytes", bytes.len()));
         let Some(prefix) = bytes.first_chunk::<PREFIX>() else { return Err(truncated()) };
         let length = u64::from_le_bytes(*prefix);
@@ -207,7 +213,10 @@ fn read_index(checkpoint: &Checkpoint) -> Result<BTreeMap<String, String>> {
     let index: Index = serde_json::from_slice(&bytes)
         .map_err(|error| complain(format!("not an index of safetensors files: {error}")))?;
     // The index must not lead out of the checkpoint's folder.
-    let foreign = |file: &&String| !file.ends_with(".safetensors") || file.contains(['/', '\\', ':']);
+    let foreign = |file: &&String| {
+        let strange = |c: char| matches!(c, '/' | '\\' | ':') || c.is_control();
+        file.contains(strange) || !file.ends_with(".safetensors")
+    };
     match index.weight_map.values().find(foreign) {
         Some(file) => Err(complain(format!(
             "weight_map names {file:?}; it may name only *.safetensors files next to it"

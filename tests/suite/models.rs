@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 const BLOCK_SIZE: usize = 16;
 const BLOCKS: usize = 128;
-const ROOM: Room = Room { tokens: 512, logits: 10 };
+const ROOM: Room = Room { tokens: 1024, logits: 10 };
 
 fn golden(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models").join(case)
