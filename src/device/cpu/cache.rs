@@ -1,0 +1,75 @@
+//! One model's plane of the paged KV cache: f32 `[layers, blocks, 2, heads, block_size, head_dim]`.
+
+use super::Tensor;
+use super::buffer::Buffer;
+use crate::device::{Batch, CacheShape, Heads};
+use crate::error::Result;
+use crate::ids::BlockId;
+
+/// Keys and values.
+pub struct Cache {
+    data: Buffer,
+    shape: CacheShape,
+}
+
+/// Bytes of one block over all layers.
+pub fn block_bytes(shape: CacheShape) -> usize {
+    shape.layers * floats(shape) * size_of::<f32>()
+}
+
+/// Floats of one block in one layer.
+fn floats(shape: CacheShape) -> usize {
+    2 * shape.heads * shape.block_size * shape.head_dim
+}
+
+impl Cache {
+    /// An empty cache; its pages are taken from the system as they are first written.
+    pub fn new(shape: CacheShape) -> Result<Self> {
+        let blocks = shape.layers.saturating_mul(shape.blocks);
+        Ok(Self { data: Buffer::zeroed(blocks, floats(shape), "the KV cache")?, shape })
+    }
+
+    /// Tokens a block.
+    pub fn block_size(&self) -> usize {
+        self.shape.block_size
+    }
+
+    /// `head`'s keys in `block`, `[block_size, head_dim]`.
+    pub fn keys(&self, layer: usize, block: BlockId, head: usize) -> &[f32] {
+        &self.data[self.start(layer, block, 0, head)..][..self.head_floats()]
+    }
+
+    /// `head`'s values in `block`, `[block_size, head_dim]`.
+    pub fn values(&self, layer: usize, block: BlockId, head: usize) -> &[f32] {
+        &self.data[self.start(layer, block, 1, head)..][..self.head_floats()]
+    }
+
+    /// Writes the keys and values of `qkv[tokens, qkv_width]` to the places of their positions.
+    pub fn store(&mut self, batch: &Batch, heads: Heads, layer: usize, qkv: &Tensor) {
+        for span in &batch.spans {
+            let blocks = &batch.blocks[span.blocks.clone()];
+            for token in span.tokens.clone() {
+                let position = batch.positions[token] as usize;
+                let (block, slot) =
+                    (blocks[position / self.shape.block_size], position % self.shape.block_size);
+                let (_, key_value) = qkv.row(token)[..heads.qkv_width()].split_at(heads.query_width());
+                let (keys, values) = key_value.split_at(heads.key_value * heads.dim);
+                for (plane, rows) in [keys, values].into_iter().enumerate() {
+                    for (head, row) in rows.chunks_exact(heads.dim).enumerate() {
+                        let start = self.start(layer, block, plane, head) + slot * heads.dim;
+                        self.data[start..][..heads.dim].copy_from_slice(row);
+                    }
+                }
+            }
+        }
+    }
+
+    fn head_floats(&self) -> usize {
+        self.shape.block_size * self.shape.head_dim
+    }
+
+    fn start(&self, layer: usize, block: BlockId, plane: usize, head: usize) -> usize {
+        let block = layer * self.shape.blocks + block.index();
+        ((block * 2 + plane) * self.shape.heads + head) * self.head_floats()
+    }
+}

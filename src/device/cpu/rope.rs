@@ -1,0 +1,92 @@
+//! Rotary position embedding in the halves convention, with the norms of query and key heads.
+
+use std::sync::OnceLock;
+
+use super::Weight;
+use super::elementwise::rms_norm_in_place;
+use crate::device::{Heads, Norm};
+
+/// Positions a page of the table.
+const PAGE: usize = 64;
+/// Bytes that the table may grow to; later positions are computed where they are used.
+const TABLE_BYTES: usize = 4 << 20;
+
+/// Sines and cosines, tabulated as positions are first met.
+pub struct Rope {
+    inverse_frequencies: Vec<f32>,
+    scale: f32,
+    pages: Vec<OnceLock<Box<[f32]>>>,
+}
+
+impl Rope {
+    /// Frequencies `[head_dim / 2]`; sine and cosine are multiplied by `scale`.
+    pub fn new(inverse_frequencies: &[f32], scale: f32) -> Self {
+        let page_bytes = PAGE * inverse_frequencies.len().max(1) * 2 * size_of::<f32>();
+        let mut pages = Vec::new();
+        pages.resize_with(TABLE_BYTES / page_bytes, OnceLock::new);
+        Self { inverse_frequencies: inverse_frequencies.to_vec(), scale, pages }
+    }
+
+    /// Norms (where given) and rotates the query and key heads of a token's `qkv[qkv_width]`.
+    pub fn apply(
+        &self,
+        position: u32,
+        heads: Heads,
+        norms: Option<(&Norm<Weight>, &Norm<Weight>)>,
+        qkv: &mut [f32],
+    ) {
+        let mut scratch = vec![];
+        let angles = self.angles(position, &mut scratch);
+        let (queries, rest) = qkv.split_at_mut(heads.query_width());
+        let keys = &mut rest[..heads.key_value * heads.dim];
+        for (part, norm) in [(queries, norms.map(|n| n.0)), (keys, norms.map(|n| n.1))] {
+            for head in part.chunks_exact_mut(heads.dim) {
+                if let Some(norm) = norm {
+                    rms_norm_in_place(head, norm);
+                }
+                rotate(head, angles);
+            }
+        }
+    }
+
+    /// `[2, head_dim / 2]`: the cosines and the sines of a position.
+    fn angles<'a>(&'a self, position: u32, scratch: &'a mut Vec<f32>) -> &'a [f32] {
+        let width = 2 * self.inverse_frequencies.len();
+        let (page, row) = (position as usize / PAGE, position as usize % PAGE);
+        match self.pages.get(page) {
+            Some(cell) => &cell.get_or_init(|| self.page(page))[row * width..][..width],
+            None => {
+                scratch.resize(width, 0.0);
+                self.compute(position, scratch);
+                scratch
+            }
+        }
+    }
+
+    fn page(&self, page: usize) -> Box<[f32]> {
+        let width = 2 * self.inverse_frequencies.len();
+        let mut table = vec![0.0; PAGE * width];
+        for (row, angles) in table.chunks_exact_mut(width.max(1)).enumerate() {
+            self.compute((page * PAGE + row) as u32, angles);
+        }
+        table.into()
+    }
+
+    /// In f32 throughout, as transformers does.
+    fn compute(&self, position: u32, angles: &mut [f32]) {
+        let (cosines, sines) = angles.split_at_mut(self.inverse_frequencies.len());
+        for ((cosine, sine), frequency) in cosines.iter_mut().zip(sines).zip(&self.inverse_frequencies) {
+            let angle = position as f32 * frequency;
+            (*cosine, *sine) = (angle.cos() * self.scale, angle.sin() * self.scale);
+        }
+    }
+}
+
+/// Rotates the pairs `(i, i + dim / 2)` of a head.
+fn rotate(head: &mut [f32], angles: &[f32]) {
+    let (cosines, sines) = angles.split_at(angles.len() / 2);
+    let (first, second) = head.split_at_mut(angles.len() / 2);
+    for (((a, b), cosine), sine) in first.iter_mut().zip(second).zip(cosines).zip(sines) {
+        (*a, *b) = (*a * cosine - *b * sine, *b * cosine + *a * sine);
+    }
+}
