@@ -4,4 +4,5 @@
 mod contrast;
 mod cpu;
 mod dataset;
+mod models;
 mod text;
