@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::input::Input;
-use super::manifest::Manifest;
+use super::manifest::{Manifest, sync_folder_of};
 use super::record::Record;
 use super::recovery::{Done, recover};
 use crate::error::{Error, Result};
@@ -46,6 +46,9 @@ impl Sink {
         let path = fs::canonicalize(output).map_err(Error::io(output, "cannot resolve"))?;
         let length = file.metadata().map_err(Error::io(output, "cannot stat"))?.len();
         let seed = agree(&path, length, manifest)?;
+        if length == 0 {
+            sync_folder_of(&path)?;
+        }
         let (done, end) = recover(&path, &file, input, manifest.samples)?;
         if end < length {
             let cut = file.set_len(end).and_then(|()| file.sync_all());
