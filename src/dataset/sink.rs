@@ -34,9 +34,12 @@ impl Sink {
     /// is cut off and made again. The manifest is written, durably, before the first record.
     ///
     /// # Errors
-    /// [`Error::Setting`] for no samples; [`Error::File`] if the output is no regular file, is the input, is being written by another run, has no
-    /// manifest or that of a run under other settings (each named); [`Error::Line`] for a damaged line other than
-    /// the last, an id that is not in the input, or two records of one sample; [`Error::Io`] if the system refuses.
+    /// - [`Error::Setting`] for no samples;
+    /// - [`Error::File`] if the output is no regular file, is the input, is being written by another run, or has no
+    ///   manifest or that of a run under other settings (each named);
+    /// - [`Error::Line`] for a damaged line other than the last, an id that is not in the input, or two records of
+    ///   one sample;
+    /// - [`Error::Io`] if the system refuses.
     pub fn open(output: impl AsRef<Path>, input: &Input, manifest: &Manifest) -> Result<(Self, Done)> {
         let output = output.as_ref();
         if manifest.samples == 0 {
