@@ -156,8 +156,7 @@ impl Manifest {
         let written = file.write_all(self.to_json().as_bytes()).and_then(|()| file.sync_all());
         written.map_err(Error::io(temporary, "cannot write"))?;
         fs::rename(temporary, path).map_err(Error::io(path, "cannot replace"))?;
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io(folder, "cannot sync"))
+        sync_folder_of(path)
     }
 
     fn to_json(&self) -> String {
@@ -197,6 +196,12 @@ impl Manifest {
         }
         terms
     }
+}
+
+/// Makes the name of the file at `path` outlast a crash of the system.
+pub(super) fn sync_folder_of(path: &Path) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io(folder, "cannot sync"))
 }
 
 /// Names and values in words.

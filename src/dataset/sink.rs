@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::input::Input;
-use super::manifest::Manifest;
+use super::manifest::{Manifest, sync_folder_of};
 use super::record::Record;
 use super::recovery::{Done, recover};
 use crate::error::{Error, Result};
@@ -34,9 +34,12 @@ impl Sink {
     /// is cut off and made again. The manifest is written, durably, before the first record.
     ///
     /// # Errors
-    /// [`Error::Setting`] for no samples; [`Error::File`] if the output is no regular file, is the input, is being written by another run, has no
-    /// manifest or that of a run under other settings (each named); [`Error::Line`] for a damaged line other than
-    /// the last, an id that is not in the input, or two records of one sample; [`Error::Io`] if the system refuses.
+    /// - [`Error::Setting`] for no samples;
+    /// - [`Error::File`] if the output is no regular file, is the input, is being written by another run, or has no
+    ///   manifest or that of a run under other settings (each named);
+    /// - [`Error::Line`] for a damaged line other than the last, an id that is not in the input, or two records of
+    ///   one sample;
+    /// - [`Error::Io`] if the system refuses.
     pub fn open(output: impl AsRef<Path>, input: &Input, manifest: &Manifest) -> Result<(Self, Done)> {
         let output = output.as_ref();
         if manifest.samples == 0 {
@@ -46,6 +49,9 @@ impl Sink {
         let path = fs::canonicalize(output).map_err(Error::io(output, "cannot resolve"))?;
         let length = file.metadata().map_err(Error::io(output, "cannot stat"))?.len();
         let seed = agree(&path, length, manifest)?;
+        if length == 0 {
+            sync_folder_of(&path)?;
+        }
         let (done, end) = recover(&path, &file, input, manifest.samples)?;
         if end < length {
             let cut = file.set_len(end).and_then(|()| file.sync_all());
