@@ -1,8 +1,15 @@
 //! The one integration-test binary: a module a subject.
 #![allow(missing_docs)]
 
+mod bad_input;
 mod contrast;
 mod cpu;
 mod dataset;
+mod invariance;
 mod models;
+mod program;
+mod random;
+mod resume;
+mod scheduler;
+mod synth;
 mod text;

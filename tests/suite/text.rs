@@ -84,7 +84,12 @@ fn check_plain_texts(goldens: &Path, text: &Text) -> usize {
     let expected = rows(&goldens.join("expected_plain.jsonl"));
     for row in &expected {
         let plain = row["text"].as_str().unwrap();
-        assert_eq!(text.prompt_ids_of_text(plain).unwrap(), ids(&row["ids"]), "{}: {plain:?}", goldens.display());
+        assert_eq!(
+            text.prompt_ids_of_text(plain).unwrap(),
+            ids(&row["ids"]),
+            "{}: {plain:?}",
+            goldens.display()
+        );
     }
     expected.len()
 }
@@ -97,7 +102,12 @@ fn check_decoding(goldens: &Path, tokenizer: &Tokenizer) -> usize {
         assert_eq!(tokenizer.decode(&tokens, true).unwrap(), decoded, "{}: {tokens:?}", goldens.display());
         for skip_special in [true, false] {
             let whole = tokenizer.decode(&tokens, skip_special).unwrap();
-            assert_eq!(one_by_one(tokenizer, &tokens, skip_special), whole, "{}: {tokens:?}", goldens.display());
+            assert_eq!(
+                one_by_one(tokenizer, &tokens, skip_special),
+                whole,
+                "{}: {tokens:?}",
+                goldens.display()
+            );
         }
     }
     expected.len()
@@ -148,7 +158,8 @@ fn real_gemma_agrees_with_transformers() {
     let goldens = golden("gemma3-real");
     let source = fs::read_to_string(goldens.join("chat_template.jinja")).unwrap();
     let config = fs::read_to_string(checkpoint.path("tokenizer_config.json")).unwrap();
-    let (_folder, templated) = folder(&[("chat_template.jinja", &source), ("tokenizer_config.json", &config)]);
+    let (_folder, templated) =
+        folder(&[("chat_template.jinja", &source), ("tokenizer_config.json", &config)]);
     let template = ChatTemplate::load(&templated).unwrap().unwrap();
     assert!(check_conversations(&goldens, &text, &template) >= 200);
     assert!(check_plain_texts(&goldens, &text) >= 80);
