@@ -7,7 +7,7 @@ use super::fields::Fields;
 use super::rope::Rope;
 use crate::checkpoint::Checkpoint;
 use crate::device::{Activation, CacheShape, Heads};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ids::TokenId;
 
 /// A decoder's shape.

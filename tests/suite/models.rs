@@ -222,7 +222,8 @@ fn difference(found: &[Vec<Vec<f32>>], expected: &[Vec<Vec<f32>>]) -> f32 {
 struct Continuations {
     vocab: usize,
     eos: Vec<TokenId>,
-    continuations: Vec<Continuation>,
+    #[serde(rename = "continuations")]
+    runs: Vec<Continuation>,
 }
 
 #[derive(Deserialize)]
@@ -251,13 +252,15 @@ fn greedy_continuations_are_those_of_transformers() {
 /// Decodes all continuations of a case in one batch a step.
 fn continue_all(device: &Cpu, case: &Path, golden: &Continuations) {
     let mut pair = ["expert", "amateur"].map(|name| Model::load(device, &case.join(name)));
-    let prompts = golden.continuations.iter().map(|continuation| continuation.prompt.clone());
+    let prompts = golden.runs.iter().map(|continuation| continuation.prompt.clone());
     let mut running: Vec<_> =
-        golden.continuations.iter().zip(sequences(prompts, BLOCKS / 10, &mut Random(1))).collect();
+        golden.runs.iter().zip(sequences(prompts, BLOCKS / 10, &mut Random(1))).collect();
     let vocabulary = Vocabulary::new(golden.vocab, vec![]);
     while !running.is_empty() {
         let mut batch = Batch::default();
-        running.iter_mut().for_each(|(_, sequence)| sequence.advance(sequence.left(), &mut batch));
+        for (_, sequence) in &mut running {
+            sequence.advance(sequence.left(), &mut batch);
+        }
         let last: Vec<_> = batch.spans.iter().map(|span| span.tokens.end as u32 - 1).collect();
         for model in &mut pair {
             model.decoder.forward(device, &batch, &mut model.cache);
@@ -282,7 +285,7 @@ fn continue_all(device: &Cpu, case: &Path, golden: &Continuations) {
             step + 1 < golden.tokens.len()
         });
     }
-    for continuation in &golden.continuations {
+    for continuation in &golden.runs {
         let stopped = continuation.tokens.last().is_some_and(|token| golden.eos.contains(token));
         assert_eq!(continuation.finish_reason, if stopped { "stop" } else { "length" });
     }
