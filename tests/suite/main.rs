@@ -3,4 +3,6 @@
 
 mod contrast;
 mod cpu;
+mod dataset;
 mod models;
+mod text;

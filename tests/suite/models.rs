@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use codit::checkpoint::Checkpoint;
-use codit::contrast::{Contrast, Noise, Vocabulary};
+use codit::contrast::{Contrast, Noise, Sampled, Vocabulary};
 use codit::device::cpu::Cpu;
 use codit::device::{Batch, Device, SampleRow, Span};
 use codit::ids::{BlockId, TokenId};
@@ -231,8 +231,8 @@ struct Continuation {
     prompt: Vec<TokenId>,
     alpha: f64,
     beta: f64,
+    max_tokens: usize,
     tokens: Vec<TokenId>,
-    finish_reason: String,
     scores: Vec<f32>,
     margins: Vec<Option<f64>>,
     heads: Vec<u32>,
@@ -252,7 +252,7 @@ fn greedy_continuations_are_those_of_transformers() {
 /// Decodes all continuations of a case in one batch a step.
 fn continue_all(device: &Cpu, case: &Path, golden: &Continuations) {
     let mut pair = ["expert", "amateur"].map(|name| Model::load(device, &case.join(name)));
-    let prompts = golden.runs.iter().map(|continuation| continuation.prompt.clone());
+    let prompts = golden.runs.iter().map(|run| run.prompt.clone());
     let mut running: Vec<_> =
         golden.runs.iter().zip(sequences(prompts, BLOCKS / 10, &mut Random(1))).collect();
     let vocabulary = Vocabulary::new(golden.vocab, vec![]);
@@ -266,34 +266,36 @@ fn continue_all(device: &Cpu, case: &Path, golden: &Continuations) {
             model.decoder.forward(device, &batch, &mut model.cache);
         }
         let [expert, amateur] = pair.each_mut().map(|model| model.decoder.logits(device, &last));
-        let contrasts: Vec<_> = running.iter().map(|(golden, _)| golden.contrast()).collect();
+        let contrasts: Vec<_> = running.iter().map(|(run, _)| run.contrast()).collect();
         let rows: Vec<_> = running.iter().zip(&contrasts).map(|((_, s), c)| sample_row(s, c)).collect();
         let sampled = device.contrast_sample(&rows, &vocabulary, expert, Some(amateur));
         let mut sampled = sampled.into_iter().map(Result::unwrap);
-        running.retain_mut(|(golden, sequence)| {
-            let (step, sampled) = (sequence.cached - golden.prompt.len(), sampled.next().unwrap());
-            if golden.margins[step].is_some_and(|margin| margin <= 1e-3) {
-                return false;
-            }
-            assert_eq!(
-                (sampled.token, sampled.head),
-                (golden.tokens[step], golden.heads[step]),
-                "step {step}"
-            );
-            assert!((sampled.score - golden.scores[step]).abs() < 1e-3, "step {step}: {}", sampled.score);
+        running.retain_mut(|(run, sequence)| {
+            let (step, sampled) = (sequence.cached - run.prompt.len(), sampled.next().unwrap());
             sequence.tokens.push(sampled.token);
-            step + 1 < golden.tokens.len()
+            run.is_clear_at(step) && run.goes_on(step, sampled, &golden.eos)
         });
-    }
-    for continuation in &golden.runs {
-        let stopped = continuation.tokens.last().is_some_and(|token| golden.eos.contains(token));
-        assert_eq!(continuation.finish_reason, if stopped { "stop" } else { "length" });
     }
 }
 
 impl Continuation {
     fn contrast(&self) -> Contrast {
         Contrast { alpha: self.alpha, beta: self.beta, temperature: 0.0, ..Contrast::default() }
+    }
+
+    /// Whether another order of summation cannot change the token of this step, and so all that follow.
+    fn is_clear_at(&self, step: usize) -> bool {
+        self.margins[step].is_none_or(|margin| margin > 1e-3)
+    }
+
+    /// Compares one step; whether there is another.
+    fn goes_on(&self, step: usize, sampled: Sampled, eos: &[TokenId]) -> bool {
+        let expected = (self.tokens[step], self.heads[step]);
+        assert_eq!((sampled.token, sampled.head), expected, "step {step}");
+        assert!((sampled.score - self.scores[step]).abs() < 1e-3, "step {step}: {}", sampled.score);
+        let last = eos.contains(&sampled.token) || step + 1 == self.max_tokens;
+        assert_eq!(last, step + 1 == self.tokens.len());
+        !last
     }
 }
 

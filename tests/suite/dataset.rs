@@ -1,0 +1,1 @@
+//! Input, records, the sink and its recovery.
