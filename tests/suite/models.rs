@@ -43,7 +43,11 @@ struct Model {
 
 impl Model {
     fn load(device: &Cpu, folder: &Path) -> Self {
-        let decoder = Decoder::load(device, &Checkpoint::open(folder).unwrap(), ROOM).unwrap();
+        Self::open(device, &Checkpoint::open(folder).unwrap())
+    }
+
+    fn open(device: &Cpu, checkpoint: &Checkpoint) -> Self {
+        let decoder = Decoder::load(device, checkpoint, ROOM).unwrap();
         let cache = device.cache(decoder.spec().cache_shape(BLOCK_SIZE, BLOCKS)).unwrap();
         Self { decoder, cache }
     }
@@ -215,6 +219,22 @@ fn difference(found: &[Vec<Vec<f32>>], expected: &[Vec<Vec<f32>>]) -> f32 {
     assert_eq!(found.len(), expected.len());
     let differences = found.iter().zip(&expected).map(|(f, e)| (f - e).abs());
     differences.fold(0.0, |most, d| if d.is_nan() { d } else { most.max(d) })
+}
+
+#[test]
+fn files_within_the_program_serve_as_well_as_a_folder() {
+    let device = Cpu::new(Some(1)).unwrap();
+    let folder = golden("llama-gqa8-shards").join("expert");
+    let file = |entry: fs::DirEntry| -> (&str, &[u8]) {
+        (entry.file_name().into_string().unwrap().leak(), fs::read(entry.path()).unwrap().leak())
+    };
+    let files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| file(entry.unwrap())).collect();
+    let embedded = Checkpoint::embedded("pocket", files.leak());
+    assert_eq!(stop_tokens(&embedded).unwrap(), stop_tokens(&Checkpoint::open(&folder).unwrap()).unwrap());
+
+    let text = Logits::read(&golden("llama-gqa8-shards"));
+    let mut model = Model::open(&device, &embedded);
+    assert!(text.at_once(&device, &mut model) == text.at_once(&device, &mut Model::load(&device, &folder)));
 }
 
 /// golden.json of a case.
