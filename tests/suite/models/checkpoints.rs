@@ -1,5 +1,5 @@
-//! Checkpoints that are damaged, hostile or not supported: each is refused by a message that names the file and the
-//! field or tensor, and nothing panics.
+//! Reading checkpoints. One that is damaged, hostile or not supported is refused by a message that names the file and
+//! the field or tensor, and nothing panics.
 
 use std::collections::BTreeMap;
 use std::fs;
