@@ -80,7 +80,7 @@ impl Spec {
     /// Reads config.json.
     ///
     /// # Errors
-    /// [`Error::File`] naming the field that is absent, out of range or not supported.
+    /// [`Error::File`](crate::Error::File) naming the field that is absent, out of range or not supported.
     pub fn open(checkpoint: &Checkpoint) -> Result<Self> {
         let config = Fields::read(checkpoint, "config.json")?;
         let family = Family::read(&config)?;
@@ -201,7 +201,7 @@ fn read_windows(config: &Fields, family: Family) -> Result<Vec<Option<usize>>> {
 /// neither has one.
 ///
 /// # Errors
-/// [`Error::File`] where the field is neither an id nor a list of ids.
+/// [`Error::File`](crate::Error::File) where the field is neither an id nor a list of ids.
 pub fn stop_tokens(checkpoint: &Checkpoint) -> Result<Vec<TokenId>> {
     let generation = Fields::find(checkpoint, "generation_config.json")?;
     if let Some(ids) = generation.map(|fields| read_ids(&fields)).transpose()?.flatten() {

@@ -1,5 +1,5 @@
-//! Checkpoints that are damaged, hostile or not supported: each is refused by a message that names the file and the
-//! field or tensor, and nothing panics.
+//! Reading checkpoints. One that is damaged, hostile or not supported is refused by a message that names the file and
+//! the field or tensor, and nothing panics.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,10 +8,10 @@ use std::path::Path;
 use codit::Result;
 use codit::checkpoint::Checkpoint;
 use codit::device::cpu::Cpu;
-use codit::device::{Batch, Device, Span};
+use codit::device::{Batch, CacheShape, Device, Span};
 use codit::ids::{BlockId, TokenId};
 use codit::model::rope::Rope;
-use codit::model::spec::{Layer, stop_tokens};
+use codit::model::spec::{HeadNorm, Layer, stop_tokens};
 use codit::model::{Decoder, Room, Spec, Weights};
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
@@ -341,6 +341,45 @@ fn both_dialects_of_the_configuration() {
     let named = qwen3().set("layer_types", json!(["sliding_attention", "full_attention"]));
     assert_eq!(windows(&windowed(named)), [Some(8), None]);
     assert_eq!(windows(&qwen3().set("sliding_window", json!(8))), [None, None]);
+}
+
+/// config.json of two of the paper's experts, less what does not count.
+#[test]
+fn configurations_of_published_models() {
+    let spec = |config: Value| {
+        let folder = TempDir::new().unwrap();
+        fs::write(folder.path().join(CONFIG), config.to_string()).unwrap();
+        Spec::open(&Checkpoint::open(folder.path()).unwrap()).unwrap()
+    };
+    let llama = spec(json!({
+        "architectures": ["LlamaForCausalLM"], "attention_bias": false, "eos_token_id": [128_001, 128_008, 128_009],
+        "head_dim": 64, "hidden_act": "silu", "hidden_size": 2048, "intermediate_size": 8192,
+        "max_position_embeddings": 131_072, "mlp_bias": false, "model_type": "llama", "num_attention_heads": 32,
+        "num_hidden_layers": 16, "num_key_value_heads": 8, "pretraining_tp": 1, "rms_norm_eps": 1e-05,
+        "rope_scaling": {
+            "factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+            "original_max_position_embeddings": 8192, "rope_type": "llama3"
+        },
+        "rope_theta": 500_000.0, "tie_word_embeddings": true, "vocab_size": 128_256
+    }));
+    assert!(llama.tied_head && llama.head_norm == HeadNorm::None && llama.context_length == 131_072);
+    assert_eq!((llama.heads.qkv_width(), llama.heads.query_width(), llama.layers.len()), (3072, 2048, 16));
+    let frequencies = &llama.ropes[0].inverse_frequencies;
+    assert_eq!((frequencies.len(), frequencies[0]), (32, 1.0));
+    let last = 500_000f64.powf(-62.0 / 64.0) / 32.0;
+    assert!((f64::from(frequencies[31]) / last - 1.0).abs() < 1e-6);
+
+    let qwen3 = spec(json!({
+        "architectures": ["Qwen3ForCausalLM"], "attention_bias": false, "eos_token_id": 151_645, "head_dim": 128,
+        "hidden_act": "silu", "hidden_size": 4096, "intermediate_size": 12_288, "max_position_embeddings": 40_960,
+        "max_window_layers": 36, "model_type": "qwen3", "num_attention_heads": 32, "num_hidden_layers": 36,
+        "num_key_value_heads": 8, "rms_norm_eps": 1e-06, "rope_scaling": null, "rope_theta": 1_000_000,
+        "sliding_window": null, "tie_word_embeddings": false, "use_sliding_window": false, "vocab_size": 151_936
+    }));
+    assert!(!qwen3.tied_head && qwen3.head_norm == HeadNorm::PerHead && qwen3.vocab_size == 151_936);
+    assert_eq!(qwen3.layers, vec![Layer { rope: 0, window: None }; 36]);
+    let shape = CacheShape { layers: 36, heads: 8, head_dim: 128, block_size: 16, blocks: 100 };
+    assert_eq!(qwen3.cache_shape(16, 100), shape);
 }
 
 #[test]
