@@ -65,11 +65,16 @@ impl Error {
         move |source| Self::Io { path, action, source }
     }
 
-    /// The process's exit code for this error: 2 for bad input or settings, 1 for a failure at work.
+    /// The process's exit code for this error: 2 for bad input or settings (a path that leads nowhere among
+    /// them), 1 for a failure at work.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Setting(_) | Self::File { .. } | Self::Line { .. } | Self::Request(_) => 2,
-            Self::Io { .. } | Self::Device(_) => 1,
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => 2,
+                _ => 1,
+            },
+            Self::Device(_) => 1,
         }
     }
 }

@@ -1,3 +1,5 @@
 //! The `codit` program.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    codit::cli::main()
+}

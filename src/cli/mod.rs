@@ -1,1 +1,35 @@
 //! The command line: one file a subcommand.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod bytes;
+mod interrupt;
+mod progress;
+mod synth;
+
+/// Writes instruction-tuning datasets by contrastive decoding of a pair of language models.
+#[derive(Parser)]
+#[command(name = "codit", version, about, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Reads instructions, decodes a response to each with an expert and an amateur, and writes a dataset.
+    Synth(synth::Args),
+}
+
+/// Runs the program. Exit codes: 0 all done, 1 a failure at work, 2 bad input or settings, 130 interrupted.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Synth(args) => synth::run(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("codit: error: {error}");
+        ExitCode::from(error.exit_code())
+    })
+}

@@ -1,1 +1,356 @@
 //! The engine: requests, one pool of blocks, the scheduler, the pair, and the step loop.
+//!
+//! ```text
+//! Request ─► Scheduler::plan ─► Pair::step (expert ∥ amateur, contrast_sample) ─► Scheduler::commit ─► Completion
+//! ```
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::checkpoint::Checkpoint;
+use crate::contrast::{Contrast, Noise, RowFault, Sampled};
+use crate::device::{Device, SampleRow};
+use crate::error::{Error, Result};
+use crate::ids::{SeqId, TokenId};
+use crate::model::spec::stop_tokens;
+use crate::text::{Message, Text, Tokenizer, check_same_vocabulary};
+
+pub mod blocks;
+mod pair;
+pub mod plan;
+pub mod request;
+pub mod scheduler;
+
+use pair::{Pair, PairShape};
+use plan::StepPlan;
+pub use request::{Completion, Finish, Prompt, Request};
+use scheduler::{End, Ended, Limits, Scheduler};
+
+/// How much the engine may do and hold at once. None of it changes a response.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Sequences that run at once.
+    pub max_num_seqs: usize,
+    /// Tokens a step, prefill chunks and decode rows together; by default 256, or `max_num_seqs` if that is more.
+    pub max_num_batched_tokens: Option<usize>,
+    /// Longest sequence, prompt and response; by default what both models and the cache can hold. (This one
+    /// bounds responses too.)
+    pub max_model_len: Option<usize>,
+    /// Bytes of the paged cache, both models' planes together.
+    pub kv_cache_memory: usize,
+    /// Tokens a block.
+    pub block_size: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            max_num_seqs: 256,
+            max_num_batched_tokens: None,
+            max_model_len: None,
+            kv_cache_memory: 4 << 30,
+            block_size: 16,
+        }
+    }
+}
+
+/// Counts since the engine was made, and its present load.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stats {
+    /// Steps.
+    pub steps: u64,
+    /// Positions that the expert computed, and the amateur: prompts, recomputation and responses.
+    pub expert_tokens: u64,
+    /// See `expert_tokens`.
+    pub amateur_tokens: u64,
+    /// Tokens sampled.
+    pub sampled: u64,
+    /// Of these, those with a head of one.
+    pub forced: u64,
+    /// Sum of |head| over the sampled tokens.
+    pub head_sum: u64,
+    /// How often a sequence was sent back for want of blocks.
+    pub preemptions: u64,
+    /// Sequences that run.
+    pub running: usize,
+    /// Sequences that wait.
+    pub waiting: usize,
+    /// Blocks held.
+    pub blocks_held: usize,
+    /// Blocks in the pool.
+    pub blocks: usize,
+}
+
+/// Decodes requests with a pair of models, many at once. See the [crate's example](crate).
+pub struct Engine<D: Device> {
+    pair: Pair<D>,
+    text: Text,
+    template_variables: Map<String, Value>,
+    scheduler: Scheduler,
+    requests: HashMap<SeqId, Ticket>,
+    finished: VecDeque<Completion>,
+    stop: Arc<[TokenId]>,
+    max_model_len: usize,
+    stats: Stats,
+}
+
+/// What the engine remembers of a request while it is decoded.
+struct Ticket {
+    id: String,
+    contrast: Contrast,
+    noise: Noise,
+}
+
+impl<D: Device> Engine<D> {
+    /// Loads a pair onto `device`. Without an amateur only requests that do not need one can be served.
+    ///
+    /// # Errors
+    /// A checkpoint that cannot be used, vocabularies that differ, settings that contradict each other, or too
+    /// little memory.
+    pub fn load(
+        device: D,
+        expert: &Checkpoint,
+        amateur: Option<&Checkpoint>,
+        config: &EngineConfig,
+    ) -> Result<Self> {
+        let shape = config.shape()?;
+        let text = Text::load(expert)?;
+        if let Some(amateur) = amateur {
+            check_same_vocabulary(text.tokenizer(), &Tokenizer::load(amateur)?)?;
+        }
+        let stop = stop_tokens(expert)?.into();
+        let vocabulary = text.tokenizer().vocabulary().clone();
+        let (pair, blocks) = Pair::load(device, expert, amateur, vocabulary, &shape)?;
+        let limits = Limits {
+            max_num_seqs: shape.max_num_seqs,
+            max_num_batched_tokens: shape.max_num_batched_tokens,
+            block_size: shape.block_size,
+            blocks,
+        };
+        let max_model_len = config.window(pair.context_length(), blocks * shape.block_size)?;
+        Ok(Self {
+            pair,
+            text,
+            template_variables: Map::new(),
+            scheduler: Scheduler::new(limits),
+            requests: HashMap::new(),
+            finished: VecDeque::new(),
+            stop,
+            max_model_len,
+            stats: Stats { blocks, ..Stats::default() },
+        })
+    }
+
+    /// Queues a request; the returned id serves to cancel it.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a prompt that is empty, too long or not renderable, [`Error::Setting`] for parameters
+    /// out of range. The engine is as it was.
+    pub fn submit(&mut self, request: Request) -> Result<SeqId> {
+        request.contrast.validate()?;
+        if request.contrast.needs_amateur() && !self.pair.has_amateur() {
+            return Err(Error::Setting("beta over 0 needs an amateur; load one or set beta to 0".to_owned()));
+        }
+        let prompt = match request.prompt {
+            Prompt::Chat(messages) => self.chat_ids(&messages)?,
+            Prompt::Text(text) => self.text.prompt_ids_of_text(&text)?,
+            Prompt::Tokens(tokens) => tokens,
+        };
+        self.check(&prompt)?;
+        let max_len = prompt.len().saturating_add(request.max_tokens.max(1)).min(self.max_model_len);
+        let stop = if request.ignore_eos { Arc::default() } else { Arc::clone(&self.stop) };
+        let seq = self.scheduler.add(prompt, max_len, stop);
+        let noise = Noise::new(request.seed, &request.id, request.sample);
+        self.requests.insert(seq, Ticket { id: request.id, contrast: request.contrast, noise });
+        Ok(seq)
+    }
+
+    /// Drops a request. It still yields a [`Completion`], without text. False if it has ended before.
+    pub fn cancel(&mut self, seq: SeqId) -> bool {
+        let is_there = self.scheduler.cancel(seq);
+        if let Some(ticket) = self.requests.remove(&seq) {
+            self.finished.push_back(Completion {
+                id: ticket.id,
+                text: String::new(),
+                tokens: Vec::new(),
+                scores: Vec::new(),
+                finish: Finish::Cancelled,
+            });
+        }
+        is_there
+    }
+
+    /// One step of both models for everything that runs. Completions are then had from [`Engine::finished`].
+    ///
+    /// # Errors
+    /// [`Error::Device`] if blocks were lost: the engine must not go on.
+    pub fn step(&mut self) -> Result<()> {
+        let plan = self.scheduler.plan();
+        let sampled = self.decode(&plan);
+        self.count(&plan, &sampled);
+        for ended in self.scheduler.commit(&plan, &sampled) {
+            let completion = self.complete(ended)?;
+            self.finished.push_back(completion);
+        }
+        if self.scheduler.is_idle() && !self.scheduler.is_sound() {
+            return Err(Error::Device(
+                "internal error: cache blocks were lost; please report this".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// A request that has finished by now, if any.
+    pub fn finished(&mut self) -> Option<Completion> {
+        self.finished.pop_front()
+    }
+
+    /// Steps until a request finishes; `None` when all have.
+    ///
+    /// # Errors
+    /// See [`Engine::step`].
+    pub fn next(&mut self) -> Result<Option<Completion>> {
+        while self.finished.is_empty() && !self.scheduler.is_idle() {
+            self.step()?;
+        }
+        Ok(self.finished())
+    }
+
+    /// Sends the youngest running sequence back to wait; its cache is recomputed and its response is the same.
+    pub fn preempt_youngest(&mut self) -> bool {
+        self.scheduler.preempt_youngest()
+    }
+
+    /// Sequences that run or wait.
+    pub fn pending(&self) -> usize {
+        self.scheduler.running() + self.scheduler.waiting()
+    }
+
+    /// The longest sequence, prompt and response, in tokens.
+    pub fn max_model_len(&self) -> usize {
+        self.max_model_len
+    }
+
+    /// What the chat template is given beside the conversation, such as `enable_thinking`.
+    pub fn set_template_variables(&mut self, variables: Map<String, Value>) {
+        self.template_variables = variables;
+    }
+
+    /// The token ids that a conversation becomes.
+    ///
+    /// # Errors
+    /// [`Error::Request`] if there is no chat template or it refuses the conversation.
+    pub fn chat_ids(&self, messages: &[Message]) -> Result<Vec<TokenId>> {
+        self.text.prompt_ids(messages, &self.template_variables)
+    }
+
+    /// Counts and load.
+    pub fn stats(&self) -> Stats {
+        let pool = self.scheduler.pool();
+        Stats {
+            preemptions: self.scheduler.preemptions(),
+            running: self.scheduler.running(),
+            waiting: self.scheduler.waiting(),
+            blocks_held: pool.total() - pool.free(),
+            ..self.stats
+        }
+    }
+
+    fn check(&self, prompt: &[TokenId]) -> Result<()> {
+        let vocabulary = self.pair.vocabulary();
+        if prompt.is_empty() {
+            return Err(Error::Request("the prompt has no tokens".to_owned()));
+        }
+        if prompt.len() >= self.max_model_len {
+            let (found, most) = (prompt.len(), self.max_model_len);
+            let message =
+                format!("the prompt has {found} tokens, which leaves no room in the window of {most}");
+            return Err(Error::Request(message));
+        }
+        match prompt.iter().find(|token| token.index() >= vocabulary.len) {
+            Some(token) => Err(Error::Request(format!("the prompt has token {}, which is padding", token.0))),
+            None => Ok(()),
+        }
+    }
+
+    fn decode(&mut self, plan: &StepPlan) -> Vec<std::result::Result<Sampled, RowFault>> {
+        let tickets = || plan.rows.iter().filter_map(|row| Some((row, self.requests.get(&row.seq)?)));
+        let rows: Vec<SampleRow<'_>> = tickets()
+            .filter(|(row, _)| row.samples)
+            .map(|(row, ticket)| SampleRow {
+                contrast: &ticket.contrast,
+                noise: ticket.noise,
+                position: row.positions.end as u32,
+            })
+            .collect();
+        let needs_amateur = tickets().any(|(_, ticket)| ticket.contrast.needs_amateur());
+        self.stats.amateur_tokens += if needs_amateur { plan.batch.tokens.len() as u64 } else { 0 };
+        self.pair.step(plan, &rows, needs_amateur)
+    }
+
+    fn count(&mut self, plan: &StepPlan, sampled: &[std::result::Result<Sampled, RowFault>]) {
+        self.stats.steps += 1;
+        self.stats.expert_tokens += plan.batch.tokens.len() as u64;
+        for sampled in sampled.iter().flatten() {
+            self.stats.sampled += 1;
+            self.stats.forced += u64::from(sampled.head == 1);
+            self.stats.head_sum += u64::from(sampled.head);
+        }
+    }
+
+    fn complete(&mut self, ended: Ended) -> Result<Completion> {
+        let Some(ticket) = self.requests.remove(&ended.seq) else {
+            return Err(Error::Device(
+                "internal error: a sequence without a request; please report this".to_owned(),
+            ));
+        };
+        let finish = match ended.end {
+            End::Stop => Finish::Stop,
+            End::Length => Finish::Length,
+            End::Fault(fault) => {
+                let place = ended.tokens.len();
+                Finish::Failed(Error::Request(format!("{fault} at token {place} of the response")))
+            }
+        };
+        let text = self.text.tokenizer().decode(&ended.tokens, true)?;
+        Ok(Completion { id: ticket.id, text, tokens: ended.tokens, scores: ended.scores, finish })
+    }
+}
+
+impl EngineConfig {
+    fn shape(&self) -> Result<PairShape> {
+        let max_num_batched_tokens = self.max_num_batched_tokens.unwrap_or(self.max_num_seqs.max(256));
+        let settings = [
+            ("max-num-seqs", self.max_num_seqs),
+            ("max-num-batched-tokens", max_num_batched_tokens),
+            ("block-size", self.block_size),
+        ];
+        if let Some((name, value)) = settings.into_iter().find(|(_, value)| !(1..=1 << 20).contains(value)) {
+            return Err(Error::Setting(format!("{name} is {value}; it must be between 1 and {}", 1 << 20)));
+        }
+        Ok(PairShape {
+            max_num_seqs: self.max_num_seqs,
+            max_num_batched_tokens,
+            block_size: self.block_size,
+            kv_cache_memory: self.kv_cache_memory,
+        })
+    }
+
+    /// The window: as asked, or as much as the models and the cache hold.
+    fn window(&self, context_length: usize, cache_tokens: usize) -> Result<usize> {
+        let window = self.max_model_len.unwrap_or(context_length.min(cache_tokens));
+        let refuse = |what: String| Err(Error::Setting(format!("max-model-len is {window}, but {what}")));
+        match window {
+            0 | 1 => refuse("a prompt and a response take at least 2".to_owned()),
+            _ if window > context_length => {
+                refuse(format!("the models read at most {context_length} tokens"))
+            }
+            _ if window > cache_tokens => refuse(format!(
+                "kv-cache-memory holds {cache_tokens} tokens; raise it or lower max-model-len"
+            )),
+            _ => Ok(window),
+        }
+    }
+}

@@ -1,1 +1,11 @@
 //! A model: its shape ([`spec`]), its mapped weights ([`weights`]) and its forward pass ([`decoder`]).
+
+pub mod decoder;
+mod fields;
+pub mod rope;
+pub mod spec;
+pub mod weights;
+
+pub use decoder::{Decoder, Room};
+pub use spec::Spec;
+pub use weights::Weights;

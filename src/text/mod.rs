@@ -1,1 +1,97 @@
 //! Text to token ids and back: tokenizer, chat template, incremental detokenizing, the check of a pair's vocabulary.
+//!
+//! Everything here gives what `transformers` gives with the same checkpoint; the golden tests hold it to that. Both
+//! files of a checkpoint are untrusted: the tokenizer library's panics end as errors, and templates are rendered in
+//! a sandbox (see [`ChatTemplate`]).
+
+mod config;
+mod detokenize;
+mod python;
+mod template;
+mod tokenizer;
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+use crate::ids::TokenId;
+
+pub use detokenize::Detokenizer;
+pub use template::{ChatTemplate, Message};
+pub use tokenizer::{Special, Tokenizer, check_same_vocabulary};
+
+/// What turns prompts into token ids: a model's tokenizer and, where it has one, its chat template. Cheap to clone,
+/// safe to share between threads.
+#[derive(Debug, Clone)]
+pub struct Text {
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+}
+
+impl Text {
+    /// The tokenizer and the template of `checkpoint`.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::load`] and [`ChatTemplate::load`].
+    pub fn load(checkpoint: &Checkpoint) -> Result<Self> {
+        Ok(Self { tokenizer: Tokenizer::load(checkpoint)?, template: ChatTemplate::load(checkpoint)? })
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The chat template; a base model may have none.
+    pub fn template(&self) -> Option<&ChatTemplate> {
+        self.template.as_ref()
+    }
+
+    /// The prompt of a conversation: rendered up to where the assistant speaks next, then encoded. The template
+    /// writes the special tokens itself, so the tokenizer adds none.
+    ///
+    /// # Errors
+    /// [`Error::Request`] if there is no template, or it refuses the conversation, or the tokenizer refuses the text.
+    pub fn prompt_ids(
+        &self,
+        conversation: &[impl Serialize],
+        kwargs: &Map<String, Value>,
+    ) -> Result<Vec<TokenId>> {
+        let template = self.template.as_ref().ok_or_else(|| {
+            Error::Request(format!(
+                "{} has no chat template beside it (chat_template.jinja, or chat_template in tokenizer_config.json); \
+                 give plain prompts",
+                self.tokenizer.path().display()
+            ))
+        })?;
+        self.tokenizer.encode(&template.render(conversation, kwargs)?, Special::None)
+    }
+
+    /// The ids of a plain prompt: the tokenizer adds the special tokens that its configuration names, such as a BOS.
+    ///
+    /// # Errors
+    /// [`Error::Request`] if the tokenizer refuses the text.
+    pub fn prompt_ids_of_text(&self, text: &str) -> Result<Vec<TokenId>> {
+        self.tokenizer.encode(text, Special::AsConfigured)
+    }
+}
+
+/// Runs `work` of a library that may panic on a crafted file; a panic becomes an error message.
+fn contain<T, E: ToString>(
+    work: impl FnOnce() -> std::result::Result<T, E>,
+) -> std::result::Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(panic) => Err(panic_message(&*panic)),
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("it panicked").to_owned()
+}

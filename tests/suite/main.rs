@@ -1,5 +1,15 @@
 //! The one integration-test binary: a module a subject.
-#![allow(missing_docs, clippy::missing_panics_doc)]
+#![allow(missing_docs, clippy::missing_panics_doc, clippy::unwrap_used)]
 
+mod bad_input;
 mod contrast;
 mod cpu;
+mod dataset;
+mod invariance;
+mod models;
+mod program;
+mod random;
+mod resume;
+mod scheduler;
+mod synth;
+mod text;

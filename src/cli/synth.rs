@@ -1,0 +1,402 @@
+//! `codit synth`: instructions in, a dataset out.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+
+use clap::ValueEnum;
+use serde_json::{Map, Value, json};
+
+use super::progress::Progress;
+use super::{bytes, interrupt};
+use crate::checkpoint::Checkpoint;
+use crate::contrast::Contrast;
+use crate::dataset::{Body, Done, Input, Manifest, Metadata, ModelMark, Outcome, Prompt, Record, Sink};
+use crate::device::cpu::Cpu;
+use crate::embedded;
+use crate::engine::{self, Completion, Engine, EngineConfig, Finish, Request};
+use crate::error::{Error, Result};
+use crate::text::Message;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Instructions, one JSON object a line with `instruction`, `messages` or `prompt`
+    input: PathBuf,
+    /// The dataset; resumed if it is there already
+    #[arg(short, long)]
+    output: PathBuf,
+
+    #[command(flatten)]
+    models: Models,
+    #[command(flatten)]
+    method: Method,
+    #[command(flatten)]
+    prompting: Prompting,
+    #[command(flatten)]
+    capacity: Capacity,
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Models")]
+struct Models {
+    /// Folder of the post-trained checkpoint; without it the embedded pair is used
+    #[arg(long, value_name = "DIR")]
+    expert: Option<PathBuf>,
+    /// Folder of its pre-trained counterpart; may be left out with --beta 0
+    #[arg(long, value_name = "DIR", requires = "expert")]
+    amateur: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Method")]
+struct Method {
+    /// Plausibility: a token is in the head if it is at least this times as likely as the expert's favourite [0..1]
+    #[arg(long, default_value_t = 0.01)]
+    alpha: f64,
+    /// Weight of the amateur's log-probability; 0 runs the expert alone
+    #[arg(long, default_value_t = 1.0)]
+    beta: f64,
+    /// beta for special tokens, stop tokens among them [default: beta]
+    #[arg(long, value_name = "B")]
+    special_token_beta: Option<f64>,
+    /// Contrast as (1 + G) z_e - G z_a: the same as --beta G/(1+G) with temperature / (1 + G)
+    #[arg(long, value_name = "G", conflicts_with = "beta")]
+    guidance: Option<f64>,
+    /// 0 takes the best score
+    #[arg(long, default_value_t = 1.0)]
+    temperature: f64,
+    /// Nucleus: keeps the likeliest tokens whose probabilities reach this (0..1]
+    #[arg(long, default_value_t = 1.0)]
+    top_p: f64,
+    /// Keeps this many of the likeliest tokens; 0 keeps all
+    #[arg(long, default_value_t = 0)]
+    top_k: u32,
+    /// Keeps tokens at least this times as likely as the likeliest [0..1]
+    #[arg(long, default_value_t = 0.0)]
+    min_p: f64,
+    /// Longest response, in tokens
+    #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
+    max_tokens: u32,
+    /// Makes a run repeatable; without it one is drawn and recorded in the manifest
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Goes on past stop tokens, for measurements
+    #[arg(long)]
+    ignore_eos: bool,
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Prompts")]
+struct Prompting {
+    /// Variables for the chat template, a JSON object such as '{"enable_thinking":false}'
+    #[arg(long, value_name = "JSON", value_parser = json_object)]
+    chat_template_kwargs: Option<Map<String, Value>>,
+    /// A system message for conversations that have none
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Capacity (changes no response)")]
+struct Capacity {
+    /// Sequences decoded at once
+    #[arg(long, default_value_t = 256)]
+    max_num_seqs: usize,
+    /// Tokens a step, prefill and decode together [default: 256, or max-num-seqs if more]
+    #[arg(long, value_name = "N")]
+    max_num_batched_tokens: Option<usize>,
+    /// Longest sequence, prompt and response [default: what the models and the cache can hold]
+    #[arg(long, value_name = "N")]
+    max_model_len: Option<usize>,
+    /// Memory of the paged KV cache, both models together
+    #[arg(long, default_value = "4GiB", value_parser = bytes::parse, value_name = "SIZE")]
+    kv_cache_memory: usize,
+    /// Tokens a cache block
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    block_size: usize,
+    /// Where to decode
+    #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
+    device: DeviceName,
+    /// Threads of the CPU device [default: all cores]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DeviceName {
+    Auto,
+    Cpu,
+}
+
+fn json_object(text: &str) -> std::result::Result<Map<String, Value>, String> {
+    serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))
+}
+
+/// Decodes what the output does not hold yet.
+pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    let mut synthesis = Synthesis::prepare(args)?;
+    let interrupted = interrupt::flag()?;
+    let (pending, total) = (synthesis.pending(), synthesis.input.len());
+    let mut progress = Progress::new(total, total - pending.len());
+    let result = synthesis.decode(pending, &mut progress, &interrupted);
+    progress.finish();
+    result?;
+    synthesis.sink.close()?;
+    if interrupt::is_set(&interrupted) {
+        eprintln!("codit: interrupted; the same command resumes the run");
+        return Ok(ExitCode::from(interrupt::EXIT_CODE));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A run: everything that may be refused has been accepted.
+struct Synthesis {
+    input: Input,
+    engine: Engine<Cpu>,
+    sink: Sink,
+    done: Done,
+    /// What all requests have in common.
+    request: Request,
+    system: Option<String>,
+    metadata: Metadata,
+    /// Requests that are kept in the engine: enough that a row that finishes is replaced at once.
+    queue: usize,
+}
+
+impl Synthesis {
+    fn prepare(args: &Args) -> Result<Self> {
+        let contrast = args.method.contrast();
+        contrast.validate()?;
+        let (expert, amateur) = args.models.open(contrast.needs_amateur())?;
+        let input = Input::open(&args.input)?;
+        let mut engine =
+            Engine::load(args.capacity.device()?, &expert, amateur.as_ref(), &args.capacity.config())?;
+        engine.set_template_variables(args.prompting.chat_template_kwargs.clone().unwrap_or_default());
+        let system = args.prompting.system.clone();
+        try_template(&engine, &input, system.as_deref())?;
+
+        let manifest = Manifest {
+            version: Manifest::VERSION.to_owned(),
+            input: input.mark(),
+            expert: ModelMark::of(&expert)?,
+            amateur: amateur.as_ref().map(ModelMark::of).transpose()?,
+            seed: args.method.seed,
+            samples: 1,
+            settings: args.settings(&contrast, engine.max_model_len()),
+            notes: args.capacity.notes(),
+        };
+        let (sink, done) = Sink::open(&args.output, &input, &manifest)?;
+        report_recovery(&done, args);
+        let metadata = args.method.metadata(&contrast, &expert, amateur.as_ref());
+        let request = Request {
+            contrast,
+            seed: sink.seed(),
+            max_tokens: args.method.max_tokens as usize,
+            ignore_eos: args.method.ignore_eos,
+            ..Request::new("", "")
+        };
+        let queue = 2 * args.capacity.max_num_seqs;
+        Ok(Self { input, engine, sink, done, request, system, metadata, queue })
+    }
+
+    /// Rows of the input without a record.
+    fn pending(&self) -> Vec<usize> {
+        (0..self.input.len()).filter(|row| !self.done.contains(*row, 0)).collect()
+    }
+
+    fn decode(
+        &mut self,
+        pending: Vec<usize>,
+        progress: &mut Progress,
+        interrupted: &AtomicBool,
+    ) -> Result<()> {
+        let mut rows = pending.into_iter();
+        while !interrupt::is_set(interrupted) {
+            while self.engine.pending() < self.queue
+                && let Some(row) = rows.next()
+            {
+                self.submit(row, progress)?;
+            }
+            if self.engine.pending() == 0 {
+                break;
+            }
+            self.engine.step()?;
+            while let Some(completion) = self.engine.finished() {
+                self.write(completion, progress)?;
+            }
+            progress.step(self.engine.stats());
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self, row: usize, progress: &mut Progress) -> Result<()> {
+        let prompt = self.input.prompt(row)?;
+        let request = Request {
+            id: prompt.id.key().to_owned(),
+            prompt: to_be_decoded(&prompt.body, self.system.as_deref()),
+            ..self.request.clone()
+        };
+        match self.engine.submit(request) {
+            Ok(_) => Ok(()),
+            Err(error @ Error::Request(_)) => {
+                self.append(prompt, Finish::Failed(error), String::new(), vec![], progress)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write(&mut self, completion: Completion, progress: &mut Progress) -> Result<()> {
+        let Some(row) = self.input.row(&completion.id) else { return Ok(()) };
+        let prompt = self.input.prompt(row)?;
+        self.append(prompt, completion.finish, completion.text, completion.scores, progress)
+    }
+
+    fn append(
+        &mut self,
+        prompt: Prompt,
+        finish: Finish,
+        response: String,
+        score: Vec<f32>,
+        progress: &mut Progress,
+    ) -> Result<()> {
+        progress.record(&finish);
+        let outcome = match finish {
+            Finish::Failed(error) => Outcome::Failed(error.to_string()),
+            finish => Outcome::Answered { response, score, is_completed: matches!(finish, Finish::Stop) },
+        };
+        self.sink.append(&Record::new(prompt, None, self.metadata.clone(), outcome))
+    }
+}
+
+fn to_be_decoded(body: &Body, system: Option<&str>) -> engine::Prompt {
+    match body {
+        Body::Text(text) => engine::Prompt::Text(text.clone()),
+        Body::Instruction(text) => engine::Prompt::Chat(conversation(&[Message::new("user", text)], system)),
+        Body::Messages(messages) => engine::Prompt::Chat(conversation(messages, system)),
+    }
+}
+
+/// `messages`, after the system message that the user gave unless they have one.
+fn conversation(messages: &[Message], system: Option<&str>) -> Vec<Message> {
+    let has_system = messages.first().is_some_and(|first| first.role == "system");
+    let added = system.filter(|_| !has_system).map(|text| Message::new("system", text));
+    added.into_iter().chain(messages.iter().cloned()).collect()
+}
+
+/// Renders a plain conversation, so that a template that cannot work is refused before any work.
+fn try_template(engine: &Engine<Cpu>, input: &Input, system: Option<&str>) -> Result<()> {
+    for row in 0..input.len() {
+        if !matches!(input.prompt(row)?.body, Body::Text(_)) {
+            let hello = conversation(&[Message::new("user", "Hello")], system);
+            return engine.chat_ids(&hello).map(drop);
+        }
+    }
+    Ok(())
+}
+
+fn report_recovery(done: &Done, args: &Args) {
+    let recovery = done.recovery();
+    if recovery.cut_bytes > 0 {
+        eprintln!(
+            "codit: {}: cut off {} bytes of a torn record at its end",
+            args.output.display(),
+            recovery.cut_bytes
+        );
+    }
+    if recovery.records > 0 {
+        eprintln!("codit: {}: resuming after {} records", args.output.display(), recovery.records);
+    }
+}
+
+impl Args {
+    /// All that a record's text depends on beside the models, the input and the seed.
+    fn settings(&self, contrast: &Contrast, max_model_len: usize) -> Value {
+        let mut settings = json!(contrast);
+        settings["max_tokens"] = json!(self.method.max_tokens);
+        settings["ignore_eos"] = json!(self.method.ignore_eos);
+        settings["max_model_len"] = json!(max_model_len);
+        settings["chat_template_kwargs"] = json!(self.prompting.chat_template_kwargs);
+        settings["system"] = json!(self.prompting.system);
+        settings
+    }
+}
+
+impl Models {
+    /// Expert and, where it has a say, amateur.
+    fn open(&self, needs_amateur: bool) -> Result<(Checkpoint, Option<Checkpoint>)> {
+        let Some(expert) = &self.expert else {
+            return Ok((embedded::expert(), needs_amateur.then(embedded::amateur)));
+        };
+        match &self.amateur {
+            None if needs_amateur => {
+                let message = "--expert needs its --amateur; give one, or --beta 0 to run the expert alone";
+                Err(Error::Setting(message.to_owned()))
+            }
+            amateur => {
+                let amateur = amateur.as_ref().filter(|_| needs_amateur).map(Checkpoint::open).transpose()?;
+                Ok((Checkpoint::open(expert)?, amateur))
+            }
+        }
+    }
+}
+
+impl Method {
+    fn contrast(&self) -> Contrast {
+        let contrast = Contrast {
+            alpha: self.alpha,
+            beta: self.beta,
+            special_token_beta: self.special_token_beta,
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: self.top_k,
+            min_p: self.min_p,
+        };
+        match self.guidance {
+            Some(guidance) => contrast.with_guidance(guidance),
+            None => contrast,
+        }
+    }
+
+    fn metadata(&self, contrast: &Contrast, expert: &Checkpoint, amateur: Option<&Checkpoint>) -> Metadata {
+        Metadata {
+            temperature: contrast.temperature,
+            top_p: contrast.top_p,
+            max_tokens: self.max_tokens as usize,
+            contrastive_decoding: amateur.is_some(),
+            alpha: contrast.alpha,
+            beta: contrast.beta,
+            expert_model_id: expert.id().to_owned(),
+            amateur_model_id: amateur.map(|amateur| amateur.id().to_owned()),
+        }
+    }
+}
+
+impl Capacity {
+    fn device(&self) -> Result<Cpu> {
+        match self.device {
+            DeviceName::Auto | DeviceName::Cpu => Cpu::new(self.threads),
+        }
+    }
+
+    fn config(&self) -> EngineConfig {
+        EngineConfig {
+            max_num_seqs: self.max_num_seqs,
+            max_num_batched_tokens: self.max_num_batched_tokens,
+            max_model_len: self.max_model_len,
+            kv_cache_memory: self.kv_cache_memory,
+            block_size: self.block_size,
+        }
+    }
+
+    /// What the manifest says of the capacity, for the record only.
+    fn notes(&self) -> Value {
+        json!({
+            "max_num_seqs": self.max_num_seqs,
+            "max_num_batched_tokens": self.max_num_batched_tokens,
+            "kv_cache_memory": bytes::show(self.kv_cache_memory),
+            "block_size": self.block_size,
+            "device": "cpu",
+            "threads": self.threads,
+        })
+    }
+}

@@ -1,0 +1,50 @@
+//! The lines of a file with where they are, in bounded memory.
+
+use std::io::{self, BufRead, Read};
+
+/// Reads line after line into one buffer.
+pub(super) struct Lines<R> {
+    reader: R,
+    limit: usize,
+    buffer: Vec<u8>,
+    next_offset: u64,
+    next_number: usize,
+}
+
+/// One line.
+#[derive(Clone, Copy)]
+pub(super) struct Line<'a> {
+    /// Counted from 1.
+    pub number: usize,
+    /// In bytes from the start of the file.
+    pub offset: u64,
+    /// As in the file, line feed included; cut where it is longer than the limit.
+    pub bytes: &'a [u8],
+}
+
+impl Line<'_> {
+    /// Whether the line feed is there.
+    pub fn is_terminated(&self) -> bool {
+        self.bytes.ends_with(b"\n")
+    }
+}
+
+impl<R: BufRead> Lines<R> {
+    /// The lines of `reader`. A line of more than `limit` bytes comes in pieces of `limit + 1`.
+    pub fn new(reader: R, limit: usize) -> Self {
+        Self { reader, limit, buffer: Vec::new(), next_offset: 0, next_number: 1 }
+    }
+
+    /// The next line, or `None` at the end.
+    pub fn next(&mut self) -> io::Result<Option<Line<'_>>> {
+        self.buffer.clear();
+        self.reader.by_ref().take(self.limit as u64 + 1).read_until(b'\n', &mut self.buffer)?;
+        if self.buffer.is_empty() {
+            return Ok(None);
+        }
+        let line = Line { number: self.next_number, offset: self.next_offset, bytes: &self.buffer };
+        self.next_offset += self.buffer.len() as u64;
+        self.next_number += 1;
+        Ok(Some(line))
+    }
+}

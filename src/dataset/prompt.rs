@@ -1,0 +1,225 @@
+//! One line of the input: what is asked, and what passes through.
+
+use indexmap::IndexMap;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use super::record;
+use crate::text::Message;
+
+/// Columns that pass through to the output: in order, their values as they were written.
+pub type Columns = IndexMap<String, Box<RawValue>>;
+
+/// What a record is called: a JSON string or integer, written to the output as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Id {
+    /// A string.
+    Text(String),
+    /// An integer of any length, in digits.
+    Integer(String),
+}
+
+impl Id {
+    /// What makes the id unique, and what the record's noise is drawn from. The integer 1 and the string "1" are
+    /// the same.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Text(key) | Self::Integer(key) => key,
+        }
+    }
+
+    fn from_json(json: &RawValue) -> Result<Self, String> {
+        let text = json.get();
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        if digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Ok(Self::Integer(text.to_owned()));
+        }
+        match serde_json::from_str(text) {
+            Ok(text) => Ok(Self::Text(text)),
+            Err(_) => Err(format!("id is {}; make it a string or an integer", excerpt(text))),
+        }
+    }
+}
+
+impl Serialize for Id {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Integer(digits) => RawValue::from_string(digits.clone())
+                .map_err(serde::ser::Error::custom)?
+                .serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = Box::<RawValue>::deserialize(deserializer)?;
+        Self::from_json(&json).map_err(D::Error::custom)
+    }
+}
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// `instruction`: one turn of a user.
+    Instruction(String),
+    /// `prompt`: text for the models as it stands, without a chat template.
+    Text(String),
+    /// `messages`: a conversation whose last turn is a user's. Only role and content of a message count.
+    Messages(Vec<Message>),
+}
+
+impl Body {
+    /// What the record calls its instruction: of a conversation, the last turn.
+    pub fn instruction(&self) -> &str {
+        match self {
+            Self::Instruction(text) | Self::Text(text) => text,
+            Self::Messages(messages) => messages.last().map_or("", |message| &message.content),
+        }
+    }
+}
+
+/// One line of the input.
+#[derive(Debug, Clone)]
+pub struct Prompt {
+    /// Of the line, or `conv_{line}` where it has none.
+    pub id: Id,
+    /// Where the line is, counted from 1; blank lines count.
+    pub line: usize,
+    /// What is asked.
+    pub body: Body,
+    /// All columns but `id` and `instruction`.
+    pub columns: Columns,
+}
+
+impl Prompt {
+    /// The prompt in line number `line`, or what is wrong with it and the remedy. A column that is null counts as
+    /// missing.
+    pub(super) fn parse(bytes: &[u8], line: usize) -> Result<Self, String> {
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            format!("not UTF-8 from byte {} on; convert the file", error.valid_up_to() + 1)
+        })?;
+        if text.contains('\0') {
+            return Err(
+                "holds NUL bytes (a tail lost in a crash, or UTF-16?); write the file again, as UTF-8".into(),
+            );
+        }
+        if text.contains('\r') {
+            return Err("a carriage return inside the line; end each line with a line feed".into());
+        }
+        let Object(mut columns) = serde_json::from_str(text).map_err(|error| describe(&error))?;
+        if let Some(name) = record::COLUMNS.iter().find(|name| columns.contains_key(**name)) {
+            return Err(format!("column {name:?} is one that the output defines; rename or remove it"));
+        }
+        let id = match present(&columns, "id") {
+            Some(json) => Id::from_json(json)?,
+            None => Id::Text(format!("conv_{line}")),
+        };
+        let body = body(&columns)?;
+        columns.shift_remove("id");
+        columns.shift_remove("instruction");
+        Ok(Self { id, line, body, columns })
+    }
+}
+
+fn body(columns: &Columns) -> Result<Body, String> {
+    let sources = ["instruction", "prompt", "messages"];
+    let found: Vec<_> = sources.iter().filter_map(|name| Some((*name, present(columns, name)?))).collect();
+    match found[..] {
+        [] => Err("no instruction; give the line one of the columns instruction, prompt or messages".into()),
+        [("instruction", json)] => said("instruction", string("instruction", json)?).map(Body::Instruction),
+        [("prompt", json)] => match string("prompt", json)? {
+            text if text.is_empty() => Err("prompt is empty; give it text or remove the line".into()),
+            text => Ok(Body::Text(text)),
+        },
+        [(_, json)] => messages(json).map(Body::Messages),
+        [(first, _), (second, _), ..] => {
+            Err(format!("both {first} and {second}; keep the one that is to be answered"))
+        }
+    }
+}
+
+fn messages(json: &RawValue) -> Result<Vec<Message>, String> {
+    let shape = "messages must be an array of {\"role\": string, \"content\": string}";
+    let messages: Vec<Message> = serde_json::from_str(json.get())
+        .map_err(|error| format!("{shape}, and is not: {}", without_position(&error)))?;
+    let Some(last) = messages.last() else {
+        return Err("messages is empty; give it a user's turn or remove the line".into());
+    };
+    if last.role != "user" {
+        let role = excerpt(&last.role);
+        return Err(format!("the last of messages is by {role:?}; end with the user's turn to be answered"));
+    }
+    said("the last of messages", last.content.clone())?;
+    Ok(messages)
+}
+
+fn string(name: &str, json: &RawValue) -> Result<String, String> {
+    serde_json::from_str(json.get())
+        .map_err(|error| format!("{name} must be a string of text, and is not: {}", without_position(&error)))
+}
+
+fn said(name: &str, text: String) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err(format!("{name} is empty; give it text or remove the line"));
+    }
+    Ok(text)
+}
+
+fn present<'a>(columns: &'a Columns, name: &str) -> Option<&'a RawValue> {
+    columns.get(name).map(|json| &**json).filter(|json| json.get() != "null")
+}
+
+/// The first of a value that may be long, for a message.
+pub(super) fn excerpt(text: &str) -> String {
+    const KEPT: usize = 60;
+    match text.char_indices().nth(KEPT) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+fn describe(error: &serde_json::Error) -> String {
+    let what = if error.is_data() { "not a row" } else { "not JSON" };
+    format!(
+        "{what}: {}, at column {}; each line must be one JSON object",
+        without_position(error),
+        error.column()
+    )
+}
+
+/// `serde_json` counts lines from the start of the text that it was given, which here is always one line.
+fn without_position(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rfind(" at line ").map_or(text.clone(), |end| text[..end].to_owned())
+}
+
+/// A JSON object whose keys are unique.
+struct Object(Columns);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Unique;
+        impl<'de> Visitor<'de> for Unique {
+            type Value = Object;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+                let mut columns = Columns::new();
+                while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
+                    if columns.contains_key(&name) {
+                        return Err(A::Error::custom(format!("column {:?} is there twice", excerpt(&name))));
+                    }
+                    columns.insert(name, value);
+                }
+                Ok(Object(columns))
+            }
+        }
+        deserializer.deserialize_map(Unique)
+    }
+}

@@ -1,0 +1,148 @@
+//! What an earlier run has left in the output.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::input::{Input, MAX_LINE};
+use super::lines::{Line, Lines};
+use super::prompt::{Id, excerpt};
+use crate::error::{Error, Result};
+
+/// A record repeats its prompt at most twice and adds a response.
+const MAX_RECORD: usize = 4 * MAX_LINE;
+
+/// How every record begins.
+const OPENING: &[u8] = b"{\"id\":";
+
+/// The rows of the input, and their samples, that have a record.
+#[derive(Debug, Clone)]
+pub struct Done {
+    samples: u32,
+    /// A bit each, `[rows, samples]`.
+    bits: Vec<u64>,
+    recovery: Recovery,
+}
+
+/// What was found in the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recovery {
+    /// Whole records.
+    pub records: usize,
+    /// Of these, prompts that could not be answered.
+    pub failed: usize,
+    /// Bytes of a torn end that were cut off.
+    pub cut_bytes: u64,
+}
+
+impl Done {
+    fn nothing(rows: usize, samples: u32) -> Self {
+        let bits = (rows * samples as usize).div_ceil(64);
+        Self { samples, bits: vec![0; bits], recovery: Recovery::default() }
+    }
+
+    /// Whether `sample` of `row` has its record.
+    ///
+    /// # Panics
+    /// If the input has no such row.
+    pub fn contains(&self, row: usize, sample: u32) -> bool {
+        let (word, bit) = self.place(row, sample);
+        self.bits[word] & bit != 0
+    }
+
+    /// What was found in the output.
+    pub fn recovery(&self) -> Recovery {
+        self.recovery
+    }
+
+    /// Whether it is new.
+    fn insert(&mut self, row: usize, sample: u32) -> bool {
+        let (word, bit) = self.place(row, sample);
+        let is_new = self.bits[word] & bit == 0;
+        self.bits[word] |= bit;
+        is_new
+    }
+
+    fn place(&self, row: usize, sample: u32) -> (usize, u64) {
+        let at = row * self.samples as usize + sample as usize;
+        (at / 64, 1 << (at % 64))
+    }
+}
+
+/// What of a record resuming needs.
+#[derive(Deserialize)]
+struct Head {
+    id: Id,
+    #[serde(default)]
+    sample_index: Option<u32>,
+    #[serde(default)]
+    error: Option<IgnoredAny>,
+}
+
+/// Reads the output at `path` and tells what is done and how long its whole records are, in bytes.
+///
+/// What follows them is torn if none of it is a record and all of it can be what a crash leaves of records: cut
+/// short, or filled with NUL bytes.
+pub(super) fn recover(path: &Path, file: &File, input: &Input, samples: u32) -> Result<(Done, u64)> {
+    let mut done = Done::nothing(input.len(), samples);
+    let mut whole = 0;
+    let mut torn: Option<usize> = None;
+    let mut lines = Lines::new(BufReader::with_capacity(1 << 20, file), MAX_RECORD);
+    while let Some(line) = lines.next().map_err(Error::io(path, "cannot read"))? {
+        let end = line.offset + line.bytes.len() as u64;
+        match head(line) {
+            Some(head) if torn.is_none() => {
+                add(&mut done, input, &head).map_err(|message| Error::line(path, line.number, message))?;
+                whole = end;
+            }
+            None if may_be_torn(line.bytes) => {
+                torn.get_or_insert(line.number);
+            }
+            _ => {
+                let message = "not a record, and not the torn end of a file either; if it is a record that was damaged, \
+                               remove the line and run again, and the record is made again";
+                return Err(Error::line(path, torn.unwrap_or(line.number), message));
+            }
+        }
+        done.recovery.cut_bytes = end - whole;
+    }
+    Ok((done, whole))
+}
+
+fn head(line: Line) -> Option<Head> {
+    let text = std::str::from_utf8(line.bytes).ok().filter(|_| line.is_terminated())?;
+    serde_json::from_str(text).ok()
+}
+
+fn may_be_torn(bytes: &[u8]) -> bool {
+    let written = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    written.starts_with(OPENING) || OPENING.starts_with(written)
+}
+
+fn add(done: &mut Done, input: &Input, head: &Head) -> std::result::Result<(), String> {
+    let id = excerpt(head.id.key());
+    let Some(row) = input.row(head.id.key()) else {
+        return Err(format!(
+            "id {id:?} is not in the input; give another output, or the input that this one is of"
+        ));
+    };
+    let sample = match (done.samples, head.sample_index) {
+        (1, None) => 0,
+        (samples, Some(sample)) if samples > 1 && sample < samples => sample,
+        (samples, found) => {
+            let found = found.map_or("none".to_owned(), |sample| sample.to_string());
+            return Err(format!(
+                "sample_index is {found} in a run of {samples} samples a prompt; remove the line"
+            ));
+        }
+    };
+    if !done.insert(row, sample) {
+        return Err(format!("id {id:?} has a record on an earlier line already; remove one of them"));
+    }
+    done.recovery.records += 1;
+    done.recovery.failed += usize::from(head.error.is_some());
+    Ok(())
+}

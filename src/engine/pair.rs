@@ -1,0 +1,126 @@
+//! Expert and amateur side by side: one step of both, and the contrast of their logits.
+
+use crate::checkpoint::Checkpoint;
+use crate::contrast::{RowFault, Sampled, Vocabulary};
+use crate::device::{Device, SampleRow};
+use crate::error::{Error, Result};
+use crate::model::decoder::{Decoder, Room};
+
+use super::plan::StepPlan;
+
+/// Bytes of logits that are held at once, for both models together.
+const LOGITS_BYTES: usize = 64 << 20;
+
+/// A model with its plane of the cache.
+struct Lane<D: Device> {
+    decoder: Decoder<D>,
+    cache: D::Cache,
+}
+
+/// The two models on one device. Without an amateur, the expert runs alone.
+pub(super) struct Pair<D: Device> {
+    device: D,
+    vocabulary: Vocabulary,
+    expert: Lane<D>,
+    amateur: Option<Lane<D>>,
+    /// Rows of logits that are computed at once.
+    logit_rows: usize,
+}
+
+/// What [`Pair::load`] has to know of the step's and the cache's size.
+pub(super) struct PairShape {
+    pub max_num_seqs: usize,
+    pub max_num_batched_tokens: usize,
+    pub block_size: usize,
+    pub kv_cache_memory: usize,
+}
+
+impl<D: Device> Pair<D> {
+    /// Loads both models and divides the cache's memory into blocks that hold a piece of both planes.
+    pub fn load(
+        device: D,
+        expert: &Checkpoint,
+        amateur: Option<&Checkpoint>,
+        vocabulary: Vocabulary,
+        shape: &PairShape,
+    ) -> Result<(Self, usize)> {
+        let vocab_sizes = [Some(expert), amateur].into_iter().flatten().map(|checkpoint| {
+            let rows = crate::model::spec::Spec::open(checkpoint)?.vocab_size;
+            if rows < vocabulary.len {
+                let message =
+                    format!("vocab_size is {rows}, but the tokenizer has {} tokens", vocabulary.len);
+                return Err(Error::file(checkpoint.path("config.json"), message));
+            }
+            Ok(rows)
+        });
+        let row_bytes = vocab_sizes.sum::<Result<usize>>()? * size_of::<f32>();
+        let logit_rows = (LOGITS_BYTES / row_bytes).clamp(1, shape.max_num_seqs);
+        let room = Room { tokens: shape.max_num_batched_tokens, logits: logit_rows };
+        let expert = Decoder::load(&device, expert, room)?;
+        let amateur = amateur.map(|checkpoint| Decoder::load(&device, checkpoint, room)).transpose()?;
+
+        let block_bytes: usize = [Some(&expert), amateur.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|decoder| device.block_bytes(decoder.spec().cache_shape(shape.block_size, 1)))
+            .sum();
+        let blocks = shape.kv_cache_memory / block_bytes;
+        if blocks == 0 {
+            let message = "kv-cache-memory is less than one block, which takes";
+            return Err(Error::Setting(format!(
+                "{message} {block_bytes} bytes; raise it or lower block-size"
+            )));
+        }
+        let lane = |decoder: Decoder<D>| {
+            let cache = device.cache(decoder.spec().cache_shape(shape.block_size, blocks))?;
+            Ok::<_, Error>(Lane { decoder, cache })
+        };
+        let (expert, amateur) = (lane(expert)?, amateur.map(lane).transpose()?);
+        Ok((Self { device, vocabulary, expert, amateur, logit_rows }, blocks))
+    }
+
+    /// The ids that may be sampled.
+    pub fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    /// The longest sequence that both models can read.
+    pub fn context_length(&self) -> usize {
+        let expert = self.expert.decoder.spec().context_length;
+        self.amateur.as_ref().map_or(expert, |lane| expert.min(lane.decoder.spec().context_length))
+    }
+
+    /// Whether there is an amateur.
+    pub fn has_amateur(&self) -> bool {
+        self.amateur.is_some()
+    }
+
+    /// One step: both forward passes over the plan's batch, then a token for each of `rows`, which stand for the
+    /// plan's outputs in order. The amateur rests where no row of the step needs it.
+    pub fn step(
+        &mut self,
+        plan: &StepPlan,
+        rows: &[SampleRow<'_>],
+        needs_amateur: bool,
+    ) -> Vec<std::result::Result<Sampled, RowFault>> {
+        let Self { device, vocabulary, expert, amateur, logit_rows } = self;
+        let mut amateur = amateur.as_mut().filter(|_| needs_amateur);
+        device.join(
+            || expert.decoder.forward(device, &plan.batch, &mut expert.cache),
+            || {
+                if let Some(lane) = &mut amateur {
+                    lane.decoder.forward(device, &plan.batch, &mut lane.cache);
+                }
+            },
+        );
+        let mut sampled = Vec::with_capacity(rows.len());
+        for (outputs, rows) in plan.outputs.chunks(*logit_rows).zip(rows.chunks(*logit_rows)) {
+            let (expert, amateur) = device.join(
+                || expert.decoder.logits(device, outputs),
+                || amateur.as_mut().map(|lane| lane.decoder.logits(device, outputs)),
+            );
+            sampled.extend(device.contrast_sample(rows, vocabulary, expert, amateur));
+        }
+        sampled
+    }
+}

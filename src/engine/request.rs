@@ -1,0 +1,94 @@
+//! What is asked of the engine, and what it answers.
+
+use crate::contrast::{Contrast, Sampled};
+use crate::error::Error;
+use crate::ids::TokenId;
+use crate::text::Message;
+
+/// One response to be written.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Names the request in its [`Completion`] and keys its noise: equal ids draw equal text.
+    pub id: String,
+    /// What to respond to.
+    pub prompt: Prompt,
+    /// The method's parameters.
+    pub contrast: Contrast,
+    /// Key of the noise, together with `id` and `sample`.
+    pub seed: u64,
+    /// Which of several samples of one prompt this is.
+    pub sample: u32,
+    /// Ends the response after this many tokens.
+    pub max_tokens: usize,
+    /// Goes on past stop tokens, for measurements.
+    pub ignore_eos: bool,
+}
+
+/// A prompt in one of its forms.
+#[derive(Debug, Clone)]
+pub enum Prompt {
+    /// A conversation, rendered by the expert's chat template.
+    Chat(Vec<Message>),
+    /// Text taken as it stands, with the special tokens that the tokenizer's configuration adds.
+    Text(String),
+    /// Token ids.
+    Tokens(Vec<TokenId>),
+}
+
+impl Request {
+    /// A request with the method's defaults: a chat of one instruction, seed 0, at most 4,096 tokens.
+    pub fn new(id: impl Into<String>, instruction: impl Into<String>) -> Self {
+        let turn = Message { role: "user".to_owned(), content: instruction.into() };
+        Self {
+            id: id.into(),
+            prompt: Prompt::Chat(vec![turn]),
+            contrast: Contrast::default(),
+            seed: 0,
+            sample: 0,
+            max_tokens: 4096,
+            ignore_eos: false,
+        }
+    }
+}
+
+/// Why a response ended.
+#[derive(Debug)]
+pub enum Finish {
+    /// A stop token of the expert.
+    Stop,
+    /// `max_tokens` or the window's end.
+    Length,
+    /// [`Engine::cancel`](crate::engine::Engine::cancel).
+    Cancelled,
+    /// The request's own fault; others are untouched.
+    Failed(Error),
+}
+
+/// A finished request.
+#[derive(Debug)]
+pub struct Completion {
+    /// The request's id.
+    pub id: String,
+    /// The response, without special tokens.
+    pub text: String,
+    /// The generated tokens, the stop token included.
+    pub tokens: Vec<TokenId>,
+    /// `log_softmax(s)` of each generated token.
+    pub scores: Vec<f32>,
+    /// Why it ended.
+    pub finish: Finish,
+}
+
+/// A response while it grows.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Response {
+    pub tokens: Vec<TokenId>,
+    pub scores: Vec<f32>,
+}
+
+impl Response {
+    pub fn push(&mut self, sampled: &Sampled) {
+        self.tokens.push(sampled.token);
+        self.scores.push(sampled.score);
+    }
+}

@@ -1,0 +1,254 @@
+//! The forward pass of every family, once, as its [`Spec`] says.
+//!
+//! ```text
+//! x = embed(tokens)
+//! for each layer:  x += attention(norm(x));  x += down(activation(gate(n)) * up(n)),  n = norm(x)
+//! logits = head(norm(x))
+//! ```
+
+use super::spec::{HeadNorm, Spec};
+use super::weights::Weights;
+use crate::checkpoint::Checkpoint;
+use crate::device::{Batch, Device, Norm, TensorView};
+use crate::error::Result;
+
+/// How much a decoder makes room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Tokens of the largest batch.
+    pub tokens: usize,
+    /// Rows of logits at once.
+    pub logits: usize,
+}
+
+/// One model on a device: its weights, and the activations of the batch at hand.
+pub struct Decoder<D: Device> {
+    spec: Spec,
+    /// `[vocab_size, hidden_size]`
+    embedding: D::Weight,
+    ropes: Vec<D::Rope>,
+    layers: Vec<Layer<D>>,
+    norm: Norm<D::Weight>,
+    /// `[vocab_size, hidden_size]`; the embedding where `None`.
+    head: Option<D::Weight>,
+    scratch: Scratch<D>,
+}
+
+struct Layer<D: Device> {
+    attention_norm: Norm<D::Weight>,
+    /// `[qkv_width, hidden_size]`
+    qkv: Linear<D>,
+    head_norms: Option<HeadNorms<D>>,
+    /// `[hidden_size, query_width]`
+    attention_out: Linear<D>,
+    mlp_norm: Norm<D::Weight>,
+    /// `[2 * intermediate_size, hidden_size]`
+    gate_up: Linear<D>,
+    /// `[hidden_size, intermediate_size]`
+    down: Linear<D>,
+}
+
+/// Each `[head_dim]`.
+struct HeadNorms<D: Device> {
+    query: Norm<D::Weight>,
+    key: Norm<D::Weight>,
+}
+
+/// `x * weight^T + bias`
+struct Linear<D: Device> {
+    weight: D::Weight,
+    bias: Option<D::Weight>,
+}
+
+/// The activations, allocated once.
+struct Scratch<D: Device> {
+    /// `[tokens, hidden_size]`, the sum of all blocks up to the last but one.
+    residual: D::Tensor,
+    /// `[tokens, hidden_size]`, what the last block adds to the residual.
+    delta: D::Tensor,
+    /// `[tokens, hidden_size]`
+    normed: D::Tensor,
+    /// `[tokens, qkv_width]`
+    qkv: D::Tensor,
+    /// `[tokens, query_width]`
+    attended: D::Tensor,
+    /// `[tokens, 2 * intermediate_size]`
+    gate_up: D::Tensor,
+    /// `[tokens, intermediate_size]`
+    gated: D::Tensor,
+    /// `[logits, hidden_size]`, rows of `residual`.
+    last_residual: D::Tensor,
+    /// `[logits, hidden_size]`, rows of `delta`.
+    last_delta: D::Tensor,
+    /// `[logits, hidden_size]`
+    last_normed: D::Tensor,
+    /// `[logits, vocab_size]`
+    logits: D::Tensor,
+}
+
+impl<D: Device> Decoder<D> {
+    /// Brings a checkpoint to `device`, with room for batches and logits up to `room`.
+    ///
+    /// # Errors
+    /// [`Error::File`](crate::Error::File) naming the file and the field or tensor that is absent, damaged or not
+    /// supported; [`Error::Device`](crate::Error::Device) where the device has too little memory.
+    pub fn load(device: &D, checkpoint: &Checkpoint, room: Room) -> Result<Self> {
+        let spec = Spec::open(checkpoint)?;
+        let weights = Weights::open(checkpoint)?;
+        Loader { device, spec: &spec, weights: &weights }.decoder(room)
+    }
+
+    /// The model's shape.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Runs `batch` through all layers, appending its keys and values to `cache`; [`Decoder::logits`] then gives
+    /// the logits of its tokens.
+    ///
+    /// At most [`Room::tokens`] tokens, each id below [`Spec::vocab_size`].
+    pub fn forward(&mut self, device: &D, batch: &Batch, cache: &mut D::Cache) {
+        let (rows, spec, s) = (batch.tokens.len(), &self.spec, &mut self.scratch);
+        device.embed(batch, &self.embedding, 1.0, &mut s.residual);
+        for (index, (layer, shape)) in self.layers.iter().zip(&spec.layers).enumerate() {
+            let delta = (index > 0).then_some(&s.delta);
+            device.rms_norm(rows, delta, &mut s.residual, &layer.attention_norm, &mut s.normed);
+            layer.qkv.apply(device, rows, &s.normed, &mut s.qkv);
+            let norms = layer.head_norms.as_ref().map(|norms| (&norms.query, &norms.key));
+            let rope = &self.ropes[shape.rope];
+            device.rope_store(batch, spec.heads, norms, rope, index, &mut s.qkv, cache);
+            let (scale, window) = (spec.attention_scale, shape.window);
+            device.attention(batch, spec.heads, scale, window, index, &s.qkv, cache, &mut s.attended);
+            layer.attention_out.apply(device, rows, &s.attended, &mut s.delta);
+
+            device.rms_norm(rows, Some(&s.delta), &mut s.residual, &layer.mlp_norm, &mut s.normed);
+            layer.gate_up.apply(device, rows, &s.normed, &mut s.gate_up);
+            device.gated(rows, spec.intermediate_size, spec.activation, &s.gate_up, &mut s.gated);
+            layer.down.apply(device, rows, &s.gated, &mut s.delta);
+        }
+    }
+
+    /// The logits `[rows.len(), vocab_size]` that follow these tokens (indices into the last batch's) in their
+    /// sequences, at most [`Room::logits`] of them. The same rows may be asked for again.
+    pub fn logits(&mut self, device: &D, rows: &[u32]) -> &D::Tensor {
+        let s = &mut self.scratch;
+        device.gather(rows, &s.residual, &mut s.last_residual);
+        device.gather(rows, &s.delta, &mut s.last_delta);
+        let delta = Some(&s.last_delta);
+        device.rms_norm(rows.len(), delta, &mut s.last_residual, &self.norm, &mut s.last_normed);
+        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        device.matmul(rows.len(), &s.last_normed, head, None, &mut s.logits);
+        &s.logits
+    }
+}
+
+impl<D: Device> Linear<D> {
+    fn apply(&self, device: &D, rows: usize, x: &D::Tensor, out: &mut D::Tensor) {
+        device.matmul(rows, x, &self.weight, self.bias.as_ref(), out);
+    }
+}
+
+impl<D: Device> Scratch<D> {
+    fn new(device: &D, spec: &Spec, room: Room) -> Result<Self> {
+        let tokens = |width| device.tensor(room.tokens, width);
+        let logits = |width| device.tensor(room.logits, width);
+        Ok(Self {
+            residual: tokens(spec.hidden_size)?,
+            delta: tokens(spec.hidden_size)?,
+            normed: tokens(spec.hidden_size)?,
+            qkv: tokens(spec.heads.qkv_width())?,
+            attended: tokens(spec.heads.query_width())?,
+            gate_up: tokens(2 * spec.intermediate_size)?,
+            gated: tokens(spec.intermediate_size)?,
+            last_residual: logits(spec.hidden_size)?,
+            last_delta: logits(spec.hidden_size)?,
+            last_normed: logits(spec.hidden_size)?,
+            logits: logits(spec.vocab_size)?,
+        })
+    }
+}
+
+/// Knows what the tensors of a checkpoint are called.
+struct Loader<'a, D> {
+    device: &'a D,
+    spec: &'a Spec,
+    weights: &'a Weights,
+}
+
+impl<D: Device> Loader<'_, D> {
+    fn decoder(&self, room: Room) -> Result<Decoder<D>> {
+        let spec = self.spec;
+        let table = [spec.vocab_size, spec.hidden_size];
+        let embedding = self.weights.tensor("model.embed_tokens.weight", &table)?;
+        let head = self.head(&embedding)?.map(|head| self.device.weight(&[head])).transpose()?;
+        Ok(Decoder {
+            embedding: self.device.weight(&[embedding])?,
+            ropes: spec
+                .ropes
+                .iter()
+                .map(|rope| self.device.rope(&rope.inverse_frequencies, 1.0))
+                .collect::<Result<_>>()?,
+            layers: (0..spec.layers.len()).map(|index| self.layer(index)).collect::<Result<_>>()?,
+            norm: self.norm("model.norm", spec.hidden_size)?,
+            head,
+            scratch: Scratch::new(self.device, spec, room)?,
+            spec: spec.clone(),
+        })
+    }
+
+    /// The head, or `None` where it is the embedding. Some tied checkpoints hold the same tensor twice; where the
+    /// two differ, the head of the file counts, as it does for transformers.
+    fn head(&self, embedding: &TensorView) -> Result<Option<TensorView>> {
+        let name = "lm_head.weight";
+        if self.spec.tied_head && !self.weights.contains(name) {
+            return Ok(None);
+        }
+        let head = self.weights.tensor(name, &embedding.shape)?;
+        let same = head.dtype == embedding.dtype && head.bytes() == embedding.bytes();
+        Ok((!self.spec.tied_head || !same).then_some(head))
+    }
+
+    fn layer(&self, index: usize) -> Result<Layer<D>> {
+        let &Spec { hidden_size, intermediate_size, heads, attention_bias, mlp_bias, .. } = self.spec;
+        let name = |part: &str| format!("model.layers.{index}.{part}");
+        let (query, key) = (heads.query_width(), heads.key_value * heads.dim);
+        let qkv = [
+            (name("self_attn.q_proj"), query),
+            (name("self_attn.k_proj"), key),
+            (name("self_attn.v_proj"), key),
+        ];
+        let gate_up = [(name("mlp.gate_proj"), intermediate_size), (name("mlp.up_proj"), intermediate_size)];
+        Ok(Layer {
+            attention_norm: self.norm(&name("input_layernorm"), hidden_size)?,
+            qkv: self.linear(&qkv, hidden_size, attention_bias)?,
+            head_norms: match self.spec.head_norm {
+                HeadNorm::None => None,
+                HeadNorm::PerHead => Some(HeadNorms {
+                    query: self.norm(&name("self_attn.q_norm"), heads.dim)?,
+                    key: self.norm(&name("self_attn.k_norm"), heads.dim)?,
+                }),
+            },
+            attention_out: self.linear(&[(name("self_attn.o_proj"), hidden_size)], query, attention_bias)?,
+            mlp_norm: self.norm(&name("post_attention_layernorm"), hidden_size)?,
+            gate_up: self.linear(&gate_up, hidden_size, mlp_bias)?,
+            down: self.linear(&[(name("mlp.down_proj"), hidden_size)], intermediate_size, mlp_bias)?,
+        })
+    }
+
+    /// Projections from `width`, given by name and number of outputs, joined along their outputs.
+    fn linear(&self, parts: &[(String, usize)], width: usize, bias: bool) -> Result<Linear<D>> {
+        let join = |suffix: &str, shape: &dyn Fn(usize) -> Vec<usize>| {
+            let names = parts.iter().map(|(name, outputs)| (format!("{name}.{suffix}"), shape(*outputs)));
+            self.device.weight(&self.weights.joined(names)?)
+        };
+        Ok(Linear {
+            weight: join("weight", &|outputs| vec![outputs, width])?,
+            bias: bias.then(|| join("bias", &|outputs| vec![outputs])).transpose()?,
+        })
+    }
+
+    fn norm(&self, name: &str, width: usize) -> Result<Norm<D::Weight>> {
+        let weight = self.weights.tensor(&format!("{name}.weight"), &[width])?;
+        Ok(Norm { weight: self.device.weight(&[weight])?, epsilon: self.spec.epsilon, unit_offset: false })
+    }
+}

@@ -1,0 +1,232 @@
+//! A checkpoint's tensors where they lie in its mapped safetensors files. The files are untrusted: everything a header says
+//! is checked against the file's length before a byte of a tensor is read.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write;
+use std::ops::Range;
+
+use safetensors::Dtype as FileDtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::checkpoint::{Bytes, Checkpoint};
+use crate::device::{Dtype, TensorView};
+use crate::error::{Error, Result};
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Bytes of a header's length, at the start of the file.
+const PREFIX: usize = 8;
+/// The format's own limit.
+const LARGEST_HEADER: usize = 100_000_000;
+
+/// A checkpoint's tensors by name.
+#[derive(Debug)]
+pub struct Weights {
+    checkpoint: Checkpoint,
+    /// By file name.
+    shards: BTreeMap<String, Shard>,
+    /// The shard of each tensor.
+    places: HashMap<String, String>,
+}
+
+/// One safetensors file.
+#[derive(Debug)]
+struct Shard {
+    bytes: Bytes,
+    header: Range<usize>,
+    metadata: Metadata,
+}
+
+/// The part of model.safetensors.index.json that counts.
+#[derive(Deserialize)]
+struct Index {
+    /// The file of each tensor.
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Weights {
+    /// Maps model.safetensors, or the shards that model.safetensors.index.json names, and checks their headers.
+    ///
+    /// # Errors
+    /// [`Error::File`] where a file is absent, truncated or damaged; [`Error::Io`] where one cannot be mapped.
+    pub fn open(checkpoint: &Checkpoint) -> Result<Self> {
+        let mut weights =
+            Self { checkpoint: checkpoint.clone(), shards: BTreeMap::new(), places: HashMap::new() };
+        if let Some(bytes) = checkpoint.find(SINGLE)? {
+            let shard = Shard::read(checkpoint, SINGLE, bytes)?;
+            weights.places =
+                shard.metadata.offset_keys().into_iter().map(|name| (name, SINGLE.to_owned())).collect();
+            weights.shards.insert(SINGLE.to_owned(), shard);
+        } else {
+            for (name, file) in read_index(checkpoint)? {
+                weights.place(name, file)?;
+            }
+        }
+        Ok(weights)
+    }
+
+    /// Notes that the index places the tensor `name` in `file`.
+    fn place(&mut self, name: String, file: String) -> Result<()> {
+        if !self.shards.contains_key(&file) {
+            let shard = Shard::read(&self.checkpoint, &file, read_shard(&self.checkpoint, &file)?)?;
+            self.shards.insert(file.clone(), shard);
+        }
+        if self.shards[&file].metadata.info(&name).is_none() {
+            let message = format!("has no tensor {name:?}, which {INDEX} places there; download both again");
+            return Err(Error::file(self.checkpoint.path(&file), message));
+        }
+        self.places.insert(name, file);
+        Ok(())
+    }
+
+    /// The tensor `name`, where there is one.
+    fn find(&self, name: &str) -> Option<(&str, &Shard, &TensorInfo)> {
+        let file = self.places.get(name)?;
+        let shard = self.shards.get(file)?;
+        Some((file, shard, shard.metadata.info(name)?))
+    }
+
+    /// Whether there is a tensor `name`.
+    pub fn contains(&self, name: &str) -> bool {
+        self.places.contains_key(name)
+    }
+
+    /// The tensor `name`, which must have this shape.
+    ///
+    /// # Errors
+    /// [`Error::File`] where it is absent or of another shape or of an unsupported dtype.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<TensorView> {
+        let (file, shard, info) = self.find(name).ok_or_else(|| self.missing(name))?;
+        let complain = |message: String| Error::file(self.checkpoint.path(file), message);
+        if info.shape != shape {
+            let found = &info.shape;
+            return Err(complain(format!(
+                "tensor {name} has shape {found:?}; by config.json it should have {shape:?}"
+            )));
+        }
+        let dtype = match info.dtype {
+            FileDtype::BF16 => Dtype::Bf16,
+            FileDtype::F16 => Dtype::F16,
+            FileDtype::F32 => Dtype::F32,
+            other => {
+                return Err(complain(format!(
+                    "tensor {name} has dtype {other:?}; supported: BF16, F16, F32"
+                )));
+            }
+        };
+        let (start, end) = info.data_offsets;
+        Ok(TensorView {
+            name: name.to_owned(),
+            dtype,
+            shape: shape.to_vec(),
+            file: shard.bytes.clone(),
+            range: shard.header.end + start..shard.header.end + end,
+        })
+    }
+
+    /// Tensors by name and shape that will be joined, so that they must have one dtype.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`], and where a dtype differs from the first one's.
+    pub fn joined(&self, parts: impl IntoIterator<Item = (String, Vec<usize>)>) -> Result<Vec<TensorView>> {
+        let tensors: Vec<_> =
+            parts.into_iter().map(|(name, shape)| self.tensor(&name, &shape)).collect::<Result<_>>()?;
+        for pair in tensors.windows(2) {
+            let [a, b] = pair else { continue };
+            if a.dtype != b.dtype {
+                let file = self.places.get(&b.name).map_or(SINGLE, String::as_str);
+                return Err(Error::file(
+                    self.checkpoint.path(file),
+                    format!(
+                        "tensor {} has dtype {:?} and {} has {:?}; they should agree",
+                        b.name, b.dtype, a.name, a.dtype
+                    ),
+                ));
+            }
+        }
+        Ok(tensors)
+    }
+
+    fn missing(&self, name: &str) -> Error {
+        let file = if self.shards.contains_key(SINGLE) { SINGLE } else { INDEX };
+        Error::file(self.checkpoint.path(file), format!("has no tensor {name}, which config.json asks for"))
+    }
+
+    /// What identifies the weights in a manifest, without reading them whole: for each file its name and the
+    /// SHA-256, in hex, of its header followed by the file's length (u64, little-endian). Ordered by name.
+    pub fn header_hashes(&self) -> Vec<(String, String)> {
+        self.shards.iter().map(|(file, shard)| (file.clone(), shard.hash())).collect()
+    }
+}
+
+impl Shard {
+    fn read(checkpoint: &Checkpoint, file: &str, bytes: Bytes) -> Result<Self> {
+        let damaged =
+            |what: &str| Error::file(checkpoint.path(file), format!("{what}; download the file again"));
+        if bytes.starts_with(b"version https://git-lfs") {
+            return Err(Error::file(
+                checkpoint.path(file),
+                "is a Git LFS pointer, not the file itself; run git lfs pull",
+            ));
+        }
+        let truncated = || damaged(&format!("is truncated: it ends after {} bytes", bytes.len()));
+        let Some(prefix) = bytes.first_chunk::<PREFIX>() else { return Err(truncated()) };
+        let length = u64::from_le_bytes(*prefix);
+        if length > LARGEST_HEADER as u64 {
+            return Err(damaged("is damaged, or not a safetensors file: its header's length is absurd"));
+        }
+        let header = PREFIX..PREFIX + length as usize;
+        let text = bytes.get(header.clone()).ok_or_else(truncated)?;
+        // Checks that the tensors lie one after the other, without gaps, each as long as its dtype and shape say.
+        let metadata: Metadata = serde_json::from_slice(text)
+            .map_err(|error| damaged(&format!("is damaged: its header is invalid: {error}")))?;
+        let room = bytes.len() - header.end;
+        if metadata.data_len() > room {
+            return Err(truncated());
+        }
+        if metadata.data_len() < room {
+            return Err(damaged("is damaged: it is longer than its header says"));
+        }
+        Ok(Self { bytes, header, metadata })
+    }
+
+    fn hash(&self) -> String {
+        let length = (self.bytes.len() as u64).to_le_bytes();
+        let hash =
+            Sha256::new().chain_update(&self.bytes[self.header.clone()]).chain_update(length).finalize();
+        hash.iter().fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+    }
+}
+
+fn read_index(checkpoint: &Checkpoint) -> Result<BTreeMap<String, String>> {
+    let complain = |message: String| Error::file(checkpoint.path(INDEX), message);
+    let Some(bytes) = checkpoint.find(INDEX)? else {
+        let message = format!("no such file, nor {INDEX}; the weights must be in safetensors format");
+        return Err(Error::file(checkpoint.path(SINGLE), message));
+    };
+    let index: Index = serde_json::from_slice(&bytes)
+        .map_err(|error| complain(format!("not an index of safetensors files: {error}")))?;
+    // The index must not lead out of the checkpoint's folder.
+    let foreign = |file: &&String| {
+        let strange = |c: char| matches!(c, '/' | '\\' | ':') || c.is_control();
+        file.contains(strange) || !file.ends_with(".safetensors")
+    };
+    match index.weight_map.values().find(foreign) {
+        Some(file) => Err(complain(format!(
+            "weight_map names {file:?}; it may name only *.safetensors files next to it"
+        ))),
+        None => Ok(index.weight_map),
+    }
+}
+
+fn read_shard(checkpoint: &Checkpoint, file: &str) -> Result<Bytes> {
+    checkpoint.find(file)?.ok_or_else(|| {
+        Error::file(checkpoint.path(file), format!("no such file, which {INDEX} names; download it"))
+    })
+}

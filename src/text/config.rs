@@ -1,0 +1,96 @@
+//! tokenizer_config.json: the named special tokens, and what it adds to tokenizer.json.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use tokenizers::AddedToken;
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+
+pub(super) const CONFIG_FILE: &str = "tokenizer_config.json";
+const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
+
+/// The tokens that a configuration names and a template may ask for, as `transformers` lists them.
+const NAMED_TOKENS: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// What tokenizer_config.json says, as far as text depends on it. `add_bos_token` and `add_eos_token` are not among
+/// it: beside a tokenizer.json `transformers` ignores them, and its post-processor decides.
+#[derive(Debug, Default)]
+pub(super) struct TokenizerConfig {
+    /// `bos_token` and the like, by name.
+    pub(super) named_tokens: BTreeMap<&'static str, String>,
+    /// Tokens by the id that they should have.
+    pub(super) added_tokens: BTreeMap<u32, AddedToken>,
+    /// Whether special tokens in a text are read as plain text.
+    pub(super) split_special_tokens: bool,
+    /// The entry `chat_template`, as it is.
+    pub(super) chat_template: Option<Value>,
+}
+
+impl TokenizerConfig {
+    /// Reads tokenizer_config.json and, where that lists no added tokens, special_tokens_map.json too. A checkpoint
+    /// may have neither.
+    ///
+    /// # Errors
+    /// [`Error::File`] if a file is not JSON or an entry has another type than it should.
+    pub(super) fn load(checkpoint: &Checkpoint) -> Result<Self> {
+        let Some(mut entries) = read_object(checkpoint, CONFIG_FILE)? else {
+            return Ok(Self::default());
+        };
+        if !entries.contains_key("added_tokens_decoder")
+            && let Some(special_tokens) = read_object(checkpoint, SPECIAL_TOKENS_FILE)?
+        {
+            entries.extend(special_tokens);
+        }
+        let mut named_tokens = BTreeMap::new();
+        for name in NAMED_TOKENS {
+            if let Some(token) = entry::<TokenText>(checkpoint, &mut entries, name)? {
+                named_tokens.insert(name, token.into_content());
+            }
+        }
+        Ok(Self {
+            named_tokens,
+            added_tokens: entry(checkpoint, &mut entries, "added_tokens_decoder")?.unwrap_or_default(),
+            split_special_tokens: entry(checkpoint, &mut entries, "split_special_tokens")?
+                .unwrap_or_default(),
+            chat_template: entries.remove("chat_template").filter(|template| !template.is_null()),
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TokenText {
+    Plain(String),
+    Described { content: String },
+}
+
+impl TokenText {
+    fn into_content(self) -> String {
+        match self {
+            Self::Plain(content) | Self::Described { content } => content,
+        }
+    }
+}
+
+fn read_object(checkpoint: &Checkpoint, file: &str) -> Result<Option<Map<String, Value>>> {
+    let Some(bytes) = checkpoint.find(file)? else { return Ok(None) };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| Error::file(checkpoint.path(file), error.to_string()))
+}
+
+/// Takes `name` from `entries`; `None` where it is missing or null.
+fn entry<T: DeserializeOwned>(
+    checkpoint: &Checkpoint,
+    entries: &mut Map<String, Value>,
+    name: &str,
+) -> Result<Option<T>> {
+    let value = entries.remove(name).unwrap_or_default();
+    serde_json::from_value(value)
+        .map_err(|error| Error::file(checkpoint.path(CONFIG_FILE), format!("{name}: {error}")))
+}

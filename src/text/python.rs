@@ -1,0 +1,251 @@
+//! What chat templates expect of Python: methods of strings, `json.dumps`, `strftime`. `minijinja` with its pycompat
+//! has most of it; here is what differs.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use minijinja::value::{Kwargs, Value, ValueKind, from_args};
+use minijinja::{Environment, Error, ErrorKind, State};
+use minijinja_contrib::pycompat;
+use serde_json::Value as Json;
+use time::OffsetDateTime;
+
+/// The widest indentation of `tojson`.
+const WIDEST_INDENT: usize = 64;
+
+/// Adds the filters, functions and methods.
+pub(super) fn install(environment: &mut Environment) {
+    environment.set_unknown_method_callback(method);
+    environment.add_filter("trim", trim);
+    environment.add_filter("tojson", tojson);
+    environment.add_function("strftime_now", strftime_now);
+}
+
+fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    match value.as_str().filter(|_| value.kind() == ValueKind::String) {
+        Some(text) => match string_method(text, name, args)? {
+            Some(result) => Ok(result),
+            None => pycompat::unknown_method_callback(state, value, name, args),
+        },
+        None => pycompat::unknown_method_callback(state, value, name, args),
+    }
+}
+
+/// The methods of `str` that pycompat lacks or takes differently; `None` for the others.
+fn string_method(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, Error> {
+    let result = match name {
+        "strip" | "lstrip" | "rstrip" => {
+            let (chars,): (Option<&str>,) = from_args(args)?;
+            Value::from(strip(text, chars, name != "rstrip", name != "lstrip"))
+        }
+        "split" if args.first().is_none_or(Value::is_none) => {
+            let (_, most): (Option<Value>, Option<i64>) = from_args(args)?;
+            words(text, most.and_then(|most| usize::try_from(most).ok())).into_iter().collect()
+        }
+        "rsplit" => {
+            let (separator, most): (&str, Option<i64>) = from_args(args)?;
+            let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+            let mut parts: Vec<&str> = text.rsplitn(most.saturating_add(1), separator).collect();
+            parts.reverse();
+            parts.into_iter().map(Value::from).collect()
+        }
+        "partition" | "rpartition" => {
+            let (separator,): (&str,) = from_args(args)?;
+            let parts = if name == "partition" {
+                text.split_once(separator)
+                    .map_or((text, "", ""), |(before, after)| (before, separator, after))
+            } else {
+                text.rsplit_once(separator)
+                    .map_or(("", "", text), |(before, after)| (before, separator, after))
+            };
+            Value::from(parts)
+        }
+        "removeprefix" => {
+            let (prefix,): (&str,) = from_args(args)?;
+            Value::from(text.strip_prefix(prefix).unwrap_or(text))
+        }
+        "removesuffix" => {
+            let (suffix,): (&str,) = from_args(args)?;
+            Value::from(text.strip_suffix(suffix).unwrap_or(text))
+        }
+        "title" => {
+            let () = from_args(args)?;
+            Value::from(title(text))
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(result))
+}
+
+fn trim(value: &Value, chars: Option<Cow<'_, str>>) -> String {
+    let text = value.as_str().map_or_else(|| Cow::Owned(value.to_string()), Cow::Borrowed);
+    strip(&text, chars.as_deref(), true, true).to_owned()
+}
+
+/// `str.isspace`: Unicode's white space and four separators of ASCII.
+fn is_space(character: char) -> bool {
+    character.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&character)
+}
+
+fn strip<'text>(text: &'text str, chars: Option<&str>, start: bool, end: bool) -> &'text str {
+    let stripped =
+        |character: char| chars.map_or_else(|| is_space(character), |chars| chars.contains(character));
+    let text = if start { text.trim_start_matches(stripped) } else { text };
+    if end { text.trim_end_matches(stripped) } else { text }
+}
+
+/// `str.split` without a separator: at most `most` splits, and white space around words is gone.
+fn words(text: &str, most: Option<usize>) -> Vec<Value> {
+    let mut words = Vec::new();
+    let mut rest = text.trim_start_matches(is_space);
+    while !rest.is_empty() {
+        let end = if most == Some(words.len()) { None } else { rest.find(is_space) };
+        let (word, after) = rest.split_at(end.unwrap_or(rest.len()));
+        words.push(Value::from(word));
+        rest = after.trim_start_matches(is_space);
+    }
+    words
+}
+
+/// `str.title`: a letter after anything but a letter is upper case, the others lower case.
+fn title(text: &str) -> String {
+    let mut titled = String::with_capacity(text.len());
+    let mut inside = false;
+    for character in text.chars() {
+        if inside {
+            titled.extend(character.to_lowercase());
+        } else {
+            titled.extend(character.to_uppercase());
+        }
+        inside = character.is_alphabetic();
+    }
+    titled
+}
+
+/// The local time in the form that `format` says, as C's `strftime`. The date is part of the prompt: see
+/// [`super::ChatTemplate::tells_time`].
+fn strftime_now(format: &str) -> Result<String, Error> {
+    let refused =
+        |error: String| Error::new(ErrorKind::InvalidOperation, format!("strftime_now({format:?}): {error}"));
+    let items =
+        time::format_description::parse_strftime_owned(format).map_err(|error| refused(error.to_string()))?;
+    let now = OffsetDateTime::now_local().unwrap_or_else(|_| OffsetDateTime::now_utc());
+    now.format(&items).map_err(|error| refused(error.to_string()))
+}
+
+/// How `json.dumps` is to write.
+struct Style {
+    ascii: bool,
+    indent: Option<usize>,
+    between: String,
+    after_key: String,
+}
+
+/// `json.dumps(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
+fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
+    let refused = |reason: String| Error::new(ErrorKind::InvalidOperation, format!("tojson: {reason}"));
+    let indent: Option<usize> = options.get("indent")?;
+    if indent > Some(WIDEST_INDENT) {
+        return Err(refused(format!("indent is over {WIDEST_INDENT}")));
+    }
+    let separators: Option<Vec<String>> = options.get("separators")?;
+    let (between, after_key) = match separators.as_deref() {
+        None => (if indent.is_some() { "," } else { ", " }, ": "),
+        Some([between, after_key]) => (between.as_str(), after_key.as_str()),
+        Some(_) => return Err(refused("separators are two strings".to_owned())),
+    };
+    let style = Style {
+        ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
+        indent,
+        between: between.to_owned(),
+        after_key: after_key.to_owned(),
+    };
+    let sort_keys = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
+    options.assert_all_used()?;
+    if value.is_undefined() {
+        return Err(refused("the value is undefined".to_owned()));
+    }
+    let mut json = serde_json::to_value(value).map_err(|error| refused(error.to_string()))?;
+    if sort_keys {
+        json.sort_all_objects();
+    }
+    let mut text = String::new();
+    style.write(&json, 0, &mut text);
+    Ok(text)
+}
+
+impl Style {
+    fn write(&self, value: &Json, depth: usize, out: &mut String) {
+        match value {
+            Json::Array(items) if !items.is_empty() => {
+                out.push('[');
+                for (index, item) in items.iter().enumerate() {
+                    self.start_item(index, depth + 1, out);
+                    self.write(item, depth + 1, out);
+                }
+                self.new_line(depth, out);
+                out.push(']');
+            }
+            Json::Object(entries) if !entries.is_empty() => {
+                out.push('{');
+                for (index, (key, item)) in entries.iter().enumerate() {
+                    self.start_item(index, depth + 1, out);
+                    self.write_string(key, out);
+                    out.push_str(&self.after_key);
+                    self.write(item, depth + 1, out);
+                }
+                self.new_line(depth, out);
+                out.push('}');
+            }
+            Json::String(text) => self.write_string(text, out),
+            Json::Number(number) if number.is_f64() => {
+                out.push_str(&float(number.as_f64().unwrap_or_default()))
+            }
+            other => out.push_str(&other.to_string()),
+        }
+    }
+
+    fn start_item(&self, index: usize, depth: usize, out: &mut String) {
+        if index > 0 {
+            out.push_str(&self.between);
+        }
+        self.new_line(depth, out);
+    }
+
+    fn new_line(&self, depth: usize, out: &mut String) {
+        if let Some(indent) = self.indent {
+            out.push('\n');
+            out.extend(std::iter::repeat_n(' ', indent * depth));
+        }
+    }
+
+    fn write_string(&self, text: &str, out: &mut String) {
+        let quoted = Json::from(text).to_string();
+        if !self.ascii {
+            out.push_str(&quoted);
+            return;
+        }
+        for character in quoted.chars() {
+            if matches!(character, ' '..='~') {
+                out.push(character);
+            } else {
+                for unit in character.encode_utf16(&mut [0; 2]) {
+                    // Writing to a string does not fail.
+                    let _ = write!(out, "\\u{unit:04x}");
+                }
+            }
+        }
+    }
+}
+
+/// `float.__repr__`: the shortest digits, with an exponent below 1e-4 and from 1e16 on.
+fn float(number: f64) -> String {
+    let scientific = format!("{number:e}");
+    let Some((digits, exponent)) = scientific.split_once('e') else { return scientific };
+    match exponent.parse::<i32>() {
+        Ok(-4..=15) if number.fract() == 0.0 => format!("{number:.1}"),
+        Ok(-4..=15) => number.to_string(),
+        Ok(exponent) => format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs()),
+        Err(_) => scientific,
+    }
+}

@@ -1,0 +1,213 @@
+//! The tokenizer of a checkpoint, as `transformers` would load it, and the check that a pair shares its vocabulary.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokenizers::AddedToken;
+
+use super::config::{CONFIG_FILE, TokenizerConfig};
+use super::{Detokenizer, contain};
+use crate::checkpoint::Checkpoint;
+use crate::contrast::Vocabulary;
+use crate::error::{Error, Result};
+use crate::ids::TokenId;
+
+const TOKENIZER_FILE: &str = "tokenizer.json";
+
+/// A tokenizer. Cheap to clone, safe to share between threads.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    library: tokenizers::Tokenizer,
+    vocabulary: Vocabulary,
+}
+
+/// Which special tokens encoding adds around a text. Those written in the text are recognised either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Special {
+    /// None: for a rendered chat template, which has written them itself.
+    None,
+    /// Those of tokenizer.json's post-processor, often a BOS: for a plain prompt.
+    AsConfigured,
+}
+
+impl Tokenizer {
+    /// The tokenizer in tokenizer.json, with the tokens that tokenizer_config.json adds or declares special.
+    ///
+    /// # Errors
+    /// [`Error::File`] if tokenizer.json is missing or the library refuses it, or tokenizer_config.json contradicts it.
+    pub fn load(checkpoint: &Checkpoint) -> Result<Self> {
+        let path = checkpoint.path(TOKENIZER_FILE);
+        let Some(bytes) = checkpoint.find(TOKENIZER_FILE)? else {
+            return Err(Error::file(
+                path,
+                "no such file; a checkpoint needs its tokenizer in this format (tokenizer.model is not read)",
+            ));
+        };
+        let config = TokenizerConfig::load(checkpoint)?;
+        let (library, vocabulary) = contain(|| {
+            let library = configure(tokenizers::Tokenizer::from_bytes(&*bytes)?, &config)?;
+            let vocabulary = vocabulary_of(&library);
+            Ok::<_, tokenizers::Error>((library, vocabulary))
+        })
+        .map_err(|message| Error::file(&path, format!("not a usable tokenizer: {message}")))?;
+
+        let misplaced =
+            config.added_tokens.iter().find(|(id, token)| library.token_to_id(&token.content) != Some(**id));
+        if let Some((id, token)) = misplaced {
+            let message = format!(
+                "added_tokens_decoder gives {:?} the id {id}, {TOKENIZER_FILE} does not",
+                token.content
+            );
+            return Err(Error::file(checkpoint.path(CONFIG_FILE), message));
+        }
+        Ok(Self { shared: Arc::new(Shared { path, library, vocabulary }) })
+    }
+
+    /// The file it was loaded from, for messages.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// The ids that may be sampled, and which of them are special.
+    pub fn vocabulary(&self) -> &Vocabulary {
+        &self.shared.vocabulary
+    }
+
+    /// The id of `token`, spelled as the vocabulary spells it.
+    pub fn id_of(&self, token: &str) -> Option<TokenId> {
+        self.shared.library.token_to_id(token).map(TokenId)
+    }
+
+    /// How the vocabulary spells `id`.
+    pub fn token_of(&self, id: TokenId) -> Option<String> {
+        self.shared.library.id_to_token(id.0)
+    }
+
+    /// The ids of `text`.
+    ///
+    /// # Errors
+    /// [`Error::Request`] if the library refuses the text.
+    pub fn encode(&self, text: &str, special: Special) -> Result<Vec<TokenId>> {
+        contain(|| self.shared.library.encode_fast(text, special == Special::AsConfigured))
+            .map(|encoding| encoding.get_ids().iter().copied().map(TokenId).collect())
+            .map_err(|message| self.refused("encode a text", &message))
+    }
+
+    /// The text of `tokens`; ids that the vocabulary does not have are left out, as are special tokens if asked.
+    ///
+    /// # Errors
+    /// [`Error::Request`] if the library refuses the tokens.
+    pub fn decode(&self, tokens: &[TokenId], skip_special: bool) -> Result<String> {
+        contain(|| self.shared.library.decode(bytemuck::cast_slice(tokens), skip_special))
+            .map_err(|message| self.refused("decode tokens", &message))
+    }
+
+    /// Decodes a sequence while it grows.
+    pub fn detokenizer(&self, skip_special: bool) -> Detokenizer {
+        Detokenizer::new(self.clone(), skip_special)
+    }
+
+    fn refused(&self, action: &str, message: &str) -> Error {
+        Error::Request(format!("{}: cannot {action}: {message}", self.path().display()))
+    }
+
+    fn tokens_by_id(&self) -> BTreeMap<u32, String> {
+        self.shared.library.get_vocab(true).into_iter().map(|(token, id)| (id, token)).collect()
+    }
+
+    fn added_ids(&self) -> BTreeSet<u32> {
+        self.shared.library.get_added_tokens_decoder().keys().copied().collect()
+    }
+}
+
+/// What `transformers` does to a tokenizer.json after reading it.
+fn configure(
+    mut library: tokenizers::Tokenizer,
+    config: &TokenizerConfig,
+) -> std::result::Result<tokenizers::Tokenizer, tokenizers::Error> {
+    // A prompt is never cut or filled up, whatever the file was saved with.
+    library.with_padding(None);
+    library.with_truncation(None)?;
+    library.set_encode_special_tokens(config.split_special_tokens);
+
+    let known = library.get_added_tokens_decoder();
+    let differs = |(id, token): &(&u32, &AddedToken)| known.get(id) != Some(token);
+    let declared: Vec<AddedToken> =
+        config.added_tokens.iter().filter(differs).map(|(_, token)| token.clone()).collect();
+    if !declared.is_empty() {
+        library.add_tokens(declared)?;
+    }
+
+    // A named token is special even where tokenizer.json forgot to say so. One that no model knows (some
+    // configurations name a padding token of their own) is not added: its id would lie outside the embedding.
+    let known = library.get_added_tokens_decoder();
+    let unmarked = |token: &&String| {
+        library.token_to_id(token).is_some_and(|id| !known.get(&id).is_some_and(|token| token.special))
+    };
+    let named: Vec<AddedToken> = config
+        .named_tokens
+        .values()
+        .filter(unmarked)
+        .map(|token| AddedToken::from(token.as_str(), true))
+        .collect();
+    if !named.is_empty() {
+        library.add_special_tokens(named)?;
+    }
+    Ok(library)
+}
+
+fn vocabulary_of(library: &tokenizers::Tokenizer) -> Vocabulary {
+    let len = library.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
+    let added = library.get_added_tokens_decoder();
+    Vocabulary::new(
+        len,
+        added.iter().filter(|(_, token)| token.special).map(|(id, _)| TokenId(*id)).collect(),
+    )
+}
+
+/// Checks that both models mean the same by every id: the contrast compares them id by id.
+///
+/// An id may carry different names if both sides hold it as an added token: families give the reserved slots of a
+/// base model names when they post-train it. Special flags and templates may differ.
+///
+/// # Errors
+/// [`Error::File`] naming the first id that differs, or that one side lacks.
+pub fn check_same_vocabulary(expert: &Tokenizer, amateur: &Tokenizer) -> Result<()> {
+    let (expert_tokens, amateur_tokens) = (expert.tokens_by_id(), amateur.tokens_by_id());
+    if expert_tokens == amateur_tokens {
+        return Ok(());
+    }
+    let (expert_added, amateur_added) = (expert.added_ids(), amateur.added_ids());
+    let renamed = |id: &u32| {
+        expert_added.contains(id)
+            && amateur_added.contains(id)
+            && expert_tokens.contains_key(id)
+            && amateur_tokens.contains_key(id)
+    };
+    let ids: BTreeSet<u32> = expert_tokens.keys().chain(amateur_tokens.keys()).copied().collect();
+    let differing =
+        ids.into_iter().find(|id| expert_tokens.get(id) != amateur_tokens.get(id) && !renamed(id));
+    match differing {
+        None => Ok(()),
+        Some(id) => {
+            let name =
+                |token: Option<&String>| token.map_or("no token".to_owned(), |token| format!("{token:?}"));
+            Err(Error::file(
+                amateur.path(),
+                format!(
+                    "id {id} is {} here and {} in the expert's {}; expert and amateur must share one vocabulary",
+                    name(amateur_tokens.get(&id)),
+                    name(expert_tokens.get(&id)),
+                    expert.path().display()
+                ),
+            ))
+        }
+    }
+}

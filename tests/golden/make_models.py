@@ -1,0 +1,257 @@
+"""Writes models/<case>/: pairs of small random checkpoints in the layout of Hugging Face, and what they compute.
+
+    python make_models.py [CASE ...]
+
+README.md describes the files. Everything is seeded: the same versions of torch and transformers write the same bytes.
+"""
+
+import json
+import math
+import shutil
+import sys
+import zlib
+from itertools import combinations
+from pathlib import Path
+
+import torch
+import transformers
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+HERE = Path(__file__).parent / "models"
+FAMILIES = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen3": (Qwen3Config, Qwen3ForCausalLM)}
+SETTINGS = [(0.01, 1), (0.1, 0.5), (0, 0), (0.3, 1), (0, 0.25)]  # (alpha, beta)
+POSITIONS = [0, 1, 7, 15, 16, 17, 31, 32, 47]
+PROMPTS = [5, 17]  # lengths of the prompts that are continued
+MAX_TOKENS = 48
+# A prompt is replaced by the next one when a step of its continuation is closer to a tie than this: another order of
+# summation in f32 must not change a token (MARGIN) or the members of a head (EDGE).
+MARGIN, EDGE = 1e-3, 1e-4
+
+
+def rope(theta, **scaling):
+    return {"rope_type": "default", "rope_theta": theta, **scaling}
+
+
+def llama3(theta, factor, original):
+    bands = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": original}
+    return rope(theta, rope_type="llama3", factor=factor, **bands)
+
+
+def shape(hidden, layers, heads, kv, head_dim, mlp, theta, vocab=256, **more):
+    """The configuration of one model; `theta` is a number, or a whole rope dictionary."""
+    return dict(
+        hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv,
+        head_dim=head_dim, intermediate_size=mlp, vocab_size=vocab, max_position_embeddings=512, bos_token_id=0,
+        rope_parameters=theta if isinstance(theta, dict) else rope(theta), **more,
+    )  # fmt: skip
+
+
+def case(family, expert, amateur=None, dtype="bfloat16", amateur_dtype=None, **more):
+    """`more`: vocab (default: all rows), length of the logits' prompts, shard (largest file), old (dialect), eos (how many)."""
+    return dict(family=family, expert=expert, amateur=amateur or expert, dtype=dtype,
+                amateur_dtype=amateur_dtype or dtype, **more)  # fmt: skip
+
+
+CASES = {
+    "llama-mha-tied-f32": case("llama", shape(48, 2, 3, 3, 16, 64, 10000.0, tie_word_embeddings=True), dtype="float32"),
+    "llama-gqa2-f16": case("llama", shape(64, 2, 4, 2, 16, 64, 500000.0, rms_norm_eps=1e-5), dtype="float16", eos=1),
+    "llama-gqa3-scaled": case(
+        "llama", shape(48, 2, 6, 2, 16, 48, llama3(10000.0, 8.0, 64), tie_word_embeddings=True, rms_norm_eps=1e-5),
+        length=160, eos=3),  # fmt: skip
+    "llama-gqa4-scaled-old": case("llama", shape(64, 2, 8, 2, 8, 64, llama3(5000.0, 32.0, 64)), length=160, old=True),
+    "llama-gqa8-shards": case("llama", shape(48, 2, 8, 1, 16, 48, 10000.0), shard="40KB"),
+    "llama-bias": case("llama", shape(48, 3, 4, 2, 16, 48, 777.0, attention_bias=True)),
+    "llama-head64-old": case("llama", shape(48, 2, 4, 1, 64, 48, 37777.0, rms_norm_eps=1e-5), old=True, eos=1),
+    "qwen3-gqa2-tied": case("qwen3", shape(48, 2, 4, 2, 32, 48, 1000000.0, tie_word_embeddings=True)),
+    "qwen3-head128-old": case("qwen3", shape(48, 2, 2, 1, 128, 48, 1000000.0), old=True),
+    "qwen3-gqa3-shards-f32": case("qwen3", shape(48, 2, 6, 2, 16, 48, 1234.5), dtype="float32", shard="60KB"),
+    "qwen3-unlike": case(
+        "qwen3",
+        shape(48, 3, 8, 1, 16, 48, 10000.0, attention_bias=True),
+        shape(64, 2, 3, 3, 32, 48, 50000.0, tie_word_embeddings=True, rms_norm_eps=1e-5),
+        amateur_dtype="float16", eos=3),  # fmt: skip
+    "qwen3-padded": case(
+        "qwen3", shape(48, 2, 4, 2, 32, 48, 10000.0, vocab=320), shape(48, 2, 4, 2, 32, 48, 10000.0, vocab=352), vocab=300
+    ),
+}
+
+
+def randomise(model, seed, vocab, like=None):
+    """Fills every weight: norms about 1, biases about 0, projections that keep the scale, heads that spread the logits.
+
+    With `like`, a weight of the same shape follows that model's (correlation 0.8), as an amateur resembles its expert.
+    """
+    noise = torch.Generator().manual_seed(seed)
+    twin = dict(like.named_parameters()) if like else {}
+    for name, weight in model.named_parameters():
+        fresh = torch.randn(weight.shape, generator=noise)
+        if "norm" in name:
+            fresh = 1 + 0.2 * fresh
+        elif name.endswith("bias"):
+            fresh = 0.5 * fresh
+        elif "embed_tokens" in name or "lm_head" in name:
+            fresh *= 2.8 / math.sqrt(weight.shape[1])
+            fresh[vocab:] *= 2  # padding rows would win often, were they not excluded
+        else:
+            fresh *= 1.2 / math.sqrt(weight.shape[1])
+        if name in twin and twin[name].shape == weight.shape:
+            mean = 1.0 if "norm" in name else 0.0
+            fresh = mean + 0.8 * (twin[name].data - mean) + 0.6 * (fresh - mean)
+        weight.data.copy_(fresh)
+
+
+def to_old_dialect(folder):
+    """Rewrites config.json as older releases of transformers wrote it."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    scaling = config.pop("rope_parameters")
+    config["rope_theta"] = scaling.pop("rope_theta")
+    config["rope_scaling"] = scaling if scaling["rope_type"] != "default" else None
+    config["torch_dtype"] = config.pop("dtype")
+    config["transformers_version"] = "4.46.0"
+    if config["head_dim"] == config["hidden_size"] // config["num_attention_heads"]:
+        del config["head_dim"]
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def save(model, folder, dtype, eos, shard="1GB", old=False):
+    model.config.eos_token_id = eos if isinstance(eos, int) else eos[0]
+    model.generation_config.eos_token_id = eos
+    model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=shard)
+    if old:
+        to_old_dialect(folder)
+    for file in folder.iterdir():
+        file.chmod(0o644)
+
+
+def load(folder):
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+
+
+@torch.no_grad()
+def logits(model, ids):
+    """[n, len] -> [n, len, vocab_size], f32."""
+    return model(torch.as_tensor(ids), use_cache=False).logits
+
+
+def step(expert, amateur, ids, alpha, beta, vocab):
+    """One greedy token: (token, score, margin, head size, edge), in f64 over f32 logits."""
+    l_e, l_a = (logits(m, [ids])[0, -1, :vocab].double().log_softmax(-1) for m in (expert, amateur))
+    threshold = (math.log(alpha) if alpha > 0 else -math.inf) + l_e.max()
+    head = l_e >= threshold
+    s = (l_e - beta * l_a).masked_fill(~head, -math.inf)
+    token = int(s.argmax()) if head.sum() > 1 else int(head.nonzero())
+    best = s.topk(2).values
+    edge = float((l_e - threshold).abs().min())
+    return token, float(s.log_softmax(-1)[token]), float(best[0] - best[1]), int(head.sum()), edge
+
+
+def continuation(expert, amateur, prompt, alpha, beta, vocab):
+    ids, steps = list(prompt), []
+    while len(steps) < MAX_TOKENS:
+        steps.append(step(expert, amateur, ids, alpha, beta, vocab))
+        if steps[-1][2] < MARGIN or steps[-1][4] < EDGE:
+            return None
+        ids.append(steps[-1][0])
+    return prompt, alpha, beta, steps
+
+
+def continuations(expert, amateur, vocab, lengths, seed):
+    noise = torch.Generator().manual_seed(seed)
+    for alpha, beta in SETTINGS:
+        for length in lengths:
+            found = None
+            while not found:
+                prompt = torch.randint(vocab, (length,), generator=noise).tolist()
+                found = continuation(expert, amateur, prompt, alpha, beta, vocab)
+            yield found
+
+
+def choose_eos(runs, count):
+    """The `count` ids that end about two runs of five, the later the better; and the id that would end most others."""
+    firsts = [{t: i for i, (t, *_) in reversed(list(enumerate(steps)))} for *_, steps in runs]
+    ids = sorted(set().union(*firsts))
+
+    def fit(eos):
+        ends = [min((f[t] for t in eos if t in f), default=None) for f in firsts]
+        ends = [e for e in ends if e is not None]
+        return abs(len(ends) - 0.4 * len(runs)), -sum(ends)
+
+    eos = min(combinations(ids, count if count < 3 else 2), key=fit)
+    if count == 3:  # an id that is never generated
+        eos = (*eos, min(set(range(256)) - set(ids)))
+    decoy = max((i for i in ids if i not in eos), key=lambda i: sum(i in f for f in firsts))
+    return (eos[0] if count == 1 else list(eos)), decoy
+
+
+def record(run, eos):
+    prompt, alpha, beta, steps = run
+    end = next((i + 1 for i, s in enumerate(steps) if s[0] in eos), None)
+    tokens, scores, margins, heads, edges = zip(*steps[:end])
+    short = lambda xs: [round(x, 9) if math.isfinite(x) else None for x in xs]  # noqa: E731
+    return dict(prompt=prompt, alpha=alpha, beta=beta, max_tokens=MAX_TOKENS, tokens=tokens, scores=short(scores),
+                margins=short(margins), heads=heads, edges=short(edges),
+                finish_reason="stop" if end else "length")  # fmt: skip
+
+
+def make(name, family, expert, amateur, dtype, amateur_dtype, vocab=None, length=48, shard="1GB", old=False, eos=2):
+    seed, folder = zlib.crc32(name.encode()), HERE / name
+    vocab = vocab or expert["vocab_size"]
+    config, architecture = FAMILIES[family]
+    shutil.rmtree(folder, ignore_errors=True)
+
+    models = [architecture(config(**shape)) for shape in (expert, amateur)]
+    randomise(models[0], seed, vocab)
+    randomise(models[1], seed + 1, vocab, like=models[0])
+    paths = [folder / "expert", folder / "amateur"]
+    for model, path, kind in zip(models, paths, (dtype, amateur_dtype)):
+        save(model, path, kind, 0, shard, old)
+    expert, amateur = map(load, paths)
+
+    lengths = PROMPTS if length == 48 else [5, length - MAX_TOKENS]
+    runs = list(continuations(expert, amateur, vocab, lengths, seed + 2))
+    stop, decoy = choose_eos(runs, eos)
+    save(models[0], paths[0], dtype, stop, shard, old)  # the same weights, now with the stop ids
+    save(models[1], paths[1], amateur_dtype, decoy, shard, old)
+    stops = [stop] if isinstance(stop, int) else stop
+    golden = dict(vocab=vocab, eos=stops, continuations=[record(run, stops) for run in runs])
+    (folder / "golden.json").write_text(
+        json.dumps(golden, separators=(",", ":")).replace('{"prompt"', '\n{"prompt"').replace("]}]}", "]}\n]}") + "\n"
+    )
+
+    expert, amateur = map(load, paths)
+    positions = POSITIONS + [p for p in (63, 64, 100, 127, 159) if p < length]
+    ids = torch.randint(vocab, (2, length), generator=torch.Generator().manual_seed(seed + 3))
+    tensors = {
+        "input_ids": ids,
+        "positions": torch.tensor(positions),
+        "expert_logits": logits(expert, ids)[:, positions].contiguous(),
+        "amateur_logits": logits(amateur, ids)[:, positions].contiguous(),
+    }
+    save_file(tensors, folder / "golden.safetensors")
+    (folder / "golden.safetensors").chmod(0o644)
+    report(name, folder, golden, tensors)
+
+
+def report(name, folder, golden, tensors):
+    runs = golden["continuations"]
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1000
+    least = min(m for r in runs for m in r["margins"] if m is not None)
+    heads = [h for r in runs for h in r["heads"] if r["alpha"] > 0]
+    spread = [float(tensors[k][..., : golden["vocab"]].std()) for k in ("expert_logits", "amateur_logits")]
+    print(
+        f"{name:24} {size:4.0f} kB  std {spread[0]:.2f} {spread[1]:.2f}  least margin {least:.4f}  eos {golden['eos']}"
+        f"  stops {sum(r['finish_reason'] == 'stop' for r in runs)}/{len(runs)}"
+        f"  tokens {sum(len(r['tokens']) for r in runs)} distinct {len({t for r in runs for t in r['tokens']})}"
+        f"  heads mean {sum(heads) / len(heads):.1f}, of one {sum(h == 1 for h in heads) / len(heads):.0%}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    for name in sys.argv[1:] or CASES:
+        make(name, **CASES[name])

@@ -1,0 +1,196 @@
+//! What the program refuses: one clear error, exit code 2, no output.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::program::{Workplace, refuse};
+use crate::synth::copy_embedded_expert;
+
+#[test]
+fn lines_that_are_no_prompts_are_named_by_number() {
+    let good = r#"{"instruction": "Hi"}"#;
+    let bad = [
+        ("not json", "input.jsonl:2"),
+        ("[1, 2]", "input.jsonl:2"),
+        (r#"{"instruction": ""}"#, "instruction is empty"),
+        (r#"{"id": "x"}"#, "no instruction"),
+        (r#"{"instruction": 3}"#, "instruction must be a string"),
+        (r#"{"id": "conv_1", "instruction": "Hi"}"#, "line 1"),
+        (r#"{"instruction": "Hi", "prompt": "Hi"}"#, "both instruction and prompt"),
+        (r#"{"instruction": "Hi", "response": "Hello"}"#, "response"),
+        (r#"{"messages": [{"role": "assistant", "content": "Hi"}]}"#, "messages"),
+        (r#"{"id": 1.5, "instruction": "Hi"}"#, "id"),
+    ];
+    for (line, words) in bad {
+        let place = Workplace::new();
+        let input = place.write("input.jsonl", &format!("{good}\n{line}\n"));
+        let output = place.path("out.jsonl");
+        let said = refuse(&input, &output, &[]);
+        assert!(said.contains("input.jsonl:2: ") && said.contains(words), "{line}: {said}");
+        assert!(!output.exists());
+    }
+}
+
+#[test]
+fn settings_out_of_range_are_named() {
+    let place = Workplace::new();
+    let input = place.instructions(2);
+    let output = place.path("out.jsonl");
+    let bad: [(&[&str], &str); 14] = [
+        (&["--alpha", "1.5"], "alpha is 1.5"),
+        (&["--alpha", "nan"], "alpha"),
+        (&["--beta", "-1"], "beta"),
+        (&["--special-token-beta", "-1"], "special-token-beta"),
+        (&["--temperature", "-0.1"], "temperature"),
+        (&["--temperature", "inf"], "temperature"),
+        (&["--top-p", "0"], "top-p"),
+        (&["--min-p", "1.1"], "min-p"),
+        (&["--max-num-seqs", "0"], "max-num-seqs"),
+        (&["--max-num-batched-tokens", "0"], "max-num-batched-tokens"),
+        (&["--block-size", "0"], "block-size"),
+        (&["--kv-cache-memory", "10B"], "kv-cache-memory"),
+        (&["--max-model-len", "1000000"], "max-model-len"),
+        (&["--threads", "0"], "threads"),
+    ];
+    for (arguments, words) in bad {
+        let said = refuse(&input, &output, &equals(arguments));
+        assert!(said.contains(words), "{arguments:?}: {said}");
+        assert!(!output.exists(), "{arguments:?}");
+    }
+}
+
+/// `--name value` as `--name=value`, so that a negative number is no option.
+fn equals<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    vec![Box::leak(arguments.join("=").into_boxed_str())]
+}
+
+/// Changes one file of a copy of the embedded expert.
+fn broken_expert(place: &Workplace, file: &str, change: impl FnOnce(Vec<u8>) -> Option<Vec<u8>>) -> String {
+    let folder = place.path("broken");
+    copy_embedded_expert(&folder);
+    let path = folder.join(file);
+    let bytes = fs::read(&path).unwrap_or_default();
+    match change(bytes) {
+        Some(bytes) => fs::write(&path, bytes).unwrap(),
+        None => fs::remove_file(&path).unwrap(),
+    }
+    folder.display().to_string()
+}
+
+fn with_field(field: &str, value: Value) -> impl FnOnce(Vec<u8>) -> Option<Vec<u8>> {
+    move |bytes| {
+        let mut config: Value = serde_json::from_slice(&bytes).unwrap();
+        config[field] = value;
+        Some(config.to_string().into_bytes())
+    }
+}
+
+#[test]
+fn checkpoints_that_cannot_be_used_are_named_with_file_and_field() {
+    type Change = Box<dyn FnOnce(Vec<u8>) -> Option<Vec<u8>>>;
+    let cases: Vec<(&str, Change, &[&str])> = vec![
+        ("config.json", Box::new(|_| None), &["config.json"]),
+        ("config.json", Box::new(|_| Some(b"{".to_vec())), &["config.json"]),
+        (
+            "config.json",
+            Box::new(with_field("architectures", json!(["GPT2LMHeadModel"]))),
+            &["config.json", "GPT2LMHeadModel"],
+        ),
+        (
+            "config.json",
+            Box::new(with_field("rope_parameters", json!({"rope_type": "longrope", "rope_theta": 1e4}))),
+            &["config.json", "longrope"],
+        ),
+        ("config.json", Box::new(with_field("intermediate_size", json!(100))), &["model.safetensors", "mlp"]),
+        ("model.safetensors", Box::new(|_| None), &["model.safetensors"]),
+        (
+            "model.safetensors",
+            Box::new(|bytes| Some(bytes[..bytes.len() / 2].to_vec())),
+            &["model.safetensors"],
+        ),
+        ("tokenizer.json", Box::new(|_| None), &["tokenizer.json"]),
+        ("tokenizer.json", Box::new(|bytes| Some(bytes[..bytes.len() / 2].to_vec())), &["tokenizer.json"]),
+        ("chat_template.jinja", Box::new(|_| None), &["chat template"]),
+        ("chat_template.jinja", Box::new(|_| Some(b"{% if %}".to_vec())), &["chat_template.jinja"]),
+        (
+            "chat_template.jinja",
+            Box::new(|_| Some(b"{{ raise_exception('no such role') }}".to_vec())),
+            &["no such role"],
+        ),
+        (
+            "chat_template.jinja",
+            Box::new(|_| {
+                Some(
+                    b"{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}"
+                        .to_vec(),
+                )
+            }),
+            &["template"],
+        ),
+    ];
+    for (file, change, words) in cases {
+        let place = Workplace::new();
+        let input = place.instructions(2);
+        let output = place.path("out.jsonl");
+        let expert = broken_expert(&place, file, change);
+        let said = refuse(&input, &output, &["--beta", "0", "--expert", &expert]);
+        for word in words {
+            assert!(said.contains(word), "{file} {words:?}: {said}");
+        }
+        assert!(!output.exists());
+    }
+}
+
+#[test]
+fn vocabularies_that_differ_are_refused_with_the_token() {
+    let place = Workplace::new();
+    let input = place.instructions(2);
+    let expert = place.path("expert");
+    copy_embedded_expert(&expert);
+    let amateur = broken_expert(&place, "tokenizer.json", |bytes| {
+        let mut tokenizer: Value = serde_json::from_slice(&bytes).unwrap();
+        let vocabulary = tokenizer["model"]["vocab"].as_object_mut().unwrap();
+        let id = vocabulary.remove("e").expect("the letter e is a token");
+        vocabulary.insert("renamed".to_owned(), id);
+        Some(tokenizer.to_string().into_bytes())
+    });
+    let said =
+        refuse(&input, &place.path("out"), &["--expert", expert.to_str().unwrap(), "--amateur", &amateur]);
+    assert!(said.contains("vocabular") || said.contains("token"), "{said}");
+}
+
+#[test]
+fn outputs_that_cannot_be_written_are_refused() {
+    let place = Workplace::new();
+    let input = place.instructions(2);
+    let folder = place.path("folder");
+    fs::create_dir(&folder).unwrap();
+    let foreign = place.write("foreign.jsonl", "{\"a\": 1}\n");
+    let cases: [(&Path, &str); 4] = [
+        (&input, "input itself"),
+        (&folder, "a folder"),
+        (&place.path("missing/out.jsonl"), "no such folder"),
+        (&foreign, "manifest"),
+    ];
+    for (output, words) in cases {
+        let said = refuse(&input, output, &[]);
+        assert!(said.contains(words), "{said}");
+    }
+    assert_eq!(fs::read_to_string(&foreign).unwrap(), "{\"a\": 1}\n");
+}
+
+#[test]
+fn pairs_that_are_half_given_are_refused() {
+    let place = Workplace::new();
+    let input = place.instructions(2);
+    let expert = place.path("expert");
+    copy_embedded_expert(&expert);
+    let said = refuse(&input, &place.path("out"), &["--expert", expert.to_str().unwrap()]);
+    assert!(said.contains("--amateur"), "{said}");
+    let said = refuse(&input, &place.path("out"), &["--expert", "/no/such/folder", "--beta", "0"]);
+    assert!(said.contains("/no/such/folder"), "{said}");
+    let said = refuse(&place.path("absent.jsonl"), &place.path("out"), &[]);
+    assert!(said.contains("absent.jsonl"), "{said}");
+}

@@ -1,0 +1,954 @@
+//! Inputs good and bad, records byte for byte, and outputs that were cut, damaged, locked, full or killed.
+#![allow(clippy::unwrap_used, reason = "a test's helpers are tests too")]
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use codit::checkpoint::Checkpoint;
+use codit::dataset::{
+    Body, Done, Id, Input, MAX_LINE, Manifest, Metadata, ModelMark, Outcome, Prompt, Record, Recovery, Sink,
+};
+use codit::text::Message;
+use codit::{Error, Result};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+// Inputs
+
+fn file(text: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("prompts.jsonl");
+    fs::write(&path, text).unwrap();
+    (folder, path)
+}
+
+fn input(text: impl AsRef<[u8]>) -> Input {
+    let (_folder, path) = file(text);
+    Input::open(path).unwrap()
+}
+
+fn only_prompt(text: &str) -> Prompt {
+    input(text).prompt(0).unwrap()
+}
+
+/// The message for a file of `text`, which must name the file and line `line`.
+fn refusal(text: impl AsRef<[u8]>, line: usize) -> String {
+    let (_folder, path) = file(text);
+    let error = Input::open(&path).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    let message = error.to_string();
+    let place = format!("{}:{line}: ", path.display());
+    message.strip_prefix(&place).unwrap_or_else(|| panic!("{message:?} is not at {place:?}")).to_owned()
+}
+
+#[test]
+fn rows_of_three_kinds() {
+    let input = input(
+        r#"{"id": "a", "instruction": "Say hi."}
+{"prompt": "Once upon", "id": 7}
+{"messages": [{"role": "system", "content": ""}, {"role": "user", "content": "Hm?"}]}
+"#,
+    );
+    assert_eq!(input.len(), 3);
+    let prompts: Vec<_> = (0..3).map(|row| input.prompt(row).unwrap()).collect();
+    assert_eq!(prompts[0].id, Id::Text("a".into()));
+    assert_eq!(prompts[0].body, Body::Instruction("Say hi.".into()));
+    assert_eq!(prompts[1].id, Id::Integer("7".into()));
+    assert_eq!(prompts[1].body, Body::Text("Once upon".into()));
+    assert_eq!(prompts[2].id, Id::Text("conv_3".into()));
+    let messages = [("system", ""), ("user", "Hm?")];
+    let messages = messages.map(|(role, content)| Message { role: role.into(), content: content.into() });
+    assert_eq!(prompts[2].body, Body::Messages(messages.into()));
+    assert_eq!(prompts[2].body.instruction(), "Hm?");
+    let rows = ["a", "7", "conv_3", "b"].map(|key| input.row(key));
+    assert_eq!(rows, [Some(0), Some(1), Some(2), None]);
+}
+
+#[test]
+fn blank_lines_marks_and_line_ends_are_tolerated() {
+    let text = "\u{feff}\r\n{\"instruction\": \"x\"}\r\n\n  \t\n\n{\"instruction\": \"y\"}";
+    let prompts = input(text);
+    assert_eq!(prompts.len(), 2);
+    let lines: Vec<_> = (0..2).map(|row| prompts.prompt(row).unwrap()).map(|p| (p.line, p.id)).collect();
+    assert_eq!(lines, [(2, Id::Text("conv_2".into())), (6, Id::Text("conv_6".into()))]);
+    assert_eq!(only_prompt("\u{feff}{\"instruction\": \"x\"}").line, 1);
+}
+
+#[test]
+fn a_null_column_counts_as_missing() {
+    let prompt = only_prompt(r#"{"id": null, "instruction": null, "prompt": "x", "messages": null}"#);
+    assert_eq!((prompt.id, prompt.body), (Id::Text("conv_1".into()), Body::Text("x".into())));
+}
+
+#[test]
+fn bad_lines_are_named_with_a_remedy() {
+    let good = r#"{"instruction": "x"}"#;
+    let cases: &[(&[u8], &str)] = &[
+        (b"{\"instruction\": \"\xff\"}", "not UTF-8 from byte 18 on; convert"),
+        (b"{\"instruction\": ", "not JSON: EOF while parsing a value, at column"),
+        (b"nothing", "not JSON: expected ident, at column"),
+        (b"[1]", "not a row: invalid type: sequence, expected an object"),
+        (b"{} {}", "not JSON: trailing characters, at column 4"),
+        (b"{}", "no instruction; give the line one of"),
+        (b"{\"instruction\": null}", "no instruction"),
+        (b"{\"instruction\": \"\"}", "instruction is empty; give it text or remove"),
+        (b"{\"instruction\": \" \\n\\u00a0\"}", "instruction is empty"),
+        (b"{\"instruction\": [\"x\"]}", "instruction must be a string"),
+        (b"{\"instruction\": \"\\ud800\"}", "instruction must be a string of text"),
+        (b"{\"prompt\": \"\"}", "prompt is empty"),
+        (b"{\"prompt\": \"x\", \"instruction\": \"y\"}", "both instruction and prompt; keep"),
+        (b"{\"messages\": [], \"instruction\": \"y\"}", "both instruction and messages; keep"),
+        (b"{\"messages\": []}", "messages is empty"),
+        (b"{\"messages\": \"x\"}", "messages must be an array of"),
+        (b"{\"messages\": [{\"role\": \"user\"}]}", "missing field `content`"),
+        (b"{\"messages\": [{\"role\": \"user\", \"content\": [\"x\"]}]}", "expected a string"),
+        (b"{\"messages\": [{\"role\": \"user\", \"content\": \" \"}]}", "the last of messages is empty"),
+        (
+            b"{\"messages\": [{\"role\": \"assistant\", \"content\": \"x\"}]}",
+            "by \"assistant\"; end with the user",
+        ),
+        (b"{\"instruction\": \"x\", \"id\": 1.5}", "id is 1.5; make it a string or an integer"),
+        (b"{\"instruction\": \"x\", \"id\": 1e5}", "id is 1e5; make"),
+        (b"{\"instruction\": \"x\", \"id\": [1]}", "id is [1]; make"),
+        (b"{\"instruction\": \"x\", \"id\": true}", "id is true; make"),
+        (b"{\"instruction\": \"x\", \"a\": 1, \"a\": 2}", "column \"a\" is there twice"),
+        (
+            b"{\"instruction\": \"x\", \"score\": 1}",
+            "column \"score\" is one that the output defines; rename",
+        ),
+        (b"{\"instruction\": \"x\", \"response\": null}", "column \"response\" is one that the output"),
+        (b"{\"instruction\": \"x\",\r\"a\": 1}", "a carriage return inside the line"),
+        (b"{\"instruction\": \"x\0\"}", "holds NUL bytes"),
+        (b"\0\0\0\0\0\0", "holds NUL bytes (a tail lost in a crash"),
+    ];
+    for (line, expected) in cases {
+        for (newline, at) in [("\n", 1), ("", 2)] {
+            let before = format!("{good}\n").repeat(at - 1);
+            let message = refusal([before.as_bytes(), line, newline.as_bytes()].concat(), at);
+            assert!(message.contains(expected), "{message:?} is not {expected:?}");
+        }
+    }
+}
+
+#[test]
+fn ids_are_unique_as_text() {
+    let twice = |first: &str, second: &str| {
+        let message = refusal(
+            format!("{{\"instruction\":\"x\",\"id\":{first}}}\n\n{{\"instruction\":\"x\"{second}}}\n"),
+            3,
+        );
+        assert!(message.contains("is that of line 1 too"), "{message}");
+    };
+    twice("\"a\"", ",\"id\":\"a\"");
+    twice("1", ",\"id\":\"1\"");
+    twice("\"conv_3\"", "");
+    twice("\"\\u0061\"", ",\"id\":\"a\"");
+    let many = "{\"instruction\":\"x\"}\n".repeat(3) + "{\"instruction\":\"x\",\"id\":01}";
+    assert!(refusal(many, 4).contains("not JSON"));
+}
+
+#[test]
+fn a_file_without_prompts_is_refused() {
+    for text in ["", "\n \n", "\u{feff}"] {
+        let (_folder, path) = file(text);
+        let message = Input::open(&path).unwrap_err().to_string();
+        assert!(message.contains("holds no prompts; give"), "{message}");
+    }
+    let (folder, path) = file("");
+    assert!(Input::open(folder.path()).unwrap_err().to_string().contains("a folder; give a JSONL file"));
+    assert!(Input::open("/dev/null").unwrap_err().to_string().contains("not a regular file"));
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(Input::open(&path).unwrap_err(), Error::Io { action: "cannot open", .. }));
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert!(Input::open(&pipe).unwrap_err().to_string().contains("not a regular file"));
+}
+
+#[test]
+fn a_line_may_be_long_but_not_endless() {
+    let row = |length: usize| format!("{{\"instruction\":\"{}\"}}", "x".repeat(length - 18));
+    assert_eq!(input(row(MAX_LINE - 1) + "\n" + &row(18 + 1)).len(), 2);
+    assert!(refusal(row(MAX_LINE + 1), 1).starts_with("longer than 16 MiB; shorten or remove"));
+    assert!(refusal(" ".repeat(MAX_LINE + 1), 1).starts_with("longer than 16 MiB"));
+    let (_folder, path) = file("{\"instruction\":\"x\"}\n");
+    File::options().write(true).open(&path).unwrap().set_len(5 * MAX_LINE as u64).unwrap();
+    let message = Input::open(&path).unwrap_err().to_string();
+    assert!(message.contains(":2: holds NUL bytes"), "{message}");
+}
+
+#[test]
+fn an_input_that_changes_during_the_run_is_noticed() {
+    let (_folder, path) = file("{\"instruction\":\"x\"}\n{\"instruction\":\"y\"}\n");
+    let prompts = Input::open(&path).unwrap();
+    fs::write(&path, "{\"instruction\":\"x\"}\n{\"instruction\":\"z\"}\n").unwrap();
+    prompts.prompt(0).unwrap();
+    let changed = |input: &Input| {
+        let message = input.prompt(1).unwrap_err().to_string();
+        assert!(message.contains(":2: has changed since the run began"), "{message}");
+    };
+    changed(&prompts);
+    fs::write(&path, "{\"instruction\":\"x\"}\n").unwrap();
+    changed(&prompts);
+    assert_ne!(Input::open(&path).unwrap().hash(), prompts.hash());
+}
+
+#[test]
+fn the_hash_is_that_of_the_file() {
+    assert_eq!(
+        input("{\"instruction\":\"x\"}").hash(),
+        "e6ecb1f3f16d3aff0577a44e389125f22c2ec089fdef02daba314cf7284a585c"
+    );
+}
+
+/// `VmHWM`, the most memory this process has ever held, in bytes.
+fn peak_memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+}
+
+#[test]
+fn memory_is_small_for_many_prompts() {
+    let Some(folder) = as_child() else {
+        let folder = tempfile::tempdir().unwrap();
+        let words = "All of it is text that need not be kept. ".repeat(8);
+        let text = (0..300_000).fold(String::new(), |mut text, row| {
+            writeln!(text, "{{\"id\":\"an-id-of-some-length-{row}\",\"instruction\":\"{words}\"}}").unwrap();
+            text
+        });
+        fs::write(folder.path().join("in"), text).unwrap();
+        assert!(child("memory_is_small_for_many_prompts", folder.path()).status().unwrap().success());
+        return;
+    };
+    let before = peak_memory();
+    let prompts = Input::open(folder.join("in")).unwrap();
+    assert_eq!(prompts.len(), 300_000);
+    assert_eq!(prompts.prompt(299_999).unwrap().id.key(), "an-id-of-some-length-299999");
+    let used = peak_memory() - before;
+    println!("{} MiB", used >> 20);
+    assert!(used < 64 << 20, "{used} bytes");
+}
+
+fn garbage() -> impl Strategy<Value = Vec<u8>> {
+    let fragments = prop_oneof![
+        "[\\PC]{0,8}".prop_map(String::into_bytes),
+        proptest::collection::vec(any::<u8>(), 0..8),
+        proptest::sample::select(vec![
+            "{",
+            "}",
+            "[",
+            "]",
+            "\"",
+            ":",
+            ",",
+            "\n",
+            "\r\n",
+            "\\u",
+            "null",
+            "1.5",
+            "\"id\"",
+            "\"instruction\"",
+            "\"prompt\"",
+            "\"messages\"",
+            "\"role\"",
+            "\"content\"",
+            "{\"instruction\":\"x\"}\n",
+            "{\"id\":1,\"prompt\":\"x\"}\n",
+        ])
+        .prop_map(|text: &str| text.as_bytes().to_vec()),
+    ];
+    proptest::collection::vec(fragments, 0..20).prop_map(|parts| parts.concat())
+}
+
+proptest! {
+    #[test]
+    fn garbage_is_refused_or_read(bytes in garbage()) {
+        let (_folder, path) = file(&bytes);
+        if let Ok(input) = Input::open(&path) {
+            for row in 0..input.len() {
+                let prompt = input.prompt(row).unwrap();
+                prop_assert_eq!(input.row(prompt.id.key()), Some(row));
+            }
+        }
+    }
+}
+
+// Records
+
+fn metadata() -> Metadata {
+    Metadata {
+        temperature: 1.0,
+        top_p: 0.95,
+        max_tokens: 4096,
+        contrastive_decoding: true,
+        alpha: 0.01,
+        beta: 1.0,
+        expert_model_id: "models/expert".into(),
+        amateur_model_id: Some("models/amateur".into()),
+    }
+}
+
+fn answer(response: &str, score: &[f32]) -> Outcome {
+    Outcome::Answered { response: response.into(), score: score.into(), is_completed: true }
+}
+
+fn line(prompt: Prompt, outcome: Outcome) -> String {
+    String::from_utf8(Record::new(prompt, None, metadata(), outcome).to_line().unwrap()).unwrap()
+}
+
+#[test]
+fn a_record_is_exactly_this() {
+    let prompt = only_prompt(
+        r#"{"tag" : [1.10, 2], "instruction": "Say \u00e9\n", "big": 123456789012345678901234567890, "id": 0012 }"#
+            .replace("0012", "12")
+            .as_str(),
+    );
+    assert_eq!(
+        line(prompt, answer("\u{2028}\"é\"\u{1}", &[-0.1, 0.0, -1.0e-7, -16_777_216.0])),
+        concat!(
+            "{\"id\":12,\"is_completed\":true,\"instruction\":\"Say é\\n\",\"response\":\"\u{2028}\\\"é\\\"\\u0001\",",
+            "\"res_metadata\":{\"temperature\":1.0,\"top_p\":0.95,\"max_tokens\":4096,\"contrastive_decoding\":true,",
+            "\"alpha\":0.01,\"beta\":1.0,\"expert_model_id\":\"models/expert\",\"amateur_model_id\":\"models/amateur\"},",
+            "\"score\":[-0.1,0.0,-1e-7,-16777216.0],",
+            "\"tag\":[1.10, 2],\"big\":123456789012345678901234567890}\n",
+        )
+    );
+}
+
+#[test]
+fn records_of_the_other_kinds() {
+    let record =
+        |text: &str| serde_json::from_str::<Value>(&line(only_prompt(text), answer("y", &[]))).unwrap();
+    let text = record(r#"{"id": "1", "prompt": "Once upon"}"#);
+    assert_eq!(
+        (&text["id"], &text["instruction"], &text["prompt"]),
+        (&json!("1"), &json!("Once upon"), &json!("Once upon"))
+    );
+    let messages = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "name": "c"},
+        {"role": "user", "content": "d"}]);
+    let chat = record(&json!({"messages": messages}).to_string());
+    assert_eq!((&chat["instruction"], &chat["messages"]), (&json!("d"), &messages));
+}
+
+#[test]
+fn a_record_of_an_error_says_so() {
+    let prompt = only_prompt(r#"{"instruction": "x", "tag": null}"#);
+    let text = line(prompt, Outcome::Failed("the prompt is too long".into()));
+    assert!(text.ends_with(",\"score\":[],\"error\":\"the prompt is too long\",\"tag\":null}\n"), "{text}");
+    assert!(
+        text.starts_with(
+            "{\"id\":\"conv_1\",\"is_completed\":false,\"instruction\":\"x\",\"response\":\"\","
+        )
+    );
+}
+
+#[test]
+fn the_expert_alone_and_samples() {
+    let alone = Metadata { contrastive_decoding: false, amateur_model_id: None, ..metadata() };
+    let prompt = only_prompt(r#"{"instruction": "x"}"#);
+    let text =
+        String::from_utf8(Record::new(prompt, Some(3), alone, answer("", &[])).to_line().unwrap()).unwrap();
+    assert!(text.starts_with("{\"id\":\"conv_1\",\"sample_index\":3,\"is_completed\":true,"), "{text}");
+    assert!(
+        text.contains("\"contrastive_decoding\":false,") && text.contains("\"amateur_model_id\":null}"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_score_that_is_no_number_is_refused() {
+    for score in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let record =
+            Record::new(only_prompt(r#"{"instruction": "x"}"#), None, metadata(), answer("", &[0.0, score]));
+        let error = record.to_line().unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+        assert!(error.to_string().contains("record \"conv_1\": token 1 has score"), "{error}");
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Answer {
+    instruction: String,
+    response: String,
+    score: Vec<f32>,
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".*".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 16, 4, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::btree_map(".*", inner, 0..4).prop_map(|map| json!(map)),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn columns_pass_verbatim_and_in_order(
+        columns in proptest::collection::hash_map("[a-z\\PC]{9}", any_json().prop_map(|v| v.to_string()), 0..6),
+        instruction in "\\PC*x\\PC*",
+        score in proptest::collection::vec(any::<f32>().prop_filter("finite", |s| s.is_finite()), 0..20),
+    ) {
+        let columns: Vec<_> = columns.into_iter().map(|(name, value)| format!("{}:{value}", json!(name))).collect();
+        let text = [vec![format!("\"instruction\":{}", json!(instruction))], columns.clone()].concat().join(",");
+        let text = line(only_prompt(&format!("{{{text}}}")), answer(&instruction, &score));
+        let end = format!("{}}}\n", [vec!["]".into()], columns].concat().join(","));
+        prop_assert!(text.ends_with(&end), "{} {}", text, end);
+        prop_assert_eq!(text.matches('\n').count(), 1);
+        let read: Answer = serde_json::from_str(&text).unwrap();
+        prop_assert_eq!((&read.instruction, &read.response), (&instruction, &instruction));
+        let bits = |score: &[f32]| score.iter().map(|s| s.to_bits()).collect::<Vec<_>>();
+        prop_assert_eq!(bits(&read.score), bits(&score));
+    }
+}
+
+// The sink
+
+/// A folder with an input of `rows` prompts and an output that is not there yet.
+struct Place {
+    folder: TempDir,
+    input: Input,
+    manifest: Manifest,
+}
+
+impl Place {
+    fn new(rows: usize) -> Self {
+        // In memory where there is such a folder: some of these tests sync thousands of times.
+        let in_memory = Path::new("/dev/shm");
+        let folder =
+            if in_memory.is_dir() { tempfile::tempdir_in(in_memory) } else { tempfile::tempdir() }.unwrap();
+        let rows: Vec<_> =
+            (0..rows).map(|row| format!("{{\"id\":\"r{row}\",\"instruction\":\"Do {row}.\"}}")).collect();
+        fs::write(folder.path().join("in"), rows.join("\n")).unwrap();
+        let input = Input::open(folder.path().join("in")).unwrap();
+        let manifest = manifest(&input);
+        Self { folder, input, manifest }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn output(&self) -> PathBuf {
+        self.path("out")
+    }
+
+    fn open(&self) -> Result<(Sink, Done)> {
+        Sink::open(self.output(), &self.input, &self.manifest)
+    }
+
+    /// Appends what is missing.
+    fn finish(&self) -> Recovery {
+        let (mut sink, done) = self.open().unwrap();
+        for row in (0..self.input.len()).filter(|row| !done.contains(*row, 0)) {
+            sink.append(&record(&self.input, row)).unwrap();
+        }
+        sink.close().unwrap();
+        done.recovery()
+    }
+
+    fn message(&self) -> String {
+        let error = self.open().unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{error}");
+        error.to_string()
+    }
+}
+
+fn manifest(input: &Input) -> Manifest {
+    let model = |id: &str| ModelMark { id: id.into(), files: [("config.json".into(), "ab".into())].into() };
+    Manifest {
+        version: Manifest::VERSION.into(),
+        input: input.mark(),
+        expert: model("expert"),
+        amateur: Some(model("amateur")),
+        seed: Some(7),
+        samples: 1,
+        settings: json!({"alpha": 0.01, "beta": 1.0, "special_token_beta": null, "template": {"thinking": false}}),
+        notes: json!({"max_num_seqs": 200}),
+    }
+}
+
+fn record(input: &Input, row: usize) -> Record {
+    let prompt = input.prompt(row).unwrap();
+    let response = format!("{{\"id\":\"r{row}\",\"é\":\n{}\"", "x".repeat(row % 7));
+    Record::new(prompt, None, metadata(), answer(&response, &[-0.25, row as f32]))
+}
+
+fn whole(input: &Input, rows: impl IntoIterator<Item = usize>) -> Vec<u8> {
+    rows.into_iter().flat_map(|row| record(input, row).to_line().unwrap()).collect()
+}
+
+#[test]
+fn a_run_in_one_go_and_one_that_is_done() {
+    let place = Place::new(5);
+    assert_eq!(place.finish(), Recovery::default());
+    let bytes = fs::read(place.output()).unwrap();
+    assert_eq!(bytes, whole(&place.input, 0..5));
+    assert_eq!(place.finish(), Recovery { records: 5, ..Recovery::default() });
+    assert_eq!(fs::read(place.output()).unwrap(), bytes);
+    let written = Manifest::read(&Manifest::path(&place.output())).unwrap().unwrap();
+    assert_eq!(written, place.manifest);
+    assert_eq!(fs::read_dir(place.folder.path()).unwrap().count(), 3, "input, output, manifest");
+}
+
+#[test]
+fn every_truncation_recovers_the_whole_records() {
+    let place = Place::new(3);
+    place.finish();
+    let bytes = fs::read(place.output()).unwrap();
+    for cut in 0..=bytes.len() {
+        let records = bytes[..cut].split(|byte| *byte == b'\n').count() - 1;
+        let kept = bytes[..cut].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        for fill in [0, 1, 5000] {
+            fs::write(place.output(), [&bytes[..cut], &vec![0; fill]].concat()).unwrap();
+            let (sink, done) = place.open().unwrap();
+            drop(sink);
+            let cut_bytes = (cut + fill - kept) as u64;
+            assert_eq!(done.recovery(), Recovery { records, failed: 0, cut_bytes }, "at {cut} + {fill}");
+            assert!((0..3).all(|row| done.contains(row, 0) == (row < records)));
+            assert_eq!(fs::read(place.output()).unwrap(), &bytes[..kept]);
+        }
+        if cut % 50 == 0 {
+            place.finish();
+            assert_eq!(fs::read(place.output()).unwrap(), bytes);
+        }
+    }
+}
+
+#[test]
+fn a_damaged_end_is_cut_off() {
+    let place = Place::new(3);
+    place.finish();
+    let bytes = fs::read(place.output()).unwrap();
+    let last = whole(&place.input, 0..2).len();
+    for (at, byte) in [(last + 3, 0), (last + 20, b'\n'), (bytes.len() - 2, b']'), (last, 0)] {
+        let mut damaged = bytes.clone();
+        damaged[at] = byte;
+        fs::write(place.output(), damaged).unwrap();
+        if byte == b'\n' {
+            // The rest of the record on a line of its own is not how any torn record begins.
+            assert!(place.message().contains(":3: not a record"));
+            continue;
+        }
+        let recovery = place.finish();
+        assert_eq!(recovery, Recovery { records: 2, failed: 0, cut_bytes: (bytes.len() - last) as u64 });
+        assert_eq!(fs::read(place.output()).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn damage_before_the_last_record_is_refused_and_kept() {
+    let place = Place::new(4);
+    place.finish();
+    let bytes = fs::read(place.output()).unwrap();
+    let last = whole(&place.input, 0..3).len();
+    let mut number = 1;
+    for at in 0..last - 1 {
+        if bytes[at] == b'\n' {
+            number += 1;
+            continue;
+        }
+        for byte in [0, b'\n'] {
+            let mut damaged = bytes.clone();
+            damaged[at] = byte;
+            fs::write(place.output(), &damaged).unwrap();
+            let message = place.message();
+            // A line feed at the start of a line makes an empty line, then one without its brace.
+            assert!(message.contains(&format!("out:{number}: not a record")), "at {at}: {message}");
+            assert!(message.contains("remove the line and run again"), "{message}");
+            assert_eq!(fs::read(place.output()).unwrap(), damaged);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_not_ours_is_never_cut() {
+    let place = Place::new(2);
+    place.finish();
+    for foreign in ["[1, 2]", "{\n  \"a\": 1\n}\n", "x", "{\"a\": 1}\n", "\n", "{\"id\"x"] {
+        fs::write(place.output(), foreign).unwrap();
+        assert!(place.message().contains("out:1: not a record"));
+        assert_eq!(fs::read_to_string(place.output()).unwrap(), foreign);
+    }
+}
+
+#[test]
+fn records_that_do_not_belong_are_refused() {
+    let place = Place::new(2);
+    place.finish();
+    let bytes = fs::read_to_string(place.output()).unwrap();
+    let first = bytes.lines().next().unwrap();
+    fs::write(place.output(), format!("{bytes}{first}\n")).unwrap();
+    assert!(place.message().contains("out:3: id \"r0\" has a record on an earlier line already"));
+    fs::write(place.output(), bytes.replace("\"r1\"", "\"r2\"")).unwrap();
+    assert!(place.message().contains("out:2: id \"r2\" is not in the input"));
+    fs::write(place.output(), bytes.replace("\"r1\",", "\"r1\",\"sample_index\":0,")).unwrap();
+    assert!(place.message().contains("out:2: sample_index is 0 in a run of 1 samples"));
+}
+
+#[test]
+fn failed_prompts_are_done_and_counted() {
+    let place = Place::new(2);
+    let (mut sink, _) = place.open().unwrap();
+    let failed = Outcome::Failed("too long".into());
+    sink.append(&Record::new(place.input.prompt(1).unwrap(), None, metadata(), failed)).unwrap();
+    drop(sink);
+    let (_sink, done) = place.open().unwrap();
+    assert_eq!(done.recovery(), Recovery { records: 1, failed: 1, cut_bytes: 0 });
+    assert!(done.contains(1, 0) && !done.contains(0, 0));
+}
+
+#[test]
+fn samples_are_done_one_by_one() {
+    let mut place = Place::new(70);
+    place.manifest.samples = 3;
+    let (mut sink, _) = place.open().unwrap();
+    for (row, sample) in [(0, 2), (69, 0), (69, 2), (30, 1)] {
+        let prompt = place.input.prompt(row).unwrap();
+        sink.append(&Record::new(prompt, Some(sample), metadata(), answer("", &[]))).unwrap();
+    }
+    drop(sink);
+    let (sink, done) = place.open().unwrap();
+    let all = (0..70).flat_map(|row| (0..3).map(move |sample| (row, sample)));
+    let found: Vec<_> = all.filter(|(row, sample)| done.contains(*row, *sample)).collect();
+    assert_eq!(found, [(0, 2), (30, 1), (69, 0), (69, 2)]);
+    drop(sink);
+    place.manifest.samples = 0;
+    assert_eq!(place.message(), "samples is 0; it must be 1 or more");
+}
+
+#[test]
+fn an_integer_id_is_found_again() {
+    let mut place = Place::new(1);
+    fs::write(place.path("in"), "{\"id\":7,\"instruction\":\"x\"}\n").unwrap();
+    place.input = Input::open(place.path("in")).unwrap();
+    place.manifest = manifest(&place.input);
+    place.finish();
+    assert_eq!(place.finish().records, 1);
+}
+
+#[test]
+fn a_run_under_other_settings_is_refused_field_by_field() {
+    let place = Place::new(2);
+    place.finish();
+    let refused = |change: &dyn Fn(&mut Manifest), expected: &str| {
+        let mut manifest = place.manifest.clone();
+        change(&mut manifest);
+        let message = Sink::open(place.output(), &place.input, &manifest).unwrap_err().to_string();
+        assert!(
+            message.contains(&format!("of a run under other settings: {expected}. Give the same")),
+            "{message}"
+        );
+    };
+    refused(&|m| m.settings["beta"] = json!(0.5), "beta was 1.0, now 0.5");
+    refused(&|m| m.settings["special_token_beta"] = json!(0.5), "special_token_beta was unset, now 0.5");
+    refused(&|m| m.settings["system"] = json!("Be kind."), "system was unset, now \"Be kind.\"");
+    refused(
+        &|m| m.settings = json!({"beta": 0.3, "alpha": 0.01}),
+        "beta was 1.0, now 0.3; template.thinking was false, now unset",
+    );
+    refused(&|m| m.seed = Some(8), "seed was 7, now 8");
+    refused(&|m| m.samples = 2, "samples was 1, now 2");
+    refused(&|m| m.expert.id = "e".into(), "expert.id was \"expert\", now \"e\"");
+    refused(
+        &|m| drop(m.expert.files.insert("config.json".into(), "cd".into())),
+        "expert.files.config.json was \"ab\", now \"cd\"",
+    );
+    refused(
+        &|m| m.amateur = None,
+        "amateur.id was \"amateur\", now unset; amateur.files.config.json was \"ab\", now unset",
+    );
+    let now = place.input.hash();
+    refused(&|m| m.input.sha256 = "ab".into(), &format!("input.sha256 was {}..., now ab", &now[..60]));
+    refused(
+        &|m| m.version = "99.1.0".into(),
+        &format!("version was {}, now 99.1", Manifest::VERSION.rsplit_once('.').unwrap().0),
+    );
+    assert_eq!(fs::read(place.output()).unwrap(), whole(&place.input, 0..2));
+}
+
+#[test]
+fn what_records_do_not_depend_on_may_differ() {
+    let mut place = Place::new(2);
+    place.finish();
+    place.manifest.notes = json!({"max_num_seqs": 1, "device": "cpu"});
+    place.manifest.input.path = "elsewhere".into();
+    place.manifest.version = Manifest::VERSION.rsplit_once('.').unwrap().0.to_owned() + ".999";
+    place.manifest.settings["system"] = Value::Null;
+    assert_eq!(place.finish().records, 2);
+}
+
+#[test]
+fn a_drawn_seed_is_kept() {
+    let mut place = Place::new(2);
+    place.manifest.seed = None;
+    let (mut sink, _) = place.open().unwrap();
+    let seed = sink.seed();
+    sink.append(&record(&place.input, 0)).unwrap();
+    drop(sink);
+    assert_eq!(place.open().unwrap().0.seed(), seed);
+    place.manifest.seed = Some(seed);
+    assert_eq!(place.open().unwrap().0.seed(), seed);
+    place.manifest.seed = Some(seed + 1);
+    assert!(place.message().contains(&format!("seed was {seed}, now {}", seed + 1)));
+    let other = Place { manifest: Manifest { seed: None, ..place.manifest.clone() }, ..Place::new(2) };
+    assert_ne!(other.open().unwrap().0.seed(), seed, "two draws in 2^32 agree");
+}
+
+#[test]
+fn nothing_done_is_nothing_to_protect() {
+    let mut place = Place::new(2);
+    drop(place.open().unwrap());
+    // A manifest and an empty output; then the manifest alone.
+    for beta in [2.0, 3.0] {
+        place.manifest.settings["beta"] = json!(beta);
+        let (sink, _) = place.open().unwrap();
+        drop(sink);
+        let written = Manifest::read(&Manifest::path(&place.output())).unwrap().unwrap();
+        assert_eq!(written.settings["beta"], json!(beta));
+        fs::remove_file(place.output()).unwrap();
+    }
+    fs::write(place.output(), "").unwrap();
+    fs::remove_file(Manifest::path(&place.output())).unwrap();
+    assert_eq!(place.finish(), Recovery::default());
+}
+
+#[test]
+fn an_output_without_its_manifest_is_refused() {
+    let place = Place::new(2);
+    place.finish();
+    let manifest = Manifest::path(&place.output());
+    for broken in ["", "{", "[]", "{\"version\": 1}"] {
+        fs::write(&manifest, broken).unwrap();
+        assert!(place.message().contains("out.manifest.json: not a manifest of this program ("));
+    }
+    let without_seed = serde_json::to_string(&Manifest { seed: None, ..place.manifest.clone() }).unwrap();
+    fs::write(&manifest, without_seed).unwrap();
+    assert!(place.message().contains("it has no seed"));
+    fs::remove_file(&manifest).unwrap();
+    assert!(place.message().contains("out: holds something but has no manifest"));
+}
+
+#[test]
+fn outputs_that_cannot_be() {
+    let place = Place::new(1);
+    let message = |path: &Path| Sink::open(path, &place.input, &place.manifest).unwrap_err().to_string();
+    assert!(message(place.folder.path()).contains("a folder; give a file"));
+    assert!(message(&place.path("no/out")).contains("no such folder; make it"));
+    assert!(message(&place.path("in")).contains("the input itself"));
+    symlink(place.path("in"), place.path("link")).unwrap();
+    assert!(message(&place.path("link")).contains("the input itself"));
+    fs::hard_link(place.path("in"), place.path("hard")).unwrap();
+    assert!(message(&place.path("hard")).contains("the input itself"));
+    assert!(message(Path::new("/dev/null")).contains("not a regular file"));
+    assert!(message(Path::new("/proc/self/nothing")).contains("cannot open for writing"));
+    let pipe = place.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert!(message(&pipe).contains("not a regular file"));
+    assert_eq!(place.input.prompt(0).unwrap().id.key(), "r0");
+}
+
+#[test]
+fn an_output_removed_during_the_run_is_noticed() {
+    let place = Place::new(2);
+    let (mut sink, _) = place.open().unwrap();
+    sink.append(&record(&place.input, 0)).unwrap();
+    sink.sync().unwrap();
+    fs::remove_file(place.output()).unwrap();
+    let error = sink.sync().unwrap_err();
+    assert_eq!(error.exit_code(), 1);
+    assert!(error.to_string().contains("another program has removed or changed it"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn garbage_in_the_output_never_panics(bytes in garbage(), after in 0usize..4) {
+        let place = Place::new(3);
+        place.finish();
+        let kept = whole(&place.input, 0..after.min(3));
+        fs::write(place.output(), [&kept[..], &bytes].concat()).unwrap();
+        let expected = if place.open().is_ok() { kept } else { [&kept[..], &bytes].concat() };
+        prop_assert_eq!(fs::read(place.output()).unwrap(), expected);
+    }
+}
+
+#[test]
+fn a_checkpoint_is_marked_by_all_that_records_depend_on() {
+    const INDEX: &str =
+        r#"{"weight_map": {"a": "2.safetensors", "b": "1.safetensors", "c": "2.safetensors"}}"#;
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
+    let mark = || ModelMark::of(&Checkpoint::open(folder.path()).unwrap()).unwrap();
+    let weights = |last: u8| [&8u64.to_le_bytes()[..], b"{\"a\":{}}", &[0; 9000], &[last]].concat();
+    write("config.json", b"{}");
+    write("README.md", b"x");
+    write("model.safetensors", &weights(0));
+    let first = mark();
+    assert_eq!(first.files.keys().collect::<Vec<_>>(), ["config.json", "model.safetensors"]);
+    write("README.md", b"y");
+    assert_eq!(mark(), first);
+    write("model.safetensors", &weights(1));
+    assert_ne!(mark(), first, "weights under the same header");
+    for name in ["generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
+        let before = mark();
+        write(name, b"{}");
+        assert_ne!(mark(), before, "{name}");
+    }
+    write("1.safetensors", &weights(0));
+    write("2.safetensors", b"");
+    write("model.safetensors.index.json", INDEX.as_bytes());
+    let sharded = mark();
+    assert!(["1.safetensors", "2.safetensors"].iter().all(|name| sharded.files.contains_key(*name)));
+    assert!(!sharded.files.contains_key("model.safetensors"));
+    write("model.safetensors.index.json", b"[");
+    let error = ModelMark::of(&Checkpoint::open(folder.path()).unwrap()).unwrap_err();
+    assert!(error.to_string().contains("not an index of weights"), "{error}");
+}
+
+// Other processes: this test program again, told by a variable that it is the child.
+
+const CHILD: &str = "CODIT_DATASET_TEST_CHILD";
+
+fn as_child() -> Option<PathBuf> {
+    std::env::var_os(CHILD).map(PathBuf::from)
+}
+
+fn child(test: &str, folder: &Path) -> Command {
+    let mut command = Command::new("sh");
+    // Ignored, the signal of the file size limit becomes an error of the write.
+    let limits = "trap '' XFSZ; [ -z \"$BLOCKS\" ] || ulimit -f $BLOCKS; exec \"$0\" \"$@\"";
+    command.args(["-c", limits]).arg(std::env::current_exe().unwrap());
+    command.args(["--exact", &format!("dataset::{test}"), "--nocapture"]).env(CHILD, folder);
+    command.stdin(Stdio::piped());
+    command
+}
+
+/// The input, manifest and output of [`Place`] in another process's folder.
+fn in_folder(folder: &Path) -> (Input, Manifest, PathBuf) {
+    let input = Input::open(folder.join("in")).unwrap();
+    let manifest = manifest(&input);
+    (input, manifest, folder.join("out"))
+}
+
+#[test]
+fn a_second_writer_is_refused_until_the_first_is_gone() {
+    if let Some(folder) = as_child() {
+        let (input, manifest, output) = in_folder(&folder);
+        let (mut sink, _) = Sink::open(output, &input, &manifest).unwrap();
+        sink.append(&record(&input, 0)).unwrap();
+        println!("\nlocked");
+        std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+        panic!("the parent did not kill this");
+    }
+    let place = Place::new(2);
+    let mut first = child("a_second_writer_is_refused_until_the_first_is_gone", place.folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(first.stdout.take().unwrap()).lines();
+    assert!(lines.map_while(std::result::Result::ok).any(|line| line == "locked"));
+    symlink(place.output(), place.path("link")).unwrap();
+    fs::hard_link(place.output(), place.path("hard")).unwrap();
+    fs::create_dir(place.path("sub")).unwrap();
+    for name in ["out", "link", "hard", "sub/../out"] {
+        let error = Sink::open(place.path(name), &place.input, &place.manifest).unwrap_err();
+        assert!(error.to_string().contains("another run is writing to it; wait"), "{name}: {error}");
+    }
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let (_sink, done) = Sink::open(place.path("link"), &place.input, &place.manifest).unwrap();
+    assert_eq!(done.recovery(), Recovery { records: 1, ..Recovery::default() });
+    assert!(place.message().contains("another run is writing to it"), "in one process too");
+}
+
+#[test]
+fn a_full_disk_leaves_whole_records() {
+    if let Some(folder) = as_child() {
+        let (input, manifest, output) = in_folder(&folder);
+        let (mut sink, done) = Sink::open(output, &input, &manifest).unwrap();
+        assert!(!done.contains(0, 0));
+        let mut written = 0;
+        let error = loop {
+            match sink.append(&record(&input, written)) {
+                Ok(()) => written += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.exit_code(), 1);
+        assert!(error.to_string().contains("out: cannot write; the records so far are whole"), "{error}");
+        assert!(written > 3);
+        assert_eq!(fs::read(folder.join("out")).unwrap(), whole(&input, 0..written));
+        // It stays so however often it is tried.
+        sink.append(&record(&input, written)).unwrap_err();
+        sink.close().unwrap();
+        return;
+    }
+    let place = Place::new(200);
+    let status =
+        child("a_full_disk_leaves_whole_records", place.folder.path()).env("BLOCKS", "8").status().unwrap();
+    assert!(status.success());
+    assert!(place.finish().records > 3);
+    assert_eq!(fs::read(place.output()).unwrap(), whole(&place.input, 0..200));
+}
+
+#[test]
+fn a_killed_run_resumes_exactly() {
+    const ROWS: usize = 400;
+    if let Some(folder) = as_child() {
+        let (input, manifest, output) = in_folder(&folder);
+        let (mut sink, done) = Sink::open(output, &input, &manifest).unwrap();
+        for row in (0..ROWS).filter(|row| !done.contains(*row, 0)) {
+            sink.append(&record(&input, row)).unwrap();
+            std::thread::sleep(Duration::from_micros(300));
+        }
+        sink.close().unwrap();
+        return;
+    }
+    let place = Place::new(ROWS);
+    let mut kills = 0;
+    // Ever longer, so that it ends on a slow machine too.
+    for round in 1.. {
+        let mut run =
+            child("a_killed_run_resumes_exactly", place.folder.path()).stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(5 * round));
+        match run.try_wait().unwrap() {
+            Some(status) if status.success() => break,
+            Some(status) => panic!("{status}"),
+            None => {
+                run.kill().unwrap();
+                run.wait().unwrap();
+                kills += 1;
+            }
+        }
+    }
+    assert!(kills > 1, "only {kills} kills");
+    assert_eq!(fs::read(place.output()).unwrap(), whole(&place.input, 0..ROWS));
+    let ids: HashSet<_> = (0..ROWS).map(|row| place.input.prompt(row).unwrap().id.key().to_owned()).collect();
+    assert_eq!(ids.len(), ROWS);
+}
+
+#[test]
+fn a_written_byte_is_read_by_others_at_once() {
+    let place = Place::new(1);
+    let (mut sink, _) = place.open().unwrap();
+    sink.append(&record(&place.input, 0)).unwrap();
+    assert_eq!(fs::read(place.output()).unwrap(), whole(&place.input, [0]));
+    // A line that another program adds is not silently overwritten.
+    File::options().append(true).open(place.output()).unwrap().write_all(b"x").unwrap();
+    assert!(sink.close().unwrap_err().to_string().contains("another program has removed or changed it"));
+}

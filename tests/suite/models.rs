@@ -1,0 +1,324 @@
+//! The forward pass on the CPU device against what transformers computes (`tests/golden/README.md`).
+
+mod checkpoints;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use codit::checkpoint::Checkpoint;
+use codit::contrast::{Contrast, Noise, Sampled, Vocabulary};
+use codit::device::cpu::Cpu;
+use codit::device::{Batch, Device, SampleRow, Span};
+use codit::ids::{BlockId, TokenId};
+use codit::model::spec::stop_tokens;
+use codit::model::{Decoder, Room};
+use safetensors::SafeTensors;
+use serde::Deserialize;
+
+const BLOCK_SIZE: usize = 16;
+const BLOCKS: usize = 128;
+const ROOM: Room = Room { tokens: 1024, logits: 10 };
+
+fn golden(case: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models").join(case)
+}
+
+/// Runs `test` for every golden case that a directory of `tests/golden/models` holds.
+fn for_each_case(test: impl Fn(&Path)) {
+    let mut cases: Vec<_> = fs::read_dir(golden("")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    cases.sort();
+    assert!(cases.len() >= 12, "{cases:?}");
+    for case in cases {
+        println!("{}", case.display());
+        test(&case);
+    }
+}
+
+/// A decoder with a cache of its own.
+struct Model {
+    decoder: Decoder<Cpu>,
+    cache: <Cpu as Device>::Cache,
+}
+
+impl Model {
+    fn load(device: &Cpu, folder: &Path) -> Self {
+        Self::open(device, &Checkpoint::open(folder).unwrap())
+    }
+
+    fn open(device: &Cpu, checkpoint: &Checkpoint) -> Self {
+        let decoder = Decoder::load(device, checkpoint, ROOM).unwrap();
+        let cache = device.cache(decoder.spec().cache_shape(BLOCK_SIZE, BLOCKS)).unwrap();
+        Self { decoder, cache }
+    }
+
+    /// The logits, a row each, of these tokens of `batch`.
+    fn logits(&mut self, device: &Cpu, batch: &Batch, rows: &[u32]) -> Vec<Vec<f32>> {
+        self.decoder.forward(device, batch, &mut self.cache);
+        let width = self.decoder.spec().vocab_size;
+        let slices = rows.chunks(ROOM.logits).flat_map(|rows| {
+            let logits = self.decoder.logits(device, rows);
+            device.download(rows.len(), logits)
+        });
+        slices.collect::<Vec<_>>().chunks(width).map(<[f32]>::to_vec).collect()
+    }
+}
+
+/// A sequence, how much of it is in the cache, and where.
+#[derive(Clone)]
+struct Sequence {
+    tokens: Vec<TokenId>,
+    cached: usize,
+    blocks: Vec<BlockId>,
+}
+
+impl Sequence {
+    /// Adds the next `count` tokens to `batch`.
+    fn advance(&mut self, count: usize, batch: &mut Batch) {
+        let (rows, blocks, end) = (batch.tokens.len(), batch.blocks.len(), self.cached + count);
+        batch.tokens.extend(&self.tokens[self.cached..end]);
+        batch.positions.extend(self.cached as u32..end as u32);
+        batch.blocks.extend(&self.blocks[..end.div_ceil(BLOCK_SIZE)]);
+        batch.spans.push(Span { tokens: rows..rows + count, blocks: blocks..batch.blocks.len() });
+        self.cached = end;
+    }
+
+    fn left(&self) -> usize {
+        self.tokens.len() - self.cached
+    }
+}
+
+/// Deals out the pool's blocks in the order that `random` gives.
+fn sequences(
+    texts: impl IntoIterator<Item = Vec<TokenId>>,
+    room: usize,
+    random: &mut Random,
+) -> Vec<Sequence> {
+    let mut pool: Vec<_> = (0..BLOCKS as u32).map(BlockId).collect();
+    random.shuffle(&mut pool);
+    let mut deal = |tokens| Sequence { tokens, cached: 0, blocks: pool.split_off(pool.len() - room) };
+    texts.into_iter().map(&mut deal).collect()
+}
+
+/// Splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((x ^ (x >> 31)) % bound as u64) as usize
+    }
+
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        for end in (1..items.len()).rev() {
+            items.swap(end, self.below(end + 1));
+        }
+    }
+}
+
+/// golden.safetensors of a case.
+struct Logits {
+    texts: Vec<Vec<TokenId>>,
+    positions: Vec<usize>,
+    /// `[model][text][position]`, a row of logits each; the expert is model 0.
+    rows: [Vec<Vec<Vec<f32>>>; 2],
+}
+
+impl Logits {
+    fn read(case: &Path) -> Self {
+        let bytes = fs::read(case.join("golden.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let integers = |name: &str| -> Vec<usize> {
+            let data = file.tensor(name).unwrap().data().to_vec();
+            data.chunks_exact(8).map(|x| i64::from_le_bytes(x.try_into().unwrap()) as usize).collect()
+        };
+        let floats = |name: &str| -> Vec<Vec<Vec<f32>>> {
+            let tensor = file.tensor(name).unwrap();
+            let &[_, positions, width] = tensor.shape() else { panic!("{:?}", tensor.shape()) };
+            let rows = tensor
+                .data()
+                .chunks_exact(width * 4)
+                .map(|row| row.chunks_exact(4).map(|x| f32::from_le_bytes(x.try_into().unwrap())).collect());
+            rows.collect::<Vec<_>>().chunks_exact(positions).map(<[_]>::to_vec).collect()
+        };
+        let length = file.tensor("input_ids").unwrap().shape()[1];
+        let text = |ids: &[usize]| ids.iter().map(|&id| TokenId(id as u32)).collect();
+        Self {
+            texts: integers("input_ids").chunks_exact(length).map(text).collect(),
+            positions: integers("positions"),
+            rows: ["expert_logits", "amateur_logits"].map(floats),
+        }
+    }
+
+    /// The logits of one model at the golden positions, `[text][position]`, each text read as one chunk.
+    fn at_once(&self, device: &Cpu, model: &mut Model) -> Vec<Vec<Vec<f32>>> {
+        let rows: Vec<_> = self.positions.iter().map(|&position| position as u32).collect();
+        let read = |mut sequence: Sequence| {
+            let mut batch = Batch::default();
+            sequence.advance(sequence.left(), &mut batch);
+            model.logits(device, &batch, &rows)
+        };
+        sequences(self.texts.clone(), BLOCKS / 8, &mut Random(0)).into_iter().map(read).collect()
+    }
+
+    /// The same in random chunks of several sequences at once, in scrambled blocks and order. Texts appear twice,
+    /// and the copies must agree with one another.
+    fn in_chunks(&self, device: &Cpu, model: &mut Model, random: &mut Random) -> Vec<Vec<Vec<f32>>> {
+        let texts = self.texts.iter().chain(&self.texts).cloned();
+        let mut left: Vec<_> = sequences(texts, BLOCKS / 8, random).into_iter().enumerate().collect();
+        let mut found = BTreeMap::new();
+        while !left.is_empty() {
+            random.shuffle(&mut left);
+            let running = 1 + random.below(left.len());
+            let (mut batch, mut wanted) = (Batch::default(), Vec::new());
+            for (index, sequence) in &mut left[..running] {
+                let count = 1 + random.below(sequence.left().min(23));
+                let first = (batch.tokens.len(), sequence.cached);
+                sequence.advance(count, &mut batch);
+                let inside = self.positions.iter().filter(|&&p| (first.1..sequence.cached).contains(&p));
+                wanted.extend(inside.map(|p| ((p - first.1 + first.0) as u32, (*index, *p))));
+            }
+            random.shuffle(&mut wanted);
+            let (rows, places): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
+            found.extend(places.into_iter().zip(model.logits(device, &batch, &rows)));
+            left.retain(|(_, sequence)| sequence.left() > 0);
+        }
+        let rows: Vec<_> = found.into_values().collect();
+        let mut texts: Vec<_> = rows.chunks_exact(self.positions.len()).map(<[_]>::to_vec).collect();
+        let copies = texts.split_off(self.texts.len());
+        assert!(texts == copies);
+        texts
+    }
+}
+
+#[test]
+fn logits_are_those_of_transformers_however_cut_into_chunks() {
+    let device = Cpu::new(Some(2)).unwrap();
+    for_each_case(|case| {
+        let golden = Logits::read(case);
+        for (name, expected) in ["expert", "amateur"].into_iter().zip(&golden.rows) {
+            let mut model = Model::load(&device, &case.join(name));
+            let found = golden.at_once(&device, &mut model);
+            let difference = difference(&found, expected);
+            println!("  {name}: {difference:.1e}");
+            assert!(difference < 1e-4, "{name}: {difference}");
+            for seed in 0..4 {
+                let chunked = golden.in_chunks(&device, &mut model, &mut Random(seed));
+                assert!(chunked == found, "{name}, seed {seed}");
+            }
+        }
+    });
+}
+
+/// The largest difference of two logits.
+fn difference(found: &[Vec<Vec<f32>>], expected: &[Vec<Vec<f32>>]) -> f32 {
+    let flat = |rows: &[Vec<Vec<f32>>]| rows.concat().concat();
+    let (found, expected) = (flat(found), flat(expected));
+    assert_eq!(found.len(), expected.len());
+    let differences = found.iter().zip(&expected).map(|(f, e)| (f - e).abs());
+    differences.fold(0.0, |most, d| if d.is_nan() { d } else { most.max(d) })
+}
+
+#[test]
+fn files_within_the_program_serve_as_well_as_a_folder() {
+    let device = Cpu::new(Some(1)).unwrap();
+    let folder = golden("llama-gqa8-shards").join("expert");
+    let file = |entry: fs::DirEntry| -> (&str, &[u8]) {
+        (entry.file_name().into_string().unwrap().leak(), fs::read(entry.path()).unwrap().leak())
+    };
+    let files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| file(entry.unwrap())).collect();
+    let embedded = Checkpoint::embedded("pocket", files.leak());
+    assert_eq!(stop_tokens(&embedded).unwrap(), stop_tokens(&Checkpoint::open(&folder).unwrap()).unwrap());
+
+    let text = Logits::read(&golden("llama-gqa8-shards"));
+    let mut model = Model::open(&device, &embedded);
+    assert!(text.at_once(&device, &mut model) == text.at_once(&device, &mut Model::load(&device, &folder)));
+}
+
+/// golden.json of a case.
+#[derive(Deserialize)]
+struct Continuations {
+    vocab: usize,
+    eos: Vec<TokenId>,
+    #[serde(rename = "continuations")]
+    runs: Vec<Continuation>,
+}
+
+#[derive(Deserialize)]
+struct Continuation {
+    prompt: Vec<TokenId>,
+    alpha: f64,
+    beta: f64,
+    max_tokens: usize,
+    tokens: Vec<TokenId>,
+    scores: Vec<f32>,
+    margins: Vec<Option<f64>>,
+    heads: Vec<u32>,
+}
+
+#[test]
+fn greedy_continuations_are_those_of_transformers() {
+    let device = Cpu::new(Some(2)).unwrap();
+    for_each_case(|case| {
+        let golden: Continuations =
+            serde_json::from_slice(&fs::read(case.join("golden.json")).unwrap()).unwrap();
+        assert_eq!(stop_tokens(&Checkpoint::open(case.join("expert")).unwrap()).unwrap(), golden.eos);
+        continue_all(&device, case, &golden);
+    });
+}
+
+/// Decodes all continuations of a case in one batch a step.
+fn continue_all(device: &Cpu, case: &Path, golden: &Continuations) {
+    let mut pair = ["expert", "amateur"].map(|name| Model::load(device, &case.join(name)));
+    let prompts = golden.runs.iter().map(|run| run.prompt.clone());
+    let mut running: Vec<_> =
+        golden.runs.iter().zip(sequences(prompts, BLOCKS / 10, &mut Random(1))).collect();
+    let vocabulary = Vocabulary::new(golden.vocab, vec![]);
+    while !running.is_empty() {
+        let mut batch = Batch::default();
+        for (_, sequence) in &mut running {
+            sequence.advance(sequence.left(), &mut batch);
+        }
+        let last: Vec<_> = batch.spans.iter().map(|span| span.tokens.end as u32 - 1).collect();
+        for model in &mut pair {
+            model.decoder.forward(device, &batch, &mut model.cache);
+        }
+        let [expert, amateur] = pair.each_mut().map(|model| model.decoder.logits(device, &last));
+        let contrasts: Vec<_> = running.iter().map(|(run, _)| run.contrast()).collect();
+        let rows: Vec<_> = running.iter().zip(&contrasts).map(|((_, s), c)| sample_row(s, c)).collect();
+        let sampled = device.contrast_sample(&rows, &vocabulary, expert, Some(amateur));
+        let mut sampled = sampled.into_iter().map(Result::unwrap);
+        running.retain_mut(|(run, sequence)| {
+            let (step, sampled) = (sequence.cached - run.prompt.len(), sampled.next().unwrap());
+            sequence.tokens.push(sampled.token);
+            run.is_clear_at(step) && run.goes_on(step, sampled, &golden.eos)
+        });
+    }
+}
+
+impl Continuation {
+    fn contrast(&self) -> Contrast {
+        Contrast { alpha: self.alpha, beta: self.beta, temperature: 0.0, ..Contrast::default() }
+    }
+
+    /// Whether another order of summation cannot change the token of this step, and so all that follow.
+    fn is_clear_at(&self, step: usize) -> bool {
+        self.margins[step].is_none_or(|margin| margin > 1e-3)
+    }
+
+    /// Compares one step; whether there is another.
+    fn goes_on(&self, step: usize, sampled: Sampled, eos: &[TokenId]) -> bool {
+        let expected = (self.tokens[step], self.heads[step]);
+        assert_eq!((sampled.token, sampled.head), expected, "step {step}");
+        assert!((sampled.score - self.scores[step]).abs() < 1e-4, "step {step}: {}", sampled.score);
+        let last = eos.contains(&sampled.token) || step + 1 == self.max_tokens;
+        assert_eq!(last, step + 1 == self.tokens.len());
+        !last
+    }
+}
+
+fn sample_row<'a>(sequence: &Sequence, contrast: &'a Contrast) -> SampleRow<'a> {
+    SampleRow { contrast, noise: Noise::new(0, "", 0), position: sequence.cached as u32 }
+}

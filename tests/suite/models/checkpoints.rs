@@ -1,0 +1,469 @@
+//! Reading checkpoints. One that is damaged, hostile or not supported is refused by a message that names the file and
+//! the field or tensor, and nothing panics.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use codit::Result;
+use codit::checkpoint::Checkpoint;
+use codit::device::cpu::Cpu;
+use codit::device::{Batch, CacheShape, Device, Span};
+use codit::ids::{BlockId, TokenId};
+use codit::model::rope::Rope;
+use codit::model::spec::{HeadNorm, Layer, stop_tokens};
+use codit::model::{Decoder, Room, Spec, Weights};
+use proptest::prelude::*;
+use safetensors::tensor::{Dtype, TensorView};
+use safetensors::{SafeTensors, serialize};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::golden;
+
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// A copy of the expert of a golden case, to be edited.
+struct Copy(TempDir);
+
+impl Copy {
+    fn of(case: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        for file in fs::read_dir(golden(case).join("expert")).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+        }
+        Self(folder)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn read(&self, file: &str) -> Vec<u8> {
+        fs::read(self.path().join(file)).unwrap()
+    }
+
+    fn write(self, file: &str, bytes: impl AsRef<[u8]>) -> Self {
+        fs::write(self.path().join(file), bytes).unwrap();
+        self
+    }
+
+    fn remove(self, file: &str) -> Self {
+        fs::remove_file(self.path().join(file)).unwrap();
+        self
+    }
+
+    fn edit(self, file: &str, edit: impl FnOnce(&mut Value)) -> Self {
+        let mut value = serde_json::from_slice(&self.read(file)).unwrap();
+        edit(&mut value);
+        self.write(file, value.to_string())
+    }
+
+    /// Sets a field of config.json.
+    fn set(self, field: &str, value: Value) -> Self {
+        self.edit(CONFIG, |config| config[field] = value)
+    }
+
+    /// Writes model.safetensors again after `edit`.
+    fn edit_weights(self, edit: impl FnOnce(&mut Tensors)) -> Self {
+        let bytes = self.read(WEIGHTS);
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let whole =
+            |tensor: TensorView<'_>| (tensor.dtype(), tensor.shape().to_vec(), tensor.data().to_vec());
+        let mut tensors =
+            file.tensors().into_iter().map(|(name, tensor)| (name, whole(tensor))).collect::<Tensors>();
+        edit(&mut tensors);
+        let views = tensors.iter().map(|(name, (dtype, shape, data))| {
+            (name, TensorView::new(*dtype, shape.clone(), data).unwrap())
+        });
+        let bytes = serialize(views, None).unwrap();
+        self.write(WEIGHTS, bytes)
+    }
+
+    /// Replaces the header of model.safetensors, keeping the tensors' bytes.
+    fn write_header(self, header: &str) -> Self {
+        let bytes = self.read(WEIGHTS);
+        let old = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let mut new = (header.len() as u64).to_le_bytes().to_vec();
+        new.extend(header.as_bytes());
+        new.extend(&bytes[8 + old..]);
+        self.write(WEIGHTS, new)
+    }
+
+    fn load(&self) -> Result<Decoder<Cpu>> {
+        let room = Room { tokens: 2, logits: 1 };
+        Decoder::load(&Cpu::new(Some(1))?, &Checkpoint::open(self.path())?, room)
+    }
+
+    /// Asserts that loading fails and that the message has all of `words`.
+    fn fails(&self, words: &[&str]) {
+        let message = self.load().err().expect("loading must fail").to_string();
+        println!("{message}");
+        for word in words {
+            assert!(message.contains(word), "{message:?} lacks {word:?}");
+        }
+    }
+}
+
+type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+
+fn llama() -> Copy {
+    Copy::of("llama-gqa2-f16")
+}
+
+fn qwen3() -> Copy {
+    Copy::of("qwen3-gqa2-tied")
+}
+
+fn sharded() -> Copy {
+    Copy::of("llama-gqa8-shards")
+}
+
+#[test]
+fn fields_of_the_configuration() {
+    let cases = [
+        ("architectures", json!(["MistralForCausalLM"]), "LlamaForCausalLM, Qwen3ForCausalLM"),
+        ("architectures", json!([]), "LlamaForCausalLM, Qwen3ForCausalLM"),
+        ("architectures", json!("LlamaForCausalLM"), "a list of strings"),
+        ("architectures", Value::Null, "is missing"),
+        ("quantization_config", json!({"quant_method": "gptq"}), "not supported"),
+        ("hidden_size", json!(0), "is 0; it must be a whole number"),
+        ("hidden_size", json!(-64), "is -64"),
+        ("hidden_size", json!(6.5), "is 6.5"),
+        ("hidden_size", json!("64"), "is \"64\""),
+        ("hidden_size", json!(u64::MAX), "from 1 to"),
+        ("hidden_size", Value::Null, "is missing"),
+        ("vocab_size", json!(1u64 << 40), "from 1 to"),
+        ("intermediate_size", Value::Null, "is missing"),
+        ("max_position_embeddings", json!(true), "whole number"),
+        ("num_hidden_layers", json!(1_000_000), "from 1 to 4096"),
+        ("num_attention_heads", json!([4]), "whole number"),
+        ("num_key_value_heads", json!(3), "a divisor of num_attention_heads, 4"),
+        ("num_key_value_heads", json!(8), "a divisor of num_attention_heads, 4"),
+        ("head_dim", json!(15), "even"),
+        ("head_dim", json!(0), "from 1 to"),
+        ("hidden_act", json!("gelu"), "it must be silu"),
+        ("rms_norm_eps", json!(-1.0), "number from 0 to 1"),
+        ("attention_bias", json!("yes"), "true or false"),
+        ("tie_word_embeddings", json!(1), "true or false"),
+        ("partial_rotary_factor", json!(0.5), "not supported"),
+        ("rope_parameters", json!([1]), "an object"),
+        ("rope_theta", json!(0.0), "number from 1"),
+        ("rope_scaling", json!({"type": "yarn", "factor": 4.0}), "default, linear, llama3"),
+        ("rope_scaling", json!({"rope_type": 3}), "rope_scaling.rope_type is 3; it must be a string"),
+        ("rope_scaling", json!({"type": "linear"}), "rope_scaling.factor is missing"),
+        ("rope_scaling", json!({"type": "linear", "factor": 0}), "rope_scaling.factor is 0"),
+    ];
+    for (field, value, words) in cases {
+        llama().set(field, value).fails(&[CONFIG, field, words]);
+    }
+    qwen3().set("layer_types", json!(["full_attention"])).fails(&[
+        CONFIG,
+        "layer_types",
+        "num_hidden_layers is 2",
+    ]);
+    qwen3().set("layer_types", json!(["full_attention", "sliding_attention"])).fails(&[
+        CONFIG,
+        "use_sliding_window",
+        "true",
+    ]);
+    qwen3().set("layer_types", json!(["full_attention", "linear_attention"])).fails(&[
+        CONFIG,
+        "layer_types",
+        "linear_attention",
+        "sliding_attention",
+    ]);
+    qwen3().set("use_sliding_window", json!(true)).fails(&[CONFIG, "sliding_window", "missing"]);
+}
+
+#[test]
+fn files_that_are_not_what_they_should_be() {
+    llama().remove(CONFIG).fails(&[CONFIG, "no such file"]);
+    llama().write(CONFIG, "{\"hidden_size\": 64,").fails(&[CONFIG, "JSON"]);
+    llama().write(CONFIG, "[1, 2]").fails(&[CONFIG, "JSON object"]);
+    llama().write(CONFIG, b"").fails(&[CONFIG, "JSON"]);
+    llama().write(CONFIG, "[".repeat(100_000)).fails(&[CONFIG, "JSON"]);
+    llama().write(CONFIG, [0xff, 0xfe]).fails(&[CONFIG, "JSON"]);
+    llama().remove(WEIGHTS).fails(&[WEIGHTS, INDEX, "no such file"]);
+    llama().write(WEIGHTS, b"").fails(&[WEIGHTS, "truncated", "download"]);
+    let whole = llama().read(WEIGHTS);
+    for length in [7, 8, 100, whole.len() / 2, whole.len() - 1] {
+        llama().write(WEIGHTS, &whole[..length]).fails(&[WEIGHTS, "truncated", "download"]);
+    }
+    llama().write(WEIGHTS, [&whole[..], b"x"].concat()).fails(&[WEIGHTS, "longer", "download"]);
+    llama().write(WEIGHTS, [0xff; 64]).fails(&[WEIGHTS, "header's length", "download"]);
+    llama().write(WEIGHTS, "version https://git-lfs.github.com/spec/v1\n").fails(&[WEIGHTS, "git lfs pull"]);
+    assert!(Checkpoint::open(llama().path().join("nowhere")).is_err());
+}
+
+#[test]
+fn headers_that_lie() {
+    let tensor = |dtype: &str, shape: Value, start: u64, end: u64| json!({"dtype": dtype, "shape": shape, "data_offsets": [start, end]});
+    let most = (1u64 << 61) - 1;
+    // Eight tensors that end eight bytes short of 2^64, so that the file's length would overflow.
+    let overflowing = (0..8u64).map(|i| {
+        let (start, end) = (i * most, (i + 1) * most);
+        (format!("t{i}"), tensor("U8", json!([most]), start, end))
+    });
+    let headers = [
+        json!({"a": tensor("F32", json!([4]), 0, 12)}),
+        json!({"a": tensor("F32", json!([1]), 4, 8)}),
+        json!({"a": tensor("F32", json!([2]), 0, 8), "b": tensor("F32", json!([1]), 4, 8)}),
+        json!({"a": tensor("F32", json!([1u64 << 40]), 0, 1 << 42)}),
+        json!({"a": tensor("F32", json!([u64::MAX, u64::MAX]), 0, 8)}),
+        json!({"a": tensor("F32", json!([-1]), 0, 8)}),
+        json!({"a": tensor("F77", json!([2]), 0, 8)}),
+        json!({"a": {"dtype": "F32"}}),
+        json!({"a": 7}),
+        json!([]),
+        overflowing.collect::<serde_json::Map<_, _>>().into(),
+        json!({"t": tensor("U8", json!([u64::MAX >> 3]), 0, u64::MAX >> 3)}),
+    ];
+    for header in headers {
+        llama().write_header(&header.to_string()).fails(&[WEIGHTS, "download"]);
+    }
+    llama().write_header("{").fails(&[WEIGHTS, "header", "download"]);
+    llama().write_header("\u{0}").fails(&[WEIGHTS, "header", "download"]);
+}
+
+#[test]
+fn tensors_that_are_not_what_the_configuration_says() {
+    let down = "model.layers.1.mlp.down_proj.weight";
+    llama().edit_weights(|tensors| drop(tensors.remove(down))).fails(&[WEIGHTS, down, "config.json"]);
+    llama()
+        .edit_weights(|tensors| drop(tensors.remove("lm_head.weight")))
+        .fails(&[WEIGHTS, "lm_head.weight"]);
+    llama().edit_weights(|tensors| tensors.get_mut(down).unwrap().1 = vec![32, 128]).fails(&[
+        WEIGHTS,
+        down,
+        "[32, 128]",
+        "[64, 64]",
+    ]);
+    llama()
+        .edit_weights(|tensors| tensors.get_mut(down).unwrap().1 = vec![64 * 64])
+        .fails(&[WEIGHTS, down, "[4096]", "[64, 64]"]);
+    llama()
+        .edit_weights(|tensors| *tensors.get_mut(down).unwrap() = (Dtype::I8, vec![64, 64], vec![1; 64 * 64]))
+        .fails(&[WEIGHTS, down, "I8", "BF16, F16, F32"]);
+    let key = "model.layers.0.self_attn.k_proj.weight";
+    llama()
+        .edit_weights(|tensors| *tensors.get_mut(key).unwrap() = (Dtype::F32, vec![32, 64], vec![0; 8192]))
+        .fails(&[WEIGHTS, key, "F32", "F16"]);
+    llama().set("head_dim", json!(32)).fails(&[WEIGHTS, "q_proj", "[128, 64]"]);
+    llama().set("vocab_size", json!(300)).fails(&[WEIGHTS, "embed_tokens", "[300, 64]"]);
+    llama().set("attention_bias", json!(true)).fails(&[WEIGHTS, "q_proj.bias"]);
+    llama().set("mlp_bias", json!(true)).fails(&[WEIGHTS, "gate_proj.bias"]);
+    llama().set("num_hidden_layers", json!(3)).fails(&[WEIGHTS, "model.layers.2.input_layernorm.weight"]);
+}
+
+#[test]
+fn indices_that_lead_astray() {
+    let shard = "model-00003-of-00004.safetensors";
+    sharded().remove(shard).fails(&[shard, "no such file", INDEX]);
+    sharded().write(INDEX, "{}").fails(&[INDEX, "weight_map"]);
+    sharded().write(INDEX, "nonsense").fails(&[INDEX]);
+    sharded().edit(INDEX, |index| index["weight_map"] = json!({"a": 1})).fails(&[INDEX]);
+    sharded().edit(INDEX, |index| index["weight_map"] = json!({})).fails(&[INDEX, "embed_tokens"]);
+    sharded()
+        .edit(INDEX, |index| index["weight_map"]["ghost"] = json!(shard))
+        .fails(&[shard, "ghost", INDEX]);
+    for path in [
+        "../a.safetensors",
+        "/a.safetensors",
+        "a/b.safetensors",
+        "..\\a.safetensors",
+        "..",
+        "",
+        "config.json",
+        "\u{1b}.safetensors",
+    ] {
+        sharded().edit(INDEX, |index| index["weight_map"]["a"] = json!(path)).fails(&[
+            INDEX,
+            "weight_map",
+            "next to it",
+        ]);
+    }
+    let whole = sharded().read(shard);
+    sharded().write(shard, &whole[..whole.len() - 2]).fails(&[shard, "truncated", "download"]);
+}
+
+#[test]
+fn stop_ids() {
+    let generation = "generation_config.json";
+    let stop = |copy: &Copy| stop_tokens(&Checkpoint::open(copy.path()).unwrap());
+    let found = |copy: &Copy| stop(copy).unwrap().into_iter().map(|id| id.0).collect::<Vec<_>>();
+    let set = |file: &str, value: Value| llama().edit(file, |config| config["eos_token_id"] = value);
+    assert_eq!(found(&set(generation, json!(7))), [7]);
+    assert_eq!(found(&set(generation, json!([9, 7]))), [9, 7]);
+    let in_config = || set(CONFIG, json!([5]));
+    let null = |copy: Copy| copy.edit(generation, |config| config["eos_token_id"] = Value::Null);
+    assert_eq!(found(&null(in_config())), [5]);
+    assert_eq!(found(&in_config().remove(generation)), [5]);
+    assert!(found(&null(set(CONFIG, Value::Null))).is_empty());
+    for value in [json!("</s>"), json!(-1), json!([1, -1]), json!(1u64 << 32), json!(1.5)] {
+        let message = stop(&set(generation, value)).unwrap_err().to_string();
+        assert!(message.contains(generation) && message.contains("eos_token_id"), "{message}");
+    }
+}
+
+#[test]
+fn both_dialects_of_the_configuration() {
+    let spec = |copy: &Copy| Spec::open(&Checkpoint::open(copy.path()).unwrap()).unwrap();
+    let scaled = Copy::of("llama-gqa3-scaled");
+    let old = Copy::of("llama-gqa3-scaled").edit(CONFIG, |config| {
+        let mut rope = config["rope_parameters"].take();
+        config["rope_theta"] = rope["rope_theta"].take();
+        rope["type"] = rope["rope_type"].take();
+        config["rope_scaling"] = rope;
+    });
+    assert_eq!(spec(&scaled), spec(&old));
+
+    let linear = llama().edit(CONFIG, |config| {
+        config["rope_parameters"]["rope_type"] = json!("linear");
+        config["rope_parameters"]["factor"] = json!(4.0);
+    });
+    let [Rope { inverse_frequencies: plain }] = &spec(&llama()).ropes[..] else { panic!() };
+    let [Rope { inverse_frequencies: divided }] = &spec(&linear).ropes[..] else { panic!() };
+    assert_eq!(plain.iter().map(|f| f / 4.0).collect::<Vec<_>>(), *divided);
+
+    let head_dim = |copy: Copy| copy.edit(CONFIG, |config| config["head_dim"] = Value::Null);
+    assert_eq!(spec(&head_dim(llama())).heads.dim, 64 / 4);
+    assert_eq!(spec(&head_dim(qwen3())).heads.dim, 128);
+
+    let windowed = |copy: Copy| copy.set("use_sliding_window", json!(true)).set("sliding_window", json!(8));
+    let windows =
+        |copy: &Copy| spec(copy).layers.iter().map(|layer: &Layer| layer.window).collect::<Vec<_>>();
+    let from_layer = qwen3().set("layer_types", Value::Null).set("max_window_layers", json!(1));
+    assert_eq!(windows(&windowed(from_layer)), [None, Some(8)]);
+    let named = qwen3().set("layer_types", json!(["sliding_attention", "full_attention"]));
+    assert_eq!(windows(&windowed(named)), [Some(8), None]);
+    assert_eq!(windows(&qwen3().set("sliding_window", json!(8))), [None, None]);
+}
+
+/// config.json of two of the paper's experts, less what does not count.
+#[test]
+fn configurations_of_published_models() {
+    let spec = |config: Value| {
+        let folder = TempDir::new().unwrap();
+        fs::write(folder.path().join(CONFIG), config.to_string()).unwrap();
+        Spec::open(&Checkpoint::open(folder.path()).unwrap()).unwrap()
+    };
+    let llama = spec(json!({
+        "architectures": ["LlamaForCausalLM"], "attention_bias": false, "eos_token_id": [128_001, 128_008, 128_009],
+        "head_dim": 64, "hidden_act": "silu", "hidden_size": 2048, "intermediate_size": 8192,
+        "max_position_embeddings": 131_072, "mlp_bias": false, "model_type": "llama", "num_attention_heads": 32,
+        "num_hidden_layers": 16, "num_key_value_heads": 8, "pretraining_tp": 1, "rms_norm_eps": 1e-05,
+        "rope_scaling": {
+            "factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+            "original_max_position_embeddings": 8192, "rope_type": "llama3"
+        },
+        "rope_theta": 500_000.0, "tie_word_embeddings": true, "vocab_size": 128_256
+    }));
+    assert!(llama.tied_head && llama.head_norm == HeadNorm::None && llama.context_length == 131_072);
+    assert_eq!((llama.heads.qkv_width(), llama.heads.query_width(), llama.layers.len()), (3072, 2048, 16));
+    let frequencies = &llama.ropes[0].inverse_frequencies;
+    assert_eq!((frequencies.len(), frequencies[0]), (32, 1.0));
+    let last = 500_000f64.powf(-62.0 / 64.0) / 32.0;
+    assert!((f64::from(frequencies[31]) / last - 1.0).abs() < 1e-6);
+
+    let qwen3 = spec(json!({
+        "architectures": ["Qwen3ForCausalLM"], "attention_bias": false, "eos_token_id": 151_645, "head_dim": 128,
+        "hidden_act": "silu", "hidden_size": 4096, "intermediate_size": 12_288, "max_position_embeddings": 40_960,
+        "max_window_layers": 36, "model_type": "qwen3", "num_attention_heads": 32, "num_hidden_layers": 36,
+        "num_key_value_heads": 8, "rms_norm_eps": 1e-06, "rope_scaling": null, "rope_theta": 1_000_000,
+        "sliding_window": null, "tie_word_embeddings": false, "use_sliding_window": false, "vocab_size": 151_936
+    }));
+    assert!(!qwen3.tied_head && qwen3.head_norm == HeadNorm::PerHead && qwen3.vocab_size == 151_936);
+    assert_eq!(qwen3.layers, vec![Layer { rope: 0, window: None }; 36]);
+    let shape = CacheShape { layers: 36, heads: 8, head_dim: 128, block_size: 16, blocks: 100 };
+    assert_eq!(qwen3.cache_shape(16, 100), shape);
+}
+
+#[test]
+fn hashes_cover_headers_and_lengths() {
+    let hashes =
+        |copy: &Copy| Weights::open(&Checkpoint::open(copy.path()).unwrap()).unwrap().header_hashes();
+    let shards = hashes(&sharded());
+    assert_eq!(shards.len(), 4);
+    assert!(shards.is_sorted() && shards.iter().all(|(_, hash)| hash.len() == 64), "{shards:?}");
+    assert_eq!(shards, hashes(&sharded()));
+    let [(file, whole)] = &hashes(&llama())[..] else { panic!() };
+    assert_eq!(file, WEIGHTS);
+    let renamed = llama().edit_weights(|tensors| {
+        let head = tensors.remove("lm_head.weight").unwrap();
+        tensors.insert("lm_head.height".to_owned(), head);
+    });
+    assert_ne!(*whole, hashes(&renamed)[0].1);
+}
+
+/// Tied checkpoints may hold the head too: the same again, or, against their word, another.
+#[test]
+fn a_tied_checkpoint_with_a_head() {
+    let logits = |copy: &Copy| one_token(&mut copy.load().unwrap());
+    let table = "model.embed_tokens.weight";
+    let twice = qwen3().edit_weights(|tensors| {
+        tensors.insert("lm_head.weight".to_owned(), tensors[table].clone());
+    });
+    assert_eq!(logits(&qwen3()), logits(&twice));
+    let zero = qwen3().edit_weights(|tensors| {
+        let (dtype, shape, data) = tensors[table].clone();
+        tensors.insert("lm_head.weight".to_owned(), (dtype, shape, vec![0; data.len()]));
+    });
+    assert!(logits(&zero).iter().all(|z| *z == 0.0));
+}
+
+/// Runs one token.
+fn one_token(decoder: &mut Decoder<Cpu>) -> Vec<f32> {
+    let device = Cpu::new(Some(1)).unwrap();
+    let batch = Batch {
+        tokens: vec![TokenId(0)],
+        positions: vec![0],
+        spans: vec![Span { tokens: 0..1, blocks: 0..1 }],
+        blocks: vec![BlockId(0)],
+    };
+    let mut cache = device.cache(decoder.spec().cache_shape(16, 1)).unwrap();
+    decoder.forward(&device, &batch, &mut cache);
+    device.download(1, decoder.logits(&device, &[0]))
+}
+
+/// What is done to a file: bytes replaced, at fractions of its first two thousand bytes, and perhaps an end.
+#[derive(Debug, Clone)]
+struct Damage {
+    file: &'static str,
+    bytes: Vec<(prop::sample::Index, u8)>,
+    end: Option<prop::sample::Index>,
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    let byte = prop_oneof![any::<u8>(), prop::sample::select(&b"0123456789\"{}[],:-.e "[..])];
+    (
+        prop::sample::select(&[CONFIG, "generation_config.json", WEIGHTS][..]),
+        prop::collection::vec((any::<prop::sample::Index>(), byte), 0..6),
+        prop::option::weighted(0.2, any::<prop::sample::Index>()),
+    )
+        .prop_map(|(file, bytes, end)| Damage { file, bytes, end })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn damage_never_panics(damage in damage()) {
+        let copy = qwen3();
+        let mut bytes = copy.read(damage.file);
+        for (at, byte) in damage.bytes {
+            let at = at.index(bytes.len().min(2000));
+            bytes[at] = byte;
+        }
+        if let Some(end) = damage.end {
+            bytes.truncate(end.index(bytes.len()));
+        }
+        let copy = copy.write(damage.file, bytes);
+        let _ = stop_tokens(&Checkpoint::open(copy.path()).unwrap());
+        if let Ok(mut decoder) = copy.load() {
+            one_token(&mut decoder);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The program, run as a user runs it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+/// A folder for one test's files, removed at its end.
+pub struct Workplace {
+    folder: tempfile::TempDir,
+}
+
+impl Workplace {
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// An input of `count` instructions that the embedded pair understands more or less.
+    pub fn instructions(&self, count: usize) -> PathBuf {
+        let words = ["river", "stone", "green", "seven", "garden", "letter", "winter"];
+        let line = |i: usize| {
+            let instruction = format!("Write the word {} in capital letters.", words[i % words.len()]);
+            json!({"id": format!("q{i}"), "instruction": instruction, "source": i}).to_string() + "\n"
+        };
+        self.write("input.jsonl", &(0..count).map(line).collect::<String>())
+    }
+}
+
+pub fn synth(input: &Path, output: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_codit"));
+    command.arg("synth").arg(input).arg("-o").arg(output).args(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+pub fn start(input: &Path, output: &Path, arguments: &[&str]) -> Child {
+    synth(input, output, arguments).spawn().unwrap()
+}
+
+/// Runs to the end; fails the test unless that is a success.
+pub fn succeed(input: &Path, output: &Path, arguments: &[&str]) -> Output {
+    let result = synth(input, output, arguments).output().unwrap();
+    assert!(result.status.success(), "{}: {}", result.status, message(&result));
+    result
+}
+
+/// Runs to the end, which must be a failure with exit code 2 and one line; returns that line.
+pub fn refuse(input: &Path, output: &Path, arguments: &[&str]) -> String {
+    let result = synth(input, output, arguments).output().unwrap();
+    let said = message(&result);
+    assert_eq!(result.status.code(), Some(2), "{arguments:?}: {said}");
+    assert!(said.starts_with("codit: error: ") && said.trim_end().lines().count() == 1, "{said}");
+    said
+}
+
+pub fn message(result: &Output) -> String {
+    String::from_utf8_lossy(&result.stderr).into_owned()
+}
+
+pub fn records(output: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(output).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The lines of a dataset in an order that does not depend on the run.
+pub fn sorted_lines(output: &Path) -> Vec<String> {
+    let mut lines: Vec<String> =
+        std::fs::read_to_string(output).unwrap().lines().map(str::to_owned).collect();
+    lines.sort_unstable();
+    lines
+}

@@ -1,0 +1,152 @@
+//! `codit synth` from input to dataset.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::program::{Workplace, message, records, sorted_lines, succeed};
+
+#[test]
+fn a_record_has_the_methods_fields_and_the_inputs_columns() {
+    let place = Workplace::new();
+    let input = place.write(
+        "input.jsonl",
+        concat!(
+            r#"{"topic": "x", "id": 7, "instruction": "What is 3 plus 4?", "weight": 1.50}"#,
+            "\n\n",
+            r#"{"prompt": "The river "}"#,
+            "\n",
+            r#"{"id": "talk", "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "What is 2 plus 2?"}]}"#,
+        ),
+    );
+    let output = place.path("out.jsonl");
+    succeed(&input, &output, &["--seed", "5", "--max-tokens", "20", "--beta", "0.5"]);
+
+    let text = fs::read_to_string(&output).unwrap();
+    let line = text.lines().find(|line| line.starts_with(r#"{"id":7,"#)).unwrap();
+    assert!(line.ends_with(r#","topic":"x","weight":1.50}"#), "{line}");
+    let record: Value = serde_json::from_str(line).unwrap();
+    let fields: Vec<&String> = record.as_object().unwrap().keys().collect();
+    assert_eq!(fields[..6], ["id", "is_completed", "instruction", "response", "res_metadata", "score"]);
+    assert_eq!(
+        record["res_metadata"].to_string(),
+        json!({
+            "temperature": 1.0, "top_p": 1.0, "max_tokens": 20, "contrastive_decoding": true, "alpha": 0.01, "beta": 0.5,
+            "expert_model_id": "codit-embedded-expert", "amateur_model_id": "codit-embedded-amateur",
+        })
+        .to_string()
+    );
+    let scores = record["score"].as_array().unwrap();
+    assert!(!scores.is_empty() && scores.len() <= 20 && scores.iter().all(|s| s.as_f64().unwrap() <= 0.0));
+
+    let records = records(&output);
+    let by_id = |id: Value| records.iter().find(|r| r["id"] == id).unwrap();
+    assert_eq!(by_id(json!("conv_3"))["instruction"], "The river ");
+    assert_eq!(by_id(json!("talk"))["instruction"], "What is 2 plus 2?");
+    assert_eq!(by_id(json!("talk"))["messages"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn a_seed_repeats_a_run_and_a_drawn_seed_is_recorded() {
+    let place = Workplace::new();
+    let input = place.instructions(12);
+    let run = |name: &str, arguments: &[&str]| {
+        let output = place.path(name);
+        succeed(&input, &output, &[&["--max-tokens", "24"], arguments].concat());
+        let manifest: Value =
+            serde_json::from_str(&fs::read_to_string(place.path(&format!("{name}.manifest.json"))).unwrap())
+                .unwrap();
+        (sorted_lines(&output), manifest["seed"].as_u64().unwrap())
+    };
+    let (drawn, seed) = run("a", &[]);
+    let (repeated, _) = run("b", &["--seed", &seed.to_string()]);
+    let (other, _) = run("c", &["--seed", &(seed + 1).to_string()]);
+    assert_eq!(drawn, repeated);
+    assert_ne!(drawn, other);
+}
+
+/// Capacity changes no response.
+#[test]
+fn records_are_the_same_at_any_capacity_and_order() {
+    let place = Workplace::new();
+    let input = place.instructions(40);
+    let output = place.path("reference");
+    let settings = ["--seed", "3", "--max-tokens", "32"];
+    succeed(&input, &output, &settings);
+    let reference = sorted_lines(&output);
+
+    let mut reversed: Vec<String> = fs::read_to_string(&input).unwrap().lines().map(str::to_owned).collect();
+    reversed.reverse();
+    let reversed = place.write("reversed.jsonl", &(reversed.join("\n") + "\n"));
+    let capacities: [&[&str]; 5] = [
+        &["--max-num-seqs", "1"],
+        &["--max-num-seqs", "3", "--max-num-batched-tokens", "1", "--threads", "1"],
+        &["--max-num-seqs", "16", "--max-num-batched-tokens", "512", "--block-size", "1"],
+        &["--max-num-seqs", "64", "--max-num-batched-tokens", "5"],
+        &["--max-num-seqs", "40", "--kv-cache-memory", "2MiB", "--max-model-len", "256"],
+    ];
+    for (index, capacity) in capacities.iter().enumerate() {
+        let output = place.path(&format!("{index}"));
+        succeed(&reversed, &output, &[&settings, *capacity].concat());
+        assert_eq!(sorted_lines(&output), reference, "{capacity:?}");
+    }
+}
+
+#[test]
+fn the_expert_alone_needs_no_amateur_and_does_not_run_one() {
+    let place = Workplace::new();
+    let input = place.instructions(4);
+    let expert = place.path("expert");
+    copy_embedded_expert(&expert);
+    let output = place.path("out");
+    let direct = ["--alpha", "0", "--beta", "0", "--max-tokens", "16", "--expert", expert.to_str().unwrap()];
+    let result = succeed(&input, &output, &direct);
+    let record = &records(&output)[0];
+    assert_eq!(record["res_metadata"]["contrastive_decoding"], false);
+    assert_eq!(record["res_metadata"]["amateur_model_id"], Value::Null);
+    let said = message(&result);
+    assert!(said.contains("forced") && said.contains("mean head") && said.contains("tok/s"), "{said}");
+}
+
+#[test]
+fn ignore_eos_goes_on_to_the_limit() {
+    let place = Workplace::new();
+    let input = place.instructions(3);
+    let output = place.path("out");
+    succeed(&input, &output, &["--ignore-eos", "--max-tokens", "50"]);
+    for record in records(&output) {
+        assert_eq!(record["score"].as_array().unwrap().len(), 50);
+        assert_eq!(record["is_completed"], false);
+    }
+}
+
+/// One over-long prompt is its own error; the run goes on.
+#[test]
+fn a_prompt_longer_than_the_window_gets_an_error_record() {
+    let place = Workplace::new();
+    let long = json!({"id": "long", "instruction": "river ".repeat(2000)});
+    let short = json!({"id": "short", "instruction": "What is 3 plus 4?"});
+    let input = place.write("input.jsonl", &format!("{long}\n{short}\n"));
+    let output = place.path("out");
+    succeed(&input, &output, &["--max-model-len", "200"]);
+    for record in records(&output) {
+        if record["id"] == "long" {
+            let error = record["error"].as_str().unwrap();
+            assert!(
+                error.contains("200") && record["is_completed"] == false && record["response"] == "",
+                "{record}"
+            );
+        } else {
+            assert!(record.get("error").is_none() && !record["score"].as_array().unwrap().is_empty());
+        }
+    }
+}
+
+pub fn copy_embedded_expert(folder: &std::path::Path) {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/embedded/expert");
+    fs::create_dir(folder).unwrap();
+    for file in fs::read_dir(source).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+    }
+}
