@@ -190,9 +190,15 @@ fn weigh<'a, const FMA: bool>(rows: impl Iterator<Item = (&'a f32, &'a [f32])>, 
 /// In place, of the scaled products.
 #[inline(always)]
 fn softmax<const FMA: bool>(products: &mut [f32], scale: f32) {
-    products.iter_mut().for_each(|p| *p *= scale);
+    for p in products.iter_mut() {
+        *p *= scale;
+    }
     let max = max(products);
-    products.iter_mut().for_each(|p| *p = exp::<FMA>(*p - max));
+    for p in products.iter_mut() {
+        *p = exp::<FMA>(*p - max);
+    }
     let inverse = 1.0 / sum(products);
-    products.iter_mut().for_each(|p| *p *= inverse);
+    for p in products {
+        *p *= inverse;
+    }
 }

@@ -151,7 +151,9 @@ impl Device for Cpu {
         let tokens = &batch.tokens;
         self.each_row(tokens.len(), tokens.len() * out.width, out, |row, out| {
             table.read_row(tokens[row].index(), out);
-            out.iter_mut().for_each(|x| *x *= scale);
+            for x in out {
+                *x *= scale;
+            }
         });
     }
 

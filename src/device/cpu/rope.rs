@@ -32,14 +32,12 @@ impl Rope {
     fn angles<'a>(&'a self, position: u32, scratch: &'a mut Vec<f32>) -> &'a [f32] {
         let width = 2 * self.inverse_frequencies.len();
         let (page, row) = (position as usize / PAGE, position as usize % PAGE);
-        match self.pages.get(page) {
-            Some(cell) => &cell.get_or_init(|| self.page(page))[row * width..][..width],
-            None => {
-                scratch.resize(width, 0.0);
-                self.compute(position, scratch);
-                scratch
-            }
+        if let Some(cell) = self.pages.get(page) {
+            return &cell.get_or_init(|| self.page(page))[row * width..][..width];
         }
+        scratch.resize(width, 0.0);
+        self.compute(position, scratch);
+        scratch
     }
 
     fn page(&self, page: usize) -> Box<[f32]> {

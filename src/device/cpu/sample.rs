@@ -28,7 +28,7 @@ pub fn contrast_sample(
     let sample = |(index, row): (usize, &SampleRow<'_>)| {
         let mut head = HEAD.take();
         let sampled = path.isa.run(Row {
-            row,
+            sample: row,
             vocabulary,
             expert: &expert.row(index)[..vocabulary.len],
             amateur: amateur
@@ -56,7 +56,7 @@ struct Head {
 }
 
 struct Row<'a> {
-    row: &'a SampleRow<'a>,
+    sample: &'a SampleRow<'a>,
     vocabulary: &'a Vocabulary,
     expert: &'a [f32],
     amateur: Option<&'a [f32]>,
@@ -68,8 +68,8 @@ impl Kernel for Row<'_> {
 
     #[inline(always)]
     fn run<const FMA: bool>(self) -> Self::Output {
-        let Self { row, vocabulary, expert, amateur, head } = self;
-        let contrast = row.contrast;
+        let Self { sample, vocabulary, expert, amateur, head } = self;
+        let contrast = sample.contrast;
         let peak = peak(expert)?;
         collect_head(expert, peak, contrast.alpha.ln(), head);
         if let Some(amateur) = amateur {
@@ -80,14 +80,14 @@ impl Kernel for Row<'_> {
             best
         } else {
             let draw = Draw {
-                noise: row.noise,
-                position: row.position,
+                noise: sample.noise,
+                position: sample.position,
                 head,
                 best,
                 temperature: contrast.temperature,
             };
             match cut::<FMA>(contrast, &head.s, head.s[best]) {
-                None => draw.from_all(),
+                None => draw.from(0..head.ids.len()),
                 Some(kept) => draw.from(kept.into_iter().map(|index| index as usize)),
             }
         };
@@ -131,7 +131,7 @@ fn collect_head(logits: &[f32], peak: f32, ln_alpha: f64, head: &mut Head) {
     head.ids.clear();
     head.s.clear();
     for (index, chunk) in logits.chunks(WIDTH).enumerate() {
-        if !chunk.iter().fold(false, |any, z| any | (*z >= floor)) {
+        if chunk.iter().filter(|z| **z >= floor).count() == 0 {
             continue;
         }
         for (lane, &z) in chunk.iter().enumerate() {
@@ -158,7 +158,7 @@ fn subtract<const FMA: bool>(
         Err(fault) => return Err(fault),
     };
     let is_special = |id: u32| vocabulary.is_special(TokenId(id));
-    let two_betas = contrast.special_beta() != contrast.beta && head.ids.iter().any(|&id| is_special(id));
+    let two_betas = contrast.special_token_beta.is_some() && head.ids.iter().any(|&id| is_special(id));
     // With one beta the amateur's normalizer is the same for all, and cancels.
     let zero = if two_betas { peak + log_sum_exp::<FMA>(amateur, peak) } else { peak };
     let l_a = |id: u32| f64::from(amateur[id as usize]) - zero;
@@ -271,13 +271,7 @@ struct Draw<'a> {
 }
 
 impl Draw<'_> {
-    /// From the whole head.
-    #[inline(always)]
-    fn from_all(&self) -> usize {
-        self.from(0..self.head.ids.len())
-    }
-
-    /// From some of the head, which hold its best.
+    /// From some of the head, its best among them.
     #[inline(always)]
     fn from(&self, kept: impl Iterator<Item = usize>) -> usize {
         let gumbel = |index: usize| self.noise.gumbel(self.position, TokenId(self.head.ids[index]));
@@ -297,7 +291,7 @@ impl Draw<'_> {
                 continue;
             }
             let perturbed = value + gumbel(index);
-            if perturbed > winner.0 || (perturbed == winner.0 && index < winner.1) {
+            if perturbed.total_cmp(&winner.0).then(winner.1.cmp(&index)).is_gt() {
                 winner = (perturbed, index);
             }
         }
@@ -309,6 +303,6 @@ impl Draw<'_> {
 /// of `1 - u` bound its logarithm.
 #[inline(always)]
 fn gumbel_bound(bits: u32) -> f64 {
-    const LN_2_UP: f64 = 0.693_15;
-    f64::from((!bits).leading_zeros() + 1) * LN_2_UP
+    const ROUNDING: f64 = 1e-9;
+    f64::from((!bits).leading_zeros() + 1) * std::f64::consts::LN_2 + ROUNDING
 }
