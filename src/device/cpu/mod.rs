@@ -17,6 +17,7 @@ mod math;
 mod matmul;
 mod rope;
 mod sample;
+mod simd;
 mod weight;
 
 use rayon::ThreadPool;

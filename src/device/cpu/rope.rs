@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use super::Weight;
 use super::elementwise::rms_norm;
 use super::isa::Kernel;
+use super::simd::Simd;
 use crate::device::{Heads, Norm};
 
 /// Positions a page of the table.
@@ -77,7 +78,7 @@ impl Kernel for Rotate<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<S: Simd>(self) {
         let mut scratch = vec![];
         let angles = self.rope.angles(self.position, &mut scratch);
         let (queries, rest) = self.qkv.split_at_mut(self.heads.query_width());
@@ -85,7 +86,7 @@ impl Kernel for Rotate<'_> {
         for (part, norm) in [(queries, self.norms.map(|n| n.0)), (keys, self.norms.map(|n| n.1))] {
             for head in part.chunks_exact_mut(self.heads.dim) {
                 if let Some(norm) = norm {
-                    rms_norm::<FMA>(head, norm);
+                    rms_norm::<S>(head, norm);
                 }
                 rotate(head, angles);
             }
