@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench cpu                          every operation at several numbers of rows
-//! cargo bench --bench cpu -- EXPERT AMATEUR        decode steps and a prefill of two checkpoint folders
+//! cargo bench --bench cpu -- EXPERT AMATEUR [ROWS] decode steps, and without ROWS a prefill, of two folders
 //! ```
 //!
 //! Prints the best and the median of several repetitions: on a machine with other work the best is nearer the truth.
@@ -28,13 +28,19 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     match &arguments[..] {
         [] => operations(),
-        [expert, amateur] => steps(expert, amateur),
+        [expert, amateur] => steps(expert, amateur, &[1, 4, 16, 64]),
+        [expert, amateur, rows] => steps(expert, amateur, &[rows.parse().expect("a number of rows")]),
         _ => eprintln!("give nothing, or the folders of an expert and an amateur"),
     }
 }
 
-/// Seconds of `work`, `count` times over: the best and the median.
-fn time(count: usize, mut work: impl FnMut()) -> (f64, f64) {
+/// Seconds of `work`, `count` times over: the best and the median. Within the device's threads, where the engine
+/// runs whole steps.
+fn time(cpu: &Cpu, count: usize, work: impl FnMut() + Send) -> (f64, f64) {
+    cpu.join(|| repeat(count, work), || ()).0
+}
+
+fn repeat(count: usize, mut work: impl FnMut()) -> (f64, f64) {
     work();
     let mut seconds: Vec<f64> = (0..count)
         .map(|_| {
@@ -97,9 +103,9 @@ fn operations() {
                 }
                 let (x, mut out) = (random(&cpu, rows, k), cpu.tensor(rows, n).expect("room"));
                 let mut next = 0;
-                let seconds = time(if rows > 64 { 20 } else { 60 }, || {
+                let seconds = time(&cpu, if rows > 64 { 20 } else { 60 }, || {
                     next = (next + 1) % weights.len();
-                    cpu.join(|| cpu.matmul(rows, &x, &weights[next], None, &mut out), || ());
+                    cpu.matmul(rows, &x, &weights[next], None, &mut out);
                 });
                 report(
                     &format!("{name} {path}"),
@@ -156,14 +162,14 @@ fn attention(cpu: &Cpu, rows: usize) {
     let mut out = cpu.tensor(rows, HEADS.query_width()).expect("room");
     let rope = cpu.rope(&[0.01; 32], 1.0).expect("rope");
     let mut layer = 0;
-    let seconds = time(50, || {
+    let seconds = time(cpu, 50, || {
         layer = (layer + 1) % 8;
-        cpu.join(|| cpu.rope_store(&batch, HEADS, None, &rope, layer, &mut qkv, &mut cache), || ());
+        cpu.rope_store(&batch, HEADS, None, &rope, layer, &mut qkv, &mut cache);
     });
     report("rope_store", rows, seconds, 0.0, 0.0);
-    let seconds = time(50, || {
+    let seconds = time(cpu, 50, || {
         layer = (layer + 1) % 8;
-        cpu.join(|| cpu.attention(&batch, HEADS, 0.125, None, layer, &qkv, &cache, &mut out), || ());
+        cpu.attention(&batch, HEADS, 0.125, None, layer, &qkv, &cache, &mut out);
     });
     let bytes = (rows * CONTEXT * HEADS.key_value * HEADS.dim * 2 * 4) as f64;
     report("attention, 128 back", rows, seconds, bytes, bytes / 2.0 * 3.0);
@@ -177,10 +183,10 @@ fn elementwise(cpu: &Cpu, rows: usize) {
     };
     let (delta, mut residual, mut out) =
         (random(cpu, rows, HIDDEN), random(cpu, rows, HIDDEN), cpu.tensor(rows, HIDDEN).expect("room"));
-    let seconds = time(50, || cpu.rms_norm(rows, Some(&delta), &mut residual, &norm, &mut out));
+    let seconds = time(cpu, 50, || cpu.rms_norm(rows, Some(&delta), &mut residual, &norm, &mut out));
     report("rms_norm", rows, seconds, (rows * HIDDEN * 16) as f64, 0.0);
     let (x, mut out) = (random(cpu, rows, 2 * INTERMEDIATE), cpu.tensor(rows, INTERMEDIATE).expect("room"));
-    let seconds = time(50, || cpu.gated(rows, INTERMEDIATE, Activation::Silu, &x, &mut out));
+    let seconds = time(cpu, 50, || cpu.gated(rows, INTERMEDIATE, Activation::Silu, &x, &mut out));
     report("gated", rows, seconds, (rows * INTERMEDIATE * 12) as f64, 0.0);
 }
 
@@ -196,17 +202,15 @@ fn sample(cpu: &Cpu, rows: usize) {
         let noise = Noise::new(1, "bench", 0);
         let samples: Vec<_> =
             (0..rows as u32).map(|position| SampleRow { contrast: &contrast, noise, position }).collect();
-        let seconds = time(20, || {
-            let sampled =
-                cpu.join(|| cpu.contrast_sample(&samples, &vocabulary, &expert, Some(&amateur)), || ());
-            black_box(sampled.0);
+        let seconds = time(cpu, 20, || {
+            black_box(cpu.contrast_sample(&samples, &vocabulary, &expert, Some(&amateur)));
         });
         report(name, rows, seconds, (rows * VOCABULARY * 4) as f64, 0.0);
     }
 }
 
-fn steps(expert: &str, amateur: &str) {
-    let cpu = Cpu::new(None).expect("a device");
+fn steps(expert: &str, amateur: &str, rows: &[usize]) {
+    let cpu = Cpu::new(std::env::var("T").ok().map(|t| t.parse().unwrap())).expect("a device");
     let room = Room { tokens: 512, logits: 64 };
     let load = |folder: &str| {
         let checkpoint = Checkpoint::open(folder).expect("a checkpoint");
@@ -232,15 +236,29 @@ fn steps(expert: &str, amateur: &str) {
         batch.spans.iter_mut().enumerate().for_each(|(row, span)| span.blocks = row * 12..row * 12 + 12);
         batch
     };
-    let batches = [1, 4, 16, 64].map(|rows| ("decode step", rows, step_of(rows))).into_iter();
-    for (name, rows, batch) in batches.chain([("prefill of 64 tokens", 8, prefill(8))]) {
+    // The system gives memory when it is first written: one position a block is enough.
+    for sequences in (0..64).step_by(32) {
+        let mut batch = Batch { blocks: (0..64 * 12).map(BlockId).collect(), ..Batch::default() };
+        for sequence in sequences..sequences + 32 {
+            let first = batch.tokens.len();
+            batch.tokens.extend([TokenId(1); 12]);
+            batch.positions.extend((0..12).map(|block| block * BLOCK as u32));
+            batch.spans.push(Span { tokens: first..first + 12, blocks: sequence * 12..sequence * 12 + 12 });
+        }
+        expert.forward(&cpu, &batch, expert_cache);
+        amateur.forward(&cpu, &batch, amateur_cache);
+    }
+    let batches = rows.iter().map(|&rows| ("decode step", rows, step_of(rows)));
+    for (name, rows, batch) in
+        batches.chain((rows.len() > 1).then(|| ("prefill of 64 tokens", 8, prefill(8))))
+    {
         let outputs: Vec<u32> = batch.spans.iter().map(|span| span.tokens.end as u32 - 1).collect();
         let contrast = Contrast::default();
         let noise = Noise::new(1, "bench", 0);
         let samples: Vec<_> =
             outputs.iter().map(|&position| SampleRow { contrast: &contrast, noise, position }).collect();
         let mut parts = [vec![], vec![], vec![]];
-        let seconds = time(20, || {
+        let seconds = repeat(40, || {
             let start = Instant::now();
             cpu.join(
                 || expert.forward(&cpu, &batch, expert_cache),

@@ -21,6 +21,8 @@ pub const OUTPUTS: usize = 4 * SIDE;
 /// bf16 parts of an f32: 3 x 8 bits are its 24.
 const PARTS: usize = 3;
 
+const ZEROS: [f32; DEPTH] = [0.0; DEPTH];
+
 /// Proof that the process may use the tiles.
 #[derive(Debug, Clone, Copy)]
 pub struct Amx(());
@@ -66,18 +68,20 @@ impl Amx {
             std::array::from_fn(|r| if r < rows { &row(r)[..columns] } else { &[] });
         for (index, tiles) in out.chunks_exact_mut(PARTS).enumerate() {
             let first = index * DEPTH;
-            let mut ends = [[0.0; DEPTH]; SIDE];
-            if first + DEPTH > columns {
-                for (end, source) in ends.iter_mut().zip(sources) {
-                    let rest = source.get(first..).unwrap_or(&[]);
-                    end[..rest.len()].copy_from_slice(rest);
-                }
+            if first + DEPTH <= columns {
+                let block =
+                    sources.map(|row| row.get(first..).and_then(<[f32]>::first_chunk).unwrap_or(&ZEROS));
+                // SAFETY: `detect` found AVX-512F.
+                unsafe { split(block, tiles) }
+                continue;
             }
-            let block = std::array::from_fn(|r| {
-                sources[r].get(first..).and_then(<[f32]>::first_chunk).unwrap_or(&ends[r])
-            });
+            let mut ends = [ZEROS; SIDE];
+            for (end, source) in ends.iter_mut().zip(sources) {
+                let rest = source.get(first..).unwrap_or(&[]);
+                end[..rest.len()].copy_from_slice(rest);
+            }
             // SAFETY: `detect` found AVX-512F.
-            unsafe { split(block, tiles) }
+            unsafe { split(ends.each_ref(), tiles) }
         }
     }
 

@@ -137,6 +137,8 @@ struct Run {
     block: BlockId,
     slots: Range<usize>,
     at: usize,
+    /// The block after it, if any.
+    next: Option<BlockId>,
 }
 
 impl Keys<'_> {
@@ -144,10 +146,12 @@ impl Keys<'_> {
     #[inline(always)]
     fn runs(&self, seen: Range<usize>) -> impl Iterator<Item = Run> {
         let size = self.cache.block_size();
-        (seen.start / size..seen.end.div_ceil(size)).map(move |index| {
+        let end = seen.end.div_ceil(size);
+        (seen.start / size..end).map(move |index| {
             let first = index * size;
             let slots = seen.start.saturating_sub(first)..size.min(seen.end - first);
-            Run { block: self.blocks[index], at: first + slots.start - seen.start, slots }
+            let next = (index + 1 < end).then(|| self.blocks[index + 1]);
+            Run { block: self.blocks[index], at: first + slots.start - seen.start, slots, next }
         })
     }
 
@@ -155,11 +159,12 @@ impl Keys<'_> {
     #[inline(always)]
     fn products<S: Simd, const G: usize>(&self, queries: [&[f32]; G], seen: Range<usize>, out: &mut [f32]) {
         let (size, count) = (self.cache.block_size(), seen.len());
-        for Run { block, slots, at } in self.runs(seen) {
+        for Run { block, slots, at, next } in self.runs(seen) {
             let keys = self.cache.keys(self.layer, block, self.head);
+            let next = next.map_or(&[][..], |next| self.cache.keys(self.layer, next, self.head));
             if size % LANES == 0 {
                 for first in (slots.start / LANES * LANES..slots.end).step_by(LANES) {
-                    let products = products_of_lanes::<S, G>(queries, keys, size, first);
+                    let products = products_of_lanes::<S, G>(queries, keys, next, size, first);
                     let lanes = slots.start.max(first)..slots.end.min(first + LANES);
                     for (head, products) in products.iter().enumerate() {
                         let to = &mut out[head * count + at + lanes.start - slots.start..][..lanes.len()];
@@ -191,12 +196,16 @@ impl Keys<'_> {
     ) {
         let (dim, count) = (self.cache.head_dim(), seen.len());
         let mut sums = [[S::splat(0.0); C]; G];
-        for Run { block, slots, at } in self.runs(seen) {
+        for Run { block, slots, at, next } in self.runs(seen) {
+            let next = next.map_or(&[][..], |next| self.cache.values(self.layer, next, self.head));
             let weights: [&[f32]; G] =
                 std::array::from_fn(|head| &weights[head * count + at..][..slots.len()]);
             let values = &self.cache.values(self.layer, block, self.head)[slots.start * dim..];
             for (index, row) in values.chunks_exact(dim).take(slots.len()).enumerate() {
                 let (row, _) = row[column..].as_chunks::<LANES>();
+                for lanes in 0..C {
+                    S::prefetch(next.get(index * dim + column + lanes * LANES));
+                }
                 for head in 0..G {
                     let weight = S::splat(weights[head][index]);
                     for (sum, row) in sums[head].iter_mut().zip(row) {
@@ -226,7 +235,7 @@ impl Keys<'_> {
         let (dim, count) = (self.cache.head_dim(), seen.len());
         for (head, inverse) in inverses.iter().enumerate() {
             let mut sum = 0.0;
-            for Run { block, slots, at } in self.runs(seen.clone()) {
+            for Run { block, slots, at, .. } in self.runs(seen.clone()) {
                 let values = self.cache.values(self.layer, block, self.head);
                 for (index, slot) in slots.enumerate() {
                     sum = mul_add::<S>(weights[head * count + at + index], values[slot * dim + column], sum);
@@ -237,17 +246,20 @@ impl Keys<'_> {
     }
 }
 
-/// `G` queries times [`LANES`] keys of a block, from slot `first`; `keys[dim, size]`.
+/// `G` queries times [`LANES`] keys of a block, from slot `first`; `keys[dim, size]`. Meanwhile asks for the `next`
+/// block's: the processor does not foresee where it lies.
 #[inline(always)]
 fn products_of_lanes<S: Simd, const G: usize>(
     queries: [&[f32]; G],
     keys: &[f32],
+    next: &[f32],
     size: usize,
     first: usize,
 ) -> [[f32; LANES]; G] {
     let mut sums = [S::splat(0.0); G];
     for (column, keys) in keys.chunks_exact(size).enumerate() {
         let Some(keys) = keys[first..].first_chunk() else { continue };
+        S::prefetch(next.get(column * size + first));
         let keys = S::load(keys);
         for head in 0..G {
             sums[head] = S::mul_add(S::splat(queries[head][column]), keys, sums[head]);

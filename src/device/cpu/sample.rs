@@ -6,7 +6,7 @@ use std::cell::Cell;
 use rayon::prelude::*;
 
 use super::isa::Kernel;
-use super::math::exp_f64;
+use super::math::{LANES, array, exp_f64};
 use super::simd::Simd;
 use super::{PARALLEL, Path, Tensor};
 use crate::contrast::{Contrast, GUMBEL_MAX, Noise, RowFault, Sampled, Vocabulary};
@@ -73,7 +73,7 @@ impl Kernel for Row<'_> {
     fn run<S: Simd>(self) -> Self::Output {
         let Self { sample, vocabulary, expert, amateur, head } = self;
         let contrast = sample.contrast;
-        let peak = peak(expert, &mut head.peaks)?;
+        let peak = peak::<S>(expert, &mut head.peaks)?;
         collect_head(expert, peak, contrast.alpha.ln(), head);
         if let Some(amateur) = amateur {
             subtract::<S>(contrast, vocabulary, amateur, head)?;
@@ -104,46 +104,40 @@ impl Kernel for Row<'_> {
 }
 
 /// Logits that share a maximum in [`Head::peaks`].
-const CHUNK: usize = 64;
+const CHUNK: usize = 8 * LANES;
 
 /// The largest logit of a row that has no fault, and of each of its chunks.
 #[inline(always)]
-fn peak(logits: &[f32], peaks: &mut Vec<f32>) -> Result<f32, RowFault> {
+fn peak<S: Simd>(logits: &[f32], peaks: &mut Vec<f32>) -> Result<f32, RowFault> {
     peaks.clear();
-    let (mut lowest, mut highest) = (i32::MAX, i32::MIN);
-    let (chunks, rest) = logits.as_chunks::<CHUNK>();
-    for chunk in chunks {
-        let keys = chunk.map(key);
-        let peak = keys.into_iter().fold(i32::MIN, i32::max);
-        (lowest, highest) = (keys.into_iter().fold(lowest, i32::min), highest.max(peak));
-        peaks.push(unkey(peak));
+    let mut highest = f32::NEG_INFINITY;
+    // Stays zero until it meets what is not a number times zero.
+    let mut fault = S::splat(0.0);
+    for chunk in logits.chunks(CHUNK) {
+        let mut peak = S::splat(f32::NEG_INFINITY);
+        let mut take = |z: &[f32; LANES]| {
+            let z = S::load(z);
+            peak = S::max(z, peak);
+            fault = S::mul_add(S::max(S::splat(f32::MIN), z), S::splat(0.0), fault);
+        };
+        let (lanes, rest) = chunk.as_chunks();
+        lanes.iter().for_each(&mut take);
+        let mut last = [f32::NEG_INFINITY; LANES];
+        last[..rest.len()].copy_from_slice(rest);
+        if !rest.is_empty() {
+            take(&last);
+        }
+        let peak = array::<S>(peak).into_iter().fold(f32::NEG_INFINITY, f32::max);
+        highest = highest.max(peak);
+        peaks.push(peak);
     }
-    if !rest.is_empty() {
-        let peak = rest.iter().fold(i32::MIN, |peak, z| peak.max(key(*z)));
-        (lowest, highest) = (rest.iter().fold(lowest, |low, z| low.min(key(*z))), highest.max(peak));
-        peaks.push(unkey(peak));
-    }
-    // NaNs of either sign lie beyond the infinities.
-    if highest >= key(f32::INFINITY) || lowest < key(f32::NEG_INFINITY) {
+    if array::<S>(fault).iter().any(|fault| fault.is_nan()) {
         Err(RowFault::NotANumber)
-    } else if highest <= key(f32::NEG_INFINITY) {
+    } else if highest == f32::NEG_INFINITY {
         Err(RowFault::AllMasked)
     } else {
-        Ok(unkey(highest))
+        Ok(highest)
     }
-}
-
-/// An integer that orders as the float does.
-#[inline(always)]
-fn key(x: f32) -> i32 {
-    let bits = x.to_bits().cast_signed();
-    bits ^ ((bits >> 31) & i32::MAX)
-}
-
-/// The float of a key.
-#[inline(always)]
-fn unkey(key: i32) -> f32 {
-    f32::from_bits((key ^ ((key >> 31) & i32::MAX)).cast_unsigned())
 }
 
 /// The tokens whose logits are at most `-ln_alpha` below the peak, with `s` as if there were no amateur.
@@ -158,13 +152,17 @@ fn collect_head(logits: &[f32], peak: f32, ln_alpha: f64, head: &mut Head) {
         if head.peaks[index] < floor {
             continue;
         }
+        // Written in any case, kept if in the head: no branch to mispredict.
+        let mut kept = head.ids.len();
+        head.ids.resize(kept + chunk.len(), 0);
+        head.s.resize(kept + chunk.len(), 0.0);
         for (lane, &z) in chunk.iter().enumerate() {
             let below = f64::from(z) - peak;
-            if below >= ln_alpha && z > f32::NEG_INFINITY {
-                head.ids.push((index * CHUNK + lane) as u32);
-                head.s.push(below);
-            }
+            (head.ids[kept], head.s[kept]) = ((index * CHUNK + lane) as u32, below);
+            kept += usize::from(below >= ln_alpha && z > f32::NEG_INFINITY);
         }
+        head.ids.truncate(kept);
+        head.s.truncate(kept);
     }
 }
 
@@ -176,7 +174,7 @@ fn subtract<S: Simd>(
     amateur: &[f32],
     head: &mut Head,
 ) -> Result<(), RowFault> {
-    let peak = match peak(amateur, &mut head.peaks) {
+    let peak = match peak::<S>(amateur, &mut head.peaks) {
         Ok(peak) => f64::from(peak),
         Err(RowFault::AllMasked) => return Ok(()),
         Err(fault) => return Err(fault),
@@ -185,15 +183,38 @@ fn subtract<S: Simd>(
     let two_betas = contrast.special_token_beta.is_some() && head.ids.iter().any(|&id| is_special(id));
     // With one beta the amateur's normalizer is the same for all, and cancels.
     let zero = if two_betas { peak + log_sum_exp::<S>(amateur, peak) } else { peak };
-    let l_a = |id: u32| f64::from(amateur[id as usize]) - zero;
-    let least = head.ids.iter().map(|&id| l_a(id)).filter(|l| l.is_finite()).fold(f64::INFINITY, f64::min);
-    let masked = if least.is_finite() { least } else { 0.0 };
-    for (&id, s) in head.ids.iter().zip(&mut head.s) {
-        let beta = if two_betas && is_special(id) { contrast.special_beta() } else { contrast.beta };
-        let l_a = l_a(id);
-        *s -= beta * if l_a.is_finite() { l_a } else { masked };
+    let beta_of = |id: u32| if two_betas && is_special(id) { contrast.special_beta() } else { contrast.beta };
+    let least = subtract_unmasked(amateur, zero, beta_of, head);
+    if let Some(least) = least {
+        let masked = if least.is_finite() { least } else { 0.0 };
+        for (&id, s) in head.ids.iter().zip(&mut head.s) {
+            if amateur[id as usize] == f32::NEG_INFINITY {
+                *s -= beta_of(id) * masked;
+            }
+        }
     }
     Ok(())
+}
+
+/// The `l_a` of the least likely of the head's tokens, if some were masked and so are left to do.
+#[inline(always)]
+fn subtract_unmasked(
+    amateur: &[f32],
+    zero: f64,
+    beta_of: impl Fn(u32) -> f64,
+    head: &mut Head,
+) -> Option<f64> {
+    let (mut least, mut masks) = (f64::INFINITY, false);
+    for (&id, s) in head.ids.iter().zip(&mut head.s) {
+        let l_a = f64::from(amateur[id as usize]) - zero;
+        if l_a.is_finite() {
+            *s -= beta_of(id) * l_a;
+            least = least.min(l_a);
+        } else {
+            masks = true;
+        }
+    }
+    masks.then_some(least)
 }
 
 /// `ln sum exp(z - peak)`
@@ -224,13 +245,15 @@ fn lane_sum<T>(x: &[T], f: impl Fn(&T) -> f64) -> f64 {
 /// Index of the largest, the first of equals.
 #[inline(always)]
 fn lowest_best(s: &[f64]) -> usize {
-    let mut best = 0;
-    for (index, value) in s.iter().enumerate() {
-        if *value > s[best] {
-            best = index;
+    let mut lanes = [f64::NEG_INFINITY; LANES];
+    let (chunks, rest) = s.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] = if chunk[lane] > lanes[lane] { chunk[lane] } else { lanes[lane] };
         }
     }
-    best
+    let best = lanes.iter().chain(rest).copied().fold(f64::NEG_INFINITY, f64::max);
+    s.iter().position(|value| *value >= best).unwrap_or(0)
 }
 
 /// What top-k, top-p and min-p leave of the head, as indices into it; `None` where there is nothing to cut.
@@ -239,7 +262,7 @@ fn cut<S: Simd>(contrast: &Contrast, s: &[f64], best: f64) -> Option<Vec<u32>> {
     if contrast.top_k == 0 && contrast.top_p >= 1.0 && contrast.min_p == 0.0 {
         return None;
     }
-    let weight = |index: u32| exp_f64::<S>((s[index as usize] - best) / contrast.temperature);
+    let weights: Vec<f64> = s.iter().map(|s| exp_f64::<S>((s - best) / contrast.temperature)).collect();
     let likelier = |a: &u32, b: &u32| s[*b as usize].total_cmp(&s[*a as usize]).then(a.cmp(b));
     let mut order: Vec<u32> = (0..s.len() as u32).collect();
     let keep = contrast.top_k as usize;
@@ -247,40 +270,43 @@ fn cut<S: Simd>(contrast: &Contrast, s: &[f64], best: f64) -> Option<Vec<u32>> {
         order.select_nth_unstable_by(keep, likelier);
         order.truncate(keep);
     }
-    let total: f64 = order.iter().map(|&index| weight(index)).sum();
-    // The cut tokens are the last in order and so leave the sums before the others alone.
-    order.retain(|&index| weight(index) >= contrast.min_p);
+    let total: f64 = order.iter().map(|&index| weights[index as usize]).sum();
+    if contrast.min_p > 0.0 {
+        // The cut tokens are the last in order and so leave the sums before the others alone.
+        order.retain(|&index| weights[index as usize] >= contrast.min_p);
+    }
     if contrast.top_p < 1.0 {
-        cut_by_share(&mut order, contrast.top_p, likelier, |index| weight(index) / total);
+        cut_by_share(&mut order, contrast.top_p, likelier, |index| weights[index as usize] / total);
     }
     Some(order)
 }
 
-/// Sorts only as far as the shares reach `top_p`.
+/// Keeps the tokens that have less than `top_p` before them, narrowing down to where that is instead of sorting all.
+#[inline(always)]
 fn cut_by_share(
     order: &mut Vec<u32>,
     top_p: f64,
     likelier: impl Fn(&u32, &u32) -> std::cmp::Ordering,
     share: impl Fn(u32) -> f64,
 ) {
-    let (mut sorted, mut before, mut step) = (0, 0.0, 64);
-    while sorted < order.len() {
-        let rest = &mut order[sorted..];
-        let taken = step.min(rest.len());
-        if taken < rest.len() {
-            rest.select_nth_unstable_by(taken, &likelier);
+    let (mut start, mut end, mut before) = (0, order.len(), 0.0);
+    while end - start > 64 {
+        let half = (end - start) / 2;
+        order[start..end].select_nth_unstable_by(half, &likelier);
+        let upper: f64 = order[start..start + half].iter().map(|&index| share(index)).sum();
+        if before + upper < top_p {
+            before += upper;
+            start += half;
+        } else {
+            end = start + half;
         }
-        rest[..taken].sort_unstable_by(&likelier);
-        for _ in 0..taken {
-            if before >= top_p {
-                order.truncate(sorted);
-                return;
-            }
-            before += share(order[sorted]);
-            sorted += 1;
-        }
-        step *= 4;
     }
+    order[start..end].sort_unstable_by(&likelier);
+    while start < end && before < top_p {
+        before += share(order[start]);
+        start += 1;
+    }
+    order.truncate(start);
 }
 
 /// Gumbel-max: the largest `s / temperature + gumbel`, the lowest id of equals.
@@ -300,17 +326,17 @@ impl Draw<'_> {
         let gumbel = |index: usize| self.noise.gumbel(self.position, TokenId(self.head.ids[index]));
         let top = self.head.s[self.best];
         let mut winner = (gumbel(self.best), self.best);
-        let mut block = (u32::MAX, [0; 4]);
+        let mut bits = (u32::MAX, [[0; 16]; 4]);
         for index in kept {
             let value = (self.head.s[index] - top) / self.temperature;
             if value + GUMBEL_MAX < winner.0 {
                 continue;
             }
             let id = self.head.ids[index];
-            if block.0 != id / 4 {
-                block = (id / 4, self.noise.block(self.position, id / 4));
+            if bits.0 != id / 64 {
+                bits = (id / 64, self.noise.bits_of_64(self.position, id / 64));
             }
-            if value + gumbel_bound(block.1[id as usize % 4]) < winner.0 {
+            if value + gumbel_bound(bits.1[id as usize % 4][id as usize / 4 % 16]) < winner.0 {
                 continue;
             }
             let perturbed = value + gumbel(index);

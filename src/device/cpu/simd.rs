@@ -24,6 +24,10 @@ pub trait Simd: Copy {
     fn add(a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
     /// `a * b + c`
     fn mul_add(a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes;
+    /// `a` where `a > b`, else `b`: `b` where either is NaN.
+    fn max(a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
+    /// Asks for the cache line of the first of `x`, where there is one.
+    fn prefetch(x: Option<&f32>);
 }
 
 /// What every machine has: arrays, for the compiler to vectorize.
@@ -59,6 +63,14 @@ impl Simd for Portable {
     fn mul_add(a: Array, b: Array, c: Array) -> Array {
         std::array::from_fn(|lane| super::math::mul_add::<Self>(a[lane], b[lane], c[lane]))
     }
+
+    #[inline(always)]
+    fn max(a: Array, b: Array) -> Array {
+        std::array::from_fn(|lane| if a[lane] > b[lane] { a[lane] } else { b[lane] })
+    }
+
+    #[inline(always)]
+    fn prefetch(_: Option<&f32>) {}
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -68,11 +80,20 @@ pub use x86::{Avx2, Avx512};
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, __m512, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps,
-        _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
+        __m256, __m512, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
+        _mm256_max_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+        _mm512_max_ps, _mm512_set1_ps, _mm512_storeu_ps,
     };
 
     use super::{Array, Simd};
+
+    #[inline(always)]
+    fn prefetch(x: Option<&f32>) {
+        if let Some(x) = x {
+            // SAFETY: every x86-64 machine has SSE; a prefetch reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(x).cast()) }
+        }
+    }
 
     /// One register of AVX-512F.
     #[derive(Clone, Copy)]
@@ -111,6 +132,17 @@ mod x86 {
         fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 {
             // SAFETY: `Isa::run` found AVX-512F.
             unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+
+        #[inline(always)]
+        fn max(a: __m512, b: __m512) -> __m512 {
+            // SAFETY: `Isa::run` found AVX-512F.
+            unsafe { _mm512_max_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn prefetch(x: Option<&f32>) {
+            prefetch(x);
         }
     }
 
@@ -154,6 +186,17 @@ mod x86 {
         fn mul_add(a: [__m256; 2], b: [__m256; 2], c: [__m256; 2]) -> [__m256; 2] {
             // SAFETY: `Isa::run` found FMA.
             unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+        }
+
+        #[inline(always)]
+        fn max(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+            // SAFETY: `Isa::run` found AVX.
+            unsafe { [_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])] }
+        }
+
+        #[inline(always)]
+        fn prefetch(x: Option<&f32>) {
+            prefetch(x);
         }
     }
 }
