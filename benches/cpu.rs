@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench cpu                          every operation at several numbers of rows
-//! cargo bench --bench cpu -- EXPERT AMATEUR [ROWS] decode steps, and without ROWS a prefill, of two folders
+//! cargo bench --bench cpu -- EXPERT AMATEUR [ROWS] decode steps of two checkpoint folders; ROWS 0: a prefill
 //! ```
 //!
 //! Prints the best and the median of several repetitions: on a machine with other work the best is nearer the truth.
@@ -210,7 +210,7 @@ fn sample(cpu: &Cpu, rows: usize) {
 }
 
 fn steps(expert: &str, amateur: &str, rows: &[usize]) {
-    let cpu = Cpu::new(std::env::var("T").ok().map(|t| t.parse().unwrap())).expect("a device");
+    let cpu = Cpu::new(None).expect("a device");
     let room = Room { tokens: 512, logits: 64 };
     let load = |folder: &str| {
         let checkpoint = Checkpoint::open(folder).expect("a checkpoint");
@@ -248,9 +248,9 @@ fn steps(expert: &str, amateur: &str, rows: &[usize]) {
         expert.forward(&cpu, &batch, expert_cache);
         amateur.forward(&cpu, &batch, amateur_cache);
     }
-    let batches = rows.iter().map(|&rows| ("decode step", rows, step_of(rows)));
+    let batches = rows.iter().filter(|rows| **rows > 0).map(|&rows| ("decode step", rows, step_of(rows)));
     for (name, rows, batch) in
-        batches.chain((rows.len() > 1).then(|| ("prefill of 64 tokens", 8, prefill(8))))
+        batches.chain((rows.len() > 1 || rows[0] == 0).then(|| ("prefill of 64 tokens", 8, prefill(8))))
     {
         let outputs: Vec<u32> = batch.spans.iter().map(|span| span.tokens.end as u32 - 1).collect();
         let contrast = Contrast::default();
@@ -271,8 +271,8 @@ fn steps(expert: &str, amateur: &str, rows: &[usize]) {
             black_box(cpu.contrast_sample(&samples, &vocabulary, expert, Some(amateur)));
             let all = start.elapsed();
             parts[0].push(forward);
-            parts[1].push(logits - forward);
-            parts[2].push(all - logits);
+            parts[1].push(logits.saturating_sub(forward));
+            parts[2].push(all.saturating_sub(logits));
         });
         println!(
             "{name}, {rows} rows: {:.2} ms best, {:.2} ms median; best of its parts: forward {:.2?}, logits {:.2?}, sample {:.2?}",

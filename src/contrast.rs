@@ -169,6 +169,7 @@ impl Noise {
     /// The bits of the 64 tokens from `64 * index`, those of token `t` at `[t % 4][t / 4 % 16]`: sixteen blocks of
     /// Philox side by side, for vector registers.
     #[inline(always)]
+    #[allow(clippy::inline_always, reason = "to be compiled for its caller's instruction set")]
     pub fn bits_of_64(&self, position: u32, index: u32) -> [[u32; 16]; 4] {
         let first = std::array::from_fn(|lane| 16 * index + lane as u32);
         let mut counter = [first, [position; 16], [self.record[0]; 16], [self.record[1]; 16]];

@@ -11,15 +11,23 @@ use std::arch::x86_64::{
     _mm512_shuffle_i32x4, _mm512_srli_epi32, _mm512_storeu_si512, _mm512_sub_ps, _mm512_unpackhi_epi32,
     _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
+use std::ops::Range;
 
 /// Rows of a tile: outputs of a weight tile, batch rows of an activation tile.
 pub const SIDE: usize = 16;
 /// Columns of a weight tile.
 const DEPTH: usize = 32;
+/// Bytes of a weight tile's row.
+pub const STEP_BYTES: usize = 2 * DEPTH;
 /// Outputs of one call of [`Amx::multiply`].
 pub const OUTPUTS: usize = 4 * SIDE;
+/// Columns of one step of [`Amx::multiply`], by which [`Panel::packed`] counts.
+pub const fn steps(columns: usize) -> usize {
+    columns.div_ceil(DEPTH)
+}
+
 /// bf16 parts of an f32: 3 x 8 bits are its 24.
-const PARTS: usize = 3;
+pub const PARTS: usize = 3;
 
 const ZEROS: [f32; DEPTH] = [0.0; DEPTH];
 
@@ -85,15 +93,15 @@ impl Amx {
         }
     }
 
-    /// `weights[OUTPUTS, columns]` (bf16, rows `stride` bytes apart) times the packed rows; `columns` is a multiple
-    /// of [`DEPTH`].
-    pub fn multiply(self, weights: &[u8], stride: usize, packed: &[Tile], out: &mut Products) {
+    /// The product of `weights[OUTPUTS, columns]` and the packed rows, added to `sums` unless they are to be
+    /// `fresh`: by parts of the columns it gives the bits that it gives at once.
+    pub fn multiply(self, weights: &Panel<'_>, packed: &[Tile], fresh: bool, sums: &mut Products) {
         let steps = packed.len() / PARTS;
-        assert!(steps > 0 && stride >= steps * DEPTH * 2);
-        assert!(weights.len() >= (OUTPUTS - 1) * stride + steps * DEPTH * 2);
+        let last = 3 * weights.tile + (SIDE - 1) * weights.row + (steps.max(1) - 1) * weights.step + 64;
+        assert!(steps > 0 && last <= weights.bytes.len());
         // SAFETY: the tiles read lie within `weights` and `packed`, by the lines above; the process may use tiles,
         // and `Self::configured` is around every call.
-        unsafe { multiply(weights.as_ptr(), stride, packed.as_ptr(), steps, out) }
+        unsafe { multiply(weights, packed.as_ptr(), steps, fresh, sums) }
     }
 
     /// Runs `work` with this thread's tiles configured.
@@ -122,10 +130,50 @@ impl Products {
         Self([[[0.0; SIDE]; SIDE]; 4])
     }
 
-    /// Turns the products of one of the four tiles to `[rows, outputs]`.
-    pub fn by_row(&self, _: Amx, tile: usize) -> [[f32; SIDE]; SIDE] {
-        // SAFETY: `Amx` proves AVX-512F.
-        unsafe { transpose_array(&self.0[tile]) }
+    /// Turns the products to `[rows, outputs]`.
+    pub fn by_row(&self, _: Amx, out: &mut [[f32; OUTPUTS]; SIDE]) {
+        for (tile, products) in self.0.iter().enumerate() {
+            // SAFETY: `Amx` proves AVX-512F.
+            unsafe { transpose_to(products, tile * SIDE, out) }
+        }
+    }
+}
+
+/// Where the four weight tiles of each step of [`Amx::multiply`] lie: steps of 32 columns, of which a row is 64 bytes.
+pub struct Panel<'a> {
+    bytes: &'a [u8],
+    /// Bytes from a tile to the next 16 outputs'.
+    tile: usize,
+    /// Bytes from a tile's row to the next.
+    row: usize,
+    /// Bytes from a tile to the next 32 columns'.
+    step: usize,
+}
+
+impl<'a> Panel<'a> {
+    /// Row-major weights in place, rows `stride` bytes apart; [`OUTPUTS`] of them, of whole steps.
+    pub fn in_place(bytes: &'a [u8], stride: usize) -> Self {
+        Self { bytes, tile: SIDE * stride, row: stride, step: STEP_BYTES }
+    }
+
+    /// A copy, tile by tile, of `steps` of at most [`OUTPUTS`] rows; what is missing is zero.
+    pub fn packed(bytes: &[u8], stride: usize, steps: Range<usize>, copy: &'a mut Vec<u8>) -> Self {
+        let (row, step) = (STEP_BYTES, SIDE * STEP_BYTES);
+        let tile = steps.len() * step;
+        copy.clear();
+        copy.resize(4 * tile, 0);
+        for (output, from) in bytes.chunks_exact(stride).enumerate() {
+            let from = from.get(steps.start * STEP_BYTES..).unwrap_or(&[]);
+            let start = output / SIDE * tile + output % SIDE * row;
+            for (index, from) in from.chunks(STEP_BYTES).take(steps.len()).enumerate() {
+                let to = &mut copy[start + index * step..][..STEP_BYTES];
+                match from.first_chunk::<STEP_BYTES>() {
+                    Some(from) => to.copy_from_slice(from),
+                    None => to[..from.len()].copy_from_slice(from),
+                }
+            }
+        }
+        Self { bytes: copy, tile, row, step }
     }
 }
 
@@ -164,55 +212,66 @@ fn request_tile_data() -> bool {
 
 /// # Safety
 /// As in [`Amx::multiply`]; the tiles are configured.
-unsafe fn multiply(weights: *const u8, stride: usize, packed: *const Tile, steps: usize, out: &mut Products) {
-    // SAFETY: reads `steps` times PARTS packed tiles and 4 x 16 rows of `steps * 64` bytes, `stride` apart, writes
-    // `out`, as the caller promises.
+unsafe fn multiply(weights: &Panel<'_>, packed: *const Tile, steps: usize, fresh: bool, sums: &mut Products) {
+    let tile = |index: usize| weights.bytes.as_ptr().wrapping_add(index * weights.tile);
+    // SAFETY: reads `steps` times PARTS packed tiles and as many of four weight tiles, writes `sums`, as the caller
+    // promises.
     unsafe {
         asm!(
+            "test {fresh}, {fresh}",
+            "jz 3f",
             "tilezero tmm0",
             "tilezero tmm1",
             "tilezero tmm2",
             "tilezero tmm3",
+            "jmp 2f",
+            "3:",
+            "tileloadd tmm0, [{sums} + {line}]",
+            "tileloadd tmm1, [{sums} + {line} + 1024]",
+            "tileloadd tmm2, [{sums} + {line} + 2048]",
+            "tileloadd tmm3, [{sums} + {line} + 3072]",
             "2:",
             "tileloadd tmm4, [{x} + {line}]",
             "tileloadd tmm5, [{x} + {line} + 1024]",
             "tileloadd tmm6, [{x} + {line} + 2048]",
-            "tileloadd tmm7, [{w0} + {stride}]",
+            "tileloadd tmm7, [{w0} + {row}]",
             "tdpbf16ps tmm0, tmm7, tmm4",
             "tdpbf16ps tmm0, tmm7, tmm5",
             "tdpbf16ps tmm0, tmm7, tmm6",
-            "tileloadd tmm7, [{w1} + {stride}]",
+            "tileloadd tmm7, [{w1} + {row}]",
             "tdpbf16ps tmm1, tmm7, tmm4",
             "tdpbf16ps tmm1, tmm7, tmm5",
             "tdpbf16ps tmm1, tmm7, tmm6",
-            "tileloadd tmm7, [{w2} + {stride}]",
+            "tileloadd tmm7, [{w2} + {row}]",
             "tdpbf16ps tmm2, tmm7, tmm4",
             "tdpbf16ps tmm2, tmm7, tmm5",
             "tdpbf16ps tmm2, tmm7, tmm6",
-            "tileloadd tmm7, [{w3} + {stride}]",
+            "tileloadd tmm7, [{w3} + {row}]",
             "tdpbf16ps tmm3, tmm7, tmm4",
             "tdpbf16ps tmm3, tmm7, tmm5",
             "tdpbf16ps tmm3, tmm7, tmm6",
-            "add {w0}, 64",
-            "add {w1}, 64",
-            "add {w2}, 64",
-            "add {w3}, 64",
+            "add {w0}, {step}",
+            "add {w1}, {step}",
+            "add {w2}, {step}",
+            "add {w3}, {step}",
             "add {x}, 3072",
             "dec {steps}",
             "jnz 2b",
-            "tilestored [{out} + {line}], tmm0",
-            "tilestored [{out} + {line} + 1024], tmm1",
-            "tilestored [{out} + {line} + 2048], tmm2",
-            "tilestored [{out} + {line} + 3072], tmm3",
-            w0 = inout(reg) weights => _,
-            w1 = inout(reg) weights.add(SIDE * stride) => _,
-            w2 = inout(reg) weights.add(2 * SIDE * stride) => _,
-            w3 = inout(reg) weights.add(3 * SIDE * stride) => _,
+            "tilestored [{sums} + {line}], tmm0",
+            "tilestored [{sums} + {line} + 1024], tmm1",
+            "tilestored [{sums} + {line} + 2048], tmm2",
+            "tilestored [{sums} + {line} + 3072], tmm3",
+            w0 = inout(reg) tile(0) => _,
+            w1 = inout(reg) tile(1) => _,
+            w2 = inout(reg) tile(2) => _,
+            w3 = inout(reg) tile(3) => _,
             x = inout(reg) packed => _,
             steps = inout(reg) steps => _,
-            stride = in(reg) stride,
+            fresh = in(reg) u64::from(fresh),
+            row = in(reg) weights.row,
+            step = in(reg) weights.step,
             line = in(reg) 64_usize,
-            out = in(reg) &raw mut out.0,
+            sums = in(reg) &raw mut sums.0,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
@@ -250,16 +309,16 @@ fn split(block: [&[f32; DEPTH]; SIDE], tiles: &mut [Tile]) {
     }
 }
 
+/// `out[row][column + output] = from[output][row]`
 #[target_feature(enable = "avx512f")]
-fn transpose_array(from: &[[f32; SIDE]; SIDE]) -> [[f32; SIDE]; SIDE] {
-    let mut to = [[0.0; SIDE]; SIDE];
+fn transpose_to(from: &[[f32; SIDE]; SIDE], column: usize, out: &mut [[f32; OUTPUTS]; SIDE]) {
     // SAFETY: a row is 16 floats.
     let rows = std::array::from_fn(|row| unsafe { _mm512_castps_si512(_mm512_loadu_ps(from[row].as_ptr())) });
-    for (row, to) in transpose(&rows).into_iter().zip(&mut to) {
+    for (row, to) in transpose(&rows).into_iter().zip(out) {
+        let to = &mut to[column..][..SIDE];
         // SAFETY: a row is 16 floats.
         unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), row) }
     }
-    to
 }
 
 /// 16 x 16 words: pairs, quads, then the four 128-bit quarters.

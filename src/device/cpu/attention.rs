@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::isa::Kernel;
 use super::math::{LANES, array, exp, max, mul_add, sum};
 use super::simd::Simd;
-use super::{Cache, Path, Tensor};
+use super::{Cache, PARALLEL, Path, Tensor};
 use crate::device::{Batch, Heads, Span};
 use crate::ids::BlockId;
 
@@ -37,15 +37,7 @@ pub fn attention(path: Path, batch: &Batch, shape: Shape, qkv: &Tensor, cache: &
         batch.spans.iter().flat_map(|span| span.tokens.clone().map(move |_| span)).collect();
     let (heads, width) = (shape.heads, out.width);
     let group = heads.query / heads.key_value * heads.dim;
-    let tokens = out.rows_mut(batch.tokens.len());
-    // Cut by token and by key/value head: a task is one group of query heads.
-    let tasks = tokens.par_chunks_exact_mut(width).enumerate().flat_map(|(token, out)| {
-        out[..heads.query_width()]
-            .par_chunks_exact_mut(group)
-            .enumerate()
-            .map(move |(head, out)| (token, head, out))
-    });
-    tasks.for_each(|(token, head, out)| {
+    let attend = |token: usize, head: usize, out: &mut [f32]| {
         let mut weights = WEIGHTS.take();
         path.isa.run(Group {
             shape,
@@ -61,7 +53,21 @@ pub fn attention(path: Path, batch: &Batch, shape: Shape, qkv: &Tensor, cache: &
             out,
         });
         WEIGHTS.set(weights);
-    });
+    };
+    let tokens = out.rows_mut(batch.tokens.len());
+    let seen: usize = batch.positions.iter().map(|position| *position as usize + 1).sum();
+    if seen * heads.key_value * heads.dim < PARALLEL {
+        for (token, out) in tokens.chunks_exact_mut(width).enumerate() {
+            let groups = out[..heads.query_width()].chunks_exact_mut(group);
+            groups.enumerate().for_each(|(head, out)| attend(token, head, out));
+        }
+    } else {
+        // Cut by token and by key/value head: a task is one group of query heads.
+        tokens.par_chunks_exact_mut(width).enumerate().for_each(|(token, out)| {
+            let groups = out[..heads.query_width()].par_chunks_exact_mut(group);
+            groups.enumerate().for_each(|(head, out)| attend(token, head, out));
+        });
+    }
 }
 
 /// One key/value head of one sequence.

@@ -10,16 +10,23 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::amx::{Amx, OUTPUTS, Products, SIDE, Tile};
+use super::amx::{self, Amx, OUTPUTS, PARTS, Panel, Products, SIDE, STEP_BYTES, Tile};
 use super::isa::Kernel;
 use super::math::{LANES, array, mul_add, tree};
 use super::simd::Simd;
 use super::weight::Part;
-use super::{Path, Tensor, Weight};
+use super::{PARALLEL, Path, Tensor, Weight};
 use crate::device::Dtype;
 
 /// Rows multiplied with one reading of the weights; bounds the packed copy of them.
 const ROWS: usize = 256;
+
+/// Blocks of rows from which weights are first copied, tile by tile, a few columns at a time: the copy stays in the
+/// first-level cache while all blocks are multiplied with it.
+const BLOCKS_WORTH_A_COPY: usize = 3;
+
+/// Steps of such a copy, of 4 KB each.
+const STEPS_A_COPY: usize = 8;
 
 thread_local! {
     /// Packed activations, kept from one product to the next.
@@ -42,7 +49,7 @@ pub fn matmul(path: Path, rows: usize, x: &Tensor, w: &Weight, bias: Option<&Wei
         if let Some(amx) = amx {
             pack(amx, x, rows.clone(), w.columns, &mut packed);
         }
-        tasks.par_iter().for_each(|&(part, first)| {
+        let run = |&(part, first): &(&Part, usize)| {
             let outputs = first..part.rows.min(first + OUTPUTS);
             let bias = bias.map(|bias| &bias.vector()[part.first..][outputs.clone()]);
             let task = Task { part, outputs, columns: w.columns, bias, rows: rows.clone(), target: &target };
@@ -50,7 +57,12 @@ pub fn matmul(path: Path, rows: usize, x: &Tensor, w: &Weight, bias: Option<&Wei
                 Some(amx) => task.by_tiles(amx, &packed),
                 None => path.isa.run(Unpacked { task, x }),
             }
-        });
+        };
+        if rows.len().div_ceil(SIDE) * w.rows * w.columns < PARALLEL {
+            tasks.iter().for_each(run);
+        } else {
+            tasks.par_iter().for_each(run);
+        }
     }
     PACKED.set(packed);
 }
@@ -81,43 +93,41 @@ impl Task<'_> {
     }
 
     fn by_tiles(&self, amx: Amx, packed: &[Tile]) {
-        let tiles = Amx::tiles(self.columns);
-        let mut padded = vec![];
-        let (weights, stride) = self.whole_tiles(&mut padded);
-        let mut products = Products::new();
-        amx.configured(|| {
-            for (rows, packed) in blocks(self.rows.clone()).zip(packed.chunks_exact(tiles)) {
-                amx.multiply(weights, stride, packed, &mut products);
-                for at in (0..self.outputs.len()).step_by(SIDE) {
-                    let by_row = products.by_row(amx, at / SIDE);
-                    let width = SIDE.min(self.outputs.len() - at);
-                    for (row, values) in rows.clone().zip(&by_row) {
-                        // The length of a whole tile's rows is known to the compiler.
-                        if width == SIDE {
-                            self.write(row, at, values);
-                        } else {
-                            self.write(row, at, &values[..width]);
-                        }
-                    }
-                }
-            }
-        });
-    }
-
-    /// The outputs' weights and the bytes from one row to the next: in place, or a zero-padded copy of the few that
-    /// do not fill their tiles.
-    fn whole_tiles<'b>(&'b self, padded: &'b mut Vec<u8>) -> (&'b [u8], usize) {
         let row_bytes = self.columns * 2;
         let weights = self.part.rows_bytes(self.outputs.clone(), row_bytes);
-        let stride = row_bytes.next_multiple_of(64);
-        if stride == row_bytes && self.outputs.len() == OUTPUTS {
-            return (weights, stride);
+        let steps = amx::steps(self.columns);
+        let packed = || packed.chunks_exact(steps * PARTS);
+        let mut products: Vec<_> = packed().map(|_| Products::new()).collect();
+        let whole = self.outputs.len() == OUTPUTS && row_bytes == steps * STEP_BYTES;
+        if whole && products.len() < BLOCKS_WORTH_A_COPY {
+            let panel = Panel::in_place(weights, row_bytes);
+            amx.configured(|| {
+                packed().zip(&mut products).for_each(|(x, out)| amx.multiply(&panel, x, true, out));
+            });
+        } else {
+            let mut copy = vec![];
+            for first in (0..steps).step_by(STEPS_A_COPY) {
+                let now = first..steps.min(first + STEPS_A_COPY);
+                let panel = Panel::packed(weights, row_bytes, now.clone(), &mut copy);
+                amx.configured(|| {
+                    for (x, out) in packed().zip(&mut products) {
+                        amx.multiply(&panel, &x[now.start * PARTS..now.end * PARTS], first == 0, out);
+                    }
+                });
+            }
         }
-        padded.resize(OUTPUTS * stride, 0);
-        for (to, from) in padded.chunks_exact_mut(stride).zip(weights.chunks_exact(row_bytes)) {
-            to[..row_bytes].copy_from_slice(from);
+        let mut by_row = [[0.0; OUTPUTS]; SIDE];
+        for (rows, products) in blocks(self.rows.clone()).zip(&products) {
+            products.by_row(amx, &mut by_row);
+            for (row, values) in rows.zip(&by_row) {
+                // The usual length is known to the compiler.
+                if self.outputs.len() == OUTPUTS {
+                    self.write(row, 0, values);
+                } else {
+                    self.write(row, 0, &values[..self.outputs.len()]);
+                }
+            }
         }
-        (padded, stride)
     }
 }
 

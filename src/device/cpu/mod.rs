@@ -48,7 +48,7 @@ struct Path {
     amx: Option<Amx>,
 }
 
-/// Elements from which threads are worth waking for one pass over them.
+/// Elements (of weights, cache, activations) from which threads are worth waking for one pass over them.
 const PARALLEL: usize = 1 << 16;
 
 /// Activations `[rows, width]`, row-major.

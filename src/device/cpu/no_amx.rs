@@ -2,6 +2,12 @@
 
 pub const SIDE: usize = 16;
 pub const OUTPUTS: usize = 4 * SIDE;
+pub const PARTS: usize = 3;
+pub const STEP_BYTES: usize = 64;
+
+pub const fn steps(columns: usize) -> usize {
+    columns
+}
 
 #[derive(Debug, Clone, Copy)]
 pub enum Amx {}
@@ -26,7 +32,7 @@ impl Amx {
 
     pub fn pack<'a>(self, _: impl Fn(usize) -> &'a [f32], _: usize, _: usize, _: &mut [Tile]) {}
 
-    pub fn multiply(self, _: &[u8], _: usize, _: &[Tile], _: &mut Products) {}
+    pub fn multiply(self, _: &Panel<'_>, _: &[Tile], _: bool, _: &mut Products) {}
 
     pub fn configured<T>(self, work: impl FnOnce() -> T) -> T {
         work()
@@ -38,7 +44,17 @@ impl Products {
         Self
     }
 
-    pub fn by_row(&self, _: Amx, _: usize) -> [[f32; SIDE]; SIDE] {
-        [[0.0; SIDE]; SIDE]
+    pub fn by_row(&self, _: Amx, _: &mut [[f32; OUTPUTS]; SIDE]) {}
+}
+
+pub struct Panel<'a>(&'a [u8]);
+
+impl<'a> Panel<'a> {
+    pub fn in_place(bytes: &'a [u8], _: usize) -> Self {
+        Self(bytes)
+    }
+
+    pub fn packed(_: &[u8], _: usize, _: std::ops::Range<usize>, copy: &'a mut Vec<u8>) -> Self {
+        Self(copy)
     }
 }

@@ -187,7 +187,7 @@ fn draws_follow_the_distribution() {
             drawable += 1;
             chi_square += (found - draws * probability).powi(2) / (draws * probability);
         } else {
-            assert_eq!(found, 0.0);
+            assert!(found < 0.5, "{token:?} cannot be drawn");
         }
     }
     assert_eq!(counts, vec![0; len]);
