@@ -33,15 +33,15 @@ struct Shared {
 pub enum Special {
     /// None: for a rendered chat template, which has written them itself.
     None,
-    /// Those of tokenizer.json's post-processor, often a BOS: for a plain prompt.
+    /// Those of `tokenizer.json`'s post-processor, often a BOS: for a plain prompt.
     AsConfigured,
 }
 
 impl Tokenizer {
-    /// The tokenizer in tokenizer.json, with the tokens that tokenizer_config.json adds or declares special.
+    /// The tokenizer in `tokenizer.json`, with the tokens that `tokenizer_config.json` adds or declares special.
     ///
     /// # Errors
-    /// [`Error::File`] if tokenizer.json is missing or the library refuses it, or tokenizer_config.json contradicts it.
+    /// [`Error::File`] if `tokenizer.json` is missing or the library refuses it, or `tokenizer_config.json` contradicts it.
     pub fn load(checkpoint: &Checkpoint) -> Result<Self> {
         let path = checkpoint.path(TOKENIZER_FILE);
         let Some(bytes) = checkpoint.find(TOKENIZER_FILE)? else {
@@ -127,7 +127,7 @@ impl Tokenizer {
     }
 }
 
-/// What `transformers` does to a tokenizer.json after reading it.
+/// What `transformers` does to a `tokenizer.json` after reading it.
 fn configure(
     mut library: tokenizers::Tokenizer,
     config: &TokenizerConfig,
@@ -145,7 +145,7 @@ fn configure(
         library.add_tokens(declared)?;
     }
 
-    // A named token is special even where tokenizer.json forgot to say so. One that no model knows (some
+    // A named token is special even where `tokenizer.json` forgot to say so. One that no model knows (some
     // configurations name a padding token of their own) is not added: its id would lie outside the embedding.
     let known = library.get_added_tokens_decoder();
     let unmarked = |token: &&String| {
