@@ -28,13 +28,12 @@ pub(super) fn install(environment: &mut Environment) {
 }
 
 fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
-    match value.as_str().filter(|_| value.kind() == ValueKind::String) {
-        Some(text) => match string_method(text, name, args)? {
-            Some(result) => Ok(result),
-            None => pycompat::unknown_method_callback(state, value, name, args),
-        },
-        None => pycompat::unknown_method_callback(state, value, name, args),
+    if let Some(text) = value.as_str()
+        && let Some(result) = string_method(text, name, args)?
+    {
+        return Ok(result);
     }
+    pycompat::unknown_method_callback(state, value, name, args)
 }
 
 /// The methods of `str` that pycompat lacks or takes differently; `None` for the others.

@@ -151,7 +151,9 @@ fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result
         match receiver.recv_timeout(MOMENT) {
             Ok(result) => return result.map_err(Stopped::Panicked),
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Stopped::Panicked("its thread died".to_owned()));
+            }
         }
     }
     Err(Stopped::Late)

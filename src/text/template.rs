@@ -94,15 +94,20 @@ impl ChatTemplate {
         messages: &[impl Serialize],
         kwargs: &Map<String, Value>,
     ) -> Result<Map<String, Value>> {
+        if let Some(name) =
+            ["messages", "add_generation_prompt"].iter().find(|name| kwargs.contains_key(**name))
+        {
+            return Err(Error::Request(format!("the template's variable {name} is not for kwargs to set")));
+        }
         let mut messages = serde_json::to_value(messages).map_err(|error| {
             Error::Request(format!("the conversation cannot be written as JSON: {error}"))
         })?;
         messages.as_array_mut().into_iter().flatten().for_each(name_reasoning);
         let mut variables = self.shared.special_tokens.clone();
         variables.extend([
-            ("messages".to_owned(), messages),
             ("tools".to_owned(), Value::Null),
             ("documents".to_owned(), Value::Null),
+            ("messages".to_owned(), messages),
             ("add_generation_prompt".to_owned(), json!(true)),
         ]);
         variables.extend(kwargs.clone());

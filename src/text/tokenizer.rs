@@ -58,9 +58,8 @@ impl Tokenizer {
         })
         .map_err(|message| Error::file(&path, format!("not a usable tokenizer: {message}")))?;
 
-        let misplaced =
-            config.added_tokens.iter().find(|(id, token)| library.token_to_id(&token.content) != Some(**id));
-        if let Some((id, token)) = misplaced {
+        let misplaced = |(id, token): &(&u32, &AddedToken)| library.token_to_id(&token.content) != Some(**id);
+        if let Some((id, token)) = config.added_tokens.iter().find(misplaced) {
             let message = format!(
                 "added_tokens_decoder gives {:?} the id {id}, {TOKENIZER_FILE} does not",
                 token.content
