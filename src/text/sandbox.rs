@@ -33,12 +33,12 @@ const STACK: usize = 256 << 20;
 
 const NAME: &str = "template";
 
-/// A compiled template with its limits. Cheap to clone.
-#[derive(Debug, Clone)]
+/// A compiled template with its limits.
+#[derive(Debug)]
 pub(super) struct Sandbox {
     environment: Arc<Environment<'static>>,
     /// A render did not end, and its thread cannot be stopped: no further one may start.
-    stuck: Arc<AtomicBool>,
+    stuck: AtomicBool,
 }
 
 /// Why a template gave no text.
@@ -59,7 +59,7 @@ impl Sandbox {
         }
         let source = without_generation_tags(source);
         let environment = apart(move || environment(source)).map_err(Stopped::into_failure)??;
-        Ok(Self { environment: Arc::new(environment), stuck: Arc::default() })
+        Ok(Self { environment: Arc::new(environment), stuck: AtomicBool::new(false) })
     }
 
     /// # Errors
