@@ -7,6 +7,7 @@
 mod config;
 mod detokenize;
 mod python;
+mod sandbox;
 mod template;
 mod tokenizer;
 

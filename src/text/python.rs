@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 use minijinja::value::{Kwargs, Value, ValueKind, from_args};
-use minijinja::{Environment, Error, ErrorKind, State};
+use minijinja::{Environment, Error, ErrorKind, State, filters};
 use minijinja_contrib::pycompat;
 use serde_json::Value as Json;
 use time::OffsetDateTime;
@@ -18,17 +18,22 @@ pub(super) fn install(environment: &mut Environment) {
     environment.set_unknown_method_callback(method);
     environment.add_filter("trim", trim);
     environment.add_filter("tojson", tojson);
+    environment.add_filter("length", length);
+    environment.add_filter("count", length);
+    environment.add_filter("items", items);
+    environment.add_filter("string", |value: &Value| text(value).into_owned());
+    environment.add_test("iterable", is_iterable);
+    environment.add_test("sequence", is_iterable);
     environment.add_function("strftime_now", strftime_now);
 }
 
 fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
-    match value.as_str().filter(|_| value.kind() == ValueKind::String) {
-        Some(text) => match string_method(text, name, args)? {
-            Some(result) => Ok(result),
-            None => pycompat::unknown_method_callback(state, value, name, args),
-        },
-        None => pycompat::unknown_method_callback(state, value, name, args),
+    if let Some(text) = value.as_str()
+        && let Some(result) = string_method(text, name, args)?
+    {
+        return Ok(result);
     }
+    pycompat::unknown_method_callback(state, value, name, args)
 }
 
 /// The methods of `str` that pycompat lacks or takes differently; `None` for the others.
@@ -72,14 +77,37 @@ fn string_method(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>
             let () = from_args(args)?;
             Value::from(title(text))
         }
+        "splitlines" => {
+            let (keep_ends,): (Option<bool>,) = from_args(args)?;
+            lines(text, keep_ends.unwrap_or(false)).into_iter().map(Value::from).collect()
+        }
+        "isspace" => {
+            let () = from_args(args)?;
+            Value::from(!text.is_empty() && text.chars().all(is_space))
+        }
         _ => return Ok(None),
     };
     Ok(Some(result))
 }
 
-fn trim(value: &Value, chars: Option<Cow<'_, str>>) -> String {
-    let text = value.as_str().map_or_else(|| Cow::Owned(value.to_string()), Cow::Borrowed);
-    strip(&text, chars.as_deref(), true, true).to_owned()
+fn trim(value: &Value, chars: Option<&str>) -> String {
+    strip(&text(value), chars, true, true).to_owned()
+}
+
+/// Python has a length for the undefined, too.
+fn length(value: &Value) -> Result<usize, Error> {
+    if value.is_undefined() { Ok(0) } else { filters::length(value) }
+}
+
+fn items(value: &Value) -> Result<Value, Error> {
+    if value.is_undefined() { Ok(Value::from_iter::<[Value; 0]>([])) } else { filters::items(value) }
+}
+
+/// What Python can iterate over; to Jinja, strings and dictionaries are sequences as well.
+fn is_iterable(value: &Value) -> bool {
+    let kinds =
+        [ValueKind::Undefined, ValueKind::String, ValueKind::Seq, ValueKind::Map, ValueKind::Iterable];
+    kinds.contains(&value.kind())
 }
 
 /// `str.isspace`: Unicode's white space and four separators of ASCII.
@@ -105,6 +133,22 @@ fn words(text: &str, most: Option<usize>) -> Vec<Value> {
         rest = after.trim_start_matches(is_space);
     }
     words
+}
+
+/// `str.splitlines`.
+fn lines(text: &str, keep_ends: bool) -> Vec<&str> {
+    let ends_line = |character: char| matches!(character, '\n'..='\r' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}');
+    let mut lines = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.find(ends_line).unwrap_or(rest.len());
+        let (line, after) = rest.split_at(end);
+        let break_length =
+            if after.starts_with("\r\n") { 2 } else { after.chars().next().map_or(0, char::len_utf8) };
+        lines.push(if keep_ends { &rest[..end + break_length] } else { line });
+        rest = &after[break_length..];
+    }
+    lines
 }
 
 /// `str.title`: a letter after anything but a letter is upper case, the others lower case.
@@ -142,6 +186,7 @@ struct Style {
 }
 
 /// `json.dumps(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
+#[allow(clippy::needless_pass_by_value)] // the signature of a filter
 fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
     let refused = |reason: String| Error::new(ErrorKind::InvalidOperation, format!("tojson: {reason}"));
     let indent: Option<usize> = options.get("indent")?;
@@ -199,7 +244,7 @@ impl Style {
             }
             Json::String(text) => self.write_string(text, out),
             Json::Number(number) if number.is_f64() => {
-                out.push_str(&float(number.as_f64().unwrap_or_default()))
+                out.push_str(&float(number.as_f64().unwrap_or_default()));
             }
             other => out.push_str(&other.to_string()),
         }
@@ -235,6 +280,17 @@ impl Style {
                 }
             }
         }
+    }
+}
+
+/// `str(value)`.
+pub(super) fn text(value: &Value) -> Cow<'_, str> {
+    match value.as_str() {
+        Some(text) => Cow::Borrowed(text),
+        None if value.kind() == ValueKind::Number && !value.is_integer() => {
+            Cow::Owned(f64::try_from(value.clone()).map_or_else(|_| value.to_string(), float))
+        }
+        None => Cow::Owned(value.to_string()),
     }
 }
 
