@@ -163,7 +163,13 @@ impl Noise {
 
     /// The 32 random bits of `token` as a candidate for `position` (counted from the start of the sequence).
     pub fn bits(&self, position: u32, token: TokenId) -> u32 {
-        philox4x32_10([token.0 / 4, position, self.record[0], self.record[1]], self.key)[token.index() % 4]
+        self.block(position, token.0 / 4)[token.index() % 4]
+    }
+
+    /// The random bits of the four tokens from `4 * index`.
+    #[inline]
+    pub fn block(&self, position: u32, index: u32) -> [u32; 4] {
+        philox4x32_10([index, position, self.record[0], self.record[1]], self.key)
     }
 
     /// A draw from the standard Gumbel distribution, `-ln(-ln u)` with `u = (bits + 1/2) / 2^32`; at most
@@ -182,6 +188,7 @@ fn gumbel_of_bits(bits: u32) -> f64 {
 }
 
 /// One block of Philox4x32-10.
+#[inline]
 pub fn philox4x32_10(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..10 {
         let product = |multiplier: u32, word: u32| u64::from(multiplier) * u64::from(word);

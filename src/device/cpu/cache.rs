@@ -1,4 +1,5 @@
-//! One model's plane of the paged KV cache: f32 `[layers, blocks, 2, heads, block_size, head_dim]`.
+//! One model's plane of the paged KV cache: f32, for each layer, block and head the keys `[head_dim, block_size]`,
+//! turned so that a query meets a block of them lane by lane, and the values `[block_size, head_dim]`.
 
 use super::Tensor;
 use super::buffer::Buffer;
@@ -34,7 +35,12 @@ impl Cache {
         self.shape.block_size
     }
 
-    /// `head`'s keys in `block`, `[block_size, head_dim]`.
+    /// Width of a head.
+    pub fn head_dim(&self) -> usize {
+        self.shape.head_dim
+    }
+
+    /// `head`'s keys in `block`, `[head_dim, block_size]`.
     pub fn keys(&self, layer: usize, block: BlockId, head: usize) -> &[f32] {
         &self.data[self.start(layer, block, 0, head)..][..self.head_floats()]
     }
@@ -54,11 +60,14 @@ impl Cache {
                     (blocks[position / self.shape.block_size], position % self.shape.block_size);
                 let (_, key_value) = qkv.row(token)[..heads.qkv_width()].split_at(heads.query_width());
                 let (keys, values) = key_value.split_at(heads.key_value * heads.dim);
-                for (plane, rows) in [keys, values].into_iter().enumerate() {
-                    for (head, row) in rows.chunks_exact(heads.dim).enumerate() {
-                        let start = self.start(layer, block, plane, head) + slot * heads.dim;
-                        self.data[start..][..heads.dim].copy_from_slice(row);
-                    }
+                for (head, row) in keys.chunks_exact(heads.dim).enumerate() {
+                    let start = self.start(layer, block, 0, head) + slot;
+                    let column = self.data[start..].iter_mut().step_by(self.shape.block_size);
+                    column.zip(row).for_each(|(to, from)| *to = *from);
+                }
+                for (head, row) in values.chunks_exact(heads.dim).enumerate() {
+                    let start = self.start(layer, block, 1, head) + slot * heads.dim;
+                    self.data[start..][..heads.dim].copy_from_slice(row);
                 }
             }
         }

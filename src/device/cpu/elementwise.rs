@@ -1,76 +1,74 @@
 //! Operations on one row: norms, the residual, the gate.
 
 use super::Weight;
+use super::isa::Kernel;
+use super::math::{dot, exp, mul_add};
 use crate::device::{Activation, Norm};
 
-/// Partial sums of a row; their number fixes the order of every sum.
-pub const LANES: usize = 16;
-
-/// `a += b`
-pub fn add(a: &mut [f32], b: &[f32]) {
-    a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+/// `residual += delta` where there is one, then `out = norm(residual)`
+pub struct AddNorm<'a> {
+    /// `[width]`
+    pub delta: Option<&'a [f32]>,
+    /// `[width]`
+    pub residual: &'a mut [f32],
+    /// Of `width`.
+    pub norm: &'a Norm<Weight>,
+    /// `[width]`
+    pub out: &'a mut [f32],
 }
 
-/// `out = norm(x)`
-pub fn rms_norm(x: &[f32], norm: &Norm<Weight>, out: &mut [f32]) {
-    let scale = inverse_rms(x, norm.epsilon);
-    let offset = if norm.unit_offset { 1.0 } else { 0.0 };
-    for ((out, x), weight) in out.iter_mut().zip(x).zip(norm.weight.vector()) {
-        *out = x * scale * (weight + offset);
+impl Kernel for AddNorm<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        if let Some(delta) = self.delta {
+            self.residual.iter_mut().zip(delta).for_each(|(a, b)| *a += b);
+        }
+        self.out.copy_from_slice(self.residual);
+        rms_norm::<FMA>(self.out, self.norm);
     }
 }
 
 /// `x = norm(x)`
-pub fn rms_norm_in_place(x: &mut [f32], norm: &Norm<Weight>) {
-    let scale = inverse_rms(x, norm.epsilon);
+#[inline(always)]
+pub fn rms_norm<const FMA: bool>(x: &mut [f32], norm: &Norm<Weight>) {
+    let scale = 1.0 / (dot::<FMA>(x, x) / x.len() as f32 + norm.epsilon).sqrt();
     let offset = if norm.unit_offset { 1.0 } else { 0.0 };
     for (x, weight) in x.iter_mut().zip(norm.weight.vector()) {
         *x = *x * scale * (weight + offset);
     }
 }
 
-fn inverse_rms(x: &[f32], epsilon: f32) -> f32 {
-    1.0 / (dot(x, x) / x.len() as f32 + epsilon).sqrt()
-}
-
-/// `sum x * y`, lane by lane, then the lanes in a tree.
-pub fn dot(x: &[f32], y: &[f32]) -> f32 {
-    let mut lanes = [0.0; LANES];
-    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
-    for (x, y) in x.iter().zip(y) {
-        for lane in 0..LANES {
-            lanes[lane] += x[lane] * y[lane];
-        }
-    }
-    for ((lane, x), y) in lanes.iter_mut().zip(x_rest).zip(y_rest) {
-        *lane += x * y;
-    }
-    tree(lanes)
-}
-
-/// The sum of the lanes, halves first.
-pub fn tree(mut lanes: [f32; LANES]) -> f32 {
-    let mut half = LANES / 2;
-    while half > 0 {
-        for lane in 0..half {
-            lanes[lane] += lanes[lane + half];
-        }
-        half /= 2;
-    }
-    lanes[0]
-}
-
 /// `out = activation(gate) * up`
-pub fn gated(activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {
-    let rows = out.iter_mut().zip(gate).zip(up);
-    match activation {
-        Activation::Silu => rows.for_each(|((out, x), up)| *out = x / (1.0 + (-x).exp()) * up),
-        Activation::GeluTanh => rows.for_each(|((out, x), up)| *out = gelu_tanh(*x) * up),
+pub struct Gated<'a> {
+    /// Of the gate.
+    pub activation: Activation,
+    /// `[width]`
+    pub gate: &'a [f32],
+    /// `[width]`
+    pub up: &'a [f32],
+    /// `[width]`
+    pub out: &'a mut [f32],
+}
+
+impl Kernel for Gated<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let elements = self.out.iter_mut().zip(self.gate).zip(self.up);
+        match self.activation {
+            Activation::Silu => elements.for_each(|((out, x), up)| *out = x / (1.0 + exp::<FMA>(-x)) * up),
+            Activation::GeluTanh => elements.for_each(|((out, x), up)| *out = gelu_tanh::<FMA>(*x) * up),
+        }
     }
 }
 
-fn gelu_tanh(x: f32) -> f32 {
-    let inner =
-        std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2 * (x + 0.044_715 * x * x * x);
-    0.5 * x * (1.0 + inner.tanh())
+/// `0.5 x (1 + tanh y)`, which is `x * sigmoid(2 y)`.
+#[inline(always)]
+fn gelu_tanh<const FMA: bool>(x: f32) -> f32 {
+    const SQRT_2_OVER_PI: f32 = std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2;
+    let y = SQRT_2_OVER_PI * mul_add::<FMA>(0.044_715 * x * x, x, x);
+    x / (1.0 + exp::<FMA>(-2.0 * y))
 }

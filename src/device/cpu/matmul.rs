@@ -1,38 +1,232 @@
-//! `out = x * w^T`: weights are unpacked to f32 a few rows at a time, then every row of `x` is multiplied with them.
+//! `out = x * w^T`, by one of two paths: AMX tiles read bf16 weights in place; elsewhere weights are unpacked to f32
+//! a few rows at a time, and every row of `x` is multiplied with them in registers.
 //!
-//! No kept GEMM crate serves here: they have no bf16 weights against f32 activations, and the order of their sums
-//! changes with the number of rows.
+//! The path depends on the machine and the weight's dtype, never on the number of rows, and each path sums an output
+//! in one order whatever its tiles. No kept GEMM crate serves here: they have no bf16 weights against f32
+//! activations, and the order of their sums changes with the number of rows.
+
+use std::cell::Cell;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::elementwise::dot;
+use super::amx::{Amx, OUTPUTS, Products, SIDE, Tile};
+use super::isa::{Isa, Kernel};
+use super::math::{LANES, mul_add, tree};
 use super::weight::Part;
-use super::{Tensor, Weight};
+use super::{Path, Tensor, Weight};
+use crate::device::Dtype;
 
-/// Outputs a task.
-const TASK: usize = 64;
+/// Rows multiplied with one reading of the weights; bounds the packed copy of them.
+const ROWS: usize = 256;
+
+thread_local! {
+    /// Packed activations, kept from one product to the next.
+    static PACKED: Cell<Vec<Tile>> = const { Cell::new(Vec::new()) };
+}
 
 /// See [`crate::device::Device::matmul`].
-pub fn matmul(rows: usize, x: &Tensor, w: &Weight, bias: Option<&Weight>, out: &mut Tensor) {
-    let tasks: Vec<(&Part, usize)> = w
-        .parts
-        .iter()
-        .flat_map(|part| (0..part.rows).step_by(TASK).map(move |first| (part, first)))
-        .collect();
+pub fn matmul(path: Path, rows: usize, x: &Tensor, w: &Weight, bias: Option<&Weight>, out: &mut Tensor) {
+    if w.columns == 0 {
+        out.rows_mut(rows).fill(0.0);
+        return;
+    }
+    let tasks: Vec<(&Part, usize)> =
+        w.parts.iter().flat_map(|p| (0..p.rows).step_by(OUTPUTS).map(move |first| (p, first))).collect();
     let target = Columns { start: out.data.as_mut_ptr(), len: out.data.len(), width: out.width };
-    tasks.into_par_iter().for_each(|(part, first)| {
-        let mut unpacked = vec![0.0; w.columns];
-        for output in first..(first + TASK).min(part.rows) {
-            part.read_row(output, &mut unpacked);
-            let column = part.first + output;
-            let bias = bias.map_or(0.0, |bias| bias.vector()[column]);
-            for row in 0..rows {
-                let sum = dot(&x.row(row)[..w.columns], &unpacked) + bias;
-                // SAFETY: every column belongs to one task.
-                unsafe { target.write(row, column, sum) }
+    let mut packed = PACKED.take();
+    for first in (0..rows).step_by(ROWS) {
+        let rows = first..rows.min(first + ROWS);
+        let amx = path.amx.filter(|_| w.parts.iter().any(|part| part.dtype() == Dtype::Bf16));
+        if let Some(amx) = amx {
+            pack(amx, x, rows.clone(), w.columns, &mut packed);
+        }
+        tasks.par_iter().for_each(|&(part, first)| {
+            let outputs = first..part.rows.min(first + OUTPUTS);
+            let bias = bias.map(|bias| &bias.vector()[part.first..][outputs.clone()]);
+            let task = Task { part, outputs, columns: w.columns, bias, rows: rows.clone(), target: &target };
+            match amx.filter(|_| part.dtype() == Dtype::Bf16) {
+                Some(amx) => task.by_tiles(amx, &packed),
+                None => path.isa.run(Unpacked { task, x, wide: path.isa == Isa::Avx512 }),
+            }
+        });
+    }
+    PACKED.set(packed);
+}
+
+/// Some outputs of some rows.
+struct Task<'a> {
+    part: &'a Part,
+    /// Rows of the part, at most [`OUTPUTS`].
+    outputs: Range<usize>,
+    columns: usize,
+    /// Of the outputs.
+    bias: Option<&'a [f32]>,
+    /// Of the batch, at most [`ROWS`].
+    rows: Range<usize>,
+    target: &'a Columns,
+}
+
+impl Task<'_> {
+    /// Writes `values`, the sums of consecutive outputs from the task's output number `at`.
+    fn write(&self, row: usize, at: usize, values: &[f32]) {
+        // SAFETY: every column belongs to one task.
+        let out = unsafe { self.target.row(row, self.part.first + self.outputs.start + at, values.len()) };
+        out.copy_from_slice(values);
+        if let Some(bias) = self.bias {
+            out.iter_mut().zip(&bias[at..]).for_each(|(out, bias)| *out += bias);
+        }
+    }
+
+    fn by_tiles(&self, amx: Amx, packed: &[Tile]) {
+        let tiles = Amx::tiles(self.columns);
+        let mut padded = vec![];
+        let (weights, stride) = self.whole_tiles(&mut padded);
+        let mut products = Products::new();
+        amx.configured(|| {
+            for (rows, packed) in blocks(self.rows.clone()).zip(packed.chunks_exact(tiles)) {
+                amx.multiply(weights, stride, packed, &mut products);
+                for (panel, by_row) in products.by_row(amx).iter().enumerate() {
+                    let at = panel * SIDE;
+                    let width = self.outputs.len().saturating_sub(at).min(SIDE);
+                    if width > 0 {
+                        rows.clone()
+                            .zip(by_row)
+                            .for_each(|(row, values)| self.write(row, at, &values[..width]));
+                    }
+                }
+            }
+        });
+    }
+
+    /// The outputs' weights and the bytes from one row to the next: in place, or a zero-padded copy of the few that
+    /// do not fill their tiles.
+    fn whole_tiles<'b>(&'b self, padded: &'b mut Vec<u8>) -> (&'b [u8], usize) {
+        let row_bytes = self.columns * 2;
+        let weights = self.part.rows_bytes(self.outputs.clone(), row_bytes);
+        let stride = row_bytes.next_multiple_of(64);
+        if stride == row_bytes && self.outputs.len() == OUTPUTS {
+            return (weights, stride);
+        }
+        padded.resize(OUTPUTS * stride, 0);
+        for (to, from) in padded.chunks_exact_mut(stride).zip(weights.chunks_exact(row_bytes)) {
+            to[..row_bytes].copy_from_slice(from);
+        }
+        (padded, stride)
+    }
+}
+
+/// The rows in blocks of a tile's side.
+fn blocks(rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    rows.clone().step_by(SIDE).map(move |first| first..rows.end.min(first + SIDE))
+}
+
+fn pack(amx: Amx, x: &Tensor, rows: Range<usize>, columns: usize, packed: &mut Vec<Tile>) {
+    let tiles = Amx::tiles(columns);
+    packed.resize(rows.len().div_ceil(SIDE) * tiles, Tile::ZERO);
+    let pack = |(index, out): (usize, &mut [Tile])| {
+        let first = rows.start + index * SIDE;
+        amx.pack(|row| x.row(first + row), SIDE.min(rows.end - first), columns, out);
+    };
+    if rows.len() <= 2 * SIDE {
+        packed.chunks_exact_mut(tiles).enumerate().for_each(pack);
+    } else {
+        packed.par_chunks_exact_mut(tiles).enumerate().for_each(pack);
+    }
+}
+
+/// The path without AMX.
+struct Unpacked<'a> {
+    task: Task<'a>,
+    x: &'a Tensor,
+    /// Whether there are registers for a tile of 4 x 6 sums.
+    wide: bool,
+}
+
+impl Kernel for Unpacked<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        const GROUP: usize = 4;
+        let columns = self.task.columns;
+        let mut unpacked = vec![0.0; GROUP * columns];
+        for first in self.task.outputs.clone().step_by(GROUP) {
+            let group = first..self.task.outputs.end.min(first + GROUP);
+            for (output, out) in group.clone().zip(unpacked.chunks_exact_mut(columns)) {
+                self.task.part.read_row(output, out);
+            }
+            let at = first - self.task.outputs.start;
+            match (group.len(), self.wide) {
+                (GROUP, true) => self.rows::<FMA, 4, 6>(&unpacked, at),
+                (GROUP, false) => {
+                    self.rows::<FMA, 2, 3>(&unpacked, at);
+                    self.rows::<FMA, 2, 3>(&unpacked[2 * columns..], at + 2);
+                }
+                (outputs, _) => {
+                    for output in 0..outputs {
+                        self.rows::<FMA, 1, 4>(&unpacked[output * columns..], at + output);
+                    }
+                }
             }
         }
-    });
+    }
+}
+
+impl Unpacked<'_> {
+    /// All rows of the task with `O` unpacked outputs, `R` rows at a time.
+    #[inline(always)]
+    fn rows<const FMA: bool, const O: usize, const R: usize>(&self, unpacked: &[f32], at: usize) {
+        let mut row = self.task.rows.start;
+        while row + R <= self.task.rows.end {
+            self.tile::<FMA, O, R>(unpacked, row, at);
+            row += R;
+        }
+        for row in row..self.task.rows.end {
+            self.tile::<FMA, O, 1>(unpacked, row, at);
+        }
+    }
+
+    #[inline(always)]
+    fn tile<const FMA: bool, const O: usize, const R: usize>(&self, unpacked: &[f32], row: usize, at: usize) {
+        let columns = self.task.columns;
+        let w: [&[f32]; O] = std::array::from_fn(|o| &unpacked[o * columns..][..columns]);
+        let x: [&[f32]; R] = std::array::from_fn(|r| &self.x.row(row + r)[..columns]);
+        let sums = products::<FMA, O, R>(w, x);
+        for r in 0..R {
+            let sums: [f32; O] = std::array::from_fn(|o| sums[o][r]);
+            self.task.write(row + r, at, &sums);
+        }
+    }
+}
+
+/// `w[O, columns] * x[R, columns]^T`, each sum as [`super::math::dot`] makes it.
+#[inline(always)]
+fn products<const FMA: bool, const O: usize, const R: usize>(
+    w: [&[f32]; O],
+    x: [&[f32]; R],
+) -> [[f32; R]; O] {
+    let (w, w_rest) = (w.map(|w| w.as_chunks::<LANES>().0), w.map(|w| w.as_chunks::<LANES>().1));
+    let (x, x_rest) = (x.map(|x| x.as_chunks::<LANES>().0), x.map(|x| x.as_chunks::<LANES>().1));
+    let mut sums = [[[0.0; LANES]; R]; O];
+    for chunk in 0..w[0].len() {
+        for o in 0..O {
+            for r in 0..R {
+                for lane in 0..LANES {
+                    let sum = &mut sums[o][r][lane];
+                    *sum = mul_add::<FMA>(x[r][chunk][lane], w[o][chunk][lane], *sum);
+                }
+            }
+        }
+    }
+    for o in 0..O {
+        for r in 0..R {
+            for (lane, (x, w)) in x_rest[r].iter().zip(w_rest[o]).enumerate() {
+                sums[o][r][lane] = mul_add::<FMA>(*x, *w, sums[o][r][lane]);
+            }
+        }
+    }
+    sums.map(|sums| sums.map(tree))
 }
 
 /// The output, of which each task writes its own columns.
@@ -47,11 +241,12 @@ unsafe impl Sync for Columns {}
 
 impl Columns {
     /// # Safety
-    /// No other thread may write this element.
-    unsafe fn write(&self, row: usize, column: usize, value: f32) {
-        let at = row * self.width + column;
-        assert!(column < self.width && at < self.len);
-        // SAFETY: inside the buffer; the caller alone writes it.
-        unsafe { *self.start.add(at) = value }
+    /// No other thread may use these elements.
+    #[expect(clippy::mut_from_ref, reason = "the caller keeps threads apart")]
+    unsafe fn row(&self, row: usize, first: usize, count: usize) -> &mut [f32] {
+        let at = row * self.width + first;
+        assert!(first + count <= self.width && at + count <= self.len);
+        // SAFETY: inside the buffer; the caller alone uses it.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(at), count) }
     }
 }

@@ -3,29 +3,52 @@
 //! A row's numbers never depend on its batch: every sum has an order of its own, fixed by the shapes of the model
 //! alone, whatever the number of rows, the way they are cut into tiles and the number of threads.
 
+// What an `isa::Kernel` calls must be compiled for its instruction set, so be part of it.
+#![allow(clippy::inline_always)]
+
+#[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), path = "no_amx.rs")]
+mod amx;
 mod attention;
 mod buffer;
 mod cache;
 mod elementwise;
+mod isa;
+mod math;
 mod matmul;
 mod rope;
 mod sample;
 mod weight;
 
 use rayon::ThreadPool;
+use rayon::prelude::*;
 
 use super::{Activation, Batch, CacheShape, Device, Heads, Norm, SampleRow, TensorView};
 use crate::contrast::{RowFault, Sampled, Vocabulary};
 use crate::error::{Error, Result};
+use amx::Amx;
 use buffer::Buffer;
 pub use cache::Cache;
+use elementwise::{AddNorm, Gated};
+pub use isa::Isa;
 pub use rope::Rope;
+use rope::Rotate;
 pub use weight::Weight;
 
 /// The CPU device.
 pub struct Cpu {
     pool: ThreadPool,
+    path: Path,
 }
+
+/// What of the machine is used.
+#[derive(Debug, Clone, Copy)]
+struct Path {
+    isa: Isa,
+    amx: Option<Amx>,
+}
+
+/// Elements from which threads are worth waking for one pass over them.
+const PARALLEL: usize = 1 << 16;
 
 /// Activations `[rows, width]`, row-major.
 pub struct Tensor {
@@ -53,14 +76,44 @@ impl Cpu {
     /// # Errors
     /// If the system refuses the threads.
     pub fn new(threads: Option<usize>) -> Result<Self> {
+        Self::with_path(threads, Path { isa: Isa::detect(), amx: Amx::detect() })
+    }
+
+    /// As [`Cpu::new`] without AMX and with at most `isa`: for tests, which compare the paths.
+    ///
+    /// # Errors
+    /// As [`Cpu::new`].
+    pub fn limited(threads: Option<usize>, isa: Isa) -> Result<Self> {
+        Self::with_path(threads, Path { isa: isa.min(Isa::detect()), amx: None })
+    }
+
+    fn with_path(threads: Option<usize>, path: Path) -> Result<Self> {
         let threads =
             threads.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1).max(1);
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|index| format!("codit-cpu-{index}"))
             .build()
-            .map(|pool| Self { pool })
+            .map(|pool| Self { pool, path })
             .map_err(|error| Error::Device(format!("cannot start {threads} threads: {error}")))
+    }
+
+    /// Runs `row` over the first `rows` rows of `out`, `elements` of work in all.
+    fn each_row(
+        &self,
+        rows: usize,
+        elements: usize,
+        out: &mut Tensor,
+        row: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
+        let width = out.width.max(1);
+        let out = out.rows_mut(rows);
+        if elements < PARALLEL {
+            out.chunks_exact_mut(width).enumerate().for_each(|(index, out)| row(index, out));
+        } else {
+            let rows = out.par_chunks_exact_mut(width).enumerate();
+            self.pool.install(|| rows.for_each(|(index, out)| row(index, out)));
+        }
     }
 }
 
@@ -95,11 +148,11 @@ impl Device for Cpu {
     }
 
     fn embed(&self, batch: &Batch, table: &Weight, scale: f32, out: &mut Tensor) {
-        for (row, token) in batch.tokens.iter().enumerate() {
-            let out = out.row_mut(row);
-            table.read_row(token.index(), out);
+        let tokens = &batch.tokens;
+        self.each_row(tokens.len(), tokens.len() * out.width, out, |row, out| {
+            table.read_row(tokens[row].index(), out);
             out.iter_mut().for_each(|x| *x *= scale);
-        }
+        });
     }
 
     fn rms_norm(
@@ -110,16 +163,24 @@ impl Device for Cpu {
         norm: &Norm<Weight>,
         out: &mut Tensor,
     ) {
-        for row in 0..rows {
-            if let Some(delta) = delta {
-                elementwise::add(residual.row_mut(row), delta.row(row));
-            }
-            elementwise::rms_norm(residual.row(row), norm, out.row_mut(row));
+        let work = rows * out.width;
+        let one = |row: usize, residual: &mut [f32], out: &mut [f32]| {
+            self.path.isa.run(AddNorm { delta: delta.map(|delta| delta.row(row)), residual, norm, out });
+        };
+        let (width, residual_width) = (out.width.max(1), residual.width.max(1));
+        let (out, residual) = (out.rows_mut(rows), residual.rows_mut(rows));
+        if work < PARALLEL {
+            let pairs = residual.chunks_exact_mut(residual_width).zip(out.chunks_exact_mut(width));
+            pairs.enumerate().for_each(|(row, (residual, out))| one(row, residual, out));
+        } else {
+            let pairs = residual.par_chunks_exact_mut(residual_width).zip(out.par_chunks_exact_mut(width));
+            self.pool
+                .install(|| pairs.enumerate().for_each(|(row, (residual, out))| one(row, residual, out)));
         }
     }
 
     fn matmul(&self, rows: usize, x: &Tensor, w: &Weight, bias: Option<&Weight>, out: &mut Tensor) {
-        self.pool.install(|| matmul::matmul(rows, x, w, bias, out));
+        self.pool.install(|| matmul::matmul(self.path, rows, x, w, bias, out));
     }
 
     fn rope_store(
@@ -132,9 +193,10 @@ impl Device for Cpu {
         qkv: &mut Tensor,
         cache: &mut Cache,
     ) {
-        for (row, &position) in batch.positions.iter().enumerate() {
-            rope.apply(position, heads, norms, qkv.row_mut(row));
-        }
+        let positions = &batch.positions;
+        self.each_row(positions.len(), positions.len() * qkv.width, qkv, |row, qkv| {
+            self.path.isa.run(Rotate { rope, position: positions[row], heads, norms, qkv });
+        });
         cache.store(batch, heads, layer, qkv);
     }
 
@@ -150,14 +212,14 @@ impl Device for Cpu {
         out: &mut Tensor,
     ) {
         let shape = attention::Shape { heads, scale, window, layer };
-        self.pool.install(|| attention::attention(batch, shape, qkv, cache, out));
+        self.pool.install(|| attention::attention(self.path, batch, shape, qkv, cache, out));
     }
 
     fn gated(&self, rows: usize, width: usize, activation: Activation, x: &Tensor, out: &mut Tensor) {
-        for row in 0..rows {
+        self.each_row(rows, rows * width, out, |row, out| {
             let (gate, up) = x.row(row).split_at(width);
-            elementwise::gated(activation, gate, up, &mut out.row_mut(row)[..width]);
-        }
+            self.path.isa.run(Gated { activation, gate, up, out: &mut out[..width] });
+        });
     }
 
     fn gather(&self, rows: &[u32], x: &Tensor, out: &mut Tensor) {
@@ -173,7 +235,7 @@ impl Device for Cpu {
         expert: &Tensor,
         amateur: Option<&Tensor>,
     ) -> Vec<std::result::Result<Sampled, RowFault>> {
-        self.pool.install(|| sample::contrast_sample(rows, vocabulary, expert, amateur))
+        self.pool.install(|| sample::contrast_sample(self.path, rows, vocabulary, expert, amateur))
     }
 
     fn download(&self, rows: usize, x: &Tensor) -> Vec<f32> {

@@ -3,7 +3,8 @@
 use std::sync::OnceLock;
 
 use super::Weight;
-use super::elementwise::rms_norm_in_place;
+use super::elementwise::rms_norm;
+use super::isa::Kernel;
 use crate::device::{Heads, Norm};
 
 /// Positions a page of the table.
@@ -25,28 +26,6 @@ impl Rope {
         let mut pages = Vec::new();
         pages.resize_with(TABLE_BYTES / page_bytes, OnceLock::new);
         Self { inverse_frequencies: inverse_frequencies.to_vec(), scale, pages }
-    }
-
-    /// Norms (where given) and rotates the query and key heads of a token's `qkv[qkv_width]`.
-    pub fn apply(
-        &self,
-        position: u32,
-        heads: Heads,
-        norms: Option<(&Norm<Weight>, &Norm<Weight>)>,
-        qkv: &mut [f32],
-    ) {
-        let mut scratch = vec![];
-        let angles = self.angles(position, &mut scratch);
-        let (queries, rest) = qkv.split_at_mut(heads.query_width());
-        let keys = &mut rest[..heads.key_value * heads.dim];
-        for (part, norm) in [(queries, norms.map(|n| n.0)), (keys, norms.map(|n| n.1))] {
-            for head in part.chunks_exact_mut(heads.dim) {
-                if let Some(norm) = norm {
-                    rms_norm_in_place(head, norm);
-                }
-                rotate(head, angles);
-            }
-        }
     }
 
     /// `[2, head_dim / 2]`: the cosines and the sines of a position.
@@ -82,7 +61,42 @@ impl Rope {
     }
 }
 
+/// Norms (where given) and rotates the query and key heads of one token.
+pub struct Rotate<'a> {
+    /// The frequencies.
+    pub rope: &'a Rope,
+    /// The token's.
+    pub position: u32,
+    /// How `qkv` is laid out.
+    pub heads: Heads,
+    /// Of queries and of keys.
+    pub norms: Option<(&'a Norm<Weight>, &'a Norm<Weight>)>,
+    /// `[qkv_width]`
+    pub qkv: &'a mut [f32],
+}
+
+impl Kernel for Rotate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let mut scratch = vec![];
+        let angles = self.rope.angles(self.position, &mut scratch);
+        let (queries, rest) = self.qkv.split_at_mut(self.heads.query_width());
+        let keys = &mut rest[..self.heads.key_value * self.heads.dim];
+        for (part, norm) in [(queries, self.norms.map(|n| n.0)), (keys, self.norms.map(|n| n.1))] {
+            for head in part.chunks_exact_mut(self.heads.dim) {
+                if let Some(norm) = norm {
+                    rms_norm::<FMA>(head, norm);
+                }
+                rotate(head, angles);
+            }
+        }
+    }
+}
+
 /// Rotates the pairs `(i, i + dim / 2)` of a head.
+#[inline(always)]
 fn rotate(head: &mut [f32], angles: &[f32]) {
     let (cosines, sines) = angles.split_at(angles.len() / 2);
     let (first, second) = head.split_at_mut(angles.len() / 2);

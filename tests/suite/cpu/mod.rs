@@ -1,10 +1,29 @@
-//! The CPU device, operation by operation, against naive f64 versions.
+//! The CPU device, operation by operation, against naive f64 versions, on every path that this machine has.
+
+mod attention;
+mod elementwise;
+mod matmul;
+mod sample;
 
 use codit::checkpoint::Bytes;
-use codit::device::cpu::Cpu;
+use codit::device::cpu::{Cpu, Isa};
 use codit::device::{Batch, Device, Dtype, TensorView};
 use codit::ids::TokenId;
 use half::{bf16, f16};
+
+type Tensor = <Cpu as Device>::Tensor;
+type Weight = <Cpu as Device>::Weight;
+
+/// The device on each path; paths that the machine lacks repeat the best it has.
+fn devices() -> Vec<(&'static str, Cpu)> {
+    let limited = |isa| Cpu::limited(Some(2), isa).unwrap();
+    vec![
+        ("best", Cpu::new(Some(2)).unwrap()),
+        ("avx512", limited(Isa::Avx512)),
+        ("avx2", limited(Isa::Avx2)),
+        ("baseline", limited(Isa::Baseline)),
+    ]
+}
 
 /// Small deterministic numbers in -1..1.
 struct Numbers(u64);
@@ -18,11 +37,20 @@ impl Numbers {
     fn take(&mut self, count: usize) -> Vec<f32> {
         (0..count).map(|_| self.next()).collect()
     }
+
+    fn below(&mut self, end: usize) -> usize {
+        ((f64::from(self.next()) + 1.0) / 2.0 * end as f64) as usize % end
+    }
+
+    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
+    }
 }
 
-/// A checkpoint tensor of `values`, rounded to `dtype`, starting at an odd address where `skew` says so.
+/// A checkpoint tensor of `values`, rounded to `dtype`, `skew` bytes into its file.
 fn view(dtype: Dtype, shape: &[usize], values: &[f32], skew: usize) -> TensorView {
     assert_eq!(shape.iter().product::<usize>(), values.len());
+    // What is around the tensor is NaN: reading beyond it shows.
     let mut bytes = vec![0xff; skew];
     for &value in values {
         match dtype {
@@ -53,7 +81,8 @@ fn rounded(dtype: Dtype, values: &[f32]) -> Vec<f64> {
 }
 
 /// The trait has no upload: rows are embedded from a table of themselves.
-fn upload(cpu: &Cpu, rows: usize, width: usize, values: &[f32]) -> <Cpu as Device>::Tensor {
+fn upload(cpu: &Cpu, width: usize, values: &[f32]) -> Tensor {
+    let rows = values.len() / width;
     let mut tensor = cpu.tensor(rows, width).unwrap();
     let table = cpu.weight(&[view(Dtype::F32, &[rows, width], values, 0)]).unwrap();
     let tokens = (0..rows as u32).map(TokenId).collect();
@@ -61,35 +90,14 @@ fn upload(cpu: &Cpu, rows: usize, width: usize, values: &[f32]) -> <Cpu as Devic
     tensor
 }
 
-#[test]
-fn matmul_agrees_with_f64() {
-    let cpu = Cpu::new(Some(2)).unwrap();
-    let mut numbers = Numbers(1);
-    for dtype in [Dtype::Bf16, Dtype::F16, Dtype::F32] {
-        for (rows, k, parts) in
-            [(1, 7, vec![3]), (1, 64, vec![64, 16]), (17, 100, vec![33, 1, 70]), (40, 96, vec![129])]
-        {
-            let n: usize = parts.iter().sum();
-            let (x, w, b) = (numbers.take(rows * k), numbers.take(n * k), numbers.take(n));
-            let mut views = vec![];
-            let mut first = 0;
-            for (index, part) in parts.iter().enumerate() {
-                views.push(view(dtype, &[*part, k], &w[first * k..][..part * k], index + 1));
-                first += part;
-            }
-            let weight = cpu.weight(&views).unwrap();
-            let bias = cpu.weight(&[view(dtype, &[n], &b, 1)]).unwrap();
-            let input = upload(&cpu, rows, k, &x);
-            let mut out = cpu.tensor(rows, n).unwrap();
-            cpu.matmul(rows, &input, &weight, Some(&bias), &mut out);
-            let (found, w, b) = (cpu.download(rows, &out), rounded(dtype, &w), rounded(dtype, &b));
-            for row in 0..rows {
-                for column in 0..n {
-                    let dot: f64 = (0..k).map(|i| f64::from(x[row * k + i]) * w[column * k + i]).sum();
-                    let (found, expected) = (f64::from(found[row * n + column]), dot + b[column]);
-                    assert!((found - expected).abs() < 1e-5, "{dtype:?} {rows}x{k}x{n}: {found} {expected}");
-                }
-            }
-        }
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+fn close(what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (index, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+        let error = (f64::from(found) - expected).abs();
+        assert!(error <= tolerance * (1.0 + expected.abs()), "{what} at {index}: {found} is not {expected}");
     }
 }

@@ -1,0 +1,145 @@
+use codit::device::{Activation, Batch, CacheShape, Device, Dtype, Heads, Norm};
+use codit::error::Error;
+use codit::ids::TokenId;
+
+use super::{Numbers, Weight, close, devices, rounded, upload, view};
+
+fn norm(cpu: &codit::device::cpu::Cpu, weight: &[f32], unit_offset: bool) -> Norm<Weight> {
+    let weight = cpu.weight(&[view(Dtype::Bf16, &[weight.len()], weight, 1)]).unwrap();
+    Norm { weight, epsilon: 1e-5, unit_offset }
+}
+
+fn naive_norm(x: &[f64], weight: &[f32], unit_offset: bool) -> Vec<f64> {
+    let rms = (x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64 + 1e-5).sqrt();
+    let offset = if unit_offset { 1.0 } else { 0.0 };
+    x.iter().zip(rounded(Dtype::Bf16, weight)).map(|(x, w)| x / rms * (w + offset)).collect()
+}
+
+#[test]
+fn rms_norm_adds_and_norms() {
+    let mut numbers = Numbers(10);
+    for (path, cpu) in devices() {
+        for (rows, width) in [(1, 1), (3, 50), (130, 576)] {
+            let (x, delta, weight) =
+                (numbers.take(rows * width), numbers.take(rows * width), numbers.take(width));
+            for unit_offset in [false, true] {
+                let norm = norm(&cpu, &weight, unit_offset);
+                let (mut residual, added) = (upload(&cpu, width, &x), upload(&cpu, width, &delta));
+                let mut out = cpu.tensor(rows, width).unwrap();
+                cpu.rms_norm(rows, None, &mut residual, &norm, &mut out);
+                let x: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
+                let expected = |x: &[f64]| {
+                    x.chunks(width).flat_map(|x| naive_norm(x, &weight, unit_offset)).collect::<Vec<_>>()
+                };
+                close(path, &cpu.download(rows, &out), &expected(&x), 1e-5);
+
+                cpu.rms_norm(rows, Some(&added), &mut residual, &norm, &mut out);
+                let x: Vec<f64> = x.iter().zip(&delta).map(|(x, d)| x + f64::from(*d)).collect();
+                close(path, &cpu.download(rows, &residual), &x, 1e-6);
+                close(path, &cpu.download(rows, &out), &expected(&x), 1e-5);
+            }
+        }
+    }
+}
+
+#[test]
+fn gate() {
+    let mut numbers = Numbers(11);
+    let silu = |x: f64| x / (1.0 + (-x).exp());
+    let gelu =
+        |x: f64| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh());
+    for (path, cpu) in devices() {
+        for (rows, width) in [(1, 5), (2, 100), (50, 1536)] {
+            let mut x: Vec<f32> = numbers.take(rows * 2 * width).iter().map(|x| x * 20.0).collect();
+            x[..4].copy_from_slice(&[-1000.0, 1000.0, -0.0, 1e-30]);
+            let input = upload(&cpu, 2 * width, &x);
+            let mut out = cpu.tensor(rows, width).unwrap();
+            for activation in [Activation::Silu, Activation::GeluTanh] {
+                cpu.gated(rows, width, activation, &input, &mut out);
+                let one = |x: f32, up: f32| {
+                    f64::from(up)
+                        * if activation == Activation::Silu { silu(x.into()) } else { gelu(x.into()) }
+                };
+                let row = |x: &[f32]| (0..width).map(|i| one(x[i], x[width + i])).collect::<Vec<_>>();
+                let expected: Vec<f64> = x.chunks(2 * width).flat_map(row).collect();
+                close(path, &cpu.download(rows, &out), &expected, 2e-6);
+            }
+        }
+    }
+}
+
+#[test]
+fn embed_scales_and_gather_picks() {
+    let mut numbers = Numbers(12);
+    let table = numbers.take(10 * 33);
+    for (path, cpu) in devices() {
+        for dtype in [Dtype::Bf16, Dtype::F16, Dtype::F32] {
+            let weight = cpu.weight(&[view(dtype, &[10, 33], &table, 1)]).unwrap();
+            let tokens = [9, 0, 3, 3].map(TokenId).to_vec();
+            let mut rows = cpu.tensor(4, 33).unwrap();
+            cpu.embed(&Batch { tokens, ..Batch::default() }, &weight, 1.5, &mut rows);
+            let row = |token: usize| {
+                rounded(dtype, &table)[token * 33..][..33].iter().map(|x| x * 1.5).collect::<Vec<_>>()
+            };
+            close(path, &cpu.download(4, &rows), &[row(9), row(0), row(3), row(3)].concat(), 1e-6);
+            let mut picked = cpu.tensor(2, 33).unwrap();
+            cpu.gather(&[2, 0], &rows, &mut picked);
+            close(path, &cpu.download(2, &picked), &[row(3), row(9)].concat(), 1e-6);
+        }
+    }
+}
+
+/// Queries and keys are normed head by head, then rotated in f32 as transformers does; values are left alone.
+#[test]
+fn rope_norms_and_rotates() {
+    let mut numbers = Numbers(13);
+    let heads = Heads { query: 3, key_value: 1, dim: 16 };
+    let frequencies: Vec<f32> = (0..8).map(|i| 10_000f32.powf(-f32::from(i as u8) / 8.0)).collect();
+    let positions = [0, 1, 63, 64, 5000, 131_071, 40_000_000];
+    let (query_weight, key_weight) = (numbers.take(16), numbers.take(16));
+    for (path, cpu) in devices() {
+        let rope = cpu.rope(&frequencies, 1.25).unwrap();
+        let norms = (norm(&cpu, &query_weight, false), norm(&cpu, &key_weight, true));
+        let shape = CacheShape { layers: 1, heads: 1, head_dim: 16, block_size: 1, blocks: 1 };
+        let x = numbers.take(positions.len() * heads.qkv_width());
+        for norms in [None, Some((&norms.0, &norms.1))] {
+            let mut cache = cpu.cache(shape).unwrap();
+            let mut qkv = upload(&cpu, heads.qkv_width(), &x);
+            let batch = Batch {
+                tokens: vec![TokenId(0); positions.len()],
+                positions: positions.to_vec(),
+                // No spans: nothing is stored, and positions may be anything.
+                ..Batch::default()
+            };
+            cpu.rope_store(&batch, heads, norms, &rope, 0, &mut qkv, &mut cache);
+            let mut expected = vec![];
+            for (row, &position) in x.chunks(heads.qkv_width()).zip(&positions) {
+                for (index, head) in row.chunks(16).enumerate() {
+                    let head: Vec<f64> = head.iter().map(|&x| f64::from(x)).collect();
+                    let normed = match (norms, index) {
+                        (None, _) | (_, 4) => head,
+                        (_, 3) => naive_norm(&head, &key_weight, true),
+                        _ => naive_norm(&head, &query_weight, false),
+                    };
+                    let angle = |i: usize| f64::from(position as f32 * frequencies[i % 8]);
+                    let rotated = |i: usize| {
+                        let other = if i < 8 { -normed[i + 8] } else { normed[i - 8] };
+                        1.25 * (normed[i] * angle(i).cos() + other * angle(i).sin())
+                    };
+                    expected.extend((0..16).map(|i| if index == 4 { normed[i] } else { rotated(i) }));
+                }
+            }
+            close(path, &cpu.download(positions.len(), &qkv), &expected, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn too_large_a_cache_is_an_error() {
+    let cpu = codit::device::cpu::Cpu::new(Some(1)).unwrap();
+    let shape = CacheShape { layers: 1000, heads: 1000, head_dim: 1000, block_size: 1000, blocks: 1000 };
+    assert!(matches!(cpu.cache(shape), Err(Error::Device(_))));
+    assert!(matches!(cpu.cache(CacheShape { blocks: usize::MAX, ..shape }), Err(Error::Device(_))));
+    let shape = CacheShape { layers: 3, heads: 5, head_dim: 7, block_size: 11, blocks: 13 };
+    assert_eq!(cpu.block_bytes(shape), 3 * 2 * 5 * 7 * 11 * 4);
+}

@@ -1,0 +1,170 @@
+use codit::device::cpu::{Cpu, Isa};
+use codit::device::{Device, Dtype, TensorView};
+
+use super::{Numbers, bits, close, devices, rounded, upload, view};
+
+/// `values[n, k]` cut into matrices of `parts` rows, each at an address of its own oddness.
+fn parts(dtype: Dtype, parts: &[usize], k: usize, values: &[f32]) -> Vec<TensorView> {
+    let mut rest = values;
+    let cut = |(index, &rows): (usize, &usize)| {
+        let (now, later) = rest.split_at(rows * k);
+        rest = later;
+        view(dtype, &[rows, k], now, index + 1)
+    };
+    parts.iter().enumerate().map(cut).collect()
+}
+
+fn product(x: &[f32], w: &[f64], b: &[f64], k: usize) -> Vec<f64> {
+    let row = |x: &[f32]| -> Vec<f64> {
+        let dot = |w: &[f64]| x.iter().zip(w).map(|(x, w)| f64::from(*x) * w).sum::<f64>();
+        w.chunks(k).zip(b).map(|(w, b)| dot(w) + b).collect()
+    };
+    x.chunks(k).flat_map(row).collect()
+}
+
+#[test]
+fn agrees_with_f64() {
+    let mut numbers = Numbers(1);
+    let shapes: [(usize, usize, &[usize]); 6] = [
+        (1, 7, &[3]),
+        (1, 64, &[64, 16]),
+        (17, 100, &[33, 1, 70]),
+        (40, 96, &[129]),
+        (3, 1, &[2, 2]),
+        (300, 32, &[64, 65]),
+    ];
+    for (path, cpu) in devices() {
+        for dtype in [Dtype::Bf16, Dtype::F16, Dtype::F32] {
+            for (rows, k, outputs) in shapes {
+                let n: usize = outputs.iter().sum();
+                let (x, w, b) = (numbers.take(rows * k), numbers.take(n * k), numbers.take(n));
+                let weight = cpu.weight(&parts(dtype, outputs, k, &w)).unwrap();
+                let bias = cpu.weight(&[view(dtype, &[n], &b, 1)]).unwrap();
+                let input = upload(&cpu, k, &x);
+                let mut out = cpu.tensor(rows, n).unwrap();
+                let w = rounded(dtype, &w);
+                for (bias, b) in [(None, vec![0.0; n]), (Some(&bias), rounded(dtype, &b))] {
+                    cpu.matmul(rows, &input, &weight, bias, &mut out);
+                    let what = format!("{path} {dtype:?} {rows} x {k} x {outputs:?}");
+                    close(&what, &cpu.download(rows, &out), &product(&x, &w, &b, k), 2e-6);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn parts_may_differ_in_dtype() {
+    let mut numbers = Numbers(2);
+    let (k, rows) = (64, 5);
+    let (x, w) = (numbers.take(rows * k), numbers.take(96 * k));
+    let (first, second) = w.split_at(64 * k);
+    for (path, cpu) in devices() {
+        let weight = cpu
+            .weight(&[view(Dtype::Bf16, &[64, k], first, 0), view(Dtype::F32, &[32, k], second, 0)])
+            .unwrap();
+        let mut out = cpu.tensor(rows, 96).unwrap();
+        cpu.matmul(rows, &upload(&cpu, k, &x), &weight, None, &mut out);
+        let w = [rounded(Dtype::Bf16, first), rounded(Dtype::F32, second)].concat();
+        close(path, &cpu.download(rows, &out), &product(&x, &w, &[0.0; 96], k), 2e-6);
+    }
+}
+
+/// Activations of very different sizes: splitting them must lose nothing that f32 holds.
+#[test]
+fn activations_keep_their_24_bits() {
+    let mut numbers = Numbers(3);
+    let k = 64;
+    let x: Vec<f32> = (0..k).map(|i| numbers.next() * 2f32.powi(20 - i)).collect();
+    for (path, cpu) in devices() {
+        for column in 0..k as usize {
+            let mut w = vec![0.0; 64 * k as usize];
+            w[column] = 1.0;
+            let weight = cpu.weight(&[view(Dtype::Bf16, &[64, k as usize], &w, 0)]).unwrap();
+            let mut out = cpu.tensor(1, 64).unwrap();
+            cpu.matmul(1, &upload(&cpu, k as usize, &x), &weight, None, &mut out);
+            assert_eq!(cpu.download(1, &out)[0].to_bits(), x[column].to_bits(), "{path} {column}");
+        }
+    }
+}
+
+#[test]
+fn special_halves_are_read() {
+    let values = [0.0, -0.0, 1.0, -2.5, 65504.0, 6.1e-5, 5.96e-8, -3e-6, f32::INFINITY, f32::NEG_INFINITY];
+    for (path, cpu) in devices() {
+        let vector =
+            cpu.weight(&[view(Dtype::F16, &[values.len(), 2], &values.map(|v| [v, v]).concat(), 1)]).unwrap();
+        let tokens = (0..values.len() as u32).map(codit::ids::TokenId).collect();
+        let mut out = cpu.tensor(values.len(), 2).unwrap();
+        cpu.embed(&codit::device::Batch { tokens, ..Default::default() }, &vector, 1.0, &mut out);
+        for (found, value) in cpu.download(values.len(), &out).chunks(2).zip(values) {
+            assert_eq!(found[1].to_bits(), half::f16::from_f32(value).to_f32().to_bits(), "{path} {value}");
+        }
+    }
+}
+
+#[test]
+fn a_fault_stays_in_its_row() {
+    let mut numbers = Numbers(4);
+    let (k, n) = (96, 70);
+    let w = numbers.take(n * k);
+    for (path, cpu) in devices() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::from_bits(0x7f80_0001)] {
+            let mut x = numbers.take(20 * k);
+            x[7 * k + 5] = bad;
+            let weight = cpu.weight(&[view(Dtype::Bf16, &[n, k], &w, 0)]).unwrap();
+            let mut out = cpu.tensor(20, n).unwrap();
+            cpu.matmul(20, &upload(&cpu, k, &x), &weight, None, &mut out);
+            for (row, values) in cpu.download(20, &out).chunks(n).enumerate() {
+                assert!(values.iter().all(|v| v.is_finite() == (row != 7)), "{path} {bad} row {row}");
+            }
+        }
+    }
+}
+
+/// Rows give the same bits alone, in any company, and on any number of threads.
+#[test]
+fn rows_do_not_depend_on_their_batch() {
+    let mut numbers = Numbers(5);
+    for (dtype, k) in [(Dtype::Bf16, 160), (Dtype::Bf16, 75), (Dtype::F16, 160), (Dtype::F32, 75)] {
+        let (n, most) = (150, 300);
+        let (x, w) = (numbers.take(most * k), numbers.take(n * k));
+        for isa in [None, Some(Isa::Avx512), Some(Isa::Avx2), Some(Isa::Baseline)] {
+            let mut whole: Option<Vec<u32>> = None;
+            for threads in [1, 2, 4] {
+                let cpu = match isa {
+                    None => Cpu::new(Some(threads)),
+                    Some(isa) => Cpu::limited(Some(threads), isa),
+                };
+                let cpu = cpu.unwrap();
+                let weight = cpu.weight(&parts(dtype, &[100, 50], k, &w)).unwrap();
+                let mut out = cpu.tensor(most, n).unwrap();
+                let mut run = |first: usize, rows: usize| {
+                    cpu.matmul(rows, &upload(&cpu, k, &x[first * k..][..rows * k]), &weight, None, &mut out);
+                    bits(&cpu.download(rows, &out))
+                };
+                let all = run(0, most);
+                let whole = whole.get_or_insert_with(|| all.clone());
+                assert!(*whole == all, "{dtype:?} {isa:?} {threads} threads");
+                for rows in 1..=40 {
+                    let first = rows * 3;
+                    assert!(
+                        run(first, rows) == whole[first * n..][..rows * n],
+                        "{dtype:?} {isa:?} {rows} rows"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn ill_fitting_parts_are_refused() {
+    let cpu = Cpu::new(Some(1)).unwrap();
+    let whole = view(Dtype::Bf16, &[2, 3], &[0.0; 6], 0);
+    let narrow = view(Dtype::Bf16, &[2, 2], &[0.0; 4], 0);
+    assert!(cpu.weight(&[whole.clone(), narrow]).is_err());
+    assert!(cpu.weight(&[TensorView { shape: vec![3, 3], ..whole.clone() }]).is_err());
+    assert!(cpu.weight(&[TensorView { range: 4..400, ..whole }]).is_err());
+    assert!(cpu.weight(&[]).is_err());
+}
