@@ -238,6 +238,11 @@ impl<D: Device> Engine<D> {
         self.template_variables = variables;
     }
 
+    /// Tokenizer and chat template of the expert.
+    pub fn text(&self) -> &Text {
+        &self.text
+    }
+
     /// The token ids that a conversation becomes.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::ids::TokenId;
 
 pub use detokenize::Detokenizer;
+pub use python::{CLOCK, clock};
 pub use template::{ChatTemplate, Message};
 pub use tokenizer::{Special, Tokenizer, check_same_vocabulary};
 

@@ -9,6 +9,11 @@ use minijinja::{Environment, Error, ErrorKind, State, filters};
 use minijinja_contrib::pycompat;
 use serde_json::Value as Json;
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// The template variable that stops the clock, in RFC 3339: a run that is resumed on another day renders the same
+/// prompts.
+pub const CLOCK: &str = "codit_clock";
 
 /// The widest indentation of `tojson`.
 const WIDEST_INDENT: usize = 64;
@@ -166,15 +171,30 @@ fn title(text: &str) -> String {
     titled
 }
 
-/// The local time in the form that `format` says, as C's `strftime`. The date is part of the prompt: see
-/// [`super::ChatTemplate::tells_time`].
-fn strftime_now(format: &str) -> Result<String, Error> {
+/// The time in the form that `format` says, as C's `strftime`: that of the variable [`CLOCK`] where it is set, else
+/// the local time. The date is part of the prompt: see [`super::ChatTemplate::tells_time`].
+fn strftime_now(state: &State, format: &str) -> Result<String, Error> {
     let refused =
         |error: String| Error::new(ErrorKind::InvalidOperation, format!("strftime_now({format:?}): {error}"));
     let items =
         time::format_description::parse_strftime_owned(format).map_err(|error| refused(error.to_string()))?;
-    let now = OffsetDateTime::now_local().unwrap_or_else(|_| OffsetDateTime::now_utc());
+    let now = match state.lookup(CLOCK) {
+        Some(clock) => {
+            let clock = clock.as_str().and_then(|clock| OffsetDateTime::parse(clock, &Rfc3339).ok());
+            clock.ok_or_else(|| refused(format!("{CLOCK} is not a time such as 2026-01-31T12:00:00Z")))?
+        }
+        None => local_time(),
+    };
     now.format(&items).map_err(|error| refused(error.to_string()))
+}
+
+fn local_time() -> OffsetDateTime {
+    OffsetDateTime::now_local().unwrap_or_else(|_| OffsetDateTime::now_utc())
+}
+
+/// The local time as [`CLOCK`] takes it.
+pub fn clock() -> String {
+    local_time().format(&Rfc3339).unwrap_or_default()
 }
 
 /// How `json.dumps` is to write.

@@ -66,8 +66,8 @@ impl ChatTemplate {
         Ok(Some(Self { shared: Arc::new(Shared { sandbox, special_tokens, tells_time }) }))
     }
 
-    /// Whether the template may write today's date, in local time. A run that must be repeatable gives the date
-    /// itself, by the variable that the template reads (Llama 3: `date_string`).
+    /// Whether the template may write today's date. A run that must be repeatable stops the clock, by the variable
+    /// [`CLOCK`](super::CLOCK).
     pub fn tells_time(&self) -> bool {
         self.shared.tells_time
     }

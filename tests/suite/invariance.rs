@@ -24,6 +24,7 @@ fn requests() -> Vec<Request> {
             contrast: contrasts[i % 4].clone(),
             seed: 11,
             max_tokens: 8 + i,
+            ignore_eos: i % 3 == 0,
             ..Request::new(format!("r{i}"), questions[(i / 4) % 4].repeat(1 + i % 5))
         })
         .collect()
@@ -97,7 +98,7 @@ fn a_cache_too_small_for_all_gives_the_same_by_preemption() {
     let alone = decode(&config(1, 512), requests(), |_| {});
     let mut preemptions = 0;
     // A cache of a few sequences: blocks run out again and again.
-    let tight = EngineConfig { kv_cache_memory: 2 << 20, max_model_len: Some(256), ..config(16, 64) };
+    let tight = EngineConfig { kv_cache_memory: 1 << 20, max_model_len: Some(160), ..config(16, 64) };
     let found = decode(&tight, requests(), |engine| preemptions = engine.stats().preemptions);
     assert!(preemptions > 0, "the cache was not too small");
     assert!(found == alone);

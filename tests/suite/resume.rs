@@ -93,6 +93,26 @@ fn other_settings_models_or_input_are_refused() {
     assert_eq!(std::fs::read(&output).unwrap(), before);
 }
 
+/// A template that writes the date writes that of the run's beginning when the run is resumed.
+#[test]
+fn a_resumed_run_keeps_its_date() {
+    let place = Workplace::new();
+    let input = place.instructions(3);
+    let output = place.path("out.jsonl");
+    let expert = place.path("expert");
+    crate::synth::copy_embedded_expert(&expert);
+    let template = "{{ strftime_now('%H:%M:%S') }}{% for m in messages %}{{ m.content }}{% endfor %}";
+    std::fs::write(expert.join("chat_template.jinja"), template).unwrap();
+    let settings = ["--seed", "1", "--max-tokens", "30", "--beta", "0", "--expert", expert.to_str().unwrap()];
+    succeed(&input, &output, &settings);
+    let reference = sorted_lines(&output);
+    std::thread::sleep(Duration::from_millis(1100));
+    let first = std::fs::read_to_string(&output).unwrap().lines().next().unwrap().to_owned() + "\n";
+    std::fs::write(&output, first).unwrap();
+    succeed(&input, &output, &settings);
+    assert_eq!(sorted_lines(&output), reference);
+}
+
 #[test]
 fn a_second_writer_is_refused() {
     let place = Workplace::new();
