@@ -62,15 +62,22 @@ impl Amx {
     /// `[DEPTH / 2, SIDE, 2]`; what is missing is zero.
     pub fn pack<'a>(self, row: impl Fn(usize) -> &'a [f32], rows: usize, columns: usize, out: &mut [Tile]) {
         debug_assert!(rows <= SIDE && out.len() == Self::tiles(columns));
+        let sources: [&[f32]; SIDE] =
+            std::array::from_fn(|r| if r < rows { &row(r)[..columns] } else { &[] });
         for (index, tiles) in out.chunks_exact_mut(PARTS).enumerate() {
             let first = index * DEPTH;
-            let taken = DEPTH.min(columns - first);
-            let mut block = [[0.0; DEPTH]; SIDE];
-            for (to, from) in block.iter_mut().take(rows).enumerate().map(|(r, to)| (to, row(r))) {
-                to[..taken].copy_from_slice(&from[first..first + taken]);
+            let mut ends = [[0.0; DEPTH]; SIDE];
+            if first + DEPTH > columns {
+                for (end, source) in ends.iter_mut().zip(sources) {
+                    let rest = source.get(first..).unwrap_or(&[]);
+                    end[..rest.len()].copy_from_slice(rest);
+                }
             }
+            let block = std::array::from_fn(|r| {
+                sources[r].get(first..).and_then(<[f32]>::first_chunk).unwrap_or(&ends[r])
+            });
             // SAFETY: `detect` found AVX-512F.
-            unsafe { split(&block, tiles) }
+            unsafe { split(block, tiles) }
         }
     }
 
@@ -111,10 +118,10 @@ impl Products {
         Self([[[0.0; SIDE]; SIDE]; 4])
     }
 
-    /// Turns the products to `[4, rows, outputs]`.
-    pub fn by_row(&self, _: Amx) -> [[[f32; SIDE]; SIDE]; 4] {
+    /// Turns the products of one of the four tiles to `[rows, outputs]`.
+    pub fn by_row(&self, _: Amx, tile: usize) -> [[f32; SIDE]; SIDE] {
         // SAFETY: `Amx` proves AVX-512F.
-        std::array::from_fn(|panel| unsafe { transpose_array(&self.0[panel]) })
+        unsafe { transpose_array(&self.0[tile]) }
     }
 }
 
@@ -212,12 +219,12 @@ unsafe fn multiply(weights: *const u8, stride: usize, packed: *const Tile, steps
 /// Splits `block[rows, columns]` into three bf16 parts by cutting mantissas, and pairs neighbouring columns:
 /// `tiles[part][column / 2][row]`. The parts of an infinity are infinity and NaN: a fault stays one.
 #[target_feature(enable = "avx512f")]
-fn split(block: &[[f32; DEPTH]; SIDE], tiles: &mut [Tile]) {
+fn split(block: [&[f32; DEPTH]; SIDE], tiles: &mut [Tile]) {
     let upper = _mm512_set1_epi32(0xffff_0000_u32.cast_signed());
     let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     let odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
     let mut parts = [[_mm512_setzero_si512(); SIDE]; PARTS];
-    for (row, columns) in block.iter().enumerate() {
+    for (row, columns) in block.into_iter().enumerate() {
         // SAFETY: a row is 32 floats.
         let halves =
             unsafe { (_mm512_loadu_ps(columns.as_ptr()), _mm512_loadu_ps(columns.as_ptr().add(DEPTH / 2))) };

@@ -7,7 +7,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::isa::Kernel;
-use super::math::{LANES, exp, max, mul_add, sum};
+use super::math::{LANES, array, exp, max, mul_add, sum};
+use super::simd::Simd;
 use super::{Cache, Path, Tensor};
 use crate::device::{Batch, Heads, Span};
 use crate::ids::BlockId;
@@ -87,112 +88,183 @@ impl Kernel for Group<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
-        let first = self.shape.window.map_or(0, |window| (self.position + 1).saturating_sub(window));
-        let seen = first..self.position + 1;
-        let dim = self.shape.heads.dim;
-        let group = self.queries.len() / dim;
-        self.weights.clear();
-        self.weights.resize(group * seen.len(), 0.0);
-        for (query, weights) in self.queries.chunks_exact(dim).zip(self.weights.chunks_exact_mut(seen.len()))
-        {
-            self.keys.products::<FMA>(query, seen.clone(), weights);
-            softmax::<FMA>(weights, self.shape.scale);
-        }
-        for (weights, out) in self.weights.chunks_exact(seen.len()).zip(self.out.chunks_exact_mut(dim)) {
-            self.keys.weighted::<FMA>(weights, seen.clone(), out);
+    fn run<S: Simd>(mut self) {
+        let heads = self.queries.len() / self.shape.heads.dim;
+        for first in (0..heads).step_by(4) {
+            match heads - first {
+                1 => self.heads::<S, 1>(first),
+                2 => self.heads::<S, 2>(first),
+                3 => self.heads::<S, 3>(first),
+                _ => self.heads::<S, 4>(first),
+            }
         }
     }
+}
+
+impl Group<'_> {
+    /// `G` query heads, which share each reading of keys and values.
+    #[inline(always)]
+    fn heads<S: Simd, const G: usize>(&mut self, first: usize) {
+        let dim = self.shape.heads.dim;
+        let start = self.shape.window.map_or(0, |window| (self.position + 1).saturating_sub(window));
+        let seen = start..self.position + 1;
+        self.weights.clear();
+        self.weights.resize(G * seen.len(), 0.0);
+        let queries = std::array::from_fn(|head| &self.queries[(first + head) * dim..][..dim]);
+        self.keys.products::<S, G>(queries, seen.clone(), self.weights);
+        let mut inverses = [0.0; G];
+        for (inverse, weights) in inverses.iter_mut().zip(self.weights.chunks_exact_mut(seen.len())) {
+            *inverse = 1.0 / exponentials::<S>(weights, self.shape.scale);
+        }
+        let out = &mut self.out[first * dim..][..G * dim];
+        let mut column = 0;
+        while column + 4 * LANES <= dim {
+            self.keys.weighted::<S, G, 4>(self.weights, seen.clone(), &inverses, column, out);
+            column += 4 * LANES;
+        }
+        while column + LANES <= dim {
+            self.keys.weighted::<S, G, 1>(self.weights, seen.clone(), &inverses, column, out);
+            column += LANES;
+        }
+        for column in column..dim {
+            self.keys.weighted_column::<S>(self.weights, seen.clone(), &inverses, column, out);
+        }
+    }
+}
+
+/// A block of a sequence: which of its slots are seen, and where they stand among all that is seen.
+struct Run {
+    block: BlockId,
+    slots: Range<usize>,
+    at: usize,
 }
 
 impl Keys<'_> {
-    /// `seen` cut by blocks: each block, and which of its slots.
+    /// `seen`, cut by blocks.
     #[inline(always)]
-    fn runs(&self, seen: Range<usize>) -> impl Iterator<Item = (BlockId, Range<usize>)> {
+    fn runs(&self, seen: Range<usize>) -> impl Iterator<Item = Run> {
         let size = self.cache.block_size();
         (seen.start / size..seen.end.div_ceil(size)).map(move |index| {
             let first = index * size;
-            (self.blocks[index], seen.start.saturating_sub(first)..size.min(seen.end - first))
+            let slots = seen.start.saturating_sub(first)..size.min(seen.end - first);
+            Run { block: self.blocks[index], at: first + slots.start - seen.start, slots }
         })
     }
 
-    /// The query times each key of `seen`.
+    /// `out[G, seen]`: the queries times each key of `seen`, summed in the order of columns.
     #[inline(always)]
-    fn products<const FMA: bool>(&self, query: &[f32], seen: Range<usize>, mut out: &mut [f32]) {
-        let size = self.cache.block_size();
-        for (block, slots) in self.runs(seen) {
+    fn products<S: Simd, const G: usize>(&self, queries: [&[f32]; G], seen: Range<usize>, out: &mut [f32]) {
+        let (size, count) = (self.cache.block_size(), seen.len());
+        for Run { block, slots, at } in self.runs(seen) {
             let keys = self.cache.keys(self.layer, block, self.head);
-            let (now, later) = out.split_at_mut(slots.len());
-            out = later;
-            if slots.len() == LANES && size == LANES {
-                now.copy_from_slice(&products_of_lanes::<FMA>(query, keys));
+            if size % LANES == 0 {
+                for first in (slots.start / LANES * LANES..slots.end).step_by(LANES) {
+                    let products = products_of_lanes::<S, G>(queries, keys, size, first);
+                    let lanes = slots.start.max(first)..slots.end.min(first + LANES);
+                    for (head, products) in products.iter().enumerate() {
+                        let to = &mut out[head * count + at + lanes.start - slots.start..][..lanes.len()];
+                        to.copy_from_slice(&products[lanes.start - first..lanes.end - first]);
+                    }
+                }
                 continue;
             }
-            for (&q, keys) in query.iter().zip(keys.chunks_exact(size)) {
-                for (product, key) in now.iter_mut().zip(&keys[slots.clone()]) {
-                    *product = mul_add::<FMA>(q, *key, *product);
+            for (index, slot) in slots.enumerate() {
+                for (head, query) in queries.iter().enumerate() {
+                    let column = keys[slot..].iter().step_by(size).zip(*query);
+                    out[head * count + at + index] =
+                        column.fold(0.0, |sum, (key, q)| mul_add::<S>(*q, *key, sum));
                 }
             }
         }
     }
 
-    /// The values of `seen`, weighted and summed.
+    /// `out[G, column..]`: [`LANES`] times `C` columns of the values of `seen`, weighted and summed in the order of
+    /// positions.
     #[inline(always)]
-    fn weighted<const FMA: bool>(&self, mut weights: &[f32], seen: Range<usize>, out: &mut [f32]) {
-        out.fill(0.0);
-        for (block, slots) in self.runs(seen) {
-            let values = self.cache.values(self.layer, block, self.head);
-            let (now, later) = weights.split_at(slots.len());
-            weights = later;
-            for (at, columns) in out.chunks_mut(4 * LANES).enumerate() {
-                let rows = values.chunks_exact(self.cache.head_dim()).skip(slots.start);
-                let width = columns.len();
-                let rows = now.iter().zip(rows.map(|row| &row[at * 4 * LANES..][..width]));
-                match <&mut [f32; 4 * LANES]>::try_from(&mut *columns) {
-                    Ok(columns) => weigh::<FMA>(rows, columns),
-                    Err(_) => rows.for_each(|(weight, row)| {
-                        columns
-                            .iter_mut()
-                            .zip(row)
-                            .for_each(|(sum, v)| *sum = mul_add::<FMA>(*weight, *v, *sum));
-                    }),
+    fn weighted<S: Simd, const G: usize, const C: usize>(
+        &self,
+        weights: &[f32],
+        seen: Range<usize>,
+        inverses: &[f32; G],
+        column: usize,
+        out: &mut [f32],
+    ) {
+        let (dim, count) = (self.cache.head_dim(), seen.len());
+        let mut sums = [[S::splat(0.0); C]; G];
+        for Run { block, slots, at } in self.runs(seen) {
+            let weights: [&[f32]; G] =
+                std::array::from_fn(|head| &weights[head * count + at..][..slots.len()]);
+            let values = &self.cache.values(self.layer, block, self.head)[slots.start * dim..];
+            for (index, row) in values.chunks_exact(dim).take(slots.len()).enumerate() {
+                let (row, _) = row[column..].as_chunks::<LANES>();
+                for head in 0..G {
+                    let weight = S::splat(weights[head][index]);
+                    for (sum, row) in sums[head].iter_mut().zip(row) {
+                        *sum = S::mul_add(weight, S::load(row), *sum);
+                    }
                 }
             }
         }
-    }
-}
-
-/// A whole block of [`LANES`] keys, `[dim, LANES]`, in one register.
-#[inline(always)]
-fn products_of_lanes<const FMA: bool>(query: &[f32], keys: &[f32]) -> [f32; LANES] {
-    let mut products = [0.0; LANES];
-    for (&q, keys) in query.iter().zip(keys.as_chunks::<LANES>().0) {
-        for lane in 0..LANES {
-            products[lane] = mul_add::<FMA>(q, keys[lane], products[lane]);
+        for head in 0..G {
+            let (out, _) = out[head * dim + column..].as_chunks_mut::<LANES>();
+            for (out, sums) in out.iter_mut().zip(sums[head]) {
+                *out = array::<S>(sums).map(|sum| sum * inverses[head]);
+            }
         }
     }
-    products
-}
 
-/// Sums kept in registers over a run of rows.
-#[inline(always)]
-fn weigh<'a, const FMA: bool>(rows: impl Iterator<Item = (&'a f32, &'a [f32])>, out: &mut [f32; 4 * LANES]) {
-    let mut sums = *out;
-    for (weight, row) in rows {
-        let Some(row) = row.first_chunk::<{ 4 * LANES }>() else { continue };
-        for lane in 0..4 * LANES {
-            sums[lane] = mul_add::<FMA>(*weight, row[lane], sums[lane]);
+    /// As [`Keys::weighted`] of one column, with the same sums.
+    #[inline(always)]
+    fn weighted_column<S: Simd>(
+        &self,
+        weights: &[f32],
+        seen: Range<usize>,
+        inverses: &[f32],
+        column: usize,
+        out: &mut [f32],
+    ) {
+        let (dim, count) = (self.cache.head_dim(), seen.len());
+        for (head, inverse) in inverses.iter().enumerate() {
+            let mut sum = 0.0;
+            for Run { block, slots, at } in self.runs(seen.clone()) {
+                let values = self.cache.values(self.layer, block, self.head);
+                for (index, slot) in slots.enumerate() {
+                    sum = mul_add::<S>(weights[head * count + at + index], values[slot * dim + column], sum);
+                }
+            }
+            out[head * dim + column] = sum * inverse;
         }
     }
-    *out = sums;
 }
 
-/// In place, of the scaled products.
+/// `G` queries times [`LANES`] keys of a block, from slot `first`; `keys[dim, size]`.
 #[inline(always)]
-fn softmax<const FMA: bool>(products: &mut [f32], scale: f32) {
-    products.iter_mut().for_each(|p| *p *= scale);
+fn products_of_lanes<S: Simd, const G: usize>(
+    queries: [&[f32]; G],
+    keys: &[f32],
+    size: usize,
+    first: usize,
+) -> [[f32; LANES]; G] {
+    let mut sums = [S::splat(0.0); G];
+    for (column, keys) in keys.chunks_exact(size).enumerate() {
+        let Some(keys) = keys[first..].first_chunk() else { continue };
+        let keys = S::load(keys);
+        for head in 0..G {
+            sums[head] = S::mul_add(S::splat(queries[head][column]), keys, sums[head]);
+        }
+    }
+    sums.map(array::<S>)
+}
+
+/// `exp(scale * x - max)` in place; their sum.
+#[inline(always)]
+fn exponentials<S: Simd>(products: &mut [f32], scale: f32) -> f32 {
+    for p in products.iter_mut() {
+        *p *= scale;
+    }
     let max = max(products);
-    products.iter_mut().for_each(|p| *p = exp::<FMA>(*p - max));
-    let inverse = 1.0 / sum(products);
-    products.iter_mut().for_each(|p| *p *= inverse);
+    for p in products.iter_mut() {
+        *p = exp::<S>(*p - max);
+    }
+    sum(products)
 }

@@ -3,6 +3,7 @@
 use super::Weight;
 use super::isa::Kernel;
 use super::math::{dot, exp, mul_add};
+use super::simd::Simd;
 use crate::device::{Activation, Norm};
 
 /// `residual += delta` where there is one, then `out = norm(residual)`
@@ -21,19 +22,19 @@ impl Kernel for AddNorm<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<S: Simd>(self) {
         if let Some(delta) = self.delta {
             self.residual.iter_mut().zip(delta).for_each(|(a, b)| *a += b);
         }
         self.out.copy_from_slice(self.residual);
-        rms_norm::<FMA>(self.out, self.norm);
+        rms_norm::<S>(self.out, self.norm);
     }
 }
 
 /// `x = norm(x)`
 #[inline(always)]
-pub fn rms_norm<const FMA: bool>(x: &mut [f32], norm: &Norm<Weight>) {
-    let scale = 1.0 / (dot::<FMA>(x, x) / x.len() as f32 + norm.epsilon).sqrt();
+pub fn rms_norm<S: Simd>(x: &mut [f32], norm: &Norm<Weight>) {
+    let scale = 1.0 / (dot::<S>(x, x) / x.len() as f32 + norm.epsilon).sqrt();
     let offset = if norm.unit_offset { 1.0 } else { 0.0 };
     for (x, weight) in x.iter_mut().zip(norm.weight.vector()) {
         *x = *x * scale * (weight + offset);
@@ -56,19 +57,19 @@ impl Kernel for Gated<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<S: Simd>(self) {
         let elements = self.out.iter_mut().zip(self.gate).zip(self.up);
         match self.activation {
-            Activation::Silu => elements.for_each(|((out, x), up)| *out = x / (1.0 + exp::<FMA>(-x)) * up),
-            Activation::GeluTanh => elements.for_each(|((out, x), up)| *out = gelu_tanh::<FMA>(*x) * up),
+            Activation::Silu => elements.for_each(|((out, x), up)| *out = x / (1.0 + exp::<S>(-x)) * up),
+            Activation::GeluTanh => elements.for_each(|((out, x), up)| *out = gelu_tanh::<S>(*x) * up),
         }
     }
 }
 
 /// `0.5 x (1 + tanh y)`, which is `x * sigmoid(2 y)`.
 #[inline(always)]
-fn gelu_tanh<const FMA: bool>(x: f32) -> f32 {
+fn gelu_tanh<S: Simd>(x: f32) -> f32 {
     const SQRT_2_OVER_PI: f32 = std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2;
-    let y = SQRT_2_OVER_PI * mul_add::<FMA>(0.044_715 * x * x, x, x);
-    x / (1.0 + exp::<FMA>(-2.0 * y))
+    let y = SQRT_2_OVER_PI * mul_add::<S>(0.044_715 * x * x, x, x);
+    x / (1.0 + exp::<S>(-2.0 * y))
 }

@@ -1,5 +1,9 @@
 //! One source, compiled for several instruction sets, of which the machine's best is taken at run time.
 
+#[cfg(target_arch = "x86_64")]
+use super::simd::{Avx2, Avx512};
+use super::simd::{Portable, Simd};
+
 /// An instruction set that the compiler vectorizes for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
@@ -15,9 +19,8 @@ pub enum Isa {
 pub trait Kernel {
     /// What it gives.
     type Output;
-    /// The computation; `#[inline(always)]`, and so must be what it calls. `FMA` says whether a fused multiply-add
-    /// is one instruction.
-    fn run<const FMA: bool>(self) -> Self::Output;
+    /// The computation; `#[inline(always)]`, and so must be what it calls.
+    fn run<S: Simd>(self) -> Self::Output;
 }
 
 impl Isa {
@@ -51,7 +54,7 @@ impl Isa {
             // SAFETY: `detect` found these features.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { avx2(kernel) },
-            _ => kernel.run::<{ cfg!(target_arch = "aarch64") }>(),
+            _ => kernel.run::<Portable>(),
         }
     }
 }
@@ -59,11 +62,11 @@ impl Isa {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
 fn avx512<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<true>()
+    kernel.run::<Avx512>()
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn avx2<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<true>()
+    kernel.run::<Avx2>()
 }

@@ -1,34 +1,43 @@
 //! Numeric building blocks that the compiler vectorizes, each with one fixed order of operations.
 
+use super::simd::Simd;
+
 /// Partial sums of a row; their number fixes the order of every sum.
 pub const LANES: usize = 16;
 
 /// `a * b + c`
 #[inline(always)]
-pub fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FMA { a.mul_add(b, c) } else { a * b + c }
+pub fn mul_add<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
+    if S::FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// `a * b + c`
 #[inline(always)]
-pub fn mul_add_f64<const FMA: bool>(a: f64, b: f64, c: f64) -> f64 {
-    if FMA { a.mul_add(b, c) } else { a * b + c }
+pub fn mul_add_f64<S: Simd>(a: f64, b: f64, c: f64) -> f64 {
+    if S::FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// `sum x * y`, lane by lane, then the lanes in a tree.
 #[inline(always)]
-pub fn dot<const FMA: bool>(x: &[f32], y: &[f32]) -> f32 {
-    let mut lanes = [0.0; LANES];
+pub fn dot<S: Simd>(x: &[f32], y: &[f32]) -> f32 {
+    let mut lanes = S::splat(0.0);
     let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
     for (x, y) in x.iter().zip(y) {
-        for lane in 0..LANES {
-            lanes[lane] = mul_add::<FMA>(x[lane], y[lane], lanes[lane]);
-        }
+        lanes = S::mul_add(S::load(x), S::load(y), lanes);
     }
+    let mut lanes = array::<S>(lanes);
     for ((lane, x), y) in lanes.iter_mut().zip(x_rest).zip(y_rest) {
-        *lane = mul_add::<FMA>(*x, *y, *lane);
+        *lane = mul_add::<S>(*x, *y, *lane);
     }
     tree(lanes)
+}
+
+/// The lanes in memory.
+#[inline(always)]
+pub fn array<S: Simd>(lanes: S::Lanes) -> [f32; LANES] {
+    let mut out = [0.0; LANES];
+    S::store(lanes, &mut out);
+    out
 }
 
 /// The sum of the lanes, halves first.
@@ -68,39 +77,39 @@ pub fn max(x: &[f32]) -> f32 {
 
 /// `e^x` to 2 units in the last place (Cephes' polynomial); 0 under -87, NaN for NaN, at most `e^88`.
 #[inline(always)]
-pub fn exp<const FMA: bool>(x: f32) -> f32 {
+pub fn exp<S: Simd>(x: f32) -> f32 {
     // 1.5 * 2^23: adding it leaves the nearest integer in the low bits.
     const ROUND: f32 = 12_582_912.0;
     let bounded = if x > 88.0 { 88.0 } else { x };
-    let shifted = mul_add::<FMA>(bounded, std::f32::consts::LOG2_E, ROUND);
+    let shifted = mul_add::<S>(bounded, std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
-    let r = mul_add::<FMA>(n, -0.693_359_4, bounded);
-    let r = mul_add::<FMA>(n, 2.121_944_4e-4, r);
+    let r = mul_add::<S>(n, -0.693_359_4, bounded);
+    let r = mul_add::<S>(n, 2.121_944_4e-4, r);
     let mut p = 1.987_569_1e-4;
     for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-        p = mul_add::<FMA>(p, r, coefficient);
+        p = mul_add::<S>(p, r, coefficient);
     }
-    let fraction = mul_add::<FMA>(p, r * r, r) + 1.0;
+    let fraction = mul_add::<S>(p, r * r, r) + 1.0;
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000));
     if x < -87.0 { 0.0 } else { fraction * power }
 }
 
 /// `e^x` to 2 units in the last place for `x <= 0`; 0 under -700.
 #[inline(always)]
-pub fn exp_f64<const FMA: bool>(x: f64) -> f64 {
+pub fn exp_f64<S: Simd>(x: f64) -> f64 {
     // 1.5 * 2^52, as above.
     const ROUND: f64 = 6_755_399_441_055_744.0;
-    let shifted = mul_add_f64::<FMA>(x, std::f64::consts::LOG2_E, ROUND);
+    let shifted = mul_add_f64::<S>(x, std::f64::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
-    let r = mul_add_f64::<FMA>(n, -0.693_147_180_369_123_8, x);
-    let r = mul_add_f64::<FMA>(n, -1.908_214_929_270_587_7e-10, r);
+    let r = mul_add_f64::<S>(n, -0.693_147_180_369_123_8, x);
+    let r = mul_add_f64::<S>(n, -1.908_214_929_270_587_7e-10, r);
     let mut p = 1.0 / 6_227_020_800.0;
     for factorial in
         [479_001_600.0, 39_916_800.0, 3_628_800.0, 362_880.0, 40_320.0, 5_040.0, 720.0, 120.0, 24.0, 6.0, 2.0]
     {
-        p = mul_add_f64::<FMA>(p, r, 1.0 / factorial);
+        p = mul_add_f64::<S>(p, r, 1.0 / factorial);
     }
-    let fraction = mul_add_f64::<FMA>(p, r * r, r) + 1.0;
+    let fraction = mul_add_f64::<S>(p, r * r, r) + 1.0;
     let power = f64::from_bits((shifted.to_bits() << 52).wrapping_add(0x3ff0_0000_0000_0000));
     if x < -700.0 { 0.0 } else { fraction * power }
 }

@@ -11,8 +11,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::amx::{Amx, OUTPUTS, Products, SIDE, Tile};
-use super::isa::{Isa, Kernel};
-use super::math::{LANES, mul_add, tree};
+use super::isa::Kernel;
+use super::math::{LANES, array, mul_add, tree};
+use super::simd::Simd;
 use super::weight::Part;
 use super::{Path, Tensor, Weight};
 use crate::device::Dtype;
@@ -47,7 +48,7 @@ pub fn matmul(path: Path, rows: usize, x: &Tensor, w: &Weight, bias: Option<&Wei
             let task = Task { part, outputs, columns: w.columns, bias, rows: rows.clone(), target: &target };
             match amx.filter(|_| part.dtype() == Dtype::Bf16) {
                 Some(amx) => task.by_tiles(amx, &packed),
-                None => path.isa.run(Unpacked { task, x, wide: path.isa == Isa::Avx512 }),
+                None => path.isa.run(Unpacked { task, x }),
             }
         });
     }
@@ -69,6 +70,7 @@ struct Task<'a> {
 
 impl Task<'_> {
     /// Writes `values`, the sums of consecutive outputs from the task's output number `at`.
+    #[inline(always)]
     fn write(&self, row: usize, at: usize, values: &[f32]) {
         // SAFETY: every column belongs to one task.
         let out = unsafe { self.target.row(row, self.part.first + self.outputs.start + at, values.len()) };
@@ -86,13 +88,16 @@ impl Task<'_> {
         amx.configured(|| {
             for (rows, packed) in blocks(self.rows.clone()).zip(packed.chunks_exact(tiles)) {
                 amx.multiply(weights, stride, packed, &mut products);
-                for (panel, by_row) in products.by_row(amx).iter().enumerate() {
-                    let at = panel * SIDE;
-                    let width = self.outputs.len().saturating_sub(at).min(SIDE);
-                    if width > 0 {
-                        rows.clone()
-                            .zip(by_row)
-                            .for_each(|(row, values)| self.write(row, at, &values[..width]));
+                for at in (0..self.outputs.len()).step_by(SIDE) {
+                    let by_row = products.by_row(amx, at / SIDE);
+                    let width = SIDE.min(self.outputs.len() - at);
+                    for (row, values) in rows.clone().zip(&by_row) {
+                        // The length of a whole tile's rows is known to the compiler.
+                        if width == SIDE {
+                            self.write(row, at, values);
+                        } else {
+                            self.write(row, at, &values[..width]);
+                        }
                     }
                 }
             }
@@ -139,15 +144,13 @@ fn pack(amx: Amx, x: &Tensor, rows: Range<usize>, columns: usize, packed: &mut V
 struct Unpacked<'a> {
     task: Task<'a>,
     x: &'a Tensor,
-    /// Whether there are registers for a tile of 4 x 6 sums.
-    wide: bool,
 }
 
 impl Kernel for Unpacked<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<S: Simd>(self) {
         const GROUP: usize = 4;
         let columns = self.task.columns;
         let mut unpacked = vec![0.0; GROUP * columns];
@@ -157,15 +160,15 @@ impl Kernel for Unpacked<'_> {
                 self.task.part.read_row(output, out);
             }
             let at = first - self.task.outputs.start;
-            match (group.len(), self.wide) {
-                (GROUP, true) => self.rows::<FMA, 4, 6>(&unpacked, at),
+            match (group.len(), S::WIDE) {
+                (GROUP, true) => self.rows::<S, 4, 6>(&unpacked, at),
                 (GROUP, false) => {
-                    self.rows::<FMA, 2, 3>(&unpacked, at);
-                    self.rows::<FMA, 2, 3>(&unpacked[2 * columns..], at + 2);
+                    self.rows::<S, 2, 3>(&unpacked, at);
+                    self.rows::<S, 2, 3>(&unpacked[2 * columns..], at + 2);
                 }
                 (outputs, _) => {
                     for output in 0..outputs {
-                        self.rows::<FMA, 1, 4>(&unpacked[output * columns..], at + output);
+                        self.rows::<S, 1, 4>(&unpacked[output * columns..], at + output);
                     }
                 }
             }
@@ -176,23 +179,23 @@ impl Kernel for Unpacked<'_> {
 impl Unpacked<'_> {
     /// All rows of the task with `O` unpacked outputs, `R` rows at a time.
     #[inline(always)]
-    fn rows<const FMA: bool, const O: usize, const R: usize>(&self, unpacked: &[f32], at: usize) {
+    fn rows<S: Simd, const O: usize, const R: usize>(&self, unpacked: &[f32], at: usize) {
         let mut row = self.task.rows.start;
         while row + R <= self.task.rows.end {
-            self.tile::<FMA, O, R>(unpacked, row, at);
+            self.tile::<S, O, R>(unpacked, row, at);
             row += R;
         }
         for row in row..self.task.rows.end {
-            self.tile::<FMA, O, 1>(unpacked, row, at);
+            self.tile::<S, O, 1>(unpacked, row, at);
         }
     }
 
     #[inline(always)]
-    fn tile<const FMA: bool, const O: usize, const R: usize>(&self, unpacked: &[f32], row: usize, at: usize) {
+    fn tile<S: Simd, const O: usize, const R: usize>(&self, unpacked: &[f32], row: usize, at: usize) {
         let columns = self.task.columns;
         let w: [&[f32]; O] = std::array::from_fn(|o| &unpacked[o * columns..][..columns]);
         let x: [&[f32]; R] = std::array::from_fn(|r| &self.x.row(row + r)[..columns]);
-        let sums = products::<FMA, O, R>(w, x);
+        let sums = products::<S, O, R>(w, x);
         for r in 0..R {
             let sums: [f32; O] = std::array::from_fn(|o| sums[o][r]);
             self.task.write(row + r, at, &sums);
@@ -202,31 +205,27 @@ impl Unpacked<'_> {
 
 /// `w[O, columns] * x[R, columns]^T`, each sum as [`super::math::dot`] makes it.
 #[inline(always)]
-fn products<const FMA: bool, const O: usize, const R: usize>(
-    w: [&[f32]; O],
-    x: [&[f32]; R],
-) -> [[f32; R]; O] {
+fn products<S: Simd, const O: usize, const R: usize>(w: [&[f32]; O], x: [&[f32]; R]) -> [[f32; R]; O] {
     let (w, w_rest) = (w.map(|w| w.as_chunks::<LANES>().0), w.map(|w| w.as_chunks::<LANES>().1));
     let (x, x_rest) = (x.map(|x| x.as_chunks::<LANES>().0), x.map(|x| x.as_chunks::<LANES>().1));
-    let mut sums = [[[0.0; LANES]; R]; O];
+    let mut sums = [[S::splat(0.0); R]; O];
     for chunk in 0..w[0].len() {
+        let x: [S::Lanes; R] = std::array::from_fn(|r| S::load(&x[r][chunk]));
         for o in 0..O {
+            let w = S::load(&w[o][chunk]);
             for r in 0..R {
-                for lane in 0..LANES {
-                    let sum = &mut sums[o][r][lane];
-                    *sum = mul_add::<FMA>(x[r][chunk][lane], w[o][chunk][lane], *sum);
-                }
+                sums[o][r] = S::mul_add(x[r], w, sums[o][r]);
             }
         }
     }
-    for o in 0..O {
-        for r in 0..R {
-            for (lane, (x, w)) in x_rest[r].iter().zip(w_rest[o]).enumerate() {
-                sums[o][r][lane] = mul_add::<FMA>(*x, *w, sums[o][r][lane]);
-            }
+    let total = |o: usize, r: usize| {
+        let mut lanes = array::<S>(sums[o][r]);
+        for ((lane, x), w) in lanes.iter_mut().zip(x_rest[r]).zip(w_rest[o]) {
+            *lane = mul_add::<S>(*x, *w, *lane);
         }
-    }
-    sums.map(|sums| sums.map(tree))
+        tree(lanes)
+    };
+    std::array::from_fn(|o| std::array::from_fn(|r| total(o, r)))
 }
 
 /// The output, of which each task writes its own columns.

@@ -17,6 +17,7 @@ mod math;
 mod matmul;
 mod rope;
 mod sample;
+mod simd;
 mod weight;
 
 use rayon::ThreadPool;
@@ -151,7 +152,9 @@ impl Device for Cpu {
         let tokens = &batch.tokens;
         self.each_row(tokens.len(), tokens.len() * out.width, out, |row, out| {
             table.read_row(tokens[row].index(), out);
-            out.iter_mut().for_each(|x| *x *= scale);
+            for x in out {
+                *x *= scale;
+            }
         });
     }
 

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use super::Weight;
 use super::elementwise::rms_norm;
 use super::isa::Kernel;
+use super::simd::Simd;
 use crate::device::{Heads, Norm};
 
 /// Positions a page of the table.
@@ -32,14 +33,12 @@ impl Rope {
     fn angles<'a>(&'a self, position: u32, scratch: &'a mut Vec<f32>) -> &'a [f32] {
         let width = 2 * self.inverse_frequencies.len();
         let (page, row) = (position as usize / PAGE, position as usize % PAGE);
-        match self.pages.get(page) {
-            Some(cell) => &cell.get_or_init(|| self.page(page))[row * width..][..width],
-            None => {
-                scratch.resize(width, 0.0);
-                self.compute(position, scratch);
-                scratch
-            }
+        if let Some(cell) = self.pages.get(page) {
+            return &cell.get_or_init(|| self.page(page))[row * width..][..width];
         }
+        scratch.resize(width, 0.0);
+        self.compute(position, scratch);
+        scratch
     }
 
     fn page(&self, page: usize) -> Box<[f32]> {
@@ -79,7 +78,7 @@ impl Kernel for Rotate<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<S: Simd>(self) {
         let mut scratch = vec![];
         let angles = self.rope.angles(self.position, &mut scratch);
         let (queries, rest) = self.qkv.split_at_mut(self.heads.query_width());
@@ -87,7 +86,7 @@ impl Kernel for Rotate<'_> {
         for (part, norm) in [(queries, self.norms.map(|n| n.0)), (keys, self.norms.map(|n| n.1))] {
             for head in part.chunks_exact_mut(self.heads.dim) {
                 if let Some(norm) = norm {
-                    rms_norm::<FMA>(head, norm);
+                    rms_norm::<S>(head, norm);
                 }
                 rotate(head, angles);
             }

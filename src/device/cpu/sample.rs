@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::isa::Kernel;
 use super::math::exp_f64;
+use super::simd::Simd;
 use super::{PARALLEL, Path, Tensor};
 use crate::contrast::{Contrast, GUMBEL_MAX, Noise, RowFault, Sampled, Vocabulary};
 use crate::device::SampleRow;
@@ -14,7 +15,7 @@ use crate::ids::TokenId;
 
 thread_local! {
     /// Room for a head, kept from one row to the next.
-    static HEAD: Cell<Head> = const { Cell::new(Head { ids: Vec::new(), s: Vec::new() }) };
+    static HEAD: Cell<Head> = const { Cell::new(Head { ids: Vec::new(), s: Vec::new(), peaks: Vec::new() }) };
 }
 
 /// See [`crate::device::Device::contrast_sample`].
@@ -28,7 +29,7 @@ pub fn contrast_sample(
     let sample = |(index, row): (usize, &SampleRow<'_>)| {
         let mut head = HEAD.take();
         let sampled = path.isa.run(Row {
-            row,
+            sample: row,
             vocabulary,
             expert: &expert.row(index)[..vocabulary.len],
             amateur: amateur
@@ -53,10 +54,12 @@ struct Head {
     ids: Vec<u32>,
     /// `s` of each, up to a constant of the row.
     s: Vec<f64>,
+    /// The largest logit of each [`CHUNK`] of the row read last.
+    peaks: Vec<f32>,
 }
 
 struct Row<'a> {
-    row: &'a SampleRow<'a>,
+    sample: &'a SampleRow<'a>,
     vocabulary: &'a Vocabulary,
     expert: &'a [f32],
     amateur: Option<&'a [f32]>,
@@ -67,31 +70,31 @@ impl Kernel for Row<'_> {
     type Output = Result<Sampled, RowFault>;
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) -> Self::Output {
-        let Self { row, vocabulary, expert, amateur, head } = self;
-        let contrast = row.contrast;
-        let peak = peak(expert)?;
+    fn run<S: Simd>(self) -> Self::Output {
+        let Self { sample, vocabulary, expert, amateur, head } = self;
+        let contrast = sample.contrast;
+        let peak = peak(expert, &mut head.peaks)?;
         collect_head(expert, peak, contrast.alpha.ln(), head);
         if let Some(amateur) = amateur {
-            subtract::<FMA>(contrast, vocabulary, amateur, head)?;
+            subtract::<S>(contrast, vocabulary, amateur, head)?;
         }
         let best = lowest_best(&head.s);
         let chosen = if contrast.temperature == 0.0 {
             best
         } else {
             let draw = Draw {
-                noise: row.noise,
-                position: row.position,
+                noise: sample.noise,
+                position: sample.position,
                 head,
                 best,
                 temperature: contrast.temperature,
             };
-            match cut::<FMA>(contrast, &head.s, head.s[best]) {
-                None => draw.from_all(),
+            match cut::<S>(contrast, &head.s, head.s[best]) {
+                None => draw.from(0..head.ids.len()),
                 Some(kept) => draw.from(kept.into_iter().map(|index| index as usize)),
             }
         };
-        let normalizer = sum_exp::<FMA>(&head.s, head.s[best], 1.0).ln();
+        let normalizer = sum_exp::<S>(&head.s, head.s[best], 1.0).ln();
         Ok(Sampled {
             token: TokenId(head.ids[chosen]),
             score: (head.s[chosen] - head.s[best] - normalizer) as f32,
@@ -100,44 +103,65 @@ impl Kernel for Row<'_> {
     }
 }
 
-/// The largest logit of a row that has no fault.
+/// Logits that share a maximum in [`Head::peaks`].
+const CHUNK: usize = 64;
+
+/// The largest logit of a row that has no fault, and of each of its chunks.
 #[inline(always)]
-fn peak(logits: &[f32]) -> Result<f32, RowFault> {
-    const WIDTH: usize = 64;
-    let mut peaks = [f32::NEG_INFINITY; WIDTH];
-    let mut good = [true; WIDTH];
-    let (chunks, rest) = logits.as_chunks::<WIDTH>();
+fn peak(logits: &[f32], peaks: &mut Vec<f32>) -> Result<f32, RowFault> {
+    peaks.clear();
+    let (mut lowest, mut highest) = (i32::MAX, i32::MIN);
+    let (chunks, rest) = logits.as_chunks::<CHUNK>();
     for chunk in chunks {
-        for lane in 0..WIDTH {
-            // False for a NaN too.
-            good[lane] &= chunk[lane] < f32::INFINITY;
-            peaks[lane] = if chunk[lane] > peaks[lane] { chunk[lane] } else { peaks[lane] };
-        }
+        let keys = chunk.map(key);
+        let peak = keys.into_iter().fold(i32::MIN, i32::max);
+        (lowest, highest) = (keys.into_iter().fold(lowest, i32::min), highest.max(peak));
+        peaks.push(unkey(peak));
     }
-    if good.contains(&false) || !rest.iter().all(|z| *z < f32::INFINITY) {
-        return Err(RowFault::NotANumber);
+    if !rest.is_empty() {
+        let peak = rest.iter().fold(i32::MIN, |peak, z| peak.max(key(*z)));
+        (lowest, highest) = (rest.iter().fold(lowest, |low, z| low.min(key(*z))), highest.max(peak));
+        peaks.push(unkey(peak));
     }
-    let peak = peaks.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
-    if peak == f32::NEG_INFINITY { Err(RowFault::AllMasked) } else { Ok(peak) }
+    // NaNs of either sign lie beyond the infinities.
+    if highest >= key(f32::INFINITY) || lowest < key(f32::NEG_INFINITY) {
+        Err(RowFault::NotANumber)
+    } else if highest <= key(f32::NEG_INFINITY) {
+        Err(RowFault::AllMasked)
+    } else {
+        Ok(unkey(highest))
+    }
+}
+
+/// An integer that orders as the float does.
+#[inline(always)]
+fn key(x: f32) -> i32 {
+    let bits = x.to_bits().cast_signed();
+    bits ^ ((bits >> 31) & i32::MAX)
+}
+
+/// The float of a key.
+#[inline(always)]
+fn unkey(key: i32) -> f32 {
+    f32::from_bits((key ^ ((key >> 31) & i32::MAX)).cast_unsigned())
 }
 
 /// The tokens whose logits are at most `-ln_alpha` below the peak, with `s` as if there were no amateur.
 #[inline(always)]
 fn collect_head(logits: &[f32], peak: f32, ln_alpha: f64, head: &mut Head) {
-    const WIDTH: usize = 64;
     let peak = f64::from(peak);
     // Rounding must not lose a token here; the exact comparison follows.
     let floor = ((peak + ln_alpha) as f32).next_down();
     head.ids.clear();
     head.s.clear();
-    for (index, chunk) in logits.chunks(WIDTH).enumerate() {
-        if !chunk.iter().fold(false, |any, z| any | (*z >= floor)) {
+    for (index, chunk) in logits.chunks(CHUNK).enumerate() {
+        if head.peaks[index] < floor {
             continue;
         }
         for (lane, &z) in chunk.iter().enumerate() {
             let below = f64::from(z) - peak;
             if below >= ln_alpha && z > f32::NEG_INFINITY {
-                head.ids.push((index * WIDTH + lane) as u32);
+                head.ids.push((index * CHUNK + lane) as u32);
                 head.s.push(below);
             }
         }
@@ -146,21 +170,21 @@ fn collect_head(logits: &[f32], peak: f32, ln_alpha: f64, head: &mut Head) {
 
 /// `s -= beta * l_a`
 #[inline(always)]
-fn subtract<const FMA: bool>(
+fn subtract<S: Simd>(
     contrast: &Contrast,
     vocabulary: &Vocabulary,
     amateur: &[f32],
     head: &mut Head,
 ) -> Result<(), RowFault> {
-    let peak = match peak(amateur) {
+    let peak = match peak(amateur, &mut head.peaks) {
         Ok(peak) => f64::from(peak),
         Err(RowFault::AllMasked) => return Ok(()),
         Err(fault) => return Err(fault),
     };
     let is_special = |id: u32| vocabulary.is_special(TokenId(id));
-    let two_betas = contrast.special_beta() != contrast.beta && head.ids.iter().any(|&id| is_special(id));
+    let two_betas = contrast.special_token_beta.is_some() && head.ids.iter().any(|&id| is_special(id));
     // With one beta the amateur's normalizer is the same for all, and cancels.
-    let zero = if two_betas { peak + log_sum_exp::<FMA>(amateur, peak) } else { peak };
+    let zero = if two_betas { peak + log_sum_exp::<S>(amateur, peak) } else { peak };
     let l_a = |id: u32| f64::from(amateur[id as usize]) - zero;
     let least = head.ids.iter().map(|&id| l_a(id)).filter(|l| l.is_finite()).fold(f64::INFINITY, f64::min);
     let masked = if least.is_finite() { least } else { 0.0 };
@@ -174,28 +198,27 @@ fn subtract<const FMA: bool>(
 
 /// `ln sum exp(z - peak)`
 #[inline(always)]
-fn log_sum_exp<const FMA: bool>(logits: &[f32], peak: f64) -> f64 {
-    const WIDTH: usize = 16;
-    let mut sums = [0.0; WIDTH];
-    for chunk in logits.chunks(WIDTH) {
-        for (sum, &z) in sums.iter_mut().zip(chunk) {
-            *sum += exp_f64::<FMA>(f64::from(z) - peak);
-        }
-    }
-    sums.iter().sum::<f64>().ln()
+fn log_sum_exp<S: Simd>(logits: &[f32], peak: f64) -> f64 {
+    lane_sum(logits, |&z| exp_f64::<S>(f64::from(z) - peak)).ln()
 }
 
 /// `sum exp((s - best) / temperature)`
 #[inline(always)]
-fn sum_exp<const FMA: bool>(s: &[f64], best: f64, temperature: f64) -> f64 {
-    const WIDTH: usize = 16;
-    let mut sums = [0.0; WIDTH];
-    for chunk in s.chunks(WIDTH) {
-        for (sum, s) in sums.iter_mut().zip(chunk) {
-            *sum += exp_f64::<FMA>((s - best) / temperature);
+fn sum_exp<S: Simd>(s: &[f64], best: f64, temperature: f64) -> f64 {
+    lane_sum(s, |s| exp_f64::<S>((s - best) / temperature))
+}
+
+/// `sum f(x)`, in 16 partial sums.
+#[inline(always)]
+fn lane_sum<T>(x: &[T], f: impl Fn(&T) -> f64) -> f64 {
+    let mut sums = [0.0; 16];
+    let (chunks, rest) = x.as_chunks::<16>();
+    for chunk in chunks {
+        for lane in 0..16 {
+            sums[lane] += f(&chunk[lane]);
         }
     }
-    sums.iter().sum()
+    rest.iter().map(f).chain(sums).sum()
 }
 
 /// Index of the largest, the first of equals.
@@ -212,11 +235,11 @@ fn lowest_best(s: &[f64]) -> usize {
 
 /// What top-k, top-p and min-p leave of the head, as indices into it; `None` where there is nothing to cut.
 #[inline(always)]
-fn cut<const FMA: bool>(contrast: &Contrast, s: &[f64], best: f64) -> Option<Vec<u32>> {
+fn cut<S: Simd>(contrast: &Contrast, s: &[f64], best: f64) -> Option<Vec<u32>> {
     if contrast.top_k == 0 && contrast.top_p >= 1.0 && contrast.min_p == 0.0 {
         return None;
     }
-    let weight = |index: u32| exp_f64::<FMA>((s[index as usize] - best) / contrast.temperature);
+    let weight = |index: u32| exp_f64::<S>((s[index as usize] - best) / contrast.temperature);
     let likelier = |a: &u32, b: &u32| s[*b as usize].total_cmp(&s[*a as usize]).then(a.cmp(b));
     let mut order: Vec<u32> = (0..s.len() as u32).collect();
     let keep = contrast.top_k as usize;
@@ -271,13 +294,7 @@ struct Draw<'a> {
 }
 
 impl Draw<'_> {
-    /// From the whole head.
-    #[inline(always)]
-    fn from_all(&self) -> usize {
-        self.from(0..self.head.ids.len())
-    }
-
-    /// From some of the head, which hold its best.
+    /// From some of the head, its best among them.
     #[inline(always)]
     fn from(&self, kept: impl Iterator<Item = usize>) -> usize {
         let gumbel = |index: usize| self.noise.gumbel(self.position, TokenId(self.head.ids[index]));
@@ -297,7 +314,7 @@ impl Draw<'_> {
                 continue;
             }
             let perturbed = value + gumbel(index);
-            if perturbed > winner.0 || (perturbed == winner.0 && index < winner.1) {
+            if perturbed.total_cmp(&winner.0).then(winner.1.cmp(&index)).is_gt() {
                 winner = (perturbed, index);
             }
         }
@@ -309,6 +326,6 @@ impl Draw<'_> {
 /// of `1 - u` bound its logarithm.
 #[inline(always)]
 fn gumbel_bound(bits: u32) -> f64 {
-    const LN_2_UP: f64 = 0.693_15;
-    f64::from((!bits).leading_zeros() + 1) * LN_2_UP
+    const ROUNDING: f64 = 1e-9;
+    f64::from((!bits).leading_zeros() + 1) * std::f64::consts::LN_2 + ROUNDING
 }

@@ -1,0 +1,268 @@
+//! Times the CPU device: its operations at the shapes of SmolLM2-135M, or whole steps of a pair.
+//!
+//! ```text
+//! cargo bench --bench cpu                          every operation at several numbers of rows
+//! cargo bench --bench cpu -- EXPERT AMATEUR        decode steps and a prefill of two checkpoint folders
+//! ```
+//!
+//! Prints the best and the median of several repetitions: on a machine with other work the best is nearer the truth.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use codit::checkpoint::{Bytes, Checkpoint};
+use codit::contrast::{Contrast, Noise, Vocabulary};
+use codit::device::cpu::{Cpu, Isa};
+use codit::device::{Activation, Batch, CacheShape, Device, Dtype, Heads, Norm, SampleRow, Span, TensorView};
+use codit::ids::{BlockId, TokenId};
+use codit::model::decoder::{Decoder, Room};
+
+const HIDDEN: usize = 576;
+const INTERMEDIATE: usize = 1536;
+const VOCABULARY: usize = 49_152;
+const HEADS: Heads = Heads { query: 9, key_value: 3, dim: 64 };
+const BLOCK: usize = 16;
+const CONTEXT: usize = 128;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    match &arguments[..] {
+        [] => operations(),
+        [expert, amateur] => steps(expert, amateur),
+        _ => eprintln!("give nothing, or the folders of an expert and an amateur"),
+    }
+}
+
+/// Seconds of `work`, `count` times over: the best and the median.
+fn time(count: usize, mut work: impl FnMut()) -> (f64, f64) {
+    work();
+    let mut seconds: Vec<f64> = (0..count)
+        .map(|_| {
+            let start = Instant::now();
+            work();
+            start.elapsed().as_secs_f64()
+        })
+        .collect();
+    seconds.sort_by(f64::total_cmp);
+    (seconds[0], seconds[count / 2])
+}
+
+fn report(name: &str, rows: usize, (best, median): (f64, f64), bytes: f64, operations: f64) {
+    println!(
+        "{name:<22} {rows:>4} rows  {:>9.1} us best {:>9.1} us median  {:>6.1} GB/s {:>7.1} GFLOP/s",
+        best * 1e6,
+        median * 1e6,
+        bytes / best / 1e9,
+        operations / best / 1e9
+    );
+}
+
+fn view(name: &str, shape: &[usize]) -> TensorView {
+    let count: usize = shape.iter().product();
+    let mut state = 1u32;
+    let mut element = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        half::bf16::from_f32((state >> 8) as f32 / (1 << 23) as f32 - 1.0).to_le_bytes()
+    };
+    let bytes: Vec<u8> = (0..count).flat_map(|_| element()).collect();
+    TensorView {
+        name: name.to_owned(),
+        dtype: Dtype::Bf16,
+        shape: shape.to_vec(),
+        range: 0..bytes.len(),
+        file: Bytes::Static(bytes.leak()),
+    }
+}
+
+fn operations() {
+    let devices = [
+        ("best", Cpu::new(None)),
+        ("avx512", Cpu::limited(None, Isa::Avx512)),
+        ("avx2", Cpu::limited(None, Isa::Avx2)),
+    ];
+    // As many layers as keep their weights out of the caches' reach.
+    let layers = 8;
+    let matrices = |n: usize, k: usize| (0..layers).map(|_| view("w", &[n, k])).collect::<Vec<_>>();
+    let gate_up = matrices(2 * INTERMEDIATE, HIDDEN);
+    let down = matrices(HIDDEN, INTERMEDIATE);
+    let head = vec![view("head", &[VOCABULARY, HIDDEN])];
+    for (path, cpu) in devices.map(|(path, cpu)| (path, cpu.expect("a device"))) {
+        for (name, views) in [("gate_up", &gate_up), ("down", &down), ("head", &head)] {
+            let weights: Vec<_> =
+                views.iter().map(|view| cpu.weight(std::slice::from_ref(view)).expect("a weight")).collect();
+            let (n, k) = (views[0].shape[0], views[0].shape[1]);
+            for rows in [1, 4, 16, 64, 512] {
+                if name == "head" && rows > 64 {
+                    continue;
+                }
+                let (x, mut out) = (random(&cpu, rows, k), cpu.tensor(rows, n).expect("room"));
+                let mut next = 0;
+                let seconds = time(if rows > 64 { 20 } else { 60 }, || {
+                    next = (next + 1) % weights.len();
+                    cpu.join(|| cpu.matmul(rows, &x, &weights[next], None, &mut out), || ());
+                });
+                report(
+                    &format!("{name} {path}"),
+                    rows,
+                    seconds,
+                    (2 * n * k) as f64,
+                    (2 * n * k * rows) as f64,
+                );
+            }
+        }
+    }
+    let cpu = Cpu::new(None).expect("a device");
+    for rows in [1, 16, 64, 512] {
+        attention(&cpu, rows);
+        elementwise(&cpu, rows);
+        if rows <= 64 {
+            sample(&cpu, rows);
+        }
+    }
+}
+
+fn random(cpu: &Cpu, rows: usize, width: usize) -> <Cpu as Device>::Tensor {
+    let mut tensor = cpu.tensor(rows, width).expect("room");
+    let table = cpu.weight(&[view("x", &[rows, width])]).expect("a weight");
+    let tokens = (0..rows as u32).map(TokenId).collect();
+    cpu.embed(&Batch { tokens, ..Batch::default() }, &table, 1.0, &mut tensor);
+    tensor
+}
+
+/// A decode step of `rows` sequences at position `position`.
+fn decode(rows: usize, position: usize) -> Batch {
+    let table = CONTEXT.max(position + 1).div_ceil(BLOCK);
+    Batch {
+        tokens: (0..rows as u32).map(|row| TokenId(row * 97 % 40_000)).collect(),
+        positions: vec![position as u32; rows],
+        spans: (0..rows)
+            .map(|row| Span { tokens: row..row + 1, blocks: row * table..(row + 1) * table })
+            .collect(),
+        blocks: (0..(rows * table) as u32).map(BlockId).collect(),
+    }
+}
+
+fn attention(cpu: &Cpu, rows: usize) {
+    let batch = decode(rows, CONTEXT - 1);
+    let shape = CacheShape {
+        layers: 8,
+        heads: HEADS.key_value,
+        head_dim: HEADS.dim,
+        block_size: BLOCK,
+        blocks: batch.blocks.len(),
+    };
+    let mut cache = cpu.cache(shape).expect("room");
+    let mut qkv = random(cpu, rows, HEADS.qkv_width());
+    let mut out = cpu.tensor(rows, HEADS.query_width()).expect("room");
+    let rope = cpu.rope(&[0.01; 32], 1.0).expect("rope");
+    let mut layer = 0;
+    let seconds = time(50, || {
+        layer = (layer + 1) % 8;
+        cpu.join(|| cpu.rope_store(&batch, HEADS, None, &rope, layer, &mut qkv, &mut cache), || ());
+    });
+    report("rope_store", rows, seconds, 0.0, 0.0);
+    let seconds = time(50, || {
+        layer = (layer + 1) % 8;
+        cpu.join(|| cpu.attention(&batch, HEADS, 0.125, None, layer, &qkv, &cache, &mut out), || ());
+    });
+    let bytes = (rows * CONTEXT * HEADS.key_value * HEADS.dim * 2 * 4) as f64;
+    report("attention, 128 back", rows, seconds, bytes, bytes / 2.0 * 3.0);
+}
+
+fn elementwise(cpu: &Cpu, rows: usize) {
+    let norm = Norm {
+        weight: cpu.weight(&[view("norm", &[HIDDEN])]).expect("a weight"),
+        epsilon: 1e-5,
+        unit_offset: false,
+    };
+    let (delta, mut residual, mut out) =
+        (random(cpu, rows, HIDDEN), random(cpu, rows, HIDDEN), cpu.tensor(rows, HIDDEN).expect("room"));
+    let seconds = time(50, || cpu.rms_norm(rows, Some(&delta), &mut residual, &norm, &mut out));
+    report("rms_norm", rows, seconds, (rows * HIDDEN * 16) as f64, 0.0);
+    let (x, mut out) = (random(cpu, rows, 2 * INTERMEDIATE), cpu.tensor(rows, INTERMEDIATE).expect("room"));
+    let seconds = time(50, || cpu.gated(rows, INTERMEDIATE, Activation::Silu, &x, &mut out));
+    report("gated", rows, seconds, (rows * INTERMEDIATE * 12) as f64, 0.0);
+}
+
+fn sample(cpu: &Cpu, rows: usize) {
+    let (expert, amateur) = (random(cpu, rows, VOCABULARY), random(cpu, rows, VOCABULARY));
+    let vocabulary = Vocabulary::new(VOCABULARY, vec![TokenId(2)]);
+    for (name, contrast) in [
+        ("sample alpha 0.9", Contrast { alpha: 0.9, ..Contrast::default() }),
+        ("sample direct", Contrast::direct()),
+        ("sample direct top-p", Contrast { top_p: 0.9, ..Contrast::direct() }),
+        ("sample alpha 0", Contrast { alpha: 0.0, ..Contrast::default() }),
+    ] {
+        let noise = Noise::new(1, "bench", 0);
+        let samples: Vec<_> =
+            (0..rows as u32).map(|position| SampleRow { contrast: &contrast, noise, position }).collect();
+        let seconds = time(20, || {
+            let sampled =
+                cpu.join(|| cpu.contrast_sample(&samples, &vocabulary, &expert, Some(&amateur)), || ());
+            black_box(sampled.0);
+        });
+        report(name, rows, seconds, (rows * VOCABULARY * 4) as f64, 0.0);
+    }
+}
+
+fn steps(expert: &str, amateur: &str) {
+    let cpu = Cpu::new(None).expect("a device");
+    let room = Room { tokens: 512, logits: 64 };
+    let load = |folder: &str| {
+        let checkpoint = Checkpoint::open(folder).expect("a checkpoint");
+        Decoder::load(&cpu, &checkpoint, room).expect("a decoder")
+    };
+    let (mut expert, mut amateur) = (load(expert), load(amateur));
+    let blocks = 64 * 12;
+    let mut caches =
+        [&expert, &amateur].map(|d| cpu.cache(d.spec().cache_shape(BLOCK, blocks)).expect("room"));
+    let [expert_cache, amateur_cache] = &mut caches;
+    let vocabulary = Vocabulary::new(expert.spec().vocab_size.min(amateur.spec().vocab_size), vec![]);
+    let prefill = |rows: usize| Batch {
+        tokens: (0..rows as u32 * 64).map(|token| TokenId(token * 31 % 40_000)).collect(),
+        positions: (0..rows as u32 * 64).map(|token| token % 64).collect(),
+        spans: (0..rows)
+            .map(|row| Span { tokens: row * 64..(row + 1) * 64, blocks: row * 12..row * 12 + 12 })
+            .collect(),
+        blocks: (0..rows as u32 * 12).map(BlockId).collect(),
+    };
+    let step_of = |rows| {
+        let mut batch = decode(rows, 160);
+        batch.blocks = (0..64 * 12).map(BlockId).collect();
+        batch.spans.iter_mut().enumerate().for_each(|(row, span)| span.blocks = row * 12..row * 12 + 12);
+        batch
+    };
+    let batches = [1, 4, 16, 64].map(|rows| ("decode step", rows, step_of(rows))).into_iter();
+    for (name, rows, batch) in batches.chain([("prefill of 64 tokens", 8, prefill(8))]) {
+        let outputs: Vec<u32> = batch.spans.iter().map(|span| span.tokens.end as u32 - 1).collect();
+        let contrast = Contrast::default();
+        let noise = Noise::new(1, "bench", 0);
+        let samples: Vec<_> =
+            outputs.iter().map(|&position| SampleRow { contrast: &contrast, noise, position }).collect();
+        let mut parts = [vec![], vec![], vec![]];
+        let seconds = time(20, || {
+            let start = Instant::now();
+            cpu.join(
+                || expert.forward(&cpu, &batch, expert_cache),
+                || amateur.forward(&cpu, &batch, amateur_cache),
+            );
+            let forward = start.elapsed();
+            let (expert, amateur) =
+                cpu.join(|| expert.logits(&cpu, &outputs), || amateur.logits(&cpu, &outputs));
+            let logits = start.elapsed();
+            black_box(cpu.contrast_sample(&samples, &vocabulary, expert, Some(amateur)));
+            let all = start.elapsed();
+            parts[0].push(forward);
+            parts[1].push(logits - forward);
+            parts[2].push(all - logits);
+        });
+        println!(
+            "{name}, {rows} rows: {:.2} ms best, {:.2} ms median; best of its parts: forward {:.2?}, logits {:.2?}, sample {:.2?}",
+            seconds.0 * 1e3,
+            seconds.1 * 1e3,
+            parts[0].iter().min().expect("a time"),
+            parts[1].iter().min().expect("a time"),
+            parts[2].iter().min().expect("a time"),
+        );
+    }
+}

@@ -1,0 +1,159 @@
+//! Sixteen f32 lanes, on whatever registers an instruction set has for them.
+
+use super::math::LANES;
+
+/// Sixteen f32s.
+type Array = [f32; LANES];
+
+/// Arithmetic on [`LANES`] lanes; all implementations with [`Simd::FMA`] give the same bits.
+pub trait Simd: Copy {
+    /// Whether [`Simd::mul_add`] rounds once.
+    const FMA: bool;
+    /// Whether there are registers for a tile of 4 x 6 sums.
+    const WIDE: bool;
+    /// The lanes.
+    type Lanes: Copy;
+
+    /// The same in every lane.
+    fn splat(x: f32) -> Self::Lanes;
+    /// From memory.
+    fn load(x: &Array) -> Self::Lanes;
+    /// To memory.
+    fn store(x: Self::Lanes, out: &mut Array);
+    /// `a + b`
+    fn add(a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
+    /// `a * b + c`
+    fn mul_add(a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes;
+}
+
+/// What every machine has: arrays, for the compiler to vectorize.
+#[derive(Clone, Copy)]
+pub struct Portable;
+
+impl Simd for Portable {
+    const FMA: bool = cfg!(target_arch = "aarch64");
+    const WIDE: bool = false;
+    type Lanes = Array;
+
+    #[inline(always)]
+    fn splat(x: f32) -> Array {
+        [x; LANES]
+    }
+
+    #[inline(always)]
+    fn load(x: &Array) -> Array {
+        *x
+    }
+
+    #[inline(always)]
+    fn store(x: Array, out: &mut Array) {
+        *out = x;
+    }
+
+    #[inline(always)]
+    fn add(a: Array, b: Array) -> Array {
+        std::array::from_fn(|lane| a[lane] + b[lane])
+    }
+
+    #[inline(always)]
+    fn mul_add(a: Array, b: Array, c: Array) -> Array {
+        std::array::from_fn(|lane| super::math::mul_add::<Self>(a[lane], b[lane], c[lane]))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub use x86::{Avx2, Avx512};
+
+/// The functions below are called only from within [`super::isa::Isa::run`], which proves the features.
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{
+        __m256, __m512, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps,
+        _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
+    };
+
+    use super::{Array, Simd};
+
+    /// One register of AVX-512F.
+    #[derive(Clone, Copy)]
+    pub struct Avx512;
+
+    impl Simd for Avx512 {
+        const FMA: bool = true;
+        const WIDE: bool = true;
+        type Lanes = __m512;
+
+        #[inline(always)]
+        fn splat(x: f32) -> __m512 {
+            // SAFETY: `Isa::run` found AVX-512F.
+            unsafe { _mm512_set1_ps(x) }
+        }
+
+        #[inline(always)]
+        fn load(x: &Array) -> __m512 {
+            // SAFETY: as above; 16 floats are there.
+            unsafe { _mm512_loadu_ps(x.as_ptr()) }
+        }
+
+        #[inline(always)]
+        fn store(x: __m512, out: &mut Array) {
+            // SAFETY: as above; there is room for 16 floats.
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), x) }
+        }
+
+        #[inline(always)]
+        fn add(a: __m512, b: __m512) -> __m512 {
+            // SAFETY: `Isa::run` found AVX-512F.
+            unsafe { _mm512_add_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 {
+            // SAFETY: `Isa::run` found AVX-512F.
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+    }
+
+    /// Two registers of AVX.
+    #[derive(Clone, Copy)]
+    pub struct Avx2;
+
+    impl Simd for Avx2 {
+        const FMA: bool = true;
+        const WIDE: bool = false;
+        type Lanes = [__m256; 2];
+
+        #[inline(always)]
+        fn splat(x: f32) -> [__m256; 2] {
+            // SAFETY: `Isa::run` found AVX.
+            unsafe { [_mm256_set1_ps(x); 2] }
+        }
+
+        #[inline(always)]
+        fn load(x: &Array) -> [__m256; 2] {
+            // SAFETY: as above; 16 floats are there.
+            unsafe { [_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))] }
+        }
+
+        #[inline(always)]
+        fn store(x: [__m256; 2], out: &mut Array) {
+            // SAFETY: as above; there is room for 16 floats.
+            unsafe {
+                _mm256_storeu_ps(out.as_mut_ptr(), x[0]);
+                _mm256_storeu_ps(out.as_mut_ptr().add(8), x[1]);
+            }
+        }
+
+        #[inline(always)]
+        fn add(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+            // SAFETY: `Isa::run` found AVX.
+            unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
+        }
+
+        #[inline(always)]
+        fn mul_add(a: [__m256; 2], b: [__m256; 2], c: [__m256; 2]) -> [__m256; 2] {
+            // SAFETY: `Isa::run` found FMA.
+            unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+        }
+    }
+}
