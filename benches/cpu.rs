@@ -253,8 +253,8 @@ fn steps(expert: &str, amateur: &str) {
             black_box(cpu.contrast_sample(&samples, &vocabulary, expert, Some(amateur)));
             let all = start.elapsed();
             parts[0].push(forward);
-            parts[1].push(logits - forward);
-            parts[2].push(all - logits);
+            parts[1].push(logits.saturating_sub(forward));
+            parts[2].push(all.saturating_sub(logits));
         });
         println!(
             "{name}, {rows} rows: {:.2} ms best, {:.2} ms median; best of its parts: forward {:.2?}, logits {:.2?}, sample {:.2?}",

@@ -119,7 +119,7 @@ fn a_second_writer_is_refused() {
     let input = place.instructions(400);
     let output = place.path("out.jsonl");
     let mut first = start(&input, &output, &SETTINGS);
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while std::fs::metadata(&output).map_or(0, |m| m.len()) == 0 {
         assert!(
             first.try_wait().unwrap().is_none() && Instant::now() < deadline,
@@ -142,7 +142,7 @@ fn a_signal_ends_the_run_soon_and_it_resumes() {
     let output = place.path("out.jsonl");
     for signal in ["-INT", "-TERM"] {
         let child = start(&input, &output, &SETTINGS);
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         let size = std::fs::metadata(&output).map_or(0, |m| m.len());
         while std::fs::metadata(&output).map_or(0, |m| m.len()) <= size && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));

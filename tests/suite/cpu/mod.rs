@@ -39,7 +39,7 @@ impl Numbers {
     }
 
     fn below(&mut self, end: usize) -> usize {
-        ((f64::from(self.next()) + 1.0) / 2.0 * end as f64) as usize % end
+        (f64::midpoint(f64::from(self.next()), 1.0) * end as f64) as usize % end
     }
 
     fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
