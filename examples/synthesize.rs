@@ -19,7 +19,8 @@ fn main() -> codit::Result<()> {
     let regretted = engine.submit(Request::new("regretted", "What is 5 plus 4?"))?;
     engine.cancel(regretted);
 
-    while let Some(done) = engine.next()? {
+    for done in &mut engine {
+        let done = done?;
         match done.finish {
             Finish::Failed(error) => eprintln!("{}: {error}", done.id),
             finish => println!("{} ({finish:?}, {} tokens): {}", done.id, done.tokens.len(), done.text),

@@ -15,7 +15,8 @@
 //! }
 //! let regretted = engine.submit(Request::new("regretted", "Count to a million."))?;
 //! engine.cancel(regretted);
-//! while let Some(done) = engine.next()? {
+//! for done in &mut engine {
+//!     let done = done?;
 //!     println!("{} ({:?}): {}", done.id, done.finish, done.text);
 //! }
 //! # Ok(())

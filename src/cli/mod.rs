@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod bytes;
 mod interrupt;
 mod progress;
+#[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
 mod synth;
 
 /// Writes instruction-tuning datasets by contrastive decoding of a pair of language models.

@@ -16,7 +16,7 @@ use crate::device::cpu::Cpu;
 use crate::embedded;
 use crate::engine::{self, Completion, Engine, EngineConfig, Finish, Request};
 use crate::error::{Error, Result};
-use crate::text::Message;
+use crate::text::{CLOCK, ChatTemplate, Message, Text, clock};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -171,7 +171,8 @@ impl Synthesis {
         let input = Input::open(&args.input)?;
         let mut engine =
             Engine::load(args.capacity.device()?, &expert, amateur.as_ref(), &args.capacity.config())?;
-        engine.set_template_variables(args.prompting.chat_template_kwargs.clone().unwrap_or_default());
+        let variables = args.template_variables(engine.text())?;
+        engine.set_template_variables(variables.clone());
         let system = args.prompting.system.clone();
         try_template(&engine, &input, system.as_deref())?;
 
@@ -182,7 +183,7 @@ impl Synthesis {
             amateur: amateur.as_ref().map(ModelMark::of).transpose()?,
             seed: args.method.seed,
             samples: 1,
-            settings: args.settings(&contrast, engine.max_model_len()),
+            settings: args.settings(&contrast, engine.max_model_len(), &variables),
             notes: args.capacity.notes(),
         };
         let (sink, done) = Sink::open(&args.output, &input, &manifest)?;
@@ -309,13 +310,26 @@ fn report_recovery(done: &Done, args: &Args) {
 }
 
 impl Args {
+    /// What the user gives the template; a template that writes the date is given the moment at which the run began,
+    /// so that it writes the same when the run is resumed.
+    fn template_variables(&self, text: &Text) -> Result<Map<String, Value>> {
+        let mut variables = self.prompting.chat_template_kwargs.clone().unwrap_or_default();
+        if text.template().is_some_and(ChatTemplate::tells_time) && !variables.contains_key(CLOCK) {
+            let earlier = Manifest::read(&Manifest::path(&self.output))?;
+            let began = earlier.map(|manifest| manifest.settings["chat_template_kwargs"][CLOCK].clone());
+            let began = began.filter(Value::is_string).unwrap_or_else(|| json!(clock()));
+            variables.insert(CLOCK.to_owned(), began);
+        }
+        Ok(variables)
+    }
+
     /// All that a record's text depends on beside the models, the input and the seed.
-    fn settings(&self, contrast: &Contrast, max_model_len: usize) -> Value {
+    fn settings(&self, contrast: &Contrast, max_model_len: usize, variables: &Map<String, Value>) -> Value {
         let mut settings = json!(contrast);
         settings["max_tokens"] = json!(self.method.max_tokens);
         settings["ignore_eos"] = json!(self.method.ignore_eos);
         settings["max_model_len"] = json!(max_model_len);
-        settings["chat_template_kwargs"] = json!(self.prompting.chat_template_kwargs);
+        settings["chat_template_kwargs"] = json!(variables);
         settings["system"] = json!(self.prompting.system);
         settings
     }
@@ -373,6 +387,9 @@ impl Method {
 
 impl Capacity {
     fn device(&self) -> Result<Cpu> {
+        if self.threads == Some(0) {
+            return Err(Error::Setting("threads is 0; it must be 1 or more".to_owned()));
+        }
         match self.device {
             DeviceName::Auto | DeviceName::Cpu => Cpu::new(self.threads),
         }

@@ -191,7 +191,7 @@ pub trait Device: Send + Sync + 'static {
     );
     /// In `qkv[tokens, qkv_width]`: norms each query and key head where norms are given, rotates queries and keys
     /// by their positions (halves convention), and writes keys and values to the cache's `layer`.
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, clippy::type_complexity)]
     fn rope_store(
         &self,
         batch: &Batch,

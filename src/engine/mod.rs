@@ -207,17 +207,6 @@ impl<D: Device> Engine<D> {
         self.finished.pop_front()
     }
 
-    /// Steps until a request finishes; `None` when all have.
-    ///
-    /// # Errors
-    /// See [`Engine::step`].
-    pub fn next(&mut self) -> Result<Option<Completion>> {
-        while self.finished.is_empty() && !self.scheduler.is_idle() {
-            self.step()?;
-        }
-        Ok(self.finished())
-    }
-
     /// Sends the youngest running sequence back to wait; its cache is recomputed and its response is the same.
     pub fn preempt_youngest(&mut self) -> bool {
         self.scheduler.preempt_youngest()
@@ -236,6 +225,11 @@ impl<D: Device> Engine<D> {
     /// What the chat template is given beside the conversation, such as `enable_thinking`.
     pub fn set_template_variables(&mut self, variables: Map<String, Value>) {
         self.template_variables = variables;
+    }
+
+    /// Tokenizer and chat template of the expert.
+    pub fn text(&self) -> &Text {
+        &self.text
     }
 
     /// The token ids that a conversation becomes.
@@ -316,6 +310,20 @@ impl<D: Device> Engine<D> {
         };
         let text = self.text.tokenizer().decode(&ended.tokens, true)?;
         Ok(Completion { id: ticket.id, text, tokens: ended.tokens, scores: ended.scores, finish })
+    }
+}
+
+/// Completions as they finish; the end when nothing is left to do. Errors are those of [`Engine::step`].
+impl<D: Device> Iterator for Engine<D> {
+    type Item = Result<Completion>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.finished.is_empty() && !self.scheduler.is_idle() {
+            if let Err(error) = self.step() {
+                return Some(Err(error));
+            }
+        }
+        self.finished().map(Ok)
     }
 }
 

@@ -1,4 +1,4 @@
-//! tokenizer_config.json: the named special tokens, and what it adds to tokenizer.json.
+//! `tokenizer_config.json`: the named special tokens, and what it adds to `tokenizer.json`.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +17,8 @@ const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
 const NAMED_TOKENS: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// What tokenizer_config.json says, as far as text depends on it. `add_bos_token` and `add_eos_token` are not among
-/// it: beside a tokenizer.json `transformers` ignores them, and its post-processor decides.
+/// What `tokenizer_config.json` says, as far as text depends on it. `add_bos_token` and `add_eos_token` are not among
+/// it: beside a `tokenizer.json` `transformers` ignores them, and its post-processor decides.
 #[derive(Debug, Default)]
 pub(super) struct TokenizerConfig {
     /// `bos_token` and the like, by name.
@@ -32,7 +32,7 @@ pub(super) struct TokenizerConfig {
 }
 
 impl TokenizerConfig {
-    /// Reads tokenizer_config.json and, where that lists no added tokens, special_tokens_map.json too. A checkpoint
+    /// Reads `tokenizer_config.json` and, where that lists no added tokens, `special_tokens_map.json` too. A checkpoint
     /// may have neither.
     ///
     /// # Errors

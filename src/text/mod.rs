@@ -7,6 +7,7 @@
 mod config;
 mod detokenize;
 mod python;
+mod sandbox;
 mod template;
 mod tokenizer;
 
@@ -21,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::ids::TokenId;
 
 pub use detokenize::Detokenizer;
+pub use python::{CLOCK, clock};
 pub use template::{ChatTemplate, Message};
 pub use tokenizer::{Special, Tokenizer, check_same_vocabulary};
 

@@ -5,10 +5,15 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 use minijinja::value::{Kwargs, Value, ValueKind, from_args};
-use minijinja::{Environment, Error, ErrorKind, State};
+use minijinja::{Environment, Error, ErrorKind, State, filters};
 use minijinja_contrib::pycompat;
 use serde_json::Value as Json;
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// The template variable that stops the clock, in RFC 3339: a run that is resumed on another day renders the same
+/// prompts.
+pub const CLOCK: &str = "codit_clock";
 
 /// The widest indentation of `tojson`.
 const WIDEST_INDENT: usize = 64;
@@ -18,17 +23,22 @@ pub(super) fn install(environment: &mut Environment) {
     environment.set_unknown_method_callback(method);
     environment.add_filter("trim", trim);
     environment.add_filter("tojson", tojson);
+    environment.add_filter("length", length);
+    environment.add_filter("count", length);
+    environment.add_filter("items", items);
+    environment.add_filter("string", |value: &Value| text(value).into_owned());
+    environment.add_test("iterable", is_iterable);
+    environment.add_test("sequence", is_iterable);
     environment.add_function("strftime_now", strftime_now);
 }
 
 fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
-    match value.as_str().filter(|_| value.kind() == ValueKind::String) {
-        Some(text) => match string_method(text, name, args)? {
-            Some(result) => Ok(result),
-            None => pycompat::unknown_method_callback(state, value, name, args),
-        },
-        None => pycompat::unknown_method_callback(state, value, name, args),
+    if let Some(text) = value.as_str()
+        && let Some(result) = string_method(text, name, args)?
+    {
+        return Ok(result);
     }
+    pycompat::unknown_method_callback(state, value, name, args)
 }
 
 /// The methods of `str` that pycompat lacks or takes differently; `None` for the others.
@@ -72,14 +82,37 @@ fn string_method(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>
             let () = from_args(args)?;
             Value::from(title(text))
         }
+        "splitlines" => {
+            let (keep_ends,): (Option<bool>,) = from_args(args)?;
+            lines(text, keep_ends.unwrap_or(false)).into_iter().map(Value::from).collect()
+        }
+        "isspace" => {
+            let () = from_args(args)?;
+            Value::from(!text.is_empty() && text.chars().all(is_space))
+        }
         _ => return Ok(None),
     };
     Ok(Some(result))
 }
 
-fn trim(value: &Value, chars: Option<Cow<'_, str>>) -> String {
-    let text = value.as_str().map_or_else(|| Cow::Owned(value.to_string()), Cow::Borrowed);
-    strip(&text, chars.as_deref(), true, true).to_owned()
+fn trim(value: &Value, chars: Option<&str>) -> String {
+    strip(&text(value), chars, true, true).to_owned()
+}
+
+/// Python has a length for the undefined, too.
+fn length(value: &Value) -> Result<usize, Error> {
+    if value.is_undefined() { Ok(0) } else { filters::length(value) }
+}
+
+fn items(value: &Value) -> Result<Value, Error> {
+    if value.is_undefined() { Ok(Value::from_iter::<[Value; 0]>([])) } else { filters::items(value) }
+}
+
+/// What Python can iterate over; to Jinja, strings and dictionaries are sequences as well.
+fn is_iterable(value: &Value) -> bool {
+    let kinds =
+        [ValueKind::Undefined, ValueKind::String, ValueKind::Seq, ValueKind::Map, ValueKind::Iterable];
+    kinds.contains(&value.kind())
 }
 
 /// `str.isspace`: Unicode's white space and four separators of ASCII.
@@ -107,6 +140,22 @@ fn words(text: &str, most: Option<usize>) -> Vec<Value> {
     words
 }
 
+/// `str.splitlines`.
+fn lines(text: &str, keep_ends: bool) -> Vec<&str> {
+    let ends_line = |character: char| matches!(character, '\n'..='\r' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}');
+    let mut lines = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.find(ends_line).unwrap_or(rest.len());
+        let (line, after) = rest.split_at(end);
+        let break_length =
+            if after.starts_with("\r\n") { 2 } else { after.chars().next().map_or(0, char::len_utf8) };
+        lines.push(if keep_ends { &rest[..end + break_length] } else { line });
+        rest = &after[break_length..];
+    }
+    lines
+}
+
 /// `str.title`: a letter after anything but a letter is upper case, the others lower case.
 fn title(text: &str) -> String {
     let mut titled = String::with_capacity(text.len());
@@ -122,15 +171,30 @@ fn title(text: &str) -> String {
     titled
 }
 
-/// The local time in the form that `format` says, as C's `strftime`. The date is part of the prompt: see
-/// [`super::ChatTemplate::tells_time`].
-fn strftime_now(format: &str) -> Result<String, Error> {
+/// The time in the form that `format` says, as C's `strftime`: that of the variable [`CLOCK`] where it is set, else
+/// the local time. The date is part of the prompt: see [`super::ChatTemplate::tells_time`].
+fn strftime_now(state: &State, format: &str) -> Result<String, Error> {
     let refused =
         |error: String| Error::new(ErrorKind::InvalidOperation, format!("strftime_now({format:?}): {error}"));
     let items =
         time::format_description::parse_strftime_owned(format).map_err(|error| refused(error.to_string()))?;
-    let now = OffsetDateTime::now_local().unwrap_or_else(|_| OffsetDateTime::now_utc());
+    let now = match state.lookup(CLOCK) {
+        Some(clock) => {
+            let clock = clock.as_str().and_then(|clock| OffsetDateTime::parse(clock, &Rfc3339).ok());
+            clock.ok_or_else(|| refused(format!("{CLOCK} is not a time such as 2026-01-31T12:00:00Z")))?
+        }
+        None => local_time(),
+    };
     now.format(&items).map_err(|error| refused(error.to_string()))
+}
+
+fn local_time() -> OffsetDateTime {
+    OffsetDateTime::now_local().unwrap_or_else(|_| OffsetDateTime::now_utc())
+}
+
+/// The local time as [`CLOCK`] takes it.
+pub fn clock() -> String {
+    local_time().format(&Rfc3339).unwrap_or_default()
 }
 
 /// How `json.dumps` is to write.
@@ -142,6 +206,7 @@ struct Style {
 }
 
 /// `json.dumps(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
+#[allow(clippy::needless_pass_by_value)] // the signature of a filter
 fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
     let refused = |reason: String| Error::new(ErrorKind::InvalidOperation, format!("tojson: {reason}"));
     let indent: Option<usize> = options.get("indent")?;
@@ -199,7 +264,7 @@ impl Style {
             }
             Json::String(text) => self.write_string(text, out),
             Json::Number(number) if number.is_f64() => {
-                out.push_str(&float(number.as_f64().unwrap_or_default()))
+                out.push_str(&float(number.as_f64().unwrap_or_default()));
             }
             other => out.push_str(&other.to_string()),
         }
@@ -235,6 +300,17 @@ impl Style {
                 }
             }
         }
+    }
+}
+
+/// `str(value)`.
+pub(super) fn text(value: &Value) -> Cow<'_, str> {
+    match value.as_str() {
+        Some(text) => Cow::Borrowed(text),
+        None if value.kind() == ValueKind::Number && !value.is_integer() => {
+            Cow::Owned(f64::try_from(value.clone()).map_or_else(|_| value.to_string(), float))
+        }
+        None => Cow::Owned(value.to_string()),
     }
 }
 

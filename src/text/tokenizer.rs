@@ -33,15 +33,15 @@ struct Shared {
 pub enum Special {
     /// None: for a rendered chat template, which has written them itself.
     None,
-    /// Those of tokenizer.json's post-processor, often a BOS: for a plain prompt.
+    /// Those of `tokenizer.json`'s post-processor, often a BOS: for a plain prompt.
     AsConfigured,
 }
 
 impl Tokenizer {
-    /// The tokenizer in tokenizer.json, with the tokens that tokenizer_config.json adds or declares special.
+    /// The tokenizer in `tokenizer.json`, with the tokens that `tokenizer_config.json` adds or declares special.
     ///
     /// # Errors
-    /// [`Error::File`] if tokenizer.json is missing or the library refuses it, or tokenizer_config.json contradicts it.
+    /// [`Error::File`] if `tokenizer.json` is missing or the library refuses it, or `tokenizer_config.json` contradicts it.
     pub fn load(checkpoint: &Checkpoint) -> Result<Self> {
         let path = checkpoint.path(TOKENIZER_FILE);
         let Some(bytes) = checkpoint.find(TOKENIZER_FILE)? else {
@@ -58,9 +58,8 @@ impl Tokenizer {
         })
         .map_err(|message| Error::file(&path, format!("not a usable tokenizer: {message}")))?;
 
-        let misplaced =
-            config.added_tokens.iter().find(|(id, token)| library.token_to_id(&token.content) != Some(**id));
-        if let Some((id, token)) = misplaced {
+        let misplaced = |(id, token): &(&u32, &AddedToken)| library.token_to_id(&token.content) != Some(**id);
+        if let Some((id, token)) = config.added_tokens.iter().find(misplaced) {
             let message = format!(
                 "added_tokens_decoder gives {:?} the id {id}, {TOKENIZER_FILE} does not",
                 token.content
@@ -127,7 +126,7 @@ impl Tokenizer {
     }
 }
 
-/// What `transformers` does to a tokenizer.json after reading it.
+/// What `transformers` does to a `tokenizer.json` after reading it.
 fn configure(
     mut library: tokenizers::Tokenizer,
     config: &TokenizerConfig,
@@ -145,7 +144,7 @@ fn configure(
         library.add_tokens(declared)?;
     }
 
-    // A named token is special even where tokenizer.json forgot to say so. One that no model knows (some
+    // A named token is special even where `tokenizer.json` forgot to say so. One that no model knows (some
     // configurations name a padding token of their own) is not added: its id would lie outside the embedding.
     let known = library.get_added_tokens_decoder();
     let unmarked = |token: &&String| {

@@ -62,6 +62,9 @@ CASES = {
     "llama-gqa4-scaled-old": case("llama", shape(64, 2, 8, 2, 8, 64, llama3(5000.0, 32.0, 64)), length=160, old=True),
     "llama-gqa8-shards": case("llama", shape(48, 2, 8, 1, 16, 48, 10000.0), shard="40KB"),
     "llama-bias": case("llama", shape(48, 3, 4, 2, 16, 48, 777.0, attention_bias=True)),
+    "llama-mlp-bias-linear": case(
+        "llama", shape(48, 2, 4, 2, 16, 48, rope(10000.0, rope_type="linear", factor=4.0), mlp_bias=True)
+    ),
     "llama-head64-old": case("llama", shape(48, 2, 4, 1, 64, 48, 37777.0, rms_norm_eps=1e-5), old=True, eos=1),
     "qwen3-gqa2-tied": case("qwen3", shape(48, 2, 4, 2, 32, 48, 1000000.0, tie_word_embeddings=True)),
     "qwen3-head128-old": case("qwen3", shape(48, 2, 2, 1, 128, 48, 1000000.0), old=True),
@@ -71,6 +74,9 @@ CASES = {
         shape(48, 3, 8, 1, 16, 48, 10000.0, attention_bias=True),
         shape(64, 2, 3, 3, 32, 48, 50000.0, tie_word_embeddings=True, rms_norm_eps=1e-5),
         amateur_dtype="float16", eos=3),  # fmt: skip
+    "qwen3-window": case(
+        "qwen3", shape(48, 3, 4, 2, 16, 48, 10000.0, use_sliding_window=True, sliding_window=8, max_window_layers=1)
+    ),
     "qwen3-padded": case(
         "qwen3", shape(48, 2, 4, 2, 32, 48, 10000.0, vocab=320), shape(48, 2, 4, 2, 32, 48, 10000.0, vocab=352), vocab=300
     ),

@@ -19,7 +19,7 @@ fn close(found: &[f64], expected: &[f64]) {
     }
 }
 
-/// Known answers of the authors of Philox (Random123, kat_vectors).
+/// Known answers of the authors of Philox (Random123, `kat_vectors`).
 #[test]
 fn philox_known_answers() {
     assert_eq!(philox4x32_10([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
@@ -148,7 +148,7 @@ fn draws_follow_the_distribution() {
     let contrast = Contrast { alpha: 0.02, beta: 0.7, ..Contrast::default() };
     let d = distribution(&contrast, &expert, &amateur).unwrap();
     let draws = 1 << 20;
-    let mut counts = vec![0u32; 40];
+    let mut counts = [0u32; 40];
     for record in 0..64 {
         let noise = Noise::new(7, &record.to_string(), 0);
         for position in 0..draws / 64 {

@@ -24,6 +24,7 @@ fn requests() -> Vec<Request> {
             contrast: contrasts[i % 4].clone(),
             seed: 11,
             max_tokens: 8 + i,
+            ignore_eos: i % 3 == 0,
             ..Request::new(format!("r{i}"), questions[(i / 4) % 4].repeat(1 + i % 5))
         })
         .collect()
@@ -96,8 +97,13 @@ fn responses_do_not_depend_on_batch_chunk_order_or_preemption() {
 fn a_cache_too_small_for_all_gives_the_same_by_preemption() {
     let alone = decode(&config(1, 512), requests(), |_| {});
     let mut preemptions = 0;
-    // A cache of a few sequences: blocks run out again and again.
-    let tight = EngineConfig { kv_cache_memory: 2 << 20, max_model_len: Some(256), ..config(16, 64) };
+    // A cache of little more than the longest sequence: blocks run out again and again.
+    let tight = EngineConfig {
+        kv_cache_memory: 512 << 10,
+        max_model_len: Some(128),
+        block_size: 4,
+        ..config(16, 64)
+    };
     let found = decode(&tight, requests(), |engine| preemptions = engine.stats().preemptions);
     assert!(preemptions > 0, "the cache was not too small");
     assert!(found == alone);
@@ -126,7 +132,8 @@ fn a_cancelled_request_leaves_the_others_as_they_are() {
         engine.cancel(*id);
     }
     let mut cancelled = 0;
-    while let Some(done) = engine.next().unwrap() {
+    for done in &mut engine {
+        let done = done.unwrap();
         match done.finish {
             codit::Finish::Cancelled => cancelled += 1,
             _ => assert_eq!(done.tokens.iter().map(|t| t.0).collect::<Vec<_>>(), alone[&done.id].0),

@@ -1,5 +1,5 @@
 //! The one integration-test binary: a module a subject.
-#![allow(missing_docs, clippy::missing_panics_doc, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::float_cmp, clippy::missing_panics_doc, clippy::unwrap_used)]
 
 mod bad_input;
 mod contrast;

@@ -93,13 +93,33 @@ fn other_settings_models_or_input_are_refused() {
     assert_eq!(std::fs::read(&output).unwrap(), before);
 }
 
+/// A template that writes the date writes that of the run's beginning when the run is resumed.
+#[test]
+fn a_resumed_run_keeps_its_date() {
+    let place = Workplace::new();
+    let input = place.instructions(3);
+    let output = place.path("out.jsonl");
+    let expert = place.path("expert");
+    crate::synth::copy_embedded_expert(&expert);
+    let template = "{{ strftime_now('%H:%M:%S') }}{% for m in messages %}{{ m.content }}{% endfor %}";
+    std::fs::write(expert.join("chat_template.jinja"), template).unwrap();
+    let settings = ["--seed", "1", "--max-tokens", "30", "--beta", "0", "--expert", expert.to_str().unwrap()];
+    succeed(&input, &output, &settings);
+    let reference = sorted_lines(&output);
+    std::thread::sleep(Duration::from_millis(1100));
+    let first = std::fs::read_to_string(&output).unwrap().lines().next().unwrap().to_owned() + "\n";
+    std::fs::write(&output, first).unwrap();
+    succeed(&input, &output, &settings);
+    assert_eq!(sorted_lines(&output), reference);
+}
+
 #[test]
 fn a_second_writer_is_refused() {
     let place = Workplace::new();
     let input = place.instructions(400);
     let output = place.path("out.jsonl");
     let mut first = start(&input, &output, &SETTINGS);
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while std::fs::metadata(&output).map_or(0, |m| m.len()) == 0 {
         assert!(
             first.try_wait().unwrap().is_none() && Instant::now() < deadline,
@@ -122,7 +142,7 @@ fn a_signal_ends_the_run_soon_and_it_resumes() {
     let output = place.path("out.jsonl");
     for signal in ["-INT", "-TERM"] {
         let child = start(&input, &output, &SETTINGS);
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         let size = std::fs::metadata(&output).map_or(0, |m| m.len());
         while std::fs::metadata(&output).map_or(0, |m| m.len()) <= size && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 
 use crate::program::{Workplace, message, records, sorted_lines, succeed};
@@ -140,6 +141,62 @@ fn a_prompt_longer_than_the_window_gets_an_error_record() {
             assert!(record.get("error").is_none() && !record["score"].as_array().unwrap().is_empty());
         }
     }
+}
+
+/// A NaN in the embedding of one token: the record that holds it ends with an error, the others are as ever.
+#[test]
+fn a_row_of_nans_ends_its_own_record() {
+    let place = Workplace::new();
+    let lines = ["What is 3 plus 4?", "What is @ plus 4?", "Which number is larger, 40 or 14?"];
+    let lines: Vec<String> = lines.iter().map(|line| json!({"instruction": line}).to_string()).collect();
+    let input = place.write("input.jsonl", &lines.join("\n"));
+    let answers = |name: &str, faulty: Option<&str>| {
+        let expert = place.path(name);
+        copy_embedded_expert(&expert);
+        untie_head(&expert, faulty);
+        let output = place.path(&format!("{name}.jsonl"));
+        let settings =
+            ["--seed", "1", "--beta", "0", "--max-tokens", "30", "--expert", expert.to_str().unwrap()];
+        succeed(&input, &output, &settings);
+        let mut records = records(&output);
+        records.sort_by_key(|record| record["id"].to_string());
+        records
+    };
+    let (sound, faulty) = (answers("sound", None), answers("faulty", Some("@")));
+    assert!(sound.iter().all(|record| record.get("error").is_none()));
+    for (sound, faulty) in sound.iter().zip(&faulty) {
+        if faulty["id"] == "conv_2" {
+            assert!(faulty["error"].as_str().unwrap().contains("NaN"), "{faulty}");
+        } else {
+            assert_eq!((&sound["response"], &sound["score"]), (&faulty["response"], &faulty["score"]));
+        }
+    }
+}
+
+/// Gives a checkpoint a head of its own (the embedding as it was) and makes the embedding of `faulty` NaN.
+fn untie_head(folder: &std::path::Path, faulty: Option<&str>) {
+    let path = folder.join("model.safetensors");
+    let file = fs::read(&path).unwrap();
+    let tensors = SafeTensors::deserialize(&file).unwrap();
+    let table = tensors.tensor("model.embed_tokens.weight").unwrap();
+    let (shape, width) = (table.shape().to_vec(), table.shape()[1]);
+    let mut embedding = table.data().to_vec();
+    if let Some(token) = faulty {
+        let tokenizer: Value =
+            serde_json::from_slice(&fs::read(folder.join("tokenizer.json")).unwrap()).unwrap();
+        let id = tokenizer["model"]["vocab"][token].as_u64().unwrap() as usize;
+        embedding[id * width * 2..][..width * 2].fill(0xff);
+    }
+    let mut all: Vec<(String, TensorView<'_>)> =
+        tensors.tensors().into_iter().filter(|(name, _)| name != "model.embed_tokens.weight").collect();
+    all.push(("lm_head.weight".to_owned(), table));
+    let embedding = TensorView::new(Dtype::BF16, shape, &embedding).unwrap();
+    all.push(("model.embed_tokens.weight".to_owned(), embedding));
+    safetensors::serialize_to_file(all, None, &path).unwrap();
+    let config = fs::read_to_string(folder.join("config.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&config).unwrap();
+    config["tie_word_embeddings"] = json!(false);
+    fs::write(folder.join("config.json"), config.to_string()).unwrap();
 }
 
 pub fn copy_embedded_expert(folder: &std::path::Path) {

@@ -1,0 +1,230 @@
+//! Runs a template: a program of whoever published the model.
+//!
+//! It sees its variables and the clock, and nothing else: no files, no environment. Its length, its steps, its
+//! recursion, its output and its time are limited, and it runs on a thread of its own, whose stack bears what the
+//! other limits permit. Its memory is not limited: a template that doubles a string again and again exhausts it.
+
+use std::error::Error as _;
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, Error, ErrorKind, Output, State, Value};
+
+use super::{contain, python};
+
+/// The longest template; the families' are a few KiB.
+const LONGEST_SOURCE: usize = 256 << 10;
+/// Steps of the template engine; a message takes some dozens.
+const MOST_STEPS: u64 = 1_000_000;
+/// Bytes that a template may print, into its output or into variables of its own.
+const LONGEST_OUTPUT: usize = 64 << 20;
+/// Moments that a run may take: three seconds, which only a template with an endless step needs. The others run out
+/// of steps before. (In moments, so that a process that is stopped and continued loses but one.)
+const PATIENCE: u32 = 30;
+const MOMENT: Duration = Duration::from_millis(100);
+/// For the expressions that such a source nests and the values that so many steps nest: both are handled by recursion.
+const STACK: usize = 256 << 20;
+
+const NAME: &str = "template";
+
+/// A compiled template with its limits.
+#[derive(Debug)]
+pub(super) struct Sandbox {
+    environment: Arc<Environment<'static>>,
+    /// A render did not end, and its thread cannot be stopped: no further one may start.
+    stuck: AtomicBool,
+}
+
+/// Why a template gave no text.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// It said so itself, by `raise_exception`.
+    Refused(String),
+    /// It is wrong, or exceeds a limit.
+    Failed(String),
+}
+
+impl Sandbox {
+    /// # Errors
+    /// [`Failure::Failed`] with the line that does not parse.
+    pub(super) fn compile(source: &str) -> Result<Self, Failure> {
+        if source.len() > LONGEST_SOURCE {
+            return Err(Failure::Failed(format!("it is longer than {} KiB", LONGEST_SOURCE >> 10)));
+        }
+        let source = without_generation_tags(source);
+        let environment = apart(move || environment(source)).map_err(Stopped::into_failure)??;
+        Ok(Self { environment: Arc::new(environment), stuck: AtomicBool::new(false) })
+    }
+
+    /// # Errors
+    /// If the template fails, refuses, or exceeds a limit.
+    pub(super) fn render(&self, variables: Value) -> Result<String, Failure> {
+        if self.stuck.load(Ordering::Relaxed) {
+            return Err(Failure::Failed("it did not end when it was rendered before".to_owned()));
+        }
+        let environment = Arc::clone(&self.environment);
+        let rendered = apart(move || render(&environment, variables)).map_err(|stopped| {
+            if matches!(stopped, Stopped::Late) {
+                self.stuck.store(true, Ordering::Relaxed);
+            }
+            stopped.into_failure()
+        })?;
+        Ok(rendered?)
+    }
+}
+
+/// An environment that behaves as that of `transformers` and holds one template.
+fn environment(source: String) -> Result<Environment<'static>, Error> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.set_fuel(Some(MOST_STEPS));
+    environment.set_formatter(print);
+    environment.add_function("raise_exception", raise_exception);
+    python::install(&mut environment);
+    environment.add_template_owned(NAME, source)?;
+    Ok(environment)
+}
+
+fn render(environment: &Environment, variables: Value) -> Result<String, Error> {
+    let mut output = Limited(Vec::new());
+    environment.get_template(NAME)?.render_captured_to(variables, &mut output)?;
+    String::from_utf8(output.0).map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))
+}
+
+/// `{% generation %}` marks what a model wrote, for training; its text is that of a scope.
+fn without_generation_tags(source: &str) -> String {
+    let mut parts = source.split("{%");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        plain.push_str("{%");
+        let inside = part.trim_start_matches(['-', '+']).trim_start();
+        let tag = [("generation", "with"), ("endgeneration", "endwith")].into_iter().find(|(tag, _)| {
+            let after = inside.strip_prefix(tag).map(|rest| rest.trim_start().trim_start_matches(['-', '+']));
+            after.is_some_and(|rest| rest.starts_with("%}"))
+        });
+        match tag {
+            Some((tag, replacement)) => {
+                plain.push_str(&part[..part.len() - inside.len()]);
+                plain.push_str(replacement);
+                plain.push_str(&inside[tag.len()..]);
+            }
+            None => plain.push_str(part),
+        }
+    }
+    plain
+}
+
+/// Why work on a thread of its own gave nothing.
+enum Stopped {
+    Late,
+    Panicked(String),
+}
+
+impl Stopped {
+    fn into_failure(self) -> Failure {
+        match self {
+            Self::Late => {
+                Failure::Failed(format!("it runs away: it takes more than {:?}", MOMENT * PATIENCE))
+            }
+            Self::Panicked(message) => Failure::Failed(message),
+        }
+    }
+}
+
+fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Stopped> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    thread::Builder::new()
+        .name("template".to_owned())
+        .stack_size(STACK)
+        .spawn(move || {
+            // Nobody receives what comes too late.
+            let _ = sender.send(contain(|| Ok::<_, String>(work())));
+        })
+        .map_err(|error| Stopped::Panicked(format!("it has no thread to run on: {error}")))?;
+    for _ in 0..PATIENCE {
+        match receiver.recv_timeout(MOMENT) {
+            Ok(result) => return result.map_err(Stopped::Panicked),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Stopped::Panicked("its thread died".to_owned()));
+            }
+        }
+    }
+    Err(Stopped::Late)
+}
+
+/// A template's own refusal, as the source of an engine's error.
+#[derive(Debug)]
+struct Refusal(String);
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+fn raise_exception(message: &Value) -> Result<String, Error> {
+    let refusal = Refusal(message.to_string());
+    Err(Error::new(ErrorKind::InvalidOperation, refusal.0.clone()).with_source(refusal))
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let mut root: &(dyn std::error::Error + 'static) = &error;
+        while let Some(cause) = root.source() {
+            root = cause;
+        }
+        if let Some(Refusal(message)) = root.downcast_ref() {
+            return Self::Refused(message.clone());
+        }
+        if error.kind() == ErrorKind::OutOfFuel {
+            return Self::Failed(format!("it runs away: it takes more than {MOST_STEPS} steps"));
+        }
+        let line = error.line().map_or_else(String::new, |line| format!("line {line}: "));
+        let detail = error.detail().map_or_else(String::new, |detail| format!(": {detail}"));
+        let cause = error.source().map_or_else(String::new, |_| format!(": {root}"));
+        Self::Failed(format!("{line}{}{detail}{cause}", error.kind()))
+    }
+}
+
+/// Bytes that a render has printed so far.
+#[derive(Default)]
+struct Printed(usize);
+
+/// Prints a value as Python would. Output into variables passes here too, unlike through [`Limited`].
+fn print(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
+    let text = python::text(value);
+    let printed = state.get_or_insert_extension(Printed::default());
+    printed.0 += text.len();
+    if printed.0 > LONGEST_OUTPUT {
+        return Err(Error::new(ErrorKind::WriteFailure, too_much_output()));
+    }
+    out.write_str(&text).map_err(Error::from)
+}
+
+struct Limited(Vec<u8>);
+
+impl Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > LONGEST_OUTPUT {
+            return Err(io::Error::other(too_much_output()));
+        }
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn too_much_output() -> String {
+    format!("it prints more than {} MiB", LONGEST_OUTPUT >> 20)
+}
