@@ -138,13 +138,16 @@ impl Group<'_> {
     }
 }
 
+/// How many blocks ahead of their use keys and values are asked for.
+const AHEAD: usize = 2;
+
 /// A block of a sequence: which of its slots are seen, and where they stand among all that is seen.
 struct Run {
     block: BlockId,
     slots: Range<usize>,
     at: usize,
-    /// The block after it, if any.
-    next: Option<BlockId>,
+    /// The block [`AHEAD`] of it, or how many such there are beyond the last.
+    ahead: Result<BlockId, usize>,
 }
 
 impl Keys<'_> {
@@ -156,8 +159,9 @@ impl Keys<'_> {
         (seen.start / size..end).map(move |index| {
             let first = index * size;
             let slots = seen.start.saturating_sub(first)..size.min(seen.end - first);
-            let next = (index + 1 < end).then(|| self.blocks[index + 1]);
-            Run { block: self.blocks[index], at: first + slots.start - seen.start, slots, next }
+            let ahead = index + AHEAD;
+            let ahead = if ahead < end { Ok(self.blocks[ahead]) } else { Err(ahead - end) };
+            Run { block: self.blocks[index], at: first + slots.start - seen.start, slots, ahead }
         })
     }
 
@@ -165,12 +169,20 @@ impl Keys<'_> {
     #[inline(always)]
     fn products<S: Simd, const G: usize>(&self, queries: [&[f32]; G], seen: Range<usize>, out: &mut [f32]) {
         let (size, count) = (self.cache.block_size(), seen.len());
-        for Run { block, slots, at, next } in self.runs(seen) {
+        let first_block = seen.start / size;
+        for Run { block, slots, at, ahead } in self.runs(seen) {
             let keys = self.cache.keys(self.layer, block, self.head);
-            let next = next.map_or(&[][..], |next| self.cache.keys(self.layer, next, self.head));
+            // After the last keys come the first values.
+            let ahead = match ahead {
+                Ok(block) => self.cache.keys(self.layer, block, self.head),
+                Err(beyond) => match self.blocks.get(first_block + beyond) {
+                    Some(&block) => self.cache.values(self.layer, block, self.head),
+                    None => &[],
+                },
+            };
             if size % LANES == 0 {
                 for first in (slots.start / LANES * LANES..slots.end).step_by(LANES) {
-                    let products = products_of_lanes::<S, G>(queries, keys, next, size, first);
+                    let products = products_of_lanes::<S, G>(queries, keys, ahead, size, first);
                     let lanes = slots.start.max(first)..slots.end.min(first + LANES);
                     for (head, products) in products.iter().enumerate() {
                         let to = &mut out[head * count + at + lanes.start - slots.start..][..lanes.len()];
@@ -202,15 +214,15 @@ impl Keys<'_> {
     ) {
         let (dim, count) = (self.cache.head_dim(), seen.len());
         let mut sums = [[S::splat(0.0); C]; G];
-        for Run { block, slots, at, next } in self.runs(seen) {
-            let next = next.map_or(&[][..], |next| self.cache.values(self.layer, next, self.head));
+        for Run { block, slots, at, ahead } in self.runs(seen) {
+            let ahead = ahead.map_or(&[][..], |block| self.cache.values(self.layer, block, self.head));
             let weights: [&[f32]; G] =
                 std::array::from_fn(|head| &weights[head * count + at..][..slots.len()]);
             let values = &self.cache.values(self.layer, block, self.head)[slots.start * dim..];
             for (index, row) in values.chunks_exact(dim).take(slots.len()).enumerate() {
                 let (row, _) = row[column..].as_chunks::<LANES>();
                 for lanes in 0..C {
-                    S::prefetch(next.get(index * dim + column + lanes * LANES));
+                    S::prefetch(ahead.get(index * dim + column + lanes * LANES));
                 }
                 for head in 0..G {
                     let weight = S::splat(weights[head][index]);
@@ -252,20 +264,20 @@ impl Keys<'_> {
     }
 }
 
-/// `G` queries times [`LANES`] keys of a block, from slot `first`; `keys[dim, size]`. Meanwhile asks for the `next`
-/// block's: the processor does not foresee where it lies.
+/// `G` queries times [`LANES`] keys of a block, from slot `first`; `keys[dim, size]`. Meanwhile asks for a block
+/// `ahead`: the processor does not foresee where it lies.
 #[inline(always)]
 fn products_of_lanes<S: Simd, const G: usize>(
     queries: [&[f32]; G],
     keys: &[f32],
-    next: &[f32],
+    ahead: &[f32],
     size: usize,
     first: usize,
 ) -> [[f32; LANES]; G] {
     let mut sums = [S::splat(0.0); G];
     for (column, keys) in keys.chunks_exact(size).enumerate() {
         let Some(keys) = keys[first..].first_chunk() else { continue };
-        S::prefetch(next.get(column * size + first));
+        S::prefetch(ahead.get(column * size + first));
         let keys = S::load(keys);
         for head in 0..G {
             sums[head] = S::mul_add(S::splat(queries[head][column]), keys, sums[head]);

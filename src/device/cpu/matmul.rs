@@ -21,11 +21,7 @@ use crate::device::Dtype;
 /// Rows multiplied with one reading of the weights; bounds the packed copy of them.
 const ROWS: usize = 256;
 
-/// Blocks of rows from which weights are first copied, tile by tile, a few columns at a time: the copy stays in the
-/// first-level cache while all blocks are multiplied with it.
-const BLOCKS_WORTH_A_COPY: usize = 3;
-
-/// Steps of such a copy, of 4 KB each.
+/// Steps that are copied at once where weights do not fill their tiles; 4 KB each.
 const STEPS_A_COPY: usize = 8;
 
 thread_local! {
@@ -99,7 +95,7 @@ impl Task<'_> {
         let packed = || packed.chunks_exact(steps * PARTS);
         let mut products: Vec<_> = packed().map(|_| Products::new()).collect();
         let whole = self.outputs.len() == OUTPUTS && row_bytes == steps * STEP_BYTES;
-        if whole && products.len() < BLOCKS_WORTH_A_COPY {
+        if whole {
             let panel = Panel::in_place(weights, row_bytes);
             amx.configured(|| {
                 packed().zip(&mut products).for_each(|(x, out)| amx.multiply(&panel, x, true, out));
