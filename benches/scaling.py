@@ -44,7 +44,7 @@ def main():
     rates = {100: [], 10_000: []}
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        run = ["--max-num-seqs", "64", "--max-tokens", str(options.tokens)]
+        run = ["--max-num-seqs", "50", "--max-tokens", str(options.tokens)]
         for _ in range(options.repeats):
             for count in rates:
                 # As many tokens in all, so that both are timed over the same span.
