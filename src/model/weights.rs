@@ -2,13 +2,11 @@
 //! is checked against the file's length before a byte of a tensor is read.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write;
 use std::ops::Range;
 
 use safetensors::Dtype as FileDtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use crate::checkpoint::{Bytes, Checkpoint};
 use crate::device::{Dtype, TensorView};
@@ -154,12 +152,6 @@ impl Weights {
         let file = if self.shards.contains_key(SINGLE) { SINGLE } else { INDEX };
         Error::file(self.checkpoint.path(file), format!("has no tensor {name}, which config.json asks for"))
     }
-
-    /// What identifies the weights in a manifest, without reading them whole: for each file its name and the
-    /// SHA-256, in hex, of its header followed by the file's length (u64, little-endian). Ordered by name.
-    pub fn header_hashes(&self) -> Vec<(String, String)> {
-        self.shards.iter().map(|(file, shard)| (file.clone(), shard.hash())).collect()
-    }
 }
 
 impl Shard {
@@ -191,16 +183,6 @@ impl Shard {
             return Err(damaged("is damaged: it is longer than its header says"));
         }
         Ok(Self { bytes, header, metadata })
-    }
-
-    fn hash(&self) -> String {
-        let length = (self.bytes.len() as u64).to_le_bytes();
-        let hash =
-            Sha256::new().chain_update(&self.bytes[self.header.clone()]).chain_update(length).finalize();
-        hash.iter().fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
     }
 }
 
