@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::ids::TokenId;
 
 /// The parameters of the method and of sampling, the same for every token of a request.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Contrast {
     /// Plausibility constraint, `0..=1`: a token is in the head if the expert finds it at least `alpha` times as
@@ -159,6 +159,11 @@ impl Noise {
         let hash = Sha256::new().chain_update(record_id).chain_update(sample.to_le_bytes()).finalize();
         let word = |at: usize| u32::from_le_bytes([hash[at], hash[at + 1], hash[at + 2], hash[at + 3]]);
         Self { key: [seed as u32, (seed >> 32) as u32], record: [word(0), word(4)] }
+    }
+
+    /// The key, and the two words of the counter that stand for the record.
+    pub fn words(&self) -> [[u32; 2]; 2] {
+        [self.key, self.record]
     }
 
     /// The 32 random bits of `token` as a candidate for `position` (counted from the start of the sequence).

@@ -108,9 +108,9 @@ struct Capacity {
     /// Longest sequence, prompt and response [default: what the models and the cache can hold]
     #[arg(long, value_name = "N")]
     max_model_len: Option<usize>,
-    /// Memory of the paged KV cache, both models together
-    #[arg(long, default_value = "4GiB", value_parser = bytes::parse, value_name = "SIZE")]
-    kv_cache_memory: usize,
+    /// Memory of the paged KV cache, both models together [default: 4GiB on the CPU]
+    #[arg(long, value_parser = bytes::parse, value_name = "SIZE")]
+    kv_cache_memory: Option<usize>,
     /// Tokens a cache block
     #[arg(long, default_value_t = 16, value_name = "N")]
     block_size: usize,
@@ -402,6 +402,7 @@ impl Capacity {
             max_model_len: self.max_model_len,
             kv_cache_memory: self.kv_cache_memory,
             block_size: self.block_size,
+            async_scheduling: None,
         }
     }
 
@@ -410,7 +411,7 @@ impl Capacity {
         json!({
             "max_num_seqs": self.max_num_seqs,
             "max_num_batched_tokens": self.max_num_batched_tokens,
-            "kv_cache_memory": bytes::show(self.kv_cache_memory),
+            "kv_cache_memory": self.kv_cache_memory.map(bytes::show),
             "block_size": self.block_size,
             "device": "cpu",
             "threads": self.threads,

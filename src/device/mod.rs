@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::ids::{BlockId, TokenId};
 
 pub mod cpu;
+pub mod launch;
 
 /// Number format of a checkpoint's tensor, little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,12 +61,25 @@ impl TensorView {
 pub struct Batch {
     /// `[tokens]`, spans one after the other.
     pub tokens: Vec<TokenId>,
+    /// Tokens that the step before sampled and the host may not know yet: `tokens` holds anything in their place.
+    pub fed: Vec<Fed>,
     /// `[tokens]`: each token's position in its sequence.
     pub positions: Vec<u32>,
     /// Where each sequence's tokens lie.
     pub spans: Vec<Span>,
     /// The sequences' block tables, one after the other; [`Span::blocks`] says which part is whose.
     pub blocks: Vec<BlockId>,
+    /// `[samples]`: indices into `tokens` whose logits are wanted, one for each row that samples.
+    pub outputs: Vec<u32>,
+}
+
+/// A token that comes from the step before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fed {
+    /// Which of [`Batch::tokens`].
+    pub token: u32,
+    /// Which of the earlier step's [`Batch::outputs`] drew it.
+    pub output: u32,
 }
 
 /// A run of consecutive tokens of one sequence within a [`Batch`].
@@ -107,6 +121,8 @@ pub struct CacheShape {
     pub layers: usize,
     /// Key/value heads.
     pub heads: usize,
+    /// Query heads that share a key/value head.
+    pub group: usize,
     /// Width of a head.
     pub head_dim: usize,
     /// Tokens a block.
@@ -136,16 +152,45 @@ pub struct Norm<W> {
 
 /// A row to sample: whose parameters and whose noise.
 #[derive(Debug, Clone, Copy)]
-pub struct SampleRow<'a> {
+pub struct SampleRow {
     /// The request's parameters.
-    pub contrast: &'a Contrast,
+    pub contrast: Contrast,
     /// The request's noise.
     pub noise: Noise,
     /// The position that the drawn token will take in its sequence.
     pub position: u32,
 }
 
+/// How much a [`Device::Step`] makes room for.
+#[derive(Debug, Clone, Copy)]
+pub struct StepRoom<'a> {
+    /// Tokens of the largest batch.
+    pub tokens: usize,
+    /// Spans of the largest batch, and rows that sample.
+    pub sequences: usize,
+    /// Blocks of the pool.
+    pub blocks: usize,
+    /// Tokens a block.
+    pub block_size: usize,
+    /// The ids that may be sampled.
+    pub vocabulary: &'a Vocabulary,
+}
+
+/// In what numbers a tensor is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// The device's own for activations.
+    Working,
+    /// f32: sums over layers, and logits.
+    Single,
+}
+
+/// What a row's sampling gave.
+pub type RowResult = std::result::Result<Sampled, RowFault>;
+
 /// A device: where weights, activations and caches live, and the operations over them.
+///
+/// Operations are queued in order and may run later; their failures are reported by [`Device::collect`].
 pub trait Device: Send + Sync + 'static {
     /// A vector, a matrix `[out, in]`, or several matrices joined along `out`, in the checkpoint's dtype.
     type Weight: Send + Sync;
@@ -155,22 +200,59 @@ pub trait Device: Send + Sync + 'static {
     type Rope: Send + Sync;
     /// One model's plane of the paged KV cache.
     type Cache: Send;
+    /// The step at hand where the operations find it, and the results of the steps before until they are collected.
+    type Step: Send + Sync;
 
     /// Brings `parts` to the device, joined along their first dimension (q|k|v, gate|up).
     fn weight(&self, parts: &[TensorView]) -> Result<Self::Weight>;
     /// Room for activations `[rows, width]`.
-    fn tensor(&self, rows: usize, width: usize) -> Result<Self::Tensor>;
+    fn tensor(&self, rows: usize, width: usize, precision: Precision) -> Result<Self::Tensor>;
     /// Rotary frequencies, `[head_dim / 2]`; sine and cosine are multiplied by `scale` (yarn's attention factor).
     fn rope(&self, inverse_frequencies: &[f32], scale: f32) -> Result<Self::Rope>;
     /// A cache of the given shape.
     fn cache(&self, shape: CacheShape) -> Result<Self::Cache>;
     /// Bytes that [`Device::cache`] takes for one block of this shape.
     fn block_bytes(&self, shape: CacheShape) -> usize;
-    /// Runs both, at once where that is faster.
-    fn join<A: Send, B: Send>(&self, a: impl FnOnce() -> A + Send, b: impl FnOnce() -> B + Send) -> (A, B);
+    /// Bytes that the cache may take by default, once everything else is there.
+    fn default_cache_bytes(&self) -> Result<usize>;
+    /// Bytes of logits, of both models together, that are worth holding at once.
+    fn logits_bytes(&self) -> usize;
+    /// Whether a step should be queued before the results of the one before are collected.
+    fn runs_ahead(&self) -> bool;
 
-    /// `out[tokens, width] = table[batch.tokens] * scale`
-    fn embed(&self, batch: &Batch, table: &Self::Weight, scale: f32, out: &mut Self::Tensor);
+    /// Room for steps.
+    fn step(&self, room: StepRoom<'_>) -> Result<Self::Step>;
+    /// Makes `batch` the step at hand; row `i` of its outputs will be sampled by `rows[i]`.
+    fn begin(&self, step: &mut Self::Step, batch: &Batch, rows: &[SampleRow]);
+    /// Queues what `record` queues for the step at hand. `record` depends on nothing but the step and
+    /// `variant`, so a device may replay what it recorded for a step of the same shape.
+    fn run(&self, step: &mut Self::Step, variant: u32, record: impl FnMut(&Self, &mut Self::Step)) {
+        let mut record = record;
+        let _ = variant;
+        record(self, step);
+    }
+    /// Runs both, at once where that is faster; each is given the lane of the device to work on.
+    fn join<A: Send, B: Send>(
+        &self,
+        a: impl FnOnce(&Self) -> A + Send,
+        b: impl FnOnce(&Self) -> B + Send,
+    ) -> (A, B);
+    /// Ends the step at hand: its results are on their way to the host.
+    fn finish(&self, step: &mut Self::Step);
+    /// The results of the oldest step that was finished and not collected, a row an output; waits for them.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) if the device failed: nothing that it computed since the last
+    /// collection counts, and it must not be used any more.
+    fn collect(&self, step: &mut Self::Step) -> Result<Vec<RowResult>>;
+
+    /// Rows of activations of the step at hand: its tokens, and what a device pads them with.
+    fn rows(&self, step: &Self::Step) -> usize;
+    /// Outputs of the step at hand, padding included.
+    fn outputs(&self, step: &Self::Step) -> usize;
+
+    /// `out[tokens, width] = table[tokens] * scale`
+    fn embed(&self, step: &Self::Step, table: &Self::Weight, scale: f32, out: &mut Self::Tensor);
     /// `residual += delta` where there is one, then `out = norm(residual)`; `[rows, width]`.
     fn rms_norm(
         &self,
@@ -194,7 +276,7 @@ pub trait Device: Send + Sync + 'static {
     #[allow(clippy::too_many_arguments, clippy::type_complexity)]
     fn rope_store(
         &self,
-        batch: &Batch,
+        step: &Self::Step,
         heads: Heads,
         norms: Option<(&Norm<Self::Weight>, &Norm<Self::Weight>)>,
         rope: &Self::Rope,
@@ -207,7 +289,7 @@ pub trait Device: Send + Sync + 'static {
     #[allow(clippy::too_many_arguments)]
     fn attention(
         &self,
-        batch: &Batch,
+        step: &Self::Step,
         heads: Heads,
         scale: f32,
         window: Option<usize>,
@@ -225,16 +307,20 @@ pub trait Device: Send + Sync + 'static {
         x: &Self::Tensor,
         out: &mut Self::Tensor,
     );
-    /// `out[rows.len(), width] = x[rows]`
-    fn gather(&self, rows: &[u32], x: &Self::Tensor, out: &mut Self::Tensor);
-    /// Samples row `i` of the logits `[rows, vocabulary or more]` by `rows[i]`. A row's fault is its own.
+    /// `out[outputs.len(), width] = x[step.outputs[outputs]]`
+    fn gather(&self, step: &Self::Step, outputs: Range<usize>, x: &Self::Tensor, out: &mut Self::Tensor);
+    /// Samples the step's `outputs` from their logits `[outputs.len(), vocabulary or more]`. A row's fault is its
+    /// own.
     fn contrast_sample(
         &self,
-        rows: &[SampleRow<'_>],
-        vocabulary: &Vocabulary,
+        step: &mut Self::Step,
+        outputs: Range<usize>,
         expert: &Self::Tensor,
         amateur: Option<&Self::Tensor>,
-    ) -> Vec<std::result::Result<Sampled, RowFault>>;
-    /// The first `rows` rows of `x`, row by row, as f32.
+    );
+
+    /// Fills the first rows of `x`, row by row.
+    fn upload(&self, values: &[f32], x: &mut Self::Tensor);
+    /// The first `rows` rows of `x`, row by row, as f32; waits for them.
     fn download(&self, rows: usize, x: &Self::Tensor) -> Vec<f32>;
 }

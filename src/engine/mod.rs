@@ -1,8 +1,11 @@
 //! The engine: requests, one pool of blocks, the scheduler, the pair, and the step loop.
 //!
 //! ```text
-//! Request ─► Scheduler::plan ─► Pair::step (expert ∥ amateur, contrast_sample) ─► Scheduler::commit ─► Completion
+//! Request ─► Scheduler::plan ─► Pair::queue (expert ∥ amateur, contrast_sample)
+//!            Pair::collect ─► Scheduler::commit ─► Completion
 //! ```
+//!
+//! A device with a queue of its own runs one step while the host plans the next and takes in the one before.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -10,8 +13,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::checkpoint::Checkpoint;
-use crate::contrast::{Contrast, Noise, RowFault, Sampled};
-use crate::device::{Device, SampleRow};
+use crate::contrast::{Contrast, Noise};
+use crate::device::{Device, RowResult, SampleRow};
 use crate::error::{Error, Result};
 use crate::ids::{SeqId, TokenId};
 use crate::model::spec::stop_tokens;
@@ -38,10 +41,13 @@ pub struct EngineConfig {
     /// Longest sequence, prompt and response; by default what both models and the cache can hold. (This one
     /// bounds responses too.)
     pub max_model_len: Option<usize>,
-    /// Bytes of the paged cache, both models' planes together.
-    pub kv_cache_memory: usize,
+    /// Bytes of the paged cache, both models' planes together; by default what the device has to give.
+    pub kv_cache_memory: Option<usize>,
     /// Tokens a block.
     pub block_size: usize,
+    /// Whether a step is queued before the results of the one before are known, so that the device never waits for
+    /// the host; a response's end is then known one step late. By default as suits the device.
+    pub async_scheduling: Option<bool>,
 }
 
 impl Default for EngineConfig {
@@ -50,8 +56,9 @@ impl Default for EngineConfig {
             max_num_seqs: 256,
             max_num_batched_tokens: None,
             max_model_len: None,
-            kv_cache_memory: 4 << 30,
+            kv_cache_memory: None,
             block_size: 16,
+            async_scheduling: None,
         }
     }
 }
@@ -89,6 +96,9 @@ pub struct Engine<D: Device> {
     text: Text,
     template_variables: Map<String, Value>,
     scheduler: Scheduler,
+    /// Steps that are queued and not committed, oldest first.
+    in_flight: VecDeque<StepPlan>,
+    runs_ahead: bool,
     requests: HashMap<SeqId, Ticket>,
     finished: VecDeque<Completion>,
     stop: Arc<[TokenId]>,
@@ -131,10 +141,12 @@ impl<D: Device> Engine<D> {
         };
         let max_model_len = config.window(pair.context_length(), blocks * shape.block_size)?;
         Ok(Self {
+            runs_ahead: config.async_scheduling.unwrap_or_else(|| pair.runs_ahead()),
             pair,
             text,
             template_variables: Map::new(),
             scheduler: Scheduler::new(limits),
+            in_flight: VecDeque::new(),
             requests: HashMap::new(),
             finished: VecDeque::new(),
             stop,
@@ -185,16 +197,17 @@ impl<D: Device> Engine<D> {
     /// One step of both models for everything that runs. Completions are then had from [`Engine::finished`].
     ///
     /// # Errors
-    /// [`Error::Device`] if blocks were lost: the engine must not go on.
+    /// [`Error::Device`] if the device failed or blocks were lost: the engine must not go on.
     pub fn step(&mut self) -> Result<()> {
         let plan = self.scheduler.plan();
-        let sampled = self.decode(&plan);
-        self.count(&plan, &sampled);
-        for ended in self.scheduler.commit(&plan, &sampled) {
-            let completion = self.complete(ended)?;
-            self.finished.push_back(completion);
+        let (has_work, ahead) = (!plan.is_empty(), usize::from(self.runs_ahead));
+        if has_work {
+            self.queue(plan);
         }
-        if self.scheduler.is_idle() && !self.scheduler.is_sound() {
+        while self.in_flight.len() > if has_work { ahead } else { 0 } {
+            self.commit()?;
+        }
+        if self.is_idle() && !self.scheduler.is_sound() {
             return Err(Error::Device(
                 "internal error: cache blocks were lost; please report this".to_owned(),
             ));
@@ -269,25 +282,47 @@ impl<D: Device> Engine<D> {
         }
     }
 
-    fn decode(&mut self, plan: &StepPlan) -> Vec<std::result::Result<Sampled, RowFault>> {
+    /// Whether nothing runs, waits or is in flight.
+    fn is_idle(&self) -> bool {
+        self.scheduler.is_idle() && self.in_flight.is_empty()
+    }
+
+    fn queue(&mut self, plan: StepPlan) {
         let tickets = || plan.rows.iter().filter_map(|row| Some((row, self.requests.get(&row.seq)?)));
-        let rows: Vec<SampleRow<'_>> = tickets()
+        let rows: Vec<SampleRow> = tickets()
             .filter(|(row, _)| row.samples)
             .map(|(row, ticket)| SampleRow {
-                contrast: &ticket.contrast,
+                contrast: ticket.contrast,
                 noise: ticket.noise,
                 position: row.positions.end as u32,
             })
             .collect();
         let needs_amateur = tickets().any(|(_, ticket)| ticket.contrast.needs_amateur());
-        self.stats.amateur_tokens += if needs_amateur { plan.batch.tokens.len() as u64 } else { 0 };
-        self.pair.step(plan, &rows, needs_amateur)
+        let tokens = plan.batch.tokens.len() as u64;
+        self.stats.steps += 1;
+        self.stats.expert_tokens += tokens;
+        self.stats.amateur_tokens += if needs_amateur { tokens } else { 0 };
+        self.pair.queue(&plan, &rows, needs_amateur);
+        self.in_flight.push_back(plan);
     }
 
-    fn count(&mut self, plan: &StepPlan, sampled: &[std::result::Result<Sampled, RowFault>]) {
-        self.stats.steps += 1;
-        self.stats.expert_tokens += plan.batch.tokens.len() as u64;
-        for sampled in sampled.iter().flatten() {
+    /// Takes in the results of the oldest step in flight.
+    fn commit(&mut self) -> Result<()> {
+        let Some(plan) = self.in_flight.pop_front() else { return Ok(()) };
+        let sampled = self.pair.collect()?;
+        self.count(&plan, &sampled);
+        for ended in self.scheduler.commit(&plan, &sampled) {
+            let completion = self.complete(ended)?;
+            self.finished.push_back(completion);
+        }
+        Ok(())
+    }
+
+    /// Counts the tokens of rows that are still wanted.
+    fn count(&mut self, plan: &StepPlan, sampled: &[RowResult]) {
+        let rows = plan.rows.iter().filter(|row| row.samples).zip(sampled);
+        for (_, sampled) in rows.filter(|(row, _)| self.requests.contains_key(&row.seq)) {
+            let Ok(sampled) = sampled else { continue };
             self.stats.sampled += 1;
             self.stats.forced += u64::from(sampled.head == 1);
             self.stats.head_sum += u64::from(sampled.head);
@@ -318,7 +353,7 @@ impl<D: Device> Iterator for Engine<D> {
     type Item = Result<Completion>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.finished.is_empty() && !self.scheduler.is_idle() {
+        while self.finished.is_empty() && !self.is_idle() {
             if let Err(error) = self.step() {
                 return Some(Err(error));
             }

@@ -1,15 +1,12 @@
 //! Expert and amateur side by side: one step of both, and the contrast of their logits.
 
 use crate::checkpoint::Checkpoint;
-use crate::contrast::{RowFault, Sampled, Vocabulary};
-use crate::device::{Device, SampleRow};
+use crate::contrast::Vocabulary;
+use crate::device::{Device, RowResult, SampleRow, StepRoom};
 use crate::error::{Error, Result};
 use crate::model::decoder::{Decoder, Room};
 
 use super::plan::StepPlan;
-
-/// Bytes of logits that are held at once, for both models together.
-const LOGITS_BYTES: usize = 64 << 20;
 
 /// A model with its plane of the cache.
 struct Lane<D: Device> {
@@ -21,6 +18,7 @@ struct Lane<D: Device> {
 pub(super) struct Pair<D: Device> {
     device: D,
     vocabulary: Vocabulary,
+    step: D::Step,
     expert: Lane<D>,
     amateur: Option<Lane<D>>,
     /// Rows of logits that are computed at once.
@@ -32,7 +30,7 @@ pub(super) struct PairShape {
     pub max_num_seqs: usize,
     pub max_num_batched_tokens: usize,
     pub block_size: usize,
-    pub kv_cache_memory: usize,
+    pub kv_cache_memory: Option<usize>,
 }
 
 impl<D: Device> Pair<D> {
@@ -54,7 +52,7 @@ impl<D: Device> Pair<D> {
             Ok(rows)
         });
         let row_bytes = vocab_sizes.sum::<Result<usize>>()? * size_of::<f32>();
-        let logit_rows = (LOGITS_BYTES / row_bytes).clamp(1, shape.max_num_seqs);
+        let logit_rows = (device.logits_bytes() / row_bytes).clamp(1, shape.max_num_seqs);
         let room = Room { tokens: shape.max_num_batched_tokens, logits: logit_rows };
         let expert = Decoder::load(&device, expert, room)?;
         let amateur = amateur.map(|checkpoint| Decoder::load(&device, checkpoint, room)).transpose()?;
@@ -64,7 +62,8 @@ impl<D: Device> Pair<D> {
             .flatten()
             .map(|decoder| device.block_bytes(decoder.spec().cache_shape(shape.block_size, 1)))
             .sum();
-        let blocks = shape.kv_cache_memory / block_bytes;
+        let memory = shape.kv_cache_memory.map_or_else(|| device.default_cache_bytes(), Ok)?;
+        let blocks = memory / block_bytes;
         if blocks == 0 {
             let message = "kv-cache-memory is less than one block, which takes";
             return Err(Error::Setting(format!(
@@ -76,7 +75,14 @@ impl<D: Device> Pair<D> {
             Ok::<_, Error>(Lane { decoder, cache })
         };
         let (expert, amateur) = (lane(expert)?, amateur.map(lane).transpose()?);
-        Ok((Self { device, vocabulary, expert, amateur, logit_rows }, blocks))
+        let step = device.step(StepRoom {
+            tokens: shape.max_num_batched_tokens,
+            sequences: shape.max_num_seqs,
+            blocks,
+            block_size: shape.block_size,
+            vocabulary: &vocabulary,
+        })?;
+        Ok((Self { device, vocabulary, step, expert, amateur, logit_rows }, blocks))
     }
 
     /// The ids that may be sampled.
@@ -95,32 +101,44 @@ impl<D: Device> Pair<D> {
         self.amateur.is_some()
     }
 
-    /// One step: both forward passes over the plan's batch, then a token for each of `rows`, which stand for the
-    /// plan's outputs in order. The amateur rests where no row of the step needs it.
-    pub fn step(
-        &mut self,
-        plan: &StepPlan,
-        rows: &[SampleRow<'_>],
-        needs_amateur: bool,
-    ) -> Vec<std::result::Result<Sampled, RowFault>> {
-        let Self { device, vocabulary, expert, amateur, logit_rows } = self;
+    /// Whether a step should be queued before the results of the one before are collected.
+    pub fn runs_ahead(&self) -> bool {
+        self.device.runs_ahead()
+    }
+
+    /// Queues one step: both forward passes over the plan's batch, then a token for each of its outputs, drawn by
+    /// `rows`. The amateur rests where no row of the step needs it.
+    pub fn queue(&mut self, plan: &StepPlan, rows: &[SampleRow], needs_amateur: bool) {
+        let Self { device, step, expert, amateur, logit_rows, .. } = self;
         let mut amateur = amateur.as_mut().filter(|_| needs_amateur);
-        device.join(
-            || expert.decoder.forward(device, &plan.batch, &mut expert.cache),
-            || {
-                if let Some(lane) = &mut amateur {
-                    lane.decoder.forward(device, &plan.batch, &mut lane.cache);
-                }
-            },
-        );
-        let mut sampled = Vec::with_capacity(rows.len());
-        for (outputs, rows) in plan.outputs.chunks(*logit_rows).zip(rows.chunks(*logit_rows)) {
-            let (expert, amateur) = device.join(
-                || expert.decoder.logits(device, outputs),
-                || amateur.as_mut().map(|lane| lane.decoder.logits(device, outputs)),
+        device.begin(step, &plan.batch, rows);
+        device.run(step, u32::from(needs_amateur), |device, step| {
+            device.join(
+                |device| expert.decoder.forward(device, step, &mut expert.cache),
+                |device| {
+                    if let Some(lane) = &mut amateur {
+                        lane.decoder.forward(device, step, &mut lane.cache);
+                    }
+                },
             );
-            sampled.extend(device.contrast_sample(rows, vocabulary, expert, amateur));
-        }
-        sampled
+            let count = device.outputs(step);
+            for first in (0..count).step_by(*logit_rows) {
+                let outputs = first..count.min(first + *logit_rows);
+                let (expert, amateur) = device.join(
+                    |device| expert.decoder.logits(device, step, outputs.clone()),
+                    |device| amateur.as_mut().map(|lane| lane.decoder.logits(device, step, outputs.clone())),
+                );
+                device.contrast_sample(step, outputs, expert, amateur);
+            }
+        });
+        device.finish(step);
+    }
+
+    /// The results of the oldest step that was queued and not collected, one for each of its outputs.
+    ///
+    /// # Errors
+    /// Those of [`Device::collect`].
+    pub fn collect(&mut self) -> Result<Vec<RowResult>> {
+        self.device.collect(&mut self.step)
     }
 }

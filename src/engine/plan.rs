@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::device::{Batch, Span};
+use crate::device::{Batch, Fed, Span};
 use crate::ids::{BlockId, SeqId, TokenId};
 
 /// One step: which positions of which sequences are computed, and which sequences get their next token.
@@ -12,8 +12,6 @@ pub struct StepPlan {
     pub rows: Vec<PlanRow>,
     /// The same for the device.
     pub batch: Batch,
-    /// `[samples]`: indices into the batch's tokens whose logits are wanted, one for each row that samples.
-    pub outputs: Vec<u32>,
 }
 
 /// A sequence's part in a step.
@@ -28,25 +26,37 @@ pub struct PlanRow {
 }
 
 impl StepPlan {
-    /// Adds the `positions` of a sequence that is `tokens` so far and whose cache is `blocks`.
+    /// Whether nothing is computed.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Adds the `positions` of a sequence whose known tokens are `tokens` and whose cache is `blocks`. The position
+    /// after the known tokens, if it is among them, is that of the token drawn by output `drawn_by` of the step
+    /// before. `samples` says whether the next token is drawn.
     pub(super) fn push(
         &mut self,
         seq: SeqId,
         positions: Range<usize>,
         tokens: &[TokenId],
+        drawn_by: u32,
         blocks: &[BlockId],
+        samples: bool,
     ) {
-        let samples = positions.end == tokens.len();
-        let (first_token, first_block) = (self.batch.tokens.len(), self.batch.blocks.len());
-        self.batch.tokens.extend_from_slice(&tokens[positions.clone()]);
-        self.batch.positions.extend(positions.clone().map(|position| position as u32));
-        self.batch.blocks.extend_from_slice(blocks);
-        self.batch.spans.push(Span {
-            tokens: first_token..self.batch.tokens.len(),
-            blocks: first_block..self.batch.blocks.len(),
-        });
+        let batch = &mut self.batch;
+        let (first_token, first_block) = (batch.tokens.len(), batch.blocks.len());
+        batch.tokens.extend_from_slice(&tokens[positions.start..positions.end.min(tokens.len())]);
+        if positions.end > tokens.len() {
+            batch.fed.push(Fed { token: batch.tokens.len() as u32, output: drawn_by });
+            batch.tokens.push(TokenId(0));
+        }
+        batch.positions.extend(positions.clone().map(|position| position as u32));
+        batch.blocks.extend_from_slice(blocks);
+        batch
+            .spans
+            .push(Span { tokens: first_token..batch.tokens.len(), blocks: first_block..batch.blocks.len() });
         if samples {
-            self.outputs.push(self.batch.tokens.len() as u32 - 1);
+            batch.outputs.push(batch.tokens.len() as u32 - 1);
         }
         self.rows.push(PlanRow { seq, positions, samples });
     }

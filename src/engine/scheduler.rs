@@ -3,6 +3,10 @@
 //! First come, first served: every running sequence is older than every waiting one, so the oldest always advances
 //! and none starves. When blocks run out the youngest running sequence gives all of its back and waits at the
 //! front, to be recomputed. The pool holds at least one sequence of full length, so the oldest can always go on.
+//!
+//! A step may be planned before the one before it is committed: a token that is still in flight is then fed from that
+//! step, and a sequence that turns out to have ended leaves a row that nobody takes. Blocks that such a row still
+//! writes may be given to others at once, because steps run in order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,10 +34,14 @@ pub struct Limits {
 #[derive(Debug)]
 struct Sequence {
     id: SeqId,
-    /// The prompt, then the response so far.
+    /// The prompt, then the response as far as it is known.
     tokens: Vec<TokenId>,
     response: Response,
-    /// Positions in the cache, the same for both models.
+    /// Tokens after these that planned steps draw.
+    in_flight: usize,
+    /// The output of the last of these steps.
+    drawn_by: u32,
+    /// Positions in the cache once all planned steps have run, the same for both models.
     computed: usize,
     blocks: Vec<BlockId>,
     /// Ends the sequence at this length.
@@ -96,6 +104,8 @@ impl Scheduler {
             id,
             tokens: prompt,
             response,
+            in_flight: 0,
+            drawn_by: 0,
             computed: 0,
             blocks: Vec::new(),
             max_len,
@@ -123,22 +133,24 @@ impl Scheduler {
         plan
     }
 
-    /// Takes in what the step of `plan` gave: a result for each row that samples, in order. Returns the sequences
-    /// that ended by it.
+    /// Takes in what the oldest step that is not committed gave: a result for each row that samples, in order.
+    /// Returns the sequences that ended by it.
     pub fn commit(&mut self, plan: &StepPlan, sampled: &[Result<Sampled, RowFault>]) -> Vec<Ended> {
-        let mut results = sampled.iter();
-        let mut ended = Vec::new();
-        for row in &plan.rows {
-            let result = if row.samples { results.next() } else { None };
-            let Ok(index) = self.running.binary_search_by_key(&row.seq, |s| s.id) else { continue };
-            let sequence = &mut self.running[index];
-            sequence.computed = row.positions.end;
-            if let Some(end) = result.and_then(|result| sequence.take(result)) {
-                let sequence = self.running.remove(index);
-                ended.push(self.dismiss(sequence, end));
-            }
+        let rows = plan.rows.iter().filter(|row| row.samples).zip(sampled);
+        rows.filter_map(|(row, result)| self.take(row.seq, result)).collect()
+    }
+
+    /// Gives a sequence its next token, wherever it is by now; `Some` if that ends it.
+    fn take(&mut self, seq: SeqId, result: &Result<Sampled, RowFault>) -> Option<Ended> {
+        if let Ok(index) = self.running.binary_search_by_key(&seq, |s| s.id) {
+            let end = self.running[index].take(result)?;
+            let sequence = self.running.remove(index);
+            return Some(self.dismiss(sequence, end));
         }
-        ended
+        let index = self.waiting.binary_search_by_key(&seq, |s| s.id).ok()?;
+        let end = self.waiting[index].take(result)?;
+        let sequence = self.waiting.remove(index)?;
+        Some(self.dismiss(sequence, end))
     }
 
     /// Drops a sequence wherever it is; false if it is not there (any more).
@@ -218,15 +230,12 @@ impl Scheduler {
         wanted
     }
 
-    /// Whether the first that waits may run: there is a place, and its tokens fit beside one more block for each
-    /// sequence that runs, lest it be sent back at once.
+    /// Whether the first that waits may run: its tokens are known, there is a place, and they fit beside one more block
+    /// for each sequence that runs, lest it be sent back at once.
     fn may_admit(&self) -> bool {
-        let Some(first) = self.waiting.front() else { return false };
-        let promised: usize = self
-            .running
-            .iter()
-            .map(|s| self.blocks_for(s.tokens.len()).saturating_sub(s.blocks.len()) + 1)
-            .sum();
+        let Some(first) = self.waiting.front().filter(|first| first.in_flight == 0) else { return false };
+        let promised: usize =
+            self.running.iter().map(|s| self.blocks_for(s.len()).saturating_sub(s.blocks.len()) + 1).sum();
         let fits = self.blocks_for(first.tokens.len()) + promised <= self.pool.free();
         self.running.len() < self.limits.max_num_seqs && (fits || self.running.is_empty())
     }
@@ -243,9 +252,14 @@ impl Scheduler {
 }
 
 impl Sequence {
-    /// Positions that are known but not in the cache.
+    /// Tokens, those in flight included.
+    fn len(&self) -> usize {
+        self.tokens.len() + self.in_flight
+    }
+
+    /// Positions that are not in the cache; none where the token in flight is sure to be the last.
     fn pending(&self) -> usize {
-        self.tokens.len() - self.computed
+        if self.len() < self.max_len { self.len() - self.computed } else { 0 }
     }
 
     fn is_decoding(&self) -> bool {
@@ -269,12 +283,19 @@ impl Sequence {
         if end == self.computed {
             return 0;
         }
-        plan.push(self.id, self.computed..end, &self.tokens, &self.blocks);
-        end - self.computed
+        let samples = end == self.len();
+        let positions = std::mem::replace(&mut self.computed, end)..end;
+        plan.push(self.id, positions.clone(), &self.tokens, self.drawn_by, &self.blocks, samples);
+        if samples {
+            self.drawn_by = plan.batch.outputs.len() as u32 - 1;
+            self.in_flight += 1;
+        }
+        positions.len()
     }
 
     /// Takes its next token; `Some` if that ends it.
     fn take(&mut self, result: &Result<Sampled, RowFault>) -> Option<End> {
+        self.in_flight -= 1;
         let sampled = match result {
             Ok(sampled) => sampled,
             Err(fault) => return Some(End::Fault(*fault)),

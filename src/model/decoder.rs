@@ -6,10 +6,12 @@
 //! logits = head(norm(x))
 //! ```
 
+use std::ops::Range;
+
 use super::spec::{HeadNorm, Spec};
 use super::weights::Weights;
 use crate::checkpoint::Checkpoint;
-use crate::device::{Batch, Device, Norm, TensorView};
+use crate::device::{Device, Norm, Precision, TensorView};
 use crate::error::Result;
 
 /// How much a decoder makes room for.
@@ -103,22 +105,22 @@ impl<D: Device> Decoder<D> {
         &self.spec
     }
 
-    /// Runs `batch` through all layers, appending its keys and values to `cache`; [`Decoder::logits`] then gives
-    /// the logits of its tokens.
+    /// Runs the step at hand through all layers, appending its keys and values to `cache`; [`Decoder::logits`] then
+    /// gives the logits of its outputs.
     ///
     /// At most [`Room::tokens`] tokens, each id below [`Spec::vocab_size`].
-    pub fn forward(&mut self, device: &D, batch: &Batch, cache: &mut D::Cache) {
-        let (rows, spec, s) = (batch.tokens.len(), &self.spec, &mut self.scratch);
-        device.embed(batch, &self.embedding, 1.0, &mut s.residual);
+    pub fn forward(&mut self, device: &D, step: &D::Step, cache: &mut D::Cache) {
+        let (rows, spec, s) = (device.rows(step), &self.spec, &mut self.scratch);
+        device.embed(step, &self.embedding, 1.0, &mut s.residual);
         for (index, (layer, shape)) in self.layers.iter().zip(&spec.layers).enumerate() {
             let delta = (index > 0).then_some(&s.delta);
             device.rms_norm(rows, delta, &mut s.residual, &layer.attention_norm, &mut s.normed);
             layer.qkv.apply(device, rows, &s.normed, &mut s.qkv);
             let norms = layer.head_norms.as_ref().map(|norms| (&norms.query, &norms.key));
             let rope = &self.ropes[shape.rope];
-            device.rope_store(batch, spec.heads, norms, rope, index, &mut s.qkv, cache);
+            device.rope_store(step, spec.heads, norms, rope, index, &mut s.qkv, cache);
             let (scale, window) = (spec.attention_scale, shape.window);
-            device.attention(batch, spec.heads, scale, window, index, &s.qkv, cache, &mut s.attended);
+            device.attention(step, spec.heads, scale, window, index, &s.qkv, cache, &mut s.attended);
             layer.attention_out.apply(device, rows, &s.attended, &mut s.delta);
 
             device.rms_norm(rows, Some(&s.delta), &mut s.residual, &layer.mlp_norm, &mut s.normed);
@@ -128,16 +130,16 @@ impl<D: Device> Decoder<D> {
         }
     }
 
-    /// The logits `[rows.len(), vocab_size]` that follow these tokens (indices into the last batch's) in their
-    /// sequences, at most [`Room::logits`] of them. The same rows may be asked for again.
-    pub fn logits(&mut self, device: &D, rows: &[u32]) -> &D::Tensor {
-        let s = &mut self.scratch;
-        device.gather(rows, &s.residual, &mut s.last_residual);
-        device.gather(rows, &s.delta, &mut s.last_delta);
+    /// The logits `[outputs.len(), vocab_size]` of some of the step's outputs, at most [`Room::logits`] of them. The
+    /// same outputs may be asked for again.
+    pub fn logits(&mut self, device: &D, step: &D::Step, outputs: Range<usize>) -> &D::Tensor {
+        let (rows, s) = (outputs.len(), &mut self.scratch);
+        device.gather(step, outputs.clone(), &s.residual, &mut s.last_residual);
+        device.gather(step, outputs, &s.delta, &mut s.last_delta);
         let delta = Some(&s.last_delta);
-        device.rms_norm(rows.len(), delta, &mut s.last_residual, &self.norm, &mut s.last_normed);
+        device.rms_norm(rows, delta, &mut s.last_residual, &self.norm, &mut s.last_normed);
         let head = self.head.as_ref().unwrap_or(&self.embedding);
-        device.matmul(rows.len(), &s.last_normed, head, None, &mut s.logits);
+        device.matmul(rows, &s.last_normed, head, None, &mut s.logits);
         &s.logits
     }
 }
@@ -150,20 +152,21 @@ impl<D: Device> Linear<D> {
 
 impl<D: Device> Scratch<D> {
     fn new(device: &D, spec: &Spec, room: Room) -> Result<Self> {
-        let tokens = |width| device.tensor(room.tokens, width);
-        let logits = |width| device.tensor(room.logits, width);
+        use Precision::{Single, Working};
+        let tokens = |width| device.tensor(room.tokens, width, Working);
+        let logits = |width, precision| device.tensor(room.logits, width, precision);
         Ok(Self {
-            residual: tokens(spec.hidden_size)?,
+            residual: device.tensor(room.tokens, spec.hidden_size, Single)?,
             delta: tokens(spec.hidden_size)?,
             normed: tokens(spec.hidden_size)?,
             qkv: tokens(spec.heads.qkv_width())?,
             attended: tokens(spec.heads.query_width())?,
             gate_up: tokens(2 * spec.intermediate_size)?,
             gated: tokens(spec.intermediate_size)?,
-            last_residual: logits(spec.hidden_size)?,
-            last_delta: logits(spec.hidden_size)?,
-            last_normed: logits(spec.hidden_size)?,
-            logits: logits(spec.vocab_size)?,
+            last_residual: logits(spec.hidden_size, Single)?,
+            last_delta: logits(spec.hidden_size, Working)?,
+            last_normed: logits(spec.hidden_size, Working)?,
+            logits: logits(spec.vocab_size, Single)?,
         })
     }
 }

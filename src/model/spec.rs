@@ -118,6 +118,7 @@ impl Spec {
         CacheShape {
             layers: self.layers.len(),
             heads: self.heads.key_value,
+            group: self.heads.query / self.heads.key_value,
             head_dim: self.heads.dim,
             block_size,
             blocks,

@@ -18,13 +18,17 @@ mod matmul;
 mod rope;
 mod sample;
 mod simd;
+mod step;
 mod weight;
+
+use std::ops::Range;
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
-use super::{Activation, Batch, CacheShape, Device, Heads, Norm, SampleRow, TensorView};
-use crate::contrast::{RowFault, Sampled, Vocabulary};
+use super::{
+    Activation, Batch, CacheShape, Device, Heads, Norm, Precision, RowResult, SampleRow, StepRoom, TensorView,
+};
 use crate::error::{Error, Result};
 use amx::Amx;
 use buffer::Buffer;
@@ -33,6 +37,7 @@ use elementwise::{AddNorm, Gated};
 pub use isa::Isa;
 pub use rope::Rope;
 use rope::Rotate;
+pub use step::Step;
 pub use weight::Weight;
 
 /// The CPU device.
@@ -50,6 +55,10 @@ struct Path {
 
 /// Elements (of weights, cache, activations) from which threads are worth waking for one pass over them.
 const PARALLEL: usize = 1 << 16;
+/// Logits that are held at once: more would leave the caches before they are sampled.
+const LOGITS_BYTES: usize = 64 << 20;
+/// The cache's default size.
+const CACHE_BYTES: usize = 4 << 30;
 
 /// Activations `[rows, width]`, row-major.
 pub struct Tensor {
@@ -123,12 +132,13 @@ impl Device for Cpu {
     type Tensor = Tensor;
     type Rope = Rope;
     type Cache = Cache;
+    type Step = Step;
 
     fn weight(&self, parts: &[TensorView]) -> Result<Weight> {
         Weight::new(parts)
     }
 
-    fn tensor(&self, rows: usize, width: usize) -> Result<Tensor> {
+    fn tensor(&self, rows: usize, width: usize, _: Precision) -> Result<Tensor> {
         Ok(Tensor { data: Buffer::zeroed(rows, width, "activations")?, width })
     }
 
@@ -144,12 +154,52 @@ impl Device for Cpu {
         cache::block_bytes(shape)
     }
 
-    fn join<A: Send, B: Send>(&self, a: impl FnOnce() -> A + Send, b: impl FnOnce() -> B + Send) -> (A, B) {
-        self.pool.join(a, b)
+    fn default_cache_bytes(&self) -> Result<usize> {
+        Ok(CACHE_BYTES)
     }
 
-    fn embed(&self, batch: &Batch, table: &Weight, scale: f32, out: &mut Tensor) {
-        let tokens = &batch.tokens;
+    fn logits_bytes(&self) -> usize {
+        LOGITS_BYTES
+    }
+
+    fn runs_ahead(&self) -> bool {
+        false
+    }
+
+    fn step(&self, room: StepRoom<'_>) -> Result<Step> {
+        Ok(Step::new(room.vocabulary.clone()))
+    }
+
+    fn begin(&self, step: &mut Step, batch: &Batch, rows: &[SampleRow]) {
+        step.begin(batch, rows);
+    }
+
+    fn join<A: Send, B: Send>(
+        &self,
+        a: impl FnOnce(&Self) -> A + Send,
+        b: impl FnOnce(&Self) -> B + Send,
+    ) -> (A, B) {
+        self.pool.join(|| a(self), || b(self))
+    }
+
+    fn finish(&self, step: &mut Step) {
+        step.finish();
+    }
+
+    fn collect(&self, step: &mut Step) -> Result<Vec<RowResult>> {
+        Ok(step.collect())
+    }
+
+    fn rows(&self, step: &Step) -> usize {
+        step.batch.tokens.len()
+    }
+
+    fn outputs(&self, step: &Step) -> usize {
+        step.batch.outputs.len()
+    }
+
+    fn embed(&self, step: &Step, table: &Weight, scale: f32, out: &mut Tensor) {
+        let tokens = &step.batch.tokens;
         self.each_row(tokens.len(), tokens.len() * out.width, out, |row, out| {
             table.read_row(tokens[row].index(), out);
             for x in out {
@@ -188,7 +238,7 @@ impl Device for Cpu {
 
     fn rope_store(
         &self,
-        batch: &Batch,
+        step: &Step,
         heads: Heads,
         norms: Option<(&Norm<Weight>, &Norm<Weight>)>,
         rope: &Rope,
@@ -196,16 +246,16 @@ impl Device for Cpu {
         qkv: &mut Tensor,
         cache: &mut Cache,
     ) {
-        let positions = &batch.positions;
+        let positions = &step.batch.positions;
         self.each_row(positions.len(), positions.len() * qkv.width, qkv, |row, qkv| {
             self.path.isa.run(Rotate { rope, position: positions[row], heads, norms, qkv });
         });
-        cache.store(batch, heads, layer, qkv);
+        cache.store(&step.batch, heads, layer, qkv);
     }
 
     fn attention(
         &self,
-        batch: &Batch,
+        step: &Step,
         heads: Heads,
         scale: f32,
         window: Option<usize>,
@@ -215,7 +265,7 @@ impl Device for Cpu {
         out: &mut Tensor,
     ) {
         let shape = attention::Shape { heads, scale, window, layer };
-        self.pool.install(|| attention::attention(self.path, batch, shape, qkv, cache, out));
+        self.pool.install(|| attention::attention(self.path, &step.batch, shape, qkv, cache, out));
     }
 
     fn gated(&self, rows: usize, width: usize, activation: Activation, x: &Tensor, out: &mut Tensor) {
@@ -225,20 +275,26 @@ impl Device for Cpu {
         });
     }
 
-    fn gather(&self, rows: &[u32], x: &Tensor, out: &mut Tensor) {
-        for (to, &from) in rows.iter().enumerate() {
+    fn gather(&self, step: &Step, outputs: Range<usize>, x: &Tensor, out: &mut Tensor) {
+        for (to, &from) in step.batch.outputs[outputs].iter().enumerate() {
             out.row_mut(to).copy_from_slice(x.row(from as usize));
         }
     }
 
     fn contrast_sample(
         &self,
-        rows: &[SampleRow<'_>],
-        vocabulary: &Vocabulary,
+        step: &mut Step,
+        outputs: Range<usize>,
         expert: &Tensor,
         amateur: Option<&Tensor>,
-    ) -> Vec<std::result::Result<Sampled, RowFault>> {
-        self.pool.install(|| sample::contrast_sample(self.path, rows, vocabulary, expert, amateur))
+    ) {
+        let (rows, vocabulary) = (&step.samples[outputs], &step.vocabulary);
+        let sample = || sample::contrast_sample(self.path, rows, vocabulary, expert, amateur);
+        step.results.extend(self.pool.install(sample));
+    }
+
+    fn upload(&self, values: &[f32], x: &mut Tensor) {
+        x.data[..values.len()].copy_from_slice(values);
     }
 
     fn download(&self, rows: usize, x: &Tensor) -> Vec<f32> {

@@ -21,12 +21,12 @@ thread_local! {
 /// See [`crate::device::Device::contrast_sample`].
 pub fn contrast_sample(
     path: Path,
-    rows: &[SampleRow<'_>],
+    rows: &[SampleRow],
     vocabulary: &Vocabulary,
     expert: &Tensor,
     amateur: Option<&Tensor>,
 ) -> Vec<Result<Sampled, RowFault>> {
-    let sample = |(index, row): (usize, &SampleRow<'_>)| {
+    let sample = |(index, row): (usize, &SampleRow)| {
         let mut head = HEAD.take();
         let sampled = path.isa.run(Row {
             sample: row,
@@ -59,7 +59,7 @@ struct Head {
 }
 
 struct Row<'a> {
-    sample: &'a SampleRow<'a>,
+    sample: &'a SampleRow,
     vocabulary: &'a Vocabulary,
     expert: &'a [f32],
     amateur: Option<&'a [f32]>,
@@ -76,7 +76,7 @@ impl Kernel for Row<'_> {
         let peak = peak::<S>(expert, &mut head.peaks)?;
         collect_head(expert, peak, contrast.alpha.ln(), head);
         if let Some(amateur) = amateur {
-            subtract::<S>(contrast, vocabulary, amateur, head)?;
+            subtract::<S>(&contrast, vocabulary, amateur, head)?;
         }
         let best = lowest_best(&head.s);
         let chosen = if contrast.temperature == 0.0 {
@@ -89,7 +89,7 @@ impl Kernel for Row<'_> {
                 best,
                 temperature: contrast.temperature,
             };
-            match cut::<S>(contrast, &head.s, head.s[best]) {
+            match cut::<S>(&contrast, &head.s, head.s[best]) {
                 None => draw.from(0..head.ids.len()),
                 Some(kept) => draw.from(kept.into_iter().map(|index| index as usize)),
             }

@@ -1,0 +1,60 @@
+//! The step at hand and what it samples.
+
+use std::collections::VecDeque;
+
+use crate::contrast::Vocabulary;
+use crate::device::{Batch, RowResult, SampleRow};
+use crate::ids::TokenId;
+
+/// See [`crate::device::Device::Step`].
+pub struct Step {
+    /// The step at hand.
+    pub batch: Batch,
+    /// `[outputs]`
+    pub samples: Vec<SampleRow>,
+    /// The ids that may be sampled.
+    pub vocabulary: Vocabulary,
+    /// Of the step at hand, so far.
+    pub results: Vec<RowResult>,
+    /// `[outputs]`: what the step before sampled.
+    fed: Vec<TokenId>,
+    finished: VecDeque<Vec<RowResult>>,
+}
+
+impl Step {
+    /// No step yet.
+    pub fn new(vocabulary: Vocabulary) -> Self {
+        Self {
+            batch: Batch::default(),
+            samples: Vec::new(),
+            vocabulary,
+            results: Vec::new(),
+            fed: Vec::new(),
+            finished: VecDeque::new(),
+        }
+    }
+
+    /// See [`crate::device::Device::begin`].
+    pub fn begin(&mut self, batch: &Batch, samples: &[SampleRow]) {
+        self.batch.clone_from(batch);
+        for fed in &batch.fed {
+            self.batch.tokens[fed.token as usize] = self.fed[fed.output as usize];
+        }
+        self.samples.clear();
+        self.samples.extend_from_slice(samples);
+        self.results.clear();
+    }
+
+    /// See [`crate::device::Device::finish`].
+    pub fn finish(&mut self) {
+        // A row without a token is discarded by whoever planned on it; until then it needs a token that exists.
+        let token = |result: &RowResult| result.map_or(TokenId(0), |sampled| sampled.token);
+        self.fed = self.results.iter().map(token).collect();
+        self.finished.push_back(std::mem::take(&mut self.results));
+    }
+
+    /// See [`crate::device::Device::collect`].
+    pub fn collect(&mut self) -> Vec<RowResult> {
+        self.finished.pop_front().unwrap_or_default()
+    }
+}

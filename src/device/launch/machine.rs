@@ -1,0 +1,113 @@
+//! What a machine that runs kernels must offer: memory, two lanes of execution, launches, matrix products.
+
+use crate::device::Dtype;
+use crate::error::Result;
+
+/// An order of execution, a CUDA stream: what is queued on a lane runs in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// The expert's, and that of everything which belongs to both models.
+    First,
+    /// The amateur's.
+    Second,
+}
+
+/// A kernel's launch geometry.
+#[derive(Debug, Clone, Copy)]
+pub struct Launch {
+    /// The kernel's name in `kernels/*.cu`.
+    pub kernel: &'static str,
+    /// Blocks in x, y, z.
+    pub grid: [u32; 3],
+    /// Threads a block.
+    pub threads: u32,
+    /// Bytes of dynamic shared memory a block.
+    pub shared_bytes: u32,
+}
+
+/// `out[rows, outputs] = x[rows, inputs] * weight[outputs, inputs]^T + bias[outputs]`, all row-major, sums in f32.
+#[derive(Debug, Clone, Copy)]
+pub struct Matmul {
+    /// Rows of `x` and `out`.
+    pub rows: usize,
+    /// Rows of the weight.
+    pub outputs: usize,
+    /// Width of `x` and of the weight.
+    pub inputs: usize,
+    /// Number format of `x`, weight and bias.
+    pub dtype: Dtype,
+    /// Number format of `out`: the same, or f32.
+    pub out_dtype: Dtype,
+    /// Address.
+    pub x: u64,
+    /// Address.
+    pub weight: u64,
+    /// Address.
+    pub bias: Option<u64>,
+    /// Address.
+    pub out: u64,
+}
+
+/// How much memory a machine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryInfo {
+    /// Bytes that nobody holds.
+    pub free: usize,
+    /// Bytes in all.
+    pub total: usize,
+}
+
+/// A machine that runs kernels: the GPU, or its stand-in on the host.
+///
+/// What is queued runs later; a failure of it is kept and reported by the next [`Machine::wait`].
+pub trait Machine: Send + Sync + 'static {
+    /// Memory of the machine, freed when dropped, aligned to 256 bytes.
+    type Memory: Send + Sync;
+    /// Bytes on their way to the host.
+    type Pending: Send + Sync;
+
+    /// Takes memory, of any content.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) where there is too little.
+    fn allocate(&self, bytes: usize) -> Result<Self::Memory>;
+    /// Where the kernels find it.
+    fn address(&self, memory: &Self::Memory) -> u64;
+    /// Fills the first `bytes` of `memory`, a piece at a time, by `source`, which is given each piece and where it
+    /// begins. May be called from several threads. Done when it returns.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) if the machine failed.
+    fn fill(
+        &self,
+        memory: &Self::Memory,
+        bytes: usize,
+        source: &mut dyn FnMut(usize, &mut [u8]),
+    ) -> Result<()>;
+    /// Queues a write of `bytes` to the start of `memory`.
+    fn write(&self, lane: Lane, memory: &Self::Memory, bytes: &[u8]);
+    /// Queues a read of the first `bytes` of `memory`.
+    fn read(&self, lane: Lane, memory: &Self::Memory, bytes: usize) -> Self::Pending;
+    /// The bytes of a read, once they are there.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) if anything failed that was queued before.
+    fn wait(&self, pending: Self::Pending) -> Result<Vec<u8>>;
+    /// What is queued on the second lane from now on runs after what is queued on the first by now.
+    fn fork(&self);
+    /// What is queued on the first lane from now on runs after what is queued on the second by now.
+    fn join(&self);
+    /// Queues a kernel, whose parameters are `parameters`: the bytes of its parameter struct.
+    fn launch(&self, lane: Lane, launch: &Launch, parameters: &[u8]);
+    /// Queues a matrix product.
+    fn matmul(&self, lane: Lane, matmul: &Matmul);
+    /// Queues what `record` queues; where the machine can, by replaying what it recorded under the same key.
+    fn replay(&self, key: u64, record: &mut dyn FnMut());
+    /// What is there.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) if the machine does not answer.
+    fn memory_info(&self) -> Result<MemoryInfo>;
+    /// Whether a step should be queued before the results of the one before are known.
+    fn runs_ahead(&self) -> bool;
+}

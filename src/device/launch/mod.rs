@@ -1,0 +1,330 @@
+//! A device that is a [`Machine`] and our kernels: the geometry and the arguments of every launch, once, for the GPU
+//! and for its stand-in on the host.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use half::{bf16, f16};
+
+use super::{
+    Activation, Batch, CacheShape, Device, Dtype, Heads, Norm, Precision, RowResult, SampleRow, StepRoom,
+    TensorView,
+};
+use crate::error::{Error, Result};
+
+mod attention;
+pub mod machine;
+mod rows;
+mod sample;
+mod step;
+
+use machine::{Lane, Machine, Matmul};
+pub use step::Step;
+
+/// What a launcher is made with.
+#[derive(Debug, Clone, Copy)]
+pub struct LauncherConfig {
+    /// Number format of weights, activations and the cache: [`Dtype::Bf16`] or [`Dtype::F32`].
+    pub dtype: Dtype,
+    /// Part of the machine's memory that may be used in all, `0..=1`.
+    pub memory_utilization: f64,
+}
+
+/// The device.
+pub struct Launcher<M> {
+    machine: Arc<M>,
+    lane: Lane,
+    config: LauncherConfig,
+}
+
+/// A vector, or a matrix `[rows, columns]`, in the launcher's dtype.
+pub struct Weight<M: Machine> {
+    memory: M::Memory,
+    rows: usize,
+    columns: usize,
+}
+
+/// Activations `[rows, width]`.
+pub struct Tensor<M: Machine> {
+    memory: M::Memory,
+    width: usize,
+    dtype: Dtype,
+}
+
+/// A rotary embedding's frequencies, `[head_dim / 2]` f32.
+pub struct Rope<M: Machine> {
+    memory: M::Memory,
+    scale: f32,
+}
+
+/// Keys and values, `[layers, blocks, 2, heads, block_size, head_dim]` in the launcher's dtype: a block's keys, then
+/// its values.
+pub struct Cache<M: Machine> {
+    memory: M::Memory,
+    shape: CacheShape,
+    /// What attention's splits leave for one another.
+    partials: M::Memory,
+}
+
+impl<M: Machine> Launcher<M> {
+    /// A device over `machine`.
+    pub fn new(machine: M, config: LauncherConfig) -> Self {
+        Self { machine: Arc::new(machine), lane: Lane::First, config }
+    }
+
+    /// The machine.
+    pub fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// Queues a kernel on this launcher's lane.
+    fn launch(&self, launch: &machine::Launch, parameters: &impl bytemuck::NoUninit) {
+        self.machine.launch(self.lane, launch, bytemuck::bytes_of(parameters));
+    }
+
+    fn address(&self, memory: &M::Memory) -> u64 {
+        self.machine.address(memory)
+    }
+
+    fn on(&self, lane: Lane) -> Self {
+        Self { machine: Arc::clone(&self.machine), lane, config: self.config }
+    }
+
+    /// The kernel of this launcher's dtype.
+    fn kernel(&self, bf16: &'static str, f32: &'static str) -> &'static str {
+        if self.config.dtype == Dtype::F32 { f32 } else { bf16 }
+    }
+}
+
+impl<M: Machine> Device for Launcher<M> {
+    type Weight = Weight<M>;
+    type Tensor = Tensor<M>;
+    type Rope = Rope<M>;
+    type Cache = Cache<M>;
+    type Step = Step<M>;
+
+    fn weight(&self, parts: &[TensorView]) -> Result<Weight<M>> {
+        let Some(first) = parts.first() else {
+            return Err(Error::Device("a weight of no parts".to_owned()));
+        };
+        let columns = first.shape.get(1..).unwrap_or(&[]).iter().product::<usize>();
+        let rows = parts.iter().map(|part| part.shape.first().copied().unwrap_or(1)).sum::<usize>();
+        let dtype = self.config.dtype;
+        let bytes = rows * columns * dtype.size();
+        let memory = self.machine.allocate(bytes)?;
+        self.machine.fill(&memory, bytes, &mut |offset, piece| {
+            let mut begin = 0;
+            let end = offset + piece.len();
+            for part in parts {
+                let elements = part.bytes().len() / part.dtype.size();
+                let place = begin..begin + elements * dtype.size();
+                let shared = place.start.max(offset)..place.end.min(end);
+                if shared.start < shared.end {
+                    let first = (shared.start - begin) / dtype.size() * part.dtype.size();
+                    let target = &mut piece[shared.start - offset..shared.end - offset];
+                    convert(&part.bytes()[first..], part.dtype, target, dtype);
+                }
+                begin = place.end;
+            }
+        })?;
+        Ok(Weight { memory, rows, columns })
+    }
+
+    fn tensor(&self, rows: usize, width: usize, precision: Precision) -> Result<Tensor<M>> {
+        let dtype = match precision {
+            Precision::Working => self.config.dtype,
+            Precision::Single => Dtype::F32,
+        };
+        Ok(Tensor { memory: self.machine.allocate(rows * width * dtype.size())?, width, dtype })
+    }
+
+    fn rope(&self, inverse_frequencies: &[f32], scale: f32) -> Result<Rope<M>> {
+        let memory = self.machine.allocate(size_of_val(inverse_frequencies))?;
+        self.machine.write(Lane::First, &memory, bytemuck::cast_slice(inverse_frequencies));
+        Ok(Rope { memory, scale })
+    }
+
+    fn cache(&self, shape: CacheShape) -> Result<Cache<M>> {
+        let keys_and_values = (self.block_bytes(shape) - attention::partial_bytes(shape)) * shape.blocks;
+        Ok(Cache {
+            memory: self.machine.allocate(keys_and_values)?,
+            shape,
+            partials: self.machine.allocate(attention::partial_bytes(shape) * shape.blocks)?,
+        })
+    }
+
+    fn block_bytes(&self, shape: CacheShape) -> usize {
+        let keys_and_values =
+            shape.layers * 2 * shape.heads * shape.block_size * shape.head_dim * self.config.dtype.size();
+        keys_and_values + attention::partial_bytes(shape)
+    }
+
+    fn default_cache_bytes(&self) -> Result<usize> {
+        let memory = self.machine.memory_info()?;
+        let used = memory.total - memory.free;
+        let may_use = (memory.total as f64 * self.config.memory_utilization) as usize;
+        Ok(may_use.saturating_sub(used))
+    }
+
+    fn logits_bytes(&self) -> usize {
+        usize::MAX
+    }
+
+    fn runs_ahead(&self) -> bool {
+        self.machine.runs_ahead()
+    }
+
+    fn step(&self, room: StepRoom<'_>) -> Result<Step<M>> {
+        Step::new(&self.machine, room)
+    }
+
+    fn begin(&self, step: &mut Step<M>, batch: &Batch, rows: &[SampleRow]) {
+        step.begin(&self.machine, batch, rows);
+    }
+
+    fn join<A: Send, B: Send>(
+        &self,
+        a: impl FnOnce(&Self) -> A + Send,
+        b: impl FnOnce(&Self) -> B + Send,
+    ) -> (A, B) {
+        self.machine.fork();
+        let both = (a(&self.on(Lane::First)), b(&self.on(Lane::Second)));
+        self.machine.join();
+        both
+    }
+
+    fn finish(&self, step: &mut Step<M>) {
+        step.finish(&self.machine);
+    }
+
+    fn collect(&self, step: &mut Step<M>) -> Result<Vec<RowResult>> {
+        step.collect(&self.machine)
+    }
+
+    fn rows(&self, step: &Step<M>) -> usize {
+        step.tokens
+    }
+
+    fn outputs(&self, step: &Step<M>) -> usize {
+        step.outputs
+    }
+
+    fn embed(&self, step: &Step<M>, table: &Weight<M>, scale: f32, out: &mut Tensor<M>) {
+        rows::embed(self, step, table, scale, out);
+    }
+
+    fn rms_norm(
+        &self,
+        rows: usize,
+        delta: Option<&Tensor<M>>,
+        residual: &mut Tensor<M>,
+        norm: &Norm<Weight<M>>,
+        out: &mut Tensor<M>,
+    ) {
+        rows::rms_norm(self, rows, delta, residual, norm, out);
+    }
+
+    fn matmul(
+        &self,
+        rows: usize,
+        x: &Tensor<M>,
+        w: &Weight<M>,
+        bias: Option<&Weight<M>>,
+        out: &mut Tensor<M>,
+    ) {
+        let matmul = Matmul {
+            rows,
+            outputs: w.rows,
+            inputs: w.columns,
+            dtype: x.dtype,
+            out_dtype: out.dtype,
+            x: self.address(&x.memory),
+            weight: self.address(&w.memory),
+            bias: bias.map(|bias| self.address(&bias.memory)),
+            out: self.address(&out.memory),
+        };
+        self.machine.matmul(self.lane, &matmul);
+    }
+
+    fn rope_store(
+        &self,
+        step: &Step<M>,
+        heads: Heads,
+        norms: Option<(&Norm<Weight<M>>, &Norm<Weight<M>>)>,
+        rope: &Rope<M>,
+        layer: usize,
+        qkv: &mut Tensor<M>,
+        cache: &mut Cache<M>,
+    ) {
+        rows::rope_store(self, step, heads, norms, rope, layer, qkv, cache);
+    }
+
+    fn attention(
+        &self,
+        step: &Step<M>,
+        heads: Heads,
+        scale: f32,
+        window: Option<usize>,
+        layer: usize,
+        qkv: &Tensor<M>,
+        cache: &Cache<M>,
+        out: &mut Tensor<M>,
+    ) {
+        let shape = attention::Shape { heads, scale, window, layer };
+        attention::attention(self, step, shape, qkv, cache, out);
+    }
+
+    fn gated(&self, rows: usize, width: usize, activation: Activation, x: &Tensor<M>, out: &mut Tensor<M>) {
+        rows::gated(self, rows, width, activation, x, out);
+    }
+
+    fn gather(&self, step: &Step<M>, outputs: Range<usize>, x: &Tensor<M>, out: &mut Tensor<M>) {
+        rows::gather(self, step, outputs, x, out);
+    }
+
+    fn contrast_sample(
+        &self,
+        step: &mut Step<M>,
+        outputs: Range<usize>,
+        expert: &Tensor<M>,
+        amateur: Option<&Tensor<M>>,
+    ) {
+        sample::contrast_sample(self, step, outputs, expert, amateur);
+    }
+
+    fn upload(&self, values: &[f32], x: &mut Tensor<M>) {
+        let mut bytes = vec![0; size_of_val(values) / size_of::<f32>() * x.dtype.size()];
+        convert(bytemuck::cast_slice(values), Dtype::F32, &mut bytes, x.dtype);
+        self.machine.write(self.lane, &x.memory, &bytes);
+    }
+
+    fn download(&self, rows: usize, x: &Tensor<M>) -> Vec<f32> {
+        let pending = self.machine.read(self.lane, &x.memory, rows * x.width * x.dtype.size());
+        // A failure is reported by `collect`; what is read after one says nothing.
+        let bytes = self.machine.wait(pending).unwrap_or_default();
+        let mut values = vec![f32::NAN; rows * x.width];
+        convert(&bytes, x.dtype, bytemuck::cast_slice_mut(&mut values), Dtype::F32);
+        values
+    }
+}
+
+/// Rounds little-endian numbers `from` one format `to` another, as many as `to` holds; what is copied stays as it is.
+fn convert(from: &[u8], source: Dtype, to: &mut [u8], target: Dtype) {
+    if source == target {
+        let bytes = to.len().min(from.len());
+        return to[..bytes].copy_from_slice(&from[..bytes]);
+    }
+    let pairs = from.chunks_exact(source.size()).zip(to.chunks_exact_mut(target.size()));
+    for (from, to) in pairs {
+        let value = match source {
+            Dtype::Bf16 => bf16::from_le_bytes([from[0], from[1]]).to_f32(),
+            Dtype::F16 => f16::from_le_bytes([from[0], from[1]]).to_f32(),
+            Dtype::F32 => f32::from_le_bytes([from[0], from[1], from[2], from[3]]),
+        };
+        match target {
+            Dtype::Bf16 => to.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
+            Dtype::F16 => to.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
+            Dtype::F32 => to.copy_from_slice(&value.to_le_bytes()),
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! A step as the kernels see it: one buffer of words with a section for each list, at addresses that never change.
+
+use std::collections::VecDeque;
+
+use bytemuck::{Pod, Zeroable};
+
+use super::machine::{Lane, Machine};
+use crate::contrast::{RowFault, Sampled};
+use crate::device::{Batch, RowResult, SampleRow, StepRoom};
+use crate::error::Result;
+use crate::ids::TokenId;
+
+/// Stands for no slot, no token, no output.
+pub const NONE: u32 = u32::MAX;
+
+/// A list within the step's buffer.
+#[derive(Debug, Clone, Copy)]
+pub struct Section {
+    /// First byte.
+    offset: usize,
+    /// Bytes.
+    len: usize,
+}
+
+/// Where the lists are.
+#[derive(Debug, Clone, Copy)]
+pub struct Sections {
+    /// `[tokens]` u32: ids.
+    pub tokens: Section,
+    /// `[tokens]` u32: which result of the step before is the token instead, or [`NONE`].
+    pub fed: Section,
+    /// `[tokens]` u32
+    pub positions: Section,
+    /// `[tokens]` u32: `block * block_size + position % block_size`, where keys and values go, or [`NONE`].
+    pub slots: Section,
+    /// `[spans]` [`SpanWords`]
+    pub spans: Section,
+    /// `[outputs]` u32: rows whose logits are wanted.
+    pub outputs: Section,
+    /// `[outputs]` [`SampleWords`]
+    pub samples: Section,
+    /// The spans' block tables, u32. The longest list, and the last, so that what is not used is not sent.
+    pub blocks: Section,
+}
+
+/// A span, for the kernels.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+pub struct SpanWords {
+    /// Its first row.
+    pub first_token: u32,
+    /// Its rows.
+    pub tokens: u32,
+    /// Positions in the cache after this step; 0 in a span that is padding.
+    pub context: u32,
+    /// Where its blocks begin in the list of blocks.
+    pub first_block: u32,
+}
+
+/// A row to sample, for the kernel.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+pub struct SampleWords {
+    /// `ln(alpha)`; `-inf` keeps all.
+    pub ln_alpha: f32,
+    /// Of ordinary tokens.
+    pub beta: f32,
+    /// Of special tokens.
+    pub special_beta: f32,
+    /// 0 takes the best.
+    pub temperature: f32,
+    /// 1 keeps all.
+    pub top_p: f32,
+    /// 0 keeps all.
+    pub min_p: f32,
+    /// 0 keeps all.
+    pub top_k: u32,
+    /// The position of the drawn token.
+    pub position: u32,
+    /// Of the noise.
+    pub key: [u32; 2],
+    /// Of the noise.
+    pub record: [u32; 2],
+}
+
+/// What the kernel says of a row.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+pub struct ResultWords {
+    /// The token; 0 where there is none.
+    pub token: u32,
+    /// 0 for a token, 1 for a NaN, 2 where all is masked.
+    pub status: u32,
+    /// |head|
+    pub head: u32,
+    /// `log_softmax(s)` at the token.
+    pub score: f32,
+}
+
+/// See [`crate::device::Device::Step`].
+pub struct Step<M: Machine> {
+    sections: Sections,
+    block_size: usize,
+    /// Tokens of the vocabulary, without padding.
+    pub vocabulary: usize,
+    /// `[special]` u32, ascending; [`Step::special_count`] of them.
+    special: M::Memory,
+    special_count: usize,
+    /// The sections.
+    buffer: M::Memory,
+    /// `[outputs]` [`ResultWords`] of this step, and of the one before until they are overwritten.
+    results: M::Memory,
+    /// Rows of the step at hand.
+    pub tokens: usize,
+    /// Spans of the step at hand.
+    pub spans: usize,
+    /// The longest span of the step at hand.
+    pub longest_span: usize,
+    /// The longest context of the step at hand.
+    pub longest_context: usize,
+    /// Outputs of the step at hand.
+    pub outputs: usize,
+    pending: VecDeque<M::Pending>,
+}
+
+impl<M: Machine> Step<M> {
+    /// Room for steps.
+    pub fn new(machine: &M, room: StepRoom<'_>) -> Result<Self> {
+        let sections = Sections::new(&room);
+        let special: Vec<u32> = room.vocabulary.special.iter().map(|token| token.0).collect();
+        let special_memory = machine.allocate(size_of_val(special.as_slice()).max(4))?;
+        machine.write(Lane::First, &special_memory, bytemuck::cast_slice(&special));
+        Ok(Self {
+            block_size: room.block_size,
+            vocabulary: room.vocabulary.len,
+            special: special_memory,
+            special_count: special.len(),
+            buffer: machine.allocate(sections.bytes())?,
+            results: machine.allocate(room.sequences * size_of::<ResultWords>())?,
+            sections,
+            tokens: 0,
+            spans: 0,
+            longest_span: 0,
+            longest_context: 0,
+            outputs: 0,
+            pending: VecDeque::new(),
+        })
+    }
+
+    /// See [`crate::device::Device::begin`].
+    pub fn begin(&mut self, machine: &M, batch: &Batch, rows: &[SampleRow]) {
+        let words = self.image(batch, rows);
+        machine.write(Lane::First, &self.buffer, &words);
+        let context = |span: &crate::device::Span| batch.positions[span.tokens.end - 1] as usize + 1;
+        self.tokens = batch.tokens.len();
+        self.spans = batch.spans.len();
+        self.longest_span = batch.spans.iter().map(|span| span.tokens.len()).max().unwrap_or(0);
+        self.longest_context = batch.spans.iter().map(context).max().unwrap_or(0);
+        self.outputs = batch.outputs.len();
+    }
+
+    /// See [`crate::device::Device::finish`].
+    pub fn finish(&mut self, machine: &M) {
+        let bytes = self.outputs * size_of::<ResultWords>();
+        self.pending.push_back(machine.read(Lane::First, &self.results, bytes));
+    }
+
+    /// See [`crate::device::Device::collect`].
+    pub fn collect(&mut self, machine: &M) -> Result<Vec<RowResult>> {
+        let Some(pending) = self.pending.pop_front() else { return Ok(Vec::new()) };
+        let bytes = machine.wait(pending)?;
+        Ok(bytemuck::allocation::pod_collect_to_vec::<u8, ResultWords>(&bytes)
+            .iter()
+            .map(ResultWords::result)
+            .collect())
+    }
+
+    /// Where the kernels find a section.
+    pub fn section(&self, machine: &M, section: impl FnOnce(&Sections) -> Section) -> u64 {
+        machine.address(&self.buffer) + section(&self.sections).offset as u64
+    }
+
+    /// Where the kernels find the results.
+    pub fn results(&self, machine: &M) -> u64 {
+        machine.address(&self.results)
+    }
+
+    /// Where the kernels find the special tokens, and how many there are.
+    pub fn special(&self, machine: &M) -> (u64, usize) {
+        (machine.address(&self.special), self.special_count)
+    }
+
+    /// The buffer's bytes for this step.
+    fn image(&self, batch: &Batch, rows: &[SampleRow]) -> Vec<u8> {
+        let (at, block_size) = (&self.sections, self.block_size);
+        let mut fed = vec![NONE; batch.tokens.len()];
+        batch.fed.iter().for_each(|from| fed[from.token as usize] = from.output);
+        let mut slots = vec![NONE; batch.tokens.len()];
+        for span in &batch.spans {
+            let blocks = &batch.blocks[span.blocks.clone()];
+            for token in span.tokens.clone() {
+                let position = batch.positions[token] as usize;
+                slots[token] =
+                    blocks[position / block_size].0 * block_size as u32 + (position % block_size) as u32;
+            }
+        }
+        let spans: Vec<SpanWords> = batch
+            .spans
+            .iter()
+            .map(|span| SpanWords {
+                first_token: span.tokens.start as u32,
+                tokens: span.tokens.len() as u32,
+                context: batch.positions[span.tokens.end - 1] + 1,
+                first_block: span.blocks.start as u32,
+            })
+            .collect();
+        let samples: Vec<SampleWords> = rows.iter().map(SampleWords::new).collect();
+
+        let mut image = vec![0; at.blocks.offset + size_of_val(batch.blocks.as_slice())];
+        let mut put = |section: Section, bytes: &[u8]| {
+            debug_assert!(bytes.len() <= section.len, "the step is larger than its room");
+            image[section.offset..][..bytes.len()].copy_from_slice(bytes);
+        };
+        put(at.tokens, bytemuck::cast_slice(&batch.tokens));
+        put(at.fed, bytemuck::cast_slice(&fed));
+        put(at.positions, bytemuck::cast_slice(&batch.positions));
+        put(at.slots, bytemuck::cast_slice(&slots));
+        put(at.spans, bytemuck::cast_slice(&spans));
+        put(at.outputs, bytemuck::cast_slice(&batch.outputs));
+        put(at.samples, bytemuck::cast_slice(&samples));
+        put(at.blocks, bytemuck::cast_slice(&batch.blocks));
+        image
+    }
+}
+
+impl Sections {
+    fn new(room: &StepRoom<'_>) -> Self {
+        let mut end = 0;
+        let mut section = |len: usize| {
+            let offset = end;
+            end += len.next_multiple_of(256);
+            Section { offset, len }
+        };
+        let word = size_of::<u32>();
+        Self {
+            tokens: section(room.tokens * word),
+            fed: section(room.tokens * word),
+            positions: section(room.tokens * word),
+            slots: section(room.tokens * word),
+            spans: section(room.sequences * size_of::<SpanWords>()),
+            outputs: section(room.sequences * word),
+            samples: section(room.sequences * size_of::<SampleWords>()),
+            blocks: section(room.blocks * word),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.blocks.offset + self.blocks.len
+    }
+}
+
+impl SampleWords {
+    fn new(row: &SampleRow) -> Self {
+        let (contrast, [key, record]) = (&row.contrast, row.noise.words());
+        Self {
+            ln_alpha: contrast.alpha.ln() as f32,
+            beta: contrast.beta as f32,
+            special_beta: contrast.special_beta() as f32,
+            temperature: contrast.temperature as f32,
+            top_p: contrast.top_p as f32,
+            min_p: contrast.min_p as f32,
+            top_k: contrast.top_k,
+            position: row.position,
+            key,
+            record,
+        }
+    }
+}
+
+impl ResultWords {
+    fn result(&self) -> RowResult {
+        match self.status {
+            0 => Ok(Sampled { token: TokenId(self.token), score: self.score, head: self.head }),
+            1 => Err(RowFault::NotANumber),
+            _ => Err(RowFault::AllMasked),
+        }
+    }
+}
