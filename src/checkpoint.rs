@@ -30,6 +30,8 @@ pub enum Bytes {
     Mapped(Arc<Mmap>),
     /// Part of the program.
     Static(&'static [u8]),
+    /// Made while running.
+    Owned(Arc<[u8]>),
 }
 
 impl Deref for Bytes {
@@ -38,6 +40,7 @@ impl Deref for Bytes {
         match self {
             Self::Mapped(map) => map,
             Self::Static(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
         }
     }
 }

@@ -32,6 +32,7 @@
 //! | [`text`] | tokenizer, chat template |
 //! | [`dataset`] | input, output records, the crash-safe sink, the manifest |
 //! | [`device`] | the operations of a device, and the devices |
+//! | [`doctor`] | whether a device computes what the CPU does |
 //! | [`model`] | a model's shape, weights and forward pass |
 //! | [`engine`] | requests, blocks, the scheduler, the pair, the step loop |
 //! | [`cli`] | the command line |
@@ -41,6 +42,7 @@ pub mod cli;
 pub mod contrast;
 pub mod dataset;
 pub mod device;
+pub mod doctor;
 pub mod embedded;
 pub mod engine;
 pub mod error;
