@@ -205,6 +205,9 @@ pub trait Device: Send + Sync + 'static {
 
     /// Brings `parts` to the device, joined along their first dimension (q|k|v, gate|up).
     fn weight(&self, parts: &[TensorView]) -> Result<Self::Weight>;
+    /// A weight of `shape` made on the device, for measurements: a vector of ones, or a matrix of uniform numbers with
+    /// variance `1 / shape[1]`, drawn by `seed`.
+    fn random_weight(&self, shape: &[usize], seed: u64) -> Result<Self::Weight>;
     /// Room for activations `[rows, width]`.
     fn tensor(&self, rows: usize, width: usize, precision: Precision) -> Result<Self::Tensor>;
     /// Rotary frequencies, `[head_dim / 2]`; sine and cosine are multiplied by `scale` (yarn's attention factor).
@@ -217,6 +220,8 @@ pub trait Device: Send + Sync + 'static {
     fn default_cache_bytes(&self) -> Result<usize>;
     /// Bytes of logits, of both models together, that are worth holding at once.
     fn logits_bytes(&self) -> usize;
+    /// Tokens a step that keep the device busy.
+    fn default_batched_tokens(&self) -> usize;
     /// Whether a step should be queued before the results of the one before are collected.
     fn runs_ahead(&self) -> bool;
 

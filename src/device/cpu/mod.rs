@@ -57,6 +57,8 @@ struct Path {
 const PARALLEL: usize = 1 << 16;
 /// Logits that are held at once: more would leave the caches before they are sampled.
 const LOGITS_BYTES: usize = 64 << 20;
+/// Tokens a step: more would leave the caches from one operation to the next.
+const BATCHED_TOKENS: usize = 256;
 /// The cache's default size.
 const CACHE_BYTES: usize = 4 << 30;
 
@@ -138,6 +140,10 @@ impl Device for Cpu {
         Weight::new(parts)
     }
 
+    fn random_weight(&self, shape: &[usize], seed: u64) -> Result<Weight> {
+        Weight::random(shape, seed)
+    }
+
     fn tensor(&self, rows: usize, width: usize, _: Precision) -> Result<Tensor> {
         Ok(Tensor { data: Buffer::zeroed(rows, width, "activations")?, width })
     }
@@ -160,6 +166,10 @@ impl Device for Cpu {
 
     fn logits_bytes(&self) -> usize {
         LOGITS_BYTES
+    }
+
+    fn default_batched_tokens(&self) -> usize {
+        BATCHED_TOKENS
     }
 
     fn runs_ahead(&self) -> bool {

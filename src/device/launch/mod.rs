@@ -21,6 +21,9 @@ mod step;
 use machine::{Lane, Machine, Matmul};
 pub use step::Step;
 
+/// Tokens a step: enough that weights are read for many rows, few enough that decoding rows do not wait long.
+const BATCHED_TOKENS: usize = 2048;
+
 /// What a launcher is made with.
 #[derive(Debug, Clone, Copy)]
 pub struct LauncherConfig {
@@ -130,6 +133,13 @@ impl<M: Machine> Device for Launcher<M> {
         Ok(Weight { memory, rows, columns })
     }
 
+    fn random_weight(&self, shape: &[usize], seed: u64) -> Result<Weight<M>> {
+        let (rows, columns) = (shape.first().copied().unwrap_or(1), shape.iter().skip(1).product());
+        let memory = self.machine.allocate(rows * columns * self.config.dtype.size())?;
+        rows::random_weight(self, rows, columns, seed, &memory);
+        Ok(Weight { memory, rows, columns })
+    }
+
     fn tensor(&self, rows: usize, width: usize, precision: Precision) -> Result<Tensor<M>> {
         let dtype = match precision {
             Precision::Working => self.config.dtype,
@@ -168,6 +178,10 @@ impl<M: Machine> Device for Launcher<M> {
 
     fn logits_bytes(&self) -> usize {
         usize::MAX
+    }
+
+    fn default_batched_tokens(&self) -> usize {
+        BATCHED_TOKENS
     }
 
     fn runs_ahead(&self) -> bool {
