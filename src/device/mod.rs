@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::ids::{BlockId, TokenId};
 
 pub mod cpu;
+pub mod simt;
 
 /// Number format of a checkpoint's tensor, little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
