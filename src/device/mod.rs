@@ -26,6 +26,15 @@ pub enum Dtype {
 }
 
 impl Dtype {
+    /// What checkpoints and settings call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bf16 => "bfloat16",
+            Self::F16 => "float16",
+            Self::F32 => "float32",
+        }
+    }
+
     /// Bytes an element.
     pub fn size(self) -> usize {
         match self {
@@ -204,6 +213,8 @@ pub trait Device: Send + Sync + 'static {
     /// The step at hand where the operations find it, and the results of the steps before until they are collected.
     type Step: Send + Sync;
 
+    /// Number format of activations and cache.
+    fn dtype(&self) -> Dtype;
     /// Brings `parts` to the device, joined along their first dimension (q|k|v, gate|up).
     fn weight(&self, parts: &[TensorView]) -> Result<Self::Weight>;
     /// A weight of `shape` made on the device, for measurements: a vector of ones, or a matrix of uniform numbers with

@@ -27,7 +27,8 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use super::{
-    Activation, Batch, CacheShape, Device, Heads, Norm, Precision, RowResult, SampleRow, StepRoom, TensorView,
+    Activation, Batch, CacheShape, Device, Dtype, Heads, Norm, Precision, RowResult, SampleRow, StepRoom,
+    TensorView,
 };
 use crate::error::{Error, Result};
 use amx::Amx;
@@ -135,6 +136,10 @@ impl Device for Cpu {
     type Rope = Rope;
     type Cache = Cache;
     type Step = Step;
+
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
 
     fn weight(&self, parts: &[TensorView]) -> Result<Weight> {
         Weight::new(parts)

@@ -106,6 +106,10 @@ impl<M: Machine> Device for Launcher<M> {
     type Cache = Cache<M>;
     type Step = Step<M>;
 
+    fn dtype(&self) -> Dtype {
+        self.config.dtype
+    }
+
     fn weight(&self, parts: &[TensorView]) -> Result<Weight<M>> {
         let Some(first) = parts.first() else {
             return Err(Error::Device("a weight of no parts".to_owned()));

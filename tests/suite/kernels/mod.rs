@@ -10,7 +10,7 @@ use codit::doctor::{Check, Comparison, Numbers};
 fn run(checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<Check>>) {
     for (seed, dtype) in [(1, Dtype::Bf16), (2, Dtype::F32)] {
         let (device, cpu) = (Simt::simt(dtype, seed), Cpu::new(None).unwrap());
-        let mut on = Comparison { device: &device, cpu: &cpu, dtype, numbers: Numbers(seed) };
+        let mut on = Comparison { device: &device, cpu: &cpu, numbers: Numbers(seed) };
         let checks = checks(&mut on).unwrap();
         let failed: Vec<_> = checks.iter().filter(|check| !check.passes()).collect();
         assert!(failed.is_empty(), "{dtype:?}: {failed:#?}");
