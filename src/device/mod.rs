@@ -186,6 +186,15 @@ pub struct StepRoom<'a> {
     pub vocabulary: &'a Vocabulary,
 }
 
+/// How much memory a device has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryInfo {
+    /// Bytes that nobody holds.
+    pub free: usize,
+    /// Bytes in all.
+    pub total: usize,
+}
+
 /// In what numbers a tensor is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
@@ -212,6 +221,8 @@ pub trait Device: Send + Sync + 'static {
     type Cache: Send;
     /// The step at hand where the operations find it, and the results of the steps before until they are collected.
     type Step: Send + Sync;
+    /// A point in time.
+    type Mark: Send;
 
     /// Number format of activations and cache.
     fn dtype(&self) -> Dtype;
@@ -228,6 +239,11 @@ pub trait Device: Send + Sync + 'static {
     fn cache(&self, shape: CacheShape) -> Result<Self::Cache>;
     /// Bytes that [`Device::cache`] takes for one block of this shape.
     fn block_bytes(&self, shape: CacheShape) -> usize;
+    /// The memory of a device that has its own; `None` where it is the system's.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) if the device does not answer.
+    fn memory_info(&self) -> Result<Option<MemoryInfo>>;
     /// Bytes that the cache may take by default, once everything else is there.
     fn default_cache_bytes(&self) -> Result<usize>;
     /// Bytes of logits, of both models together, that are worth holding at once.
@@ -336,6 +352,15 @@ pub trait Device: Send + Sync + 'static {
         amateur: Option<&Self::Tensor>,
     );
 
+    /// `out = x`, the first `rows` rows.
+    fn copy(&self, rows: usize, x: &Self::Tensor, out: &mut Self::Tensor);
+    /// A point in the order of what is queued.
+    fn mark(&self) -> Self::Mark;
+    /// Seconds from one mark to a later one; waits for both.
+    ///
+    /// # Errors
+    /// Those of [`Device::collect`].
+    fn seconds(&self, from: &Self::Mark, to: &Self::Mark) -> Result<f64>;
     /// Fills the first rows of `x`, row by row.
     fn upload(&self, values: &[f32], x: &mut Self::Tensor);
     /// The first `rows` rows of `x`, row by row, as f32; waits for them.

@@ -6,13 +6,14 @@ pub mod runtime;
 use std::slice;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use half::bf16;
 use rayon::prelude::*;
 
-use super::Dtype;
-use super::launch::machine::{Lane, Launch, Machine, Matmul, MemoryInfo};
+use super::launch::machine::{Lane, Launch, Machine, Matmul};
 use super::launch::{Launcher, LauncherConfig};
+use super::{Dtype, MemoryInfo};
 use crate::error::{Error, Result};
 use runtime::Memory;
 
@@ -60,6 +61,7 @@ impl Host {
 impl Machine for Host {
     type Memory = Memory;
     type Pending = Vec<u8>;
+    type Mark = Instant;
 
     fn allocate(&self, bytes: usize) -> Result<Memory> {
         Memory::new(bytes).ok_or_else(|| Error::Device(format!("no memory for {bytes} bytes")))
@@ -115,6 +117,19 @@ impl Machine for Host {
                 _ => multiply::<bf16>(matmul),
             }
         }
+    }
+
+    fn copy(&self, _: Lane, from: &Memory, to: &Memory, bytes: usize) {
+        // SAFETY: as in `write`; the two are apart.
+        unsafe { bytes_at(to, bytes) }.copy_from_slice(&from.as_slice()[..bytes]);
+    }
+
+    fn mark(&self, _: Lane) -> Instant {
+        Instant::now()
+    }
+
+    fn seconds(&self, from: &Instant, to: &Instant) -> Result<f64> {
+        Ok(to.duration_since(*from).as_secs_f64())
     }
 
     fn replay(&self, _: u64, record: &mut dyn FnMut()) {
