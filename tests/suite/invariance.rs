@@ -21,7 +21,7 @@ fn requests() -> Vec<Request> {
     ];
     (0..40)
         .map(|i| Request {
-            contrast: contrasts[i % 4].clone(),
+            contrast: contrasts[i % 4],
             seed: 11,
             max_tokens: 8 + i,
             ignore_eos: i % 3 == 0,
@@ -57,7 +57,7 @@ fn config(max_num_seqs: usize, max_num_batched_tokens: usize) -> EngineConfig {
     EngineConfig {
         max_num_seqs,
         max_num_batched_tokens: Some(max_num_batched_tokens),
-        kv_cache_memory: 256 << 20,
+        kv_cache_memory: Some(256 << 20),
         ..EngineConfig::default()
     }
 }
@@ -99,7 +99,7 @@ fn a_cache_too_small_for_all_gives_the_same_by_preemption() {
     let mut preemptions = 0;
     // A cache of little more than the longest sequence: blocks run out again and again.
     let tight = EngineConfig {
-        kv_cache_memory: 512 << 10,
+        kv_cache_memory: Some(512 << 10),
         max_model_len: Some(128),
         block_size: 4,
         ..config(16, 64)

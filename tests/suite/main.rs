@@ -11,5 +11,6 @@ mod program;
 mod random;
 mod resume;
 mod scheduler;
+mod step;
 mod synth;
 mod text;

@@ -97,7 +97,7 @@ fn trace(seed: u64) -> (u64, usize) {
         amateur.forward(&plan, block_size);
         assert_eq!(expert.lengths, amateur.lengths);
         let results: Vec<Result<Sampled, RowFault>> =
-            plan.outputs.iter().map(|_| sampled(&mut random)).collect();
+            plan.batch.outputs.iter().map(|_| sampled(&mut random)).collect();
         for ended in scheduler.commit(&plan, &results) {
             let expected = open.remove(&ended.seq).expect("ended twice");
             assert_eq!(ended.tokens.len(), ended.scores.len());
@@ -167,5 +167,5 @@ fn decode_rows_go_before_prefill_chunks_and_share_the_budget() {
     scheduler.commit(&plan, &[one]);
     let plan = scheduler.plan();
     assert_eq!(spans(&plan), [(first, 2..3, true), (second, 4..9, true)]);
-    assert_eq!(plan.outputs, [0, 5]);
+    assert_eq!(plan.batch.outputs, [0, 5]);
 }

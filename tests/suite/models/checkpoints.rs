@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::golden;
+use crate::step::begin_forward;
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
@@ -378,7 +379,7 @@ fn configurations_of_published_models() {
     }));
     assert!(!qwen3.tied_head && qwen3.head_norm == HeadNorm::PerHead && qwen3.vocab_size == 151_936);
     assert_eq!(qwen3.layers, vec![Layer { rope: 0, window: None }; 36]);
-    let shape = CacheShape { layers: 36, heads: 8, head_dim: 128, block_size: 16, blocks: 100 };
+    let shape = CacheShape { layers: 36, heads: 8, group: 4, head_dim: 128, block_size: 16, blocks: 100 };
     assert_eq!(qwen3.cache_shape(16, 100), shape);
 }
 
@@ -406,10 +407,13 @@ fn one_token(decoder: &mut Decoder<Cpu>) -> Vec<f32> {
         positions: vec![0],
         spans: vec![Span { tokens: 0..1, blocks: 0..1 }],
         blocks: vec![BlockId(0)],
+        outputs: vec![0],
+        ..Batch::default()
     };
     let mut cache = device.cache(decoder.spec().cache_shape(16, 1)).unwrap();
-    decoder.forward(&device, &batch, &mut cache);
-    device.download(1, decoder.logits(&device, &[0]))
+    let step = begin_forward(&device, 16, &batch);
+    decoder.forward(&device, &step, &mut cache);
+    device.download(1, decoder.logits(&device, &step, 0..1))
 }
 
 /// What is done to a file: bytes replaced, at fractions of its first two thousand bytes, and perhaps an end.
