@@ -1,6 +1,6 @@
 //! The forward pass on the CPU device against what transformers computes (`tests/golden/README.md`).
 
-mod checkpoints;
+pub mod checkpoints;
 
 use std::collections::BTreeMap;
 use std::fs;

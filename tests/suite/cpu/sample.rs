@@ -1,8 +1,8 @@
 use std::time::Instant;
 
 use codit::contrast::{Contrast, Distribution, Noise, RowFault, Sampled, Vocabulary};
-use codit::device::cpu::Cpu;
 use codit::device::SampleRow;
+use codit::device::cpu::Cpu;
 use codit::ids::TokenId;
 
 use super::{Numbers, devices, upload};

@@ -26,20 +26,25 @@ const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// A copy of the expert of a golden case, to be edited.
-struct Copy(TempDir);
+/// A copy of a checkpoint, to be edited.
+pub struct Copy(TempDir);
 
 impl Copy {
+    /// Of the expert of a golden case.
     fn of(case: &str) -> Self {
+        Self::of_folder(&golden(case).join("expert"))
+    }
+
+    pub fn of_folder(original: &Path) -> Self {
         let folder = TempDir::new().unwrap();
-        for file in fs::read_dir(golden(case).join("expert")).unwrap() {
+        for file in fs::read_dir(original).unwrap() {
             let file = file.unwrap();
             fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
         }
         Self(folder)
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.0.path()
     }
 
@@ -69,7 +74,7 @@ impl Copy {
     }
 
     /// Writes model.safetensors again after `edit`.
-    fn edit_weights(self, edit: impl FnOnce(&mut Tensors)) -> Self {
+    pub fn edit_weights(self, edit: impl FnOnce(&mut Tensors)) -> Self {
         let bytes = self.read(WEIGHTS);
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let whole =
@@ -109,7 +114,7 @@ impl Copy {
     }
 }
 
-type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+pub type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
 fn llama() -> Copy {
     Copy::of("llama-gqa2-f16")
