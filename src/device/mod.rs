@@ -12,6 +12,7 @@ use crate::ids::{BlockId, TokenId};
 
 pub mod cpu;
 pub mod launch;
+pub mod simt;
 
 /// Number format of a checkpoint's tensor, little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,15 @@ pub enum Dtype {
 }
 
 impl Dtype {
+    /// What checkpoints and settings call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bf16 => "bfloat16",
+            Self::F16 => "float16",
+            Self::F32 => "float32",
+        }
+    }
+
     /// Bytes an element.
     pub fn size(self) -> usize {
         match self {
@@ -176,6 +186,15 @@ pub struct StepRoom<'a> {
     pub vocabulary: &'a Vocabulary,
 }
 
+/// How much memory a device has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryInfo {
+    /// Bytes that nobody holds.
+    pub free: usize,
+    /// Bytes in all.
+    pub total: usize,
+}
+
 /// In what numbers a tensor is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
@@ -202,7 +221,11 @@ pub trait Device: Send + Sync + 'static {
     type Cache: Send;
     /// The step at hand where the operations find it, and the results of the steps before until they are collected.
     type Step: Send + Sync;
+    /// A point in time.
+    type Mark: Send;
 
+    /// Number format of activations and cache.
+    fn dtype(&self) -> Dtype;
     /// Brings `parts` to the device, joined along their first dimension (q|k|v, gate|up).
     fn weight(&self, parts: &[TensorView]) -> Result<Self::Weight>;
     /// A weight of `shape` made on the device, for measurements: a vector of ones, or a matrix of uniform numbers with
@@ -216,6 +239,11 @@ pub trait Device: Send + Sync + 'static {
     fn cache(&self, shape: CacheShape) -> Result<Self::Cache>;
     /// Bytes that [`Device::cache`] takes for one block of this shape.
     fn block_bytes(&self, shape: CacheShape) -> usize;
+    /// The memory of a device that has its own; `None` where it is the system's.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) if the device does not answer.
+    fn memory_info(&self) -> Result<Option<MemoryInfo>>;
     /// Bytes that the cache may take by default, once everything else is there.
     fn default_cache_bytes(&self) -> Result<usize>;
     /// Bytes of logits, of both models together, that are worth holding at once.
@@ -324,6 +352,15 @@ pub trait Device: Send + Sync + 'static {
         amateur: Option<&Self::Tensor>,
     );
 
+    /// `out = x`, the first `rows` rows.
+    fn copy(&self, rows: usize, x: &Self::Tensor, out: &mut Self::Tensor);
+    /// A point in the order of what is queued.
+    fn mark(&self) -> Self::Mark;
+    /// Seconds from one mark to a later one; waits for both.
+    ///
+    /// # Errors
+    /// Those of [`Device::collect`].
+    fn seconds(&self, from: &Self::Mark, to: &Self::Mark) -> Result<f64>;
     /// Fills the first rows of `x`, row by row.
     fn upload(&self, values: &[f32], x: &mut Self::Tensor);
     /// The first `rows` rows of `x`, row by row, as f32; waits for them.

@@ -22,12 +22,14 @@ mod step;
 mod weight;
 
 use std::ops::Range;
+use std::time::Instant;
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use super::{
-    Activation, Batch, CacheShape, Device, Heads, Norm, Precision, RowResult, SampleRow, StepRoom, TensorView,
+    Activation, Batch, CacheShape, Device, Dtype, Heads, MemoryInfo, Norm, Precision, RowResult, SampleRow,
+    StepRoom, TensorView,
 };
 use crate::error::{Error, Result};
 use amx::Amx;
@@ -135,6 +137,11 @@ impl Device for Cpu {
     type Rope = Rope;
     type Cache = Cache;
     type Step = Step;
+    type Mark = Instant;
+
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
 
     fn weight(&self, parts: &[TensorView]) -> Result<Weight> {
         Weight::new(parts)
@@ -158,6 +165,10 @@ impl Device for Cpu {
 
     fn block_bytes(&self, shape: CacheShape) -> usize {
         cache::block_bytes(shape)
+    }
+
+    fn memory_info(&self) -> Result<Option<MemoryInfo>> {
+        Ok(None)
     }
 
     fn default_cache_bytes(&self) -> Result<usize> {
@@ -301,6 +312,18 @@ impl Device for Cpu {
         let (rows, vocabulary) = (&step.samples[outputs], &step.vocabulary);
         let sample = || sample::contrast_sample(self.path, rows, vocabulary, expert, amateur);
         step.results.extend(self.pool.install(sample));
+    }
+
+    fn copy(&self, rows: usize, x: &Tensor, out: &mut Tensor) {
+        self.each_row(rows, rows * x.width, out, |row, out| out.copy_from_slice(x.row(row)));
+    }
+
+    fn mark(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn seconds(&self, from: &Instant, to: &Instant) -> Result<f64> {
+        Ok(to.duration_since(*from).as_secs_f64())
     }
 
     fn upload(&self, values: &[f32], x: &mut Tensor) {

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use half::{bf16, f16};
 
 use super::{
-    Activation, Batch, CacheShape, Device, Dtype, Heads, Norm, Precision, RowResult, SampleRow, StepRoom,
-    TensorView,
+    Activation, Batch, CacheShape, Device, Dtype, Heads, MemoryInfo, Norm, Precision, RowResult, SampleRow,
+    StepRoom, TensorView,
 };
 use crate::error::{Error, Result};
 
 mod attention;
+pub mod ledger;
 pub mod machine;
 mod rows;
 mod sample;
@@ -105,6 +106,11 @@ impl<M: Machine> Device for Launcher<M> {
     type Rope = Rope<M>;
     type Cache = Cache<M>;
     type Step = Step<M>;
+    type Mark = M::Mark;
+
+    fn dtype(&self) -> Dtype {
+        self.config.dtype
+    }
 
     fn weight(&self, parts: &[TensorView]) -> Result<Weight<M>> {
         let Some(first) = parts.first() else {
@@ -167,6 +173,10 @@ impl<M: Machine> Device for Launcher<M> {
         let keys_and_values =
             shape.layers * 2 * shape.heads * shape.block_size * shape.head_dim * self.config.dtype.size();
         keys_and_values + attention::partial_bytes(shape)
+    }
+
+    fn memory_info(&self) -> Result<Option<MemoryInfo>> {
+        self.machine.memory_info().map(Some)
     }
 
     fn default_cache_bytes(&self) -> Result<usize> {
@@ -304,6 +314,18 @@ impl<M: Machine> Device for Launcher<M> {
         amateur: Option<&Tensor<M>>,
     ) {
         sample::contrast_sample(self, step, outputs, expert, amateur);
+    }
+
+    fn copy(&self, rows: usize, x: &Tensor<M>, out: &mut Tensor<M>) {
+        self.machine.copy(self.lane, &x.memory, &out.memory, rows * x.width * x.dtype.size());
+    }
+
+    fn mark(&self) -> M::Mark {
+        self.machine.mark(self.lane)
+    }
+
+    fn seconds(&self, from: &M::Mark, to: &M::Mark) -> Result<f64> {
+        self.machine.seconds(from, to)
     }
 
     fn upload(&self, values: &[f32], x: &mut Tensor<M>) {
