@@ -60,6 +60,11 @@ impl Weight {
         Ok(weight)
     }
 
+    /// Bytes of all parts.
+    pub fn bytes(&self) -> usize {
+        self.parts.iter().map(|part| part.view.range.len()).sum()
+    }
+
     /// See [`crate::device::Device::random_weight`].
     pub fn random(shape: &[usize], seed: u64) -> Result<Self> {
         let count: usize = shape.iter().product();

@@ -8,7 +8,7 @@ use half::{bf16, f16};
 
 use super::{
     Activation, Batch, CacheShape, Device, Dtype, Heads, MemoryInfo, Norm, Precision, RowResult, SampleRow,
-    StepRoom, TensorView,
+    StepRoom, TensorView, WeightSize,
 };
 use crate::error::{Error, Result};
 
@@ -315,6 +315,15 @@ impl<M: Machine> Device for Launcher<M> {
         amateur: Option<&Tensor<M>>,
     ) {
         sample::contrast_sample(self, step, outputs, expert, amateur);
+    }
+
+    fn weight_size(&self, weight: &Weight<M>) -> WeightSize {
+        let &Weight { rows, columns, .. } = weight;
+        WeightSize { rows, columns, bytes: rows * columns * self.config.dtype.size() }
+    }
+
+    fn width(&self, x: &Tensor<M>) -> usize {
+        x.width
     }
 
     fn copy(&self, rows: usize, x: &Tensor<M>, out: &mut Tensor<M>) {
