@@ -12,6 +12,7 @@ use crate::ids::{BlockId, TokenId};
 
 pub mod cpu;
 pub mod launch;
+pub mod simt;
 
 /// Number format of a checkpoint's tensor, little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

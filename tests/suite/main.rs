@@ -11,5 +11,6 @@ mod program;
 mod random;
 mod resume;
 mod scheduler;
+mod simt;
 mod synth;
 mod text;

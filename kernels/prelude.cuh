@@ -1,0 +1,177 @@
+// What every kernel stands on. The same source is built by nvcc for the GPU and by the host's C++ compiler against
+// simt/, which runs it without one.
+//
+//     struct ScaleParams { const void* x; void* out; u32 count; float by; };  // pointers first, no padding
+//     KERNEL(scale_f32, ScaleParams, 256, 1) { ... }                          // most threads a block, least blocks an SM
+//
+// Shared memory is what the launch asks for (shared_memory()); `__shared__` is not used.
+#pragma once
+
+#ifdef __CUDACC__
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <math_constants.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+using u8 = uint8_t;
+using u16 = uint16_t;
+using u32 = uint32_t;
+using i32 = int32_t;
+using u64 = unsigned long long;  // as CUDA's 64-bit atomics take it
+using bf16 = __nv_bfloat16;
+
+#define DEVICE __device__ __forceinline__
+#define KERNEL(NAME, PARAMS, MAX_THREADS, MIN_BLOCKS)                                                                 \
+    extern "C" __global__ void __launch_bounds__(MAX_THREADS, MIN_BLOCKS) NAME(const __grid_constant__ PARAMS p)
+
+// The block's dynamic shared memory, 128-byte aligned.
+DEVICE unsigned char* shared_memory() {
+    extern __shared__ __align__(128) unsigned char dynamic_shared_memory[];
+    return dynamic_shared_memory;
+}
+
+// Numbers. Rounding is to nearest, ties to even.
+
+DEVICE float to_float(float x) { return x; }
+DEVICE float to_float(bf16 x) { return __bfloat162float(x); }
+DEVICE float to_float(half x) { return __half2float(x); }
+
+template <class T>
+DEVICE T from_float(float x);
+template <>
+DEVICE float from_float<float>(float x) {
+    return x;
+}
+template <>
+DEVICE bf16 from_float<bf16>(float x) {
+    return __float2bfloat16_rn(x);
+}
+template <>
+DEVICE half from_float<half>(float x) {
+    return __float2half_rn(x);
+}
+
+// Two floats as bf16 in one register, `lo` in the low half.
+DEVICE u32 pack_bf16(float lo, float hi) {
+    u32 pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(hi), "f"(lo));
+    return pair;
+}
+
+// Vectors: one access of 2, 4, 8 or 16 bytes. PRECOND: aligned to its size.
+
+template <class T, int N>
+struct alignas(sizeof(T) * N) Vec {
+    T v[N];
+};
+
+template <int BYTES>
+struct Word;
+template <>
+struct Word<2> {
+    using type = u16;
+};
+template <>
+struct Word<4> {
+    using type = u32;
+};
+template <>
+struct Word<8> {
+    using type = uint2;
+};
+template <>
+struct Word<16> {
+    using type = uint4;
+};
+
+template <int N, class T>
+DEVICE Vec<T, N> load_vec(const T* at) {
+    using W = typename Word<sizeof(Vec<T, N>)>::type;
+    const W word = *reinterpret_cast<const W*>(at);
+    Vec<T, N> vec;
+    memcpy(&vec, &word, sizeof vec);
+    return vec;
+}
+
+template <class T, int N>
+DEVICE void store_vec(T* at, Vec<T, N> vec) {
+    using W = typename Word<sizeof(Vec<T, N>)>::type;
+    W word;
+    memcpy(&word, &vec, sizeof vec);
+    *reinterpret_cast<W*>(at) = word;
+}
+
+// Asynchronous copies (PTX ISA, "cp.async"): 16 bytes from global to shared memory, zeros where !valid. Groups
+// complete in the order of their commits; cp_async_wait<N> waits for all but the youngest N of this thread's.
+
+DEVICE u32 shared_address(const void* shared) { return u32(__cvta_generic_to_shared(shared)); }
+
+DEVICE void cp_async16(void* shared, const void* global, bool valid = true) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global),
+                 "r"(valid ? 16 : 0)
+                 : "memory");
+}
+DEVICE void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int PENDING>
+DEVICE void cp_async_wait() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
+}
+
+// Tensor cores (PTX ISA, "ldmatrix" and "mma", .m8n8 and .m16n8k16): by all 32 lanes of a warp. Lane 8 m + i brings
+// the address of matrix m's row i, 16 bytes of shared memory.
+
+DEVICE void ldmatrix_x4(u32 (&r)[4], const void* row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared_address(row))
+                 : "memory");
+}
+DEVICE void ldmatrix_x4_trans(u32 (&r)[4], const void* row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared_address(row))
+                 : "memory");
+}
+DEVICE void ldmatrix_x2(u32 (&r)[2], const void* row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
+                 : "=r"(r[0]), "=r"(r[1])
+                 : "r"(shared_address(row))
+                 : "memory");
+}
+DEVICE void ldmatrix_x2_trans(u32 (&r)[2], const void* row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
+                 : "=r"(r[0]), "=r"(r[1])
+                 : "r"(shared_address(row))
+                 : "memory");
+}
+
+// d[16, 8] += a[16, 16] * b[16, 8] in fragments: a by rows, b by columns.
+DEVICE void mma_bf16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+#else
+
+#include "simt/cuda.h"
+
+#endif
+
+// Sums and maxima over a whole warp, the same in every lane.
+
+DEVICE float warp_sum(float x) {
+    for (int flip = 16; flip > 0; flip /= 2) x += __shfl_xor_sync(0xffffffff, x, flip);
+    return x;
+}
+
+DEVICE float warp_max(float x) {
+    for (int flip = 16; flip > 0; flip /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, flip));
+    return x;
+}

@@ -1,0 +1,29 @@
+#include "async_copy.h"
+
+#include <cstring>
+
+namespace simt {
+
+void AsyncCopies::land(void* shared, const void* global) {
+    if (global) {
+        std::memcpy(shared, global, 16);
+    } else {
+        std::memset(shared, 0, 16);
+    }
+}
+
+void AsyncCopies::wait(size_t pending) {
+    if (ends.size() <= pending) return;
+    const size_t groups = ends.size() - pending, landed = ends[groups - 1];
+    for (size_t i = 0; i < landed; ++i) land(copies[i].shared, copies[i].global);
+    copies.erase(copies.begin(), copies.begin() + ptrdiff_t(landed));
+    ends.erase(ends.begin(), ends.begin() + ptrdiff_t(groups));
+    for (size_t& end : ends) end -= landed;
+}
+
+void AsyncCopies::forget() {
+    copies.clear();
+    ends.clear();
+}
+
+}  // namespace simt

@@ -1,0 +1,3 @@
+//! The SIMT runtime: collectives against their definitions, planted faults, speed.
+
+mod speed;
