@@ -7,10 +7,11 @@ use std::ops::Range;
 
 use crate::checkpoint::Bytes;
 use crate::contrast::{Contrast, Noise, RowFault, Sampled, Vocabulary};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{BlockId, TokenId};
 
 pub mod cpu;
+pub mod cuda;
 pub mod launch;
 pub mod simt;
 
