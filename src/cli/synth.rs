@@ -16,6 +16,7 @@ use crate::device::cpu::Cpu;
 use crate::embedded;
 use crate::engine::{self, Completion, Engine, EngineConfig, Finish, Request};
 use crate::error::{Error, Result};
+use crate::profile;
 use crate::text::{CLOCK, ChatTemplate, Message, Text, clock};
 
 #[derive(clap::Args)]
@@ -120,12 +121,20 @@ struct Capacity {
     /// Threads of the CPU device [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Tell a profiler to begin at step A and to end before step B, counted from 0; GPU only
+    #[arg(long, value_name = "A:B", value_parser = steps)]
+    profile_steps: Option<(u64, u64)>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum DeviceName {
     Auto,
     Cpu,
+}
+
+fn steps(text: &str) -> std::result::Result<(u64, u64), String> {
+    let ends = text.split_once(':').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    ends.filter(|(first, end)| first < end).ok_or_else(|| "not A:B with A below B".to_owned())
 }
 
 fn json_object(text: &str) -> std::result::Result<Map<String, Value>, String> {
@@ -161,6 +170,8 @@ struct Synthesis {
     metadata: Metadata,
     /// Requests that are kept in the engine: enough that a row that finishes is replaced at once.
     queue: usize,
+    /// See [`Capacity::profile_steps`].
+    profile_steps: Option<(u64, u64)>,
 }
 
 impl Synthesis {
@@ -173,6 +184,9 @@ impl Synthesis {
             Engine::load(args.capacity.device()?, &expert, amateur.as_ref(), &args.capacity.config())?;
         let variables = args.template_variables(engine.text())?;
         engine.set_template_variables(variables.clone());
+        if args.capacity.profile_steps.is_some() {
+            engine.profile(false)?;
+        }
         let system = args.prompting.system.clone();
         try_template(&engine, &input, system.as_deref())?;
 
@@ -197,7 +211,8 @@ impl Synthesis {
             ..Request::new("", "")
         };
         let queue = 2 * args.capacity.max_num_seqs;
-        Ok(Self { input, engine, sink, done, request, system, metadata, queue })
+        let profile_steps = args.capacity.profile_steps;
+        Ok(Self { input, engine, sink, done, request, system, metadata, queue, profile_steps })
     }
 
     /// Rows of the input without a record.
@@ -221,6 +236,7 @@ impl Synthesis {
             if self.engine.pending() == 0 {
                 break;
             }
+            self.profile()?;
             self.engine.step()?;
             while let Some(completion) = self.engine.finished() {
                 self.write(completion, progress)?;
@@ -230,7 +246,15 @@ impl Synthesis {
         Ok(())
     }
 
+    /// Switches the profiler where the next step is an end of what is to be profiled.
+    fn profile(&self) -> Result<()> {
+        let Some((first, end)) = self.profile_steps else { return Ok(()) };
+        let step = self.engine.stats().steps;
+        if step == first || step == end { self.engine.profile(step == first) } else { Ok(()) }
+    }
+
     fn submit(&mut self, row: usize, progress: &mut Progress) -> Result<()> {
+        let _range = profile::range(c"io");
         let prompt = self.input.prompt(row)?;
         let request = Request {
             id: prompt.id.key().to_owned(),
@@ -247,6 +271,7 @@ impl Synthesis {
     }
 
     fn write(&mut self, completion: Completion, progress: &mut Progress) -> Result<()> {
+        let _range = profile::range(c"io");
         let Some(row) = self.input.row(&completion.id) else { return Ok(()) };
         let prompt = self.input.prompt(row)?;
         self.append(prompt, completion.finish, completion.text, completion.scores, progress)

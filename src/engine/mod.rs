@@ -18,6 +18,7 @@ use crate::device::{Device, RowResult, SampleRow};
 use crate::error::{Error, Result};
 use crate::ids::{SeqId, TokenId};
 use crate::model::spec::stop_tokens;
+use crate::profile;
 use crate::text::{Message, Text, Tokenizer, check_same_vocabulary};
 
 pub mod blocks;
@@ -199,7 +200,11 @@ impl<D: Device> Engine<D> {
     /// # Errors
     /// [`Error::Device`] if the device failed or blocks were lost: the engine must not go on.
     pub fn step(&mut self) -> Result<()> {
-        let plan = self.scheduler.plan();
+        let _range = profile::range(c"step");
+        let plan = {
+            let _range = profile::range(c"schedule");
+            self.scheduler.plan()
+        };
         let (has_work, ahead) = (!plan.is_empty(), usize::from(self.runs_ahead));
         if has_work {
             self.queue(plan);
@@ -213,6 +218,14 @@ impl<D: Device> Engine<D> {
             ));
         }
         Ok(())
+    }
+
+    /// Begins or ends a profile of the device, with [`Device::profile`].
+    ///
+    /// # Errors
+    /// Where the device has no profiler.
+    pub fn profile(&self, is_on: bool) -> Result<()> {
+        self.pair.profile(is_on)
     }
 
     /// A request that has finished by now, if any.
@@ -310,6 +323,7 @@ impl<D: Device> Engine<D> {
     fn commit(&mut self) -> Result<()> {
         let Some(plan) = self.in_flight.pop_front() else { return Ok(()) };
         let sampled = self.pair.collect()?;
+        let _range = profile::range(c"commit");
         self.count(&plan, &sampled);
         for ended in self.scheduler.commit(&plan, &sampled) {
             let completion = self.complete(ended)?;

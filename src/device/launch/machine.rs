@@ -1,6 +1,6 @@
 //! What a machine that runs kernels must offer: memory, two lanes of execution, launches, matrix products.
 
-use crate::device::Dtype;
+use crate::device::{Dtype, no_profiler};
 use crate::error::Result;
 
 /// An order of execution, a CUDA stream: what is queued on a lane runs in order.
@@ -101,7 +101,8 @@ pub trait Machine: Send + Sync + 'static {
     fn launch(&self, lane: Lane, launch: &Launch, parameters: &[u8]);
     /// Queues a matrix product.
     fn matmul(&self, lane: Lane, matmul: &Matmul);
-    /// Queues what `record` queues; where the machine can, by replaying what it recorded under the same key.
+    /// Queues what `record` queues, by launches, products, forks and joins alone; where the machine can, by replaying
+    /// what it recorded under the same key.
     fn replay(&self, key: u64, record: &mut dyn FnMut());
     /// What is there.
     ///
@@ -110,4 +111,11 @@ pub trait Machine: Send + Sync + 'static {
     fn memory_info(&self) -> Result<MemoryInfo>;
     /// Whether a step should be queued before the results of the one before are known.
     fn runs_ahead(&self) -> bool;
+    /// See [`Device::profile`](crate::device::Device::profile).
+    ///
+    /// # Errors
+    /// Where there is no profiler.
+    fn profile(&self, _is_on: bool) -> Result<()> {
+        Err(no_profiler())
+    }
 }
