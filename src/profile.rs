@@ -68,7 +68,9 @@ impl Profiler {
         };
         let (push, pop) = (function(RANGE_PUSH_A)?, function(RANGE_POP)?);
         // SAFETY: by the protocol these two have these types.
-        Some(unsafe { Self { push: transmute::<*mut c_void, Push>(push), pop: transmute::<*mut c_void, Pop>(pop) } })
+        Some(unsafe {
+            Self { push: transmute::<*mut c_void, Push>(push), pop: transmute::<*mut c_void, Pop>(pop) }
+        })
     }
 }
 
@@ -87,13 +89,14 @@ static FUNCTIONS: [[AtomicPtr<c_void>; MODULE_FUNCTIONS]; MODULES] =
     [const { [const { AtomicPtr::new(null_mut()) }; MODULE_FUNCTIONS] }; MODULES];
 
 /// Where it finds them: pointers to each, and a null at the end.
-static TABLES: LazyLock<[[AtomicPtr<AtomicPtr<c_void>>; MODULE_FUNCTIONS + 1]; MODULES]> = LazyLock::new(|| {
-    let place = |module: usize, index: usize| match FUNCTIONS[module].get(index) {
-        Some(function) if index > 0 => from_ref(function).cast_mut(),
-        _ => null_mut(),
-    };
-    std::array::from_fn(|module| std::array::from_fn(|index| AtomicPtr::new(place(module, index))))
-});
+static TABLES: LazyLock<[[AtomicPtr<AtomicPtr<c_void>>; MODULE_FUNCTIONS + 1]; MODULES]> =
+    LazyLock::new(|| {
+        let place = |module: usize, index: usize| match FUNCTIONS[module].get(index) {
+            Some(function) if index > 0 => from_ref(function).cast_mut(),
+            _ => null_mut(),
+        };
+        std::array::from_fn(|module| std::array::from_fn(|index| AtomicPtr::new(place(module, index))))
+    });
 
 /// NvtxExportTableCallbacks
 #[repr(C)]

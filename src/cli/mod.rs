@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod bytes;
+#[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
+mod device;
 mod interrupt;
 mod progress;
 #[allow(clippy::doc_markdown, reason = "its documentation is the help text")]

@@ -27,6 +27,15 @@ pub enum Dtype {
 }
 
 impl Dtype {
+    /// What checkpoints and settings call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bf16 => "bfloat16",
+            Self::F16 => "float16",
+            Self::F32 => "float32",
+        }
+    }
+
     /// Bytes an element.
     pub fn size(self) -> usize {
         match self {
@@ -178,6 +187,15 @@ pub struct StepRoom<'a> {
     pub vocabulary: &'a Vocabulary,
 }
 
+/// How much memory a device has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryInfo {
+    /// Bytes that nobody holds.
+    pub free: usize,
+    /// Bytes in all.
+    pub total: usize,
+}
+
 /// In what numbers a tensor is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
@@ -208,9 +226,16 @@ pub trait Device: Send + Sync + 'static {
     type Cache: Send;
     /// The step at hand where the operations find it, and the results of the steps before until they are collected.
     type Step: Send + Sync;
+    /// A point in time.
+    type Mark: Send;
 
+    /// Number format of activations and cache.
+    fn dtype(&self) -> Dtype;
     /// Brings `parts` to the device, joined along their first dimension (q|k|v, gate|up).
     fn weight(&self, parts: &[TensorView]) -> Result<Self::Weight>;
+    /// A weight of `shape` made on the device, for measurements: a vector of ones, or a matrix of uniform numbers with
+    /// variance `1 / shape[1]`, drawn by `seed`.
+    fn random_weight(&self, shape: &[usize], seed: u64) -> Result<Self::Weight>;
     /// Room for activations `[rows, width]`.
     fn tensor(&self, rows: usize, width: usize, precision: Precision) -> Result<Self::Tensor>;
     /// Rotary frequencies, `[head_dim / 2]`; sine and cosine are multiplied by `scale` (yarn's attention factor).
@@ -219,10 +244,17 @@ pub trait Device: Send + Sync + 'static {
     fn cache(&self, shape: CacheShape) -> Result<Self::Cache>;
     /// Bytes that [`Device::cache`] takes for one block of this shape.
     fn block_bytes(&self, shape: CacheShape) -> usize;
+    /// The memory of a device that has its own; `None` where it is the system's.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) if the device does not answer.
+    fn memory_info(&self) -> Result<Option<MemoryInfo>>;
     /// Bytes that the cache may take by default, once everything else is there.
     fn default_cache_bytes(&self) -> Result<usize>;
     /// Bytes of logits, of both models together, that are worth holding at once.
     fn logits_bytes(&self) -> usize;
+    /// Tokens a step that keep the device busy.
+    fn default_batched_tokens(&self) -> usize;
     /// Whether a step should be queued before the results of the one before are collected.
     fn runs_ahead(&self) -> bool;
 
@@ -334,6 +366,15 @@ pub trait Device: Send + Sync + 'static {
         amateur: Option<&Self::Tensor>,
     );
 
+    /// `out = x`, the first `rows` rows.
+    fn copy(&self, rows: usize, x: &Self::Tensor, out: &mut Self::Tensor);
+    /// A point in the order of what is queued.
+    fn mark(&self) -> Self::Mark;
+    /// Seconds from one mark to a later one; waits for both.
+    ///
+    /// # Errors
+    /// Those of [`Device::collect`].
+    fn seconds(&self, from: &Self::Mark, to: &Self::Mark) -> Result<f64>;
     /// Fills the first rows of `x`, row by row.
     fn upload(&self, values: &[f32], x: &mut Self::Tensor);
     /// The first `rows` rows of `x`, row by row, as f32; waits for them.

@@ -6,6 +6,7 @@ mod contrast;
 mod cpu;
 mod dataset;
 mod invariance;
+mod kernels;
 mod models;
 mod program;
 mod random;

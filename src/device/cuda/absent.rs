@@ -1,6 +1,7 @@
 //! Stands in for the GPU where the build found no nvcc.
 
-use crate::device::launch::machine::{Lane, Launch, Machine, Matmul, MemoryInfo};
+use crate::device::MemoryInfo;
+use crate::device::launch::machine::{Lane, Launch, Machine, Matmul};
 use crate::error::{Error, Result};
 
 /// There is none.
@@ -21,6 +22,7 @@ impl Cuda {
 impl Machine for Cuda {
     type Memory = ();
     type Pending = ();
+    type Mark = ();
 
     fn allocate(&self, _: usize) -> Result<()> {
         match *self {}
@@ -59,6 +61,18 @@ impl Machine for Cuda {
     }
 
     fn matmul(&self, _: Lane, _: &Matmul) {
+        match *self {}
+    }
+
+    fn copy(&self, _: Lane, (): &(), (): &(), _: usize) {
+        match *self {}
+    }
+
+    fn mark(&self, _: Lane) {
+        match *self {}
+    }
+
+    fn seconds(&self, (): &(), (): &()) -> Result<f64> {
         match *self {}
     }
 

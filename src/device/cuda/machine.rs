@@ -4,16 +4,22 @@ use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use cudarc::driver::sys::{self, CUgraphInstantiate_flags, CUresult, CUstreamCaptureMode};
-use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError, profiler_start, profiler_stop, result};
+use cudarc::driver::sys::{self, CUevent_flags, CUgraphInstantiate_flags, CUresult, CUstreamCaptureMode};
+use cudarc::driver::{
+    CudaContext, CudaEvent, CudaStream, DriverError, profiler_start, profiler_stop, result,
+};
 
 use super::failure::{Failure, cannot, lock};
 use super::graphs::{Graph, Graphs, State};
 use super::kernels::{Kernels, RELEASE};
 use super::matmul::Matmuls;
 use super::memory::{Memory, Pending, Staging};
-use crate::device::launch::machine::{Lane, Launch, Machine, Matmul, MemoryInfo};
+use crate::device::MemoryInfo;
+use crate::device::launch::machine::{Lane, Launch, Machine, Matmul};
 use crate::error::{Error, Result};
+
+/// As cuDriverGetVersion counts: all that is called here is in CUDA 12.8 (cuEventElapsedTime_v2 is not in 12.7).
+const OLDEST_DRIVER: c_int = 12_080;
 
 /// A GPU. What belongs to it keeps its context alive; whatever runs on it is done when this is dropped.
 pub struct Cuda {
@@ -43,7 +49,8 @@ impl Cuda {
         }
         check_driver()?;
         let context = CudaContext::new(0).map_err(cannot("open the GPU"))?;
-        let (major, minor) = context.compute_capability().map_err(cannot("ask for the GPU's architecture"))?;
+        let (major, minor) =
+            context.compute_capability().map_err(cannot("ask for the GPU's architecture"))?;
         if major < 8 {
             let message = format!("the GPU's compute capability is {major}.{minor}; 8.0 or newer is needed");
             return Err(unusable(&message));
@@ -85,8 +92,9 @@ impl Cuda {
         // SAFETY: the function's module lives as long as `self`. Its one parameter is a struct of these bytes, which
         // are copied before this returns: the stand-in on the host refuses any other length. What its addresses point
         // to is alive until the lane is done with it, as freeing memory waits for the GPU.
-        unsafe { result::launch_kernel(function, grid, block, shared_bytes, stream, &mut arguments) }
-            .map_err(cannot(&format!("launch {kernel} (grid {grid:?}, {threads} threads, {shared_bytes} bytes)")))
+        unsafe { result::launch_kernel(function, grid, block, shared_bytes, stream, &mut arguments) }.map_err(
+            cannot(&format!("launch {kernel} (grid {grid:?}, {threads} threads, {shared_bytes} bytes)")),
+        )
     }
 
     /// What `record` queues, as a graph. All of it is queued on the first lane, or between a fork and a join.
@@ -106,6 +114,7 @@ impl Cuda {
 impl Machine for Cuda {
     type Memory = Memory;
     type Pending = Result<Pending>;
+    type Mark = Result<CudaEvent>;
 
     fn allocate(&self, bytes: usize) -> Result<Memory> {
         Memory::new(&self.context, bytes)
@@ -115,12 +124,7 @@ impl Machine for Cuda {
         memory.address()
     }
 
-    fn fill(
-        &self,
-        memory: &Memory,
-        bytes: usize,
-        source: &mut dyn FnMut(usize, &mut [u8]),
-    ) -> Result<()> {
+    fn fill(&self, memory: &Memory, bytes: usize, source: &mut dyn FnMut(usize, &mut [u8])) -> Result<()> {
         self.staging.fill(self.stream(Lane::First), memory, bytes, source)
     }
 
@@ -158,6 +162,26 @@ impl Machine for Cuda {
             let may_wait = !self.is_capturing.load(Ordering::Relaxed);
             let queued = lock(&self.matmuls).queue(self.stream(lane), lane as usize, matmul, may_wait);
             self.failure.note(queued);
+        }
+    }
+
+    fn copy(&self, lane: Lane, from: &Memory, to: &Memory, bytes: usize) {
+        self.failure.note(from.copy_to(to, bytes, self.stream(lane)));
+    }
+
+    fn mark(&self, lane: Lane) -> Result<CudaEvent> {
+        let event = self.stream(lane).record_event(Some(CUevent_flags::CU_EVENT_DEFAULT));
+        event.map_err(cannot("record an event"))
+    }
+
+    fn seconds(&self, from: &Result<CudaEvent>, to: &Result<CudaEvent>) -> Result<f64> {
+        self.failure.check()?;
+        match (from, to) {
+            (Ok(from), Ok(to)) => {
+                let milliseconds = from.elapsed_ms(to).map_err(cannot("compute"))?;
+                Ok(f64::from(milliseconds) / 1e3)
+            }
+            (Err(error), _) | (_, Err(error)) => Err(Error::Device(error.to_string())),
         }
     }
 
@@ -217,13 +241,13 @@ fn check_driver() -> Result<()> {
     // SAFETY: the number is valid for a write.
     let asked = unsafe { sys::cuDriverGetVersion(&raw mut version) };
     asked.result().map_err(cannot("ask for the driver's version"))?;
-    let major = |release: &str| release.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
-    let needed: c_int = major(RELEASE).max(12);
-    if version / 1000 < needed {
+    let needed =
+        RELEASE.split('.').next().and_then(|major| major.parse().ok()).map_or(0, |major: c_int| 1000 * major);
+    if version < needed.max(OLDEST_DRIVER) {
         let (major, minor) = (version / 1000, version % 1000 / 10);
         let message = format!(
-            "the NVIDIA driver supports CUDA {major}.{minor}, but the kernels were built by CUDA {RELEASE}: install a \
-             newer driver, or build with an older nvcc (CUDA_HOME)"
+            "the NVIDIA driver supports CUDA {major}.{minor}; CUDA 12.8 is needed, and that of the nvcc that built the \
+             kernels, {RELEASE}. Install a newer driver, or build with an older nvcc (CUDA_HOME)"
         );
         return Err(unusable(&message));
     }

@@ -33,6 +33,24 @@ impl Memory {
         self.address
     }
 
+    /// Queues a copy of the first `bytes`.
+    pub fn copy_to(&self, to: &Self, bytes: usize, stream: &CudaStream) -> Result<()> {
+        check(self, bytes)?;
+        check(to, bytes)?;
+        self.context.bind_to_thread().map_err(cannot("use the GPU"))?;
+        // SAFETY: both allocations are that long; freeing either waits for the GPU.
+        unsafe { result::memcpy_dtod_async(to.address, self.address, bytes, stream.cu_stream()) }
+            .map_err(cannot("copy"))
+    }
+
+    /// Queues zeros over all of it.
+    pub fn clear(&self, stream: &CudaStream) -> Result<()> {
+        self.context.bind_to_thread().map_err(cannot("use the GPU"))?;
+        // SAFETY: so long is the allocation.
+        unsafe { result::memset_d8_async(self.address, 0, self.bytes, stream.cu_stream()) }
+            .map_err(cannot("clear memory"))
+    }
+
     /// How much of it there is.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -230,5 +248,7 @@ fn check(memory: &Memory, end: usize) -> Result<()> {
         return Ok(());
     }
     let bytes = memory.bytes;
-    Err(Error::Device(format!("internal error: a copy of {end} bytes where there are {bytes}; please report this")))
+    Err(Error::Device(format!(
+        "internal error: a copy of {end} bytes where there are {bytes}; please report this"
+    )))
 }

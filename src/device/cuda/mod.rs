@@ -24,3 +24,20 @@ mod memory;
 pub use absent::Cuda;
 #[cfg(codit_kernels)]
 pub use machine::Cuda;
+
+use super::Dtype;
+use super::launch::{Launcher, LauncherConfig};
+use crate::error::Result;
+
+/// The device.
+pub type Gpu = Launcher<Cuda>;
+
+impl Gpu {
+    /// The first GPU, with numbers of `dtype`, and so much of its memory to be used in all (`0..=1`).
+    ///
+    /// # Errors
+    /// Those of [`Cuda::open`].
+    pub fn cuda(dtype: Dtype, memory_utilization: f64) -> Result<Self> {
+        Ok(Self::new(Cuda::open()?, LauncherConfig { dtype, memory_utilization }))
+    }
+}

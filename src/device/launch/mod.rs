@@ -7,12 +7,13 @@ use std::sync::Arc;
 use half::{bf16, f16};
 
 use super::{
-    Activation, Batch, CacheShape, Device, Dtype, Heads, Norm, Precision, RowResult, SampleRow, StepRoom,
-    TensorView,
+    Activation, Batch, CacheShape, Device, Dtype, Heads, MemoryInfo, Norm, Precision, RowResult, SampleRow,
+    StepRoom, TensorView,
 };
 use crate::error::{Error, Result};
 
 mod attention;
+pub mod ledger;
 pub mod machine;
 mod rows;
 mod sample;
@@ -20,6 +21,9 @@ mod step;
 
 use machine::{Lane, Machine, Matmul};
 pub use step::{Step, bucket};
+
+/// Tokens a step: enough that weights are read for many rows, few enough that decoding rows do not wait long.
+const BATCHED_TOKENS: usize = 2048;
 
 /// What a launcher is made with.
 #[derive(Debug, Clone, Copy)]
@@ -102,6 +106,11 @@ impl<M: Machine> Device for Launcher<M> {
     type Rope = Rope<M>;
     type Cache = Cache<M>;
     type Step = Step<M>;
+    type Mark = M::Mark;
+
+    fn dtype(&self) -> Dtype {
+        self.config.dtype
+    }
 
     fn weight(&self, parts: &[TensorView]) -> Result<Weight<M>> {
         let Some(first) = parts.first() else {
@@ -127,6 +136,13 @@ impl<M: Machine> Device for Launcher<M> {
                 begin = place.end;
             }
         })?;
+        Ok(Weight { memory, rows, columns })
+    }
+
+    fn random_weight(&self, shape: &[usize], seed: u64) -> Result<Weight<M>> {
+        let (rows, columns) = (shape.first().copied().unwrap_or(1), shape.iter().skip(1).product());
+        let memory = self.machine.allocate(rows * columns * self.config.dtype.size())?;
+        rows::random_weight(self, rows, columns, seed, &memory);
         Ok(Weight { memory, rows, columns })
     }
 
@@ -159,6 +175,10 @@ impl<M: Machine> Device for Launcher<M> {
         keys_and_values + attention::partial_bytes(shape)
     }
 
+    fn memory_info(&self) -> Result<Option<MemoryInfo>> {
+        self.machine.memory_info().map(Some)
+    }
+
     fn default_cache_bytes(&self) -> Result<usize> {
         let memory = self.machine.memory_info()?;
         let used = memory.total - memory.free;
@@ -168,6 +188,10 @@ impl<M: Machine> Device for Launcher<M> {
 
     fn logits_bytes(&self) -> usize {
         usize::MAX
+    }
+
+    fn default_batched_tokens(&self) -> usize {
+        BATCHED_TOKENS
     }
 
     fn runs_ahead(&self) -> bool {
@@ -302,6 +326,18 @@ impl<M: Machine> Device for Launcher<M> {
         amateur: Option<&Tensor<M>>,
     ) {
         sample::contrast_sample(self, step, outputs, expert, amateur);
+    }
+
+    fn copy(&self, rows: usize, x: &Tensor<M>, out: &mut Tensor<M>) {
+        self.machine.copy(self.lane, &x.memory, &out.memory, rows * x.width * x.dtype.size());
+    }
+
+    fn mark(&self) -> M::Mark {
+        self.machine.mark(self.lane)
+    }
+
+    fn seconds(&self, from: &M::Mark, to: &M::Mark) -> Result<f64> {
+        self.machine.seconds(from, to)
     }
 
     fn upload(&self, values: &[f32], x: &mut Tensor<M>) {

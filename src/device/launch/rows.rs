@@ -66,3 +66,14 @@ pub fn gather<M: Machine>(
 ) {
     unimplemented!()
 }
+
+/// See [`crate::device::Device::random_weight`].
+pub fn random_weight<M: Machine>(
+    _on: &Launcher<M>,
+    _rows: usize,
+    _columns: usize,
+    _seed: u64,
+    _memory: &M::Memory,
+) {
+    unimplemented!()
+}
