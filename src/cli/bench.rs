@@ -82,7 +82,10 @@ fn print(report: &Report) {
     println!("ceilings, measured: copy {:.1} GB/s", report.copy_bandwidth / 1e9);
     println!("                    matmul {:.3} TFLOP/s", report.matmul_rate / 1e12);
     println!();
-    println!("{:<16} {:>6} {:>11} {:>11} {:>11} {:>9} {:>9}", "decode step", "calls", "us", "MB", "MFLOP", "of copy", "of matmul");
+    println!(
+        "{:<16} {:>6} {:>11} {:>11} {:>11} {:>9} {:>9}",
+        "decode step", "calls", "us", "MB", "MFLOP", "of copy", "of matmul"
+    );
     for operation in &report.operations {
         println!(
             "{:<16} {:>6} {:>11.1} {:>11.2} {:>11.1} {:>8.1}% {:>8.1}%",

@@ -7,10 +7,11 @@ use std::ops::Range;
 
 use crate::checkpoint::Bytes;
 use crate::contrast::{Contrast, Noise, RowFault, Sampled, Vocabulary};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{BlockId, TokenId};
 
 pub mod cpu;
+pub mod cuda;
 pub mod launch;
 pub mod simt;
 
@@ -215,6 +216,10 @@ pub enum Precision {
     Single,
 }
 
+fn no_profiler() -> Error {
+    Error::Setting("this device cannot be profiled by step; --device cuda can".to_owned())
+}
+
 /// What a row's sampling gave.
 pub type RowResult = std::result::Result<Sampled, RowFault>;
 
@@ -263,6 +268,15 @@ pub trait Device: Send + Sync + 'static {
     fn default_batched_tokens(&self) -> usize;
     /// Whether a step should be queued before the results of the one before are collected.
     fn runs_ahead(&self) -> bool;
+
+    /// Lets a profiler that waits for it, such as `nsys profile --capture-range=cudaProfilerApi`, begin or end once what
+    /// is queued is done.
+    ///
+    /// # Errors
+    /// Where there is no profiler.
+    fn profile(&self, _is_on: bool) -> Result<()> {
+        Err(no_profiler())
+    }
 
     /// Room for steps.
     fn step(&self, room: StepRoom<'_>) -> Result<Self::Step>;

@@ -162,6 +162,14 @@ impl<D: Device> Engine<D> {
         Ok(())
     }
 
+    /// Begins or ends a profile of the device, with [`Device::profile`].
+    ///
+    /// # Errors
+    /// Where the device has no profiler.
+    pub fn profile(&self, is_on: bool) -> Result<()> {
+        self.steps.profile(is_on)
+    }
+
     /// A request that has finished by now, if any.
     pub fn finished(&mut self) -> Option<Completion> {
         self.finished.pop_front()

@@ -6,6 +6,7 @@ use crate::device::{Device, RowResult, SampleRow, StepRoom};
 use crate::error::{Error, Result};
 use crate::model::decoder::{Decoder, Room};
 use crate::model::spec::Spec;
+use crate::profile;
 
 use super::plan::StepPlan;
 
@@ -161,6 +162,14 @@ impl<D: Device> Pair<D> {
         self.device.runs_ahead()
     }
 
+    /// Switches the device's profiler.
+    ///
+    /// # Errors
+    /// Those of [`Device::profile`].
+    pub fn profile(&self, is_on: bool) -> Result<()> {
+        self.device.profile(is_on)
+    }
+
     /// Queues one step: both forward passes over the plan's batch, then a token for each of its outputs, drawn by
     /// `rows`. The amateur rests where no row of the step needs it.
     pub fn queue(&mut self, plan: &StepPlan, rows: &[SampleRow], needs_amateur: bool) {
@@ -170,13 +179,18 @@ impl<D: Device> Pair<D> {
         device.begin(step, &plan.batch, rows);
         device.run(step, u32::from(needs_amateur), |device, step| {
             device.join(
-                |device| expert.decoder.forward(device, step, &mut expert.cache),
+                |device| {
+                    let _range = profile::range(c"expert");
+                    expert.decoder.forward(device, step, &mut expert.cache);
+                },
                 |device| {
                     if let Some(lane) = &mut amateur {
+                        let _range = profile::range(c"amateur");
                         lane.decoder.forward(device, step, &mut lane.cache);
                     }
                 },
             );
+            let _range = profile::range(c"contrast_sample");
             let count = device.outputs(step);
             for first in (0..count).step_by(*logit_rows) {
                 let outputs = first..count.min(first + *logit_rows);

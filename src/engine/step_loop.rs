@@ -1,5 +1,6 @@
 //! The step loop: token ids in, token ids out.
 
+use crate::profile;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -115,7 +116,11 @@ impl<D: Device> StepLoop<D> {
     /// # Errors
     /// [`Error::Device`] if the device failed or blocks were lost: the loop must not go on.
     pub fn step(&mut self) -> Result<Vec<Ended>> {
-        let plan = self.scheduler.plan();
+        let _range = profile::range(c"step");
+        let plan = {
+            let _range = profile::range(c"schedule");
+            self.scheduler.plan()
+        };
         let stay_in_flight = usize::from(self.runs_ahead && !plan.is_empty());
         if !plan.is_empty() {
             self.queue(plan);
@@ -175,6 +180,14 @@ impl<D: Device> StepLoop<D> {
         self.pair.idle_share()
     }
 
+    /// See [`Device::profile`].
+    ///
+    /// # Errors
+    /// Where the device has no profiler.
+    pub fn profile(&self, is_on: bool) -> Result<()> {
+        self.pair.profile(is_on)
+    }
+
     /// Counts and load.
     pub fn stats(&self) -> Stats {
         let pool = self.scheduler.pool();
@@ -210,6 +223,7 @@ impl<D: Device> StepLoop<D> {
     fn commit(&mut self) -> Result<Vec<Ended>> {
         let Some(plan) = self.in_flight.pop_front() else { return Ok(Vec::new()) };
         let sampled = self.pair.collect()?;
+        let _range = profile::range(c"commit");
         self.count(&plan, &sampled);
         let ended = self.scheduler.commit(&plan, &sampled);
         ended.iter().for_each(|ended| drop(self.draws.remove(&ended.seq)));

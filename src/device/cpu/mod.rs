@@ -29,8 +29,7 @@ use rayon::prelude::*;
 
 use super::{
     Activation, Batch, CacheShape, Device, Dtype, Heads, MemoryInfo, Norm, Precision, RowResult, SampleRow,
-    StepRoom, TensorView,
-    WeightSize,
+    StepRoom, TensorView, WeightSize,
 };
 use crate::error::{Error, Result};
 use amx::Amx;

@@ -21,7 +21,7 @@ mod sample;
 mod step;
 
 use machine::{Lane, Machine, Matmul};
-pub use step::Step;
+pub use step::{Step, bucket};
 
 /// Tokens a step: enough that weights are read for many rows, few enough that decoding rows do not wait long.
 pub const BATCHED_TOKENS: usize = 2048;
@@ -199,12 +199,24 @@ impl<M: Machine> Device for Launcher<M> {
         self.machine.runs_ahead()
     }
 
+    fn profile(&self, is_on: bool) -> Result<()> {
+        self.machine.profile(is_on)
+    }
+
     fn step(&self, room: StepRoom<'_>) -> Result<Step<M>> {
         Step::new(&self.machine, room)
     }
 
     fn begin(&self, step: &mut Step<M>, batch: &Batch, rows: &[SampleRow]) {
         step.begin(&self.machine, batch, rows);
+    }
+
+    fn run(&self, step: &mut Step<M>, variant: u32, record: impl FnMut(&Self, &mut Step<M>)) {
+        let mut record = record;
+        match step.replay_key(variant) {
+            Some(key) => self.machine.replay(key, &mut || record(self, step)),
+            None => record(self, step),
+        }
     }
 
     fn join<A: Send, B: Send>(
