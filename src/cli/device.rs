@@ -33,7 +33,7 @@ enum DeviceName {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum DtypeName {
+pub(super) enum DtypeName {
     Bfloat16,
     Float32,
 }
@@ -52,7 +52,7 @@ impl DeviceArgs {
         }
         match self.device {
             DeviceName::Auto | DeviceName::Cpu => task.run(Cpu::new(self.threads)?),
-            DeviceName::Simt => task.run(Simt::simt(self.dtype(), 0)),
+            DeviceName::Simt => task.run(Simt::simt(self.dtype.dtype(), 0)),
         }
     }
 
@@ -67,11 +67,13 @@ impl DeviceArgs {
             "threads": self.threads,
         })
     }
+}
 
-    fn dtype(&self) -> Dtype {
-        match self.dtype {
-            DtypeName::Bfloat16 => Dtype::Bf16,
-            DtypeName::Float32 => Dtype::F32,
+impl DtypeName {
+    pub(super) fn dtype(self) -> Dtype {
+        match self {
+            Self::Bfloat16 => Dtype::Bf16,
+            Self::Float32 => Dtype::F32,
         }
     }
 }

@@ -8,6 +8,9 @@ mod bytes;
 #[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
 mod device;
 mod interrupt;
+mod models;
+#[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
+mod plan;
 mod progress;
 #[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
 mod synth;
@@ -24,12 +27,15 @@ struct Cli {
 enum Command {
     /// Reads instructions, decodes a response to each with an expert and an amateur, and writes a dataset.
     Synth(synth::Args),
+    /// Says what a pair takes of a GPU's memory and how much fits beside it, without loading anything.
+    Plan(plan::Args),
 }
 
 /// Runs the program. Exit codes: 0 all done, 1 a failure at work, 2 bad input or settings, 130 interrupted.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Synth(args) => synth::run(&args),
+        Command::Plan(args) => plan::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("codit: error: {error}");

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 mod attention;
 pub mod ledger;
 pub mod machine;
+mod random_weight;
 mod rows;
 mod sample;
 mod step;
@@ -23,7 +24,7 @@ use machine::{Lane, Machine, Matmul};
 pub use step::Step;
 
 /// Tokens a step: enough that weights are read for many rows, few enough that decoding rows do not wait long.
-const BATCHED_TOKENS: usize = 2048;
+pub const BATCHED_TOKENS: usize = 2048;
 
 /// What a launcher is made with.
 #[derive(Debug, Clone, Copy)]
@@ -142,7 +143,7 @@ impl<M: Machine> Device for Launcher<M> {
     fn random_weight(&self, shape: &[usize], seed: u64) -> Result<Weight<M>> {
         let (rows, columns) = (shape.first().copied().unwrap_or(1), shape.iter().skip(1).product());
         let memory = self.machine.allocate(rows * columns * self.config.dtype.size())?;
-        rows::random_weight(self, rows, columns, seed, &memory);
+        random_weight::random_weight(self, shape, seed, &memory);
         Ok(Weight { memory, rows, columns })
     }
 

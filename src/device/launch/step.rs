@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytemuck::{Pod, Zeroable};
 
 use super::machine::{Lane, Machine};
+use super::sample;
 use crate::contrast::{RowFault, Sampled};
 use crate::device::{Batch, RowResult, SampleRow, StepRoom};
 use crate::error::Result;
@@ -62,20 +63,21 @@ pub struct SpanWords {
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 pub struct SampleWords {
     /// `ln(alpha)`; `-inf` keeps all.
-    pub ln_alpha: f32,
+    pub ln_alpha: f64,
     /// Of ordinary tokens.
-    pub beta: f32,
+    pub beta: f64,
     /// Of special tokens.
-    pub special_beta: f32,
+    pub special_beta: f64,
     /// 0 takes the best.
-    pub temperature: f32,
+    pub temperature: f64,
     /// 1 keeps all.
-    pub top_p: f32,
+    pub top_p: f64,
     /// 0 keeps all.
-    pub min_p: f32,
+    pub min_p: f64,
     /// 0 keeps all.
     pub top_k: u32,
-    /// The position of the drawn token.
+    /// The position of the drawn token; [`NONE`] in a row that is padding, which is not sampled and whose result stays
+    /// as it is.
     pub position: u32,
     /// Of the noise.
     pub key: [u32; 2],
@@ -95,6 +97,10 @@ pub struct ResultWords {
     pub head: u32,
     /// `log_softmax(s)` at the token.
     pub score: f32,
+    /// `l_e` at the token.
+    pub expert_log_probability: f32,
+    /// `l_a` at the token; NaN where the amateur has no say in the row.
+    pub amateur_log_probability: f32,
 }
 
 /// See [`crate::device::Device::Step`].
@@ -110,6 +116,8 @@ pub struct Step<M: Machine> {
     buffer: M::Memory,
     /// `[outputs]` [`ResultWords`] of this step, and of the one before until they are overwritten.
     results: M::Memory,
+    /// What the kernels of sampling leave for one another, [`sample::row_bytes`] an output.
+    tiles: M::Memory,
     /// Rows of the step at hand.
     pub tokens: usize,
     /// Spans of the step at hand.
@@ -137,6 +145,7 @@ impl<M: Machine> Step<M> {
             special_count: special.len(),
             buffer: machine.allocate(sections.bytes())?,
             results: machine.allocate(room.sequences * size_of::<ResultWords>())?,
+            tiles: machine.allocate(room.sequences * sample::row_bytes(room.vocabulary.len))?,
             sections,
             tokens: 0,
             spans: 0,
@@ -183,6 +192,11 @@ impl<M: Machine> Step<M> {
     /// Where the kernels find the results.
     pub fn results(&self, machine: &M) -> u64 {
         machine.address(&self.results)
+    }
+
+    /// Where the kernels of sampling leave what they know of the tiles.
+    pub fn tiles(&self, machine: &M) -> u64 {
+        machine.address(&self.tiles)
     }
 
     /// Where the kernels find the special tokens, and how many there are.
@@ -263,12 +277,12 @@ impl SampleWords {
     fn new(row: &SampleRow) -> Self {
         let (contrast, [key, record]) = (&row.contrast, row.noise.words());
         Self {
-            ln_alpha: contrast.alpha.ln() as f32,
-            beta: contrast.beta as f32,
-            special_beta: contrast.special_beta() as f32,
-            temperature: contrast.temperature as f32,
-            top_p: contrast.top_p as f32,
-            min_p: contrast.min_p as f32,
+            ln_alpha: contrast.alpha.ln(),
+            beta: contrast.beta,
+            special_beta: contrast.special_beta(),
+            temperature: contrast.temperature,
+            top_p: contrast.top_p,
+            min_p: contrast.min_p,
             top_k: contrast.top_k,
             position: row.position,
             key,

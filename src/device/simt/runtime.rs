@@ -163,7 +163,7 @@ impl Memory {
     /// # Panics
     ///
     /// As [`Memory::as_slice`].
-    pub fn as_mut<T: Pod>(&mut self) -> &mut [T] {
+    pub fn as_mut_slice<T: Pod>(&mut self) -> &mut [T] {
         // SAFETY: as in `as_slice`, and `self` is borrowed alone.
         bytemuck::cast_slice_mut(unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) })
     }

@@ -1,0 +1,3 @@
+//! How fast a device decodes a pair, and what of its ceilings that is.
+
+pub mod shapes;
