@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// What it is built from.
-const SOURCES: [&str; 2] = ["kernels", "kernels/simt"];
-/// `address` builds it, and links what cargo builds, under AddressSanitizer (gcc).
+const SOURCES: [&str; 3] = ["kernels", "kernels/simt", "kernels/simt/probes"];
+/// `address` builds it, and links what cargo builds, under gcc's address sanitizer.
 const SANITIZE: &str = "CODIT_SIMT_SANITIZE";
 
 /// Compiles and links.

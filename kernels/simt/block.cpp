@@ -9,13 +9,6 @@
 namespace simt {
 namespace {
 
-// The lowest of `set` where `from` is 0; otherwise the first at or after `from`, cyclically.
-u32 choose(u32 set, u32 from) {
-    from &= 31;
-    const u32 rotated = set >> from | set << (-from & 31);
-    return (u32(__builtin_ctz(rotated)) + from) & 31;
-}
-
 // A well-mixed function of both (the finalizer of splitmix64).
 u64 mix(u64 seed, u64 index) {
     u64 x = seed + (index + 1) * 0x9e3779b97f4a7c15;
@@ -62,6 +55,7 @@ bool Block::run(uint3 at) {
     std::memset(shared, 0xFF, launch.shared_bytes);
     const u64 linear = (u64(at.z) * launch.grid.y + at.y) * launch.grid.x + at.x;
     random = mix(launch.seed, linear);
+    patience = 1u << 3 * (random % 4);
     alive = u32(threads.size());
     arrived = ready_warps = turn = 0;
     for (u32 i = 0; i < warps.size(); ++i) {
@@ -140,32 +134,38 @@ void Block::make_ready(Warp& warp, u32 lanes) {
     ready_warps |= 1u << (&warp - warps.data());
 }
 
-// A warp keeps its turn until none of its lanes is ready: neighbours are in the cache, and a warp that runs far ahead
-// of the others is what shows a missing barrier. Under a seed it loses it, now and then, to any other.
+// In order, the first thread that is ready goes next. Under a seed a warp keeps its turn for a while that is drawn by
+// block: in some, warps nearly keep step, in others one runs far ahead. A missing barrier shows in the one or the other.
 Thread& Block::take_turn() {
     if (!ready_warps) fault("waits for ever: no thread of the block is ready");  // meet() and barrier() see it first
-    const u32 drawn = draw();
-    if (!(ready_warps >> turn & 1) || (drawn & 15) == 15) turn = choose(ready_warps, drawn >> 4);
+    if (!(ready_warps >> turn & 1) || draw(patience) == 0) turn = choose(ready_warps);
     Warp& warp = warps[turn];
-    const u32 lane = choose(warp.ready, drawn >> 9);
+    const u32 lane = choose(warp.ready);
     warp.ready &= ~(1u << lane);
     if (!warp.ready) ready_warps &= ~(1u << turn);
     return threads[turn * 32 + lane];
 }
+
+u32 Block::choose(u32 set) {
+    if (launch.seed) {
+        for (u32 skip = draw(u32(__builtin_popcount(set))); skip; --skip) set &= set - 1;
+    }
+    return u32(__builtin_ctz(set));
+}
+
+u32 Block::draw(u32 below) {
+    if (!launch.seed) return 0;
+    random = random * 6364136223846793005 + 1442695040888963407;
+    return u32((random >> 32) * below >> 32);  // a linear congruence's high bits are its good ones
+}
+
+bool Block::coin() { return draw(2); }
 
 void Block::suspend() {
     Context& self = thread->context;
     thread = &take_turn();
     if (&thread->context != &self) self.switch_to(thread->context);
 }
-
-u32 Block::draw() {
-    if (launch.seed == 0) return 0;
-    random = random * 6364136223846793005 + 1442695040888963407;
-    return u32(random >> 40);  // a linear congruence's high bits are its good ones
-}
-
-bool Block::coin() { return draw() >> 7 & 1; }
 
 void Block::check_shared(const void* address, size_t bytes, const char* what) const {
     const size_t offset = size_t(static_cast<const unsigned char*>(address) - shared);

@@ -65,7 +65,10 @@ private:
     [[noreturn]] static void run_thread();
     [[noreturn]] void exit();
     Thread& take_turn();
-    u32 draw();
+    // An element of a set that is not empty; in order the lowest.
+    u32 choose(u32 set);
+    // A number less than `below`; in order 0.
+    u32 draw(u32 below);
 
     Stacks stacks;
     std::vector<Thread> threads;
@@ -75,6 +78,7 @@ private:
     u32 alive = 0;        // threads that have not exited
     u32 arrived = 0;      // threads at the barrier
     u64 random = 0;
+    u32 patience = 1;     // turns that a warp keeps, about
     Context home;  // the OS thread's own execution
     char* message = nullptr;
     size_t capacity = 0;

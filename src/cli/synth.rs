@@ -4,18 +4,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
-use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
+use super::device::{DeviceArgs, Task};
+use super::models::Models;
 use super::progress::Progress;
 use super::{bytes, interrupt};
 use crate::checkpoint::Checkpoint;
 use crate::contrast::Contrast;
 use crate::dataset::{Body, Done, Input, Manifest, Metadata, ModelMark, Outcome, Prompt, Record, Sink};
-use crate::device::cpu::Cpu;
-use crate::embedded;
+use crate::device::{Device, Dtype};
 use crate::engine::{self, Completion, Engine, EngineConfig, Finish, Request};
 use crate::error::{Error, Result};
+use crate::profile;
 use crate::text::{CLOCK, ChatTemplate, Message, Text, clock};
 
 #[derive(clap::Args)]
@@ -34,17 +35,8 @@ pub(super) struct Args {
     prompting: Prompting,
     #[command(flatten)]
     capacity: Capacity,
-}
-
-#[derive(clap::Args)]
-#[command(next_help_heading = "Models")]
-struct Models {
-    /// Folder of the post-trained checkpoint; without it the embedded pair is used
-    #[arg(long, value_name = "DIR")]
-    expert: Option<PathBuf>,
-    /// Folder of its pre-trained counterpart; may be left out with --beta 0
-    #[arg(long, value_name = "DIR", requires = "expert")]
-    amateur: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 #[derive(clap::Args)]
@@ -102,7 +94,7 @@ struct Capacity {
     /// Sequences decoded at once
     #[arg(long, default_value_t = 256)]
     max_num_seqs: usize,
-    /// Tokens a step, prefill and decode together [default: 256, or max-num-seqs if more]
+    /// Tokens a step, prefill and decode together [default: as suits the device, or max-num-seqs if more]
     #[arg(long, value_name = "N")]
     max_num_batched_tokens: Option<usize>,
     /// Longest sequence, prompt and response [default: what the models and the cache can hold]
@@ -114,18 +106,14 @@ struct Capacity {
     /// Tokens a cache block
     #[arg(long, default_value_t = 16, value_name = "N")]
     block_size: usize,
-    /// Where to decode
-    #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
-    device: DeviceName,
-    /// Threads of the CPU device [default: all cores]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    /// Tell a profiler to begin at step A and to end before step B, counted from 0; GPU only
+    #[arg(long, value_name = "A:B", value_parser = steps)]
+    profile_steps: Option<(u64, u64)>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum DeviceName {
-    Auto,
-    Cpu,
+fn steps(text: &str) -> std::result::Result<(u64, u64), String> {
+    let ends = text.split_once(':').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    ends.filter(|(first, end)| first < end).ok_or_else(|| "not A:B with A below B".to_owned())
 }
 
 fn json_object(text: &str) -> std::result::Result<Map<String, Value>, String> {
@@ -134,7 +122,21 @@ fn json_object(text: &str) -> std::result::Result<Map<String, Value>, String> {
 
 /// Decodes what the output does not hold yet.
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
-    let mut synthesis = Synthesis::prepare(args)?;
+    args.device.run(Synth { args })
+}
+
+struct Synth<'a> {
+    args: &'a Args,
+}
+
+impl Task for Synth<'_> {
+    fn run<D: Device>(self, open: &dyn Fn() -> Result<D>) -> Result<ExitCode> {
+        synthesize(self.args, open()?)
+    }
+}
+
+fn synthesize<D: Device>(args: &Args, device: D) -> Result<ExitCode> {
+    let mut synthesis = Synthesis::prepare(args, device)?;
     let interrupted = interrupt::flag()?;
     let (pending, total) = (synthesis.pending(), synthesis.input.len());
     let mut progress = Progress::new(total, total - pending.len());
@@ -150,9 +152,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// A run: everything that may be refused has been accepted.
-struct Synthesis {
+struct Synthesis<D: Device> {
     input: Input,
-    engine: Engine<Cpu>,
+    engine: Engine<D>,
     sink: Sink,
     done: Done,
     /// What all requests have in common.
@@ -161,18 +163,23 @@ struct Synthesis {
     metadata: Metadata,
     /// Requests that are kept in the engine: enough that a row that finishes is replaced at once.
     queue: usize,
+    /// See [`Capacity::profile_steps`].
+    profile_steps: Option<(u64, u64)>,
 }
 
-impl Synthesis {
-    fn prepare(args: &Args) -> Result<Self> {
+impl<D: Device> Synthesis<D> {
+    fn prepare(args: &Args, device: D) -> Result<Self> {
         let contrast = args.method.contrast();
         contrast.validate()?;
         let (expert, amateur) = args.models.open(contrast.needs_amateur())?;
         let input = Input::open(&args.input)?;
-        let mut engine =
-            Engine::load(args.capacity.device()?, &expert, amateur.as_ref(), &args.capacity.config())?;
+        let dtype = device.dtype();
+        let mut engine = Engine::load(device, &expert, amateur.as_ref(), &args.capacity.config())?;
         let variables = args.template_variables(engine.text())?;
         engine.set_template_variables(variables.clone());
+        if args.capacity.profile_steps.is_some() {
+            engine.profile(false)?;
+        }
         let system = args.prompting.system.clone();
         try_template(&engine, &input, system.as_deref())?;
 
@@ -183,8 +190,8 @@ impl Synthesis {
             amateur: amateur.as_ref().map(ModelMark::of).transpose()?,
             seed: args.method.seed,
             samples: 1,
-            settings: args.settings(&contrast, engine.max_model_len(), &variables),
-            notes: args.capacity.notes(),
+            settings: args.settings(&contrast, engine.max_model_len(), &variables, dtype),
+            notes: args.notes(),
         };
         let (sink, done) = Sink::open(&args.output, &input, &manifest)?;
         report_recovery(&done, args);
@@ -197,7 +204,8 @@ impl Synthesis {
             ..Request::new("", "")
         };
         let queue = 2 * args.capacity.max_num_seqs;
-        Ok(Self { input, engine, sink, done, request, system, metadata, queue })
+        let profile_steps = args.capacity.profile_steps;
+        Ok(Self { input, engine, sink, done, request, system, metadata, queue, profile_steps })
     }
 
     /// Rows of the input without a record.
@@ -221,6 +229,7 @@ impl Synthesis {
             if self.engine.pending() == 0 {
                 break;
             }
+            self.profile()?;
             self.engine.step()?;
             while let Some(completion) = self.engine.finished() {
                 self.write(completion, progress)?;
@@ -230,7 +239,15 @@ impl Synthesis {
         Ok(())
     }
 
+    /// Switches the profiler where the next step is an end of what is to be profiled.
+    fn profile(&self) -> Result<()> {
+        let Some((first, end)) = self.profile_steps else { return Ok(()) };
+        let step = self.engine.stats().steps;
+        if step == first || step == end { self.engine.profile(step == first) } else { Ok(()) }
+    }
+
     fn submit(&mut self, row: usize, progress: &mut Progress) -> Result<()> {
+        let _range = profile::range(c"io");
         let prompt = self.input.prompt(row)?;
         let request = Request {
             id: prompt.id.key().to_owned(),
@@ -247,6 +264,7 @@ impl Synthesis {
     }
 
     fn write(&mut self, completion: Completion, progress: &mut Progress) -> Result<()> {
+        let _range = profile::range(c"io");
         let Some(row) = self.input.row(&completion.id) else { return Ok(()) };
         let prompt = self.input.prompt(row)?;
         self.append(prompt, completion.finish, completion.text, completion.scores, progress)
@@ -285,7 +303,7 @@ fn conversation(messages: &[Message], system: Option<&str>) -> Vec<Message> {
 }
 
 /// Renders a plain conversation, so that a template that cannot work is refused before any work.
-fn try_template(engine: &Engine<Cpu>, input: &Input, system: Option<&str>) -> Result<()> {
+fn try_template<D: Device>(engine: &Engine<D>, input: &Input, system: Option<&str>) -> Result<()> {
     for row in 0..input.len() {
         if !matches!(input.prompt(row)?.body, Body::Text(_)) {
             let hello = conversation(&[Message::new("user", "Hello")], system);
@@ -324,33 +342,31 @@ impl Args {
     }
 
     /// All that a record's text depends on beside the models, the input and the seed.
-    fn settings(&self, contrast: &Contrast, max_model_len: usize, variables: &Map<String, Value>) -> Value {
+    fn settings(
+        &self,
+        contrast: &Contrast,
+        max_model_len: usize,
+        variables: &Map<String, Value>,
+        dtype: Dtype,
+    ) -> Value {
         let mut settings = json!(contrast);
         settings["max_tokens"] = json!(self.method.max_tokens);
         settings["ignore_eos"] = json!(self.method.ignore_eos);
         settings["max_model_len"] = json!(max_model_len);
         settings["chat_template_kwargs"] = json!(variables);
+        settings["dtype"] = json!(dtype.name());
         settings["system"] = json!(self.prompting.system);
         settings
     }
-}
 
-impl Models {
-    /// Expert and, where it has a say, amateur.
-    fn open(&self, needs_amateur: bool) -> Result<(Checkpoint, Option<Checkpoint>)> {
-        let Some(expert) = &self.expert else {
-            return Ok((embedded::expert(), needs_amateur.then(embedded::amateur)));
-        };
-        match &self.amateur {
-            None if needs_amateur => {
-                let message = "--expert needs its --amateur; give one, or --beta 0 to run the expert alone";
-                Err(Error::Setting(message.to_owned()))
-            }
-            amateur => {
-                let amateur = amateur.as_ref().filter(|_| needs_amateur).map(Checkpoint::open).transpose()?;
-                Ok((Checkpoint::open(expert)?, amateur))
-            }
-        }
+    /// What the manifest says of capacity and device, for the record only.
+    fn notes(&self) -> Value {
+        let mut notes = self.device.notes();
+        notes["max_num_seqs"] = json!(self.capacity.max_num_seqs);
+        notes["max_num_batched_tokens"] = json!(self.capacity.max_num_batched_tokens);
+        notes["kv_cache_memory"] = json!(self.capacity.kv_cache_memory.map(bytes::show));
+        notes["block_size"] = json!(self.capacity.block_size);
+        notes
     }
 }
 
@@ -386,15 +402,6 @@ impl Method {
 }
 
 impl Capacity {
-    fn device(&self) -> Result<Cpu> {
-        if self.threads == Some(0) {
-            return Err(Error::Setting("threads is 0; it must be 1 or more".to_owned()));
-        }
-        match self.device {
-            DeviceName::Auto | DeviceName::Cpu => Cpu::new(self.threads),
-        }
-    }
-
     fn config(&self) -> EngineConfig {
         EngineConfig {
             max_num_seqs: self.max_num_seqs,
@@ -404,17 +411,5 @@ impl Capacity {
             block_size: self.block_size,
             async_scheduling: None,
         }
-    }
-
-    /// What the manifest says of the capacity, for the record only.
-    fn notes(&self) -> Value {
-        json!({
-            "max_num_seqs": self.max_num_seqs,
-            "max_num_batched_tokens": self.max_num_batched_tokens,
-            "kv_cache_memory": self.kv_cache_memory.map(bytes::show),
-            "block_size": self.block_size,
-            "device": "cpu",
-            "threads": self.threads,
-        })
     }
 }

@@ -7,10 +7,11 @@ use std::ops::Range;
 
 use crate::checkpoint::Bytes;
 use crate::contrast::{Contrast, Noise, RowFault, Sampled, Vocabulary};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{BlockId, TokenId};
 
 pub mod cpu;
+pub mod cuda;
 pub mod launch;
 pub mod simt;
 
@@ -26,6 +27,15 @@ pub enum Dtype {
 }
 
 impl Dtype {
+    /// What checkpoints and settings call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bf16 => "bfloat16",
+            Self::F16 => "float16",
+            Self::F32 => "float32",
+        }
+    }
+
     /// Bytes an element.
     pub fn size(self) -> usize {
         match self {
@@ -177,6 +187,26 @@ pub struct StepRoom<'a> {
     pub vocabulary: &'a Vocabulary,
 }
 
+/// How much memory a device has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryInfo {
+    /// Bytes that nobody holds.
+    pub free: usize,
+    /// Bytes in all.
+    pub total: usize,
+}
+
+/// How large a weight is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WeightSize {
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs; 1 for a vector.
+    pub columns: usize,
+    /// Bytes that are read where all of it is.
+    pub bytes: usize,
+}
+
 /// In what numbers a tensor is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
@@ -184,6 +214,10 @@ pub enum Precision {
     Working,
     /// f32: sums over layers, and logits.
     Single,
+}
+
+fn no_profiler() -> Error {
+    Error::Setting("this device cannot be profiled by step; --device cuda can".to_owned())
 }
 
 /// What a row's sampling gave.
@@ -203,9 +237,16 @@ pub trait Device: Send + Sync + 'static {
     type Cache: Send;
     /// The step at hand where the operations find it, and the results of the steps before until they are collected.
     type Step: Send + Sync;
+    /// A point in time.
+    type Mark: Send;
 
+    /// Number format of activations and cache.
+    fn dtype(&self) -> Dtype;
     /// Brings `parts` to the device, joined along their first dimension (q|k|v, gate|up).
     fn weight(&self, parts: &[TensorView]) -> Result<Self::Weight>;
+    /// A weight of `shape` made on the device, for measurements: a vector of ones, or a matrix of uniform numbers with
+    /// variance `1 / shape[1]`, drawn by `seed`.
+    fn random_weight(&self, shape: &[usize], seed: u64) -> Result<Self::Weight>;
     /// Room for activations `[rows, width]`.
     fn tensor(&self, rows: usize, width: usize, precision: Precision) -> Result<Self::Tensor>;
     /// Rotary frequencies, `[head_dim / 2]`; sine and cosine are multiplied by `scale` (yarn's attention factor).
@@ -214,12 +255,28 @@ pub trait Device: Send + Sync + 'static {
     fn cache(&self, shape: CacheShape) -> Result<Self::Cache>;
     /// Bytes that [`Device::cache`] takes for one block of this shape.
     fn block_bytes(&self, shape: CacheShape) -> usize;
+    /// The memory of a device that has its own; `None` where it is the system's.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) if the device does not answer.
+    fn memory_info(&self) -> Result<Option<MemoryInfo>>;
     /// Bytes that the cache may take by default, once everything else is there.
     fn default_cache_bytes(&self) -> Result<usize>;
     /// Bytes of logits, of both models together, that are worth holding at once.
     fn logits_bytes(&self) -> usize;
+    /// Tokens a step that keep the device busy.
+    fn default_batched_tokens(&self) -> usize;
     /// Whether a step should be queued before the results of the one before are collected.
     fn runs_ahead(&self) -> bool;
+
+    /// Lets a profiler that waits for it, such as `nsys profile --capture-range=cudaProfilerApi`, begin or end once what
+    /// is queued is done.
+    ///
+    /// # Errors
+    /// Where there is no profiler.
+    fn profile(&self, _is_on: bool) -> Result<()> {
+        Err(no_profiler())
+    }
 
     /// Room for steps.
     fn step(&self, room: StepRoom<'_>) -> Result<Self::Step>;
@@ -320,6 +377,19 @@ pub trait Device: Send + Sync + 'static {
         amateur: Option<&Self::Tensor>,
     );
 
+    /// Rows, columns (1 for a vector) and bytes of a weight.
+    fn weight_size(&self, weight: &Self::Weight) -> WeightSize;
+    /// The width of activations.
+    fn width(&self, x: &Self::Tensor) -> usize;
+    /// `out = x`, the first `rows` rows.
+    fn copy(&self, rows: usize, x: &Self::Tensor, out: &mut Self::Tensor);
+    /// A point in the order of what is queued.
+    fn mark(&self) -> Self::Mark;
+    /// Seconds from one mark to a later one; waits for both.
+    ///
+    /// # Errors
+    /// Those of [`Device::collect`].
+    fn seconds(&self, from: &Self::Mark, to: &Self::Mark) -> Result<f64>;
     /// Fills the first rows of `x`, row by row.
     fn upload(&self, values: &[f32], x: &mut Self::Tensor);
     /// The first `rows` rows of `x`, row by row, as f32; waits for them.

@@ -2,6 +2,8 @@
 //!
 //! The tests run these checks on the kernels' stand-in on the host, `codit doctor` runs them on the GPU.
 
+pub mod pair;
+
 use crate::checkpoint::Bytes;
 use crate::device::cpu::{self, Cpu};
 use crate::device::{Device, Dtype, Precision, TensorView};
@@ -33,8 +35,6 @@ pub struct Comparison<'a, D: Device> {
     pub device: &'a D,
     /// The reference.
     pub cpu: &'a Cpu,
-    /// Number format of the device's weights, activations and cache.
-    pub dtype: Dtype,
     /// Where inputs come from.
     pub numbers: Numbers,
 }
@@ -42,7 +42,7 @@ pub struct Comparison<'a, D: Device> {
 impl<D: Device> Comparison<'_, D> {
     /// The largest relative error of an operation's outputs: 5e-3 where they are bf16, 1e-6 where f32.
     pub fn bound(&self) -> f64 {
-        if self.dtype == Dtype::F32 { 1e-6 } else { 5e-3 }
+        if self.device.dtype() == Dtype::F32 { 1e-6 } else { 5e-3 }
     }
 
     /// The same numbers in -1..1 on both devices, as they are after rounding to the device's format.
@@ -91,11 +91,11 @@ impl<D: Device> Comparison<'_, D> {
 
     /// A weight of `values` rounded to the device's format, on both devices.
     pub fn weights_of(&self, values: &[f32], shape: &[usize]) -> Result<(D::Weight, cpu::Weight)> {
-        let bytes: Vec<u8> = match self.dtype {
+        let bytes: Vec<u8> = match self.device.dtype() {
             Dtype::F32 => bytemuck::cast_slice(values).to_vec(),
             _ => values.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect(),
         };
-        let dtype = if self.dtype == Dtype::F32 { Dtype::F32 } else { Dtype::Bf16 };
+        let dtype = if self.device.dtype() == Dtype::F32 { Dtype::F32 } else { Dtype::Bf16 };
         let view = TensorView {
             name: "doctor".to_owned(),
             dtype,
@@ -117,6 +117,14 @@ impl<D: Device> Comparison<'_, D> {
         let (found, expected) = (self.device.download(rows, here), self.cpu.download(rows, there));
         Check { operation, case: case.into(), error: relative_error(&found, &expected), bound: self.bound() }
     }
+}
+
+/// A family of checks.
+pub type Checks<D> = fn(&mut Comparison<'_, D>) -> Result<Vec<Check>>;
+
+/// All families, by name.
+pub fn all<D: Device>() -> Vec<(&'static str, Checks<D>)> {
+    vec![]
 }
 
 /// `||x - reference|| / ||reference||`

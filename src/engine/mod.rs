@@ -13,30 +13,34 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::checkpoint::Checkpoint;
-use crate::contrast::{Contrast, Noise};
-use crate::device::{Device, RowResult, SampleRow};
+use crate::contrast::Noise;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ids::{SeqId, TokenId};
 use crate::model::spec::stop_tokens;
 use crate::text::{Message, Text, Tokenizer, check_same_vocabulary};
 
 pub mod blocks;
+pub mod footprint;
 mod pair;
 pub mod plan;
 pub mod request;
 pub mod scheduler;
+pub mod step_loop;
 
-use pair::{Pair, PairShape};
-use plan::StepPlan;
+pub use pair::{Model, PairShape};
 pub use request::{Completion, Finish, Prompt, Request};
-use scheduler::{End, Ended, Limits, Scheduler};
+use scheduler::{End, Ended};
+pub use step_loop::Stats;
+use step_loop::{Job, StepLoop};
 
 /// How much the engine may do and hold at once. None of it changes a response.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
     /// Sequences that run at once.
     pub max_num_seqs: usize,
-    /// Tokens a step, prefill chunks and decode rows together; by default 256, or `max_num_seqs` if that is more.
+    /// Tokens a step, prefill chunks and decode rows together; by default as suits the device, and `max_num_seqs` if
+    /// that is more.
     pub max_num_batched_tokens: Option<usize>,
     /// Longest sequence, prompt and response; by default what both models and the cache can hold. (This one
     /// bounds responses too.)
@@ -63,54 +67,15 @@ impl Default for EngineConfig {
     }
 }
 
-/// Counts since the engine was made, and its present load.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Stats {
-    /// Steps.
-    pub steps: u64,
-    /// Positions that the expert computed, and the amateur: prompts, recomputation and responses.
-    pub expert_tokens: u64,
-    /// See `expert_tokens`.
-    pub amateur_tokens: u64,
-    /// Tokens sampled.
-    pub sampled: u64,
-    /// Of these, those with a head of one.
-    pub forced: u64,
-    /// Sum of |head| over the sampled tokens.
-    pub head_sum: u64,
-    /// How often a sequence was sent back for want of blocks.
-    pub preemptions: u64,
-    /// Sequences that run.
-    pub running: usize,
-    /// Sequences that wait.
-    pub waiting: usize,
-    /// Blocks held.
-    pub blocks_held: usize,
-    /// Blocks in the pool.
-    pub blocks: usize,
-}
-
 /// Decodes requests with a pair of models, many at once. See the [crate's example](crate).
 pub struct Engine<D: Device> {
-    pair: Pair<D>,
+    steps: StepLoop<D>,
     text: Text,
     template_variables: Map<String, Value>,
-    scheduler: Scheduler,
-    /// Steps that are queued and not committed, oldest first.
-    in_flight: VecDeque<StepPlan>,
-    runs_ahead: bool,
-    requests: HashMap<SeqId, Ticket>,
+    /// The ids of the requests that are decoded.
+    ids: HashMap<SeqId, String>,
     finished: VecDeque<Completion>,
     stop: Arc<[TokenId]>,
-    max_model_len: usize,
-    stats: Stats,
-}
-
-/// What the engine remembers of a request while it is decoded.
-struct Ticket {
-    id: String,
-    contrast: Contrast,
-    noise: Noise,
 }
 
 impl<D: Device> Engine<D> {
@@ -125,33 +90,20 @@ impl<D: Device> Engine<D> {
         amateur: Option<&Checkpoint>,
         config: &EngineConfig,
     ) -> Result<Self> {
-        let shape = config.shape()?;
         let text = Text::load(expert)?;
         if let Some(amateur) = amateur {
             check_same_vocabulary(text.tokenizer(), &Tokenizer::load(amateur)?)?;
         }
         let stop = stop_tokens(expert)?.into();
         let vocabulary = text.tokenizer().vocabulary().clone();
-        let (pair, blocks) = Pair::load(device, expert, amateur, vocabulary, &shape)?;
-        let limits = Limits {
-            max_num_seqs: shape.max_num_seqs,
-            max_num_batched_tokens: shape.max_num_batched_tokens,
-            block_size: shape.block_size,
-            blocks,
-        };
-        let max_model_len = config.window(pair.context_length(), blocks * shape.block_size)?;
+        let (expert, amateur) = (Model::Stored(expert), amateur.map(Model::Stored));
         Ok(Self {
-            runs_ahead: config.async_scheduling.unwrap_or_else(|| pair.runs_ahead()),
-            pair,
+            steps: StepLoop::load(device, expert, amateur, vocabulary, config)?,
             text,
             template_variables: Map::new(),
-            scheduler: Scheduler::new(limits),
-            in_flight: VecDeque::new(),
-            requests: HashMap::new(),
+            ids: HashMap::new(),
             finished: VecDeque::new(),
             stop,
-            max_model_len,
-            stats: Stats { blocks, ..Stats::default() },
         })
     }
 
@@ -162,7 +114,7 @@ impl<D: Device> Engine<D> {
     /// out of range. The engine is as it was.
     pub fn submit(&mut self, request: Request) -> Result<SeqId> {
         request.contrast.validate()?;
-        if request.contrast.needs_amateur() && !self.pair.has_amateur() {
+        if request.contrast.needs_amateur() && !self.steps.has_amateur() {
             return Err(Error::Setting("beta over 0 needs an amateur; load one or set beta to 0".to_owned()));
         }
         let prompt = match request.prompt {
@@ -171,20 +123,24 @@ impl<D: Device> Engine<D> {
             Prompt::Tokens(tokens) => tokens,
         };
         self.check(&prompt)?;
-        let max_len = prompt.len().saturating_add(request.max_tokens.max(1)).min(self.max_model_len);
-        let stop = if request.ignore_eos { Arc::default() } else { Arc::clone(&self.stop) };
-        let seq = self.scheduler.add(prompt, max_len, stop);
-        let noise = Noise::new(request.seed, &request.id, request.sample);
-        self.requests.insert(seq, Ticket { id: request.id, contrast: request.contrast, noise });
+        let job = Job {
+            max_len: prompt.len().saturating_add(request.max_tokens.max(1)).min(self.max_model_len()),
+            prompt,
+            stop: if request.ignore_eos { Arc::default() } else { Arc::clone(&self.stop) },
+            contrast: request.contrast,
+            noise: Noise::new(request.seed, &request.id, request.sample),
+        };
+        let seq = self.steps.add(job);
+        self.ids.insert(seq, request.id);
         Ok(seq)
     }
 
     /// Drops a request. It still yields a [`Completion`], without text. False if it has ended before.
     pub fn cancel(&mut self, seq: SeqId) -> bool {
-        let is_there = self.scheduler.cancel(seq);
-        if let Some(ticket) = self.requests.remove(&seq) {
+        let is_there = self.steps.cancel(seq);
+        if let Some(id) = self.ids.remove(&seq) {
             self.finished.push_back(Completion {
-                id: ticket.id,
+                id,
                 text: String::new(),
                 tokens: Vec::new(),
                 scores: Vec::new(),
@@ -199,20 +155,19 @@ impl<D: Device> Engine<D> {
     /// # Errors
     /// [`Error::Device`] if the device failed or blocks were lost: the engine must not go on.
     pub fn step(&mut self) -> Result<()> {
-        let plan = self.scheduler.plan();
-        let (has_work, ahead) = (!plan.is_empty(), usize::from(self.runs_ahead));
-        if has_work {
-            self.queue(plan);
-        }
-        while self.in_flight.len() > if has_work { ahead } else { 0 } {
-            self.commit()?;
-        }
-        if self.is_idle() && !self.scheduler.is_sound() {
-            return Err(Error::Device(
-                "internal error: cache blocks were lost; please report this".to_owned(),
-            ));
+        for ended in self.steps.step()? {
+            let completion = self.complete(ended)?;
+            self.finished.push_back(completion);
         }
         Ok(())
+    }
+
+    /// Begins or ends a profile of the device, with [`Device::profile`].
+    ///
+    /// # Errors
+    /// Where the device has no profiler.
+    pub fn profile(&self, is_on: bool) -> Result<()> {
+        self.steps.profile(is_on)
     }
 
     /// A request that has finished by now, if any.
@@ -222,17 +177,17 @@ impl<D: Device> Engine<D> {
 
     /// Sends the youngest running sequence back to wait; its cache is recomputed and its response is the same.
     pub fn preempt_youngest(&mut self) -> bool {
-        self.scheduler.preempt_youngest()
+        self.steps.preempt_youngest()
     }
 
     /// Sequences that run or wait.
     pub fn pending(&self) -> usize {
-        self.scheduler.running() + self.scheduler.waiting()
+        self.steps.pending()
     }
 
     /// The longest sequence, prompt and response, in tokens.
     pub fn max_model_len(&self) -> usize {
-        self.max_model_len
+        self.steps.max_model_len()
     }
 
     /// What the chat template is given beside the conversation, such as `enable_thinking`.
@@ -255,82 +210,29 @@ impl<D: Device> Engine<D> {
 
     /// Counts and load.
     pub fn stats(&self) -> Stats {
-        let pool = self.scheduler.pool();
-        Stats {
-            preemptions: self.scheduler.preemptions(),
-            running: self.scheduler.running(),
-            waiting: self.scheduler.waiting(),
-            blocks_held: pool.total() - pool.free(),
-            ..self.stats
-        }
+        self.steps.stats()
     }
 
     fn check(&self, prompt: &[TokenId]) -> Result<()> {
-        let vocabulary = self.pair.vocabulary();
+        let max_model_len = self.max_model_len();
         if prompt.is_empty() {
             return Err(Error::Request("the prompt has no tokens".to_owned()));
         }
-        if prompt.len() >= self.max_model_len {
-            let (found, most) = (prompt.len(), self.max_model_len);
+        if prompt.len() >= max_model_len {
+            let (found, most) = (prompt.len(), max_model_len);
             let message =
                 format!("the prompt has {found} tokens, which leaves no room in the window of {most}");
             return Err(Error::Request(message));
         }
+        let vocabulary = self.text.tokenizer().vocabulary();
         match prompt.iter().find(|token| token.index() >= vocabulary.len) {
             Some(token) => Err(Error::Request(format!("the prompt has token {}, which is padding", token.0))),
             None => Ok(()),
         }
     }
 
-    /// Whether nothing runs, waits or is in flight.
-    fn is_idle(&self) -> bool {
-        self.scheduler.is_idle() && self.in_flight.is_empty()
-    }
-
-    fn queue(&mut self, plan: StepPlan) {
-        let tickets = || plan.rows.iter().filter_map(|row| Some((row, self.requests.get(&row.seq)?)));
-        let rows: Vec<SampleRow> = tickets()
-            .filter(|(row, _)| row.samples)
-            .map(|(row, ticket)| SampleRow {
-                contrast: ticket.contrast,
-                noise: ticket.noise,
-                position: row.positions.end as u32,
-            })
-            .collect();
-        let needs_amateur = tickets().any(|(_, ticket)| ticket.contrast.needs_amateur());
-        let tokens = plan.batch.tokens.len() as u64;
-        self.stats.steps += 1;
-        self.stats.expert_tokens += tokens;
-        self.stats.amateur_tokens += if needs_amateur { tokens } else { 0 };
-        self.pair.queue(&plan, &rows, needs_amateur);
-        self.in_flight.push_back(plan);
-    }
-
-    /// Takes in the results of the oldest step in flight.
-    fn commit(&mut self) -> Result<()> {
-        let Some(plan) = self.in_flight.pop_front() else { return Ok(()) };
-        let sampled = self.pair.collect()?;
-        self.count(&plan, &sampled);
-        for ended in self.scheduler.commit(&plan, &sampled) {
-            let completion = self.complete(ended)?;
-            self.finished.push_back(completion);
-        }
-        Ok(())
-    }
-
-    /// Counts the tokens of rows that are still wanted.
-    fn count(&mut self, plan: &StepPlan, sampled: &[RowResult]) {
-        let rows = plan.rows.iter().filter(|row| row.samples).zip(sampled);
-        for (_, sampled) in rows.filter(|(row, _)| self.requests.contains_key(&row.seq)) {
-            let Ok(sampled) = sampled else { continue };
-            self.stats.sampled += 1;
-            self.stats.forced += u64::from(sampled.head == 1);
-            self.stats.head_sum += u64::from(sampled.head);
-        }
-    }
-
     fn complete(&mut self, ended: Ended) -> Result<Completion> {
-        let Some(ticket) = self.requests.remove(&ended.seq) else {
+        let Some(id) = self.ids.remove(&ended.seq) else {
             return Err(Error::Device(
                 "internal error: a sequence without a request; please report this".to_owned(),
             ));
@@ -344,7 +246,7 @@ impl<D: Device> Engine<D> {
             }
         };
         let text = self.text.tokenizer().decode(&ended.tokens, true)?;
-        Ok(Completion { id: ticket.id, text, tokens: ended.tokens, scores: ended.scores, finish })
+        Ok(Completion { id, text, tokens: ended.tokens, scores: ended.scores, finish })
     }
 }
 
@@ -353,7 +255,7 @@ impl<D: Device> Iterator for Engine<D> {
     type Item = Result<Completion>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.finished.is_empty() && !self.is_idle() {
+        while self.finished.is_empty() && !self.steps.is_idle() {
             if let Err(error) = self.step() {
                 return Some(Err(error));
             }
@@ -363,8 +265,13 @@ impl<D: Device> Iterator for Engine<D> {
 }
 
 impl EngineConfig {
-    fn shape(&self) -> Result<PairShape> {
-        let max_num_batched_tokens = self.max_num_batched_tokens.unwrap_or(self.max_num_seqs.max(256));
+    /// How much a pair makes room for, where a step takes `default_batched_tokens` unless it is said otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a number out of range.
+    pub fn shape(&self, default_batched_tokens: usize) -> Result<PairShape> {
+        let max_num_batched_tokens =
+            self.max_num_batched_tokens.unwrap_or(self.max_num_seqs.max(default_batched_tokens));
         let settings = [
             ("max-num-seqs", self.max_num_seqs),
             ("max-num-batched-tokens", max_num_batched_tokens),

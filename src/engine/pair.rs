@@ -5,8 +5,19 @@ use crate::contrast::Vocabulary;
 use crate::device::{Device, RowResult, SampleRow, StepRoom};
 use crate::error::{Error, Result};
 use crate::model::decoder::{Decoder, Room};
+use crate::model::spec::Spec;
+use crate::profile;
 
 use super::plan::StepPlan;
+
+/// Where a model comes from.
+#[derive(Debug, Clone, Copy)]
+pub enum Model<'a> {
+    /// A checkpoint.
+    Stored(&'a Checkpoint),
+    /// Weights made on the device, drawn by a seed, for measurements.
+    Random(&'a Spec, u64),
+}
 
 /// A model with its plane of the cache.
 struct Lane<D: Device> {
@@ -17,45 +28,77 @@ struct Lane<D: Device> {
 /// The two models on one device. Without an amateur, the expert runs alone.
 pub(super) struct Pair<D: Device> {
     device: D,
-    vocabulary: Vocabulary,
     step: D::Step,
     expert: Lane<D>,
     amateur: Option<Lane<D>>,
     /// Rows of logits that are computed at once.
     logit_rows: usize,
+    /// When steps began and ended, where that is wanted.
+    trace: Option<Vec<[D::Mark; 2]>>,
 }
 
-/// What [`Pair::load`] has to know of the step's and the cache's size.
-pub(super) struct PairShape {
+/// How much a pair makes room for.
+#[derive(Debug, Clone, Copy)]
+pub struct PairShape {
+    /// Sequences that run at once.
     pub max_num_seqs: usize,
+    /// Tokens a step.
     pub max_num_batched_tokens: usize,
+    /// Tokens a block.
     pub block_size: usize,
+    /// Bytes of the cache; by default what the device has to give.
     pub kv_cache_memory: Option<usize>,
+}
+
+impl Model<'_> {
+    /// Its shape, if all of the vocabulary has a row in it.
+    fn spec(&self, vocabulary: &Vocabulary) -> Result<Spec> {
+        match self {
+            Self::Random(spec, _) => Ok((*spec).clone()),
+            Self::Stored(checkpoint) => {
+                let spec = Spec::open(checkpoint)?;
+                if spec.vocab_size < vocabulary.len {
+                    let (rows, tokens) = (spec.vocab_size, vocabulary.len);
+                    let message = format!("vocab_size is {rows}, but the tokenizer has {tokens} tokens");
+                    return Err(Error::file(checkpoint.path("config.json"), message));
+                }
+                Ok(spec)
+            }
+        }
+    }
+
+    fn load<D: Device>(self, device: &D, room: Room) -> Result<Decoder<D>> {
+        match self {
+            Self::Stored(checkpoint) => Decoder::load(device, checkpoint, room),
+            Self::Random(spec, seed) => Decoder::random(device, spec, seed, room),
+        }
+    }
 }
 
 impl<D: Device> Pair<D> {
     /// Loads both models and divides the cache's memory into blocks that hold a piece of both planes.
     pub fn load(
         device: D,
-        expert: &Checkpoint,
-        amateur: Option<&Checkpoint>,
+        expert: Model<'_>,
+        amateur: Option<Model<'_>>,
         vocabulary: Vocabulary,
         shape: &PairShape,
     ) -> Result<(Self, usize)> {
-        let vocab_sizes = [Some(expert), amateur].into_iter().flatten().map(|checkpoint| {
-            let rows = crate::model::spec::Spec::open(checkpoint)?.vocab_size;
-            if rows < vocabulary.len {
-                let message =
-                    format!("vocab_size is {rows}, but the tokenizer has {} tokens", vocabulary.len);
-                return Err(Error::file(checkpoint.path("config.json"), message));
-            }
-            Ok(rows)
-        });
-        let row_bytes = vocab_sizes.sum::<Result<usize>>()? * size_of::<f32>();
-        let logit_rows = (device.logits_bytes() / row_bytes).clamp(1, shape.max_num_seqs);
+        let expert_spec = expert.spec(&vocabulary)?;
+        let amateur_spec = amateur.map(|amateur| amateur.spec(&vocabulary)).transpose()?;
+        let logits_width = expert_spec.vocab_size + amateur_spec.as_ref().map_or(0, |spec| spec.vocab_size);
+        let logit_rows = device.logits_bytes() / (logits_width * size_of::<f32>());
+        let logit_rows = logit_rows.clamp(1, shape.max_num_seqs);
         let room = Room { tokens: shape.max_num_batched_tokens, logits: logit_rows };
-        let expert = Decoder::load(&device, expert, room)?;
-        let amateur = amateur.map(|checkpoint| Decoder::load(&device, checkpoint, room)).transpose()?;
+        // Both models at once: one's files are read while the other's go up.
+        let (expert, amateur) = std::thread::scope(|scope| {
+            let device = &device;
+            let amateur = amateur.map(|amateur| scope.spawn(move || amateur.load(device, room)));
+            (expert.load(device, room), amateur.map(std::thread::ScopedJoinHandle::join))
+        });
+        let expert = expert?;
+        let panicked = |_| Err(Error::Device("internal error: loading the amateur panicked".to_owned()));
+        let amateur = amateur.map(|amateur| amateur.unwrap_or_else(panicked)).transpose()?;
 
         let block_bytes: usize = [Some(&expert), amateur.as_ref()]
             .into_iter()
@@ -82,12 +125,7 @@ impl<D: Device> Pair<D> {
             block_size: shape.block_size,
             vocabulary: &vocabulary,
         })?;
-        Ok((Self { device, vocabulary, step, expert, amateur, logit_rows }, blocks))
-    }
-
-    /// The ids that may be sampled.
-    pub fn vocabulary(&self) -> &Vocabulary {
-        &self.vocabulary
+        Ok((Self { device, step, expert, amateur, logit_rows, trace: None }, blocks))
     }
 
     /// The longest sequence that both models can read.
@@ -101,26 +139,58 @@ impl<D: Device> Pair<D> {
         self.amateur.is_some()
     }
 
+    /// The device.
+    pub fn device(&self) -> &D {
+        &self.device
+    }
+
+    /// See [`StepLoop::trace`](super::step_loop::StepLoop::trace).
+    pub fn trace(&mut self) {
+        self.trace = Some(Vec::new());
+    }
+
+    /// See [`StepLoop::idle_share`](super::step_loop::StepLoop::idle_share).
+    pub fn idle_share(&self) -> Result<f64> {
+        let steps = self.trace.as_deref().unwrap_or_default();
+        let [Some([first, _]), Some([_, last])] = [steps.first(), steps.last()] else { return Ok(0.0) };
+        let gaps = steps.windows(2).map(|pair| self.device.seconds(&pair[0][1], &pair[1][0]));
+        Ok(gaps.sum::<Result<f64>>()? / self.device.seconds(first, last)?)
+    }
+
     /// Whether a step should be queued before the results of the one before are collected.
     pub fn runs_ahead(&self) -> bool {
         self.device.runs_ahead()
     }
 
+    /// Switches the device's profiler.
+    ///
+    /// # Errors
+    /// Those of [`Device::profile`].
+    pub fn profile(&self, is_on: bool) -> Result<()> {
+        self.device.profile(is_on)
+    }
+
     /// Queues one step: both forward passes over the plan's batch, then a token for each of its outputs, drawn by
     /// `rows`. The amateur rests where no row of the step needs it.
     pub fn queue(&mut self, plan: &StepPlan, rows: &[SampleRow], needs_amateur: bool) {
-        let Self { device, step, expert, amateur, logit_rows, .. } = self;
+        let Self { device, step, expert, amateur, logit_rows, trace, .. } = self;
         let mut amateur = amateur.as_mut().filter(|_| needs_amateur);
+        let began = device.mark();
         device.begin(step, &plan.batch, rows);
         device.run(step, u32::from(needs_amateur), |device, step| {
             device.join(
-                |device| expert.decoder.forward(device, step, &mut expert.cache),
+                |device| {
+                    let _range = profile::range(c"expert");
+                    expert.decoder.forward(device, step, &mut expert.cache);
+                },
                 |device| {
                     if let Some(lane) = &mut amateur {
+                        let _range = profile::range(c"amateur");
                         lane.decoder.forward(device, step, &mut lane.cache);
                     }
                 },
             );
+            let _range = profile::range(c"contrast_sample");
             let count = device.outputs(step);
             for first in (0..count).step_by(*logit_rows) {
                 let outputs = first..count.min(first + *logit_rows);
@@ -132,6 +202,9 @@ impl<D: Device> Pair<D> {
             }
         });
         device.finish(step);
+        if let Some(trace) = trace {
+            trace.push([began, device.mark()]);
+        }
     }
 
     /// The results of the oldest step that was queued and not collected, one for each of its outputs.

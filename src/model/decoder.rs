@@ -6,13 +6,17 @@
 //! logits = head(norm(x))
 //! ```
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use super::spec::{HeadNorm, Spec};
 use super::weights::Weights;
 use crate::checkpoint::Checkpoint;
-use crate::device::{Device, Norm, Precision, TensorView};
+use crate::device::{Device, Norm, Precision};
 use crate::error::Result;
+
+const EMBEDDING: &str = "model.embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
 
 /// How much a decoder makes room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +101,15 @@ impl<D: Device> Decoder<D> {
     pub fn load(device: &D, checkpoint: &Checkpoint, room: Room) -> Result<Self> {
         let spec = Spec::open(checkpoint)?;
         let weights = Weights::open(checkpoint)?;
-        Loader { device, spec: &spec, weights: &weights }.decoder(room)
+        Loader { device, spec: &spec, origin: Origin::Stored(&weights) }.decoder(room)
+    }
+
+    /// A model of `spec`'s shape with weights drawn by `seed` on the device, for measurements.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) where the device has too little memory.
+    pub fn random(device: &D, spec: &Spec, seed: u64, room: Room) -> Result<Self> {
+        Loader { device, spec, origin: Origin::Random(Cell::new(seed)) }.decoder(room)
     }
 
     /// The model's shape.
@@ -175,17 +187,27 @@ impl<D: Device> Scratch<D> {
 struct Loader<'a, D> {
     device: &'a D,
     spec: &'a Spec,
-    weights: &'a Weights,
+    origin: Origin<'a>,
+}
+
+/// Where weights come from.
+enum Origin<'a> {
+    Stored(&'a Weights),
+    /// The seed of the next weight.
+    Random(Cell<u64>),
 }
 
 impl<D: Device> Loader<'_, D> {
     fn decoder(&self, room: Room) -> Result<Decoder<D>> {
         let spec = self.spec;
         let table = [spec.vocab_size, spec.hidden_size];
-        let embedding = self.weights.tensor("model.embed_tokens.weight", &table)?;
-        let head = self.head(&embedding)?.map(|head| self.device.weight(&[head])).transpose()?;
         Ok(Decoder {
-            embedding: self.device.weight(&[embedding])?,
+            embedding: self.weight([(EMBEDDING.to_owned(), table.to_vec())])?,
+            head: if self.has_head(&table)? {
+                Some(self.weight([(HEAD.to_owned(), table.to_vec())])?)
+            } else {
+                None
+            },
             ropes: spec
                 .ropes
                 .iter()
@@ -193,22 +215,20 @@ impl<D: Device> Loader<'_, D> {
                 .collect::<Result<_>>()?,
             layers: (0..spec.layers.len()).map(|index| self.layer(index)).collect::<Result<_>>()?,
             norm: self.norm("model.norm", spec.hidden_size)?,
-            head,
             scratch: Scratch::new(self.device, spec, room)?,
             spec: spec.clone(),
         })
     }
 
-    /// The head, or `None` where it is the embedding. Some tied checkpoints hold the same tensor twice; where the
-    /// two differ, the head of the file counts, as it does for transformers.
-    fn head(&self, embedding: &TensorView) -> Result<Option<TensorView>> {
-        let name = "lm_head.weight";
-        if self.spec.tied_head && !self.weights.contains(name) {
-            return Ok(None);
-        }
-        let head = self.weights.tensor(name, &embedding.shape)?;
-        let same = head.dtype == embedding.dtype && head.bytes() == embedding.bytes();
-        Ok((!self.spec.tied_head || !same).then_some(head))
+    /// Whether there is a head beside the embedding. Some tied checkpoints hold the same tensor twice; where the two
+    /// differ, the head of the file counts, as it does for transformers.
+    fn has_head(&self, table: &[usize]) -> Result<bool> {
+        let weights = match self.origin {
+            Origin::Stored(weights) if self.spec.tied_head && weights.contains(HEAD) => weights,
+            _ => return Ok(!self.spec.tied_head),
+        };
+        let (embedding, head) = (weights.tensor(EMBEDDING, table)?, weights.tensor(HEAD, table)?);
+        Ok(head.dtype != embedding.dtype || head.bytes() != embedding.bytes())
     }
 
     fn layer(&self, index: usize) -> Result<Layer<D>> {
@@ -241,8 +261,7 @@ impl<D: Device> Loader<'_, D> {
     /// Projections from `width`, given by name and number of outputs, joined along their outputs.
     fn linear(&self, parts: &[(String, usize)], width: usize, bias: bool) -> Result<Linear<D>> {
         let join = |suffix: &str, shape: &dyn Fn(usize) -> Vec<usize>| {
-            let names = parts.iter().map(|(name, outputs)| (format!("{name}.{suffix}"), shape(*outputs)));
-            self.device.weight(&self.weights.joined(names)?)
+            self.weight(parts.iter().map(|(name, outputs)| (format!("{name}.{suffix}"), shape(*outputs))))
         };
         Ok(Linear {
             weight: join("weight", &|outputs| vec![outputs, width])?,
@@ -251,7 +270,21 @@ impl<D: Device> Loader<'_, D> {
     }
 
     fn norm(&self, name: &str, width: usize) -> Result<Norm<D::Weight>> {
-        let weight = self.weights.tensor(&format!("{name}.weight"), &[width])?;
-        Ok(Norm { weight: self.device.weight(&[weight])?, epsilon: self.spec.epsilon, unit_offset: false })
+        let weight = self.weight([(format!("{name}.weight"), vec![width])])?;
+        Ok(Norm { weight, epsilon: self.spec.epsilon, unit_offset: false })
+    }
+
+    /// The tensors of these names and shapes, joined along their first dimension.
+    fn weight(&self, parts: impl IntoIterator<Item = (String, Vec<usize>)>) -> Result<D::Weight> {
+        match &self.origin {
+            Origin::Stored(weights) => self.device.weight(&weights.joined(parts)?),
+            Origin::Random(seed) => {
+                let joined = parts.into_iter().map(|(_, shape)| shape).reduce(|mut joined, shape| {
+                    joined[0] += shape[0];
+                    joined
+                });
+                self.device.random_weight(&joined.unwrap_or_default(), seed.replace(seed.get() + 1))
+            }
+        }
     }
 }

@@ -1,3 +1,59 @@
-//! The SIMT runtime: collectives against their definitions, planted faults, speed.
+//! The SIMT runtime, by kernels made for it (`kernels/simt/probes`): collectives against their definitions, races and
+//! faults that it must find, speed.
 
+mod collectives;
+mod copies;
+mod faults;
+mod launches;
+mod matrices;
+mod numbers;
+mod races;
 mod speed;
+
+use bytemuck::{AnyBitPattern, NoUninit};
+use codit::device::simt::runtime::{Launch, Memory};
+
+/// `ProbeParams` of `kernels/simt/probes/probe.cuh`.
+#[derive(Clone, Copy, NoUninit)]
+#[repr(C)]
+struct ProbeParams {
+    input: u64,
+    out: u64,
+    args: [u32; 4],
+}
+
+/// A launch of a probe.
+#[derive(Clone, Copy)]
+struct Probe {
+    kernel: &'static str,
+    grid: [u32; 3],
+    block: [u32; 3],
+    shared_bytes: usize,
+    args: [u32; 4],
+}
+
+impl Probe {
+    /// One block in a row of `threads`.
+    fn new(kernel: &'static str, threads: u32) -> Self {
+        Self { kernel, grid: [1; 3], block: [threads, 1, 1], shared_bytes: 0, args: [0; 4] }
+    }
+
+    /// Writes over `out`.
+    fn run_on<I: NoUninit>(&self, seed: u64, input: &[I], out: &mut Memory) -> Result<(), String> {
+        let input = Memory::of(input).unwrap();
+        let Self { kernel, grid, block, shared_bytes, args } = *self;
+        let params = ProbeParams { input: input.address(), out: out.address(), args };
+        // SAFETY: `out` is borrowed alone, and each test gives a probe the room that it says it needs.
+        unsafe { Launch { kernel, grid, block, shared_bytes, seed }.run(&params) }
+    }
+
+    /// Returns `out[count]`, at first every byte 0xFF.
+    fn run<I: NoUninit, O: AnyBitPattern>(&self, seed: u64, input: &[I], count: usize) -> Vec<O> {
+        let mut out = Memory::new(count * size_of::<O>()).unwrap();
+        self.run_on(seed, input, &mut out).unwrap();
+        out.as_slice().to_vec()
+    }
+}
+
+/// In order, and shuffled.
+const SEEDS: [u64; 4] = [0, 1, 2, 3];

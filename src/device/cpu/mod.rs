@@ -22,12 +22,14 @@ mod step;
 mod weight;
 
 use std::ops::Range;
+use std::time::Instant;
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use super::{
-    Activation, Batch, CacheShape, Device, Heads, Norm, Precision, RowResult, SampleRow, StepRoom, TensorView,
+    Activation, Batch, CacheShape, Device, Dtype, Heads, MemoryInfo, Norm, Precision, RowResult, SampleRow,
+    StepRoom, TensorView, WeightSize,
 };
 use crate::error::{Error, Result};
 use amx::Amx;
@@ -57,6 +59,8 @@ struct Path {
 const PARALLEL: usize = 1 << 16;
 /// Logits that are held at once: more would leave the caches before they are sampled.
 const LOGITS_BYTES: usize = 64 << 20;
+/// Tokens a step: more would leave the caches from one operation to the next.
+const BATCHED_TOKENS: usize = 256;
 /// The cache's default size.
 const CACHE_BYTES: usize = 4 << 30;
 
@@ -133,9 +137,18 @@ impl Device for Cpu {
     type Rope = Rope;
     type Cache = Cache;
     type Step = Step;
+    type Mark = Instant;
+
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
 
     fn weight(&self, parts: &[TensorView]) -> Result<Weight> {
         Weight::new(parts)
+    }
+
+    fn random_weight(&self, shape: &[usize], seed: u64) -> Result<Weight> {
+        Weight::random(shape, seed)
     }
 
     fn tensor(&self, rows: usize, width: usize, _: Precision) -> Result<Tensor> {
@@ -154,12 +167,20 @@ impl Device for Cpu {
         cache::block_bytes(shape)
     }
 
+    fn memory_info(&self) -> Result<Option<MemoryInfo>> {
+        Ok(None)
+    }
+
     fn default_cache_bytes(&self) -> Result<usize> {
         Ok(CACHE_BYTES)
     }
 
     fn logits_bytes(&self) -> usize {
         LOGITS_BYTES
+    }
+
+    fn default_batched_tokens(&self) -> usize {
+        BATCHED_TOKENS
     }
 
     fn runs_ahead(&self) -> bool {
@@ -291,6 +312,26 @@ impl Device for Cpu {
         let (rows, vocabulary) = (&step.samples[outputs], &step.vocabulary);
         let sample = || sample::contrast_sample(self.path, rows, vocabulary, expert, amateur);
         step.results.extend(self.pool.install(sample));
+    }
+
+    fn weight_size(&self, weight: &Weight) -> WeightSize {
+        WeightSize { rows: weight.rows, columns: weight.columns, bytes: weight.bytes() }
+    }
+
+    fn width(&self, x: &Tensor) -> usize {
+        x.width
+    }
+
+    fn copy(&self, rows: usize, x: &Tensor, out: &mut Tensor) {
+        self.each_row(rows, rows * x.width, out, |row, out| out.copy_from_slice(x.row(row)));
+    }
+
+    fn mark(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn seconds(&self, from: &Instant, to: &Instant) -> Result<f64> {
+        Ok(to.duration_since(*from).as_secs_f64())
     }
 
     fn upload(&self, values: &[f32], x: &mut Tensor) {

@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 
+use half::bf16;
+
+use crate::checkpoint::Bytes;
 use crate::device::{Dtype, TensorView};
 use crate::error::{Error, Result};
 
@@ -55,6 +58,23 @@ impl Weight {
             weight.vector = vector;
         }
         Ok(weight)
+    }
+
+    /// Bytes of all parts.
+    pub fn bytes(&self) -> usize {
+        self.parts.iter().map(|part| part.view.range.len()).sum()
+    }
+
+    /// See [`crate::device::Device::random_weight`].
+    pub fn random(shape: &[usize], seed: u64) -> Result<Self> {
+        let count: usize = shape.iter().product();
+        let columns = shape.get(1..).unwrap_or(&[]).iter().product::<usize>();
+        let (bound, offset) = if shape.len() > 1 { ((3.0 / columns as f32).sqrt(), 0.0) } else { (0.0, 1.0) };
+        let value = |index: usize| offset + bound * uniform(seed, index as u64);
+        let bytes: Vec<u8> = (0..count).flat_map(|i| bf16::from_f32(value(i)).to_le_bytes()).collect();
+        let (name, range) = ("random".to_owned(), 0..bytes.len());
+        let file = Bytes::Owned(bytes.into());
+        Self::new(&[TensorView { name, dtype: Dtype::Bf16, shape: shape.to_vec(), file, range }])
     }
 
     /// The elements of a vector.
@@ -113,4 +133,12 @@ fn f16_to_f32(half: u16) -> f32 {
     let finite = (f32::from_bits(magnitude << 13) * TWO_TO_112).to_bits();
     let bits = if magnitude >= 0x7c00 { (magnitude << 13) | 0x7f80_0000 } else { finite };
     f32::from_bits(bits | sign)
+}
+
+/// A number in `-1..1` that depends on `seed` and `index` alone (the finalizer of splitmix64).
+fn uniform(seed: u64, index: u64) -> f32 {
+    let mut z = seed.wrapping_add(index.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
 }

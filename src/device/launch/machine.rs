@@ -1,6 +1,6 @@
 //! What a machine that runs kernels must offer: memory, two lanes of execution, launches, matrix products.
 
-use crate::device::Dtype;
+use crate::device::{Dtype, MemoryInfo, no_profiler};
 use crate::error::Result;
 
 /// An order of execution, a CUDA stream: what is queued on a lane runs in order.
@@ -48,15 +48,6 @@ pub struct Matmul {
     pub out: u64,
 }
 
-/// How much memory a machine has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MemoryInfo {
-    /// Bytes that nobody holds.
-    pub free: usize,
-    /// Bytes in all.
-    pub total: usize,
-}
-
 /// A machine that runs kernels: the GPU, or its stand-in on the host.
 ///
 /// What is queued runs later; a failure of it is kept and reported by the next [`Machine::wait`].
@@ -65,6 +56,8 @@ pub trait Machine: Send + Sync + 'static {
     type Memory: Send + Sync;
     /// Bytes on their way to the host.
     type Pending: Send + Sync;
+    /// A point in time.
+    type Mark: Send;
 
     /// Takes memory, of any content.
     ///
@@ -101,7 +94,17 @@ pub trait Machine: Send + Sync + 'static {
     fn launch(&self, lane: Lane, launch: &Launch, parameters: &[u8]);
     /// Queues a matrix product.
     fn matmul(&self, lane: Lane, matmul: &Matmul);
-    /// Queues what `record` queues; where the machine can, by replaying what it recorded under the same key.
+    /// Queues a copy of the first `bytes`.
+    fn copy(&self, lane: Lane, from: &Self::Memory, to: &Self::Memory, bytes: usize);
+    /// A point in a lane's order.
+    fn mark(&self, lane: Lane) -> Self::Mark;
+    /// Seconds from one mark to a later one; waits for both.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) if anything failed that was queued before.
+    fn seconds(&self, from: &Self::Mark, to: &Self::Mark) -> Result<f64>;
+    /// Queues what `record` queues, by launches, products, forks and joins alone; where the machine can, by replaying
+    /// what it recorded under the same key.
     fn replay(&self, key: u64, record: &mut dyn FnMut());
     /// What is there.
     ///
@@ -110,4 +113,11 @@ pub trait Machine: Send + Sync + 'static {
     fn memory_info(&self) -> Result<MemoryInfo>;
     /// Whether a step should be queued before the results of the one before are known.
     fn runs_ahead(&self) -> bool;
+    /// See [`Device::profile`](crate::device::Device::profile).
+    ///
+    /// # Errors
+    /// Where there is no profiler.
+    fn profile(&self, _is_on: bool) -> Result<()> {
+        Err(no_profiler())
+    }
 }

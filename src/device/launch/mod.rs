@@ -7,19 +7,24 @@ use std::sync::Arc;
 use half::{bf16, f16};
 
 use super::{
-    Activation, Batch, CacheShape, Device, Dtype, Heads, Norm, Precision, RowResult, SampleRow, StepRoom,
-    TensorView,
+    Activation, Batch, CacheShape, Device, Dtype, Heads, MemoryInfo, Norm, Precision, RowResult, SampleRow,
+    StepRoom, TensorView, WeightSize,
 };
 use crate::error::{Error, Result};
 
 mod attention;
+pub mod ledger;
 pub mod machine;
+mod random_weight;
 mod rows;
 mod sample;
 mod step;
 
 use machine::{Lane, Machine, Matmul};
-pub use step::Step;
+pub use step::{Step, bucket};
+
+/// Tokens a step: enough that weights are read for many rows, few enough that decoding rows do not wait long.
+pub const BATCHED_TOKENS: usize = 2048;
 
 /// What a launcher is made with.
 #[derive(Debug, Clone, Copy)]
@@ -102,6 +107,11 @@ impl<M: Machine> Device for Launcher<M> {
     type Rope = Rope<M>;
     type Cache = Cache<M>;
     type Step = Step<M>;
+    type Mark = M::Mark;
+
+    fn dtype(&self) -> Dtype {
+        self.config.dtype
+    }
 
     fn weight(&self, parts: &[TensorView]) -> Result<Weight<M>> {
         let Some(first) = parts.first() else {
@@ -127,6 +137,13 @@ impl<M: Machine> Device for Launcher<M> {
                 begin = place.end;
             }
         })?;
+        Ok(Weight { memory, rows, columns })
+    }
+
+    fn random_weight(&self, shape: &[usize], seed: u64) -> Result<Weight<M>> {
+        let (rows, columns) = (shape.first().copied().unwrap_or(1), shape.iter().skip(1).product());
+        let memory = self.machine.allocate(rows * columns * self.config.dtype.size())?;
+        random_weight::random_weight(self, shape, seed, &memory);
         Ok(Weight { memory, rows, columns })
     }
 
@@ -159,6 +176,10 @@ impl<M: Machine> Device for Launcher<M> {
         keys_and_values + attention::partial_bytes(shape)
     }
 
+    fn memory_info(&self) -> Result<Option<MemoryInfo>> {
+        self.machine.memory_info().map(Some)
+    }
+
     fn default_cache_bytes(&self) -> Result<usize> {
         let memory = self.machine.memory_info()?;
         let used = memory.total - memory.free;
@@ -170,8 +191,16 @@ impl<M: Machine> Device for Launcher<M> {
         usize::MAX
     }
 
+    fn default_batched_tokens(&self) -> usize {
+        BATCHED_TOKENS
+    }
+
     fn runs_ahead(&self) -> bool {
         self.machine.runs_ahead()
+    }
+
+    fn profile(&self, is_on: bool) -> Result<()> {
+        self.machine.profile(is_on)
     }
 
     fn step(&self, room: StepRoom<'_>) -> Result<Step<M>> {
@@ -180,6 +209,14 @@ impl<M: Machine> Device for Launcher<M> {
 
     fn begin(&self, step: &mut Step<M>, batch: &Batch, rows: &[SampleRow]) {
         step.begin(&self.machine, batch, rows);
+    }
+
+    fn run(&self, step: &mut Step<M>, variant: u32, record: impl FnMut(&Self, &mut Step<M>)) {
+        let mut record = record;
+        match step.replay_key(variant) {
+            Some(key) => self.machine.replay(key, &mut || record(self, step)),
+            None => record(self, step),
+        }
     }
 
     fn join<A: Send, B: Send>(
@@ -290,6 +327,27 @@ impl<M: Machine> Device for Launcher<M> {
         amateur: Option<&Tensor<M>>,
     ) {
         sample::contrast_sample(self, step, outputs, expert, amateur);
+    }
+
+    fn weight_size(&self, weight: &Weight<M>) -> WeightSize {
+        let &Weight { rows, columns, .. } = weight;
+        WeightSize { rows, columns, bytes: rows * columns * self.config.dtype.size() }
+    }
+
+    fn width(&self, x: &Tensor<M>) -> usize {
+        x.width
+    }
+
+    fn copy(&self, rows: usize, x: &Tensor<M>, out: &mut Tensor<M>) {
+        self.machine.copy(self.lane, &x.memory, &out.memory, rows * x.width * x.dtype.size());
+    }
+
+    fn mark(&self) -> M::Mark {
+        self.machine.mark(self.lane)
+    }
+
+    fn seconds(&self, from: &M::Mark, to: &M::Mark) -> Result<f64> {
+        self.machine.seconds(from, to)
     }
 
     fn upload(&self, values: &[f32], x: &mut Tensor<M>) {

@@ -1,3 +1,199 @@
-//! The GPU's kernels run without a GPU: `kernels/*.cu`, built for the host, a fibre a CUDA thread.
+//! The whole GPU path on a machine without a GPU: the same launches of the same kernels, built for the host and run a
+//! fibre a CUDA thread. Matrix products, which are a library's on the GPU, are plain loops here.
 
 pub mod runtime;
+
+use std::slice;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use half::bf16;
+use rayon::prelude::*;
+
+use super::launch::machine::{Lane, Launch, Machine, Matmul};
+use super::launch::{Launcher, LauncherConfig};
+use super::{Dtype, MemoryInfo};
+use crate::error::{Error, Result};
+use runtime::Memory;
+
+/// The device.
+pub type Simt = Launcher<Host>;
+
+/// What the stand-in pretends to have in all: enough for small models, and soon filled.
+const MEMORY: usize = 256 << 20;
+/// Elements that are summed side by side in a matrix product.
+const LANES: usize = 16;
+
+/// The host in the place of a GPU.
+#[derive(Debug)]
+pub struct Host {
+    /// Draws the order of threads and blocks of the next launch.
+    seed: AtomicU64,
+    failure: Mutex<Option<String>>,
+}
+
+impl Simt {
+    /// A device of number format `dtype`, whose threads and blocks take their turns in an order drawn from `seed`, another
+    /// for each launch; 0 is index order always.
+    pub fn simt(dtype: Dtype, seed: u64) -> Self {
+        let host = Host { seed: AtomicU64::new(seed), failure: Mutex::new(None) };
+        Self::new(host, LauncherConfig { dtype, memory_utilization: 0.9 })
+    }
+}
+
+impl Host {
+    /// Keeps the first failure.
+    fn note(&self, result: std::result::Result<(), String>) {
+        if let (Err(message), Ok(mut failure)) = (result, self.failure.lock()) {
+            failure.get_or_insert(message);
+        }
+    }
+
+    fn next_seed(&self) -> u64 {
+        match self.seed.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.seed.fetch_add(1, Ordering::Relaxed).max(1),
+        }
+    }
+}
+
+impl Machine for Host {
+    type Memory = Memory;
+    type Pending = Vec<u8>;
+    type Mark = Instant;
+
+    fn allocate(&self, bytes: usize) -> Result<Memory> {
+        Memory::new(bytes).ok_or_else(|| Error::Device(format!("no memory for {bytes} bytes")))
+    }
+
+    fn address(&self, memory: &Memory) -> u64 {
+        memory.address()
+    }
+
+    fn fill(&self, memory: &Memory, bytes: usize, source: &mut dyn FnMut(usize, &mut [u8])) -> Result<()> {
+        // SAFETY: as in `write`.
+        source(0, unsafe { bytes_at(memory, bytes) });
+        Ok(())
+    }
+
+    fn write(&self, _: Lane, memory: &Memory, bytes: &[u8]) {
+        // SAFETY: what is queued runs at once, so that nothing else uses the memory now.
+        unsafe { bytes_at(memory, bytes.len()) }.copy_from_slice(bytes);
+    }
+
+    fn read(&self, _: Lane, memory: &Memory, bytes: usize) -> Vec<u8> {
+        memory.as_slice()[..bytes].to_vec()
+    }
+
+    fn wait(&self, pending: Vec<u8>) -> Result<Vec<u8>> {
+        let failure = self.failure.lock().ok().and_then(|mut failure| failure.take());
+        failure.map_or(Ok(pending), |message| Err(Error::Device(message)))
+    }
+
+    fn fork(&self) {}
+
+    fn join(&self) {}
+
+    fn launch(&self, _: Lane, launch: &Launch, parameters: &[u8]) {
+        let launch = runtime::Launch {
+            kernel: launch.kernel,
+            grid: launch.grid,
+            block: [launch.threads, 1, 1],
+            shared_bytes: launch.shared_bytes as usize,
+            seed: self.next_seed(),
+        };
+        // SAFETY: the launcher packs the kernel's own parameters, of memory that it holds; what is queued runs at once,
+        // so that nothing else uses that memory now.
+        self.note(unsafe { launch.run_bytes(parameters) });
+    }
+
+    fn matmul(&self, _: Lane, matmul: &Matmul) {
+        // SAFETY: the launcher gives addresses of tensors of these shapes and formats, `out` apart from the others;
+        // what is queued runs at once.
+        unsafe {
+            match matmul.dtype {
+                Dtype::F32 => multiply::<f32>(matmul),
+                _ => multiply::<bf16>(matmul),
+            }
+        }
+    }
+
+    fn copy(&self, _: Lane, from: &Memory, to: &Memory, bytes: usize) {
+        // SAFETY: as in `write`; the two are apart.
+        unsafe { bytes_at(to, bytes) }.copy_from_slice(&from.as_slice()[..bytes]);
+    }
+
+    fn mark(&self, _: Lane) -> Instant {
+        Instant::now()
+    }
+
+    fn seconds(&self, from: &Instant, to: &Instant) -> Result<f64> {
+        Ok(to.duration_since(*from).as_secs_f64())
+    }
+
+    fn replay(&self, _: u64, record: &mut dyn FnMut()) {
+        record();
+    }
+
+    fn memory_info(&self) -> Result<MemoryInfo> {
+        Ok(MemoryInfo { free: MEMORY, total: MEMORY })
+    }
+
+    fn runs_ahead(&self) -> bool {
+        true
+    }
+}
+
+/// The first bytes of memory that a [`Machine`] writes through a shared reference, as a GPU does.
+///
+/// # Safety
+///
+/// Nothing else uses them while they are borrowed, and there are so many.
+#[allow(clippy::mut_from_ref)]
+unsafe fn bytes_at(memory: &Memory, bytes: usize) -> &mut [u8] {
+    assert!(bytes <= memory.bytes(), "{bytes} bytes in memory of {}", memory.bytes());
+    // SAFETY: as of the caller.
+    unsafe { slice::from_raw_parts_mut(memory.address() as *mut u8, bytes) }
+}
+
+/// # Safety
+///
+/// The addresses are those of tensors of the shapes and formats that `matmul` says; nothing else uses them now.
+unsafe fn multiply<T: Copy + Into<f32> + Sync>(matmul: &Matmul) {
+    let &Matmul { rows, outputs, inputs, .. } = matmul;
+    // SAFETY: as of the caller.
+    let (x, weight, bias) = unsafe {
+        (
+            slice::from_raw_parts(matmul.x as *const T, rows * inputs),
+            slice::from_raw_parts(matmul.weight as *const T, outputs * inputs),
+            matmul.bias.map(|bias| slice::from_raw_parts(bias as *const T, outputs)),
+        )
+    };
+    let element = |index: usize| {
+        let (row, output) = (index / outputs, index % outputs);
+        let sum = dot(&x[row * inputs..][..inputs], &weight[output * inputs..][..inputs]);
+        bias.map_or(sum, |bias| sum + bias[output].into())
+    };
+    // SAFETY: as of the caller.
+    unsafe {
+        if matmul.out_dtype == Dtype::F32 {
+            let out = slice::from_raw_parts_mut(matmul.out as *mut f32, rows * outputs);
+            out.par_iter_mut().enumerate().with_min_len(64).for_each(|(index, out)| *out = element(index));
+        } else {
+            let out = slice::from_raw_parts_mut(matmul.out as *mut bf16, rows * outputs);
+            let round = |(index, out): (usize, &mut bf16)| *out = bf16::from_f32(element(index));
+            out.par_iter_mut().enumerate().with_min_len(64).for_each(round);
+        }
+    }
+}
+
+fn dot<T: Copy + Into<f32>>(x: &[T], y: &[T]) -> f32 {
+    let mut sums = [0.0_f32; LANES];
+    for (x, y) in x.chunks(LANES).zip(y.chunks(LANES)) {
+        for ((sum, x), y) in sums.iter_mut().zip(x).zip(y) {
+            *sum += (*x).into() * (*y).into();
+        }
+    }
+    sums.iter().sum()
+}

@@ -53,10 +53,23 @@ impl Launch<'_> {
     ///
     /// `params` are those of the kernel, and what they point to is valid for what the kernel does with it: a bound
     /// that the kernel gets wrong is memory unsafety here as on a GPU. Nothing else uses that memory meanwhile.
-    pub unsafe fn run<P: NoUninit + Sync>(&self, params: &P) -> Result<(), String> {
+    pub unsafe fn run<P: NoUninit>(&self, params: &P) -> Result<(), String> {
+        // SAFETY: as of the caller.
+        unsafe { self.run_bytes(bytemuck::bytes_of(params)) }
+    }
+
+    /// As [`Launch::run`], given the bytes of the parameters.
+    ///
+    /// # Errors
+    ///
+    /// As [`Launch::run`].
+    ///
+    /// # Safety
+    ///
+    /// As of [`Launch::run`].
+    pub unsafe fn run_bytes(&self, params: &[u8]) -> Result<(), String> {
         let kernel =
             CString::new(self.kernel).map_err(|_| "a kernel's name holds no zero byte".to_owned())?;
-        let params = bytemuck::bytes_of(params);
         let blocks: u64 = self.grid.iter().map(|&n| u64::from(n)).product();
         let parts = (rayon::current_num_threads() as u64).clamp(1, blocks.max(1));
         (0..parts).into_par_iter().try_for_each(|part| {
@@ -150,7 +163,7 @@ impl Memory {
     /// # Panics
     ///
     /// As [`Memory::as_slice`].
-    pub fn as_mut<T: Pod>(&mut self) -> &mut [T] {
+    pub fn as_mut_slice<T: Pod>(&mut self) -> &mut [T] {
         // SAFETY: as in `as_slice`, and `self` is borrowed alone.
         bytemuck::cast_slice_mut(unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) })
     }

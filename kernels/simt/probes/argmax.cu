@@ -27,7 +27,7 @@ DEVICE Candidate best_of_warp(Candidate mine) {
 }
 
 // PRECOND: a block a row; blockDim.x a multiple of 32, up to 1024; 8 bytes of shared memory a warp.
-KERNEL(simt_argmax, ArgmaxParams, 1024, 1) {
+KERNEL(probe_argmax, ArgmaxParams, 1024, 1) {
     const float* row = p.x + u64(blockIdx.x) * p.width;
     Candidate mine{-INFINITY, 0xffffffff};
     for (u32 i = threadIdx.x; i < p.width; i += blockDim.x) mine = better(mine, {row[i], i});

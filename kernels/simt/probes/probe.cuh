@@ -1,0 +1,27 @@
+// What the kernels that test the runtime itself have in common. They hold for a GPU too, except those of faults.cu.
+#pragma once
+
+#include "prelude.cuh"
+
+struct ProbeParams {
+    const void* in;
+    void* out;
+    u32 a, b, c, d;  // as each kernel says
+};
+
+template <class T>
+DEVICE const T* in(const ProbeParams& p) {
+    return static_cast<const T*>(p.in);
+}
+
+template <class T>
+DEVICE T* out(const ProbeParams& p) {
+    return static_cast<T*>(p.out);
+}
+
+template <class T>
+DEVICE T* shared() {
+    return reinterpret_cast<T*>(shared_memory());
+}
+
+constexpr u32 all_lanes_mask = 0xffffffff;

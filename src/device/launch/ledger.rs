@@ -1,0 +1,75 @@
+//! A machine that does nothing but count the memory that is asked of it: what a pair takes, without loading it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::machine::{Lane, Launch, Machine, Matmul};
+use crate::device::MemoryInfo;
+use crate::error::Result;
+
+/// The count.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    bytes: AtomicUsize,
+}
+
+impl Ledger {
+    /// Bytes that were asked for so far, each piece rounded up to its alignment.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Machine for Ledger {
+    type Memory = ();
+    type Pending = ();
+    type Mark = ();
+
+    fn allocate(&self, bytes: usize) -> Result<()> {
+        self.bytes.fetch_add(bytes.next_multiple_of(256), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn address(&self, (): &()) -> u64 {
+        0
+    }
+
+    fn fill(&self, (): &(), _: usize, _: &mut dyn FnMut(usize, &mut [u8])) -> Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, _: Lane, (): &(), _: &[u8]) {}
+
+    fn read(&self, _: Lane, (): &(), _: usize) {}
+
+    fn wait(&self, (): ()) -> Result<Vec<u8>> {
+        Ok(Vec::new())
+    }
+
+    fn fork(&self) {}
+
+    fn join(&self) {}
+
+    fn launch(&self, _: Lane, _: &Launch, _: &[u8]) {}
+
+    fn matmul(&self, _: Lane, _: &Matmul) {}
+
+    fn copy(&self, _: Lane, (): &(), (): &(), _: usize) {}
+
+    fn mark(&self, _: Lane) {}
+
+    fn seconds(&self, (): &(), (): &()) -> Result<f64> {
+        Ok(0.0)
+    }
+
+    fn replay(&self, _: u64, record: &mut dyn FnMut()) {
+        record();
+    }
+
+    fn memory_info(&self) -> Result<MemoryInfo> {
+        Ok(MemoryInfo { free: 0, total: 0 })
+    }
+
+    fn runs_ahead(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,243 @@
+//! The step loop: token ids in, token ids out.
+
+use crate::profile;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::EngineConfig;
+use super::pair::{Model, Pair};
+use super::plan::StepPlan;
+use super::scheduler::{Ended, Limits, Scheduler};
+use crate::contrast::{Contrast, Noise, Vocabulary};
+use crate::device::{Device, RowResult, SampleRow};
+use crate::error::{Error, Result};
+use crate::ids::{SeqId, TokenId};
+
+/// Counts since the engine was made, and its present load.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stats {
+    /// Steps.
+    pub steps: u64,
+    /// Positions that the expert computed, and the amateur: prompts, recomputation and responses.
+    pub expert_tokens: u64,
+    /// See `expert_tokens`.
+    pub amateur_tokens: u64,
+    /// Tokens sampled.
+    pub sampled: u64,
+    /// Of these, those with a head of one.
+    pub forced: u64,
+    /// Sum of |head| over the sampled tokens.
+    pub head_sum: u64,
+    /// How often a sequence was sent back for want of blocks.
+    pub preemptions: u64,
+    /// Sequences that run.
+    pub running: usize,
+    /// Sequences that wait.
+    pub waiting: usize,
+    /// Blocks held.
+    pub blocks_held: usize,
+    /// Blocks in the pool.
+    pub blocks: usize,
+}
+
+/// A sequence to be decoded.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Not empty, and shorter than `max_len`.
+    pub prompt: Vec<TokenId>,
+    /// Prompt and response, at most [`StepLoop::max_model_len`].
+    pub max_len: usize,
+    /// Tokens that end it.
+    pub stop: Arc<[TokenId]>,
+    /// The method's parameters; they must not need an amateur where there is none.
+    pub contrast: Contrast,
+    /// What it draws by.
+    pub noise: Noise,
+}
+
+/// A pair, its scheduler, and the steps between them.
+pub struct StepLoop<D: Device> {
+    pair: Pair<D>,
+    scheduler: Scheduler,
+    /// Steps that are queued and not committed, oldest first.
+    in_flight: VecDeque<StepPlan>,
+    runs_ahead: bool,
+    draws: HashMap<SeqId, (Contrast, Noise)>,
+    max_model_len: usize,
+    stats: Stats,
+}
+
+impl<D: Device> StepLoop<D> {
+    /// Loads a pair onto `device`, and gives the cache its memory.
+    ///
+    /// # Errors
+    /// A checkpoint that cannot be used, settings that contradict each other, or too little memory.
+    pub fn load(
+        device: D,
+        expert: Model<'_>,
+        amateur: Option<Model<'_>>,
+        vocabulary: Vocabulary,
+        config: &EngineConfig,
+    ) -> Result<Self> {
+        let shape = config.shape(device.default_batched_tokens())?;
+        let (pair, blocks) = Pair::load(device, expert, amateur, vocabulary, &shape)?;
+        let limits = Limits {
+            max_num_seqs: shape.max_num_seqs,
+            max_num_batched_tokens: shape.max_num_batched_tokens,
+            block_size: shape.block_size,
+            blocks,
+        };
+        Ok(Self {
+            max_model_len: config.window(pair.context_length(), blocks * shape.block_size)?,
+            runs_ahead: config.async_scheduling.unwrap_or_else(|| pair.runs_ahead()),
+            pair,
+            scheduler: Scheduler::new(limits),
+            in_flight: VecDeque::new(),
+            draws: HashMap::new(),
+            stats: Stats { blocks, ..Stats::default() },
+        })
+    }
+
+    /// Queues a sequence.
+    pub fn add(&mut self, job: Job) -> SeqId {
+        let seq = self.scheduler.add(job.prompt, job.max_len, job.stop);
+        self.draws.insert(seq, (job.contrast, job.noise));
+        seq
+    }
+
+    /// Drops a sequence. False if it has ended before.
+    pub fn cancel(&mut self, seq: SeqId) -> bool {
+        self.draws.remove(&seq);
+        self.scheduler.cancel(seq)
+    }
+
+    /// One step of both models for everything that runs; returns the sequences that are known to have ended by now.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device failed or blocks were lost: the loop must not go on.
+    pub fn step(&mut self) -> Result<Vec<Ended>> {
+        let _range = profile::range(c"step");
+        let plan = {
+            let _range = profile::range(c"schedule");
+            self.scheduler.plan()
+        };
+        let stay_in_flight = usize::from(self.runs_ahead && !plan.is_empty());
+        if !plan.is_empty() {
+            self.queue(plan);
+        }
+        let mut ended = Vec::new();
+        while self.in_flight.len() > stay_in_flight {
+            ended.extend(self.commit()?);
+        }
+        if self.is_idle() && !self.scheduler.is_sound() {
+            return Err(Error::Device(
+                "internal error: cache blocks were lost; please report this".to_owned(),
+            ));
+        }
+        Ok(ended)
+    }
+
+    /// Whether nothing runs, waits or is in flight.
+    pub fn is_idle(&self) -> bool {
+        self.scheduler.is_idle() && self.in_flight.is_empty()
+    }
+
+    /// Sequences that run or wait.
+    pub fn pending(&self) -> usize {
+        self.scheduler.running() + self.scheduler.waiting()
+    }
+
+    /// See [`Scheduler::preempt_youngest`].
+    pub fn preempt_youngest(&mut self) -> bool {
+        self.scheduler.preempt_youngest()
+    }
+
+    /// The longest sequence, prompt and response, in tokens.
+    pub fn max_model_len(&self) -> usize {
+        self.max_model_len
+    }
+
+    /// Whether there is an amateur.
+    pub fn has_amateur(&self) -> bool {
+        self.pair.has_amateur()
+    }
+
+    /// The device.
+    pub fn device(&self) -> &D {
+        self.pair.device()
+    }
+
+    /// Notes from now on when steps begin and end on the device, for [`StepLoop::idle_share`].
+    pub fn trace(&mut self) {
+        self.pair.trace();
+    }
+
+    /// The part of the traced time in which the device had no step to run.
+    ///
+    /// # Errors
+    /// Those of [`Device::seconds`].
+    pub fn idle_share(&self) -> Result<f64> {
+        self.pair.idle_share()
+    }
+
+    /// See [`Device::profile`].
+    ///
+    /// # Errors
+    /// Where the device has no profiler.
+    pub fn profile(&self, is_on: bool) -> Result<()> {
+        self.pair.profile(is_on)
+    }
+
+    /// Counts and load.
+    pub fn stats(&self) -> Stats {
+        let pool = self.scheduler.pool();
+        Stats {
+            preemptions: self.scheduler.preemptions(),
+            running: self.scheduler.running(),
+            waiting: self.scheduler.waiting(),
+            blocks_held: pool.total() - pool.free(),
+            ..self.stats
+        }
+    }
+
+    fn queue(&mut self, plan: StepPlan) {
+        let draws = || plan.rows.iter().filter_map(|row| Some((row, self.draws.get(&row.seq)?)));
+        let rows: Vec<SampleRow> = draws()
+            .filter(|(row, _)| row.samples)
+            .map(|(row, &(contrast, noise))| SampleRow {
+                contrast,
+                noise,
+                position: row.positions.end as u32,
+            })
+            .collect();
+        let needs_amateur = draws().any(|(_, (contrast, _))| contrast.needs_amateur());
+        let tokens = plan.batch.tokens.len() as u64;
+        self.stats.steps += 1;
+        self.stats.expert_tokens += tokens;
+        self.stats.amateur_tokens += if needs_amateur { tokens } else { 0 };
+        self.pair.queue(&plan, &rows, needs_amateur);
+        self.in_flight.push_back(plan);
+    }
+
+    /// Takes in the results of the oldest step in flight.
+    fn commit(&mut self) -> Result<Vec<Ended>> {
+        let Some(plan) = self.in_flight.pop_front() else { return Ok(Vec::new()) };
+        let sampled = self.pair.collect()?;
+        let _range = profile::range(c"commit");
+        self.count(&plan, &sampled);
+        let ended = self.scheduler.commit(&plan, &sampled);
+        ended.iter().for_each(|ended| drop(self.draws.remove(&ended.seq)));
+        Ok(ended)
+    }
+
+    /// Counts the tokens of rows that are still wanted.
+    fn count(&mut self, plan: &StepPlan, sampled: &[RowResult]) {
+        let rows = plan.rows.iter().filter(|row| row.samples).zip(sampled);
+        for (_, sampled) in rows.filter(|(row, _)| self.draws.contains_key(&row.seq)) {
+            let Ok(sampled) = sampled else { continue };
+            self.stats.sampled += 1;
+            self.stats.forced += u64::from(sampled.head == 1);
+            self.stats.head_sum += u64::from(sampled.head);
+        }
+    }
+}
