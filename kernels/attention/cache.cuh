@@ -1,7 +1,7 @@
 // What every attention kernel is given, and where a sequence's keys and values lie in the paged cache.
 #pragma once
 
-#include "../prelude.cuh"
+#include "../step.cuh"
 
 // A run of consecutive tokens of one sequence.
 struct alignas(16) Span {
@@ -27,8 +27,6 @@ struct AttentionParams {
     float scale;  // of the products of queries and keys, times log2(e)
 };
 
-constexpr u32 NONE = 0xffffffff;
-
 // The first position that a token at `position` sees.
 DEVICE u32 first_seen(u32 position, u32 window) { return position < window ? 0 : position - window + 1; }
 
@@ -36,7 +34,7 @@ DEVICE u32 first_seen(u32 position, u32 window) { return position < window ? 0 :
 // head_dim numbers.
 struct Keys {
     const AttentionParams& p;
-    const u32* blocks;
+    u32 first_block;
     u32 head;
     u32 first, last;
 
@@ -44,7 +42,7 @@ struct Keys {
     DEVICE u32 row(u32 position) const {
         if (position < first || position > last) return NONE;
         const u32 index = position / p.block_size;
-        return (blocks[index] * 2 * p.kv_heads + head) * p.block_size + (position - index * p.block_size);
+        return (p.blocks[first_block + index] * 2 * p.kv_heads + head) * p.block_size + (position - index * p.block_size);
     }
     // How many rows behind a key its value lies.
     DEVICE u32 to_value() const { return p.kv_heads * p.block_size; }

@@ -74,7 +74,7 @@ struct Decode {
         const u32 first = max(start, splits.from), last = min(start + SPLIT - 1, splits.position);
 
         load_queries(p, span, first_head, rows);
-        const Keys at{p, p.blocks + span.first_block, head, first, last};
+        const Keys at{p, span.first_block, head, first, last};
         for (u32 i = threadIdx.x; i < SPLIT; i += THREADS) key_rows[i] = at.row(start + i);
         __syncthreads();
 

@@ -64,7 +64,8 @@ struct QueryRows {
         for (int m = 0; m < M; ++m)
 #pragma unroll
             for (int n = 0; n < KEYS / 8; ++n) s[m][n][0] = s[m][n][1] = s[m][n][2] = s[m][n][3] = 0;
-#pragma unroll 2
+// Unrolled whole, more of it is loaded ahead than there are registers for.
+#pragma unroll 4
         for (int k = 0; k < DIM / 16; ++k) {
             u32 q[M][4];
 #pragma unroll
