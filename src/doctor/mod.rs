@@ -9,6 +9,8 @@ use crate::device::cpu::{self, Cpu};
 use crate::device::{Device, Dtype, Precision, TensorView};
 use crate::error::Result;
 
+pub mod rows;
+
 /// One comparison.
 #[derive(Debug, Clone)]
 pub struct Check {

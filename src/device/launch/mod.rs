@@ -71,6 +71,13 @@ pub struct Cache<M: Machine> {
     partials: M::Memory,
 }
 
+impl<M: Machine> Cache<M> {
+    /// Keys and values.
+    pub fn memory(&self) -> &M::Memory {
+        &self.memory
+    }
+}
+
 impl<M: Machine> Launcher<M> {
     /// A device over `machine`.
     pub fn new(machine: M, config: LauncherConfig) -> Self {
