@@ -169,6 +169,7 @@ impl<M: Machine> Device for Launcher<M> {
     }
 
     fn cache(&self, shape: CacheShape) -> Result<Cache<M>> {
+        attention::check(shape)?;
         let keys_and_values = (self.block_bytes(shape) - attention::partial_bytes(shape)) * shape.blocks;
         Ok(Cache {
             memory: self.machine.allocate(keys_and_values)?,
