@@ -67,8 +67,7 @@ pub fn contrast_sample<M: Machine>(
     let tiles = step.vocabulary.div_ceil(TILE);
     let warps = tiles.min(WARPS);
     let launch = |kernel, blocks: usize, shared_bytes| {
-        let launch =
-            Launch { kernel, grid: [blocks as u32, 1, 1], threads: 32 * warps as u32, shared_bytes };
+        let launch = Launch { kernel, grid: [blocks as u32, 1, 1], threads: 32 * warps as u32, shared_bytes };
         on.launch(&launch, &params);
     };
     launch("contrast_tiles", rows * tiles.div_ceil(warps), 0);
