@@ -11,7 +11,7 @@ use super::{Launcher, Step, Tensor};
 /// Tokens of a tile, the work of one warp.
 const TILE: usize = 512;
 /// Bytes that the kernels keep of a tile: its peaks, sums, faults and winner.
-const TILE_BYTES: usize = 32;
+const TILE_BYTES: usize = 40;
 /// Warps a block, of both kernels.
 const WARPS: usize = 8;
 /// What `contrast_sample` keeps of a row: a small head, and histograms.
@@ -67,8 +67,7 @@ pub fn contrast_sample<M: Machine>(
     let tiles = step.vocabulary.div_ceil(TILE);
     let warps = tiles.min(WARPS);
     let launch = |kernel, blocks: usize, shared_bytes| {
-        let launch =
-            Launch { kernel, grid: [blocks as u32, 1, 1], threads: 32 * warps as u32, shared_bytes };
+        let launch = Launch { kernel, grid: [blocks as u32, 1, 1], threads: 32 * warps as u32, shared_bytes };
         on.launch(&launch, &params);
     };
     launch("contrast_tiles", rows * tiles.div_ceil(warps), 0);
