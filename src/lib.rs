@@ -27,7 +27,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`error`], [`ids`], [`checkpoint`] | what everything stands on |
+//! | [`error`], [`ids`], [`checkpoint`], [`profile`] | what everything stands on |
 //! | [`contrast`] | the method's parameters, its noise and its f64 reference |
 //! | [`text`] | tokenizer, chat template |
 //! | [`dataset`] | input, output records, the crash-safe sink, the manifest |
@@ -35,8 +35,10 @@
 //! | [`doctor`] | whether a device computes what the CPU does |
 //! | [`model`] | a model's shape, weights and forward pass |
 //! | [`engine`] | requests, blocks, the scheduler, the pair, the step loop |
+//! | [`bench`] | how fast a device decodes a pair |
 //! | [`cli`] | the command line |
 
+pub mod bench;
 pub mod checkpoint;
 pub mod cli;
 pub mod contrast;
@@ -48,6 +50,7 @@ pub mod engine;
 pub mod error;
 pub mod ids;
 pub mod model;
+pub mod profile;
 pub mod text;
 
 pub use checkpoint::Checkpoint;

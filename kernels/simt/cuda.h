@@ -168,6 +168,7 @@ inline float max(float a, float b) { return fmaxf(a, b); }
 #define __expf(x) expf(x)
 #define __logf(x) logf(x)
 #define __fdividef(x, y) ((x) / (y))
+inline float exp2_approx(float x) { return exp2f(x); }
 
 // Vectors.
 

@@ -7,15 +7,16 @@ use std::sync::atomic::AtomicBool;
 use serde_json::{Map, Value, json};
 
 use super::device::{DeviceArgs, Task};
+use super::models::Models;
 use super::progress::Progress;
 use super::{bytes, interrupt};
 use crate::checkpoint::Checkpoint;
 use crate::contrast::Contrast;
 use crate::dataset::{Body, Done, Input, Manifest, Metadata, ModelMark, Outcome, Prompt, Record, Sink};
 use crate::device::{Device, Dtype};
-use crate::embedded;
 use crate::engine::{self, Completion, Engine, EngineConfig, Finish, Request};
 use crate::error::{Error, Result};
+use crate::profile;
 use crate::text::{CLOCK, ChatTemplate, Message, Text, clock};
 
 #[derive(clap::Args)]
@@ -36,17 +37,6 @@ pub(super) struct Args {
     capacity: Capacity,
     #[command(flatten)]
     device: DeviceArgs,
-}
-
-#[derive(clap::Args)]
-#[command(next_help_heading = "Models")]
-struct Models {
-    /// Folder of the post-trained checkpoint; without it the embedded pair is used
-    #[arg(long, value_name = "DIR")]
-    expert: Option<PathBuf>,
-    /// Folder of its pre-trained counterpart; may be left out with --beta 0
-    #[arg(long, value_name = "DIR", requires = "expert")]
-    amateur: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -119,6 +109,14 @@ struct Capacity {
     /// Tokens a cache block
     #[arg(long, default_value_t = 16, value_name = "N")]
     block_size: usize,
+    /// Tell a profiler to begin at step A and to end before step B, counted from 0; GPU only
+    #[arg(long, value_name = "A:B", value_parser = steps)]
+    profile_steps: Option<(u64, u64)>,
+}
+
+fn steps(text: &str) -> std::result::Result<(u64, u64), String> {
+    let ends = text.split_once(':').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    ends.filter(|(first, end)| first < end).ok_or_else(|| "not A:B with A below B".to_owned())
 }
 
 fn json_object(text: &str) -> std::result::Result<Map<String, Value>, String> {
@@ -135,8 +133,8 @@ struct Synth<'a> {
 }
 
 impl Task for Synth<'_> {
-    fn run<D: Device>(self, device: D) -> Result<ExitCode> {
-        synthesize(self.args, device)
+    fn run<D: Device>(self, open: &dyn Fn() -> Result<D>) -> Result<ExitCode> {
+        synthesize(self.args, open()?)
     }
 }
 
@@ -168,6 +166,8 @@ struct Synthesis<D: Device> {
     metadata: Metadata,
     /// Requests that are kept in the engine: enough that a row that finishes is replaced at once.
     queue: usize,
+    /// See [`Capacity::profile_steps`].
+    profile_steps: Option<(u64, u64)>,
 }
 
 impl<D: Device> Synthesis<D> {
@@ -180,6 +180,9 @@ impl<D: Device> Synthesis<D> {
         let mut engine = Engine::load(device, &expert, amateur.as_ref(), &args.capacity.config())?;
         let variables = args.template_variables(engine.text())?;
         engine.set_template_variables(variables.clone());
+        if args.capacity.profile_steps.is_some() {
+            engine.profile(false)?;
+        }
         let system = args.prompting.system.clone();
         try_template(&engine, &input, system.as_deref())?;
 
@@ -205,7 +208,8 @@ impl<D: Device> Synthesis<D> {
             ..Request::new("", "")
         };
         let queue = 2 * args.capacity.max_num_seqs;
-        Ok(Self { input, engine, sink, done, request, system, metadata, queue })
+        let profile_steps = args.capacity.profile_steps;
+        Ok(Self { input, engine, sink, done, request, system, metadata, queue, profile_steps })
     }
 
     /// Rows of the input without a record.
@@ -229,6 +233,7 @@ impl<D: Device> Synthesis<D> {
             if self.engine.pending() == 0 {
                 break;
             }
+            self.profile()?;
             self.engine.step()?;
             while let Some(completion) = self.engine.finished() {
                 self.write(completion, progress)?;
@@ -238,7 +243,15 @@ impl<D: Device> Synthesis<D> {
         Ok(())
     }
 
+    /// Switches the profiler where the next step is an end of what is to be profiled.
+    fn profile(&self) -> Result<()> {
+        let Some((first, end)) = self.profile_steps else { return Ok(()) };
+        let step = self.engine.stats().steps;
+        if step == first || step == end { self.engine.profile(step == first) } else { Ok(()) }
+    }
+
     fn submit(&mut self, row: usize, progress: &mut Progress) -> Result<()> {
+        let _range = profile::range(c"io");
         let prompt = self.input.prompt(row)?;
         let request = Request {
             id: prompt.id.key().to_owned(),
@@ -256,6 +269,7 @@ impl<D: Device> Synthesis<D> {
     }
 
     fn write(&mut self, completion: Completion, progress: &mut Progress) -> Result<()> {
+        let _range = profile::range(c"io");
         let Some(row) = self.input.row(&completion.id) else { return Ok(()) };
         let prompt = self.input.prompt(row)?;
         let outcome = match &completion.finish {
@@ -364,25 +378,6 @@ impl Args {
         notes["kv_cache_memory"] = json!(self.capacity.kv_cache_memory.map(bytes::show));
         notes["block_size"] = json!(self.capacity.block_size);
         notes
-    }
-}
-
-impl Models {
-    /// Expert and, where it has a say, amateur.
-    fn open(&self, needs_amateur: bool) -> Result<(Checkpoint, Option<Checkpoint>)> {
-        let Some(expert) = &self.expert else {
-            return Ok((embedded::expert(), needs_amateur.then(embedded::amateur)));
-        };
-        match &self.amateur {
-            None if needs_amateur => {
-                let message = "--expert needs its --amateur; give one, or --beta 0 to run the expert alone";
-                Err(Error::Setting(message.to_owned()))
-            }
-            amateur => {
-                let amateur = amateur.as_ref().filter(|_| needs_amateur).map(Checkpoint::open).transpose()?;
-                Ok((Checkpoint::open(expert)?, amateur))
-            }
-        }
     }
 }
 

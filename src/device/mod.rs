@@ -7,10 +7,11 @@ use std::ops::Range;
 
 use crate::checkpoint::Bytes;
 use crate::contrast::{Contrast, Noise, RowFault, Sampled, Vocabulary};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{BlockId, TokenId};
 
 pub mod cpu;
+pub mod cuda;
 pub mod launch;
 pub mod simt;
 
@@ -197,6 +198,17 @@ pub struct MemoryInfo {
     pub total: usize,
 }
 
+/// How large a weight is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WeightSize {
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs; 1 for a vector.
+    pub columns: usize,
+    /// Bytes that are read where all of it is.
+    pub bytes: usize,
+}
+
 /// In what numbers a tensor is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
@@ -204,6 +216,10 @@ pub enum Precision {
     Working,
     /// f32: sums over layers, and logits.
     Single,
+}
+
+fn no_profiler() -> Error {
+    Error::Setting("this device cannot be profiled by step; --device cuda can".to_owned())
 }
 
 /// What a row's sampling gave.
@@ -254,6 +270,15 @@ pub trait Device: Send + Sync + 'static {
     fn default_batched_tokens(&self) -> usize;
     /// Whether a step should be queued before the results of the one before are collected.
     fn runs_ahead(&self) -> bool;
+
+    /// Lets a profiler that waits for it, such as `nsys profile --capture-range=cudaProfilerApi`, begin or end once what
+    /// is queued is done.
+    ///
+    /// # Errors
+    /// Where there is no profiler.
+    fn profile(&self, _is_on: bool) -> Result<()> {
+        Err(no_profiler())
+    }
 
     /// Room for steps.
     fn step(&self, room: StepRoom<'_>) -> Result<Self::Step>;
@@ -354,6 +379,10 @@ pub trait Device: Send + Sync + 'static {
         amateur: Option<&Self::Tensor>,
     );
 
+    /// Rows, columns (1 for a vector) and bytes of a weight.
+    fn weight_size(&self, weight: &Self::Weight) -> WeightSize;
+    /// The width of activations.
+    fn width(&self, x: &Self::Tensor) -> usize;
     /// `out = x`, the first `rows` rows.
     fn copy(&self, rows: usize, x: &Self::Tensor, out: &mut Self::Tensor);
     /// A point in the order of what is queued.

@@ -2,12 +2,18 @@
 //!
 //! The tests run these checks on the kernels' stand-in on the host, `codit doctor` runs them on the GPU.
 
+<<<<<<< HEAD
 pub mod sample;
+=======
+pub mod pair;
+>>>>>>> lead
 
 use crate::checkpoint::Bytes;
 use crate::device::cpu::{self, Cpu};
 use crate::device::{Device, Dtype, Precision, TensorView};
 use crate::error::Result;
+
+pub mod rows;
 
 /// One comparison.
 #[derive(Debug, Clone)]
@@ -117,6 +123,14 @@ impl<D: Device> Comparison<'_, D> {
         let (found, expected) = (self.device.download(rows, here), self.cpu.download(rows, there));
         Check { operation, case: case.into(), error: relative_error(&found, &expected), bound: self.bound() }
     }
+}
+
+/// A family of checks.
+pub type Checks<D> = fn(&mut Comparison<'_, D>) -> Result<Vec<Check>>;
+
+/// All families, by name.
+pub fn all<D: Device>() -> Vec<(&'static str, Checks<D>)> {
+    vec![("contrast_sample", sample::checks)]
 }
 
 /// `||x - reference|| / ||reference||`

@@ -1,5 +1,6 @@
 //! The step loop: token ids in, token ids out.
 
+use crate::profile;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -126,7 +127,11 @@ impl<D: Device> StepLoop<D> {
     /// # Errors
     /// [`Error::Device`] if the device failed or blocks were lost: the loop must not go on.
     pub fn step(&mut self) -> Result<Vec<Ended>> {
-        let plan = self.scheduler.plan();
+        let _range = profile::range(c"step");
+        let plan = {
+            let _range = profile::range(c"schedule");
+            self.scheduler.plan()
+        };
         let stay_in_flight = usize::from(self.runs_ahead && !plan.is_empty());
         if !plan.is_empty() {
             self.queue(plan);
@@ -168,6 +173,32 @@ impl<D: Device> StepLoop<D> {
         self.pair.has_amateur()
     }
 
+    /// The device.
+    pub fn device(&self) -> &D {
+        self.pair.device()
+    }
+
+    /// Notes from now on when steps begin and end on the device, for [`StepLoop::idle_share`].
+    pub fn trace(&mut self) {
+        self.pair.trace();
+    }
+
+    /// The part of the traced time in which the device had no step to run.
+    ///
+    /// # Errors
+    /// Those of [`Device::seconds`].
+    pub fn idle_share(&self) -> Result<f64> {
+        self.pair.idle_share()
+    }
+
+    /// See [`Device::profile`].
+    ///
+    /// # Errors
+    /// Where the device has no profiler.
+    pub fn profile(&self, is_on: bool) -> Result<()> {
+        self.pair.profile(is_on)
+    }
+
     /// Counts and load.
     pub fn stats(&self) -> Stats {
         let pool = self.scheduler.pool();
@@ -204,6 +235,7 @@ impl<D: Device> StepLoop<D> {
     fn commit(&mut self) -> Result<Vec<Ended>> {
         let Some(plan) = self.in_flight.pop_front() else { return Ok(Vec::new()) };
         let sampled = self.pair.collect()?;
+        let _range = profile::range(c"commit");
         self.count(&plan, &sampled);
         let mut ended = self.scheduler.commit(&plan, &sampled);
         for ended in &mut ended {

@@ -1,6 +1,6 @@
 //! What a machine that runs kernels must offer: memory, two lanes of execution, launches, matrix products.
 
-use crate::device::{Dtype, MemoryInfo};
+use crate::device::{Dtype, MemoryInfo, no_profiler};
 use crate::error::Result;
 
 /// An order of execution, a CUDA stream: what is queued on a lane runs in order.
@@ -103,7 +103,8 @@ pub trait Machine: Send + Sync + 'static {
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) if anything failed that was queued before.
     fn seconds(&self, from: &Self::Mark, to: &Self::Mark) -> Result<f64>;
-    /// Queues what `record` queues; where the machine can, by replaying what it recorded under the same key.
+    /// Queues what `record` queues, by launches, products, forks and joins alone; where the machine can, by replaying
+    /// what it recorded under the same key.
     fn replay(&self, key: u64, record: &mut dyn FnMut());
     /// What is there.
     ///
@@ -112,4 +113,11 @@ pub trait Machine: Send + Sync + 'static {
     fn memory_info(&self) -> Result<MemoryInfo>;
     /// Whether a step should be queued before the results of the one before are known.
     fn runs_ahead(&self) -> bool;
+    /// See [`Device::profile`](crate::device::Device::profile).
+    ///
+    /// # Errors
+    /// Where there is no profiler.
+    fn profile(&self, _is_on: bool) -> Result<()> {
+        Err(no_profiler())
+    }
 }

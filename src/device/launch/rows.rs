@@ -2,78 +2,271 @@
 
 use std::ops::Range;
 
-use super::machine::Machine;
+use bytemuck::{Pod, Zeroable};
+
+use super::machine::{Launch, Machine};
 use super::{Cache, Launcher, Rope, Step, Tensor, Weight};
-use crate::device::{Activation, Heads, Norm};
+use crate::device::{Activation, Dtype, Heads, Norm};
+
+/// Threads of a warp.
+const WARP: usize = 32;
+/// Bytes of the widest access.
+const ACCESS: usize = 16;
+
+/// `EmbedParams` of `embed.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct EmbedParams {
+    tokens: u64,
+    fed: u64,
+    slots: u64,
+    results: u64,
+    table: u64,
+    out: u64,
+    width: u32,
+    scale: f32,
+}
 
 /// See [`crate::device::Device::embed`].
 pub fn embed<M: Machine>(
-    _on: &Launcher<M>,
-    _step: &Step<M>,
-    _table: &Weight<M>,
-    _scale: f32,
-    _out: &mut Tensor<M>,
+    on: &Launcher<M>,
+    step: &Step<M>,
+    table: &Weight<M>,
+    scale: f32,
+    out: &mut Tensor<M>,
 ) {
-    unimplemented!()
+    let parameters = EmbedParams {
+        tokens: step.section(on.machine(), |s| s.tokens),
+        fed: step.section(on.machine(), |s| s.fed),
+        slots: step.section(on.machine(), |s| s.slots),
+        results: step.results(on.machine()),
+        table: on.address(&table.memory),
+        out: on.address(&out.memory),
+        width: out.width as u32,
+        scale,
+    };
+    let kernel = on.kernel("embed_bf16", "embed_f32");
+    launch_by_columns(on, kernel, step.tokens, out.width, Dtype::F32, &parameters);
+}
+
+/// `RmsNormParams` of `rms_norm.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct RmsNormParams {
+    delta: u64,
+    residual: u64,
+    weight: u64,
+    out: u64,
+    width: u32,
+    epsilon: f32,
+    weight_offset: f32,
+    unused: u32,
 }
 
 /// See [`crate::device::Device::rms_norm`].
 pub fn rms_norm<M: Machine>(
-    _on: &Launcher<M>,
-    _rows: usize,
-    _delta: Option<&Tensor<M>>,
-    _residual: &mut Tensor<M>,
-    _norm: &Norm<Weight<M>>,
-    _out: &mut Tensor<M>,
+    on: &Launcher<M>,
+    rows: usize,
+    delta: Option<&Tensor<M>>,
+    residual: &mut Tensor<M>,
+    norm: &Norm<Weight<M>>,
+    out: &mut Tensor<M>,
 ) {
-    unimplemented!()
+    let parameters = RmsNormParams {
+        delta: delta.map_or(0, |delta| on.address(&delta.memory)),
+        residual: on.address(&residual.memory),
+        weight: on.address(&norm.weight.memory),
+        out: on.address(&out.memory),
+        width: out.width as u32,
+        epsilon: norm.epsilon,
+        weight_offset: weight_offset(norm),
+        unused: 0,
+    };
+    // Two vectors a thread, which it keeps in registers; a block a row, so that the order of the sum is the width's.
+    let threads = warps_of(accesses(out.width, Dtype::F32).div_ceil(2)).min(1024);
+    let launch = Launch {
+        kernel: on.kernel("rms_norm_bf16", "rms_norm_f32"),
+        grid: [rows as u32, 1, 1],
+        threads: threads as u32,
+        shared_bytes: (threads / WARP * size_of::<f32>()) as u32,
+    };
+    launch_rows(on, &launch, &parameters);
+}
+
+/// `HeadNormParams` of `rope_store.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct HeadNormParams {
+    weight: u64,
+    epsilon: f32,
+    weight_offset: f32,
+}
+
+/// `RopeStoreParams` of `rope_store.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct RopeStoreParams {
+    positions: u64,
+    slots: u64,
+    inverse_frequencies: u64,
+    query_norm: HeadNormParams,
+    key_norm: HeadNormParams,
+    qkv: u64,
+    cache: u64,
+    query_heads: u32,
+    key_value_heads: u32,
+    head_dim: u32,
+    block_size: u32,
+    lanes: u32,
+    angle_scale: f32,
 }
 
 /// See [`crate::device::Device::rope_store`].
 #[allow(clippy::too_many_arguments, clippy::type_complexity)]
 pub fn rope_store<M: Machine>(
-    _on: &Launcher<M>,
-    _step: &Step<M>,
-    _heads: Heads,
-    _norms: Option<(&Norm<Weight<M>>, &Norm<Weight<M>>)>,
-    _rope: &Rope<M>,
-    _layer: usize,
-    _qkv: &mut Tensor<M>,
-    _cache: &mut Cache<M>,
+    on: &Launcher<M>,
+    step: &Step<M>,
+    heads: Heads,
+    norms: Option<(&Norm<Weight<M>>, &Norm<Weight<M>>)>,
+    rope: &Rope<M>,
+    layer: usize,
+    qkv: &mut Tensor<M>,
+    cache: &mut Cache<M>,
 ) {
-    unimplemented!()
+    let head_norm = |norm: Option<&Norm<Weight<M>>>| {
+        norm.map_or_else(HeadNormParams::zeroed, |norm| HeadNormParams {
+            weight: on.address(&norm.weight.memory),
+            epsilon: norm.epsilon,
+            weight_offset: weight_offset(norm),
+        })
+    };
+    let shape = cache.shape;
+    let layer_bytes =
+        shape.blocks * 2 * shape.heads * shape.block_size * shape.head_dim * on.config.dtype.size();
+    // Of a head, a lane holds one access of each half.
+    let lanes = accesses(heads.dim / 2, on.config.dtype).next_power_of_two().min(WARP);
+    let parameters = RopeStoreParams {
+        positions: step.section(on.machine(), |s| s.positions),
+        slots: step.section(on.machine(), |s| s.slots),
+        inverse_frequencies: on.address(&rope.memory),
+        query_norm: head_norm(norms.map(|(query, _)| query)),
+        key_norm: head_norm(norms.map(|(_, key)| key)),
+        qkv: on.address(&qkv.memory),
+        cache: on.address(&cache.memory) + (layer * layer_bytes) as u64,
+        query_heads: heads.query as u32,
+        key_value_heads: heads.key_value as u32,
+        head_dim: heads.dim as u32,
+        block_size: shape.block_size as u32,
+        lanes: lanes as u32,
+        angle_scale: rope.scale,
+    };
+    let all_lanes = (heads.query + 2 * heads.key_value) * lanes;
+    let threads = warps_of(all_lanes).min(128);
+    let launch = Launch {
+        kernel: on.kernel("rope_store_bf16", "rope_store_f32"),
+        grid: [step.tokens as u32, all_lanes.div_ceil(threads) as u32, 1],
+        threads: threads as u32,
+        shared_bytes: (heads.dim * size_of::<f32>()) as u32,
+    };
+    launch_rows(on, &launch, &parameters);
+}
+
+/// `GatedParams` of `gated.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct GatedParams {
+    x: u64,
+    out: u64,
+    width: u32,
+    activation: u32,
 }
 
 /// See [`crate::device::Device::gated`].
 pub fn gated<M: Machine>(
-    _on: &Launcher<M>,
-    _rows: usize,
-    _width: usize,
-    _activation: Activation,
-    _x: &Tensor<M>,
-    _out: &mut Tensor<M>,
+    on: &Launcher<M>,
+    rows: usize,
+    width: usize,
+    activation: Activation,
+    x: &Tensor<M>,
+    out: &mut Tensor<M>,
 ) {
-    unimplemented!()
+    let parameters = GatedParams {
+        x: on.address(&x.memory),
+        out: on.address(&out.memory),
+        width: width as u32,
+        activation: match activation {
+            Activation::Silu => 0,
+            Activation::GeluTanh => 1,
+        },
+    };
+    launch_by_columns(on, on.kernel("gated_bf16", "gated_f32"), rows, width, out.dtype, &parameters);
+}
+
+/// `GatherParams` of `gather.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct GatherParams {
+    outputs: u64,
+    x: u64,
+    out: u64,
+    width: u32,
+    unused: u32,
 }
 
 /// See [`crate::device::Device::gather`].
 pub fn gather<M: Machine>(
-    _on: &Launcher<M>,
-    _step: &Step<M>,
-    _outputs: Range<usize>,
-    _x: &Tensor<M>,
-    _out: &mut Tensor<M>,
+    on: &Launcher<M>,
+    step: &Step<M>,
+    outputs: Range<usize>,
+    x: &Tensor<M>,
+    out: &mut Tensor<M>,
 ) {
-    unimplemented!()
+    let list = step.section(on.machine(), |s| s.outputs);
+    let parameters = GatherParams {
+        outputs: list + (outputs.start * size_of::<u32>()) as u64,
+        x: on.address(&x.memory),
+        out: on.address(&out.memory),
+        width: x.width as u32,
+        unused: 0,
+    };
+    let kernel = if x.dtype == Dtype::F32 { "gather_f32" } else { "gather_bf16" };
+    launch_by_columns(on, kernel, outputs.len(), x.width, x.dtype, &parameters);
 }
 
-/// See [`crate::device::Device::random_weight`].
-pub fn random_weight<M: Machine>(
-    _on: &Launcher<M>,
-    _rows: usize,
-    _columns: usize,
-    _seed: u64,
-    _memory: &M::Memory,
+/// 1 where the norm multiplies by `1 + weight`.
+fn weight_offset<W>(norm: &Norm<W>) -> f32 {
+    if norm.unit_offset { 1.0 } else { 0.0 }
+}
+
+/// How many accesses cover `width` numbers: full ones where they divide the width, else one a number.
+fn accesses(width: usize, dtype: Dtype) -> usize {
+    let vector = ACCESS / dtype.size();
+    if width.is_multiple_of(vector) { width / vector } else { width }
+}
+
+/// As many threads in whole warps.
+fn warps_of(threads: usize) -> usize {
+    threads.next_multiple_of(WARP).max(WARP)
+}
+
+/// A grid of rows and of columns, an access a thread where a thread's numbers are `dtype`.
+fn launch_by_columns<M: Machine>(
+    on: &Launcher<M>,
+    kernel: &'static str,
+    rows: usize,
+    width: usize,
+    dtype: Dtype,
+    parameters: &impl Pod,
 ) {
-    unimplemented!()
+    let accesses = accesses(width, dtype);
+    let threads = warps_of(accesses).min(256);
+    let grid = [rows as u32, accesses.div_ceil(threads) as u32, 1];
+    launch_rows(on, &Launch { kernel, grid, threads: threads as u32, shared_bytes: 0 }, parameters);
+}
+
+/// A launch of no rows is none.
+fn launch_rows<M: Machine>(on: &Launcher<M>, launch: &Launch, parameters: &impl Pod) {
+    if launch.grid[0] > 0 {
+        on.launch(launch, parameters);
+    }
 }

@@ -1,0 +1,224 @@
+// Spans of one token: reading keys and values is all that takes time. A block takes one key/value head of one sequence
+// and one split of its context; the query heads that share the head are the rows of a tensor core's tile, so that keys
+// and values are read once. Each warp streams its own tiles through its own part of shared memory.
+//
+// Splits begin at multiples of SPLIT and are summed in their order, so that neither the batch nor the number of splits
+// of its longest row changes a bit. 256 tokens of a head of 128 are 128 KiB: enough for a block to spend its time
+// streaming, few enough that 8 heads of a single context of 4K fill a GPU, and what a split leaves is small beside it.
+#pragma once
+
+#include "rows.cuh"
+
+constexpr u32 SPLIT = 256;
+constexpr u32 DECODE_ROWS = 16;
+
+// The splits that the token at a span's last position sees.
+struct Splits {
+    DEVICE Splits(const AttentionParams& p, const Span& span)
+        : position(span.context - 1), from(first_seen(position, p.window)), first(from / SPLIT) {
+        count = position / SPLIT - first + 1;
+        // Two slots for each SPLIT positions of the blocks before: enough for all contexts that need more than one.
+        slot = u32(u64(span.first_block) * p.block_size * 2 / SPLIT);
+    }
+
+    u32 position;  // of the token
+    u32 from;      // the first position that it sees
+    u32 first;     // its split
+    u32 count;
+    u32 slot;  // of the first split among the partials
+};
+
+// What one split leaves of one query head: the greatest product in units of log2, the sum of weights, and after four
+// floats [head_dim] the sums of weighted values.
+DEVICE float* partial(const AttentionParams& p, u32 slot, u32 query_head) {
+    return p.partials + (u64(slot) * p.kv_heads * p.group + query_head) * (p.head_dim + 4);
+}
+
+template <int DIM>
+struct Decode {
+    static constexpr int WARPS = DIM <= 128 ? 4 : 2;
+    static constexpr int THREADS = WARPS * 32;
+    static constexpr int KEYS = 16;                        // a warp's tile
+    static constexpr int STAGES = DIM <= 96 ? 3 : 2;       // tiles that a warp has on their way
+    static constexpr int TILES = SPLIT / (KEYS * WARPS);   // of a warp in a split
+    static constexpr int PITCH = SharedRows<DIM>::PITCH;
+    static constexpr int MERGED_PITCH = DIM + 8;           // floats; rows eight banks apart
+    static constexpr int STREAM = STAGES * 2 * KEYS * PITCH;  // elements of a warp's part of shared memory
+    using Rows = SharedRows<DIM>;
+    static_assert(DECODE_ROWS * MERGED_PITCH * sizeof(float) <= STREAM * sizeof(bf16), "sums fit the warp's part");
+
+    bf16* streams;  // [WARPS, STAGES, 2, KEYS, DIM]; at the end the warps' sums
+    bf16* queries;  // [16, DIM]
+    u32* key_rows;  // [SPLIT]
+    float* tops;    // [WARPS, 16]
+    float* sums;    // [WARPS, 16]
+
+    DEVICE explicit Decode(unsigned char* shared)
+        : streams(reinterpret_cast<bf16*>(shared)),
+          queries(streams + WARPS * STREAM),
+          key_rows(reinterpret_cast<u32*>(queries + DECODE_ROWS * PITCH)),
+          tops(reinterpret_cast<float*>(key_rows + SPLIT)),
+          sums(tops + WARPS * DECODE_ROWS) {}
+
+    DEVICE void run(const AttentionParams& p) const {
+        const Span span = p.spans[blockIdx.y];
+        if (span.tokens != 1 || span.context == 0) return;
+        const Splits splits(p, span);
+        if (blockIdx.z >= splits.count) return;
+
+        // A group larger than a tile is dealt out to several blocks.
+        const u32 parts = (p.group + DECODE_ROWS - 1) / DECODE_ROWS;
+        const u32 head = blockIdx.x / parts, in_group = blockIdx.x % parts * DECODE_ROWS;
+        const u32 first_head = head * p.group + in_group, rows = min(p.group - in_group, DECODE_ROWS);
+        const u32 start = (splits.first + blockIdx.z) * SPLIT;
+        const u32 first = max(start, splits.from), last = min(start + SPLIT - 1, splits.position);
+
+        load_queries(p, span, first_head, rows);
+        const Keys at{p, span.first_block, head, first, last};
+        for (u32 i = threadIdx.x; i < SPLIT; i += THREADS) key_rows[i] = at.row(start + i);
+        __syncthreads();
+
+        QueryRows<DIM, 1> mine;
+        mine.clear();
+        stream(p, at, start, mine);
+        mine.finish();
+        leave_sums(mine);
+        __syncthreads();
+        merge(p, span, splits, first_head, rows);
+    }
+
+    DEVICE void load_queries(const AttentionParams& p, const Span& span, u32 first_head, u32 rows) const {
+        const u64 width = u64(p.kv_heads) * (p.group + 2);
+        const bf16* from = static_cast<const bf16*>(p.qkv) + (span.first_token * width + first_head) * DIM;
+        for (u32 i = threadIdx.x; i < DECODE_ROWS * Rows::CHUNKS; i += THREADS) {
+            const u32 row = i / Rows::CHUNKS, chunk = i % Rows::CHUNKS;
+            Vec<u32, 4> bits = {};
+            if (row < rows) bits = load_vec<4>(reinterpret_cast<const u32*>(from + row * DIM + chunk * 8));
+            store_vec(reinterpret_cast<u32*>(Rows::chunk(queries, row, chunk)), bits);
+        }
+    }
+
+    // The warp's tiles of the split that begins at `start`: every WARPS-th.
+    DEVICE void stream(const AttentionParams& p, const Keys& at, u32 start, QueryRows<DIM, 1>& mine) const {
+        const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+        bf16* own = streams + warp * STREAM;
+        const auto first_key = [&](u32 tile) { return (tile * WARPS + warp) * KEYS; };
+        const auto is_seen = [&](u32 tile) {
+            const u32 key = start + first_key(tile);
+            return tile < TILES && key <= at.last && key + KEYS > at.first;
+        };
+        const auto keys_of = [&](u32 tile) { return own + tile % STAGES * 2 * KEYS * PITCH; };
+        const auto ask = [&](u32 tile) {
+            if (is_seen(tile)) {
+                bf16* keys = keys_of(tile);
+                copy_keys<DIM, KEYS, 32>(keys, keys + KEYS * PITCH, static_cast<const bf16*>(p.cache),
+                                         key_rows + first_key(tile), at.to_value(), lane);
+            }
+            cp_async_commit();
+        };
+
+#pragma unroll
+        for (u32 tile = 0; tile < STAGES; ++tile) ask(tile);
+#pragma unroll 1
+        for (u32 tile = 0; tile < TILES; ++tile) {
+            cp_async_wait<STAGES - 1>();
+            __syncwarp();
+            if (is_seen(tile)) {
+                const u32 key = start + first_key(tile);
+                const bf16* keys = keys_of(tile);
+                float s[1][KEYS / 8][4];
+                mine.template products<KEYS>(s, queries, keys, lane);
+                if (key < at.first || key + KEYS - 1 > at.last) {
+                    const u32 from = at.first, to = at.last;
+                    mine.template hide<KEYS>(s, lane, [=](u32) {
+                        return [=](u32 i) { return key + i >= from && key + i <= to; };
+                    });
+                }
+                mine.template weigh<KEYS>(s, p.scale);
+                mine.template add<KEYS>(s, keys + KEYS * PITCH, lane);
+            }
+            __syncwarp();
+            ask(tile + STAGES);
+        }
+    }
+
+    // In the warp's part of shared memory, whose tiles are all done with.
+    DEVICE float* merged(u32 warp, u32 row) const {
+        return reinterpret_cast<float*>(streams + warp * STREAM) + row * MERGED_PITCH;
+    }
+
+    DEVICE void leave_sums(const QueryRows<DIM, 1>& mine) const {
+        const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const u32 row = half * 8 + lane / 4;
+            if (lane % 4 == 0) {
+                tops[warp * DECODE_ROWS + row] = mine.top[0][half];
+                sums[warp * DECODE_ROWS + row] = mine.sum[0][half];
+            }
+            float* out = merged(warp, row) + lane % 4 * 2;
+#pragma unroll
+            for (int d = 0; d < DIM / 8; ++d)
+                store_vec(out + d * 8, Vec<float, 2>{{mine.out[0][d][half * 2], mine.out[0][d][half * 2 + 1]}});
+        }
+    }
+
+    // Adds what the warps left, in their order; the result, or a partial where there are more splits.
+    DEVICE void merge(const AttentionParams& p, const Span& span, const Splits& splits, u32 first_head, u32 rows) const {
+        for (u32 i = threadIdx.x; i < rows * (DIM / 4); i += THREADS) {
+            const u32 row = i / (DIM / 4), column = i % (DIM / 4) * 4;
+            float top = -INFINITY;
+            for (u32 warp = 0; warp < WARPS; ++warp) top = fmaxf(top, tops[warp * DECODE_ROWS + row]);
+            const float base = top == -INFINITY ? 0 : top * p.scale;
+            float sum = 0;
+            Vec<float, 4> out = {};
+            for (u32 warp = 0; warp < WARPS; ++warp) {
+                const u32 at = warp * DECODE_ROWS + row;
+                const float factor = exp2_approx(tops[at] * p.scale - base);
+                const Vec<float, 4> part = load_vec<4>(merged(warp, row) + column);
+                sum = fmaf(sums[at], factor, sum);
+                for (int e = 0; e < 4; ++e) out.v[e] = fmaf(part.v[e], factor, out.v[e]);
+            }
+            const u32 query_head = first_head + row;
+            if (splits.count == 1) {
+                const u64 to = u64(span.first_token) * p.kv_heads * p.group + query_head;
+                store_scaled(static_cast<bf16*>(p.out) + to * DIM + column, out, 1.0f / sum);
+            } else {
+                float* left = partial(p, splits.slot + blockIdx.z, query_head);
+                if (column == 0) store_vec(left, Vec<float, 2>{{base, sum}});
+                store_vec(left + 4 + column, out);
+            }
+        }
+    }
+
+    static DEVICE void store_scaled(bf16* to, const Vec<float, 4>& out, float scale) {
+        store_vec(reinterpret_cast<u32*>(to), Vec<u32, 2>{{pack_bf16(out.v[0] * scale, out.v[1] * scale),
+                                                          pack_bf16(out.v[2] * scale, out.v[3] * scale)}});
+    }
+};
+
+// Adds the splits of one query head in their order.
+DEVICE void combine(const AttentionParams& p) {
+    const Span span = p.spans[blockIdx.y];
+    if (span.tokens != 1 || span.context == 0) return;
+    const Splits splits(p, span);
+    const u32 column = threadIdx.x * 4, query_head = blockIdx.x;
+    if (splits.count == 1 || column >= p.head_dim) return;
+
+    float base = -INFINITY;
+    for (u32 split = 0; split < splits.count; ++split)
+        base = fmaxf(base, *partial(p, splits.slot + split, query_head));
+    float sum = 0;
+    Vec<float, 4> out = {};
+#pragma unroll 4
+    for (u32 split = 0; split < splits.count; ++split) {
+        const float* left = partial(p, splits.slot + split, query_head);
+        const Vec<float, 2> head = load_vec<2>(left);
+        const Vec<float, 4> part = load_vec<4>(left + 4 + column);
+        const float factor = exp2_approx(head.v[0] - base);
+        sum = fmaf(head.v[1], factor, sum);
+        for (int e = 0; e < 4; ++e) out.v[e] = fmaf(part.v[e], factor, out.v[e]);
+    }
+    const u64 to = (u64(span.first_token) * p.kv_heads * p.group + query_head) * p.head_dim + column;
+    Decode<128>::store_scaled(static_cast<bf16*>(p.out) + to, out, 1.0f / sum);
+}

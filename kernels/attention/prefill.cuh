@@ -1,0 +1,135 @@
+// Spans of several tokens. A block takes a tile of query rows of one key/value head, a row a token and one of the query
+// heads that share the keys, and goes through the keys tile by tile, the next one on its way.
+//
+// Tiles of keys begin at multiples of their size whatever the span, and one that a row does not see changes nothing in
+// it: how a prompt is cut into chunks does not change a bit.
+#pragma once
+
+#include "rows.cuh"
+
+template <int DIM>
+struct Prefill {
+    // 32 rows a warp read keys and values from shared memory half as often as 16, which would bound the tensor cores;
+    // 256 columns leave registers for 16.
+    static constexpr int M = DIM <= 128 ? 2 : 1;
+    static constexpr int KEYS = DIM <= 128 ? 64 : 32;
+    static constexpr int WARPS = 4;
+    static constexpr int THREADS = WARPS * 32;
+    static constexpr int ROWS = WARPS * M * 16;
+    static constexpr int PITCH = SharedRows<DIM>::PITCH;
+    using Rows = SharedRows<DIM>;
+
+    bf16* queries;   // [ROWS, DIM]; at the end the outputs
+    bf16* keys;      // [2, KEYS, DIM]
+    bf16* values;    // [2, KEYS, DIM]
+    u32* key_rows;   // [2, KEYS]: where the keys lie that will be asked for
+    u32* positions;  // [ROWS]
+
+    DEVICE explicit Prefill(unsigned char* shared)
+        : queries(reinterpret_cast<bf16*>(shared)),
+          keys(queries + ROWS * PITCH),
+          values(keys + 2 * KEYS * PITCH),
+          key_rows(reinterpret_cast<u32*>(values + 2 * KEYS * PITCH)),
+          positions(key_rows + 2 * KEYS) {}
+
+    DEVICE void run(const AttentionParams& p) const {
+        const Span span = p.spans[p.prefills[blockIdx.z]];
+        const u32 head = blockIdx.y, rows = span.tokens * p.group;
+        // The last tiles see most: first come the longest.
+        const u32 first_row = (gridDim.x - 1 - blockIdx.x) * ROWS;
+        if (first_row >= rows) return;
+
+        const u32 thread = threadIdx.x, lane = thread % 32, warp_row = thread / 32 * M * 16;
+        const u32 start = span.context - span.tokens;
+        const auto position = [&](u32 row) { return start + min(first_row + row, rows - 1) / p.group; };
+        const u32 last = position(ROWS - 1), first = first_seen(position(0), p.window);
+        const Keys at{p, span.first_block, head, first, last};
+        u32 tile = first / KEYS;
+
+        copy_queries(p, span, head, first_row);
+        for (u32 row = thread; row < ROWS; row += THREADS) positions[row] = position(row);
+        for (u32 i = thread; i < 2 * KEYS; i += THREADS) key_rows[(tile * KEYS + i) % (2 * KEYS)] = at.row(tile * KEYS + i);
+        __syncthreads();
+        copy(p, tile);
+
+        QueryRows<DIM, M> mine;
+        mine.clear();
+        for (; tile * KEYS <= last; ++tile) {
+            const u32 later = thread < KEYS ? at.row((tile + 2) * KEYS + thread) : NONE;
+            cp_async_wait<0>();
+            __syncthreads();
+            if ((tile + 1) * KEYS <= last) copy(p, tile + 1);
+            const u32 warp_first = positions[warp_row], warp_last = positions[warp_row + M * 16 - 1];
+            const u32 first_key = tile * KEYS, last_key = first_key + KEYS - 1;
+            if (first_key <= warp_last && last_key >= first_seen(warp_first, p.window)) {
+                float s[M][KEYS / 8][4];
+                mine.template products<KEYS>(s, queries + warp_row * PITCH, keys + tile % 2 * KEYS * PITCH, lane);
+                if (last_key > warp_first || first_key < first_seen(warp_last, p.window)) {
+                    mine.template hide<KEYS>(s, lane, [&](u32 row) {
+                        const u32 position = positions[warp_row + row], from = first_seen(position, p.window);
+                        return [=](u32 key) { return first_key + key <= position && first_key + key >= from; };
+                    });
+                }
+                mine.template weigh<KEYS>(s, p.scale);
+                mine.template add<KEYS>(s, values + tile % 2 * KEYS * PITCH, lane);
+            }
+            // Read by all before the barrier above, and not before the next one.
+            if (thread < KEYS) key_rows[tile % 2 * KEYS + thread] = later;
+        }
+        mine.finish();
+        store(p, mine);
+    }
+
+    // Asks for a tile of keys and values.
+    DEVICE void copy(const AttentionParams& p, u32 tile) const {
+        const u32 at = tile % 2 * KEYS;
+        copy_keys<DIM, KEYS, THREADS>(keys + at * PITCH, values + at * PITCH, static_cast<const bf16*>(p.cache),
+                                      key_rows + at, p.kv_heads * p.block_size, threadIdx.x);
+        cp_async_commit();
+    }
+
+    DEVICE void copy_queries(const AttentionParams& p, const Span& span, u32 head, u32 first_row) const {
+        const u32 width = p.kv_heads * (p.group + 2), rows = span.tokens * p.group;
+#pragma unroll 4
+        for (u32 i = threadIdx.x; i < ROWS * Rows::CHUNKS; i += THREADS) {
+            const u32 row = i / Rows::CHUNKS, chunk = i % Rows::CHUNKS;
+            const bool valid = first_row + row < rows;
+            const u32 flat = valid ? first_row + row : 0, token = flat / p.group;
+            const u64 from = u64(span.first_token + token) * width + head * p.group + (flat - token * p.group);
+            cp_async16(Rows::chunk(queries, row, chunk), static_cast<const bf16*>(p.qkv) + from * DIM + chunk * 8, valid);
+        }
+    }
+
+    // Through the warp's own query rows, which are done with, so that lanes write 16 bytes side by side.
+    DEVICE void store(const AttentionParams& p, const QueryRows<DIM, M>& mine) const {
+        const u32 lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * M * 16;
+        bf16* staged = queries + warp_row * PITCH;
+        __syncwarp();
+#pragma unroll
+        for (int m = 0; m < M; ++m)
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                const float inverse = 1.0f / mine.sum[m][half];
+                const u32 row = m * 16 + half * 8 + lane / 4;
+#pragma unroll
+                for (int d = 0; d < DIM / 8; ++d) {
+                    const float* pair = mine.out[m][d] + half * 2;
+                    *reinterpret_cast<u32*>(Rows::chunk(staged, row, d) + lane % 4 * 2) =
+                        pack_bf16(pair[0] * inverse, pair[1] * inverse);
+                }
+            }
+        __syncwarp();
+        // Read again: registers are too few to keep it over the loop.
+        const Span span = p.spans[p.prefills[blockIdx.z]];
+        const u32 heads = p.kv_heads * p.group, rows = span.tokens * p.group;
+        const u32 head = blockIdx.y, first_row = (gridDim.x - 1 - blockIdx.x) * ROWS;
+#pragma unroll 4
+        for (u32 i = lane; i < M * 16 * Rows::CHUNKS; i += 32) {
+            const u32 row = i / Rows::CHUNKS, chunk = i % Rows::CHUNKS, flat = first_row + warp_row + row;
+            if (flat >= rows) break;
+            const u32 token = flat / p.group;
+            const u64 to = u64(span.first_token + token) * heads + head * p.group + (flat - token * p.group);
+            store_vec(static_cast<bf16*>(p.out) + to * DIM + chunk * 8, load_vec<8>(Rows::chunk(staged, row, chunk)));
+        }
+    }
+};

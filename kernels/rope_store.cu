@@ -1,0 +1,154 @@
+// From the q|k|v projection to what attention reads: heads normed and rotated, keys and values in the cache.
+//
+// Bytes a token: qkv in, queries out, keys and values out. Keys are not written back to qkv: attention reads them
+// from the cache.
+#include "row.cuh"
+#include "step.cuh"
+
+// The norm of query or key heads.
+struct HeadNormParams {
+    const void* weight;  // [head_dim]; null for no norm
+    float epsilon;
+    float weight_offset;  // 1 for Gemma's 1 + weight, else 0
+};
+
+struct RopeStoreParams {
+    const u32* positions;              // [rows]
+    const u32* slots;                  // [rows]: block * block_size + place in the block; NONE for padding
+    const float* inverse_frequencies;  // [head_dim / 2]
+    HeadNormParams query_norm, key_norm;
+    void* qkv;    // [rows, query_heads + 2 key_value_heads, head_dim]
+    void* cache;  // [blocks, 2, key_value_heads, block_size, head_dim], of one layer
+    u32 query_heads, key_value_heads, head_dim, block_size;
+    u32 lanes;          // threads that share a head
+    float angle_scale;  // of sines and cosines
+};
+
+// Sines and cosines of the block's token, [head_dim / 2] each, in shared memory.
+struct Angles {
+    float* cosines;
+    float* sines;
+
+    // In f32 throughout, as the models were trained.
+    DEVICE Angles(const RopeStoreParams& p, u32 position) {
+        const u32 half = p.head_dim / 2;
+        cosines = reinterpret_cast<float*>(shared_memory());
+        sines = cosines + half;
+        for (u32 i = threadIdx.x; i < half; i += blockDim.x) {
+            float sine, cosine;
+            sincosf(float(position) * p.inverse_frequencies[i], &sine, &cosine);
+            cosines[i] = cosine * p.angle_scale;
+            sines[i] = sine * p.angle_scale;
+        }
+    }
+};
+
+// One head of one token as `lanes` threads hold it: of its first half, and at the same places of its second, the N
+// numbers from (lane + lanes k) N on, k < PIECES.
+template <class T, int N, int PIECES>
+struct Head {
+    u32 half, lane, lanes;
+    Floats<N> first[PIECES], second[PIECES];
+
+    template <class F>
+    DEVICE void each(F&& f) {
+#pragma unroll
+        for (int k = 0; k < PIECES; k++) {
+            const u32 i = (lane + k * lanes) * N;
+            if (i < half) f(i, first[k], second[k]);
+        }
+    }
+
+    DEVICE void load(const T* from) {
+        each([&](u32 i, Floats<N>& a, Floats<N>& b) {
+            a = load_floats<N>(from + i);
+            b = load_floats<N>(from + half + i);
+        });
+    }
+
+    DEVICE void store(T* to) {
+        each([&](u32 i, const Floats<N>& a, const Floats<N>& b) {
+            store_floats(to + i, a);
+            store_floats(to + half + i, b);
+        });
+    }
+
+    // The same in all of the head's lanes. To be called by whole warps.
+    DEVICE float square_sum() {
+        float sum = 0;
+        each([&](u32, const Floats<N>& a, const Floats<N>& b) {
+#pragma unroll
+            for (int j = 0; j < N; j++) sum = fmaf(a[j], a[j], fmaf(b[j], b[j], sum));
+        });
+        for (u32 flip = lanes / 2; flip > 0; flip /= 2) sum += __shfl_xor_sync(0xffffffff, sum, flip);
+        return sum;
+    }
+
+    DEVICE void multiply(const T* weight, float weight_offset, float scale) {
+        each([&](u32 i, Floats<N>& a, Floats<N>& b) {
+            const Floats<N> of_a = load_floats<N>(weight + i), of_b = load_floats<N>(weight + half + i);
+#pragma unroll
+            for (int j = 0; j < N; j++) {
+                a[j] = a[j] * scale * (of_a[j] + weight_offset);
+                b[j] = b[j] * scale * (of_b[j] + weight_offset);
+            }
+        });
+    }
+
+    DEVICE void rotate(const Angles& angles) {
+        each([&](u32 i, Floats<N>& a, Floats<N>& b) {
+#pragma unroll
+            for (int j = 0; j < N; j++) {
+                const float cosine = angles.cosines[i + j], sine = angles.sines[i + j], x = a[j];
+                a[j] = x * cosine - b[j] * sine;
+                b[j] = b[j] * cosine + x * sine;
+            }
+        });
+    }
+};
+
+template <class T, int N, int PIECES>
+DEVICE void rope_store_heads(const RopeStoreParams& p) {
+    const u32 row = blockIdx.x, slot = p.slots[row], position = p.positions[row];
+    if (slot == NONE) return;
+    const u32 place = blockIdx.y * blockDim.x + threadIdx.x, index = place / p.lanes;
+    const u32 heads = p.query_heads + 2 * p.key_value_heads;
+    const bool query = index < p.query_heads, exists = index < heads;
+    const bool value = index >= p.query_heads + p.key_value_heads;
+
+    // Lanes beyond the last head go along, holding nothing, because shuffles need them.
+    Head<T, N, PIECES> head{exists ? p.head_dim / 2 : 0, place % p.lanes, p.lanes, {}, {}};
+    T* const from = static_cast<T*>(p.qkv) + (u64(row) * heads + index) * p.head_dim;
+    head.load(from);
+    const Angles angles(p, position);
+    __syncthreads();
+
+    const HeadNormParams& norm = query ? p.query_norm : p.key_norm;
+    const float squares = head.square_sum();
+    if (!value) {
+        if (norm.weight) {
+            const float scale = 1.0f / sqrtf(squares / float(p.head_dim) + norm.epsilon);
+            head.multiply(static_cast<const T*>(norm.weight), norm.weight_offset, scale);
+        }
+        head.rotate(angles);
+    }
+    if (query) return head.store(from);
+    const u32 plane_and_head = index - p.query_heads;  // keys, then values, as in a block of the cache
+    const u64 of_block = u64(slot / p.block_size) * 2 * p.key_value_heads + plane_and_head;
+    head.store(static_cast<T*>(p.cache) + (of_block * p.block_size + slot % p.block_size) * p.head_dim);
+}
+
+template <class T>
+DEVICE void rope_store(const RopeStoreParams& p) {
+    if (p.head_dim % (2 * VECTOR<T>) == 0) {
+        rope_store_heads<T, VECTOR<T>, 1>(p);
+    } else {
+        rope_store_heads<T, 1, 4>(p);
+    }
+}
+
+// PRECOND: blockIdx.x is the row, blockIdx.y shares its heads with the threads; whole warps; head_dim even, 8 to 256;
+// 4 head_dim bytes of shared memory; `lanes` a power of two up to 32 whose pieces cover half a head (see
+// rope_store); all buffers aligned to 16 bytes.
+KERNEL(rope_store_bf16, RopeStoreParams, 128, 1) { rope_store<bf16>(p); }
+KERNEL(rope_store_f32, RopeStoreParams, 128, 1) { rope_store<float>(p); }

@@ -1,0 +1,42 @@
+//! What CUDA says when something fails, and the first of it until somebody asks.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use cudarc::cublaslt::result::CublasError;
+use cudarc::driver::DriverError;
+
+use crate::error::{Error, Result};
+
+/// For `map_err`: that the driver could not do `what`, such as "launch rms_norm_bf16", with CUDA's name for the reason.
+pub fn cannot(what: &str) -> impl FnOnce(DriverError) -> Error {
+    move |DriverError(reason)| Error::Device(format!("CUDA could not {what}: {reason:?}"))
+}
+
+/// For `map_err`: the same of cuBLASLt.
+pub fn blas_cannot(what: &str) -> impl FnOnce(CublasError) -> Error {
+    move |CublasError(reason)| Error::Device(format!("cuBLASLt could not {what}: {reason:?}"))
+}
+
+/// The first failure of what was queued. It stays: after it nothing that the machine computes counts.
+#[derive(Default)]
+pub struct Failure(Mutex<Option<String>>);
+
+impl Failure {
+    /// Keeps an error if it is the first.
+    pub fn note<T>(&self, result: Result<T>) -> Option<T> {
+        if let Err(error) = &result {
+            lock(&self.0).get_or_insert_with(|| error.to_string());
+        }
+        result.ok()
+    }
+
+    /// The first error.
+    pub fn check(&self) -> Result<()> {
+        lock(&self.0).clone().map_or(Ok(()), |message| Err(Error::Device(message)))
+    }
+}
+
+/// What a mutex holds stays whole here when a thread panics: every update of it is one assignment.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

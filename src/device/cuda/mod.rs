@@ -1,0 +1,43 @@
+//! The GPU: a [`Machine`](super::launch::machine::Machine) over CUDA's driver and cuBLASLt, both loaded when one is opened.
+//!
+//! Without nvcc there are no kernels to run, and [`Cuda`] is a stand-in that says so. Nothing outside this folder may
+//! ask which of the two it is.
+//!
+//! Not yet run on a GPU.
+
+#[cfg(not(codit_kernels))]
+mod absent;
+#[cfg(codit_kernels)]
+mod failure;
+#[cfg(codit_kernels)]
+mod graphs;
+#[cfg(codit_kernels)]
+mod kernels;
+#[cfg(codit_kernels)]
+mod machine;
+#[cfg(codit_kernels)]
+mod matmul;
+#[cfg(codit_kernels)]
+mod memory;
+
+#[cfg(not(codit_kernels))]
+pub use absent::Cuda;
+#[cfg(codit_kernels)]
+pub use machine::Cuda;
+
+use super::Dtype;
+use super::launch::{Launcher, LauncherConfig};
+use crate::error::Result;
+
+/// The device.
+pub type Gpu = Launcher<Cuda>;
+
+impl Gpu {
+    /// The first GPU, with numbers of `dtype`, and so much of its memory to be used in all (`0..=1`).
+    ///
+    /// # Errors
+    /// Those of [`Cuda::open`].
+    pub fn cuda(dtype: Dtype, memory_utilization: f64) -> Result<Self> {
+        Ok(Self::new(Cuda::open()?, LauncherConfig { dtype, memory_utilization }))
+    }
+}
