@@ -9,6 +9,7 @@ use crate::error::Result;
 
 pub mod pair;
 pub mod rows;
+pub mod sample;
 
 /// One comparison.
 #[derive(Debug, Clone)]
@@ -125,7 +126,7 @@ pub type Checks<D> = fn(&mut Comparison<'_, D>) -> Result<Vec<Check>>;
 
 /// All families, by name.
 pub fn all<D: Device>() -> Vec<(&'static str, Checks<D>)> {
-    vec![("rows", rows::checks::<D>)]
+    vec![("rows", rows::checks::<D>), ("contrast_sample", sample::checks::<D>)]
 }
 
 /// `||x - reference|| / ||reference||`
