@@ -2,6 +2,7 @@
 //!
 //! The tests run these checks on the kernels' stand-in on the host, `codit doctor` runs them on the GPU.
 
+pub mod attention;
 pub mod pair;
 
 use crate::checkpoint::Bytes;
@@ -126,7 +127,7 @@ pub type Checks<D> = fn(&mut Comparison<'_, D>) -> Result<Vec<Check>>;
 
 /// All families, by name.
 pub fn all<D: Device>() -> Vec<(&'static str, Checks<D>)> {
-    vec![]
+    vec![("attention", attention::checks::<D> as Checks<D>)]
 }
 
 /// `||x - reference|| / ||reference||`
