@@ -159,26 +159,28 @@ fn compile_all(compiler: &Compiler, kernels: &[Kernel]) {
 
 /// `OUT_DIR/ptxas.txt`, read by `.ci/check_ptxas.py`; and warnings, shown.
 fn report(out: &Path, kernels: &[Kernel]) {
-    let mut report = String::new();
-    for kernel in kernels {
-        let log = String::from_utf8_lossy(&read(&kernel.log())).into_owned();
-        let warnings = log.lines().filter(|line| line.to_lowercase().contains("warning"));
-        warnings.for_each(|line| println!("cargo:warning={line}"));
-        report += &format!("== {}\n{log}", kernel.source.display());
+    let report: Vec<u8> = kernels.iter().flat_map(|kernel| read(&kernel.log())).collect();
+    for line in String::from_utf8_lossy(&report).lines() {
+        if line.to_lowercase().contains("warning") {
+            println!("cargo:warning={line}");
+        }
     }
-    write(&out.join("ptxas.txt"), report.as_bytes());
+    write(&out.join("ptxas.txt"), &report);
 }
 
 /// What `src/device/cuda/kernels.rs` includes.
 fn list(out: &Path, compiler: &Compiler, kernels: &[Kernel]) {
+    let entry = |kernel: &Kernel| {
+        let (family, fatbin) = (name(&kernel.source), kernel.fatbin.display().to_string());
+        format!("    ({family:?}, include_bytes!({fatbin:?})),\n")
+    };
+    let entries: String = kernels.iter().map(entry).collect();
     let Compiler { release, architectures, .. } = compiler;
-    let mut text = format!("pub const RELEASE: &str = {release:?};\n");
-    text += &format!("pub const ARCHITECTURES: &[&str] = &{architectures:?};\n");
-    text += "pub const FATBINS: &[(&str, &[u8])] = &[\n";
-    for kernel in kernels {
-        text += &format!("    ({:?}, include_bytes!({:?})),\n", name(&kernel.source), kernel.fatbin);
-    }
-    text += "];\n";
+    let text = format!(
+        "pub const RELEASE: &str = {release:?};\n\
+         pub const ARCHITECTURES: &[&str] = &{architectures:?};\n\
+         pub const FATBINS: &[(&str, &[u8])] = &[\n{entries}];\n"
+    );
     write(&out.join("fatbins.rs"), text.as_bytes());
 }
 

@@ -2,14 +2,13 @@
 //!
 //! The tests run these checks on the kernels' stand-in on the host, `codit doctor` runs them on the GPU.
 
-pub mod attention;
-pub mod pair;
-
+    vec![("rows", rows::checks::<D>), ("attention", attention::checks::<D>)]
 use crate::checkpoint::Bytes;
 use crate::device::cpu::{self, Cpu};
 use crate::device::{Device, Dtype, Precision, TensorView};
 use crate::error::Result;
 
+pub mod pair;
 pub mod rows;
 
 /// One comparison.
@@ -127,7 +126,7 @@ pub type Checks<D> = fn(&mut Comparison<'_, D>) -> Result<Vec<Check>>;
 
 /// All families, by name.
 pub fn all<D: Device>() -> Vec<(&'static str, Checks<D>)> {
-    vec![("attention", attention::checks::<D> as Checks<D>)]
+    vec![("rows", rows::checks::<D>), ("attention", attention::checks::<D>)]
 }
 
 /// `||x - reference|| / ||reference||`

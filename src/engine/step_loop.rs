@@ -226,7 +226,9 @@ impl<D: Device> StepLoop<D> {
         let _range = profile::range(c"commit");
         self.count(&plan, &sampled);
         let ended = self.scheduler.commit(&plan, &sampled);
-        ended.iter().for_each(|ended| drop(self.draws.remove(&ended.seq)));
+        for ended in &ended {
+            self.draws.remove(&ended.seq);
+        }
         Ok(ended)
     }
 

@@ -1,0 +1,84 @@
+//! Steps of decoding are padded to few sizes, others are as they are.
+
+use codit::contrast::{Contrast, Noise, Vocabulary};
+use codit::device::launch::bucket;
+use codit::device::simt::Simt;
+use codit::device::{Batch, Device, Dtype, SampleRow, Span, StepRoom};
+use codit::ids::{BlockId, TokenId};
+
+const BLOCK_SIZE: usize = 4;
+
+/// A batch of spans given by their first position and length, each with the blocks it needs; all are sampled.
+fn batch(spans: &[(usize, usize)]) -> (Batch, Vec<SampleRow>) {
+    let mut batch = Batch::default();
+    for &(first, len) in spans {
+        let (token, block) = (batch.tokens.len(), batch.blocks.len());
+        batch.tokens.extend(vec![TokenId(1); len]);
+        batch.positions.extend((first..first + len).map(|position| position as u32));
+        let blocks = (first + len).div_ceil(BLOCK_SIZE);
+        batch.blocks.extend((0..blocks).map(|index| BlockId((block + index) as u32)));
+        batch.spans.push(Span { tokens: token..token + len, blocks: block..block + blocks });
+        batch.outputs.push((token + len - 1) as u32);
+    }
+    let noise = Noise::new(1, "launch", 0);
+    let rows = vec![SampleRow { contrast: Contrast::default(), noise, position: 1 }; spans.len()];
+    (batch, rows)
+}
+
+fn room(vocabulary: &Vocabulary) -> StepRoom<'_> {
+    StepRoom { tokens: 64, sequences: 21, blocks: 4096, block_size: BLOCK_SIZE, vocabulary }
+}
+
+#[test]
+fn a_bucket_holds_its_size_and_little_more() {
+    let mut buckets = std::collections::BTreeSet::new();
+    for size in 1..10_000 {
+        let padded = bucket(size);
+        assert!(padded >= size && (padded <= size + 7 || 4 * padded <= 5 * size), "{size} to {padded}");
+        assert_eq!(bucket(padded), padded);
+        buckets.insert(padded);
+    }
+    assert_eq!(buckets.range(..=256).count(), 19);
+}
+
+#[test]
+fn decoding_is_padded_within_the_room_and_named_by_its_size() {
+    let device = Simt::simt(Dtype::F32, 0);
+    let vocabulary = Vocabulary { len: 8, special: vec![] };
+    let mut step = device.step(room(&vocabulary)).unwrap();
+    let mut begin = |spans: &[(usize, usize)]| {
+        let (batch, rows) = batch(spans);
+        device.begin(&mut step, &batch, &rows);
+        (device.rows(&step), device.outputs(&step), step.replay_key(0), step.replay_key(1))
+    };
+    let decode = |count, position| vec![(position, 1); count];
+
+    let (rows, outputs, key, other_variant) = begin(&decode(9, 5));
+    assert_eq!((rows, outputs), (16, 16));
+    assert!(key.is_some() && key != other_variant);
+    assert_eq!(begin(&decode(13, 250)).2, key, "the same size, contexts of up to 256");
+    assert_ne!(begin(&decode(13, 256)).2, key, "a context of 257");
+    assert_ne!(begin(&decode(17, 5)).2, key, "another size");
+    assert_eq!(begin(&decode(20, 5)).0, 21, "no more than there is room for");
+    assert_eq!(begin(&decode(1, 0)).0, 1);
+
+    let (rows, outputs, key, _) = begin(&[(5, 1), (0, 7), (9, 1)]);
+    assert_eq!((rows, outputs, key), (9, 3, None), "a prefill chunk among them");
+
+    let mut other = device.step(room(&vocabulary)).unwrap();
+    let (batch, rows) = batch(&decode(9, 5));
+    device.begin(&mut step, &batch, &rows);
+    device.begin(&mut other, &batch, &rows);
+    assert_ne!(other.replay_key(0), step.replay_key(0), "another step's recording is at other addresses");
+}
+
+#[test]
+fn results_are_of_the_rows_that_were_asked_for() {
+    let device = Simt::simt(Dtype::F32, 0);
+    let vocabulary = Vocabulary { len: 8, special: vec![] };
+    let mut step = device.step(room(&vocabulary)).unwrap();
+    let (batch, rows) = batch(&[(5, 1); 9]);
+    device.begin(&mut step, &batch, &rows);
+    device.finish(&mut step);
+    assert_eq!(device.collect(&mut step).unwrap().len(), 9);
+}
