@@ -7,6 +7,7 @@ use crate::device::cpu::{self, Cpu};
 use crate::device::{Device, Dtype, Precision, TensorView};
 use crate::error::Result;
 
+pub mod attention;
 pub mod pair;
 pub mod rows;
 pub mod sample;
@@ -126,7 +127,11 @@ pub type Checks<D> = fn(&mut Comparison<'_, D>) -> Result<Vec<Check>>;
 
 /// All families, by name.
 pub fn all<D: Device>() -> Vec<(&'static str, Checks<D>)> {
-    vec![("rows", rows::checks::<D>), ("contrast_sample", sample::checks::<D>)]
+    vec![
+        ("rows", rows::checks::<D>),
+        ("attention", attention::checks::<D>),
+        ("contrast_sample", sample::checks::<D>),
+    ]
 }
 
 /// `||x - reference|| / ||reference||`
