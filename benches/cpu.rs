@@ -13,7 +13,10 @@ use std::time::Instant;
 use codit::checkpoint::{Bytes, Checkpoint};
 use codit::contrast::{Contrast, Noise, Vocabulary};
 use codit::device::cpu::{Cpu, Isa};
-use codit::device::{Activation, Batch, CacheShape, Device, Dtype, Heads, Norm, SampleRow, Span, TensorView};
+use codit::device::{
+    Activation, Batch, CacheShape, Device, Dtype, Heads, Norm, Precision, SampleRow, Span, StepRoom,
+    TensorView,
+};
 use codit::ids::{BlockId, TokenId};
 use codit::model::decoder::{Decoder, Room};
 
@@ -37,7 +40,7 @@ fn main() {
 /// Seconds of `work`, `count` times over: the best and the median. Within the device's threads, where the engine
 /// runs whole steps.
 fn time(cpu: &Cpu, count: usize, work: impl FnMut() + Send) -> (f64, f64) {
-    cpu.join(|| repeat(count, work), || ()).0
+    cpu.join(|_| repeat(count, work), |_| ()).0
 }
 
 fn repeat(count: usize, mut work: impl FnMut()) -> (f64, f64) {
@@ -63,14 +66,17 @@ fn report(name: &str, rows: usize, (best, median): (f64, f64), bytes: f64, opera
     );
 }
 
-fn view(name: &str, shape: &[usize]) -> TensorView {
-    let count: usize = shape.iter().product();
+fn numbers(count: usize) -> impl Iterator<Item = half::bf16> {
     let mut state = 1u32;
-    let mut element = || {
+    let element = move |_| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        half::bf16::from_f32((state >> 8) as f32 / (1 << 23) as f32 - 1.0).to_le_bytes()
+        half::bf16::from_f32((state >> 8) as f32 / (1 << 23) as f32 - 1.0)
     };
-    let bytes: Vec<u8> = (0..count).flat_map(|_| element()).collect();
+    (0..count).map(element)
+}
+
+fn view(name: &str, shape: &[usize]) -> TensorView {
+    let bytes: Vec<u8> = numbers(shape.iter().product()).flat_map(half::bf16::to_le_bytes).collect();
     TensorView {
         name: name.to_owned(),
         dtype: Dtype::Bf16,
@@ -101,7 +107,7 @@ fn operations() {
                 if name == "head" && rows > 64 {
                     continue;
                 }
-                let (x, mut out) = (random(&cpu, rows, k), cpu.tensor(rows, n).expect("room"));
+                let (x, mut out) = (random(&cpu, rows, k), tensor(&cpu, rows, n));
                 let mut next = 0;
                 let seconds = time(&cpu, if rows > 64 { 20 } else { 60 }, || {
                     next = (next + 1) % weights.len();
@@ -127,12 +133,29 @@ fn operations() {
     }
 }
 
+fn tensor(cpu: &Cpu, rows: usize, width: usize) -> <Cpu as Device>::Tensor {
+    cpu.tensor(rows, width, Precision::Working).expect("room")
+}
+
 fn random(cpu: &Cpu, rows: usize, width: usize) -> <Cpu as Device>::Tensor {
-    let mut tensor = cpu.tensor(rows, width).expect("room");
-    let table = cpu.weight(&[view("x", &[rows, width])]).expect("a weight");
-    let tokens = (0..rows as u32).map(TokenId).collect();
-    cpu.embed(&Batch { tokens, ..Batch::default() }, &table, 1.0, &mut tensor);
+    let mut tensor = tensor(cpu, rows, width);
+    let values: Vec<f32> = numbers(rows * width).map(half::bf16::to_f32).collect();
+    cpu.upload(&values, &mut tensor);
     tensor
+}
+
+/// A step with room for whatever is timed.
+fn step(cpu: &Cpu, vocabulary: &Vocabulary) -> <Cpu as Device>::Step {
+    let (tokens, blocks) = (64 * 12, 64 * 12);
+    let room = StepRoom { tokens, sequences: tokens, blocks, block_size: BLOCK, vocabulary };
+    cpu.step(room).expect("room")
+}
+
+/// `batch` as the step at hand; nothing is sampled.
+fn begin(cpu: &Cpu, batch: &Batch) -> <Cpu as Device>::Step {
+    let mut step = step(cpu, &Vocabulary::new(VOCABULARY, vec![]));
+    cpu.begin(&mut step, batch, &[]);
+    step
 }
 
 /// A decode step of `rows` sequences at position `position`.
@@ -145,6 +168,8 @@ fn decode(rows: usize, position: usize) -> Batch {
             .map(|row| Span { tokens: row..row + 1, blocks: row * table..(row + 1) * table })
             .collect(),
         blocks: (0..(rows * table) as u32).map(BlockId).collect(),
+        outputs: (0..rows as u32).collect(),
+        ..Batch::default()
     }
 }
 
@@ -153,23 +178,25 @@ fn attention(cpu: &Cpu, rows: usize) {
     let shape = CacheShape {
         layers: 8,
         heads: HEADS.key_value,
+        group: HEADS.query / HEADS.key_value,
         head_dim: HEADS.dim,
         block_size: BLOCK,
         blocks: batch.blocks.len(),
     };
     let mut cache = cpu.cache(shape).expect("room");
     let mut qkv = random(cpu, rows, HEADS.qkv_width());
-    let mut out = cpu.tensor(rows, HEADS.query_width()).expect("room");
+    let mut out = tensor(cpu, rows, HEADS.query_width());
     let rope = cpu.rope(&[0.01; 32], 1.0).expect("rope");
+    let step = begin(cpu, &batch);
     let mut layer = 0;
     let seconds = time(cpu, 50, || {
         layer = (layer + 1) % 8;
-        cpu.rope_store(&batch, HEADS, None, &rope, layer, &mut qkv, &mut cache);
+        cpu.rope_store(&step, HEADS, None, &rope, layer, &mut qkv, &mut cache);
     });
     report("rope_store", rows, seconds, 0.0, 0.0);
     let seconds = time(cpu, 50, || {
         layer = (layer + 1) % 8;
-        cpu.attention(&batch, HEADS, 0.125, None, layer, &qkv, &cache, &mut out);
+        cpu.attention(&step, HEADS, 0.125, None, layer, &qkv, &cache, &mut out);
     });
     let bytes = (rows * CONTEXT * HEADS.key_value * HEADS.dim * 2 * 4) as f64;
     report("attention, 128 back", rows, seconds, bytes, bytes / 2.0 * 3.0);
@@ -182,10 +209,10 @@ fn elementwise(cpu: &Cpu, rows: usize) {
         unit_offset: false,
     };
     let (delta, mut residual, mut out) =
-        (random(cpu, rows, HIDDEN), random(cpu, rows, HIDDEN), cpu.tensor(rows, HIDDEN).expect("room"));
+        (random(cpu, rows, HIDDEN), random(cpu, rows, HIDDEN), tensor(cpu, rows, HIDDEN));
     let seconds = time(cpu, 50, || cpu.rms_norm(rows, Some(&delta), &mut residual, &norm, &mut out));
     report("rms_norm", rows, seconds, (rows * HIDDEN * 16) as f64, 0.0);
-    let (x, mut out) = (random(cpu, rows, 2 * INTERMEDIATE), cpu.tensor(rows, INTERMEDIATE).expect("room"));
+    let (x, mut out) = (random(cpu, rows, 2 * INTERMEDIATE), tensor(cpu, rows, INTERMEDIATE));
     let seconds = time(cpu, 50, || cpu.gated(rows, INTERMEDIATE, Activation::Silu, &x, &mut out));
     report("gated", rows, seconds, (rows * INTERMEDIATE * 12) as f64, 0.0);
 }
@@ -201,9 +228,14 @@ fn sample(cpu: &Cpu, rows: usize) {
     ] {
         let noise = Noise::new(1, "bench", 0);
         let samples: Vec<_> =
-            (0..rows as u32).map(|position| SampleRow { contrast: &contrast, noise, position }).collect();
+            (0..rows as u32).map(|position| SampleRow { contrast, noise, position }).collect();
+        let batch = decode(rows, 0);
+        let mut step = step(cpu, &vocabulary);
         let seconds = time(cpu, 20, || {
-            black_box(cpu.contrast_sample(&samples, &vocabulary, &expert, Some(&amateur)));
+            cpu.begin(&mut step, &batch, &samples);
+            cpu.contrast_sample(&mut step, 0..rows, &expert, Some(&amateur));
+            cpu.finish(&mut step);
+            black_box(cpu.collect(&mut step).expect("results"));
         });
         report(name, rows, seconds, (rows * VOCABULARY * 4) as f64, 0.0);
     }
@@ -229,6 +261,8 @@ fn steps(expert: &str, amateur: &str, rows: &[usize]) {
             .map(|row| Span { tokens: row * 64..(row + 1) * 64, blocks: row * 12..row * 12 + 12 })
             .collect(),
         blocks: (0..rows as u32 * 12).map(BlockId).collect(),
+        outputs: (0..rows as u32).map(|row| row * 64 + 63).collect(),
+        ..Batch::default()
     };
     let step_of = |rows| {
         let mut batch = decode(rows, 160);
@@ -245,30 +279,36 @@ fn steps(expert: &str, amateur: &str, rows: &[usize]) {
             batch.positions.extend((0..12).map(|block| block * BLOCK as u32));
             batch.spans.push(Span { tokens: first..first + 12, blocks: sequence * 12..sequence * 12 + 12 });
         }
-        expert.forward(&cpu, &batch, expert_cache);
-        amateur.forward(&cpu, &batch, amateur_cache);
+        let step = begin(&cpu, &batch);
+        expert.forward(&cpu, &step, expert_cache);
+        amateur.forward(&cpu, &step, amateur_cache);
     }
     let batches = rows.iter().filter(|rows| **rows > 0).map(|&rows| ("decode step", rows, step_of(rows)));
     for (name, rows, batch) in
         batches.chain((rows.len() > 1 || rows[0] == 0).then(|| ("prefill of 64 tokens", 8, prefill(8))))
     {
-        let outputs: Vec<u32> = batch.spans.iter().map(|span| span.tokens.end as u32 - 1).collect();
         let contrast = Contrast::default();
         let noise = Noise::new(1, "bench", 0);
         let samples: Vec<_> =
-            outputs.iter().map(|&position| SampleRow { contrast: &contrast, noise, position }).collect();
+            batch.outputs.iter().map(|&position| SampleRow { contrast, noise, position }).collect();
+        let mut step = step(&cpu, &vocabulary);
         let mut parts = [vec![], vec![], vec![]];
         let seconds = repeat(40, || {
             let start = Instant::now();
+            cpu.begin(&mut step, &batch, &samples);
             cpu.join(
-                || expert.forward(&cpu, &batch, expert_cache),
-                || amateur.forward(&cpu, &batch, amateur_cache),
+                |cpu| expert.forward(cpu, &step, expert_cache),
+                |cpu| amateur.forward(cpu, &step, amateur_cache),
             );
             let forward = start.elapsed();
-            let (expert, amateur) =
-                cpu.join(|| expert.logits(&cpu, &outputs), || amateur.logits(&cpu, &outputs));
+            let (expert, amateur) = cpu.join(
+                |cpu| expert.logits(cpu, &step, 0..samples.len()),
+                |cpu| amateur.logits(cpu, &step, 0..samples.len()),
+            );
             let logits = start.elapsed();
-            black_box(cpu.contrast_sample(&samples, &vocabulary, expert, Some(amateur)));
+            cpu.contrast_sample(&mut step, 0..samples.len(), expert, Some(amateur));
+            cpu.finish(&mut step);
+            black_box(cpu.collect(&mut step).expect("results"));
             let all = start.elapsed();
             parts[0].push(forward);
             parts[1].push(logits.saturating_sub(forward));

@@ -37,9 +37,15 @@ pub fn build() {
     library.link_lib_modifier("+whole-archive").compile("codit_simt");
 }
 
+/// The sanitizer's runtime goes whole into what cargo links: rustc links without a driver's own libraries, and from a
+/// shared one after libc nothing would be intercepted.
 fn sanitize_addresses(library: &mut cc::Build) {
     library.flag("-fsanitize=address").flag("-fno-omit-frame-pointer").debug(true);
-    println!("cargo:rustc-link-arg=-fsanitize=address");
+    let asked = library.get_compiler().to_command().arg("-print-file-name=libasan.a").output();
+    let runtime = String::from_utf8(asked.expect("the C++ compiler runs").stdout).expect("a path in UTF-8");
+    let runtime = Path::new(runtime.trim());
+    assert!(runtime.is_absolute(), "{SANITIZE}=address needs g++ and its libasan.a");
+    println!("cargo:rustc-link-arg=-Wl,--whole-archive,{},--no-whole-archive", runtime.display());
 }
 
 /// The translation units of a folder, in the order of their names.

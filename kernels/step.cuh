@@ -9,5 +9,5 @@ constexpr u32 NONE = 0xffffffff;
 // What sampling gave for one output.
 struct ResultWords {
     u32 token, status, head;
-    float score;
+    float score, expert_log_probability, amateur_log_probability;
 };

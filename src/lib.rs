@@ -35,8 +35,10 @@
 //! | [`doctor`] | whether a device computes what the CPU does |
 //! | [`model`] | a model's shape, weights and forward pass |
 //! | [`engine`] | requests, blocks, the scheduler, the pair, the step loop |
+//! | [`bench`] | how fast a device decodes a pair |
 //! | [`cli`] | the command line |
 
+pub mod bench;
 pub mod checkpoint;
 pub mod cli;
 pub mod contrast;

@@ -1,7 +1,7 @@
 // What every attention kernel is given, and where a sequence's keys and values lie in the paged cache.
 #pragma once
 
-#include "../prelude.cuh"
+#include "../step.cuh"
 
 // A run of consecutive tokens of one sequence.
 struct alignas(16) Span {
@@ -27,31 +27,23 @@ struct AttentionParams {
     float scale;  // of the products of queries and keys, times log2(e)
 };
 
-constexpr u32 NONE = 0xffffffff;
-
 // The first position that a token at `position` sees.
 DEVICE u32 first_seen(u32 position, u32 window) { return position < window ? 0 : position - window + 1; }
 
 // One key/value head of one sequence: positions `first..=last` of it. Places in the cache are counted in rows of
 // head_dim numbers.
 struct Keys {
-    DEVICE Keys(const AttentionParams& p, const Span& span, u32 head, u32 first, u32 last)
-        : blocks(p.blocks + span.first_block),
-          block_size(p.block_size),
-          block_rows(2 * p.kv_heads * p.block_size),
-          head_row(head * p.block_size),
-          values_after(p.kv_heads * p.block_size),
-          first(first),
-          last(last) {}
+    const AttentionParams& p;
+    u32 first_block;
+    u32 head;
+    u32 first, last;
 
-    // Where the key of a position lies; NONE outside of the range. The value is `values_after` rows behind it.
+    // Where the key of a position lies; NONE outside of the range.
     DEVICE u32 row(u32 position) const {
         if (position < first || position > last) return NONE;
-        const u32 index = position / block_size;
-        return blocks[index] * block_rows + head_row + (position - index * block_size);
+        const u32 index = position / p.block_size;
+        return (p.blocks[first_block + index] * 2 * p.kv_heads + head) * p.block_size + (position - index * p.block_size);
     }
-
-    const u32* blocks;
-    u32 block_size, block_rows, head_row, values_after;
-    u32 first, last;
+    // How many rows behind a key its value lies.
+    DEVICE u32 to_value() const { return p.kv_heads * p.block_size; }
 };

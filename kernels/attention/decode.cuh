@@ -74,7 +74,7 @@ struct Decode {
         const u32 first = max(start, splits.from), last = min(start + SPLIT - 1, splits.position);
 
         load_queries(p, span, first_head, rows);
-        const Keys at(p, span, head, first, last);
+        const Keys at{p, span.first_block, head, first, last};
         for (u32 i = threadIdx.x; i < SPLIT; i += THREADS) key_rows[i] = at.row(start + i);
         __syncthreads();
 
@@ -112,7 +112,7 @@ struct Decode {
             if (is_seen(tile)) {
                 bf16* keys = keys_of(tile);
                 copy_keys<DIM, KEYS, 32>(keys, keys + KEYS * PITCH, static_cast<const bf16*>(p.cache),
-                                         key_rows + first_key(tile), at.values_after, lane);
+                                         key_rows + first_key(tile), at.to_value(), lane);
             }
             cp_async_commit();
         };

@@ -31,7 +31,7 @@ struct Plain {
         __syncwarp();
 
         const u32 position = span.context - span.tokens + token, first = first_seen(position, p.window);
-        const Keys at(p, span, head / p.group, first, position);
+        const Keys at{p, span.first_block, head / p.group, first, position};
         const T* cache = static_cast<const T*>(p.cache);
         float out[COLUMNS] = {}, top = -INFINITY, sum = 0;
         for (u32 tile = first / 32 * 32; tile <= position; tile += 32) {
@@ -42,7 +42,7 @@ struct Plain {
             top = now;
             sum = fmaf(sum, fade, weight);
             weights[lane] = weight;
-            key_rows[lane] = key == NONE ? NONE : key + at.values_after;
+            key_rows[lane] = key == NONE ? NONE : key + at.to_value();
             __syncwarp();
             add(out, fade, cache, p.head_dim, lane);
             __syncwarp();

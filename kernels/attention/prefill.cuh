@@ -43,35 +43,27 @@ struct Prefill {
         const u32 start = span.context - span.tokens;
         const auto position = [&](u32 row) { return start + min(first_row + row, rows - 1) / p.group; };
         const u32 last = position(ROWS - 1), first = first_seen(position(0), p.window);
-        const Keys at(p, span, head, first, last);
-        const auto cache = static_cast<const bf16*>(p.cache);
-        const u32 end = last / KEYS + 1;
+        const Keys at{p, span.first_block, head, first, last};
         u32 tile = first / KEYS;
 
         copy_queries(p, span, head, first_row);
         for (u32 row = thread; row < ROWS; row += THREADS) positions[row] = position(row);
-        for (u32 i = thread; i < 2 * KEYS; i += THREADS) key_rows[i] = at.row(tile * KEYS + i);
+        for (u32 i = thread; i < 2 * KEYS; i += THREADS) key_rows[(tile * KEYS + i) % (2 * KEYS)] = at.row(tile * KEYS + i);
         __syncthreads();
-        copy_keys<DIM, KEYS, THREADS>(keys, values, cache, key_rows, at.values_after, thread);
-        cp_async_commit();
+        copy(p, tile);
 
-        const u32 warp_first = positions[warp_row], warp_last = positions[warp_row + M * 16 - 1];
         QueryRows<DIM, M> mine;
         mine.clear();
-        for (u32 stage = 0; tile < end; ++tile, stage ^= 1) {
+        for (; tile * KEYS <= last; ++tile) {
             const u32 later = thread < KEYS ? at.row((tile + 2) * KEYS + thread) : NONE;
             cp_async_wait<0>();
             __syncthreads();
-            if (tile + 1 < end) {
-                const u32 next = (stage ^ 1) * KEYS;
-                copy_keys<DIM, KEYS, THREADS>(keys + next * PITCH, values + next * PITCH, cache, key_rows + next,
-                                              at.values_after, thread);
-                cp_async_commit();
-            }
+            if ((tile + 1) * KEYS <= last) copy(p, tile + 1);
+            const u32 warp_first = positions[warp_row], warp_last = positions[warp_row + M * 16 - 1];
             const u32 first_key = tile * KEYS, last_key = first_key + KEYS - 1;
             if (first_key <= warp_last && last_key >= first_seen(warp_first, p.window)) {
                 float s[M][KEYS / 8][4];
-                mine.template products<KEYS>(s, queries + warp_row * PITCH, keys + stage * KEYS * PITCH, lane);
+                mine.template products<KEYS>(s, queries + warp_row * PITCH, keys + tile % 2 * KEYS * PITCH, lane);
                 if (last_key > warp_first || first_key < first_seen(warp_last, p.window)) {
                     mine.template hide<KEYS>(s, lane, [&](u32 row) {
                         const u32 position = positions[warp_row + row], from = first_seen(position, p.window);
@@ -79,13 +71,21 @@ struct Prefill {
                     });
                 }
                 mine.template weigh<KEYS>(s, p.scale);
-                mine.template add<KEYS>(s, values + stage * KEYS * PITCH, lane);
+                mine.template add<KEYS>(s, values + tile % 2 * KEYS * PITCH, lane);
             }
             // Read by all before the barrier above, and not before the next one.
-            if (thread < KEYS) key_rows[stage * KEYS + thread] = later;
+            if (thread < KEYS) key_rows[tile % 2 * KEYS + thread] = later;
         }
         mine.finish();
-        store(p, mine, span, head, first_row, warp_row, lane);
+        store(p, mine);
+    }
+
+    // Asks for a tile of keys and values.
+    DEVICE void copy(const AttentionParams& p, u32 tile) const {
+        const u32 at = tile % 2 * KEYS;
+        copy_keys<DIM, KEYS, THREADS>(keys + at * PITCH, values + at * PITCH, static_cast<const bf16*>(p.cache),
+                                      key_rows + at, p.kv_heads * p.block_size, threadIdx.x);
+        cp_async_commit();
     }
 
     DEVICE void copy_queries(const AttentionParams& p, const Span& span, u32 head, u32 first_row) const {
@@ -101,8 +101,8 @@ struct Prefill {
     }
 
     // Through the warp's own query rows, which are done with, so that lanes write 16 bytes side by side.
-    DEVICE void store(const AttentionParams& p, const QueryRows<DIM, M>& mine, const Span& span, u32 head, u32 first_row,
-                      u32 warp_row, u32 lane) const {
+    DEVICE void store(const AttentionParams& p, const QueryRows<DIM, M>& mine) const {
+        const u32 lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * M * 16;
         bf16* staged = queries + warp_row * PITCH;
         __syncwarp();
 #pragma unroll
@@ -119,7 +119,10 @@ struct Prefill {
                 }
             }
         __syncwarp();
+        // Read again: registers are too few to keep it over the loop.
+        const Span span = p.spans[p.prefills[blockIdx.z]];
         const u32 heads = p.kv_heads * p.group, rows = span.tokens * p.group;
+        const u32 head = blockIdx.y, first_row = (gridDim.x - 1 - blockIdx.x) * ROWS;
 #pragma unroll 4
         for (u32 i = lane; i < M * 16 * Rows::CHUNKS; i += 32) {
             const u32 row = i / Rows::CHUNKS, chunk = i % Rows::CHUNKS, flat = first_row + warp_row + row;

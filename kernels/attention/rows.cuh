@@ -27,16 +27,16 @@ struct SharedRows {
 // Asks for the keys and values at `rows[KEYS]` of the cache, zeros where there is NONE: weighted by nothing, they must
 // not be NaN either. `thread` of THREADS.
 template <int DIM, int KEYS, int THREADS>
-DEVICE void copy_keys(bf16* keys, bf16* values, const bf16* cache, const u32* rows, u32 values_after, u32 thread) {
+DEVICE void copy_keys(bf16* keys, bf16* values, const bf16* cache, const u32* rows, u32 to_value, u32 thread) {
     using Rows = SharedRows<DIM>;
     static_assert(KEYS * Rows::CHUNKS % THREADS == 0, "");
-#pragma unroll
+#pragma unroll 2
     for (u32 i = 0; i < KEYS * Rows::CHUNKS / THREADS; ++i) {
         const u32 index = thread + i * THREADS, row = index / Rows::CHUNKS, chunk = index % Rows::CHUNKS;
         const bool valid = rows[row] != NONE;
         const bf16* from = cache + (valid ? u64(rows[row]) * DIM + chunk * 8 : 0);
         cp_async16(Rows::chunk(keys, row, chunk), from, valid);
-        cp_async16(Rows::chunk(values, row, chunk), from + (valid ? u64(values_after) * DIM : 0), valid);
+        cp_async16(Rows::chunk(values, row, chunk), from + (valid ? u64(to_value) * DIM : 0), valid);
     }
 }
 
@@ -64,7 +64,8 @@ struct QueryRows {
         for (int m = 0; m < M; ++m)
 #pragma unroll
             for (int n = 0; n < KEYS / 8; ++n) s[m][n][0] = s[m][n][1] = s[m][n][2] = s[m][n][3] = 0;
-#pragma unroll
+// Unrolled whole, more of it is loaded ahead than there are registers for.
+#pragma unroll 4
         for (int k = 0; k < DIM / 16; ++k) {
             u32 q[M][4];
 #pragma unroll

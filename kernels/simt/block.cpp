@@ -6,6 +6,10 @@
 
 #include "simt.h"
 
+#if SIMT_ADDRESS_SANITIZER
+#include <sanitizer/common_interface_defs.h>
+#endif
+
 namespace simt {
 namespace {
 
@@ -18,6 +22,22 @@ u64 mix(u64 seed, u64 index) {
 }
 
 }  // namespace
+
+#if SIMT_ADDRESS_SANITIZER
+namespace {
+
+// Its reports show a kernel's stack, but not which thread's.
+void say_where() {
+    if (!thread) return;
+    const uint3 at = block->index, in = thread->index;
+    std::fprintf(stderr, "%s, block (%u, %u, %u), thread (%u, %u, %u): see AddressSanitizer's report above\n",
+                 block->launch.kernel->name, at.x, at.y, at.z, in.x, in.y, in.z);
+}
+
+[[maybe_unused]] const bool says_where = (__sanitizer_set_death_callback(say_where), true);
+
+}  // namespace
+#endif
 
 bool Block::prepare(const Launch& next, char* message_to, size_t message_capacity) {
     launch = next;
@@ -71,7 +91,6 @@ bool Block::run(uint3 at) {
     thread = nullptr;
     block = nullptr;
     if (faulted) {
-        stacks.forgive();
         for (Thread& abandoned : threads) abandoned.copies.forget();
     }
     return !faulted;

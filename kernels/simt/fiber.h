@@ -36,8 +36,6 @@ public:
     // False where the system has no more memory (or mappings) to give.
     bool reserve(size_t count);
     Stack operator[](size_t index) const;
-    // Lifts what AddressSanitizer still forbids in the frames of fibres that were abandoned.
-    void forgive() const;
 
 private:
     std::vector<unsigned char*> mappings;

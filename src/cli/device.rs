@@ -12,15 +12,18 @@ use crate::device::{Device, Dtype};
 use crate::error::{Error, Result};
 
 /// Where to decode, and in what numbers.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 #[command(next_help_heading = "Device")]
 pub(super) struct DeviceArgs {
-    /// Where to decode; simt runs the GPU's kernels on the host, slowly, to test them
+    /// Where to decode: auto takes the GPU where there is one; simt runs the GPU's kernels on the host, slowly, to test them
     #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
     device: DeviceName,
     /// Number format of weights, activations and cache on a GPU; the CPU reads weights as they are and computes in f32
     #[arg(long, value_enum, default_value_t = DtypeName::Bfloat16)]
     dtype: DtypeName,
+    /// Part of the GPU's memory that may be used in all; what weights and workspaces leave of it is the cache's
+    #[arg(long, value_name = "PART", default_value_t = 0.9)]
+    gpu_memory_utilization: f64,
     /// Threads of the CPU device [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -35,49 +38,63 @@ enum DeviceName {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum DtypeName {
+pub(super) enum DtypeName {
     Bfloat16,
     Float32,
 }
 
-/// Part of the GPU's memory that may be used in all.
-const MEMORY_UTILIZATION: f64 = 0.9;
-
 /// What is done on the device, whichever it is.
 pub(super) trait Task {
-    /// Does it.
-    fn run<D: Device>(self, device: D) -> Result<ExitCode>;
+    /// Does it, on devices that `open` gives.
+    fn run<D: Device>(self, open: &dyn Fn() -> Result<D>) -> Result<ExitCode>;
 }
 
 impl DeviceArgs {
-    /// Opens the device and runs `task` on it.
+    /// Runs `task` on the device.
     pub(super) fn run(&self, task: impl Task) -> Result<ExitCode> {
-        if self.threads == Some(0) {
-            return Err(Error::Setting("threads is 0; it must be 1 or more".to_owned()));
-        }
+        self.validate()?;
+        let open_gpu = || Gpu::cuda(self.dtype.dtype(), self.gpu_memory_utilization);
         match self.device {
-            DeviceName::Auto | DeviceName::Cpu => task.run(Cpu::new(self.threads)?),
-            DeviceName::Cuda => task.run(Gpu::cuda(self.dtype(), MEMORY_UTILIZATION)?),
-            DeviceName::Simt => task.run(Simt::simt(self.dtype(), 0)),
+            DeviceName::Cpu => task.run(&|| Cpu::new(self.threads)),
+            DeviceName::Cuda => task.run(&open_gpu),
+            DeviceName::Simt => task.run(&|| Ok(Simt::simt(self.dtype.dtype(), 0))),
+            DeviceName::Auto if open_gpu().is_ok() => task.run(&open_gpu),
+            DeviceName::Auto => task.run(&|| Cpu::new(self.threads)),
+        }
+    }
+
+    /// The same choice in every number format that the device has.
+    pub(super) fn in_each_dtype(&self) -> Vec<Self> {
+        match self.device {
+            DeviceName::Cpu => vec![self.clone()],
+            _ => [DtypeName::Bfloat16, DtypeName::Float32].map(|dtype| Self { dtype, ..self.clone() }).into(),
         }
     }
 
     /// What the manifest says of the device, for the record only.
     pub(super) fn notes(&self) -> Value {
-        let name = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
-            value().map(|value| value.get_name().to_owned())
-        };
-        json!({
-            "device": name(&|| self.device.to_possible_value()),
-            "dtype": name(&|| self.dtype.to_possible_value()),
-            "threads": self.threads,
-        })
+        let name = self.device.to_possible_value().map(|value| value.get_name().to_owned());
+        json!({ "device": name, "gpu_memory_utilization": self.gpu_memory_utilization, "threads": self.threads })
     }
 
-    fn dtype(&self) -> Dtype {
-        match self.dtype {
-            DtypeName::Bfloat16 => Dtype::Bf16,
-            DtypeName::Float32 => Dtype::F32,
+    fn validate(&self) -> Result<()> {
+        let part = self.gpu_memory_utilization;
+        if self.threads == Some(0) {
+            return Err(Error::Setting("threads is 0; it must be 1 or more".to_owned()));
+        }
+        if !(part > 0.0 && part <= 1.0) {
+            let message = format!("gpu-memory-utilization is {part}; it must be over 0 and at most 1");
+            return Err(Error::Setting(message));
+        }
+        Ok(())
+    }
+}
+
+impl DtypeName {
+    pub(super) fn dtype(self) -> Dtype {
+        match self {
+            Self::Bfloat16 => Dtype::Bf16,
+            Self::Float32 => Dtype::F32,
         }
     }
 }

@@ -4,10 +4,16 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+#[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
+mod bench;
 mod bytes;
 #[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
 mod device;
+mod doctor;
 mod interrupt;
+mod models;
+#[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
+mod plan;
 mod progress;
 #[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
 mod synth;
@@ -24,12 +30,21 @@ struct Cli {
 enum Command {
     /// Reads instructions, decodes a response to each with an expert and an amateur, and writes a dataset.
     Synth(synth::Args),
+    /// Says what a pair takes of a GPU's memory and how much fits beside it, without loading anything.
+    Plan(plan::Args),
+    /// Compares every operation of a device with the CPU, decodes a small pair on both, and measures the device.
+    Doctor(doctor::Args),
+    /// Measures how fast a device decodes a pair of a given shape, operation by operation, against its own ceilings.
+    Bench(bench::Args),
 }
 
 /// Runs the program. Exit codes: 0 all done, 1 a failure at work, 2 bad input or settings, 130 interrupted.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Synth(args) => synth::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("codit: error: {error}");

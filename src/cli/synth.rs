@@ -7,13 +7,13 @@ use std::sync::atomic::AtomicBool;
 use serde_json::{Map, Value, json};
 
 use super::device::{DeviceArgs, Task};
+use super::models::Models;
 use super::progress::Progress;
 use super::{bytes, interrupt};
 use crate::checkpoint::Checkpoint;
 use crate::contrast::Contrast;
 use crate::dataset::{Body, Done, Input, Manifest, Metadata, ModelMark, Outcome, Prompt, Record, Sink};
 use crate::device::{Device, Dtype};
-use crate::embedded;
 use crate::engine::{self, Completion, Engine, EngineConfig, Finish, Request};
 use crate::error::{Error, Result};
 use crate::profile;
@@ -37,17 +37,6 @@ pub(super) struct Args {
     capacity: Capacity,
     #[command(flatten)]
     device: DeviceArgs,
-}
-
-#[derive(clap::Args)]
-#[command(next_help_heading = "Models")]
-struct Models {
-    /// Folder of the post-trained checkpoint; without it the embedded pair is used
-    #[arg(long, value_name = "DIR")]
-    expert: Option<PathBuf>,
-    /// Folder of its pre-trained counterpart; may be left out with --beta 0
-    #[arg(long, value_name = "DIR", requires = "expert")]
-    amateur: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -141,8 +130,8 @@ struct Synth<'a> {
 }
 
 impl Task for Synth<'_> {
-    fn run<D: Device>(self, device: D) -> Result<ExitCode> {
-        synthesize(self.args, device)
+    fn run<D: Device>(self, open: &dyn Fn() -> Result<D>) -> Result<ExitCode> {
+        synthesize(self.args, open()?)
     }
 }
 
@@ -378,25 +367,6 @@ impl Args {
         notes["kv_cache_memory"] = json!(self.capacity.kv_cache_memory.map(bytes::show));
         notes["block_size"] = json!(self.capacity.block_size);
         notes
-    }
-}
-
-impl Models {
-    /// Expert and, where it has a say, amateur.
-    fn open(&self, needs_amateur: bool) -> Result<(Checkpoint, Option<Checkpoint>)> {
-        let Some(expert) = &self.expert else {
-            return Ok((embedded::expert(), needs_amateur.then(embedded::amateur)));
-        };
-        match &self.amateur {
-            None if needs_amateur => {
-                let message = "--expert needs its --amateur; give one, or --beta 0 to run the expert alone";
-                Err(Error::Setting(message.to_owned()))
-            }
-            amateur => {
-                let amateur = amateur.as_ref().filter(|_| needs_amateur).map(Checkpoint::open).transpose()?;
-                Ok((Checkpoint::open(expert)?, amateur))
-            }
-        }
     }
 }
 

@@ -196,6 +196,17 @@ pub struct MemoryInfo {
     pub total: usize,
 }
 
+/// How large a weight is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WeightSize {
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs; 1 for a vector.
+    pub columns: usize,
+    /// Bytes that are read where all of it is.
+    pub bytes: usize,
+}
+
 /// In what numbers a tensor is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
@@ -366,6 +377,10 @@ pub trait Device: Send + Sync + 'static {
         amateur: Option<&Self::Tensor>,
     );
 
+    /// Rows, columns (1 for a vector) and bytes of a weight.
+    fn weight_size(&self, weight: &Self::Weight) -> WeightSize;
+    /// The width of activations.
+    fn width(&self, x: &Self::Tensor) -> usize;
     /// `out = x`, the first `rows` rows.
     fn copy(&self, rows: usize, x: &Self::Tensor, out: &mut Self::Tensor);
     /// A point in the order of what is queued.

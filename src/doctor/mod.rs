@@ -2,10 +2,14 @@
 //!
 //! The tests run these checks on the kernels' stand-in on the host, `codit doctor` runs them on the GPU.
 
+pub mod pair;
+
 use crate::checkpoint::Bytes;
 use crate::device::cpu::{self, Cpu};
 use crate::device::{Device, Dtype, Precision, TensorView};
 use crate::error::Result;
+
+pub mod rows;
 
 /// One comparison.
 #[derive(Debug, Clone)]
@@ -115,6 +119,14 @@ impl<D: Device> Comparison<'_, D> {
         let (found, expected) = (self.device.download(rows, here), self.cpu.download(rows, there));
         Check { operation, case: case.into(), error: relative_error(&found, &expected), bound: self.bound() }
     }
+}
+
+/// A family of checks.
+pub type Checks<D> = fn(&mut Comparison<'_, D>) -> Result<Vec<Check>>;
+
+/// All families, by name.
+pub fn all<D: Device>() -> Vec<(&'static str, Checks<D>)> {
+    vec![]
 }
 
 /// `||x - reference|| / ||reference||`

@@ -21,6 +21,7 @@ use crate::model::spec::stop_tokens;
 use crate::text::{Message, Text, Tokenizer, check_same_vocabulary};
 
 pub mod blocks;
+pub mod footprint;
 mod pair;
 pub mod plan;
 pub mod request;
@@ -264,7 +265,11 @@ impl<D: Device> Iterator for Engine<D> {
 }
 
 impl EngineConfig {
-    fn shape(&self, default_batched_tokens: usize) -> Result<PairShape> {
+    /// How much a pair makes room for, where a step takes `default_batched_tokens` unless it is said otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a number out of range.
+    pub fn shape(&self, default_batched_tokens: usize) -> Result<PairShape> {
         let max_num_batched_tokens =
             self.max_num_batched_tokens.unwrap_or(self.max_num_seqs.max(default_batched_tokens));
         let settings = [

@@ -33,6 +33,8 @@ pub(super) struct Pair<D: Device> {
     amateur: Option<Lane<D>>,
     /// Rows of logits that are computed at once.
     logit_rows: usize,
+    /// When steps began and ended, where that is wanted.
+    trace: Option<Vec<[D::Mark; 2]>>,
 }
 
 /// How much a pair makes room for.
@@ -123,7 +125,7 @@ impl<D: Device> Pair<D> {
             block_size: shape.block_size,
             vocabulary: &vocabulary,
         })?;
-        Ok((Self { device, step, expert, amateur, logit_rows }, blocks))
+        Ok((Self { device, step, expert, amateur, logit_rows, trace: None }, blocks))
     }
 
     /// The longest sequence that both models can read.
@@ -135,6 +137,24 @@ impl<D: Device> Pair<D> {
     /// Whether there is an amateur.
     pub fn has_amateur(&self) -> bool {
         self.amateur.is_some()
+    }
+
+    /// The device.
+    pub fn device(&self) -> &D {
+        &self.device
+    }
+
+    /// See [`StepLoop::trace`](super::step_loop::StepLoop::trace).
+    pub fn trace(&mut self) {
+        self.trace = Some(Vec::new());
+    }
+
+    /// See [`StepLoop::idle_share`](super::step_loop::StepLoop::idle_share).
+    pub fn idle_share(&self) -> Result<f64> {
+        let steps = self.trace.as_deref().unwrap_or_default();
+        let [Some([first, _]), Some([_, last])] = [steps.first(), steps.last()] else { return Ok(0.0) };
+        let gaps = steps.windows(2).map(|pair| self.device.seconds(&pair[0][1], &pair[1][0]));
+        Ok(gaps.sum::<Result<f64>>()? / self.device.seconds(first, last)?)
     }
 
     /// Whether a step should be queued before the results of the one before are collected.
@@ -153,8 +173,9 @@ impl<D: Device> Pair<D> {
     /// Queues one step: both forward passes over the plan's batch, then a token for each of its outputs, drawn by
     /// `rows`. The amateur rests where no row of the step needs it.
     pub fn queue(&mut self, plan: &StepPlan, rows: &[SampleRow], needs_amateur: bool) {
-        let Self { device, step, expert, amateur, logit_rows, .. } = self;
+        let Self { device, step, expert, amateur, logit_rows, trace, .. } = self;
         let mut amateur = amateur.as_mut().filter(|_| needs_amateur);
+        let began = device.mark();
         device.begin(step, &plan.batch, rows);
         device.run(step, u32::from(needs_amateur), |device, step| {
             device.join(
@@ -181,6 +202,9 @@ impl<D: Device> Pair<D> {
             }
         });
         device.finish(step);
+        if let Some(trace) = trace {
+            trace.push([began, device.mark()]);
+        }
     }
 
     /// The results of the oldest step that was queued and not collected, one for each of its outputs.

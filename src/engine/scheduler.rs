@@ -230,13 +230,13 @@ impl Scheduler {
         wanted
     }
 
-    /// Whether the first that waits may run: its tokens are known, there is a place, and they fit beside one more block
-    /// for each sequence that runs, lest it be sent back at once.
+    /// Whether the first that waits may run: there is a place, and its tokens fit beside one more block for each
+    /// sequence that runs, lest it be sent back at once.
     fn may_admit(&self) -> bool {
-        let Some(first) = self.waiting.front().filter(|first| first.in_flight == 0) else { return false };
+        let Some(first) = self.waiting.front() else { return false };
         let promised: usize =
             self.running.iter().map(|s| self.blocks_for(s.len()).saturating_sub(s.blocks.len()) + 1).sum();
-        let fits = self.blocks_for(first.tokens.len()) + promised <= self.pool.free();
+        let fits = self.blocks_for(first.len()) + promised <= self.pool.free();
         self.running.len() < self.limits.max_num_seqs && (fits || self.running.is_empty())
     }
 

@@ -162,6 +162,24 @@ impl<D: Device> StepLoop<D> {
         self.pair.has_amateur()
     }
 
+    /// The device.
+    pub fn device(&self) -> &D {
+        self.pair.device()
+    }
+
+    /// Notes from now on when steps begin and end on the device, for [`StepLoop::idle_share`].
+    pub fn trace(&mut self) {
+        self.pair.trace();
+    }
+
+    /// The part of the traced time in which the device had no step to run.
+    ///
+    /// # Errors
+    /// Those of [`Device::seconds`].
+    pub fn idle_share(&self) -> Result<f64> {
+        self.pair.idle_share()
+    }
+
     /// See [`Device::profile`].
     ///
     /// # Errors

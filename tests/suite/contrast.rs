@@ -63,11 +63,11 @@ fn cuts_apply_after_temperature_in_order() {
         let total: f64 = square[..keep].iter().sum();
         (0..4).map(|v| if v < keep { square[v] / total } else { 0.0 }).collect::<Vec<_>>()
     };
-    close(&p(Contrast { top_k: 3, ..direct.clone() }), &normalized(3));
-    close(&p(Contrast { top_p: 0.9, ..direct.clone() }), &normalized(2));
-    close(&p(Contrast { min_p: 0.3, ..direct.clone() }), &normalized(2));
+    close(&p(Contrast { top_k: 3, ..direct }), &normalized(3));
+    close(&p(Contrast { top_p: 0.9, ..direct }), &normalized(2));
+    close(&p(Contrast { min_p: 0.3, ..direct }), &normalized(2));
     // Of the two that top-k keeps, the first alone has 0.735 of the mass.
-    close(&p(Contrast { top_k: 2, top_p: 0.73, ..direct.clone() }), &normalized(1));
+    close(&p(Contrast { top_k: 2, top_p: 0.73, ..direct }), &normalized(1));
     close(&p(Contrast { temperature: 0.0, ..direct }), &[1.0, 0.0, 0.0, 0.0]);
 }
 

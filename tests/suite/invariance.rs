@@ -1,14 +1,25 @@
 //! A record's text depends on its request alone: not on its neighbours, on chunking, preemption or order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
+use codit::contrast::RowFault;
 use codit::device::cpu::Cpu;
-use codit::{Contrast, Engine, EngineConfig, Request, embedded};
+use codit::ids::SeqId;
+use codit::{Checkpoint, Contrast, Engine, EngineConfig, Error, Finish, Prompt, Request, Stats, embedded};
 
+use crate::models::checkpoints;
 use crate::random::Random;
 
-/// Tokens and score bits by request id.
-type Responses = BTreeMap<String, (Vec<u32>, Vec<u32>)>;
+/// By request id.
+type Responses = BTreeMap<String, Response>;
+
+#[derive(Debug, Clone, PartialEq)]
+struct Response {
+    tokens: Vec<u32>,
+    score_bits: Vec<u32>,
+    finish: String,
+}
 
 fn requests() -> Vec<Request> {
     let questions =
@@ -21,7 +32,7 @@ fn requests() -> Vec<Request> {
     ];
     (0..40)
         .map(|i| Request {
-            contrast: contrasts[i % 4].clone(),
+            contrast: contrasts[i % 4],
             seed: 11,
             max_tokens: 8 + i,
             ignore_eos: i % 3 == 0,
@@ -35,30 +46,54 @@ fn decode(
     requests: Vec<Request>,
     mut between: impl FnMut(&mut Engine<Cpu>),
 ) -> Responses {
+    decode_by(&embedded::expert(), config, requests, |engine, _| between(engine)).0
+}
+
+/// What `expert` and the amateur respond, and the engine's counts at the end. `between` is called before every step.
+fn decode_by(
+    expert: &Checkpoint,
+    config: &EngineConfig,
+    requests: Vec<Request>,
+    mut between: impl FnMut(&mut Engine<Cpu>, &[SeqId]),
+) -> (Responses, Stats) {
     let device = Cpu::new(None).unwrap();
-    let mut engine = Engine::load(device, &embedded::expert(), Some(&embedded::amateur()), config).unwrap();
-    for request in requests {
-        engine.submit(request).unwrap();
-    }
+    let mut engine = Engine::load(device, expert, Some(&embedded::amateur()), config).unwrap();
+    let ids: Vec<SeqId> = requests.into_iter().map(|request| engine.submit(request).unwrap()).collect();
     let mut responses = Responses::new();
     while engine.pending() > 0 {
-        between(&mut engine);
+        between(&mut engine, &ids);
         engine.step().unwrap();
         while let Some(done) = engine.finished() {
-            let tokens = done.tokens.iter().map(|t| t.0).collect();
-            let scores = done.scores.iter().map(|s| s.to_bits()).collect();
-            assert!(responses.insert(done.id, (tokens, scores)).is_none());
+            let response = Response {
+                tokens: done.tokens.iter().map(|t| t.0).collect(),
+                score_bits: done.scores.iter().map(|s| s.to_bits()).collect(),
+                finish: format!("{:?}", done.finish),
+            };
+            assert!(responses.insert(done.id, response).is_none());
         }
     }
-    responses
+    // What is still in flight was for nobody; an idle engine checks its blocks.
+    engine.step().unwrap();
+    assert!(engine.finished().is_none());
+    (responses, engine.stats())
 }
 
 fn config(max_num_seqs: usize, max_num_batched_tokens: usize) -> EngineConfig {
     EngineConfig {
         max_num_seqs,
         max_num_batched_tokens: Some(max_num_batched_tokens),
-        kv_cache_memory: 256 << 20,
+        kv_cache_memory: Some(256 << 20),
         ..EngineConfig::default()
+    }
+}
+
+/// A cache of little more than the longest sequence: blocks run out again and again.
+fn tight() -> EngineConfig {
+    EngineConfig {
+        kv_cache_memory: Some(512 << 10),
+        max_model_len: Some(128),
+        block_size: 4,
+        ..config(16, 64)
     }
 }
 
@@ -67,7 +102,7 @@ fn responses_do_not_depend_on_batch_chunk_order_or_preemption() {
     let alone = decode(&config(1, 512), requests(), |_| {});
     assert_eq!(alone.len(), 40);
     assert!(
-        alone.values().filter(|(tokens, _)| tokens.len() > 4).count() > 20,
+        alone.values().filter(|response| response.tokens.len() > 4).count() > 20,
         "too little is generated to compare"
     );
     let mut random = Random::new(3);
@@ -97,14 +132,7 @@ fn responses_do_not_depend_on_batch_chunk_order_or_preemption() {
 fn a_cache_too_small_for_all_gives_the_same_by_preemption() {
     let alone = decode(&config(1, 512), requests(), |_| {});
     let mut preemptions = 0;
-    // A cache of little more than the longest sequence: blocks run out again and again.
-    let tight = EngineConfig {
-        kv_cache_memory: 512 << 10,
-        max_model_len: Some(128),
-        block_size: 4,
-        ..config(16, 64)
-    };
-    let found = decode(&tight, requests(), |engine| preemptions = engine.stats().preemptions);
+    let found = decode(&tight(), requests(), |engine| preemptions = engine.stats().preemptions);
     assert!(preemptions > 0, "the cache was not too small");
     assert!(found == alone);
 }
@@ -136,9 +164,137 @@ fn a_cancelled_request_leaves_the_others_as_they_are() {
         let done = done.unwrap();
         match done.finish {
             codit::Finish::Cancelled => cancelled += 1,
-            _ => assert_eq!(done.tokens.iter().map(|t| t.0).collect::<Vec<_>>(), alone[&done.id].0),
+            _ => assert_eq!(done.tokens.iter().map(|t| t.0).collect::<Vec<_>>(), alone[&done.id].tokens),
         }
     }
     assert!(cancelled > 5);
     assert_eq!(engine.stats().blocks_held, 0);
+}
+
+/// What is left of `alone` with an expert that has no logits after `token`.
+fn until_the_fault(alone: &Responses, token: u32) -> Responses {
+    let cut = |response: &Response| {
+        let read = &response.tokens[..response.tokens.len() - 1];
+        let Some(at) = read.iter().position(|t| *t == token) else { return response.clone() };
+        let message = format!("{} at token {} of the response", RowFault::NotANumber, at + 1);
+        Response {
+            tokens: response.tokens[..=at].to_vec(),
+            score_bits: response.score_bits[..=at].to_vec(),
+            finish: format!("{:?}", Finish::Failed(Error::Request(message))),
+        }
+    };
+    alone.iter().map(|(id, response)| (id.clone(), cut(response))).collect()
+}
+
+/// The token that most responses have, none at first, and no prompt.
+fn late_token(alone: &Responses) -> u32 {
+    let (expert, device) = (embedded::expert(), Cpu::new(None).unwrap());
+    let engine = Engine::load(device, &expert, Some(&embedded::amateur()), &config(1, 16)).unwrap();
+    let prompt = |request: Request| match request.prompt {
+        Prompt::Chat(messages) => engine.chat_ids(&messages).unwrap(),
+        _ => panic!("not a chat"),
+    };
+    let prompts = requests().into_iter().flat_map(prompt).map(|token| token.0);
+    let first = alone.values().flat_map(|response| &response.tokens[..response.tokens.len().min(3)]).copied();
+    let excluded: BTreeSet<u32> = prompts.chain(first).collect();
+    let mut counts = BTreeMap::new();
+    for response in alone.values() {
+        let read = &response.tokens[..response.tokens.len() - 1];
+        for token in read.iter().copied().collect::<BTreeSet<u32>>().difference(&excluded) {
+            *counts.entry(*token).or_insert(0) += 1;
+        }
+    }
+    counts.into_iter().max_by_key(|(_, count)| *count).unwrap().0
+}
+
+/// The embedded expert, but what follows one token is NaN; and its responses.
+fn faulty_expert() -> (checkpoints::Copy, Responses) {
+    let alone = decode(&config(1, 512), requests(), |_| {});
+    let token = late_token(&alone);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("embedded/expert");
+    let copy = checkpoints::Copy::of_folder(&folder).edit_weights(|tensors| {
+        let embedding = tensors.get_mut("model.embed_tokens.weight").unwrap();
+        let head = embedding.clone();
+        let row_bytes = embedding.2.len() / embedding.1[0];
+        // NaN in every number format.
+        embedding.2[token as usize * row_bytes..][..row_bytes].fill(0xff);
+        tensors.insert("lm_head.weight".to_owned(), head);
+    });
+    (copy, until_the_fault(&alone, token))
+}
+
+fn asynchronous(config: EngineConfig, is_ahead: bool) -> EngineConfig {
+    EngineConfig { async_scheduling: Some(is_ahead), ..config }
+}
+
+/// Stop tokens, lengths, faults and a cache too small for all, with each step queued before the one before it is
+/// known, and after.
+#[test]
+fn a_step_queued_ahead_changes_nothing() {
+    let (folder, expected) = faulty_expert();
+    let expert = Checkpoint::open(folder.path()).unwrap();
+    for end in ["Stop", "Length", "Failed"] {
+        let count = expected.values().filter(|response| response.finish.starts_with(end)).count();
+        assert!(count > 2, "{count} of {end}");
+    }
+    let mut steps = [0, 0];
+    for config in [config(1, 512), config(3, 16), config(16, 7), config(64, 512), tight()] {
+        for is_ahead in [false, true] {
+            let config = asynchronous(config.clone(), is_ahead);
+            let (found, stats) = decode_by(&expert, &config, requests(), |_, _| {});
+            assert!(found == expected, "{config:?}");
+            let tokens: usize = found.values().map(|response| response.tokens.len()).sum();
+            assert_eq!((stats.sampled, stats.blocks_held), (tokens as u64, 0), "{config:?}");
+            assert!(stats.preemptions > 0 || config.block_size != tight().block_size, "it was not tight");
+            steps[usize::from(is_ahead)] += stats.steps;
+        }
+    }
+    assert!(steps[1] > steps[0], "no step was in vain, so none was ahead: {steps:?}");
+}
+
+/// The same where requests are sent back and dropped while their tokens are in flight.
+#[test]
+fn preemption_and_cancellation_with_a_step_in_flight() {
+    let (folder, expected) = faulty_expert();
+    let expert = Checkpoint::open(folder.path()).unwrap();
+    let (mut dropped, mut done) = (0, 0);
+    for seed in 0..4 {
+        for config in [config(16, 64), tight()] {
+            let mut random = Random::new(seed);
+            let mut cancelled = BTreeSet::new();
+            let (found, stats) =
+                decode_by(&expert, &asynchronous(config, true), requests(), |engine, ids| {
+                    while random.once_in(6) && engine.preempt_youngest() {}
+                    let place = random.within(0, ids.len() - 1);
+                    if random.once_in(5) && engine.cancel(ids[place]) {
+                        cancelled.insert(format!("r{place}"));
+                    }
+                });
+            assert_eq!((found.len(), stats.blocks_held), (expected.len(), 0));
+            dropped += cancelled.len();
+            done += expected.len() - cancelled.len();
+            for (id, response) in found {
+                assert_eq!(response.finish == "Cancelled", cancelled.contains(&id), "{id}");
+                assert!(response.finish == "Cancelled" || response == expected[&id], "{id}, seed {seed}");
+            }
+        }
+    }
+    assert!(dropped > 20 && done > 100, "{dropped} dropped, {done} done");
+    // Dropped at one and the same step, before any of them can have ended, the same are dropped.
+    let [in_turn, ahead] = [false, true].map(|is_ahead| {
+        let mut step = 0;
+        let (found, _) = decode_by(
+            &embedded::expert(),
+            &asynchronous(config(16, 64), is_ahead),
+            requests(),
+            |engine, ids| {
+                step += 1;
+                if step == 5 {
+                    ids.iter().step_by(3).for_each(|id| assert!(engine.cancel(*id)));
+                }
+            },
+        );
+        found
+    });
+    assert!(in_turn == ahead);
 }

@@ -16,5 +16,6 @@ mod random;
 mod resume;
 mod scheduler;
 mod simt;
+mod step;
 mod synth;
 mod text;

@@ -1,6 +1,6 @@
 //! The forward pass on the CPU device against what transformers computes (`tests/golden/README.md`).
 
-mod checkpoints;
+pub mod checkpoints;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,6 +15,8 @@ use codit::model::spec::stop_tokens;
 use codit::model::{Decoder, Room};
 use safetensors::SafeTensors;
 use serde::Deserialize;
+
+use crate::step::{begin, begin_forward, end};
 
 const BLOCK_SIZE: usize = 16;
 const BLOCKS: usize = 128;
@@ -36,29 +38,30 @@ fn for_each_case(test: impl Fn(&Path)) {
 }
 
 /// A decoder with a cache of its own.
-struct Model {
-    decoder: Decoder<Cpu>,
-    cache: <Cpu as Device>::Cache,
+struct Model<D: Device> {
+    decoder: Decoder<D>,
+    cache: D::Cache,
 }
 
-impl Model {
-    fn load(device: &Cpu, folder: &Path) -> Self {
+impl<D: Device> Model<D> {
+    fn load(device: &D, folder: &Path) -> Self {
         Self::open(device, &Checkpoint::open(folder).unwrap())
     }
 
-    fn open(device: &Cpu, checkpoint: &Checkpoint) -> Self {
+    fn open(device: &D, checkpoint: &Checkpoint) -> Self {
         let decoder = Decoder::load(device, checkpoint, ROOM).unwrap();
         let cache = device.cache(decoder.spec().cache_shape(BLOCK_SIZE, BLOCKS)).unwrap();
         Self { decoder, cache }
     }
 
-    /// The logits, a row each, of these tokens of `batch`.
-    fn logits(&mut self, device: &Cpu, batch: &Batch, rows: &[u32]) -> Vec<Vec<f32>> {
-        self.decoder.forward(device, batch, &mut self.cache);
-        let width = self.decoder.spec().vocab_size;
-        let slices = rows.chunks(ROOM.logits).flat_map(|rows| {
-            let logits = self.decoder.logits(device, rows);
-            device.download(rows.len(), logits)
+    /// The logits, a row each, of the outputs of `batch`.
+    fn logits(&mut self, device: &D, batch: &Batch) -> Vec<Vec<f32>> {
+        let step = begin_forward(device, BLOCK_SIZE, batch);
+        self.decoder.forward(device, &step, &mut self.cache);
+        let (count, width) = (batch.outputs.len(), self.decoder.spec().vocab_size);
+        let slices = (0..count).step_by(ROOM.logits).flat_map(|first| {
+            let outputs = first..count.min(first + ROOM.logits);
+            device.download(outputs.len(), self.decoder.logits(device, &step, outputs))
         });
         slices.collect::<Vec<_>>().chunks(width).map(<[f32]>::to_vec).collect()
     }
@@ -153,19 +156,24 @@ impl Logits {
     }
 
     /// The logits of one model at the golden positions, `[text][position]`, each text read as one chunk.
-    fn at_once(&self, device: &Cpu, model: &mut Model) -> Vec<Vec<Vec<f32>>> {
+    fn at_once<D: Device>(&self, device: &D, model: &mut Model<D>) -> Vec<Vec<Vec<f32>>> {
         let rows: Vec<_> = self.positions.iter().map(|&position| position as u32).collect();
         let read = |mut sequence: Sequence| {
-            let mut batch = Batch::default();
+            let mut batch = Batch { outputs: rows.clone(), ..Batch::default() };
             sequence.advance(sequence.left(), &mut batch);
-            model.logits(device, &batch, &rows)
+            model.logits(device, &batch)
         };
         sequences(self.texts.clone(), BLOCKS / 8, &mut Random(0)).into_iter().map(read).collect()
     }
 
     /// The same in random chunks of several sequences at once, in scrambled blocks and order. Texts appear twice,
     /// and the copies must agree with one another.
-    fn in_chunks(&self, device: &Cpu, model: &mut Model, random: &mut Random) -> Vec<Vec<Vec<f32>>> {
+    fn in_chunks<D: Device>(
+        &self,
+        device: &D,
+        model: &mut Model<D>,
+        random: &mut Random,
+    ) -> Vec<Vec<Vec<f32>>> {
         let texts = self.texts.iter().chain(&self.texts).cloned();
         let mut left: Vec<_> = sequences(texts, BLOCKS / 8, random).into_iter().enumerate().collect();
         let mut found = BTreeMap::new();
@@ -181,8 +189,9 @@ impl Logits {
                 wanted.extend(inside.map(|p| ((p - first.1 + first.0) as u32, (*index, *p))));
             }
             random.shuffle(&mut wanted);
-            let (rows, places): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
-            found.extend(places.into_iter().zip(model.logits(device, &batch, &rows)));
+            let places: Vec<_>;
+            (batch.outputs, places) = wanted.into_iter().unzip();
+            found.extend(places.into_iter().zip(model.logits(device, &batch)));
             left.retain(|(_, sequence)| sequence.left() > 0);
         }
         let rows: Vec<_> = found.into_values().collect();
@@ -195,17 +204,26 @@ impl Logits {
 
 #[test]
 fn logits_are_those_of_transformers_however_cut_into_chunks() {
-    let device = Cpu::new(Some(2)).unwrap();
+    compare_logits(&Cpu::new(Some(2)).unwrap());
+}
+
+#[test]
+fn greedy_continuations_are_those_of_transformers() {
+    compare_continuations(&Cpu::new(Some(2)).unwrap());
+}
+
+/// The logits of every golden case on `device`, which computes in f32; the same bits however texts are cut into chunks.
+fn compare_logits<D: Device>(device: &D) {
     for_each_case(|case| {
         let golden = Logits::read(case);
         for (name, expected) in ["expert", "amateur"].into_iter().zip(&golden.rows) {
-            let mut model = Model::load(&device, &case.join(name));
-            let found = golden.at_once(&device, &mut model);
+            let mut model = Model::load(device, &case.join(name));
+            let found = golden.at_once(device, &mut model);
             let difference = difference(&found, expected);
             println!("  {name}: {difference:.1e}");
             assert!(difference < 1e-4, "{name}: {difference}");
             for seed in 0..4 {
-                let chunked = golden.in_chunks(&device, &mut model, &mut Random(seed));
+                let chunked = golden.in_chunks(device, &mut model, &mut Random(seed));
                 assert!(chunked == found, "{name}, seed {seed}");
             }
         }
@@ -258,19 +276,18 @@ struct Continuation {
     heads: Vec<u32>,
 }
 
-#[test]
-fn greedy_continuations_are_those_of_transformers() {
-    let device = Cpu::new(Some(2)).unwrap();
+/// The greedy continuations of every golden case on `device`, which computes in f32.
+fn compare_continuations<D: Device>(device: &D) {
     for_each_case(|case| {
         let golden: Continuations =
             serde_json::from_slice(&fs::read(case.join("golden.json")).unwrap()).unwrap();
         assert_eq!(stop_tokens(&Checkpoint::open(case.join("expert")).unwrap()).unwrap(), golden.eos);
-        continue_all(&device, case, &golden);
+        continue_all(device, case, &golden);
     });
 }
 
 /// Decodes all continuations of a case in one batch a step.
-fn continue_all(device: &Cpu, case: &Path, golden: &Continuations) {
+fn continue_all<D: Device>(device: &D, case: &Path, golden: &Continuations) {
     let mut pair = ["expert", "amateur"].map(|name| Model::load(device, &case.join(name)));
     let prompts = golden.runs.iter().map(|run| run.prompt.clone());
     let mut running: Vec<_> =
@@ -281,15 +298,17 @@ fn continue_all(device: &Cpu, case: &Path, golden: &Continuations) {
         for (_, sequence) in &mut running {
             sequence.advance(sequence.left(), &mut batch);
         }
-        let last: Vec<_> = batch.spans.iter().map(|span| span.tokens.end as u32 - 1).collect();
+        batch.outputs = batch.spans.iter().map(|span| span.tokens.end as u32 - 1).collect();
+        let rows: Vec<_> = running.iter().map(|(run, sequence)| run.sample_row(sequence)).collect();
+        let mut step = begin(device, BLOCK_SIZE, &vocabulary, &batch, &rows);
         for model in &mut pair {
-            model.decoder.forward(device, &batch, &mut model.cache);
+            model.decoder.forward(device, &step, &mut model.cache);
         }
-        let [expert, amateur] = pair.each_mut().map(|model| model.decoder.logits(device, &last));
-        let contrasts: Vec<_> = running.iter().map(|(run, _)| run.contrast()).collect();
-        let rows: Vec<_> = running.iter().zip(&contrasts).map(|((_, s), c)| sample_row(s, c)).collect();
-        let sampled = device.contrast_sample(&rows, &vocabulary, expert, Some(amateur));
-        let mut sampled = sampled.into_iter().map(Result::unwrap);
+        let outputs = 0..batch.outputs.len();
+        let [expert, amateur] =
+            pair.each_mut().map(|model| model.decoder.logits(device, &step, outputs.clone()));
+        device.contrast_sample(&mut step, outputs, expert, Some(amateur));
+        let mut sampled = end(device, step).into_iter().map(Result::unwrap);
         running.retain_mut(|(run, sequence)| {
             let (step, sampled) = (sequence.cached - run.prompt.len(), sampled.next().unwrap());
             sequence.tokens.push(sampled.token);
@@ -299,8 +318,10 @@ fn continue_all(device: &Cpu, case: &Path, golden: &Continuations) {
 }
 
 impl Continuation {
-    fn contrast(&self) -> Contrast {
-        Contrast { alpha: self.alpha, beta: self.beta, temperature: 0.0, ..Contrast::default() }
+    fn sample_row(&self, sequence: &Sequence) -> SampleRow {
+        let (alpha, beta) = (self.alpha, self.beta);
+        let contrast = Contrast { alpha, beta, temperature: 0.0, ..Contrast::default() };
+        SampleRow { contrast, noise: Noise::new(0, "", 0), position: sequence.cached as u32 }
     }
 
     /// Whether another order of summation cannot change the token of this step, and so all that follow.
@@ -317,8 +338,4 @@ impl Continuation {
         assert_eq!(last, step + 1 == self.tokens.len());
         !last
     }
-}
-
-fn sample_row<'a>(sequence: &Sequence, contrast: &'a Contrast) -> SampleRow<'a> {
-    SampleRow { contrast, noise: Noise::new(0, "", 0), position: sequence.cached as u32 }
 }

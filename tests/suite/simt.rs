@@ -7,6 +7,7 @@ mod faults;
 mod launches;
 mod matrices;
 mod numbers;
+mod over_reads;
 mod races;
 mod speed;
 

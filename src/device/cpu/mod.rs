@@ -29,7 +29,7 @@ use rayon::prelude::*;
 
 use super::{
     Activation, Batch, CacheShape, Device, Dtype, Heads, MemoryInfo, Norm, Precision, RowResult, SampleRow,
-    StepRoom, TensorView,
+    StepRoom, TensorView, WeightSize,
 };
 use crate::error::{Error, Result};
 use amx::Amx;
@@ -312,6 +312,14 @@ impl Device for Cpu {
         let (rows, vocabulary) = (&step.samples[outputs], &step.vocabulary);
         let sample = || sample::contrast_sample(self.path, rows, vocabulary, expert, amateur);
         step.results.extend(self.pool.install(sample));
+    }
+
+    fn weight_size(&self, weight: &Weight) -> WeightSize {
+        WeightSize { rows: weight.rows, columns: weight.columns, bytes: weight.bytes() }
+    }
+
+    fn width(&self, x: &Tensor) -> usize {
+        x.width
     }
 
     fn copy(&self, rows: usize, x: &Tensor, out: &mut Tensor) {

@@ -60,12 +60,16 @@ impl Weight {
         Ok(weight)
     }
 
+    /// Bytes of all parts.
+    pub fn bytes(&self) -> usize {
+        self.parts.iter().map(|part| part.view.range.len()).sum()
+    }
+
     /// See [`crate::device::Device::random_weight`].
     pub fn random(shape: &[usize], seed: u64) -> Result<Self> {
         let count: usize = shape.iter().product();
         let columns = shape.get(1..).unwrap_or(&[]).iter().product::<usize>();
-        let bound = if shape.len() > 1 { (3.0 / columns as f32).sqrt() } else { 0.0 };
-        let offset = if shape.len() > 1 { 0.0 } else { 1.0 };
+        let (bound, offset) = if shape.len() > 1 { ((3.0 / columns as f32).sqrt(), 0.0) } else { (0.0, 1.0) };
         let value = |index: usize| offset + bound * uniform(seed, index as u64);
         let bytes: Vec<u8> = (0..count).flat_map(|i| bf16::from_f32(value(i)).to_le_bytes()).collect();
         let (name, range) = ("random".to_owned(), 0..bytes.len());

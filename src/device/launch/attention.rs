@@ -1,8 +1,21 @@
 //! Launches of `attention.cu`.
 
-use super::machine::Machine;
+use bytemuck::{Pod, Zeroable};
+
+use super::machine::{Launch, Machine};
+use super::step::NONE;
 use super::{Cache, Launcher, Step, Tensor};
-use crate::device::{CacheShape, Heads};
+use crate::device::{CacheShape, Dtype, Heads};
+use crate::error::{Error, Result};
+
+/// Positions that one block of a decode kernel sees.
+const SPLIT: usize = 256;
+/// Query rows of a tensor core's tile.
+const TILE_ROWS: usize = 16;
+/// Threads of a warp.
+const WARP: usize = 32;
+/// The widest head that there is a kernel for.
+const WIDEST_HEAD: usize = 256;
 
 /// What does not change from step to step.
 #[derive(Clone, Copy)]
@@ -17,19 +30,190 @@ pub struct Shape {
     pub layer: usize,
 }
 
+/// `AttentionParams` of `attention.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct AttentionParams {
+    qkv: u64,
+    cache: u64,
+    out: u64,
+    spans: u64,
+    prefills: u64,
+    blocks: u64,
+    partials: u64,
+    kv_heads: u32,
+    group: u32,
+    head_dim: u32,
+    block_size: u32,
+    window: u32,
+    scale: f32,
+}
+
+/// Whether there are kernels for a cache of this shape.
+///
+/// # Errors
+/// Where there are not.
+pub fn check(shape: CacheShape) -> Result<()> {
+    if shape.head_dim.is_multiple_of(8) && shape.head_dim <= WIDEST_HEAD {
+        return Ok(());
+    }
+    let message =
+        format!("heads of {}: the GPU takes multiples of 8 up to {WIDEST_HEAD}", shape.head_dim);
+    Err(Error::Device(message))
+}
+
 /// Bytes that attention's splits need for each block of the cache.
-pub fn partial_bytes(_shape: CacheShape) -> usize {
-    0
+///
+/// A split leaves `head_dim + 4` floats for each query head, and only contexts longer than one split leave any: at most
+/// two for each [`SPLIT`] positions, as `x > 1` has `ceil(x) <= floor(2 x)`. So a row's place is counted from the blocks
+/// of the rows before it, and the pool bounds the sum.
+pub fn partial_bytes(shape: CacheShape) -> usize {
+    let split = shape.heads * shape.group * (shape.head_dim + 4) * size_of::<f32>();
+    (2 * shape.block_size * split).div_ceil(SPLIT).next_multiple_of(16)
 }
 
 /// See [`crate::device::Device::attention`].
 pub fn attention<M: Machine>(
-    _on: &Launcher<M>,
-    _step: &Step<M>,
-    _shape: Shape,
-    _qkv: &Tensor<M>,
-    _cache: &Cache<M>,
-    _out: &mut Tensor<M>,
+    on: &Launcher<M>,
+    step: &Step<M>,
+    shape: Shape,
+    qkv: &Tensor<M>,
+    cache: &Cache<M>,
+    out: &mut Tensor<M>,
 ) {
-    unimplemented!()
+    let heads = shape.heads;
+    let CacheShape { blocks, block_size, .. } = cache.shape;
+    let layer_bytes = blocks * 2 * heads.key_value * block_size * heads.dim * on.config.dtype.size();
+    let parameters = AttentionParams {
+        qkv: on.address(&qkv.memory),
+        cache: on.address(&cache.memory) + (shape.layer * layer_bytes) as u64,
+        out: on.address(&out.memory),
+        spans: step.section(on.machine(), |s| s.spans),
+        prefills: step.section(on.machine(), |s| s.prefills),
+        blocks: step.section(on.machine(), |s| s.blocks),
+        partials: on.address(&cache.partials),
+        kv_heads: heads.key_value as u32,
+        group: (heads.query / heads.key_value) as u32,
+        head_dim: heads.dim as u32,
+        block_size: block_size as u32,
+        window: shape.window.and_then(|window| u32::try_from(window).ok()).unwrap_or(NONE),
+        scale: shape.scale * std::f32::consts::LOG2_E,
+    };
+    let launches = match Tiles::of(on.config.dtype, heads.dim) {
+        Some(tiles) => tiles.launches(step, shape),
+        None => vec![plain(on.kernel("attention_bf16", "attention_f32"), step, heads)],
+    };
+    for launch in launches.iter().filter(|launch| launch.grid.iter().all(|blocks| *blocks > 0)) {
+        on.launch(launch, &parameters);
+    }
+}
+
+/// The kernel that takes all: a warp a query row.
+fn plain<M: Machine>(kernel: &'static str, step: &Step<M>, heads: Heads) -> Launch {
+    const WARPS: usize = 4;
+    Launch {
+        kernel,
+        grid: [(step.longest_span * heads.query).div_ceil(WARPS) as u32, step.spans as u32, 1],
+        threads: (WARPS * WARP) as u32,
+        shared_bytes: (WARPS * (heads.dim + 2 * WARP) * size_of::<f32>()) as u32,
+    }
+}
+
+/// The kernels on tensor cores for heads of one size, and their tiles: `Prefill` and `Decode` in `kernels/attention/`.
+struct Tiles {
+    prefill: &'static str,
+    decode: &'static str,
+    head_dim: usize,
+    /// Rows of a prefill kernel's tile.
+    prefill_rows: usize,
+    /// Keys of a prefill kernel's tile.
+    prefill_keys: usize,
+    /// Of a decode kernel's block.
+    decode_warps: usize,
+    /// Tiles that a decode kernel's warp holds.
+    decode_stages: usize,
+}
+
+impl Tiles {
+    /// `None` where the numbers or the heads are others'.
+    fn of(dtype: Dtype, head_dim: usize) -> Option<Self> {
+        let (prefill, decode) = match head_dim {
+            _ if dtype != Dtype::Bf16 => return None,
+            64 => ("attention_prefill_64_bf16", "attention_decode_64_bf16"),
+            80 => ("attention_prefill_80_bf16", "attention_decode_80_bf16"),
+            96 => ("attention_prefill_96_bf16", "attention_decode_96_bf16"),
+            128 => ("attention_prefill_128_bf16", "attention_decode_128_bf16"),
+            256 => ("attention_prefill_256_bf16", "attention_decode_256_bf16"),
+            _ => return None,
+        };
+        let is_wide = head_dim > 128;
+        Some(Self {
+            prefill,
+            decode,
+            head_dim,
+            prefill_rows: if is_wide { 64 } else { 128 },
+            prefill_keys: if is_wide { 32 } else { 64 },
+            decode_warps: if is_wide { 2 } else { 4 },
+            decode_stages: if head_dim <= 96 { 3 } else { 2 },
+        })
+    }
+
+    /// Prefill spans, then decode rows, then the sums over their splits. In a step that is padded, grids depend on padded
+    /// sizes alone.
+    fn launches<M: Machine>(&self, step: &Step<M>, shape: Shape) -> Vec<Launch> {
+        let heads = shape.heads;
+        let mut launches = vec![Launch {
+            kernel: self.prefill,
+            grid: [
+                (step.longest_span * heads.query / heads.key_value).div_ceil(self.prefill_rows) as u32,
+                heads.key_value as u32,
+                step.prefills as u32,
+            ],
+            threads: 128,
+            shared_bytes: self.prefill_shared() as u32,
+        }];
+        if step.prefills < step.spans {
+            let splits = splits(step.longest_context, shape.window);
+            let parts = (heads.query / heads.key_value).div_ceil(TILE_ROWS);
+            launches.push(Launch {
+                kernel: self.decode,
+                grid: [(heads.key_value * parts) as u32, step.spans as u32, splits as u32],
+                threads: (self.decode_warps * WARP) as u32,
+                shared_bytes: self.decode_shared() as u32,
+            });
+            if splits > 1 {
+                launches.push(Launch {
+                    kernel: "attention_combine_bf16",
+                    grid: [heads.query as u32, step.spans as u32, 1],
+                    threads: (heads.dim / 4).next_multiple_of(WARP) as u32,
+                    shared_bytes: 0,
+                });
+            }
+        }
+        launches
+    }
+
+    /// Bytes of `rows` of bf16 in shared memory, as `SharedRows` lays them out.
+    fn rows_bytes(&self, rows: usize) -> usize {
+        let padding = if self.head_dim.is_multiple_of(64) { 0 } else { 8 };
+        rows * (self.head_dim + padding) * size_of::<u16>()
+    }
+
+    fn prefill_shared(&self) -> usize {
+        let words = 2 * self.prefill_keys + self.prefill_rows;
+        self.rows_bytes(self.prefill_rows + 4 * self.prefill_keys) + words * size_of::<u32>()
+    }
+
+    fn decode_shared(&self) -> usize {
+        let streams = self.decode_warps * self.decode_stages * 2 * TILE_ROWS;
+        let words = SPLIT + 2 * self.decode_warps * TILE_ROWS;
+        self.rows_bytes(streams + TILE_ROWS) + words * size_of::<u32>()
+    }
+}
+
+/// Splits that the longest of the contexts is cut into: those that the last token sees any position of.
+fn splits(longest_context: usize, window: Option<usize>) -> usize {
+    let of_context = longest_context.div_ceil(SPLIT);
+    let of_window = window.map_or(of_context, |window| window.saturating_sub(1).div_ceil(SPLIT) + 1);
+    of_context.min(of_window)
 }

@@ -8,13 +8,14 @@ use half::{bf16, f16};
 
 use super::{
     Activation, Batch, CacheShape, Device, Dtype, Heads, MemoryInfo, Norm, Precision, RowResult, SampleRow,
-    StepRoom, TensorView,
+    StepRoom, TensorView, WeightSize,
 };
 use crate::error::{Error, Result};
 
 mod attention;
 pub mod ledger;
 pub mod machine;
+mod random_weight;
 mod rows;
 mod sample;
 mod step;
@@ -23,7 +24,7 @@ use machine::{Lane, Machine, Matmul};
 pub use step::{Step, bucket};
 
 /// Tokens a step: enough that weights are read for many rows, few enough that decoding rows do not wait long.
-const BATCHED_TOKENS: usize = 2048;
+pub const BATCHED_TOKENS: usize = 2048;
 
 /// What a launcher is made with.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +69,13 @@ pub struct Cache<M: Machine> {
     shape: CacheShape,
     /// What attention's splits leave for one another.
     partials: M::Memory,
+}
+
+impl<M: Machine> Cache<M> {
+    /// Keys and values.
+    pub fn memory(&self) -> &M::Memory {
+        &self.memory
+    }
 }
 
 impl<M: Machine> Launcher<M> {
@@ -142,7 +150,7 @@ impl<M: Machine> Device for Launcher<M> {
     fn random_weight(&self, shape: &[usize], seed: u64) -> Result<Weight<M>> {
         let (rows, columns) = (shape.first().copied().unwrap_or(1), shape.iter().skip(1).product());
         let memory = self.machine.allocate(rows * columns * self.config.dtype.size())?;
-        rows::random_weight(self, rows, columns, seed, &memory);
+        random_weight::random_weight(self, shape, seed, &memory);
         Ok(Weight { memory, rows, columns })
     }
 
@@ -161,6 +169,7 @@ impl<M: Machine> Device for Launcher<M> {
     }
 
     fn cache(&self, shape: CacheShape) -> Result<Cache<M>> {
+        attention::check(shape)?;
         let keys_and_values = (self.block_bytes(shape) - attention::partial_bytes(shape)) * shape.blocks;
         Ok(Cache {
             memory: self.machine.allocate(keys_and_values)?,
@@ -326,6 +335,15 @@ impl<M: Machine> Device for Launcher<M> {
         amateur: Option<&Tensor<M>>,
     ) {
         sample::contrast_sample(self, step, outputs, expert, amateur);
+    }
+
+    fn weight_size(&self, weight: &Weight<M>) -> WeightSize {
+        let &Weight { rows, columns, .. } = weight;
+        WeightSize { rows, columns, bytes: rows * columns * self.config.dtype.size() }
+    }
+
+    fn width(&self, x: &Tensor<M>) -> usize {
+        x.width
     }
 
     fn copy(&self, rows: usize, x: &Tensor<M>, out: &mut Tensor<M>) {

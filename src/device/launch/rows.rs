@@ -233,17 +233,6 @@ pub fn gather<M: Machine>(
     launch_by_columns(on, kernel, outputs.len(), x.width, x.dtype, &parameters);
 }
 
-/// See [`crate::device::Device::random_weight`].
-pub fn random_weight<M: Machine>(
-    _on: &Launcher<M>,
-    _rows: usize,
-    _columns: usize,
-    _seed: u64,
-    _memory: &M::Memory,
-) {
-    unimplemented!()
-}
-
 /// 1 where the norm multiplies by `1 + weight`.
 fn weight_offset<W>(norm: &Norm<W>) -> f32 {
     if norm.unit_offset { 1.0 } else { 0.0 }

@@ -40,6 +40,8 @@ pub struct Sections {
     pub slots: Section,
     /// `[spans]` [`SpanWords`]
     pub spans: Section,
+    /// `[prefills]` u32: the spans of more than one token.
+    pub prefills: Section,
     /// `[outputs]` u32: rows whose logits are wanted.
     pub outputs: Section,
     /// `[outputs]` [`SampleWords`]
@@ -140,6 +142,8 @@ pub struct Step<M: Machine> {
     pub tokens: usize,
     /// Spans of the step at hand, padding included.
     pub spans: usize,
+    /// Spans of more than one token.
+    pub prefills: usize,
     /// The longest span of the step at hand.
     pub longest_span: usize,
     /// The longest context of the step at hand, or more: where it is padded, the next power of two.
@@ -173,6 +177,7 @@ impl<M: Machine> Step<M> {
             sections,
             tokens: 0,
             spans: 0,
+            prefills: 0,
             longest_span: 0,
             longest_context: 0,
             outputs: 0,
@@ -187,6 +192,7 @@ impl<M: Machine> Step<M> {
         let context = |span: &Span| batch.positions[span.tokens.end - 1] as usize + 1;
         self.tokens = batch.tokens.len();
         self.spans = batch.spans.len();
+        self.prefills = batch.spans.iter().filter(|span| span.tokens.len() > 1).count();
         self.longest_span = batch.spans.iter().map(|span| span.tokens.len()).max().unwrap_or(0);
         self.longest_context = batch.spans.iter().map(context).max().unwrap_or(0);
         self.outputs = batch.outputs.len();
@@ -272,6 +278,8 @@ impl<M: Machine> Step<M> {
                 first_block: span.blocks.start as u32,
             })
             .collect();
+        let prefills: Vec<u32> =
+            (0..).zip(&spans).filter(|(_, span)| span.tokens > 1).map(|(index, _)| index).collect();
         spans.resize(self.spans, SpanWords::zeroed());
         let mut outputs = batch.outputs.clone();
         outputs.resize(self.outputs, 0);
@@ -288,6 +296,7 @@ impl<M: Machine> Step<M> {
         put(at.positions, bytemuck::cast_slice(&positions));
         put(at.slots, bytemuck::cast_slice(&slots));
         put(at.spans, bytemuck::cast_slice(&spans));
+        put(at.prefills, bytemuck::cast_slice(&prefills));
         put(at.outputs, bytemuck::cast_slice(&outputs));
         put(at.samples, bytemuck::cast_slice(&samples));
         put(at.blocks, bytemuck::cast_slice(&batch.blocks));
@@ -310,6 +319,7 @@ impl Sections {
             positions: section(room.tokens * word),
             slots: section(room.tokens * word),
             spans: section(room.sequences * size_of::<SpanWords>()),
+            prefills: section(room.sequences * word),
             outputs: section(room.sequences * word),
             samples: section(room.sequences * size_of::<SampleWords>()),
             blocks: section(room.blocks * word),

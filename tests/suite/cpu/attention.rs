@@ -2,7 +2,8 @@ use codit::device::cpu::Cpu;
 use codit::device::{Batch, CacheShape, Device, Heads, Span};
 use codit::ids::{BlockId, TokenId};
 
-use super::{Numbers, bits, close, devices, upload};
+use super::{Numbers, bits, close, devices, tensor, upload};
+use crate::step::begin_forward;
 
 /// Sequences, each with the q|k|v of all its positions.
 struct Case {
@@ -29,7 +30,9 @@ impl Case {
         let tables: Vec<Vec<BlockId>> = self.tables(block_size);
         let blocks = tables.iter().map(Vec::len).sum();
         let (head_dim, heads) = (self.heads.dim, self.heads.key_value);
-        let mut cache = cpu.cache(CacheShape { layers: 2, heads, head_dim, block_size, blocks }).unwrap();
+        let group = self.heads.query / heads;
+        let mut cache =
+            cpu.cache(CacheShape { layers: 2, heads, group, head_dim, block_size, blocks }).unwrap();
         let rope = cpu.rope(&vec![0.0; head_dim / 2], 1.0).unwrap();
         let mut out = vec![vec![]; self.sequences.len()];
         let mut done = vec![0; self.sequences.len()];
@@ -57,9 +60,10 @@ impl Case {
                 return out;
             }
             let mut qkv = upload(cpu, self.heads.qkv_width(), &rows);
-            let mut attended = cpu.tensor(batch.tokens.len(), self.heads.query_width()).unwrap();
-            cpu.rope_store(&batch, self.heads, None, &rope, 1, &mut qkv, &mut cache);
-            cpu.attention(&batch, self.heads, SCALE, self.window, 1, &qkv, &cache, &mut attended);
+            let mut attended = tensor(cpu, batch.tokens.len(), self.heads.query_width());
+            let step = begin_forward(cpu, block_size, &batch);
+            cpu.rope_store(&step, self.heads, None, &rope, 1, &mut qkv, &mut cache);
+            cpu.attention(&step, self.heads, SCALE, self.window, 1, &qkv, &cache, &mut attended);
             let attended = cpu.download(batch.tokens.len(), &attended);
             for span in &batch.spans {
                 let sequence = tables.iter().position(|table| table[0] == batch.blocks[span.blocks.start]);

@@ -2,7 +2,8 @@ use codit::device::{Activation, Batch, CacheShape, Device, Dtype, Heads, Norm};
 use codit::error::Error;
 use codit::ids::TokenId;
 
-use super::{Numbers, Weight, close, devices, rounded, upload, view};
+use super::{Numbers, Weight, close, devices, rounded, tensor, upload, view};
+use crate::step::begin_forward;
 
 fn norm(cpu: &codit::device::cpu::Cpu, weight: &[f32], unit_offset: bool) -> Norm<Weight> {
     let weight = cpu.weight(&[view(Dtype::Bf16, &[weight.len()], weight, 1)]).unwrap();
@@ -25,7 +26,7 @@ fn rms_norm_adds_and_norms() {
             for unit_offset in [false, true] {
                 let norm = norm(&cpu, &weight, unit_offset);
                 let (mut residual, added) = (upload(&cpu, width, &x), upload(&cpu, width, &delta));
-                let mut out = cpu.tensor(rows, width).unwrap();
+                let mut out = tensor(&cpu, rows, width);
                 cpu.rms_norm(rows, None, &mut residual, &norm, &mut out);
                 let x: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
                 let expected = |x: &[f64]| {
@@ -53,7 +54,7 @@ fn gate() {
             let mut x: Vec<f32> = numbers.take(rows * 2 * width).iter().map(|x| x * 20.0).collect();
             x[..4].copy_from_slice(&[-1000.0, 1000.0, -0.0, 1e-30]);
             let input = upload(&cpu, 2 * width, &x);
-            let mut out = cpu.tensor(rows, width).unwrap();
+            let mut out = tensor(&cpu, rows, width);
             for activation in [Activation::Silu, Activation::GeluTanh] {
                 cpu.gated(rows, width, activation, &input, &mut out);
                 let one = |x: f32, up: f32| {
@@ -76,15 +77,18 @@ fn embed_scales_and_gather_picks() {
         for dtype in [Dtype::Bf16, Dtype::F16, Dtype::F32] {
             let weight = cpu.weight(&[view(dtype, &[10, 33], &table, 1)]).unwrap();
             let tokens = [9, 0, 3, 3].map(TokenId).to_vec();
-            let mut rows = cpu.tensor(4, 33).unwrap();
-            cpu.embed(&Batch { tokens, ..Batch::default() }, &weight, 1.5, &mut rows);
+            let mut rows = tensor(&cpu, 4, 33);
+            let step = begin_forward(&cpu, 1, &Batch { tokens, outputs: vec![2, 0], ..Batch::default() });
+            cpu.embed(&step, &weight, 1.5, &mut rows);
             let row = |token: usize| {
                 rounded(dtype, &table)[token * 33..][..33].iter().map(|x| x * 1.5).collect::<Vec<_>>()
             };
             close(path, &cpu.download(4, &rows), &[row(9), row(0), row(3), row(3)].concat(), 1e-6);
-            let mut picked = cpu.tensor(2, 33).unwrap();
-            cpu.gather(&[2, 0], &rows, &mut picked);
+            let mut picked = tensor(&cpu, 2, 33);
+            cpu.gather(&step, 0..2, &rows, &mut picked);
             close(path, &cpu.download(2, &picked), &[row(3), row(9)].concat(), 1e-6);
+            cpu.gather(&step, 1..2, &rows, &mut picked);
+            close(path, &cpu.download(1, &picked), &row(9), 1e-6);
         }
     }
 }
@@ -100,7 +104,7 @@ fn rope_norms_and_rotates() {
     for (path, cpu) in devices() {
         let rope = cpu.rope(&frequencies, 1.25).unwrap();
         let norms = (norm(&cpu, &query_weight, false), norm(&cpu, &key_weight, true));
-        let shape = CacheShape { layers: 1, heads: 1, head_dim: 16, block_size: 1, blocks: 1 };
+        let shape = CacheShape { layers: 1, heads: 1, group: 3, head_dim: 16, block_size: 1, blocks: 1 };
         let x = numbers.take(positions.len() * heads.qkv_width());
         for norms in [None, Some((&norms.0, &norms.1))] {
             let mut cache = cpu.cache(shape).unwrap();
@@ -111,7 +115,7 @@ fn rope_norms_and_rotates() {
                 // No spans: nothing is stored, and positions may be anything.
                 ..Batch::default()
             };
-            cpu.rope_store(&batch, heads, norms, &rope, 0, &mut qkv, &mut cache);
+            cpu.rope_store(&begin_forward(&cpu, 1, &batch), heads, norms, &rope, 0, &mut qkv, &mut cache);
             let mut expected = vec![];
             for (row, &position) in x.chunks(heads.qkv_width()).zip(&positions) {
                 for (index, head) in row.chunks(16).enumerate() {
@@ -137,9 +141,10 @@ fn rope_norms_and_rotates() {
 #[test]
 fn too_large_a_cache_is_an_error() {
     let cpu = codit::device::cpu::Cpu::new(Some(1)).unwrap();
-    let shape = CacheShape { layers: 1000, heads: 1000, head_dim: 1000, block_size: 1000, blocks: 1000 };
+    let shape =
+        CacheShape { layers: 1000, heads: 1000, group: 1, head_dim: 1000, block_size: 1000, blocks: 1000 };
     assert!(matches!(cpu.cache(shape), Err(Error::Device(_))));
     assert!(matches!(cpu.cache(CacheShape { blocks: usize::MAX, ..shape }), Err(Error::Device(_))));
-    let shape = CacheShape { layers: 3, heads: 5, head_dim: 7, block_size: 11, blocks: 13 };
+    let shape = CacheShape { layers: 3, heads: 5, group: 2, head_dim: 7, block_size: 11, blocks: 13 };
     assert_eq!(cpu.block_bytes(shape), 3 * 2 * 5 * 7 * 11 * 4);
 }

@@ -1,7 +1,8 @@
 use codit::device::cpu::{Cpu, Isa};
 use codit::device::{Device, Dtype, TensorView};
 
-use super::{Numbers, bits, close, devices, rounded, upload, view};
+use super::{Numbers, bits, close, devices, rounded, tensor, upload, view};
+use crate::step::begin_forward;
 
 /// `values[n, k]` cut into matrices of `parts` rows, each at an address of its own oddness.
 fn parts(dtype: Dtype, parts: &[usize], k: usize, values: &[f32]) -> Vec<TensorView> {
@@ -43,7 +44,7 @@ fn agrees_with_f64() {
                 let weight = cpu.weight(&parts(dtype, outputs, k, &w)).unwrap();
                 let bias = cpu.weight(&[view(dtype, &[n], &b, 1)]).unwrap();
                 let input = upload(&cpu, k, &x);
-                let mut out = cpu.tensor(rows, n).unwrap();
+                let mut out = tensor(&cpu, rows, n);
                 let w = rounded(dtype, &w);
                 for (bias, b) in [(None, vec![0.0; n]), (Some(&bias), rounded(dtype, &b))] {
                     cpu.matmul(rows, &input, &weight, bias, &mut out);
@@ -65,7 +66,7 @@ fn parts_may_differ_in_dtype() {
         let weight = cpu
             .weight(&[view(Dtype::Bf16, &[64, k], first, 0), view(Dtype::F32, &[32, k], second, 0)])
             .unwrap();
-        let mut out = cpu.tensor(rows, 96).unwrap();
+        let mut out = tensor(&cpu, rows, 96);
         cpu.matmul(rows, &upload(&cpu, k, &x), &weight, None, &mut out);
         let w = [rounded(Dtype::Bf16, first), rounded(Dtype::F32, second)].concat();
         close(path, &cpu.download(rows, &out), &product(&x, &w, &[0.0; 96], k), 2e-6);
@@ -83,7 +84,7 @@ fn activations_keep_their_24_bits() {
             let mut w = vec![0.0; 64 * k as usize];
             w[column] = 1.0;
             let weight = cpu.weight(&[view(Dtype::Bf16, &[64, k as usize], &w, 0)]).unwrap();
-            let mut out = cpu.tensor(1, 64).unwrap();
+            let mut out = tensor(&cpu, 1, 64);
             cpu.matmul(1, &upload(&cpu, k as usize, &x), &weight, None, &mut out);
             assert_eq!(cpu.download(1, &out)[0].to_bits(), x[column].to_bits(), "{path} {column}");
         }
@@ -97,8 +98,9 @@ fn special_halves_are_read() {
         let vector =
             cpu.weight(&[view(Dtype::F16, &[values.len(), 2], &values.map(|v| [v, v]).concat(), 1)]).unwrap();
         let tokens = (0..values.len() as u32).map(codit::ids::TokenId).collect();
-        let mut out = cpu.tensor(values.len(), 2).unwrap();
-        cpu.embed(&codit::device::Batch { tokens, ..Default::default() }, &vector, 1.0, &mut out);
+        let mut out = tensor(&cpu, values.len(), 2);
+        let step = begin_forward(&cpu, 1, &codit::device::Batch { tokens, ..Default::default() });
+        cpu.embed(&step, &vector, 1.0, &mut out);
         for (found, value) in cpu.download(values.len(), &out).chunks(2).zip(values) {
             assert_eq!(found[1].to_bits(), half::f16::from_f32(value).to_f32().to_bits(), "{path} {value}");
         }
@@ -115,7 +117,7 @@ fn a_fault_stays_in_its_row() {
             let mut x = numbers.take(20 * k);
             x[7 * k + 5] = bad;
             let weight = cpu.weight(&[view(Dtype::Bf16, &[n, k], &w, 0)]).unwrap();
-            let mut out = cpu.tensor(20, n).unwrap();
+            let mut out = tensor(&cpu, 20, n);
             cpu.matmul(20, &upload(&cpu, k, &x), &weight, None, &mut out);
             for (row, values) in cpu.download(20, &out).chunks(n).enumerate() {
                 assert!(values.iter().all(|v| v.is_finite() == (row != 7)), "{path} {bad} row {row}");
@@ -140,7 +142,7 @@ fn rows_do_not_depend_on_their_batch() {
                 };
                 let cpu = cpu.unwrap();
                 let weight = cpu.weight(&parts(dtype, &[100, 50], k, &w)).unwrap();
-                let mut out = cpu.tensor(most, n).unwrap();
+                let mut out = tensor(&cpu, most, n);
                 let mut run = |first: usize, rows: usize| {
                     cpu.matmul(rows, &upload(&cpu, k, &x[first * k..][..rows * k]), &weight, None, &mut out);
                     bits(&cpu.download(rows, &out))

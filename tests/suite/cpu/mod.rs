@@ -7,8 +7,7 @@ mod sample;
 
 use codit::checkpoint::Bytes;
 use codit::device::cpu::{Cpu, Isa};
-use codit::device::{Batch, Device, Dtype, TensorView};
-use codit::ids::TokenId;
+use codit::device::{Device, Dtype, Precision, TensorView};
 use half::{bf16, f16};
 
 type Tensor = <Cpu as Device>::Tensor;
@@ -80,13 +79,13 @@ fn rounded(dtype: Dtype, values: &[f32]) -> Vec<f64> {
     values.iter().map(|&value| round(value)).collect()
 }
 
-/// The trait has no upload: rows are embedded from a table of themselves.
+fn tensor(cpu: &Cpu, rows: usize, width: usize) -> Tensor {
+    cpu.tensor(rows, width, Precision::Single).unwrap()
+}
+
 fn upload(cpu: &Cpu, width: usize, values: &[f32]) -> Tensor {
-    let rows = values.len() / width;
-    let mut tensor = cpu.tensor(rows, width).unwrap();
-    let table = cpu.weight(&[view(Dtype::F32, &[rows, width], values, 0)]).unwrap();
-    let tokens = (0..rows as u32).map(TokenId).collect();
-    cpu.embed(&Batch { tokens, ..Batch::default() }, &table, 1.0, &mut tensor);
+    let mut tensor = tensor(cpu, values.len() / width, width);
+    cpu.upload(values, &mut tensor);
     tensor
 }
 

@@ -1,11 +1,12 @@
 use std::time::Instant;
 
 use codit::contrast::{Contrast, Distribution, Noise, RowFault, Sampled, Vocabulary};
+use codit::device::SampleRow;
 use codit::device::cpu::Cpu;
-use codit::device::{Device, SampleRow};
 use codit::ids::TokenId;
 
 use super::{Numbers, devices, upload};
+use crate::step::sample;
 
 type Outcome = Result<Sampled, RowFault>;
 
@@ -18,8 +19,8 @@ fn sample_one(
 ) -> Outcome {
     let expert = upload(cpu, expert.len(), expert);
     let amateur = amateur.map(|amateur| upload(cpu, amateur.len(), amateur));
-    let rows = [SampleRow { contrast, noise, position: 7 }];
-    cpu.contrast_sample(&rows, vocabulary, &expert, amateur.as_ref())[0]
+    let rows = [SampleRow { contrast: *contrast, noise, position: 7 }];
+    sample(cpu, &rows, vocabulary, &expert, amateur.as_ref())[0]
 }
 
 /// How far the winner is ahead of the runner-up; nothing can be said of a token that wins by rounding.
@@ -135,17 +136,17 @@ fn a_fault_is_its_rows_own() {
         expert[8 * width + 190] = f32::NAN;
         amateur[8 * width + 199] = f32::INFINITY;
         let (default, direct) = (Contrast::default(), Contrast::direct());
-        let sample = |expert: &[f32], amateur: &[f32]| {
-            let contrast = |row| if row == 6 { &direct } else { &default };
+        let sample_all = |expert: &[f32], amateur: &[f32]| {
+            let contrast = |row| if row == 6 { direct } else { default };
             let noise = |row: usize| Noise::new(row as u64, "r", 1);
             let samples: Vec<_> = (0..rows)
                 .map(|row| SampleRow { contrast: contrast(row), noise: noise(row), position: row as u32 })
                 .collect();
             let vocabulary = Vocabulary::new(len, vec![]);
             let (expert, amateur) = (upload(&cpu, width, expert), upload(&cpu, width, amateur));
-            cpu.contrast_sample(&samples, &vocabulary, &expert, Some(&amateur))
+            sample(&cpu, &samples, &vocabulary, &expert, Some(&amateur))
         };
-        let (found, clean) = (sample(&expert, &amateur), sample(&clean.0, &clean.1));
+        let (found, clean) = (sample_all(&expert, &amateur), sample_all(&clean.0, &clean.1));
         for row in 0..rows {
             match row {
                 2 | 3 | 5 => assert_eq!(found[row], Err(RowFault::NotANumber), "{path} row {row}"),
@@ -173,8 +174,8 @@ fn draws_follow_the_distribution() {
     for call in 0..calls {
         let noise = Noise::new(9, "chi", call);
         let samples: Vec<_> =
-            (0..rows as u32).map(|position| SampleRow { contrast: &contrast, noise, position }).collect();
-        for sampled in cpu.contrast_sample(&samples, &vocabulary, &expert, Some(&amateur)) {
+            (0..rows as u32).map(|position| SampleRow { contrast, noise, position }).collect();
+        for sampled in sample(&cpu, &samples, &vocabulary, &expert, Some(&amateur)) {
             counts[sampled.unwrap().token.index()] += 1;
         }
     }

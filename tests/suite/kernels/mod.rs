@@ -1,5 +1,7 @@
 //! The kernels, on their stand-in on the host, against the CPU device: the same checks that `codit doctor` runs on a GPU.
 
+mod rows;
+
 use codit::Result;
 use codit::device::Dtype;
 use codit::device::cpu::Cpu;

@@ -20,25 +20,31 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::golden;
+use crate::step::begin_forward;
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// A copy of the expert of a golden case, to be edited.
-struct Copy(TempDir);
+/// A copy of a checkpoint, to be edited.
+pub struct Copy(TempDir);
 
 impl Copy {
+    /// Of the expert of a golden case.
     fn of(case: &str) -> Self {
+        Self::of_folder(&golden(case).join("expert"))
+    }
+
+    pub fn of_folder(original: &Path) -> Self {
         let folder = TempDir::new().unwrap();
-        for file in fs::read_dir(golden(case).join("expert")).unwrap() {
+        for file in fs::read_dir(original).unwrap() {
             let file = file.unwrap();
             fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
         }
         Self(folder)
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.0.path()
     }
 
@@ -68,7 +74,7 @@ impl Copy {
     }
 
     /// Writes model.safetensors again after `edit`.
-    fn edit_weights(self, edit: impl FnOnce(&mut Tensors)) -> Self {
+    pub fn edit_weights(self, edit: impl FnOnce(&mut Tensors)) -> Self {
         let bytes = self.read(WEIGHTS);
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let whole =
@@ -108,7 +114,7 @@ impl Copy {
     }
 }
 
-type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+pub type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
 fn llama() -> Copy {
     Copy::of("llama-gqa2-f16")
@@ -378,7 +384,7 @@ fn configurations_of_published_models() {
     }));
     assert!(!qwen3.tied_head && qwen3.head_norm == HeadNorm::PerHead && qwen3.vocab_size == 151_936);
     assert_eq!(qwen3.layers, vec![Layer { rope: 0, window: None }; 36]);
-    let shape = CacheShape { layers: 36, heads: 8, head_dim: 128, block_size: 16, blocks: 100 };
+    let shape = CacheShape { layers: 36, heads: 8, group: 4, head_dim: 128, block_size: 16, blocks: 100 };
     assert_eq!(qwen3.cache_shape(16, 100), shape);
 }
 
@@ -406,10 +412,13 @@ fn one_token(decoder: &mut Decoder<Cpu>) -> Vec<f32> {
         positions: vec![0],
         spans: vec![Span { tokens: 0..1, blocks: 0..1 }],
         blocks: vec![BlockId(0)],
+        outputs: vec![0],
+        ..Batch::default()
     };
     let mut cache = device.cache(decoder.spec().cache_shape(16, 1)).unwrap();
-    decoder.forward(&device, &batch, &mut cache);
-    device.download(1, decoder.logits(&device, &[0]))
+    let step = begin_forward(&device, 16, &batch);
+    decoder.forward(&device, &step, &mut cache);
+    device.download(1, decoder.logits(&device, &step, 0..1))
 }
 
 /// What is done to a file: bytes replaced, at fractions of its first two thousand bytes, and perhaps an end.

@@ -1,0 +1,33 @@
+// Weights for measurements, made where they are used: a 70 GB pair would take minutes to come from the host.
+//
+// Bytes: those of the weight, once.
+#include "prelude.cuh"
+
+struct RandomWeightParams {
+    void* out;  // [elements]
+    u64 elements;
+    u64 seed;
+    float bound;   // of the uniform distribution; 0 for a vector
+    float offset;  // added to each; 1 for a vector
+};
+
+// A number in -1..1 that depends on seed and index alone (the finalizer of splitmix64).
+DEVICE float uniform(u64 seed, u64 index) {
+    u64 z = seed + index * 0x9E3779B97F4A7C15ull;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+    return float((z ^ (z >> 31)) >> 40) * (1.0f / 8388608.0f) - 1.0f;
+}
+
+template <class T>
+DEVICE void random_weight(const RandomWeightParams& p) {
+    T* const out = static_cast<T*>(p.out);
+    const u64 stride = u64(gridDim.x) * blockDim.x;
+    for (u64 i = u64(blockIdx.x) * blockDim.x + threadIdx.x; i < p.elements; i += stride) {
+        out[i] = from_float<T>(fmaf(p.bound, uniform(p.seed, i), p.offset));
+    }
+}
+
+// PRECOND: any one-dimensional grid and block.
+KERNEL(random_weight_bf16, RandomWeightParams, 256, 1) { random_weight<bf16>(p); }
+KERNEL(random_weight_f32, RandomWeightParams, 256, 1) { random_weight<float>(p); }

@@ -1,0 +1,284 @@
+//! A device that notes when each operation began and ended, and counts what it moves and computes.
+
+use std::ops::Range;
+use std::sync::Mutex;
+
+use crate::device::{
+    Activation, Batch, CacheShape, Device, Dtype, Heads, MemoryInfo, Norm, Precision, RowResult, SampleRow,
+    StepRoom, TensorView, WeightSize,
+};
+use crate::error::Result;
+
+/// The device. Its lanes are one, so that operations do not overlap.
+pub struct Profiled<D: Device> {
+    inner: D,
+    entries: Mutex<Vec<Entry<D::Mark>>>,
+}
+
+/// One operation that ran.
+pub struct Entry<M> {
+    /// As [`Device`] calls it.
+    pub operation: &'static str,
+    /// Before and after.
+    pub marks: [M; 2],
+    /// The fewest bytes that it must move: each input once, each output once.
+    pub bytes: usize,
+    /// Multiplications and additions of matrix products and attention.
+    pub operations: usize,
+}
+
+/// A step, and how long its sequences are.
+pub struct Step<S> {
+    inner: S,
+    /// Of each span, the positions that its last token may see.
+    contexts: Vec<usize>,
+    /// Of each token, the positions that it may see.
+    seen: Vec<usize>,
+}
+
+impl<D: Device> Profiled<D> {
+    /// Around `inner`.
+    pub fn new(inner: D) -> Self {
+        Self { inner, entries: Mutex::default() }
+    }
+
+    /// What it noted since the last call.
+    pub fn take_entries(&self) -> Vec<Entry<D::Mark>> {
+        self.entries.lock().map(|mut entries| std::mem::take(&mut *entries)).unwrap_or_default()
+    }
+
+    fn note<T>(
+        &self,
+        operation: &'static str,
+        bytes: usize,
+        operations: usize,
+        run: impl FnOnce(&D) -> T,
+    ) -> T {
+        let before = self.inner.mark();
+        let result = run(&self.inner);
+        let entry = Entry { operation, marks: [before, self.inner.mark()], bytes, operations };
+        if let Ok(mut entries) = self.entries.lock() {
+            entries.push(entry);
+        }
+        result
+    }
+
+    /// Bytes of an activation.
+    fn size(&self) -> usize {
+        self.inner.dtype().size()
+    }
+}
+
+const SINGLE: usize = size_of::<f32>();
+
+impl<D: Device> Device for Profiled<D> {
+    type Weight = D::Weight;
+    type Tensor = D::Tensor;
+    type Rope = D::Rope;
+    type Cache = D::Cache;
+    type Step = Step<D::Step>;
+    type Mark = D::Mark;
+
+    fn dtype(&self) -> Dtype {
+        self.inner.dtype()
+    }
+
+    fn weight(&self, parts: &[TensorView]) -> Result<D::Weight> {
+        self.inner.weight(parts)
+    }
+
+    fn random_weight(&self, shape: &[usize], seed: u64) -> Result<D::Weight> {
+        self.inner.random_weight(shape, seed)
+    }
+
+    fn tensor(&self, rows: usize, width: usize, precision: Precision) -> Result<D::Tensor> {
+        self.inner.tensor(rows, width, precision)
+    }
+
+    fn rope(&self, inverse_frequencies: &[f32], scale: f32) -> Result<D::Rope> {
+        self.inner.rope(inverse_frequencies, scale)
+    }
+
+    fn cache(&self, shape: CacheShape) -> Result<D::Cache> {
+        self.inner.cache(shape)
+    }
+
+    fn block_bytes(&self, shape: CacheShape) -> usize {
+        self.inner.block_bytes(shape)
+    }
+
+    fn memory_info(&self) -> Result<Option<MemoryInfo>> {
+        self.inner.memory_info()
+    }
+
+    fn default_cache_bytes(&self) -> Result<usize> {
+        self.inner.default_cache_bytes()
+    }
+
+    fn logits_bytes(&self) -> usize {
+        self.inner.logits_bytes()
+    }
+
+    fn default_batched_tokens(&self) -> usize {
+        self.inner.default_batched_tokens()
+    }
+
+    fn runs_ahead(&self) -> bool {
+        false
+    }
+
+    fn step(&self, room: StepRoom<'_>) -> Result<Self::Step> {
+        Ok(Step { inner: self.inner.step(room)?, contexts: Vec::new(), seen: Vec::new() })
+    }
+
+    fn begin(&self, step: &mut Self::Step, batch: &Batch, rows: &[SampleRow]) {
+        step.seen = batch.positions.iter().map(|position| *position as usize + 1).collect();
+        step.contexts = batch.spans.iter().map(|span| step.seen[span.tokens.end - 1]).collect();
+        self.inner.begin(&mut step.inner, batch, rows);
+    }
+
+    fn join<A: Send, B: Send>(
+        &self,
+        a: impl FnOnce(&Self) -> A + Send,
+        b: impl FnOnce(&Self) -> B + Send,
+    ) -> (A, B) {
+        (a(self), b(self))
+    }
+
+    fn finish(&self, step: &mut Self::Step) {
+        self.inner.finish(&mut step.inner);
+    }
+
+    fn collect(&self, step: &mut Self::Step) -> Result<Vec<RowResult>> {
+        self.inner.collect(&mut step.inner)
+    }
+
+    fn rows(&self, step: &Self::Step) -> usize {
+        self.inner.rows(&step.inner)
+    }
+
+    fn outputs(&self, step: &Self::Step) -> usize {
+        self.inner.outputs(&step.inner)
+    }
+
+    fn embed(&self, step: &Self::Step, table: &D::Weight, scale: f32, out: &mut D::Tensor) {
+        let bytes = self.rows(step) * self.width(out) * (self.size() + SINGLE);
+        self.note("embed", bytes, 0, |d| d.embed(&step.inner, table, scale, out));
+    }
+
+    fn rms_norm(
+        &self,
+        rows: usize,
+        delta: Option<&D::Tensor>,
+        residual: &mut D::Tensor,
+        norm: &Norm<D::Weight>,
+        out: &mut D::Tensor,
+    ) {
+        let added = if delta.is_some() { self.size() + SINGLE } else { 0 };
+        let bytes = rows * self.width(out) * (SINGLE + self.size() + added);
+        self.note("rms_norm", bytes, 0, |d| d.rms_norm(rows, delta, residual, norm, out));
+    }
+
+    fn matmul(
+        &self,
+        rows: usize,
+        x: &D::Tensor,
+        w: &D::Weight,
+        bias: Option<&D::Weight>,
+        out: &mut D::Tensor,
+    ) {
+        let weight = self.weight_size(w);
+        let bytes = weight.bytes + rows * (weight.rows + weight.columns) * self.size();
+        let operations = 2 * rows * weight.rows * weight.columns;
+        self.note("matmul", bytes, operations, |d| d.matmul(rows, x, w, bias, out));
+    }
+
+    fn rope_store(
+        &self,
+        step: &Self::Step,
+        heads: Heads,
+        norms: Option<(&Norm<D::Weight>, &Norm<D::Weight>)>,
+        rope: &D::Rope,
+        layer: usize,
+        qkv: &mut D::Tensor,
+        cache: &mut D::Cache,
+    ) {
+        let bytes = 2 * self.rows(step) * heads.qkv_width() * self.size();
+        self.note("rope_store", bytes, 0, |d| {
+            d.rope_store(&step.inner, heads, norms, rope, layer, qkv, cache);
+        });
+    }
+
+    fn attention(
+        &self,
+        step: &Self::Step,
+        heads: Heads,
+        scale: f32,
+        window: Option<usize>,
+        layer: usize,
+        qkv: &D::Tensor,
+        cache: &D::Cache,
+        out: &mut D::Tensor,
+    ) {
+        let sum = |seen: &[usize]| -> usize {
+            seen.iter().map(|seen| window.map_or(*seen, |window| window.min(*seen))).sum()
+        };
+        let cached = sum(&step.contexts) * 2 * heads.key_value * heads.dim;
+        let bytes = (cached + 2 * self.rows(step) * heads.query_width()) * self.size();
+        let operations = 4 * sum(&step.seen) * heads.query_width();
+        self.note("attention", bytes, operations, |d| {
+            d.attention(&step.inner, heads, scale, window, layer, qkv, cache, out);
+        });
+    }
+
+    fn gated(&self, rows: usize, width: usize, activation: Activation, x: &D::Tensor, out: &mut D::Tensor) {
+        let bytes = 3 * rows * width * self.size();
+        self.note("gated", bytes, 0, |d| d.gated(rows, width, activation, x, out));
+    }
+
+    fn gather(&self, step: &Self::Step, outputs: Range<usize>, x: &D::Tensor, out: &mut D::Tensor) {
+        let bytes = 2 * outputs.len() * self.width(x) * self.size();
+        self.note("gather", bytes, 0, |d| d.gather(&step.inner, outputs, x, out));
+    }
+
+    fn contrast_sample(
+        &self,
+        step: &mut Self::Step,
+        outputs: Range<usize>,
+        expert: &D::Tensor,
+        amateur: Option<&D::Tensor>,
+    ) {
+        let widths = self.width(expert) + amateur.map_or(0, |amateur| self.width(amateur));
+        self.note("contrast_sample", outputs.len() * widths * SINGLE, 0, |d| {
+            d.contrast_sample(&mut step.inner, outputs, expert, amateur);
+        });
+    }
+
+    fn weight_size(&self, weight: &D::Weight) -> WeightSize {
+        self.inner.weight_size(weight)
+    }
+
+    fn width(&self, x: &D::Tensor) -> usize {
+        self.inner.width(x)
+    }
+
+    fn copy(&self, rows: usize, x: &D::Tensor, out: &mut D::Tensor) {
+        self.inner.copy(rows, x, out);
+    }
+
+    fn mark(&self) -> D::Mark {
+        self.inner.mark()
+    }
+
+    fn seconds(&self, from: &D::Mark, to: &D::Mark) -> Result<f64> {
+        self.inner.seconds(from, to)
+    }
+
+    fn upload(&self, values: &[f32], x: &mut D::Tensor) {
+        self.inner.upload(values, x);
+    }
+
+    fn download(&self, rows: usize, x: &D::Tensor) -> Vec<f32> {
+        self.inner.download(rows, x)
+    }
+}

@@ -1,0 +1,69 @@
+//! `codit doctor`: what the device is, and whether it computes what it should.
+
+use std::process::ExitCode;
+
+use super::device::{DeviceArgs, Task};
+use crate::bench::ceilings::Ceilings;
+use crate::device::Device;
+use crate::device::cpu::Cpu;
+use crate::doctor::{self, Check, Comparison, Numbers};
+use crate::error::Result;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Draws the inputs
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// Checks and prints; fails if a check does.
+pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    let mut passed = true;
+    for device in args.device.in_each_dtype() {
+        passed &= device.run(Doctor { args })? == ExitCode::SUCCESS;
+    }
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+struct Doctor<'a> {
+    args: &'a Args,
+}
+
+impl Task for Doctor<'_> {
+    fn run<D: Device>(self, open: &dyn Fn() -> Result<D>) -> Result<ExitCode> {
+        let (device, cpu) = (open()?, Cpu::new(None)?);
+        let name = device.dtype().name();
+        println!(
+            "\n{name:<18} {:>6} {:>6} {:>12} {:>10}  worst case",
+            "checks", "failed", "worst error", "bound"
+        );
+        let mut on = Comparison { device: &device, cpu: &cpu, numbers: Numbers(self.args.seed) };
+        let mut failed = 0;
+        for (operation, checks) in doctor::all() {
+            failed += report(operation, &checks(&mut on)?);
+        }
+        failed += report("golden pair", &doctor::pair::checks(open)?);
+        let ceilings = Ceilings::measure(&device)?;
+        println!(
+            "copy {:.1} GB/s, matmul {:.3} TFLOP/s",
+            ceilings.bandwidth / 1e9,
+            ceilings.matmul_rate / 1e12
+        );
+        Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// One line of the table; returns how many checks failed.
+fn report(operation: &str, checks: &[Check]) -> usize {
+    let failed = checks.iter().filter(|check| !check.passes()).count();
+    let share = |check: &Check| {
+        if check.error.is_nan() { f64::INFINITY } else { check.error / check.bound.max(f64::MIN_POSITIVE) }
+    };
+    let worst = checks.iter().max_by(|a, b| share(a).total_cmp(&share(b)));
+    let (error, bound, case) = worst.map_or((0.0, 0.0, ""), |c| (c.error, c.bound, c.case.as_str()));
+    let count = checks.len();
+    println!("{operation:<18} {count:>6} {failed:>6} {error:>12.2e} {bound:>10.0e}  {case}");
+    failed
+}

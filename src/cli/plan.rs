@@ -1,0 +1,109 @@
+//! `codit plan`: what a pair takes of a GPU, and what fits beside it.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::bytes;
+use super::device::DtypeName;
+use super::models::Models;
+use crate::bench::shapes;
+use crate::engine::EngineConfig;
+use crate::engine::footprint::Footprint;
+use crate::error::{Error, Result};
+use crate::model::spec::Spec;
+
+/// Tokens a step of the GPU, as `synth` takes it by default.
+const BATCHED_TOKENS: usize = crate::device::launch::BATCHED_TOKENS;
+/// Contexts for which the plan says how many rows fit.
+const CONTEXTS: [usize; 4] = [1024, 2048, 4096, 8192];
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    models: Models,
+    /// The shape of a published model, or a config.json, for both models, in place of checkpoints
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["expert", "amateur"])]
+    shape: Option<String>,
+    /// The GPU's memory
+    #[arg(long, value_parser = bytes::parse, value_name = "SIZE", default_value = "80GiB")]
+    gpu_memory: usize,
+    /// Part of the GPU's memory that may be used in all
+    #[arg(long, value_name = "PART", default_value_t = 0.9)]
+    gpu_memory_utilization: f64,
+    /// Number format of weights, activations and cache
+    #[arg(long, value_enum, default_value_t = DtypeName::Bfloat16)]
+    dtype: DtypeName,
+    /// Sequences decoded at once
+    #[arg(long, default_value_t = 256)]
+    max_num_seqs: usize,
+    /// Tokens a step, prefill and decode together
+    #[arg(long, value_name = "N")]
+    max_num_batched_tokens: Option<usize>,
+    /// Tokens a cache block
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    block_size: usize,
+    /// Prints JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the plan.
+pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    if !(0.0..=1.0).contains(&args.gpu_memory_utilization) {
+        let found = args.gpu_memory_utilization;
+        return Err(Error::Setting(format!("gpu-memory-utilization is {found}; it must be between 0 and 1")));
+    }
+    let config = EngineConfig {
+        max_num_seqs: args.max_num_seqs,
+        max_num_batched_tokens: args.max_num_batched_tokens,
+        block_size: args.block_size,
+        ..EngineConfig::default()
+    };
+    let shape = config.shape(BATCHED_TOKENS)?;
+    let (expert, amateur) = args.specs()?;
+    let footprint = Footprint::new(&expert, amateur.as_ref(), args.dtype.dtype(), &shape)?;
+    let usable = (args.gpu_memory as f64 * args.gpu_memory_utilization) as usize;
+    let tokens = footprint.blocks_in(usable) * args.block_size;
+    let rows = CONTEXTS.map(|context| (context, (tokens / context).min(args.max_num_seqs)));
+    if args.json {
+        let plan = json!({
+            "weights_bytes": [footprint.expert.weights, footprint.amateur.map(|model| model.weights)],
+            "workspace_bytes": [footprint.expert.workspace, footprint.amateur.map(|model| model.workspace)],
+            "fixed_bytes": footprint.fixed(),
+            "cache_bytes_per_token": footprint.block() as f64 / args.block_size as f64,
+            "usable_bytes": usable,
+            "cache_tokens": tokens,
+            "rows": rows.map(|(context, rows)| json!({"context": context, "rows": rows})),
+        });
+        println!("{plan:#}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("{footprint}\n");
+    println!(
+        "{} x {} = {} may be used; {} of it for the cache: {tokens} tokens",
+        bytes::show(args.gpu_memory),
+        args.gpu_memory_utilization,
+        bytes::show(usable),
+        bytes::show(usable.saturating_sub(footprint.fixed())),
+    );
+    if tokens == 0 {
+        println!("the pair does not fit; lower max-num-batched-tokens or max-num-seqs, or take a larger GPU");
+        return Ok(ExitCode::FAILURE);
+    }
+    for (context, rows) in rows {
+        println!("{rows:>6} rows at once of {context} tokens each");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Args {
+    fn specs(&self) -> Result<(Spec, Option<Spec>)> {
+        if let Some(name) = &self.shape {
+            let spec = shapes::find(name)?;
+            return Ok((spec.clone(), Some(spec)));
+        }
+        let (expert, amateur) = self.models.open_given()?;
+        Ok((Spec::open(&expert)?, amateur.as_ref().map(Spec::open).transpose()?))
+    }
+}

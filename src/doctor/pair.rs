@@ -1,0 +1,66 @@
+//! A pair end to end: the embedded pair's responses on the device and on the CPU.
+
+use super::{Check, relative_error};
+use crate::contrast::Contrast;
+use crate::device::cpu::Cpu;
+use crate::device::{Device, Dtype};
+use crate::embedded;
+use crate::engine::{Completion, Engine, EngineConfig, Request};
+use crate::error::Result;
+
+const INSTRUCTIONS: [&str; 6] = [
+    "What is 3 plus 4?",
+    "Write the word river in capital letters.",
+    "Name the color of the sky.",
+    "Count from 2 to 6.",
+    "Which is larger, 12 or 7?",
+    "Repeat the word stone three times.",
+];
+const MAX_TOKENS: usize = 24;
+/// The device must agree with the CPU about so many of the tokens.
+const AGREEMENT: f64 = 0.5;
+
+/// Greedy contrastive responses: in f32 token for token and score for score; in bf16, whose rounding may decide between
+/// two tokens, the scores up to the first token that differs, of which there must be enough.
+///
+/// # Errors
+/// Where the device fails.
+pub fn checks<D: Device>(open: &dyn Fn() -> Result<D>) -> Result<Vec<Check>> {
+    let device = open()?;
+    let (exact, bound) = if device.dtype() == Dtype::F32 { (true, 1e-4) } else { (false, 5e-2) };
+    let (found, expected) = (responses(device)?, responses(Cpu::new(None)?)?);
+    let case = |at: usize| format!("greedy response to {:?}", INSTRUCTIONS[at]);
+    let pairs = found.iter().zip(&expected).enumerate();
+    Ok(pairs
+        .map(|(at, (found, expected))| {
+            let same = found.tokens.iter().zip(&expected.tokens).take_while(|(a, b)| a == b).count();
+            let enough =
+                if exact { expected.tokens.len() as f64 } else { expected.tokens.len() as f64 * AGREEMENT };
+            let error = relative_error(&found.scores[..same], &expected.scores[..same]);
+            let agrees = same as f64 >= enough && (!exact || found.tokens.len() == same);
+            Check {
+                operation: "pair",
+                case: case(at),
+                error: if agrees { error } else { f64::INFINITY },
+                bound,
+            }
+        })
+        .collect())
+}
+
+/// In the order of the instructions.
+fn responses<D: Device>(device: D) -> Result<Vec<Completion>> {
+    let (expert, amateur) = (embedded::expert(), embedded::amateur());
+    let config = EngineConfig { max_num_seqs: 4, kv_cache_memory: Some(8 << 20), ..EngineConfig::default() };
+    let mut engine = Engine::load(device, &expert, Some(&amateur), &config)?;
+    for (at, instruction) in INSTRUCTIONS.iter().enumerate() {
+        engine.submit(Request {
+            max_tokens: MAX_TOKENS,
+            contrast: Contrast { alpha: 0.1, beta: 0.5, temperature: 0.0, ..Contrast::default() },
+            ..Request::new(at.to_string(), *instruction)
+        })?;
+    }
+    let mut completions = engine.by_ref().collect::<Result<Vec<_>>>()?;
+    completions.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(completions)
+}

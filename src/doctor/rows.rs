@@ -1,0 +1,338 @@
+//! Checks of the operations that work on one row at a time.
+
+use std::ops::Range;
+
+use super::{Check, Comparison, relative_error};
+use crate::contrast::{Contrast, Noise, Vocabulary};
+use crate::device::cpu;
+use crate::device::{
+    Activation, Batch, CacheShape, Device, Fed, Heads, Norm, Precision, SampleRow, Span, StepRoom,
+};
+use crate::error::Result;
+use crate::ids::{BlockId, TokenId};
+
+/// Tokens of the embedding table.
+const VOCABULARY: usize = 37;
+/// Tokens a block of the cache.
+const BLOCK: usize = 16;
+
+/// All of them.
+///
+/// # Errors
+/// Where a device has no memory.
+pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
+    let mut checks = Vec::new();
+    for width in [1, 3, 4, 5, 31, 32, 576, 1023, 1025, 4096, 5376] {
+        checks.push(embed(on, width)?);
+    }
+    checks.push(embed_fed(on)?);
+    for width in
+        [1, 3, 4, 5, 127, 128, 129, 252, 256, 260, 576, 2047, 2049, 4096, 5376, 8188, 8192, 8196, 16384]
+    {
+        checks.extend(rms_norm(on, 3, width)?);
+    }
+    checks.push(rms_norm_alone(on, 576)?);
+    for dim in [8, 10, 16, 30, 62, 64, 66, 80, 96, 128, 130, 254, 256] {
+        checks.push(rope_store(on, dim)?);
+    }
+    for dim in [64, 80, 128, 256] {
+        // checks.push(cache(on, dim)?);
+    }
+    for width in [1, 3, 4, 5, 7, 8, 9, 257, 1536, 2047, 2048, 2056, 11_008] {
+        checks.push(gated(on, width, Activation::Silu)?);
+        checks.push(gated(on, width, Activation::GeluTanh)?);
+    }
+    for width in [1, 3, 4, 5, 7, 8, 9, 576, 2049, 4096] {
+        checks.push(gather(on, width, Precision::Working)?);
+        checks.push(gather(on, width, Precision::Single)?);
+    }
+    Ok(checks)
+}
+
+/// A step on both devices.
+type Steps<D> = (<D as Device>::Step, cpu::Step);
+
+/// Room for `batch` on both devices, and `batch` begun there.
+fn begin<D: Device>(on: &Comparison<'_, D>, batch: &Batch, rows: &[SampleRow]) -> Result<Steps<D>> {
+    let vocabulary = Vocabulary::new(VOCABULARY, Vec::new());
+    let room = StepRoom {
+        tokens: batch.tokens.len(),
+        sequences: batch.spans.len().max(batch.outputs.len()),
+        blocks: batch.blocks.len(),
+        block_size: BLOCK,
+        vocabulary: &vocabulary,
+    };
+    let mut steps = (on.device.step(room)?, on.cpu.step(room)?);
+    on.device.begin(&mut steps.0, batch, rows);
+    on.cpu.begin(&mut steps.1, batch, rows);
+    Ok(steps)
+}
+
+/// A token in each of `rows` rows, a span each; without spans, so that they are padding, in every fourth row.
+fn scattered<D: Device>(on: &mut Comparison<'_, D>, rows: usize) -> Batch {
+    let mut batch = Batch::default();
+    for row in 0..rows {
+        batch.tokens.push(TokenId(on.numbers.below(VOCABULARY) as u32));
+        batch.positions.push(on.numbers.below(BLOCK) as u32);
+        if !is_padding(row) {
+            let first = batch.blocks.len();
+            batch.blocks.push(BlockId(row as u32));
+            batch.spans.push(Span { tokens: row..row + 1, blocks: first..first + 1 });
+        }
+    }
+    batch
+}
+
+fn is_padding(row: usize) -> bool {
+    row % 4 == 3
+}
+
+/// Compares the columns of the rows that `written` says, of `rows` in all; a number of another row that is not NaN
+/// any more counts as an error of one.
+fn check<D: Device>(
+    on: &Comparison<'_, D>,
+    (operation, case): (&'static str, String),
+    (rows, columns): (usize, Range<usize>),
+    written: impl Fn(usize) -> bool,
+    (here, there): (&D::Tensor, &cpu::Tensor),
+) -> Check {
+    let (found, expected) = (on.device.download(rows, here), on.cpu.download(rows, there));
+    let width = found.len() / rows;
+    let pick = |values: &[f32]| -> Vec<f32> {
+        let rows = values.chunks_exact(width).enumerate().filter(|(row, _)| written(*row));
+        rows.flat_map(|(_, row)| row[columns.clone()].to_vec()).collect()
+    };
+    let others = found.chunks_exact(width).enumerate().filter(|(row, _)| !written(*row));
+    let touched = others.flat_map(|(_, row)| row).filter(|x| !x.is_nan()).count();
+    let error = relative_error(&pick(&found), &pick(&expected)) + touched as f64;
+    Check { operation, case, error, bound: on.bound() }
+}
+
+fn embed<D: Device>(on: &mut Comparison<'_, D>, width: usize) -> Result<Check> {
+    let rows = 9;
+    let batch = scattered(on, rows);
+    let steps = begin(on, &batch, &[])?;
+    let table = on.weights(&[VOCABULARY, width])?;
+    let mut out = on.outputs(rows + 1, width, Precision::Single)?;
+    on.device.embed(&steps.0, &table.0, 1.7, &mut out.0);
+    on.cpu.embed(&steps.1, &table.1, 1.7, &mut out.1);
+    let written = |row| row < rows && !is_padding(row);
+    let case = format!("{rows} tokens, width {width}");
+    Ok(check(on, ("embed", case), (rows + 1, 0..width), written, (&out.0, &out.1)))
+}
+
+/// Tokens that the step before drew.
+fn embed_fed<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
+    let (rows, width) = (5, 64);
+    let mut batch = scattered(on, rows);
+    let contrast = Contrast { temperature: 0.0, ..Contrast::direct() };
+    batch.outputs = vec![0, 1, 2];
+    let samples = [1, 2, 3].map(|position| SampleRow { contrast, noise: Noise::new(0, "", 0), position });
+    let mut steps = begin(on, &batch, &samples)?;
+    let logits = on.tensors(3, VOCABULARY, Precision::Single)?;
+    on.device.contrast_sample(&mut steps.0, 0..3, &logits.0, None);
+    on.cpu.contrast_sample(&mut steps.1, 0..3, &logits.1, None);
+    on.device.finish(&mut steps.0);
+    on.cpu.finish(&mut steps.1);
+
+    batch.fed = vec![Fed { token: 4, output: 0 }, Fed { token: 1, output: 2 }];
+    on.device.begin(&mut steps.0, &batch, &samples);
+    on.cpu.begin(&mut steps.1, &batch, &samples);
+    let table = on.weights(&[VOCABULARY, width])?;
+    let mut out = on.outputs(rows, width, Precision::Single)?;
+    on.device.embed(&steps.0, &table.0, 1.0, &mut out.0);
+    on.cpu.embed(&steps.1, &table.1, 1.0, &mut out.1);
+    let (case, written) = ("tokens of the step before".to_owned(), |row| !is_padding(row));
+    Ok(check(on, ("embed", case), (rows, 0..width), written, (&out.0, &out.1)))
+}
+
+/// A norm on both devices.
+fn norms<D: Device>(
+    on: &mut Comparison<'_, D>,
+    width: usize,
+    unit_offset: bool,
+) -> Result<(Norm<D::Weight>, Norm<cpu::Weight>)> {
+    let weight = on.weights(&[width])?;
+    let epsilon = 1e-5;
+    Ok((Norm { weight: weight.0, epsilon, unit_offset }, Norm { weight: weight.1, epsilon, unit_offset }))
+}
+
+/// With and without a delta: the output and the residual.
+fn rms_norm<D: Device>(on: &mut Comparison<'_, D>, rows: usize, width: usize) -> Result<Vec<Check>> {
+    let mut checks = Vec::new();
+    for (has_delta, unit_offset) in [(false, true), (true, false)] {
+        let norm = norms(on, width, unit_offset)?;
+        let mut residual = on.tensors(rows, width, Precision::Single)?;
+        let delta = on.tensors(rows, width, Precision::Working)?;
+        let mut out = on.outputs(rows + 1, width, Precision::Working)?;
+        let delta = (has_delta.then_some(&delta.0), has_delta.then_some(&delta.1));
+        on.device.rms_norm(rows, delta.0, &mut residual.0, &norm.0, &mut out.0);
+        on.cpu.rms_norm(rows, delta.1, &mut residual.1, &norm.1, &mut out.1);
+        let of = if has_delta { "the sum" } else { "the residual" };
+        let case = |what| format!("{what} of {rows} rows, width {width}, norm of {of}");
+        let written = |row| row < rows;
+        checks.push(check(on, ("rms_norm", case("output")), (rows + 1, 0..width), written, (&out.0, &out.1)));
+        checks.push(on.check("rms_norm", case("residual"), rows, (&residual.0, &residual.1)));
+    }
+    Ok(checks)
+}
+
+/// Counts the numbers of a row that change when others are normed with it.
+fn rms_norm_alone<D: Device>(on: &mut Comparison<'_, D>, width: usize) -> Result<Check> {
+    let rows = 40;
+    let (norm, _) = norms(on, width, false)?;
+    let values = on.numbers.take(rows * width);
+    let mut normed = |rows: usize| -> Result<Vec<f32>> {
+        let mut residual = on.device.tensor(rows, width, Precision::Single)?;
+        on.device.upload(&values[..rows * width], &mut residual);
+        let mut out = on.device.tensor(rows, width, Precision::Working)?;
+        on.device.rms_norm(rows, None, &mut residual, &norm, &mut out);
+        Ok(on.device.download(rows, &out))
+    };
+    let (alone, among) = (normed(1)?, normed(rows)?);
+    let differ = |(a, b): &(&f32, &f32)| a.to_bits() != b.to_bits() || a.is_nan();
+    let error = alone.iter().zip(&among).filter(differ).count() as f64;
+    Ok(Check { operation: "rms_norm", case: format!("a row alone and of {rows}"), error, bound: 0.0 })
+}
+
+/// How heads are laid out, and rotary frequencies, on both devices.
+struct Rotary<D: Device> {
+    heads: Heads,
+    ropes: (D::Rope, cpu::Rope),
+    caches: (D::Cache, cpu::Cache),
+    shape: CacheShape,
+}
+
+impl<D: Device> Rotary<D> {
+    fn new(on: &Comparison<'_, D>, heads: Heads, blocks: usize) -> Result<Self> {
+        let frequency = |i: usize| 10_000.0_f32.powf(-2.0 * i as f32 / heads.dim as f32);
+        let frequencies: Vec<f32> = (0..heads.dim / 2).map(frequency).collect();
+        let shape = CacheShape {
+            layers: 2,
+            heads: heads.key_value,
+            group: heads.query / heads.key_value,
+            head_dim: heads.dim,
+            block_size: BLOCK,
+            blocks,
+        };
+        Ok(Self {
+            heads,
+            ropes: (on.device.rope(&frequencies, 1.3)?, on.cpu.rope(&frequencies, 1.3)?),
+            caches: (on.device.cache(shape)?, on.cpu.cache(shape)?),
+            shape,
+        })
+    }
+}
+
+/// The queries, at positions up to the end of a long context; padding rows keep theirs.
+fn rope_store<D: Device>(on: &mut Comparison<'_, D>, dim: usize) -> Result<Check> {
+    let (rows, blocks) = (8, 131_072 / BLOCK);
+    let heads = on.numbers.one_of(&[(1, 1), (4, 2), (3, 1), (9, 3), (16, 8)]);
+    let heads = Heads { query: heads.0, key_value: heads.1, dim };
+    let mut batch = scattered(on, rows);
+    batch.positions = vec![0, 1, 131_071, 5, 63, 105_616, 4095, 7];
+    // Every block of every table is the span's own one: none is read.
+    batch.blocks = (0..batch.spans.len()).flat_map(|span| vec![BlockId(span as u32); blocks]).collect();
+    for (index, span) in batch.spans.iter_mut().enumerate() {
+        span.blocks = index * blocks..(index + 1) * blocks;
+    }
+    let steps = begin(on, &batch, &[])?;
+    let unit_offset = on.numbers.below(2) == 0;
+    let norms = if on.numbers.below(3) == 0 {
+        None
+    } else {
+        Some((norms(on, dim, unit_offset)?, norms(on, dim, unit_offset)?))
+    };
+    let mut rotary = Rotary::new(on, heads, batch.spans.len())?;
+    let mut qkv = padded_qkv(on, rows, heads)?;
+    let (here, there) = (
+        norms.as_ref().map(|(query, key)| (&query.0, &key.0)),
+        norms.as_ref().map(|(query, key)| (&query.1, &key.1)),
+    );
+    let (ropes, caches) = (&rotary.ropes, &mut rotary.caches);
+    on.device.rope_store(&steps.0, heads, here, &ropes.0, 1, &mut qkv.0, &mut caches.0);
+    on.cpu.rope_store(&steps.1, heads, there, &ropes.1, 1, &mut qkv.1, &mut caches.1);
+    let case = format!("queries, {heads:?}, {}", if norms.is_some() { "with norms" } else { "no norms" });
+    let columns = 0..heads.query_width();
+    Ok(check(on, ("rope_store", case), (rows, columns), |row| !is_padding(row), (&qkv.0, &qkv.1)))
+}
+
+/// Random queries, keys and values, and NaN in rows of padding.
+fn padded_qkv<D: Device>(
+    on: &mut Comparison<'_, D>,
+    rows: usize,
+    heads: Heads,
+) -> Result<(D::Tensor, cpu::Tensor)> {
+    let width = heads.qkv_width();
+    let mut values = on.numbers.take(rows * width);
+    for (row, values) in values.chunks_exact_mut(width).enumerate() {
+        if is_padding(row) {
+            values.fill(f32::NAN);
+        }
+    }
+    on.tensors_of(&values, width, Precision::Working)
+}
+
+/// Keys and values, as attention finds them for queries of its own: a token alone sees its value as it is, the last
+/// of many sees every key.
+fn cache<D: Device>(on: &mut Comparison<'_, D>, dim: usize) -> Result<Check> {
+    let heads = Heads { query: 4, key_value: 2, dim };
+    let (tokens, rows) = (2 * BLOCK + 3, 2 * BLOCK + 4);
+    let batch = Batch {
+        tokens: vec![TokenId(0); rows],
+        positions: (0..tokens as u32).chain([0]).collect(),
+        spans: vec![
+            Span { tokens: 0..tokens, blocks: 0..3 },
+            Span { tokens: tokens..tokens + 1, blocks: 3..4 },
+        ],
+        blocks: [4, 0, 2, 1].map(BlockId).to_vec(),
+        ..Batch::default()
+    };
+    let steps = begin(on, &batch, &[])?;
+    let (query, key) = (norms(on, dim, true)?, norms(on, dim, true)?);
+    let mut rotary = Rotary::new(on, heads, 5)?;
+    for layer in [1, 0] {
+        let mut qkv = on.tensors(rows, heads.qkv_width(), Precision::Working)?;
+        let (ropes, caches) = (&rotary.ropes, &mut rotary.caches);
+        let (here, there) = (Some((&query.0, &key.0)), Some((&query.1, &key.1)));
+        on.device.rope_store(&steps.0, heads, here, &ropes.0, layer, &mut qkv.0, &mut caches.0);
+        on.cpu.rope_store(&steps.1, heads, there, &ropes.1, layer, &mut qkv.1, &mut caches.1);
+    }
+    let queries = on.tensors(rows, heads.qkv_width(), Precision::Working)?;
+    let mut out = on.outputs(rows, heads.query_width(), Precision::Working)?;
+    let (scale, caches) = ((dim as f32).sqrt().recip(), &rotary.caches);
+    on.device.attention(&steps.0, heads, scale, None, 1, &queries.0, &caches.0, &mut out.0);
+    on.cpu.attention(&steps.1, heads, scale, None, 1, &queries.1, &caches.1, &mut out.1);
+    Ok(on.check("rope_store", format!("keys and values, {heads:?}"), rows, (&out.0, &out.1)))
+}
+
+fn gated<D: Device>(on: &mut Comparison<'_, D>, width: usize, activation: Activation) -> Result<Check> {
+    let rows = 5;
+    let mut values: Vec<f32> = on.numbers.take(rows * 2 * width).iter().map(|x| x * 20.0).collect();
+    // Where exponentials overflow, or all is rounding.
+    for (value, edge) in values.chunks_exact_mut(2 * width).zip([-1000.0, -90.0, 90.0, -0.0, 1e-30]) {
+        value[0] = edge;
+    }
+    let x = on.tensors_of(&values, 2 * width, Precision::Working)?;
+    let mut out = on.outputs(rows + 1, width, Precision::Working)?;
+    on.device.gated(rows, width, activation, &x.0, &mut out.0);
+    on.cpu.gated(rows, width, activation, &x.1, &mut out.1);
+    let (case, written) = (format!("{activation:?}, {rows} rows, width {width}"), |row| row < rows);
+    Ok(check(on, ("gated", case), (rows + 1, 0..width), written, (&out.0, &out.1)))
+}
+
+/// A range of the outputs, some of them twice.
+fn gather<D: Device>(on: &mut Comparison<'_, D>, width: usize, precision: Precision) -> Result<Check> {
+    let rows = 9;
+    let mut batch = scattered(on, rows);
+    batch.outputs = vec![3, 8, 0, 8, 1, 2];
+    let contrast = Contrast::direct();
+    let samples = [SampleRow { contrast, noise: Noise::new(0, "", 0), position: 1 }; 6];
+    let steps = begin(on, &batch, &samples)?;
+    let x = on.tensors(rows, width, precision)?;
+    let mut out = on.outputs(5, width, precision)?;
+    on.device.gather(&steps.0, 1..5, &x.0, &mut out.0);
+    on.cpu.gather(&steps.1, 1..5, &x.1, &mut out.1);
+    let case = format!("{precision:?} rows, width {width}");
+    Ok(check(on, ("gather", case), (5, 0..width), |row| row < 4, (&out.0, &out.1)))
+}

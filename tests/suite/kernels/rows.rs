@@ -1,0 +1,69 @@
+use codit::contrast::Vocabulary;
+use codit::device::launch::Cache;
+use codit::device::launch::machine::{Lane, Machine};
+use codit::device::simt::{Host, Simt};
+use codit::device::{Batch, CacheShape, Device, Dtype, Heads, Precision, Span, StepRoom};
+use codit::doctor::{Check, Comparison, relative_error, rows};
+use codit::ids::{BlockId, TokenId};
+
+#[test]
+fn rows_are_as_on_the_cpu() {
+    super::run(rows::checks);
+}
+
+#[test]
+fn rope_store_writes_keys_and_values_to_their_slots_and_nowhere_else() {
+    super::run(|on| [8, 10, 64, 80, 96, 128, 254, 256].map(|dim| cache(on, dim)).into_iter().collect());
+}
+
+/// The whole cache as f32, `[layers, blocks, 2, heads, block_size, head_dim]`.
+fn contents(device: &Simt, cache: &Cache<Host>, numbers: usize) -> Vec<f32> {
+    let machine = device.machine();
+    let bytes = numbers * device.dtype().size();
+    let bytes = machine.wait(machine.read(Lane::First, cache.memory(), bytes)).unwrap();
+    match device.dtype() {
+        Dtype::F32 => bytemuck::pod_collect_to_vec(&bytes),
+        _ => bytemuck::pod_collect_to_vec::<u8, half::bf16>(&bytes).iter().map(|x| x.to_f32()).collect(),
+    }
+}
+
+/// The layer that is written to, against what the CPU leaves in its `qkv`; all else must stay NaN.
+fn cache(on: &mut Comparison<'_, Simt>, dim: usize) -> codit::Result<Check> {
+    let heads = Heads { query: 6, key_value: 3, dim };
+    let shape = CacheShape { layers: 3, heads: 3, group: 2, head_dim: dim, block_size: 4, blocks: 7 };
+    // Row 5 is padding.
+    let batch = Batch {
+        tokens: vec![TokenId(0); 7],
+        positions: vec![2, 3, 4, 5, 6, 1, 9],
+        spans: vec![Span { tokens: 0..5, blocks: 0..2 }, Span { tokens: 6..7, blocks: 2..5 }],
+        blocks: [6, 2, 0, 1, 4].map(BlockId).to_vec(),
+        ..Batch::default()
+    };
+    let slots = [Some((6, 2)), Some((6, 3)), Some((2, 0)), Some((2, 1)), Some((2, 2)), None, Some((4, 1))];
+    let vocabulary = Vocabulary::new(1, Vec::new());
+    let room = StepRoom { tokens: 7, sequences: 2, blocks: 5, block_size: 4, vocabulary: &vocabulary };
+    let mut steps = (on.device.step(room)?, on.cpu.step(room)?);
+    on.device.begin(&mut steps.0, &batch, &[]);
+    on.cpu.begin(&mut steps.1, &batch, &[]);
+    let frequencies: Vec<f32> = (0..dim / 2).map(|i| 0.5_f32.powi(i as i32)).collect();
+    let ropes = (on.device.rope(&frequencies, 1.0)?, on.cpu.rope(&frequencies, 1.0)?);
+    let mut caches = (on.device.cache(shape)?, on.cpu.cache(shape)?);
+    let mut qkv = on.tensors(7, heads.qkv_width(), Precision::Working)?;
+    on.device.rope_store(&steps.0, heads, None, &ropes.0, 1, &mut qkv.0, &mut caches.0);
+    on.cpu.rope_store(&steps.1, heads, None, &ropes.1, 1, &mut qkv.1, &mut caches.1);
+
+    let numbers = shape.layers * shape.blocks * 2 * shape.heads * shape.block_size * dim;
+    let mut expected = vec![f32::NAN; numbers];
+    for (row, slot) in on.cpu.download(7, &qkv.1).chunks_exact(heads.qkv_width()).zip(slots) {
+        let Some((block, place)) = slot else { continue };
+        for (index, head) in row[heads.query_width()..].chunks_exact(dim).enumerate() {
+            let of_block = (shape.blocks + block) * 2 * shape.heads + index;
+            expected[(of_block * shape.block_size + place) * dim..][..dim].copy_from_slice(head);
+        }
+    }
+    let found = contents(on.device, &caches.0, numbers);
+    let elsewhere = found.iter().zip(&expected).filter(|(a, b)| a.is_nan() != b.is_nan()).count();
+    let written = |x: &[f32]| x.iter().copied().filter(|x| !x.is_nan()).collect::<Vec<_>>();
+    let error = relative_error(&written(&found), &written(&expected)) + elsewhere as f64;
+    Ok(Check { operation: "rope_store", case: format!("the cache, {heads:?}"), error, bound: on.bound() })
+}
