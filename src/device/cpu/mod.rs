@@ -8,6 +8,7 @@
 
 #[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), path = "no_amx.rs")]
 mod amx;
+mod arena;
 mod attention;
 mod buffer;
 mod cache;
@@ -18,6 +19,7 @@ mod matmul;
 mod rope;
 mod sample;
 mod simd;
+mod tiles;
 mod weight;
 
 use rayon::ThreadPool;
@@ -27,6 +29,7 @@ use super::{Activation, Batch, CacheShape, Device, Heads, Norm, SampleRow, Tenso
 use crate::contrast::{RowFault, Sampled, Vocabulary};
 use crate::error::{Error, Result};
 use amx::Amx;
+use arena::Arena;
 use buffer::Buffer;
 pub use cache::Cache;
 use elementwise::{AddNorm, Gated};
@@ -39,6 +42,7 @@ pub use weight::Weight;
 pub struct Cpu {
     pool: ThreadPool,
     path: Path,
+    weights: Arena,
 }
 
 /// What of the machine is used.
@@ -95,7 +99,7 @@ impl Cpu {
             .num_threads(threads)
             .thread_name(|index| format!("codit-cpu-{index}"))
             .build()
-            .map(|pool| Self { pool, path })
+            .map(|pool| Self { pool, path, weights: Arena::default() })
             .map_err(|error| Error::Device(format!("cannot start {threads} threads: {error}")))
     }
 
@@ -125,7 +129,7 @@ impl Device for Cpu {
     type Cache = Cache;
 
     fn weight(&self, parts: &[TensorView]) -> Result<Weight> {
-        Weight::new(parts)
+        Weight::new(parts, self.path.amx.map(|_| &self.weights))
     }
 
     fn tensor(&self, rows: usize, width: usize) -> Result<Tensor> {

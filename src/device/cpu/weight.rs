@@ -1,12 +1,12 @@
-//! Weights where they lie in the mapped file.
+//! Weights: laid out in tiles where AMX multiplies them, else where they lie in the mapped file.
 
-use std::ops::Range;
-
+use super::arena::Arena;
+use super::tiles::{DEPTH, Matrix, Tile};
 use crate::device::{Dtype, TensorView};
 use crate::error::{Error, Result};
 
-/// A vector or a matrix `[rows, columns]`, perhaps of several parts joined along the rows. Matrices are never
-/// copied; a vector, a few KB, is also held as f32.
+/// A vector or a matrix `[rows, columns]`, perhaps of several parts joined along the rows. A vector, a few KB, is also
+/// held as f32.
 pub struct Weight {
     /// The matrices, top to bottom; a vector is a matrix of one column.
     pub parts: Vec<Part>,
@@ -20,16 +20,23 @@ pub struct Weight {
 
 /// One checkpoint tensor as a matrix.
 pub struct Part {
-    view: TensorView,
+    source: Source,
     /// The first of the joined matrix's rows that is this part's.
     pub first: usize,
     /// Rows of this part.
     pub rows: usize,
 }
 
+enum Source {
+    File(TensorView),
+    /// Of bf16.
+    Tiles(Matrix),
+}
+
 impl Weight {
-    /// The matrices or vectors `parts`, one below the other.
-    pub fn new(parts: &[TensorView]) -> Result<Self> {
+    /// The matrices or vectors `parts`, one below the other; matrices of bf16 are laid out in tiles where there is an
+    /// arena to do so.
+    pub fn new(parts: &[TensorView], arena: Option<&Arena>) -> Result<Self> {
         let Some(front) = parts.first() else {
             return Err(Error::Device("a weight of no parts".to_owned()));
         };
@@ -46,7 +53,15 @@ impl Weight {
                     view.name, view.shape, front.name, front.shape
                 )));
             }
-            weight.parts.push(Part { view: view.clone(), first: weight.rows, rows });
+            let source = match arena.filter(|_| view.dtype == Dtype::Bf16 && columns > 1) {
+                Some(arena) => {
+                    let matrix = Matrix::new(arena, view.bytes(), columns)?;
+                    view.file.forget(view.range.clone());
+                    Source::Tiles(matrix)
+                }
+                None => Source::File(view.clone()),
+            };
+            weight.parts.push(Part { source, first: weight.rows, rows });
             weight.rows += rows;
         }
         if columns == 1 {
@@ -74,22 +89,31 @@ impl Weight {
 }
 
 impl Part {
-    /// Number format.
-    pub fn dtype(&self) -> Dtype {
-        self.view.dtype
-    }
-
-    /// The bytes of some rows.
-    pub fn rows_bytes(&self, rows: Range<usize>, row_bytes: usize) -> &[u8] {
-        &self.view.bytes()[rows.start * row_bytes..rows.end * row_bytes]
+    /// The tiles of its rows from `first`, where it is laid out in tiles.
+    pub fn panel(&self, first: usize) -> Option<&[Tile]> {
+        match &self.source {
+            Source::Tiles(matrix) => Some(matrix.panel(first)),
+            Source::File(_) => None,
+        }
     }
 
     /// Row `row` of this part as f32; `out` is as long as a row.
     #[inline(always)]
     pub fn read_row(&self, row: usize, out: &mut [f32]) {
-        let bytes = self.rows_bytes(row..row + 1, out.len() * self.view.dtype.size());
-        match self.view.dtype {
-            Dtype::Bf16 => unpack(bytes, out, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
+        let bf16 = |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16);
+        let view = match &self.source {
+            Source::File(view) => view,
+            Source::Tiles(matrix) => {
+                return out
+                    .chunks_mut(DEPTH)
+                    .zip(matrix.row(row))
+                    .for_each(|(out, bytes)| unpack(bytes, out, bf16));
+            }
+        };
+        let row_bytes = out.len() * view.dtype.size();
+        let bytes = &view.bytes()[row * row_bytes..][..row_bytes];
+        match view.dtype {
+            Dtype::Bf16 => unpack(bytes, out, bf16),
             Dtype::F16 => unpack(bytes, out, |b| f16_to_f32(u16::from_le_bytes(b))),
             Dtype::F32 => unpack(bytes, out, f32::from_le_bytes),
         }
