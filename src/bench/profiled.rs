@@ -254,6 +254,24 @@ impl<D: Device> Device for Profiled<D> {
         });
     }
 
+    fn gathers(&self) -> bool {
+        self.inner.gathers()
+    }
+
+    fn contrast_sample_hidden(
+        &self,
+        step: &mut Self::Step,
+        outputs: Range<usize>,
+        expert: &D::Tensor,
+        amateur: (&D::Tensor, &D::Weight),
+        logits: &mut D::Tensor,
+    ) {
+        // What it reads of the amateur's head depends on the rows.
+        self.note("contrast_sample", outputs.len() * self.width(expert) * SINGLE, 0, |d| {
+            d.contrast_sample_hidden(&mut step.inner, outputs, expert, amateur, logits);
+        });
+    }
+
     fn weight_size(&self, weight: &D::Weight) -> WeightSize {
         self.inner.weight_size(weight)
     }

@@ -1,10 +1,12 @@
 //! Expert and amateur side by side: one step of both, and the contrast of their logits.
 
+use std::ops::Range;
+
 use crate::checkpoint::Checkpoint;
 use crate::contrast::Vocabulary;
 use crate::device::{Device, RowResult, SampleRow, StepRoom};
 use crate::error::{Error, Result};
-use crate::model::decoder::{Decoder, Room};
+use crate::model::decoder::{Decoder, Room, Unprojected};
 use crate::model::spec::Spec;
 use crate::profile;
 
@@ -194,11 +196,8 @@ impl<D: Device> Pair<D> {
             let count = device.outputs(step);
             for first in (0..count).step_by(*logit_rows) {
                 let outputs = first..count.min(first + *logit_rows);
-                let (expert, amateur) = device.join(
-                    |device| expert.decoder.logits(device, step, outputs.clone()),
-                    |device| amateur.as_mut().map(|lane| lane.decoder.logits(device, step, outputs.clone())),
-                );
-                device.contrast_sample(step, outputs, expert, amateur);
+                let amateur = amateur.as_mut().map(|lane| &mut lane.decoder);
+                sample(device, step, outputs, &mut expert.decoder, amateur);
             }
         });
         device.finish(step);
@@ -213,5 +212,33 @@ impl<D: Device> Pair<D> {
     /// Those of [`Device::collect`].
     pub fn collect(&mut self) -> Result<Vec<RowResult>> {
         self.device.collect(&mut self.step)
+    }
+}
+
+/// Draws a token for each of `outputs` of the step at hand, whose forward passes have been queued.
+fn sample<D: Device>(
+    device: &D,
+    step: &mut D::Step,
+    outputs: Range<usize>,
+    expert: &mut Decoder<D>,
+    amateur: Option<&mut Decoder<D>>,
+) {
+    let places = || outputs.clone();
+    match amateur {
+        Some(amateur) if device.gathers() => {
+            let (expert, amateur) = device.join(
+                |device| expert.logits(device, step, places()),
+                |device| amateur.hidden(device, step, places()),
+            );
+            let Unprojected { hidden, head, logits } = amateur;
+            device.contrast_sample_hidden(step, places(), expert, (hidden, head), logits);
+        }
+        amateur => {
+            let (expert, amateur) = device.join(
+                |device| expert.logits(device, step, places()),
+                |device| amateur.map(|amateur| amateur.logits(device, step, places())),
+            );
+            device.contrast_sample(step, places(), expert, amateur);
+        }
     }
 }

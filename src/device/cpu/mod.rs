@@ -318,6 +318,24 @@ impl Device for Cpu {
         step.results.extend(self.pool.install(sample));
     }
 
+    fn gathers(&self) -> bool {
+        true
+    }
+
+    fn contrast_sample_hidden(
+        &self,
+        step: &mut Step,
+        outputs: Range<usize>,
+        expert: &Tensor,
+        (hidden, head): (&Tensor, &Weight),
+        logits: &mut Tensor,
+    ) {
+        let (rows, vocabulary) = (&step.samples[outputs], &step.vocabulary);
+        let amateur = (hidden, head);
+        let sample = || sample::contrast_sample_hidden(self.path, rows, vocabulary, expert, amateur, logits);
+        step.results.extend(self.pool.install(sample));
+    }
+
     fn weight_size(&self, weight: &Weight) -> WeightSize {
         WeightSize { rows: weight.rows, columns: weight.columns, bytes: weight.bytes() }
     }
