@@ -234,7 +234,7 @@ impl Case {
     /// In f32 the CPU sums in the order of positions, whose rounding grows with the square root of their number.
     fn bound<D: Device>(&self, on: &Comparison<'_, D>) -> f64 {
         let longest = self.contexts.iter().copied().max().unwrap_or(0) as f64;
-        let growth = if on.device.dtype() == Dtype::F32 { (longest / 1024.0).sqrt().max(1.0) } else { 1.0 };
+        let growth = if on.device.dtype() == Dtype::F32 { (longest / 256.0).sqrt().max(1.0) } else { 1.0 };
         on.bound() * growth
     }
 
