@@ -10,6 +10,7 @@ use crate::error::Result;
 pub mod attention;
 pub mod pair;
 pub mod rows;
+pub mod sample;
 
 /// One comparison.
 #[derive(Debug, Clone)]
@@ -126,7 +127,11 @@ pub type Checks<D> = fn(&mut Comparison<'_, D>) -> Result<Vec<Check>>;
 
 /// All families, by name.
 pub fn all<D: Device>() -> Vec<(&'static str, Checks<D>)> {
-    vec![("rows", rows::checks::<D>), ("attention", attention::checks::<D>)]
+    vec![
+        ("rows", rows::checks::<D>),
+        ("attention", attention::checks::<D>),
+        ("contrast_sample", sample::checks::<D>),
+    ]
 }
 
 /// `||x - reference|| / ||reference||`

@@ -333,7 +333,12 @@ impl Continuation {
     fn sample_row(&self, sequence: &Sequence) -> SampleRow {
         let (alpha, beta) = (self.alpha, self.beta);
         let contrast = Contrast { alpha, beta, temperature: 0.0, ..Contrast::default() };
-        SampleRow { contrast, noise: Noise::new(0, "", 0), position: sequence.cached as u32 }
+        SampleRow {
+            contrast,
+            noise: Noise::new(0, "", 0),
+            position: sequence.cached as u32,
+            log_probabilities: false,
+        }
     }
 
     /// Whether another order of summation cannot change the token of this step, and so all that follow.

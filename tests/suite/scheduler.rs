@@ -37,8 +37,13 @@ impl Oracle {
         let bits = philox4x32_10([seq.0 as u32, position as u32, 1, 0], key);
         match bits[0] % 60 {
             0 => Err(RowFault::NotANumber),
-            1..=4 => Ok(Sampled { token: STOP, score: position as f32, head: 1 }),
-            _ => Ok(Sampled { token: TokenId(bits[1] | 1), score: position as f32, head: 1 }),
+            1..=4 => Ok(Sampled { token: STOP, score: position as f32, head: 1, log_probabilities: None }),
+            _ => Ok(Sampled {
+                token: TokenId(bits[1] | 1),
+                score: position as f32,
+                head: 1,
+                log_probabilities: None,
+            }),
         }
     }
 
@@ -340,7 +345,7 @@ fn decode_rows_go_before_prefill_chunks_and_share_the_budget() {
     let tokens = |n: usize| vec![TokenId(1); n];
     let first = scheduler.add(tokens(2), 12, Arc::default());
     let second = scheduler.add(tokens(9), 12, Arc::default());
-    let one = Ok(Sampled { token: TokenId(1), score: 0.0, head: 2 });
+    let one = Ok(Sampled { token: TokenId(1), score: 0.0, head: 2, log_probabilities: None });
     let spans = |plan: &StepPlan| {
         plan.rows.iter().map(|r| (r.seq, r.positions.clone(), r.samples)).collect::<Vec<_>>()
     };

@@ -2,6 +2,7 @@
 
 mod attention;
 mod rows;
+mod sample;
 
 use codit::Result;
 use codit::device::Dtype;
