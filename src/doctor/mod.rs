@@ -2,18 +2,14 @@
 //!
 //! The tests run these checks on the kernels' stand-in on the host, `codit doctor` runs them on the GPU.
 
-<<<<<<< HEAD
-pub mod sample;
-=======
 pub mod pair;
->>>>>>> lead
+pub mod rows;
+pub mod sample;
 
 use crate::checkpoint::Bytes;
 use crate::device::cpu::{self, Cpu};
 use crate::device::{Device, Dtype, Precision, TensorView};
 use crate::error::Result;
-
-pub mod rows;
 
 /// One comparison.
 #[derive(Debug, Clone)]

@@ -7,13 +7,8 @@ use bytemuck::{Pod, Zeroable};
 
 use super::machine::{Lane, Machine};
 use super::sample;
-<<<<<<< HEAD
 use crate::contrast::{LogProbabilities, RowFault, Sampled};
-use crate::device::{Batch, RowResult, SampleRow, StepRoom};
-=======
-use crate::contrast::{RowFault, Sampled};
 use crate::device::{Batch, RowResult, SampleRow, Span, StepRoom};
->>>>>>> lead
 use crate::error::Result;
 use crate::ids::TokenId;
 
