@@ -212,7 +212,7 @@ impl Trace {
 
     fn preempt(&mut self) {
         // Those that run are the oldest.
-        let youngest = self.open.keys().take(self.scheduler.running()).last().copied();
+        let youngest = self.open.keys().take(self.scheduler.running()).next_back().copied();
         let is_in_flight = youngest.is_some_and(|seq| self.is_in_flight(seq));
         self.events.preempted_in_flight += u64::from(is_in_flight);
         assert_eq!(self.scheduler.preempt_youngest(), youngest.is_some());
