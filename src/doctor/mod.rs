@@ -3,13 +3,12 @@
 //! The tests run these checks on the kernels' stand-in on the host, `codit doctor` runs them on the GPU.
 
 pub mod pair;
+pub mod rows;
 
 use crate::checkpoint::Bytes;
 use crate::device::cpu::{self, Cpu};
 use crate::device::{Device, Dtype, Precision, TensorView};
 use crate::error::Result;
-
-pub mod rows;
 
 /// One comparison.
 #[derive(Debug, Clone)]
@@ -126,7 +125,7 @@ pub type Checks<D> = fn(&mut Comparison<'_, D>) -> Result<Vec<Check>>;
 
 /// All families, by name.
 pub fn all<D: Device>() -> Vec<(&'static str, Checks<D>)> {
-    vec![]
+    vec![("rows", rows::checks)]
 }
 
 /// `||x - reference|| / ||reference||`
