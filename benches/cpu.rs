@@ -227,8 +227,9 @@ fn sample(cpu: &Cpu, rows: usize) {
         ("sample alpha 0", Contrast { alpha: 0.0, ..Contrast::default() }),
     ] {
         let noise = Noise::new(1, "bench", 0);
-        let samples: Vec<_> =
-            (0..rows as u32).map(|position| SampleRow { contrast, noise, position }).collect();
+        let samples: Vec<_> = (0..rows as u32)
+            .map(|position| SampleRow { contrast, noise, position, log_probabilities: false })
+            .collect();
         let batch = decode(rows, 0);
         let mut step = step(cpu, &vocabulary);
         let seconds = time(cpu, 20, || {
@@ -289,8 +290,11 @@ fn steps(expert: &str, amateur: &str, rows: &[usize]) {
     {
         let contrast = Contrast::default();
         let noise = Noise::new(1, "bench", 0);
-        let samples: Vec<_> =
-            batch.outputs.iter().map(|&position| SampleRow { contrast, noise, position }).collect();
+        let samples: Vec<_> = batch
+            .outputs
+            .iter()
+            .map(|&position| SampleRow { contrast, noise, position, log_probabilities: false })
+            .collect();
         let mut step = step(&cpu, &vocabulary);
         let mut parts = [vec![], vec![], vec![]];
         let seconds = repeat(40, || {

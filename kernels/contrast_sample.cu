@@ -2,7 +2,8 @@
 //
 // Two kernels. `contrast_tiles` reads both models' logits once, a warp a tile of 512, and leaves of each tile its peaks,
 // the sums of its exponentials and, where the whole row is sampled plainly, its winner. `contrast_sample` puts a row's
-// tiles together; the row's peak says which tiles hold some of the head, and only those are read again.
+// tiles together; the row's peak says which tiles hold some of the head, and only those are read again. Where the head
+// is the expert's whole row, the same is done for what top-k, top-p and min-p can leave of it.
 //
 // Whatever decides is computed in f64 as the reference does. Sums over the head are of integers (fixed point), and all
 // else is a maximum, a minimum or a sum in an order that the vocabulary fixes: a row's bits depend on nothing else.
@@ -29,9 +30,11 @@ struct TileWords {
     float expert_peak, expert_sum;    // the largest logit z, and sum exp(z - peak)
     float amateur_peak, amateur_sum;  // where the amateur is read
     u32 faults;                       // FAULT_*
-    u32 unmasked;                     // how many tokens the expert does not mask
-    u32 winner;                       // where the row is plain
+    u32 unmasked;                     // where the row is direct: how many tokens the expert does not mask
+    float tempered_sum;               // where direct and cut: sum exp((z - peak) / temperature)
+    u32 winner;                       // where direct and not cut
     float winner_logit;
+    u32 unused;
 };
 
 struct ContrastSampleParams {
@@ -63,9 +66,10 @@ DEVICE bool truncates(const SampleWords& sample) {
     return sample.temperature > 0.0 && (sample.top_k > 0 || sample.top_p < 1.0 || sample.min_p > 0.0);
 }
 
-// Whether the next token is a draw from the expert's whole row, so that each tile can name its own winner.
-DEVICE bool is_plain(const ContrastSampleParams& p, const SampleWords& sample) {
-    return sample.ln_alpha == -INFINITY && !reads_amateur(p, sample) && !truncates(sample);
+// Whether the head is the expert's whole row and scores are its log-probabilities. If nothing is cut either, each tile
+// can name its own winner.
+DEVICE bool is_direct(const ContrastSampleParams& p, const SampleWords& sample) {
+    return sample.ln_alpha == -INFINITY && !reads_amateur(p, sample);
 }
 
 // The id of a lane's logit within its tile: runs of four, so that a lane reads 16 bytes and four share their noise.
@@ -112,7 +116,7 @@ DEVICE Summary summarize(const float (&z)[LANE_LOGITS]) {
 }
 
 // What a draw makes largest, as the reference has it: (z - peak) / temperature + gumbel, or z - peak at temperature 0.
-DEVICE double perturbed(const SampleWords& sample, double below_peak, u32 id, u32 bits) {
+DEVICE double perturbed(const SampleWords& sample, double below_peak, u32 bits) {
     return sample.temperature > 0.0 ? below_peak / sample.temperature + gumbel(bits) : below_peak;
 }
 
@@ -158,12 +162,23 @@ DEVICE T warp_reduce(T x, F combine) {
     return x;
 }
 
-// The winner of a tile of a plain row. Approximate values find the few that may be it, exact ones decide.
+// 1 / temperature
+DEVICE float steepness_of(const SampleWords& sample) { return float(fmin(1.0 / sample.temperature, 3e38)); }
+
+DEVICE float tempered_sum(const SampleWords& sample, float peak, const float (&z)[LANE_LOGITS]) {
+    const float steepness = steepness_of(sample);
+    float sum = 0;
+#pragma unroll
+    for (u32 i = 0; i < LANE_LOGITS; ++i) sum += __expf((z[i] - peak) * steepness);
+    return warp_sum(sum);
+}
+
+// The winner of a tile of a direct row. Approximate values find the few that may be it, exact ones decide.
 DEVICE Candidate tile_winner(const SampleWords& sample, u32 first, float peak, const float (&z)[LANE_LOGITS]) {
     // Twice the error: of the draw 5e-5, of the rest 1e-5 where it matters (27 at most below the peak).
     constexpr float SLACK = 2e-4f;
     const bool draws = sample.temperature > 0.0;
-    const float steepness = draws ? float(fmin(1.0 / sample.temperature, 3e38)) : 1.0f;
+    const float steepness = draws ? steepness_of(sample) : 1.0f;
     float nearly[LANE_LOGITS];
     float best = -INFINITY;
 #pragma unroll
@@ -183,7 +198,7 @@ DEVICE Candidate tile_winner(const SampleWords& sample, u32 first, float peak, c
         if (nearly[i] >= best && z[i] > -INFINITY) {
             const u32 id = first + id_in_tile(i);
             const double below = double(z[i]) - double(peak);
-            const double value = perturbed(sample, below, id, draws ? bits_of(sample, id) : 0);
+            const double value = perturbed(sample, below, draws ? bits_of(sample, id) : 0);
             winner = better(winner, {value, id, z[i], 0, 0});
         }
     }
@@ -203,20 +218,24 @@ KERNEL(contrast_tiles, ContrastSampleParams, 256, 4) {
     if (contrasts) load_tile(p.amateur + u64(row) * p.amateur_stride, p.vocabulary, tile * TILE, amateur);
 
     const Summary e = summarize(expert);
-    TileWords words = {e.peak, e.sum, -INFINITY, 0, e.has_fault ? FAULT_EXPERT : 0, 0, NONE, 0};
-    float unmasked = 0;
-#pragma unroll
-    for (u32 i = 0; i < LANE_LOGITS; ++i) unmasked += expert[i] > -INFINITY ? 1.0f : 0.0f;
-    words.unmasked = u32(warp_sum(unmasked));
+    TileWords words = {e.peak, e.sum, -INFINITY, 0, e.has_fault ? FAULT_EXPERT : 0, 0, 0, NONE, 0, 0};
     if (contrasts) {
         const Summary a = summarize(amateur);
         words.amateur_peak = a.peak;
         words.amateur_sum = a.sum;
         words.faults |= a.has_fault ? FAULT_AMATEUR : 0;
-    } else if (is_plain(p, sample) && e.peak > -INFINITY) {
-        const Candidate winner = tile_winner(sample, tile * TILE, e.peak, expert);
-        words.winner = winner.id;
-        words.winner_logit = winner.expert;
+    } else if (is_direct(p, sample) && e.peak > -INFINITY) {
+        float unmasked = 0;
+#pragma unroll
+        for (u32 i = 0; i < LANE_LOGITS; ++i) unmasked += expert[i] > -INFINITY ? 1.0f : 0.0f;
+        words.unmasked = u32(warp_sum(unmasked));
+        if (truncates(sample)) {
+            words.tempered_sum = tempered_sum(sample, e.peak, expert);
+        } else {
+            const Candidate winner = tile_winner(sample, tile * TILE, e.peak, expert);
+            words.winner = winner.id;
+            words.winner_logit = winner.expert;
+        }
     }
     if (threadIdx.x % 32 == 0) p.tiles[u64(row) * tiles + tile] = words;
 }
@@ -256,6 +275,7 @@ DEVICE T block_reduce(T x, F combine) {
 }
 
 DEVICE u64 add(u64 a, u64 b) { return a + b; }
+DEVICE double least_of(double a, double b) { return fmin(a, b); }
 
 struct Peaks {
     float expert, amateur;
@@ -267,10 +287,12 @@ DEVICE Peaks combine_peaks(const Peaks& a, const Peaks& b) {
 }
 
 struct Sums {
-    double expert, amateur;  // sum exp(z - peak)
+    double expert, amateur, tempered;  // of the row, relative to its peak, as in TileWords
 };
 
-DEVICE Sums combine_sums(const Sums& a, const Sums& b) { return {a.expert + b.expert, a.amateur + b.amateur}; }
+DEVICE Sums combine_sums(const Sums& a, const Sums& b) {
+    return {a.expert + b.expert, a.amateur + b.amateur, a.tempered + b.tempered};
+}
 
 DEVICE u64 word_of(double x) {
     u64 word;
@@ -281,12 +303,77 @@ DEVICE u64 word_of(double x) {
 // Exponentials of at most 0 are summed in units of 2^-44: of 2^18 tokens to 1e-8, in any order.
 constexpr double UNITS = 0x1p44;
 
-// A place in the order of the head, likeliest first: best s - s as a word, then the id.
+// A place in the order of the head, likeliest first: best s - s as a word, then the id. At first, behind all.
 struct Bound {
-    u64 key;
-    u32 id;
+    u64 key = ~0ull;
+    u32 id = ~0u;
     DEVICE bool holds(u64 of_key, u32 of_id) const { return of_key < key || (of_key == key && of_id <= id); }
 };
+
+// The first bin with which the masses, added to `base`, come to `target`, or BINS; and what is before it.
+DEVICE void find_bin(u64 base, u64 target) {
+    constexpr u32 OWN = BINS / 32;
+    const u32 lane = threadIdx.x;
+    u64 own = 0;
+    for (u32 i = 0; i < OWN; ++i) own += shared().mass[lane * OWN + i];
+    u64 end = own;
+#pragma unroll
+    for (u32 delta = 1; delta < 32; delta *= 2) {
+        const u64 before = __shfl_up_sync(ALL_LANES, end, delta);
+        end += lane >= delta ? before : 0;
+    }
+    const u32 reach = __ballot_sync(ALL_LANES, base + end >= target);
+    if (reach == 0) {
+        if (lane == 0) shared().bin = BINS;
+    } else if (lane == u32(__ffs(i32(reach)) - 1)) {
+        u64 before = base + end - own;
+        u32 bin = lane * OWN;
+        while (before + shared().mass[bin] < target) before += shared().mass[bin++];
+        shared().bin = bin;
+        shared().base = before;
+    }
+}
+
+// The place at which the measures of what `visit` visits, in order of keys and ids, have come to `target`; behind all if
+// they never do. Finds its digits, most significant first, each from a histogram of those that share the digits before.
+// `visit(f)` calls f(key, id, measure) once for each, by any thread.
+template <class V>
+DEVICE Bound select(u64 target, V visit) {
+    constexpr u32 KEY_DIGITS = 8, DIGITS = 12;
+    Bound bound = {0, 0};
+    u64 base = 0;
+    for (u32 digit = 0; digit < DIGITS; ++digit) {
+        const bool in_key = digit < KEY_DIGITS;
+        const u32 shift = 8 * ((in_key ? KEY_DIGITS : DIGITS) - 1 - digit);
+        __syncthreads();  // whoever reads the last digit's
+        for (u32 bin = threadIdx.x; bin < BINS; bin += blockDim.x) {
+            shared().mass[bin] = 0;
+            shared().count[bin] = 0;
+        }
+        __syncthreads();
+        visit([&](u64 key, u32 id, u64 measure) {
+            const u64 differs = in_key ? (key ^ bound.key) >> shift : u64((id ^ bound.id) >> shift);
+            if (differs >= BINS || (!in_key && key != bound.key)) return;
+            const u32 bin = u32(in_key ? key >> shift : id >> shift) % BINS;
+            atomicAdd(&shared().mass[bin], measure);
+            atomicAdd(&shared().count[bin], 1u);
+        });
+        __syncthreads();
+        if (threadIdx.x < 32) find_bin(base, target);
+        __syncthreads();
+        const u32 bin = shared().bin;
+        if (bin == BINS) return {};
+        base = shared().base;
+        if (in_key) bound.key |= u64(bin) << shift;
+        else bound.id |= bin << shift;
+        if (shared().count[bin] == 1 || digit == DIGITS - 1) {
+            // Nobody else shares these digits: those that follow may be anything.
+            if (in_key) bound.key |= (1ull << shift) - 1;
+            return {bound.key, in_key ? ~0u : bound.id | ((1u << shift) - 1)};
+        }
+    }
+    return bound;
+}
 
 // A row whose tiles are done, and the tokens of its head.
 struct Row {
@@ -294,15 +381,14 @@ struct Row {
     const TileWords* tiles;         // [tile_count]
     const u32* special;
     u32 special_count, vocabulary, tile_count;
-    const SampleWords& sample;
+    const SampleWords* sample;
     float expert_peak;
     double amateur_zero;  // l_a = z - this, up to what all scores have in common
     double masked;        // the l_a of tokens that the amateur masks
+    double floor;         // what makes the head: z - peak is at least this; or what cannot be cut, of a direct row
     bool is_listed;
 
-    DEVICE bool in_head(float z) const {
-        return z > -INFINITY && double(z) - double(expert_peak) >= sample.ln_alpha;
-    }
+    DEVICE bool in_head(float z) const { return z > -INFINITY && double(z) - double(expert_peak) >= floor; }
 
     DEVICE bool is_special(u32 id) const {
         u32 low = 0, high = special_count;
@@ -318,9 +404,9 @@ struct Row {
     DEVICE double s(u32 id, float z_e, float z_a) const {
         const double l_e = double(z_e) - double(expert_peak);
         if (!amateur) return l_e;
-        const bool takes_special = sample.beta != sample.special_beta && is_special(id);
+        const bool takes_special = sample->beta != sample->special_beta && is_special(id);
         const double l_a = z_a > -INFINITY ? double(z_a) - amateur_zero : masked;
-        return l_e - (takes_special ? sample.special_beta : sample.beta) * l_a;
+        return l_e - (takes_special ? sample->special_beta : sample->beta) * l_a;
     }
 
     // f(first id, expert's logits, amateur's logits) by a whole warp, for each tile that holds some of the head.
@@ -365,7 +451,7 @@ struct Row {
         const u32 lane = threadIdx.x % 32;
         if (threadIdx.x == 0) shared().listed = 0;
         __syncthreads();
-        float least = INFINITY;
+        double least = INFINITY;
         each_tile([&](u32 first, const float(&z_e)[LANE_LOGITS], const float(&z_a)[LANE_LOGITS]) {
             u32 count = 0;
 #pragma unroll
@@ -381,7 +467,7 @@ struct Row {
 #pragma unroll
             for (u32 i = 0; i < LANE_LOGITS; ++i) {
                 if (!in_head(z_e[i])) continue;
-                if (z_a[i] > -INFINITY) least = fminf(least, z_a[i]);
+                if (z_a[i] > -INFINITY) least = fmin(least, double(z_a[i]));
                 if (at < LISTED) {
                     shared().id[at] = first + id_in_tile(i);
                     shared().expert[at] = z_e[i];
@@ -390,115 +476,80 @@ struct Row {
                 ++at;
             }
         });
-        least = block_reduce(Peaks{-INFINITY, -least, 0, 0}, combine_peaks).amateur * -1;
+        least = block_reduce(least, least_of);
         __syncthreads();
-        masked = least < INFINITY ? double(least) - amateur_zero : 0.0;
+        masked = least < INFINITY ? least - amateur_zero : 0.0;
         is_listed = shared().listed <= LISTED;
         return shared().listed;
     }
 
-    // The place at which the `measure(id, key)`s of the tokens, likeliest first, have come to `target`: by the digits of
-    // that place, most significant first, each from a histogram of the tokens that share those before it.
-    template <class F>
-    DEVICE Bound select(double best, u64 target, F measure) const {
-        constexpr u32 KEY_DIGITS = 8, DIGITS = 12;
-        Bound bound = {0, 0};
-        u64 base = 0;
-        for (u32 digit = 0; digit < DIGITS; ++digit) {
-            const bool in_key = digit < KEY_DIGITS;
-            const u32 shift = 8 * ((in_key ? KEY_DIGITS : DIGITS) - 1 - digit);
-            for (u32 bin = threadIdx.x; bin < BINS; bin += blockDim.x) {
-                shared().mass[bin] = 0;
-                shared().count[bin] = 0;
-            }
-            __syncthreads();
-            each([&](u32 id, double s, float, float) {
-                const u64 key = word_of(best - s);
-                const u64 differs = in_key ? (key ^ bound.key) >> shift : u64((id ^ bound.id) >> shift);
-                if (differs >= BINS || (!in_key && key != bound.key)) return;
-                const u32 bin = u32(in_key ? key >> shift : id >> shift) % BINS;
-                atomicAdd(&shared().mass[bin], measure(id, key));
-                atomicAdd(&shared().count[bin], 1u);
+    DEVICE double weight(double below) const { return exp(below / sample->temperature); }
+
+    // What top-k, then top-p leave. `tempered_sum` is that of the whole row, if the row is direct.
+    DEVICE Bound cut(double best, u32 size, double tempered_sum) const {
+        Bound bound;
+        if (sample->top_k > 0 && sample->top_k < size) {
+            bound = select(sample->top_k, [&](auto f) {
+                each([&](u32 id, double s, float, float) { f(word_of(best - s), id, 1); });
             });
-            __syncthreads();
-            if (threadIdx.x < 32) find_bin(base, target);
-            __syncthreads();
-            const u32 bin = shared().bin;
-            if (bin == BINS) return {~0ull, ~0u};
-            base = shared().base;
-            if (in_key) bound.key |= u64(bin) << shift;
-            else bound.id |= bin << shift;
-            if (shared().count[bin] == 1 || digit == DIGITS - 1) {
-                // Nobody else shares these digits: those that follow may be anything.
-                if (in_key) bound.key |= (1ull << shift) - 1;
-                return {bound.key, in_key ? ~0u : bound.id | ((1u << shift) - 1)};
-            }
-            __syncthreads();
+        }
+        if (sample->top_p >= 1.0) return bound;
+        const auto mass = [&](u32 id, double s) {
+            return bound.holds(word_of(best - s), id) ? u64(weight(s - best) * UNITS) : 0;
+        };
+        u64 total = u64(tempered_sum * UNITS);
+        if (sample->top_k > 0 || !(tempered_sum > 0)) {
+            total = 0;
+            each([&](u32 id, double s, float, float) { total += mass(id, s); });
+            total = block_reduce(total, add);
+        }
+        const u64 target = u64(ceil(sample->top_p * double(total)));
+        return select(target > 0 ? target : 1, [&](auto f) {
+            each([&](u32 id, double s, float, float) { f(word_of(best - s), id, mass(id, s)); });
+        });
+    }
+
+    // A bound on z - peak of what cutting can leave of a direct row.
+    DEVICE double cut_floor() const {
+        double bound = -INFINITY;
+        if (sample->top_k > 0 && sample->top_k <= tile_count) {
+            // There are at least so many as high as so many of the tiles' peaks.
+            const Bound place = select(sample->top_k, [&](auto f) {
+                for (u32 tile = threadIdx.x; tile < tile_count; tile += blockDim.x) {
+                    f(word_of(double(expert_peak) - double(tiles[tile].expert_peak)), tile, 1);
+                }
+            });
+            double below;
+            memcpy(&below, &place.key, sizeof below);
+            if (below < INFINITY) bound = -below;
+        } else if (sample->top_k == 0 && sample->top_p < 1.0) {
+            // All that lies lower has less than 1 - top_p of the whole, which is 1 or more in units of the likeliest.
+            bound = sample->temperature * log((1.0 - sample->top_p) / double(vocabulary));
+        }
+        // Top-p counts in shares of what top-k leaves, of which nothing may be missing then.
+        if (sample->min_p > 0.0 && (sample->top_k == 0 || sample->top_p >= 1.0)) {
+            bound = fmax(bound, sample->temperature * (log(sample->min_p) - 1e-9));
         }
         return bound;
-    }
-
-    // The first bin with which the masses, added to `base`, come to `target`, or BINS; and what is before it.
-    DEVICE static void find_bin(u64 base, u64 target) {
-        constexpr u32 OWN = BINS / 32;
-        const u32 lane = threadIdx.x;
-        u64 own = 0;
-        for (u32 i = 0; i < OWN; ++i) own += shared().mass[lane * OWN + i];
-        u64 end = own;
-#pragma unroll
-        for (u32 delta = 1; delta < 32; delta *= 2) {
-            const u64 before = __shfl_up_sync(ALL_LANES, end, delta);
-            end += lane >= delta ? before : 0;
-        }
-        const u32 reach = __ballot_sync(ALL_LANES, base + end >= target);
-        if (reach == 0) {
-            if (lane == 0) shared().bin = BINS;
-        } else if (lane == u32(__ffs(i32(reach)) - 1)) {
-            u64 before = base + end - own;
-            u32 bin = lane * OWN;
-            while (before + shared().mass[bin] < target) before += shared().mass[bin++];
-            shared().bin = bin;
-            shared().base = before;
-        }
-    }
-
-    DEVICE double weight(double best, double s) const { return exp((s - best) / sample.temperature); }
-
-    // What top-k, then top-p leave.
-    DEVICE Bound cut(double best, u32 size) const {
-        Bound bound = {~0ull, ~0u};
-        if (sample.top_k > 0 && sample.top_k < size) bound = select(best, sample.top_k, [](u32, u64) { return u64(1); });
-        if (sample.top_p >= 1.0) return bound;
-        u64 total = 0;
-        each([&](u32 id, double s, float, float) {
-            if (bound.holds(word_of(best - s), id)) total += u64(weight(best, s) * UNITS);
-        });
-        total = block_reduce(total, add);
-        const u64 target = u64(ceil(sample.top_p * double(total)));
-        return select(best, target > 0 ? target : 1, [&](u32 id, u64 key) {
-            double below;
-            memcpy(&below, &key, sizeof below);
-            return bound.holds(key, id) ? u64(exp(-below / sample.temperature) * UNITS) : 0;
-        });
     }
 };
 
 // The winner, with log_softmax(s) at it in `value`.
-DEVICE Candidate sample_head(const Row& row, u32 size) {
-    const SampleWords& sample = row.sample;
+DEVICE Candidate sample_head(const Row& row, u32 size, double tempered_sum) {
+    const SampleWords& sample = *row.sample;
     Candidate first = NOBODY;
     row.each([&](u32 id, double s, float z_e, float z_a) { first = better(first, {s, id, z_e, z_a, 0}); });
     first = block_reduce(first, better);
     const double best = first.value;
 
     Candidate winner = NOBODY;
-    Bound bound = {~0ull, ~0u};
-    if (truncates(sample)) bound = row.cut(best, size);
+    Bound bound;
+    if (truncates(sample)) bound = row.cut(best, size, tempered_sum);
     u64 sum = 0;
     row.each([&](u32 id, double s, float z_e, float z_a) {
         sum += u64(exp(s - best) * UNITS);
         if (!(sample.temperature > 0.0) || !bound.holds(word_of(best - s), id)) return;
-        if (sample.min_p > 0.0 && row.weight(best, s) < sample.min_p) return;
+        if (sample.min_p > 0.0 && row.weight(s - best) < sample.min_p) return;
         const double value = (s - best) / sample.temperature;
         const u32 bits = bits_of(sample, id);
         if (value + gumbel_bound(bits) < winner.value) return;
@@ -532,15 +583,18 @@ KERNEL(contrast_sample, ContrastSampleParams, 256, 2) {
 
     // An amateur that masks all has no say.
     const bool has_amateur = reads_amateur(p, sample), contrasts = has_amateur && peaks.amateur > -INFINITY;
-    Sums sums = {0, 0};
+    const bool direct = is_direct(p, sample);
+    Sums sums = {0, 0, 0};
     Candidate winner = NOBODY;
     for (u32 tile = threadIdx.x; tile < tiles; tile += blockDim.x) {
         const TileWords of = words[tile];
-        sums.expert += of.expert_sum * exp(double(of.expert_peak) - double(peaks.expert));
+        const double below = double(of.expert_peak) - double(peaks.expert);
+        sums.expert += of.expert_sum * exp(below);
         if (contrasts) sums.amateur += of.amateur_sum * exp(double(of.amateur_peak) - double(peaks.amateur));
+        if (of.tempered_sum > 0) sums.tempered += of.tempered_sum * exp(below / sample.temperature);
         if (of.winner != NONE) {
-            const double below = double(of.winner_logit) - double(peaks.expert);
-            const double value = perturbed(sample, below, of.winner, bits_of(sample, of.winner));
+            const double value = perturbed(sample, double(of.winner_logit) - double(peaks.expert),
+                                           bits_of(sample, of.winner));
             winner = better(winner, {value, of.winner, of.winner_logit, 0, 0});
         }
     }
@@ -549,30 +603,29 @@ KERNEL(contrast_sample, ContrastSampleParams, 256, 2) {
     const double l_a_zero = contrasts ? double(peaks.amateur) + log(sums.amateur) : 0.0;
 
     u32 size = peaks.unmasked;
-    if (is_plain(p, sample)) {
+    if (direct && !truncates(sample)) {
         winner = block_reduce(winner, better);
-        winner.value = double(winner.expert) - l_e_zero;
     } else {
+        Row row = {};
+        row.expert = p.expert + u64(index) * p.expert_stride;
+        row.amateur = contrasts ? p.amateur + u64(index) * p.amateur_stride : nullptr;
+        row.tiles = words;
+        row.special = p.special;
+        row.special_count = p.special_count;
+        row.vocabulary = p.vocabulary;
+        row.tile_count = tiles;
+        row.sample = &sample;
+        row.expert_peak = peaks.expert;
         // With one beta the amateur's normalizer is the same for all.
-        const double zero = sample.beta == sample.special_beta ? double(peaks.amateur) : l_a_zero;
-        Row row = {p.expert + u64(index) * p.expert_stride,
-                   contrasts ? p.amateur + u64(index) * p.amateur_stride : nullptr,
-                   words,
-                   p.special,
-                   p.special_count,
-                   p.vocabulary,
-                   tiles,
-                   sample,
-                   peaks.expert,
-                   zero,
-                   0.0,
-                   false};
-        size = row.find_head();
-        winner = sample_head(row, size);
+        row.amateur_zero = sample.beta == sample.special_beta ? double(peaks.amateur) : l_a_zero;
+        row.floor = direct ? row.cut_floor() : sample.ln_alpha;
+        const u32 found = row.find_head();
+        if (!direct) size = found;
+        winner = sample_head(row, size, sums.tempered);
     }
     if (threadIdx.x == 0) {
         const float l_e = float(double(winner.expert) - l_e_zero);
         const float l_a = has_amateur ? (contrasts ? float(double(winner.amateur) - l_a_zero) : -INFINITY) : NAN;
-        p.results[index] = {winner.id, OK, size, float(winner.value), l_e, l_a};
+        p.results[index] = {winner.id, OK, size, direct ? l_e : float(winner.value), l_e, l_a};
     }
 }

@@ -1,8 +1,8 @@
-// What every kernel stands on. The same source is built by nvcc for the GPU and by the host's C++ compiler against
-// simt/, which runs it without one.
+// What every kernel stands on. The same source is built by nvcc for the GPU and by the host's C++ compiler
+// against simt/, which runs it without one.
 //
 //     struct ScaleParams { const void* x; void* out; u32 count; float by; };  // pointers first, no padding
-//     KERNEL(scale_f32, ScaleParams, 256, 1) { ... }                          // most threads a block, least blocks an SM
+//     KERNEL(scale_f32, ScaleParams, 256, 1) { ... }  // at most 256 threads a block, at least 1 block an SM
 //
 // Shared memory is what the launch asks for (shared_memory()); `__shared__` is not used.
 #pragma once
@@ -25,8 +25,9 @@ using u64 = unsigned long long;  // as CUDA's 64-bit atomics take it
 using bf16 = __nv_bfloat16;
 
 #define DEVICE __device__ __forceinline__
-#define KERNEL(NAME, PARAMS, MAX_THREADS, MIN_BLOCKS)                                                                 \
-    extern "C" __global__ void __launch_bounds__(MAX_THREADS, MIN_BLOCKS) NAME(const __grid_constant__ PARAMS p)
+#define KERNEL(NAME, PARAMS, MAX_THREADS, MIN_BLOCKS)                     \
+    extern "C" __global__ void __launch_bounds__(MAX_THREADS, MIN_BLOCKS) \
+        NAME(const __grid_constant__ PARAMS p)
 
 // The block's dynamic shared memory, 128-byte aligned.
 DEVICE unsigned char* shared_memory() {
@@ -112,8 +113,9 @@ DEVICE void store_vec(T* at, Vec<T, N> vec) {
     *reinterpret_cast<W*>(at) = word;
 }
 
-// Asynchronous copies (PTX ISA, "cp.async"): 16 bytes from global to shared memory, zeros where !valid. Groups
-// complete in the order of their commits; cp_async_wait<N> waits for all but the youngest N of this thread's.
+// Asynchronous copies (PTX ISA, "cp.async"): 16 bytes from global to shared memory, zeros where !valid.
+// Groups complete in the order of their commits; cp_async_wait<N> waits for all but the youngest N of this
+// thread's.
 
 DEVICE u32 shared_address(const void* shared) { return u32(__cvta_generic_to_shared(shared)); }
 
@@ -128,8 +130,8 @@ DEVICE void cp_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
-// Tensor cores (PTX ISA, "ldmatrix" and "mma", .m8n8 and .m16n8k16): by all 32 lanes of a warp. Lane 8 m + i brings
-// the address of matrix m's row i, 16 bytes of shared memory.
+// Tensor cores (PTX ISA, "ldmatrix" and "mma", .m8n8 and .m16n8k16): by all 32 lanes of a warp. Lane 8 m + i
+// brings the address of matrix m's row i, 16 bytes of shared memory.
 
 DEVICE void ldmatrix_x4(u32 (&r)[4], const void* row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"

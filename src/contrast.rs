@@ -141,6 +141,17 @@ pub struct Sampled {
     pub score: f32,
     /// |head|; 1 is a forced token.
     pub head: u32,
+    /// What the models think of it: always there where the row asked for it.
+    pub log_probabilities: Option<LogProbabilities>,
+}
+
+/// What the models think of a token.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LogProbabilities {
+    /// `l_e`
+    pub expert: f32,
+    /// `l_a`, `-inf` where the amateur masks the token; `None` where the amateur has no say in the row.
+    pub amateur: Option<f32>,
 }
 
 /// The noise of one sample of one record. It depends on nothing else, so that a record's text does not either.
@@ -241,6 +252,10 @@ pub struct Distribution {
     pub scores: Vec<f64>,
     /// `p`: after temperature, top-k, top-p and min-p. At temperature 0 all of it is on the best token.
     pub probabilities: Vec<f64>,
+    /// `l_e`
+    pub expert: Vec<f64>,
+    /// `l_a`, where the amateur has a say.
+    pub amateur: Option<Vec<f64>>,
 }
 
 impl Distribution {
@@ -260,13 +275,21 @@ impl Distribution {
         let floor = contrast.alpha.ln() + best;
         let in_head = |v: &usize| l_e[*v] >= floor && l_e[*v] > f64::NEG_INFINITY;
         let head: Vec<usize> = (0..vocabulary.len).filter(in_head).collect();
-        let s = match amateur.filter(|_| contrast.needs_amateur()) {
+        let amateur = amateur.filter(|_| contrast.needs_amateur());
+        let l_a = amateur.map(|logits| masked_log_softmax(&logits[..vocabulary.len])).transpose()?;
+        let s: Vec<f64> = match &l_a {
             None => head.iter().map(|&v| l_e[v]).collect(),
-            Some(logits) => contrasted(contrast, vocabulary, &head, &l_e, &logits[..vocabulary.len])?,
+            Some(l_a) => contrasted(contrast, vocabulary, &head, &l_e, l_a),
         };
-        let scores = normalized(&s);
-        let probabilities = truncated(contrast, &s);
-        Ok(Self { tokens: head.into_iter().map(|v| TokenId(v as u32)).collect(), s, scores, probabilities })
+        let at_head = |l: &[f64]| head.iter().map(|&v| l[v]).collect();
+        Ok(Self {
+            tokens: head.iter().map(|&v| TokenId(v as u32)).collect(),
+            scores: normalized(&s),
+            probabilities: truncated(contrast, &s),
+            s,
+            expert: at_head(&l_e),
+            amateur: l_a.as_deref().map(at_head),
+        })
     }
 
     /// The token that `noise` draws at `position`.
@@ -282,6 +305,10 @@ impl Distribution {
             token: self.tokens[best.1],
             score: self.scores[best.1] as f32,
             head: self.tokens.len() as u32,
+            log_probabilities: Some(LogProbabilities {
+                expert: self.expert[best.1] as f32,
+                amateur: self.amateur.as_ref().map(|l_a| l_a[best.1] as f32),
+            }),
         }
     }
 }
@@ -291,12 +318,8 @@ fn contrasted(
     vocabulary: &Vocabulary,
     head: &[usize],
     l_e: &[f64],
-    amateur: &[f32],
-) -> std::result::Result<Vec<f64>, RowFault> {
-    if amateur.iter().all(|z| *z == f32::NEG_INFINITY) {
-        return Ok(head.iter().map(|&v| l_e[v]).collect());
-    }
-    let l_a = log_softmax(amateur)?;
+    l_a: &[f64],
+) -> Vec<f64> {
     let least = head.iter().map(|&v| l_a[v]).filter(|l| l.is_finite()).fold(f64::INFINITY, f64::min);
     let masked = if least.is_finite() { least } else { 0.0 };
     let score = |&v: &usize| {
@@ -304,7 +327,15 @@ fn contrasted(
         let beta = if special { contrast.special_beta() } else { contrast.beta };
         l_e[v] - beta * if l_a[v].is_finite() { l_a[v] } else { masked }
     };
-    Ok(head.iter().map(score).collect())
+    head.iter().map(score).collect()
+}
+
+/// The same where every logit may be masked: then every token's is `-inf`.
+fn masked_log_softmax(logits: &[f32]) -> std::result::Result<Vec<f64>, RowFault> {
+    match log_softmax(logits) {
+        Err(RowFault::AllMasked) => Ok(vec![f64::NEG_INFINITY; logits.len()]),
+        l => l,
+    }
 }
 
 fn log_softmax(logits: &[f32]) -> std::result::Result<Vec<f64>, RowFault> {

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs the tests whose names contain one of the FILTERs (simt) with the kernels under AddressSanitizer, and shows that it
-# sees a read past the end: tests/simt_asan.sh [FILTER...]. Needs g++.
+# tests/simt_asan.sh [FILTER...]: runs the tests whose names contain a FILTER (simt) with the kernels under
+# AddressSanitizer, and shows that it sees a read past the end of a buffer. Needs g++.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 export CODIT_SIMT_SANITIZE=address
-# Only the kernels are instrumented: what Rust keeps for ever is not theirs. A refused allocation is an error, not an end.
+# What Rust keeps for ever is no leak of the kernels. An allocation that is refused is an error, not an end.
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1
 
 suite() { cargo test --release --test suite -- "$@"; }

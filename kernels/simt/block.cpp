@@ -105,8 +105,8 @@ void Block::exit() {
     Warp& warp = *thread->warp;
     if (warp.claimed >> thread->lane & 1) {
         const Rendezvous& at = warp.claim_on(thread->lane);
-        fault("exits, but lane %d waits for it at %s(mask %08x)", __builtin_ctz(at.arrived), at.collective->name,
-              at.mask);
+        fault("exits, but lane %d waits for it at %s(mask %08x)", __builtin_ctz(at.arrived),
+              at.collective->name, at.mask);
     }
     if (arrived) {
         for (const Thread& other : threads) {
@@ -153,10 +153,11 @@ void Block::make_ready(Warp& warp, u32 lanes) {
     ready_warps |= 1u << (&warp - warps.data());
 }
 
-// In order, the first thread that is ready goes next. Under a seed a warp keeps its turn for a while that is drawn by
-// block: in some, warps nearly keep step, in others one runs far ahead. A missing barrier shows in the one or the other.
+// In order, the first thread that is ready goes next. Under a seed a warp keeps its turn for a while that is
+// drawn by block: in some, warps nearly keep step, in others one runs far ahead. A missing barrier shows in
+// the one or the other.
 Thread& Block::take_turn() {
-    if (!ready_warps) fault("waits for ever: no thread of the block is ready");  // meet() and barrier() see it first
+    if (!ready_warps) fault("waits for ever: no thread is ready");  // meet() and barrier() see it first
     if (!(ready_warps >> turn & 1) || draw(patience) == 0) turn = choose(ready_warps);
     Warp& warp = warps[turn];
     const u32 lane = choose(warp.ready);
@@ -189,14 +190,16 @@ void Block::suspend() {
 void Block::check_shared(const void* address, size_t bytes, const char* what) const {
     const size_t offset = size_t(static_cast<const unsigned char*>(address) - shared);
     if (offset > launch.shared_bytes || bytes > launch.shared_bytes - offset)
-        fault("%s at %p, which is not in the block's %zu bytes of shared memory", what, address, launch.shared_bytes);
-    if (offset % bytes) fault("%s at byte %zu of shared memory, which is no multiple of %zu", what, offset, bytes);
+        fault("%s at %p, which is not in the block's %zu bytes of shared memory", what, address,
+              launch.shared_bytes);
+    if (offset % bytes)
+        fault("%s at byte %zu of shared memory, which is no multiple of %zu", what, offset, bytes);
 }
 
 void Block::fail(const char* what) {
     const uint3 at = thread->index;
-    std::snprintf(message, capacity, "%s, block (%u, %u, %u), thread (%u, %u, %u): %s", launch.kernel->name, index.x,
-                  index.y, index.z, at.x, at.y, at.z, what);
+    std::snprintf(message, capacity, "%s, block (%u, %u, %u), thread (%u, %u, %u): %s", launch.kernel->name,
+                  index.x, index.y, index.z, at.x, at.y, at.z, what);
     faulted = true;
     thread->context.switch_to(home);
     __builtin_unreachable();

@@ -78,8 +78,8 @@ private:
     u32 alive = 0;        // threads that have not exited
     u32 arrived = 0;      // threads at the barrier
     u64 random = 0;
-    u32 patience = 1;     // turns that a warp keeps, about
-    Context home;  // the OS thread's own execution
+    u32 patience = 1;  // turns that a warp keeps, about
+    Context home;      // the OS thread's own execution
     char* message = nullptr;
     size_t capacity = 0;
     bool faulted = false;

@@ -1,5 +1,5 @@
-// CUDA C++ as kernels use it, for the host compiler. Names and meanings are those of the CUDA programming guide;
-// what it leaves undefined is a fault here wherever it can be seen.
+// CUDA C++ as kernels use it, for the host compiler. Names and meanings are those of the CUDA programming
+// guide; what it leaves undefined is a fault here wherever it can be seen.
 #pragma once
 
 #include <cmath>
@@ -18,12 +18,12 @@
 #define __host__
 #define __forceinline__ inline
 
-#define KERNEL(NAME, PARAMS, MAX_THREADS, MIN_BLOCKS)                                                                 \
-    static void NAME([[maybe_unused]] const PARAMS& p);                                                               \
-    static_assert(std::is_trivially_copyable_v<PARAMS> && sizeof(PARAMS) <= ::simt::max_params_bytes);               \
-    static_assert(MAX_THREADS <= ::simt::max_block_threads && MIN_BLOCKS > 0);                                       \
-    static const ::simt::Kernel NAME##_kernel(                                                                       \
-        #NAME, sizeof(PARAMS), MAX_THREADS, [](const void* p) { NAME(*static_cast<const PARAMS*>(p)); });            \
+#define KERNEL(NAME, PARAMS, MAX_THREADS, MIN_BLOCKS)                                                       \
+    static void NAME([[maybe_unused]] const PARAMS& p);                                                     \
+    static_assert(std::is_trivially_copyable_v<PARAMS> && sizeof(PARAMS) <= ::simt::max_params_bytes);      \
+    static_assert(MAX_THREADS <= ::simt::max_block_threads && MIN_BLOCKS > 0);                              \
+    static const ::simt::Kernel NAME##_kernel(#NAME, sizeof(PARAMS), MAX_THREADS,                           \
+                                              [](const void* p) { NAME(*static_cast<const PARAMS*>(p)); }); \
     static void NAME([[maybe_unused]] const PARAMS& p)
 
 // Where a thread is.
@@ -104,13 +104,15 @@ T atomic_update(T* at, F&& next) {
     __atomic_load(at, &old, __ATOMIC_RELAXED);
     for (;;) {
         T desired = next(old);
-        if (__atomic_compare_exchange(at, &old, &desired, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return old;
+        if (__atomic_compare_exchange(at, &old, &desired, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            return old;
     }
 }
 
 // What CUDA has these atomics for.
 template <class T>
-using Integer = std::enable_if_t<std::is_same_v<T, u32> || std::is_same_v<T, i32> || std::is_same_v<T, u64>, T>;
+using Integer =
+    std::enable_if_t<std::is_same_v<T, u32> || std::is_same_v<T, i32> || std::is_same_v<T, u64>, T>;
 
 }  // namespace simt
 
@@ -205,7 +207,8 @@ void store_vec(T* at, Vec<T, N> vec) {
 
 inline void cp_async16(void* shared, const void* global, bool valid = true) {
     simt::block->check_shared(shared, 16, "cp_async16 to shared memory");
-    if (valid && reinterpret_cast<uintptr_t>(global) % 16) simt::fault("misaligned cp_async16 from %p", global);
+    if (valid && reinterpret_cast<uintptr_t>(global) % 16)
+        simt::fault("misaligned cp_async16 from %p", global);
     const void* source = valid ? global : nullptr;
     if (simt::block->coin()) return simt::AsyncCopies::land(shared, source);
     simt::thread->copies.issue(shared, source);

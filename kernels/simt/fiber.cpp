@@ -17,10 +17,11 @@
 #define SYMBOL "codit_simt_switch"
 #endif
 
-// codit_simt_switch(save, load): pushes the registers that a function must preserve, stores the stack pointer in
-// *save, takes `load` for stack pointer and pops what was pushed there. It ends in `ret`, not in a jump, because
-// nearly all fibres wait at one place: the processor's return predictor is then right.
-#if defined(__x86_64__)
+// codit_simt_switch(save, load): pushes the registers that a function must preserve, stores the stack pointer
+// in *save, takes `load` for stack pointer and pops what was pushed there. It ends in `ret`, not in a jump,
+// because nearly all fibres wait at one place: the processor's return predictor is then right.
+#if SIMT_UCONTEXT
+#elif defined(__x86_64__)
 asm(R"(
     .text
     .p2align 4
@@ -94,7 +95,7 @@ size_t page() {
     return bytes;
 }
 
-// The two ends of the switch in progress: a fibre that is entered for the first time has nowhere else to learn them.
+// The two ends of the switch in progress: a new fibre has nowhere else to learn them.
 thread_local Context* leaving = nullptr;
 thread_local Context* entering = nullptr;
 
@@ -116,8 +117,8 @@ bool Stacks::reserve(size_t count) {
 }
 
 Stacks::Stack Stacks::operator[](size_t index) const {
-    // Stacks begin at the same place of their pages and would fall into the same few sets of the first-level cache:
-    // shift each by another multiple of a cache line, up to a page.
+    // Stacks begin at the same place of their pages and would fall into the same few sets of the first-level
+    // cache: shift each by another multiple of a cache line, up to a page.
     const size_t colour = index * 832 % 4096;
     return {mappings[index] + page(), stack_bytes - colour};
 }

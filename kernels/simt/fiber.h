@@ -12,15 +12,18 @@
 #endif
 #endif
 
+// Processors for which no switch is written take the system's, at a system call or two a turn.
 #if !defined(__x86_64__) && !defined(__aarch64__)
 #define SIMT_UCONTEXT 1
+#endif
+#if SIMT_UCONTEXT
 #include <ucontext.h>
 #endif
 
 namespace simt {
 
-// The stacks of one OS thread's fibres, kept from launch to launch. Below each lies a page without access, so that
-// an overflow is a crash and not another thread's wrong result.
+// The stacks of one OS thread's fibres, kept from launch to launch. Below each lies a page without access, so
+// that an overflow is a crash and not another thread's wrong result.
 class Stacks {
 public:
     struct Stack {

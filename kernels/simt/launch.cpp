@@ -12,7 +12,7 @@
 namespace simt {
 namespace {
 
-// CUDA programming guide, "Technical specifications per compute capability": the most that any device grants (9.0).
+// CUDA programming guide, "Technical specifications per compute capability": what 9.0 grants.
 constexpr size_t max_shared_bytes = 227 << 10;
 
 // Null, or what is wrong with the launch.
@@ -46,8 +46,8 @@ std::vector<u64> order(u64 seed, u64 first, u64 count) {
 }  // namespace simt
 
 int codit_simt_run(const char* name, const void* params, size_t params_bytes, const uint32_t grid[3],
-                   const uint32_t block[3], size_t shared_bytes, uint64_t seed, uint64_t first_block, uint64_t blocks,
-                   char* message, size_t capacity) {
+                   const uint32_t block[3], size_t shared_bytes, uint64_t seed, uint64_t first_block,
+                   uint64_t blocks, char* message, size_t capacity) {
     using namespace simt;
     const Kernel* kernel = Kernel::find(name);
     if (!kernel) {
@@ -57,18 +57,20 @@ int codit_simt_run(const char* name, const void* params, size_t params_bytes, co
     const uint3 grid_shape{grid[0], grid[1], grid[2]}, block_shape{block[0], block[1], block[2]};
     if (const char* what =
             objection(*kernel, params_bytes, grid_shape, block_shape, shared_bytes, first_block, blocks)) {
-        std::snprintf(message, capacity,
-                      "%s: %s (%zu bytes of parameters of %zu, grid %u x %u x %u, block %u x %u x %u of %u threads, "
-                      "%zu bytes of shared memory)",
-                      name, what, params_bytes, kernel->params_bytes, grid[0], grid[1], grid[2], block[0], block[1],
-                      block[2], kernel->max_threads, shared_bytes);
+        std::snprintf(
+            message, capacity,
+            "%s: %s (%zu bytes of parameters of %zu, grid %u x %u x %u, block %u x %u x %u of %u threads, "
+            "%zu bytes of shared memory)",
+            name, what, params_bytes, kernel->params_bytes, grid[0], grid[1], grid[2], block[0], block[1],
+            block[2], kernel->max_threads, shared_bytes);
         return 1;
     }
 
     alignas(16) unsigned char constants[max_params_bytes];  // the caller's bytes need not be aligned
     std::memcpy(constants, params, params_bytes);
     static thread_local Block executor;
-    bool good = executor.prepare({kernel, constants, grid_shape, block_shape, shared_bytes, seed}, message, capacity);
+    bool good =
+        executor.prepare({kernel, constants, grid_shape, block_shape, shared_bytes, seed}, message, capacity);
     if (good) {
         for (const u64 linear : order(seed, first_block, blocks)) {
             const u32 row = u32(linear / grid[0] % grid[1]), plane = u32(linear / grid[0] / grid[1]);

@@ -13,14 +13,15 @@ struct LoadMatrix {
     const void* row;
 };
 
-// Lane l's register of a matrix holds the elements 2 (l % 4) and 2 (l % 4) + 1 of its row l / 4, the first in the low
-// half; transposed, of its column l / 4.
+// Lane l's register of a matrix holds the elements 2 (l % 4) and 2 (l % 4) + 1 of its row l / 4, the first in
+// the low half; transposed, of its column l / 4.
 template <u32 MATRICES, bool TRANSPOSED>
 void complete_ldmatrix(void* const operands[32], u32) {
     for (u32 m = 0; m < MATRICES; ++m) {
         u16 matrix[8][8];
         for (u32 i = 0; i < 8; ++i)
-            std::memcpy(matrix[i], static_cast<const LoadMatrix*>(operands[8 * m + i])->row, sizeof matrix[i]);
+            std::memcpy(matrix[i], static_cast<const LoadMatrix*>(operands[8 * m + i])->row,
+                        sizeof matrix[i]);
         for (u32 lane = 0; lane < 32; ++lane) {
             const u32 i = lane / 4, j = lane % 4 * 2;
             const u16 lo = TRANSPOSED ? matrix[j][i] : matrix[i][j];
@@ -49,7 +50,8 @@ void complete_mma(void* const operands[32], u32) {
     for (u32 lane = 0; lane < 32; ++lane) {
         const Mma& mine = *static_cast<const Mma*>(operands[lane]);
         const u32 group = lane / 4, pair = lane % 4 * 2;
-        // Registers of a: rows `group` and `group` + 8 by turns, first of the left half of columns, then of the right.
+        // Registers of a: rows `group` and `group` + 8 by turns, first of the left half of columns, then of
+        // the right.
         for (u32 r = 0; r < 4; ++r) {
             const u32 row = group + r % 2 * 8, column = pair + r / 2 * 8;
             a[row][column] = low(mine.a[r]);

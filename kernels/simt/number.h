@@ -59,7 +59,7 @@ inline half from_float<half>(float x) {
     if (magnitude > 0x7f800000) return {0x7fff};
     if (magnitude >= 0x477ff000) return {u16(sign | 0x7c00)};  // from 65520 on, the nearest half is infinity
     if (magnitude < 0x38800000) {
-        // Below the least normal half: adding 0.5 leaves multiples of 2^-24, rounded, in the low mantissa bits.
+        // Below the least normal half: adding 0.5 leaves a multiple of 2^-24, rounded, in the low bits.
         const u32 shifted = __float_as_uint(__uint_as_float(magnitude) + 0.5f);
         return {u16(sign | (shifted - 0x3f000000))};
     }

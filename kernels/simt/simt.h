@@ -8,12 +8,12 @@
 extern "C" {
 #endif
 
-// Runs `blocks` blocks of a launch, from the `first_block`-th on (x fastest, then y, then z), one after another on
-// the calling OS thread. Several OS threads may run parts of one launch at the same time.
+// Runs `blocks` blocks of a launch, from the `first_block`-th on (x fastest, then y, then z), one after
+// another on the calling OS thread. Several OS threads may run parts of one launch at the same time.
 //
-// Threads, and the blocks of this call, take their turns in an order drawn from `seed`; seed 0 is index order.
-// Returns 0, or 1 with a message (zero-terminated, cut to `capacity`) that names kernel, block and thread. After a
-// fault, buffers hold whatever the launch had written by then; the next launch starts afresh.
+// Threads, and the blocks of this call, take their turns in an order drawn from `seed`; seed 0 is index
+// order. Returns 0, or 1 with a message (zero-terminated, cut to `capacity`) that names kernel, block and
+// thread. After a fault, buffers hold whatever the launch had written by then; the next launch starts afresh.
 int codit_simt_run(const char* kernel, const void* params, size_t params_bytes, const uint32_t grid[3],
                    const uint32_t block[3], size_t shared_bytes, uint64_t seed, uint64_t first_block,
                    uint64_t blocks, char* message, size_t capacity);

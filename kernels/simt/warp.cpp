@@ -7,6 +7,16 @@ namespace {
 
 u32 lowest(u32 lanes) { return u32(__builtin_ctz(lanes)); }
 
+struct Vote {
+    bool predicate;
+    u32 ballot;
+};
+
+struct Shuffle {
+    u64 value;  // brought, then received
+    u32 source;
+};
+
 void complete_nothing(void* const*, u32) {}
 
 void complete_vote(void* const operands[32], u32 mask) {
@@ -59,7 +69,8 @@ void meet(const Collective& collective, u32 mask, void* operands) {
     const auto refuse = [&](u32 lanes, const char* why) {
         fault("%s(mask %08x) names lane %u, which %s", collective.name, mask, lowest(lanes), why);
     };
-    if (!(mask & self)) fault("%s(mask %08x) leaves out its caller, lane %u", collective.name, mask, thread->lane);
+    if (!(mask & self))
+        fault("%s(mask %08x) leaves out its caller, lane %u", collective.name, mask, thread->lane);
     if (mask & ~warp.lanes) refuse(mask & ~warp.lanes, "is not in the warp");
     if (mask & warp.exited) refuse(mask & warp.exited, "has exited");
     if (mask & warp.at_barrier) refuse(mask & warp.at_barrier, "waits at __syncthreads()");

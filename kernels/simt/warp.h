@@ -1,4 +1,4 @@
-// What a warp does together: the lanes that a mask names meet at a collective, and the last to come completes it.
+// What a warp does together: the lanes that a mask names meet at a collective; the last to come completes it.
 #pragma once
 
 #include "types.h"
@@ -24,11 +24,13 @@ struct Warp {
     // The rendezvous to which `lane` must go next. PRECOND: it is claimed.
     const Rendezvous& claim_on(u32 lane) const;
 
-    u32 lanes;       // that exist: not all 32 where the block's size is no multiple of it
-    u32 ready;       // to run
+    // Sets of lanes.
+    u32 lanes;  // that exist: not all 32 where the block's size is no multiple of it
+    u32 ready;  // to run
     u32 exited;
     u32 at_barrier;  // waiting at __syncthreads()
-    u32 claimed;     // named by the masks of all rendezvous: these lanes must go there next
+    u32 claimed;     // named by the mask of a rendezvous: it is where these must go next
+
     Rendezvous rendezvous[32];  // by its mask's lowest lane
     void* operands[32];
 };
@@ -38,21 +40,12 @@ void meet(const Collective& collective, u32 mask, void* operands);
 
 constexpr u32 all_lanes = 0xffffffff;
 
-struct Vote {
-    bool predicate;
-    u32 ballot;  // of the mask's lanes
-};
-
-struct Shuffle {
-    u64 value;  // in: this lane's; out: the source lane's
-    u32 source;
-};
-
 extern const Collective syncwarp, ballot, any, all;
 extern const Collective shuffle_index, shuffle_up, shuffle_down, shuffle_xor;
 
-// Faults where `source` is not in the mask; otherwise the value that this lane brought.
+// The value that lane `source` brings. Faults where that lane is not in the mask.
 u64 shuffle(const Collective& kind, u32 mask, u64 value, u32 source);
+// Those lanes of the mask whose predicate is true.
 u32 vote(const Collective& kind, u32 mask, bool predicate);
 
 }  // namespace simt

@@ -246,6 +246,7 @@ impl Load<'_> {
                 stop: Arc::default(),
                 contrast: self.contrast,
                 noise: Noise::new(seed, &row.to_string(), 0),
+                log_probabilities: false,
             });
         }
     }

@@ -75,6 +75,9 @@ struct Method {
     /// Goes on past stop tokens, for measurements
     #[arg(long)]
     ignore_eos: bool,
+    /// Records each token's log-probability by either model, as expert_logprobs and amateur_logprobs
+    #[arg(long)]
+    log_probabilities: bool,
 }
 
 #[derive(clap::Args)]
@@ -201,6 +204,7 @@ impl<D: Device> Synthesis<D> {
             seed: sink.seed(),
             max_tokens: args.method.max_tokens as usize,
             ignore_eos: args.method.ignore_eos,
+            log_probabilities: args.method.log_probabilities,
             ..Request::new("", "")
         };
         let queue = 2 * args.capacity.max_num_seqs;
@@ -257,7 +261,8 @@ impl<D: Device> Synthesis<D> {
         match self.engine.submit(request) {
             Ok(_) => Ok(()),
             Err(error @ Error::Request(_)) => {
-                self.append(prompt, Finish::Failed(error), String::new(), vec![], progress)
+                let outcome = Outcome::Failed(error.to_string());
+                self.append(prompt, &Finish::Failed(error), outcome, progress)
             }
             Err(error) => Err(error),
         }
@@ -267,22 +272,26 @@ impl<D: Device> Synthesis<D> {
         let _range = profile::range(c"io");
         let Some(row) = self.input.row(&completion.id) else { return Ok(()) };
         let prompt = self.input.prompt(row)?;
-        self.append(prompt, completion.finish, completion.text, completion.scores, progress)
+        let outcome = match &completion.finish {
+            Finish::Failed(error) => Outcome::Failed(error.to_string()),
+            finish => Outcome::Answered {
+                response: completion.text,
+                score: completion.scores,
+                log_probabilities: self.request.log_probabilities.then_some(completion.log_probabilities),
+                is_completed: matches!(finish, Finish::Stop),
+            },
+        };
+        self.append(prompt, &completion.finish, outcome, progress)
     }
 
     fn append(
         &mut self,
         prompt: Prompt,
-        finish: Finish,
-        response: String,
-        score: Vec<f32>,
+        finish: &Finish,
+        outcome: Outcome,
         progress: &mut Progress,
     ) -> Result<()> {
-        progress.record(&finish);
-        let outcome = match finish {
-            Finish::Failed(error) => Outcome::Failed(error.to_string()),
-            finish => Outcome::Answered { response, score, is_completed: matches!(finish, Finish::Stop) },
-        };
+        progress.record(finish);
         self.sink.append(&Record::new(prompt, None, self.metadata.clone(), outcome))
     }
 }
@@ -352,6 +361,8 @@ impl Args {
         let mut settings = json!(contrast);
         settings["max_tokens"] = json!(self.method.max_tokens);
         settings["ignore_eos"] = json!(self.method.ignore_eos);
+        // Unset where it is not asked for: a run of a version that did not know it goes on.
+        settings["log_probabilities"] = json!(self.method.log_probabilities.then_some(true));
         settings["max_model_len"] = json!(max_model_len);
         settings["chat_template_kwargs"] = json!(variables);
         settings["dtype"] = json!(dtype.name());

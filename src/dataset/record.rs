@@ -3,11 +3,20 @@
 use serde::{Deserialize, Serialize};
 
 use super::prompt::{Body, Columns, Id, Prompt};
+use crate::contrast::LogProbabilities;
 use crate::error::{Error, Result};
 
 /// The columns that the output defines and no input may hold. (`id` and `instruction` are taken from the input.)
-pub(super) const COLUMNS: [&str; 6] =
-    ["sample_index", "is_completed", "response", "res_metadata", "score", "error"];
+pub(super) const COLUMNS: [&str; 8] = [
+    "sample_index",
+    "is_completed",
+    "response",
+    "res_metadata",
+    "score",
+    "expert_logprobs",
+    "amateur_logprobs",
+    "error",
+];
 
 /// How a record was made. Field names and order are those of the method's own datasets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +48,8 @@ pub enum Outcome {
         response: String,
         /// One a generated token.
         score: Vec<f32>,
+        /// What the models think of each generated token, if the run asked for it.
+        log_probabilities: Option<Vec<LogProbabilities>>,
         /// Whether the model stopped by itself rather than at a limit.
         is_completed: bool,
     },
@@ -61,6 +72,11 @@ pub struct Record {
     res_metadata: Metadata,
     score: Vec<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    expert_logprobs: Option<Vec<f32>>,
+    /// In JSON null where the amateur masks the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    amateur_logprobs: Option<Vec<f32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(flatten)]
     columns: Columns,
@@ -70,10 +86,14 @@ impl Record {
     /// The record of `prompt`. `sample_index` tells the records of one prompt apart and is `None` in a run of one
     /// sample a prompt, whose records then lack the column.
     pub fn new(prompt: Prompt, sample_index: Option<u32>, res_metadata: Metadata, outcome: Outcome) -> Self {
-        let (response, score, is_completed, error) = match outcome {
-            Outcome::Answered { response, score, is_completed } => (response, score, is_completed, None),
-            Outcome::Failed(error) => (String::new(), Vec::new(), false, Some(error)),
+        let (response, score, log_probabilities, is_completed, error) = match outcome {
+            Outcome::Answered { response, score, log_probabilities, is_completed } => {
+                (response, score, log_probabilities, is_completed, None)
+            }
+            Outcome::Failed(error) => (String::new(), Vec::new(), None, false, Some(error)),
         };
+        let expert = |l: &Vec<LogProbabilities>| l.iter().map(|l| l.expert).collect();
+        let amateur = |l: &Vec<LogProbabilities>| l.iter().map(|l| l.amateur).collect();
         let instruction = match prompt.body {
             Body::Instruction(text) | Body::Text(text) => text,
             Body::Messages(mut messages) => messages.pop().map_or_else(String::new, |last| last.content),
@@ -86,6 +106,8 @@ impl Record {
             response,
             res_metadata,
             score,
+            expert_logprobs: log_probabilities.as_ref().map(expert),
+            amateur_logprobs: log_probabilities.as_ref().and_then(amateur),
             error,
             columns: prompt.columns,
         }
@@ -100,17 +122,27 @@ impl Record {
     /// read back as the same `f32`.
     ///
     /// # Errors
-    /// [`Error::Device`] if a score is not finite, which JSON cannot say and no sound device computes.
+    /// [`Error::Device`] if a number is not finite where no sound device computes such a one, and JSON cannot say it.
     pub fn to_line(&self) -> Result<Vec<u8>> {
-        if let Some((token, score)) = self.score.iter().enumerate().find(|(_, score)| !score.is_finite()) {
-            return Err(Error::Device(format!(
-                "record {:?}: token {token} has score {score}",
-                self.id.key()
-            )));
-        }
+        let expert = self.expert_logprobs.iter().flatten();
+        let masked = |l_a: &&f32| **l_a == f32::NEG_INFINITY;
+        let amateur = self.amateur_logprobs.iter().flatten().map(|l_a| if masked(&l_a) { 0.0 } else { *l_a });
+        self.check_finite("score", self.score.iter().copied())?;
+        self.check_finite("expert log-probability", expert.copied())?;
+        self.check_finite("amateur log-probability", amateur)?;
         let mut line = serde_json::to_vec(self)
             .map_err(|error| Error::Device(format!("record {:?}: {error}", self.id.key())))?;
         line.push(b'\n');
         Ok(line)
+    }
+
+    fn check_finite(&self, what: &str, values: impl Iterator<Item = f32>) -> Result<()> {
+        match values.enumerate().find(|(_, value)| !value.is_finite()) {
+            None => Ok(()),
+            Some((token, value)) => {
+                let message = format!("record {:?}: token {token} has {what} {value}", self.id.key());
+                Err(Error::Device(message))
+            }
+        }
     }
 }

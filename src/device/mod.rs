@@ -170,6 +170,8 @@ pub struct SampleRow {
     pub noise: Noise,
     /// The position that the drawn token will take in its sequence.
     pub position: u32,
+    /// Whether [`Sampled::log_probabilities`] is wanted.
+    pub log_probabilities: bool,
 }
 
 /// How much a [`Device::Step`] makes room for.

@@ -2,13 +2,15 @@
 //!
 //! The tests run these checks on the kernels' stand-in on the host, `codit doctor` runs them on the GPU.
 
-pub mod pair;
-pub mod rows;
-
 use crate::checkpoint::Bytes;
 use crate::device::cpu::{self, Cpu};
 use crate::device::{Device, Dtype, Precision, TensorView};
 use crate::error::Result;
+
+pub mod attention;
+pub mod pair;
+pub mod rows;
+pub mod sample;
 
 /// One comparison.
 #[derive(Debug, Clone)]
@@ -125,7 +127,11 @@ pub type Checks<D> = fn(&mut Comparison<'_, D>) -> Result<Vec<Check>>;
 
 /// All families, by name.
 pub fn all<D: Device>() -> Vec<(&'static str, Checks<D>)> {
-    vec![("rows", rows::checks)]
+    vec![
+        ("rows", rows::checks::<D>),
+        ("attention", attention::checks::<D>),
+        ("contrast_sample", sample::checks::<D>),
+    ]
 }
 
 /// `||x - reference|| / ||reference||`

@@ -127,7 +127,12 @@ fn embed_fed<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
     let mut batch = scattered(on, rows);
     let contrast = Contrast { temperature: 0.0, ..Contrast::direct() };
     batch.outputs = vec![0, 1, 2];
-    let samples = [1, 2, 3].map(|position| SampleRow { contrast, noise: Noise::new(0, "", 0), position });
+    let samples = [1, 2, 3].map(|position| SampleRow {
+        contrast,
+        noise: Noise::new(0, "", 0),
+        position,
+        log_probabilities: false,
+    });
     let mut steps = begin(on, &batch, &samples)?;
     let logits = on.tensors(3, VOCABULARY, Precision::Single)?;
     on.device.contrast_sample(&mut steps.0, 0..3, &logits.0, None);
@@ -323,7 +328,8 @@ fn gather<D: Device>(on: &mut Comparison<'_, D>, width: usize, precision: Precis
     let mut batch = scattered(on, rows);
     batch.outputs = vec![3, 8, 0, 8, 1, 2];
     let contrast = Contrast::direct();
-    let samples = [SampleRow { contrast, noise: Noise::new(0, "", 0), position: 1 }; 6];
+    let samples =
+        [SampleRow { contrast, noise: Noise::new(0, "", 0), position: 1, log_probabilities: false }; 6];
     let steps = begin(on, &batch, &samples)?;
     let x = on.tensors(rows, width, precision)?;
     let mut out = on.outputs(5, width, precision)?;

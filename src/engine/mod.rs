@@ -129,6 +129,7 @@ impl<D: Device> Engine<D> {
             stop: if request.ignore_eos { Arc::default() } else { Arc::clone(&self.stop) },
             contrast: request.contrast,
             noise: Noise::new(request.seed, &request.id, request.sample),
+            log_probabilities: request.log_probabilities,
         };
         let seq = self.steps.add(job);
         self.ids.insert(seq, request.id);
@@ -144,6 +145,7 @@ impl<D: Device> Engine<D> {
                 text: String::new(),
                 tokens: Vec::new(),
                 scores: Vec::new(),
+                log_probabilities: Vec::new(),
                 finish: Finish::Cancelled,
             });
         }
@@ -246,7 +248,8 @@ impl<D: Device> Engine<D> {
             }
         };
         let text = self.text.tokenizer().decode(&ended.tokens, true)?;
-        Ok(Completion { id, text, tokens: ended.tokens, scores: ended.scores, finish })
+        let Ended { tokens, scores, log_probabilities, .. } = ended;
+        Ok(Completion { id, text, tokens, scores, log_probabilities, finish })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is asked of the engine, and what it answers.
 
-use crate::contrast::{Contrast, Sampled};
+use crate::contrast::{Contrast, LogProbabilities, Sampled};
 use crate::error::Error;
 use crate::ids::TokenId;
 use crate::text::Message;
@@ -22,6 +22,8 @@ pub struct Request {
     pub max_tokens: usize,
     /// Goes on past stop tokens, for measurements.
     pub ignore_eos: bool,
+    /// Whether [`Completion::log_probabilities`] is wanted.
+    pub log_probabilities: bool,
 }
 
 /// A prompt in one of its forms.
@@ -47,6 +49,7 @@ impl Request {
             sample: 0,
             max_tokens: 4096,
             ignore_eos: false,
+            log_probabilities: false,
         }
     }
 }
@@ -75,6 +78,8 @@ pub struct Completion {
     pub tokens: Vec<TokenId>,
     /// `log_softmax(s)` of each generated token.
     pub scores: Vec<f32>,
+    /// What the models think of each generated token, if the request asked for it; else empty.
+    pub log_probabilities: Vec<LogProbabilities>,
     /// Why it ended.
     pub finish: Finish,
 }
@@ -84,11 +89,14 @@ pub struct Completion {
 pub(super) struct Response {
     pub tokens: Vec<TokenId>,
     pub scores: Vec<f32>,
+    /// As many as tokens, or none.
+    pub log_probabilities: Vec<LogProbabilities>,
 }
 
 impl Response {
     pub fn push(&mut self, sampled: &Sampled) {
         self.tokens.push(sampled.token);
         self.scores.push(sampled.score);
+        self.log_probabilities.extend(sampled.log_probabilities);
     }
 }

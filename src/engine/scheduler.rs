@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::blocks::BlockPool;
 use super::plan::StepPlan;
 use super::request::Response;
-use crate::contrast::{RowFault, Sampled};
+use crate::contrast::{LogProbabilities, RowFault, Sampled};
 use crate::ids::{BlockId, SeqId, TokenId};
 
 /// The bounds of a step and of the cache.
@@ -69,6 +69,8 @@ pub struct Ended {
     pub tokens: Vec<TokenId>,
     /// The score of each.
     pub scores: Vec<f32>,
+    /// The models' log-probabilities of each, or of none.
+    pub log_probabilities: Vec<LogProbabilities>,
     /// How.
     pub end: End,
 }
@@ -246,8 +248,8 @@ impl Scheduler {
 
     fn dismiss(&mut self, sequence: Sequence, end: End) -> Ended {
         self.pool.give_back(sequence.blocks);
-        let Response { tokens, scores } = sequence.response;
-        Ended { seq: sequence.id, tokens, scores, end }
+        let Response { tokens, scores, log_probabilities } = sequence.response;
+        Ended { seq: sequence.id, tokens, scores, log_probabilities, end }
     }
 }
 

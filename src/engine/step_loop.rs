@@ -53,6 +53,16 @@ pub struct Job {
     pub contrast: Contrast,
     /// What it draws by.
     pub noise: Noise,
+    /// Whether [`Ended::log_probabilities`] is wanted.
+    pub log_probabilities: bool,
+}
+
+/// How a sequence's tokens are drawn.
+#[derive(Debug, Clone, Copy)]
+struct Draw {
+    contrast: Contrast,
+    noise: Noise,
+    log_probabilities: bool,
 }
 
 /// A pair, its scheduler, and the steps between them.
@@ -62,7 +72,7 @@ pub struct StepLoop<D: Device> {
     /// Steps that are queued and not committed, oldest first.
     in_flight: VecDeque<StepPlan>,
     runs_ahead: bool,
-    draws: HashMap<SeqId, (Contrast, Noise)>,
+    draws: HashMap<SeqId, Draw>,
     max_model_len: usize,
     stats: Stats,
 }
@@ -100,8 +110,9 @@ impl<D: Device> StepLoop<D> {
 
     /// Queues a sequence.
     pub fn add(&mut self, job: Job) -> SeqId {
+        let Job { contrast, noise, log_probabilities, .. } = job;
         let seq = self.scheduler.add(job.prompt, job.max_len, job.stop);
-        self.draws.insert(seq, (job.contrast, job.noise));
+        self.draws.insert(seq, Draw { contrast, noise, log_probabilities });
         seq
     }
 
@@ -204,13 +215,14 @@ impl<D: Device> StepLoop<D> {
         let draws = || plan.rows.iter().filter_map(|row| Some((row, self.draws.get(&row.seq)?)));
         let rows: Vec<SampleRow> = draws()
             .filter(|(row, _)| row.samples)
-            .map(|(row, &(contrast, noise))| SampleRow {
-                contrast,
-                noise,
+            .map(|(row, draw)| SampleRow {
+                contrast: draw.contrast,
+                noise: draw.noise,
                 position: row.positions.end as u32,
+                log_probabilities: draw.log_probabilities,
             })
             .collect();
-        let needs_amateur = draws().any(|(_, (contrast, _))| contrast.needs_amateur());
+        let needs_amateur = draws().any(|(_, draw)| draw.contrast.needs_amateur());
         let tokens = plan.batch.tokens.len() as u64;
         self.stats.steps += 1;
         self.stats.expert_tokens += tokens;
@@ -225,8 +237,13 @@ impl<D: Device> StepLoop<D> {
         let sampled = self.pair.collect()?;
         let _range = profile::range(c"commit");
         self.count(&plan, &sampled);
-        let ended = self.scheduler.commit(&plan, &sampled);
-        ended.iter().for_each(|ended| drop(self.draws.remove(&ended.seq)));
+        let mut ended = self.scheduler.commit(&plan, &sampled);
+        for ended in &mut ended {
+            // Some devices say them in any case.
+            if self.draws.remove(&ended.seq).is_none_or(|draw| !draw.log_probabilities) {
+                ended.log_probabilities.clear();
+            }
+        }
         Ok(ended)
     }
 

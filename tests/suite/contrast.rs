@@ -43,6 +43,8 @@ fn head_contrast_and_score() {
     // e / a = 1, 3, 1
     close(&d.probabilities, &[0.2, 0.6, 0.2]);
     close(&d.scores, &[0.2f64.ln(), 0.6f64.ln(), 0.2f64.ln()]);
+    close(&d.expert, &[0.4f64.ln(), 0.3f64.ln(), 0.2f64.ln()]);
+    close(&d.amateur.unwrap(), &[0.4f64.ln(), 0.1f64.ln(), 0.2f64.ln()]);
 }
 
 #[test]
@@ -50,6 +52,8 @@ fn beta_and_alpha_zero_is_the_expert() {
     let e = [0.4, 0.3, 0.2, 0.1];
     let d = distribution(&Contrast::direct(), &logits(&e), &logits(&[0.1, 0.2, 0.3, 0.4])).unwrap();
     close(&d.probabilities, &e.map(f64::from));
+    close(&d.scores, &d.expert);
+    assert!(d.amateur.is_none());
 }
 
 #[test]
@@ -97,8 +101,10 @@ fn masks_and_faults() {
     assert_eq!(d.tokens, [0, 2, 3].map(TokenId));
     assert!(d.scores.iter().all(|s| s.is_finite()));
     close(&[d.s[0]], &[d.s[2]]);
+    assert!(d.amateur.unwrap()[0] == f64::NEG_INFINITY);
     let all_masked = distribution(&contrast, &[0.0, 1.0], &[inf, inf]).unwrap();
     close(&[all_masked.s[1] - all_masked.s[0]], &[1.0]);
+    assert_eq!(all_masked.amateur, Some(vec![f64::NEG_INFINITY; 2]));
     assert_eq!(distribution(&contrast, &[inf; 3], &[0.0; 3]).unwrap_err(), RowFault::AllMasked);
     assert_eq!(distribution(&contrast, &[0.0, f32::NAN], &[0.0; 2]).unwrap_err(), RowFault::NotANumber);
     assert_eq!(distribution(&contrast, &[0.0; 2], &[0.0, f32::INFINITY]).unwrap_err(), RowFault::NotANumber);

@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use codit::checkpoint::Checkpoint;
+use codit::contrast::LogProbabilities;
 use codit::dataset::{
     Body, Done, Id, Input, MAX_LINE, Manifest, Metadata, ModelMark, Outcome, Prompt, Record, Recovery, Sink,
 };
@@ -296,7 +297,23 @@ fn metadata() -> Metadata {
 }
 
 fn answer(response: &str, score: &[f32]) -> Outcome {
-    Outcome::Answered { response: response.into(), score: score.into(), is_completed: true }
+    Outcome::Answered {
+        response: response.into(),
+        score: score.into(),
+        log_probabilities: None,
+        is_completed: true,
+    }
+}
+
+/// An answer of which something is known beside the score: each token's log-probabilities.
+fn answer_with(log_probabilities: &[(f32, Option<f32>)]) -> Outcome {
+    let models = log_probabilities.iter().map(|&(expert, amateur)| LogProbabilities { expert, amateur });
+    Outcome::Answered {
+        response: "y".into(),
+        score: vec![0.0; log_probabilities.len()],
+        log_probabilities: Some(models.collect()),
+        is_completed: true,
+    }
 }
 
 fn line(prompt: Prompt, outcome: Outcome) -> String {
@@ -320,6 +337,28 @@ fn a_record_is_exactly_this() {
             "\"tag\":[1.10, 2],\"big\":123456789012345678901234567890}\n",
         )
     );
+}
+
+#[test]
+fn log_probabilities_where_they_are_asked_for() {
+    let line = |outcome| line(only_prompt(r#"{"instruction": "x"}"#), outcome);
+    let both = line(answer_with(&[(-0.5, Some(-1.5)), (-0.25, Some(f32::NEG_INFINITY))]));
+    let lists = "\"score\":[0.0,0.0],\"expert_logprobs\":[-0.5,-0.25],\"amateur_logprobs\":[-1.5,null]}\n";
+    assert!(both.ends_with(lists), "{both}");
+    let expert = line(answer_with(&[(-0.5, None)]));
+    assert!(expert.ends_with("\"score\":[0.0],\"expert_logprobs\":[-0.5]}\n"), "{expert}");
+
+    for (models, name) in [
+        ((f32::NEG_INFINITY, None), "expert"),
+        ((f32::NAN, None), "expert"),
+        ((0.0, Some(f32::NAN)), "amateur"),
+        ((0.0, Some(f32::INFINITY)), "amateur"),
+    ] {
+        let prompt = only_prompt(r#"{"instruction": "x"}"#);
+        let record = Record::new(prompt, None, metadata(), answer_with(&[models]));
+        let error = record.to_line().unwrap_err().to_string();
+        assert!(error.contains(&format!("token 0 has {name} log-probability")), "{error}");
+    }
 }
 
 #[test]

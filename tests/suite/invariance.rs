@@ -223,8 +223,8 @@ fn faulty_expert() -> (checkpoints::Copy, Responses) {
     (copy, until_the_fault(&alone, token))
 }
 
-fn asynchronous(config: EngineConfig, is_ahead: bool) -> EngineConfig {
-    EngineConfig { async_scheduling: Some(is_ahead), ..config }
+fn asynchronous(config: &EngineConfig, is_ahead: bool) -> EngineConfig {
+    EngineConfig { async_scheduling: Some(is_ahead), ..config.clone() }
 }
 
 /// Stop tokens, lengths, faults and a cache too small for all, with each step queued before the one before it is
@@ -240,7 +240,7 @@ fn a_step_queued_ahead_changes_nothing() {
     let mut steps = [0, 0];
     for config in [config(1, 512), config(3, 16), config(16, 7), config(64, 512), tight()] {
         for is_ahead in [false, true] {
-            let config = asynchronous(config.clone(), is_ahead);
+            let config = asynchronous(&config, is_ahead);
             let (found, stats) = decode_by(&expert, &config, requests(), |_, _| {});
             assert!(found == expected, "{config:?}");
             let tokens: usize = found.values().map(|response| response.tokens.len()).sum();
@@ -263,7 +263,7 @@ fn preemption_and_cancellation_with_a_step_in_flight() {
             let mut random = Random::new(seed);
             let mut cancelled = BTreeSet::new();
             let (found, stats) =
-                decode_by(&expert, &asynchronous(config, true), requests(), |engine, ids| {
+                decode_by(&expert, &asynchronous(&config, true), requests(), |engine, ids| {
                     while random.once_in(6) && engine.preempt_youngest() {}
                     let place = random.within(0, ids.len() - 1);
                     if random.once_in(5) && engine.cancel(ids[place]) {
@@ -285,7 +285,7 @@ fn preemption_and_cancellation_with_a_step_in_flight() {
         let mut step = 0;
         let (found, _) = decode_by(
             &embedded::expert(),
-            &asynchronous(config(16, 64), is_ahead),
+            &asynchronous(&config(16, 64), is_ahead),
             requests(),
             |engine, ids| {
                 step += 1;

@@ -21,7 +21,10 @@ fn batch(spans: &[(usize, usize)]) -> (Batch, Vec<SampleRow>) {
         batch.outputs.push((token + len - 1) as u32);
     }
     let noise = Noise::new(1, "launch", 0);
-    let rows = vec![SampleRow { contrast: Contrast::default(), noise, position: 1 }; spans.len()];
+    let rows = vec![
+        SampleRow { contrast: Contrast::default(), noise, position: 1, log_probabilities: false };
+        spans.len()
+    ];
     (batch, rows)
 }
 

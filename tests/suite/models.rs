@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use codit::checkpoint::Checkpoint;
 use codit::contrast::{Contrast, Noise, Sampled, Vocabulary};
 use codit::device::cpu::Cpu;
-use codit::device::{Batch, Device, SampleRow, Span};
+use codit::device::simt::Simt;
+use codit::device::{Batch, Device, Dtype, SampleRow, Span};
 use codit::ids::{BlockId, TokenId};
 use codit::model::spec::stop_tokens;
 use codit::model::{Decoder, Room};
@@ -212,6 +213,17 @@ fn greedy_continuations_are_those_of_transformers() {
     compare_continuations(&Cpu::new(Some(2)).unwrap());
 }
 
+/// The GPU's path in f32, run on the host, under a shuffled order of threads.
+#[test]
+fn logits_of_the_kernels_equal_those_of_transformers() {
+    compare_logits(&Simt::simt(Dtype::F32, 3));
+}
+
+#[test]
+fn continuations_of_the_kernels_equal_those_of_transformers() {
+    compare_continuations(&Simt::simt(Dtype::F32, 4));
+}
+
 /// The logits of every golden case on `device`, which computes in f32; the same bits however texts are cut into chunks.
 fn compare_logits<D: Device>(device: &D) {
     for_each_case(|case| {
@@ -321,7 +333,12 @@ impl Continuation {
     fn sample_row(&self, sequence: &Sequence) -> SampleRow {
         let (alpha, beta) = (self.alpha, self.beta);
         let contrast = Contrast { alpha, beta, temperature: 0.0, ..Contrast::default() };
-        SampleRow { contrast, noise: Noise::new(0, "", 0), position: sequence.cached as u32 }
+        SampleRow {
+            contrast,
+            noise: Noise::new(0, "", 0),
+            position: sequence.cached as u32,
+            log_probabilities: false,
+        }
     }
 
     /// Whether another order of summation cannot change the token of this step, and so all that follow.

@@ -37,8 +37,13 @@ impl Oracle {
         let bits = philox4x32_10([seq.0 as u32, position as u32, 1, 0], key);
         match bits[0] % 60 {
             0 => Err(RowFault::NotANumber),
-            1..=4 => Ok(Sampled { token: STOP, score: position as f32, head: 1 }),
-            _ => Ok(Sampled { token: TokenId(bits[1] | 1), score: position as f32, head: 1 }),
+            1..=4 => Ok(Sampled { token: STOP, score: position as f32, head: 1, log_probabilities: None }),
+            _ => Ok(Sampled {
+                token: TokenId(bits[1] | 1),
+                score: position as f32,
+                head: 1,
+                log_probabilities: None,
+            }),
         }
     }
 
@@ -207,7 +212,7 @@ impl Trace {
 
     fn preempt(&mut self) {
         // Those that run are the oldest.
-        let youngest = self.open.keys().take(self.scheduler.running()).last().copied();
+        let youngest = self.open.keys().take(self.scheduler.running()).next_back().copied();
         let is_in_flight = youngest.is_some_and(|seq| self.is_in_flight(seq));
         self.events.preempted_in_flight += u64::from(is_in_flight);
         assert_eq!(self.scheduler.preempt_youngest(), youngest.is_some());
@@ -340,7 +345,7 @@ fn decode_rows_go_before_prefill_chunks_and_share_the_budget() {
     let tokens = |n: usize| vec![TokenId(1); n];
     let first = scheduler.add(tokens(2), 12, Arc::default());
     let second = scheduler.add(tokens(9), 12, Arc::default());
-    let one = Ok(Sampled { token: TokenId(1), score: 0.0, head: 2 });
+    let one = Ok(Sampled { token: TokenId(1), score: 0.0, head: 2, log_probabilities: None });
     let spans = |plan: &StepPlan| {
         plan.rows.iter().map(|r| (r.seq, r.positions.clone(), r.samples)).collect::<Vec<_>>()
     };

@@ -5,7 +5,7 @@ use std::fs;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 
-use crate::program::{Workplace, message, records, sorted_lines, succeed};
+use crate::program::{Workplace, message, records, refuse, sorted_lines, succeed};
 
 #[test]
 fn a_record_has_the_methods_fields_and_the_inputs_columns() {
@@ -45,6 +45,43 @@ fn a_record_has_the_methods_fields_and_the_inputs_columns() {
     assert_eq!(by_id(json!("conv_3"))["instruction"], "The river ");
     assert_eq!(by_id(json!("talk"))["instruction"], "What is 2 plus 2?");
     assert_eq!(by_id(json!("talk"))["messages"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn log_probabilities_change_nothing_else() {
+    let place = Workplace::new();
+    let input = place.instructions(3);
+    let run = |name: &str, arguments: &[&str]| {
+        let output = place.path(name);
+        succeed(&input, &output, &[&["--max-tokens", "12", "--seed", "5"], arguments].concat());
+        let mut records = records(&output);
+        records.sort_by_key(|record| record["id"].to_string());
+        records
+    };
+    let (plain, more) = (run("plain", &[]), run("more", &["--log-probabilities"]));
+    let alone = run("alone", &["--log-probabilities", "--beta", "0", "--alpha", "0"]);
+    for (plain, more) in plain.iter().zip(&more) {
+        assert!(plain.get("expert_logprobs").is_none() && plain.get("amateur_logprobs").is_none());
+        assert_eq!((&plain["response"], &plain["score"]), (&more["response"], &more["score"]));
+        for list in ["expert_logprobs", "amateur_logprobs"] {
+            let list = more[list].as_array().unwrap();
+            assert_eq!(list.len(), more["score"].as_array().unwrap().len());
+            assert!(list.iter().all(|l| l.as_f64().unwrap() <= 0.0));
+        }
+    }
+    // The expert alone: the score is its log-probability.
+    for record in alone {
+        assert!(record.get("amateur_logprobs").is_none());
+        let lists = ["expert_logprobs", "score"].map(|list| record[list].as_array().unwrap().clone());
+        for (l_e, score) in lists[0].iter().zip(&lists[1]) {
+            assert!((l_e.as_f64().unwrap() - score.as_f64().unwrap()).abs() < 1e-5);
+        }
+    }
+
+    // Records of both kinds do not mix.
+    let arguments = ["--max-tokens", "12", "--seed", "5", "--log-probabilities"];
+    let said = refuse(&input, &place.path("plain"), &arguments);
+    assert!(said.contains("log_probabilities was unset, now true"), "{said}");
 }
 
 #[test]

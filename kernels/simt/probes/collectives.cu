@@ -1,7 +1,7 @@
 // Each collective alone, for the tests to hold against its definition.
 #include "probe.cuh"
 
-// out[thread] = {threadIdx, blockIdx, blockDim, gridDim}, threads in order of blocks and of indices within them.
+// out[thread] = {threadIdx, blockIdx, blockDim, gridDim}; threads of all blocks, x fastest.
 KERNEL(probe_where, ProbeParams, 1024, 1) {
     const u32 block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
     const u32 thread = (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
@@ -42,8 +42,8 @@ KERNEL(probe_warp_sum_max, ProbeParams, 32, 1) {
     out<float>(p)[2 * threadIdx.x + 1] = warp_max(mine);
 }
 
-// in: matrices [4][8][8] of 16 bits. out[lane][4]: the registers of ldmatrix, x4 where `a` is 4, else x2 (the first
-// two), transposed where `b`.
+// in: matrices [4][8][8] of 16 bits. out[lane][4]: the registers of ldmatrix, x4 where `a` is 4, else x2 (the
+// first two), transposed where `b`.
 KERNEL(probe_ldmatrix, ProbeParams, 32, 1) {
     const u32 lane = threadIdx.x;
     store_vec(shared<u16>() + 8 * lane, load_vec<8>(in<u16>(p) + 8 * lane));
@@ -61,8 +61,8 @@ KERNEL(probe_ldmatrix, ProbeParams, 32, 1) {
 
 DEVICE u32 pair(u16 lo, u16 hi) { return lo | u32(hi) << 16; }
 
-// out[16][8] (f32) += A[16][16] * B[16][8] (bf16), which follow each other in `in`, with fragments by the formulas of
-// PTX ISA, "Matrix fragments for mma.m16n8k16 with floating point type".
+// out[16][8] (f32) += A[16][16] * B[16][8] (bf16), which follow each other in `in`, with fragments by the
+// formulas of PTX ISA, "Matrix fragments for mma.m16n8k16 with floating point type".
 KERNEL(probe_mma, ProbeParams, 32, 1) {
     const u16 *a = in<u16>(p), *b = a + 16 * 16;
     const u32 group = threadIdx.x >> 2, in_group = threadIdx.x % 4;
@@ -80,14 +80,15 @@ KERNEL(probe_mma, ProbeParams, 32, 1) {
     for (u32 i = 0; i < 4; ++i) a_registers[i] = pair(a_fragment[2 * i], a_fragment[2 * i + 1]);
     for (u32 i = 0; i < 2; ++i) b_registers[i] = pair(b_fragment[2 * i], b_fragment[2 * i + 1]);
     float* c[4];
-    for (u32 i = 0; i < 4; ++i) c[i] = out<float>(p) + (i < 2 ? group : group + 8) * 8 + in_group * 2 + (i & 1);
+    for (u32 i = 0; i < 4; ++i)
+        c[i] = out<float>(p) + (i < 2 ? group : group + 8) * 8 + in_group * 2 + (i & 1);
     float d[4] = {*c[0], *c[1], *c[2], *c[3]};
     mma_bf16(d, a_registers, b_registers);
     for (u32 i = 0; i < 4; ++i) *c[i] = d[i];
 }
 
-// The same product by way of shared memory, as kernels do it: ldmatrix_x4 for A, and for B ldmatrix_x2_trans, or
-// ldmatrix_x2 where `a`, when B comes as [8][16].
+// The same product by way of shared memory, as kernels do it: ldmatrix_x4 for A, and for B ldmatrix_x2_trans,
+// or ldmatrix_x2 where `a`, when B comes as [8][16].
 KERNEL(probe_ldmatrix_mma, ProbeParams, 32, 1) {
     const u32 lane = threadIdx.x;
     for (u32 i = lane; i < (16 * 16 + 16 * 8) / 8; i += 32)
@@ -109,8 +110,8 @@ KERNEL(probe_ldmatrix_mma, ProbeParams, 32, 1) {
     store_vec(lower, Vec<float, 2>{{d[2], d[3]}});
 }
 
-// Each thread copies in[thread][3] (of 4 u32), a group each, the last as zeros where `a`, and after each wait writes
-// what it sees: out[thread][pending][3], the first word of each copy, pending from 3 down to 0.
+// Each thread copies in[thread][3] (of 4 u32), a group each, the last as zeros where `a`, and after each wait
+// writes what it sees: out[thread][pending][3], the first word of each copy, pending from 3 down to 0.
 KERNEL(probe_copies, ProbeParams, 64, 1) {
     const u32* source = in<u32>(p) + threadIdx.x * 12;
     u32* mine = shared<u32>() + threadIdx.x * 12;
@@ -133,9 +134,9 @@ KERNEL(probe_copies, ProbeParams, 64, 1) {
     look();
 }
 
-// in[a] (floats, 16-byte aligned, a multiple of 4 * blockDim.x) summed a tile of 4 floats a thread at a time, the next
-// tile on its way meanwhile; each thread reads what its neighbour copied. out[thread] = sum. `b` leaves out the wait,
-// `c` the barrier before a buffer is filled again.
+// in[a] (floats, 16-byte aligned, a multiple of 4 * blockDim.x) summed a tile of 4 floats a thread at a time,
+// the next tile on its way meanwhile; each thread reads what its neighbour copied. out[thread] = sum. `b`
+// leaves out the wait, `c` the barrier before a buffer is filled again.
 KERNEL(probe_pipeline, ProbeParams, 128, 1) {
     const u32 tile = 4 * blockDim.x, tiles = p.a / tile, other = (threadIdx.x + 37) % blockDim.x;
     const auto fetch = [&](u32 i) {
@@ -156,9 +157,9 @@ KERNEL(probe_pipeline, ProbeParams, 128, 1) {
     out<float>(p)[threadIdx.x] = sum;
 }
 
-// Every thread of every block adds its index (from 1 on). out: the sums as u32, i32 (negated), u64 (shifted by 32),
-// f32; greatest and least by u32, i32 (negated), u64; the sum by CAS; a place that indices are exchanged through, and
-// their sum as they come out.
+// Every thread of every block adds its index (from 1 on). out: the sums as u32, i32 (negated), u64 (shifted
+// by 32), f32; greatest and least by u32, i32 (negated), u64; the sum by CAS; a place that indices are
+// exchanged through, and their sum as they come out.
 struct Totals {
     u64 sum_u64, max_u64, min_u64;
     u32 sum_u32;
@@ -188,7 +189,7 @@ KERNEL(probe_atomics, ProbeParams, 256, 1) {
     atomicAdd(&totals.came_out, atomicExch(&totals.exchanged, n));
 }
 
-// out = in by vectors of `a` bytes, `b` elements a thread of the type named.
+// out = in, a vector of N elements a thread.
 template <class T, int N>
 DEVICE void copy(const ProbeParams& p) {
     const u32 first = threadIdx.x * N;

@@ -1,4 +1,4 @@
-// What the kernels that test the runtime itself have in common. They hold for a GPU too, except those of faults.cu.
+// What the kernels that test the runtime have in common. All but those of faults.cu are good for a GPU too.
 #pragma once
 
 #include "prelude.cuh"

@@ -9,7 +9,7 @@ use super::isa::Kernel;
 use super::math::{LANES, array, exp_f64};
 use super::simd::Simd;
 use super::{PARALLEL, Path, Tensor};
-use crate::contrast::{Contrast, GUMBEL_MAX, Noise, RowFault, Sampled, Vocabulary};
+use crate::contrast::{Contrast, GUMBEL_MAX, LogProbabilities, Noise, RowFault, Sampled, Vocabulary};
 use crate::device::SampleRow;
 use crate::ids::TokenId;
 
@@ -95,11 +95,15 @@ impl Kernel for Row<'_> {
             }
         };
         let normalizer = sum_exp::<S>(&head.s, head.s[best], 1.0).ln();
-        Ok(Sampled {
-            token: TokenId(head.ids[chosen]),
-            score: (head.s[chosen] - head.s[best] - normalizer) as f32,
-            head: head.ids.len() as u32,
-        })
+        let token = TokenId(head.ids[chosen]);
+        let score = (head.s[chosen] - head.s[best] - normalizer) as f32;
+        let size = head.ids.len() as u32;
+        let mut log_probability = |logits| log_probability::<S>(logits, token, &mut head.peaks);
+        let log_probabilities = sample.log_probabilities.then(|| LogProbabilities {
+            expert: log_probability(expert),
+            amateur: amateur.map(log_probability),
+        });
+        Ok(Sampled { token, score, head: size, log_probabilities })
     }
 }
 
@@ -221,6 +225,19 @@ fn subtract_unmasked(
 #[inline(always)]
 fn log_sum_exp<S: Simd>(logits: &[f32], peak: f64) -> f64 {
     lane_sum(logits, |&z| exp_f64::<S>(f64::from(z) - peak)).ln()
+}
+
+/// `l` of a token, whose row has no NaN; `-inf` if the row masks it.
+#[inline(always)]
+fn log_probability<S: Simd>(logits: &[f32], token: TokenId, peaks: &mut Vec<f32>) -> f32 {
+    let logit = logits[token.index()];
+    match peak::<S>(logits, peaks) {
+        Ok(peak) if logit > f32::NEG_INFINITY => {
+            let peak = f64::from(peak);
+            (f64::from(logit) - peak - log_sum_exp::<S>(logits, peak)) as f32
+        }
+        _ => f32::NEG_INFINITY,
+    }
 }
 
 /// `sum exp((s - best) / temperature)`

@@ -7,7 +7,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::machine::{Lane, Machine};
 use super::sample;
-use crate::contrast::{RowFault, Sampled};
+use crate::contrast::{LogProbabilities, RowFault, Sampled};
 use crate::device::{Batch, RowResult, SampleRow, Span, StepRoom};
 use crate::error::Result;
 use crate::ids::TokenId;
@@ -352,7 +352,15 @@ impl SampleWords {
 impl ResultWords {
     fn result(&self) -> RowResult {
         match self.status {
-            0 => Ok(Sampled { token: TokenId(self.token), score: self.score, head: self.head }),
+            0 => Ok(Sampled {
+                token: TokenId(self.token),
+                score: self.score,
+                head: self.head,
+                log_probabilities: Some(LogProbabilities {
+                    expert: self.expert_log_probability,
+                    amateur: Some(self.amateur_log_probability).filter(|l_a| !l_a.is_nan()),
+                }),
+            }),
             1 => Err(RowFault::NotANumber),
             _ => Err(RowFault::AllMasked),
         }

@@ -19,7 +19,7 @@ fn sample_one(
 ) -> Outcome {
     let expert = upload(cpu, expert.len(), expert);
     let amateur = amateur.map(|amateur| upload(cpu, amateur.len(), amateur));
-    let rows = [SampleRow { contrast: *contrast, noise, position: 7 }];
+    let rows = [SampleRow { contrast: *contrast, noise, position: 7, log_probabilities: false }];
     sample(cpu, &rows, vocabulary, &expert, amateur.as_ref())[0]
 }
 
@@ -140,7 +140,12 @@ fn a_fault_is_its_rows_own() {
             let contrast = |row| if row == 6 { direct } else { default };
             let noise = |row: usize| Noise::new(row as u64, "r", 1);
             let samples: Vec<_> = (0..rows)
-                .map(|row| SampleRow { contrast: contrast(row), noise: noise(row), position: row as u32 })
+                .map(|row| SampleRow {
+                    contrast: contrast(row),
+                    noise: noise(row),
+                    position: row as u32,
+                    log_probabilities: false,
+                })
                 .collect();
             let vocabulary = Vocabulary::new(len, vec![]);
             let (expert, amateur) = (upload(&cpu, width, expert), upload(&cpu, width, amateur));
@@ -173,8 +178,9 @@ fn draws_follow_the_distribution() {
     let mut counts = vec![0u32; len];
     for call in 0..calls {
         let noise = Noise::new(9, "chi", call);
-        let samples: Vec<_> =
-            (0..rows as u32).map(|position| SampleRow { contrast, noise, position }).collect();
+        let samples: Vec<_> = (0..rows as u32)
+            .map(|position| SampleRow { contrast, noise, position, log_probabilities: false })
+            .collect();
         for sampled in sample(&cpu, &samples, &vocabulary, &expert, Some(&amateur)) {
             counts[sampled.unwrap().token.index()] += 1;
         }

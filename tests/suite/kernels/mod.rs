@@ -1,6 +1,8 @@
 //! The kernels, on their stand-in on the host, against the CPU device: the same checks that `codit doctor` runs on a GPU.
 
+mod attention;
 mod rows;
+mod sample;
 
 use codit::Result;
 use codit::device::Dtype;

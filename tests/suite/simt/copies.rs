@@ -39,8 +39,8 @@ fn a_copy_lands_at_the_wait_for_its_group() {
     }
 }
 
-/// Whether a kernel that sums tiles as they arrive gets its sums right; it can leave out the wait, or the barrier
-/// before a buffer is filled again.
+/// Whether a kernel that sums tiles as they arrive gets its sums right; it can leave out the wait, or the
+/// barrier before a buffer is filled again.
 fn pipeline_is_right(seed: u64, no_wait: bool, no_barrier: bool) -> bool {
     let (threads, tiles) = (128, 7);
     let values: Vec<f32> = (0..tiles * 4 * threads).map(|i| (i % 1013) as f32).collect();

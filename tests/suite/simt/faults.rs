@@ -9,7 +9,7 @@ fn message_of(probe: Probe, seed: u64) -> String {
     probe.run_on(seed, &[0_u32; 64], &mut out).unwrap_err()
 }
 
-/// Thread 5 of block 1 does it. Whoever of its warp or block comes last sees it: the message names one of both.
+/// Thread 5 of block 1 does it. Who comes last of its warp or block sees it: the message names one or both.
 #[test]
 fn faults_are_named_with_kernel_block_and_thread() {
     for (kernel, what) in [

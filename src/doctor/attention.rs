@@ -1,0 +1,300 @@
+//! Checks of attention over the paged cache.
+
+use std::ops::Range;
+
+use super::{Check, Comparison, relative_error};
+use crate::contrast::Vocabulary;
+use crate::device::cpu;
+use crate::device::{Batch, CacheShape, Device, Dtype, Heads, Precision, Span, StepRoom};
+use crate::error::Result;
+use crate::ids::{BlockId, TokenId};
+
+/// Layers of the cache, of which the last is used.
+const LAYERS: usize = 2;
+/// Blocks of the pool that no sequence holds, and rows of a step that no span has.
+const SPARE: usize = 3;
+/// Contexts about which tiles and splits of keys end.
+const EDGES: [usize; 15] = [1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 255, 256, 257, 511, 513];
+
+/// All of them.
+///
+/// # Errors
+/// Where a device has no memory.
+pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
+    let mut checks = Vec::new();
+    for (heads, block_size) in [
+        (heads(3, 1, 64), 16),
+        (heads(2, 2, 80), 8),
+        (heads(5, 1, 96), 13),
+        (heads(7, 1, 128), 16),
+        (heads(2, 1, 256), 32),
+        (heads(4, 2, 8), 1),
+        (heads(6, 2, 32), 16),
+        (heads(1, 1, 40), 13),
+    ] {
+        let rows: Vec<_> = EDGES.iter().map(|context| (*context, 1)).collect();
+        checks.extend(on.attend("rows that decode", heads, block_size, None, &rows)?);
+        let mixed = [(300, 1), (7, 7), (129, 65), (64, 64), (17, 1), (260, 2), (66, 1), (200, 127)];
+        checks.extend(on.attend("decode and prefill", heads, block_size, None, &mixed)?);
+    }
+    for window in [1, 7, 16, 64, 65, 255, 257, 1000] {
+        let rows = [(1, 1), (17, 1), (90, 1), (257, 1), (300, 1), (520, 1), (40, 40), (270, 140)];
+        for heads in [heads(4, 1, 64), heads(2, 2, 16)] {
+            checks.extend(on.attend("a window", heads, 16, Some(window), &rows)?);
+        }
+    }
+    checks.extend(on.attend("a window", heads(2, 1, 256), 16, Some(33), &[(100, 1), (120, 90)])?);
+    for block_size in [1, 8, 13, 16, 32] {
+        let rows = [(270, 1), (33, 1), (100, 70)];
+        checks.extend(on.attend("blocks", heads(4, 2, 128), block_size, None, &rows)?);
+    }
+    for heads in models() {
+        checks.extend(on.attend("a model's heads", heads, 16, None, &[(37, 1), (258, 1), (21, 9)])?);
+    }
+    checks.extend(on.attend("a large group", heads(40, 1, 64), 16, None, &[(300, 1), (30, 11)])?);
+    for context in [1025, 4097] {
+        checks.extend(on.attend(
+            "a long context",
+            heads(2, 1, 128),
+            16,
+            None,
+            &[(context, 1), (context - 1, 2)],
+        )?);
+    }
+    Ok(checks)
+}
+
+fn heads(query: usize, key_value: usize, dim: usize) -> Heads {
+    Heads { query, key_value, dim }
+}
+
+/// Heads of the models that the method is used with.
+fn models() -> [Heads; 8] {
+    [
+        heads(32, 8, 128),  // Qwen3-8B, Llama-3.1-8B
+        heads(32, 4, 128),  // Qwen3-30B-A3B
+        heads(32, 16, 128), // Gemma-3-27B
+        heads(32, 8, 64),   // Llama-3.2-1B
+        heads(24, 8, 128),  // Llama-3.2-3B
+        heads(32, 32, 128), // OLMo-3-7B
+        heads(9, 3, 64),    // SmolLM2-135M
+        heads(4, 1, 256),   // Gemma-3-270M
+    ]
+}
+
+impl<D: Device> Comparison<'_, D> {
+    /// Attention of the last `tokens` of each of `rows`, `(context, tokens)`: against the CPU, and each span alone
+    /// against itself among the others, bit for bit.
+    fn attend(
+        &mut self,
+        about: &str,
+        heads: Heads,
+        block_size: usize,
+        window: Option<usize>,
+        rows: &[(usize, usize)],
+    ) -> Result<Vec<Check>> {
+        let mut case = Case::new(self, heads, block_size, window, rows);
+        let mut caches = (self.device.cache(case.shape())?, self.cpu.cache(case.shape())?);
+        case.poison(self, &mut caches.0)?;
+        case.fill(self, &mut caches)?;
+
+        let spans: Vec<_> =
+            rows.iter().enumerate().map(|(at, (context, tokens))| (at, context - tokens..*context)).collect();
+        let queries = case.queries(self, &spans);
+        let (here, there) = self.tensors_of(&queries, heads.qkv_width(), Precision::Working)?;
+        let found = case.run(self.device, &caches.0, &spans, &here)?;
+        let expected = case.run(self.cpu, &caches.1, &spans, &there)?;
+
+        let mut alone = Vec::new();
+        let mut rest = queries.as_slice();
+        for span in &spans {
+            let (queries, others) = rest.split_at(span.1.len() * heads.qkv_width());
+            rest = others;
+            let (here, _) = self.tensors_of(queries, heads.qkv_width(), Precision::Working)?;
+            alone.extend(case.run(self.device, &caches.0, std::slice::from_ref(span), &here)?);
+        }
+        let differences = found.iter().zip(&alone).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
+
+        let window = window.map_or(String::new(), |window| format!(", window {window}"));
+        let name = format!(
+            "{about}: {}/{} heads of {}, blocks of {block_size}{window}, (context, tokens) {rows:?}",
+            heads.query, heads.key_value, heads.dim
+        );
+        Ok(vec![
+            Check {
+                operation: "attention",
+                error: worst_row(&found, &expected, heads.query_width()),
+                bound: case.bound(self),
+                case: name.clone(),
+            },
+            Check {
+                operation: "attention",
+                case: format!("numbers that differ from the span's alone; {name}"),
+                error: differences as f64,
+                bound: 0.0,
+            },
+        ])
+    }
+}
+
+/// The largest relative error of a row; NaN where there is any.
+fn worst_row(found: &[f32], expected: &[f32], width: usize) -> f64 {
+    let rows = found.chunks(width).zip(expected.chunks(width));
+    let errors = rows.map(|(found, expected)| relative_error(found, expected));
+    errors.fold(0.0, |worst, error| if error > worst || error.is_nan() { error } else { worst })
+}
+
+/// Consecutive positions of a sequence.
+type Piece = (usize, Range<usize>);
+
+/// Sequences in a cache, in blocks of any order.
+struct Case {
+    heads: Heads,
+    block_size: usize,
+    window: Option<usize>,
+    contexts: Vec<usize>,
+    /// Each sequence's.
+    tables: Vec<Vec<BlockId>>,
+    /// Of the pool.
+    blocks: usize,
+}
+
+impl Case {
+    fn new<D: Device>(
+        on: &mut Comparison<'_, D>,
+        heads: Heads,
+        block_size: usize,
+        window: Option<usize>,
+        rows: &[(usize, usize)],
+    ) -> Self {
+        let contexts: Vec<usize> = rows.iter().map(|(context, _)| *context).collect();
+        let held: usize = contexts.iter().map(|context| context.div_ceil(block_size)).sum();
+        let blocks = held + SPARE;
+        let mut ids: Vec<BlockId> = (0..blocks as u32).map(BlockId).collect();
+        for at in (1..blocks).rev() {
+            ids.swap(at, on.numbers.below(at + 1));
+        }
+        let tables =
+            contexts.iter().map(|context| ids.split_off(ids.len() - context.div_ceil(block_size))).collect();
+        Self { heads, block_size, window, contexts, tables, blocks }
+    }
+
+    fn shape(&self) -> CacheShape {
+        CacheShape {
+            layers: LAYERS,
+            heads: self.heads.key_value,
+            group: self.heads.query / self.heads.key_value,
+            head_dim: self.heads.dim,
+            block_size: self.block_size,
+            blocks: self.blocks,
+        }
+    }
+
+    /// In f32 the CPU sums in the order of positions, whose rounding grows with the square root of their number.
+    fn bound<D: Device>(&self, on: &Comparison<'_, D>) -> f64 {
+        let longest = self.contexts.iter().copied().max().unwrap_or(0) as f64;
+        let growth = if on.device.dtype() == Dtype::F32 { (longest / 1024.0).sqrt().max(1.0) } else { 1.0 };
+        on.bound() * growth
+    }
+
+    fn batch(&self, pieces: &[Piece]) -> Batch {
+        let mut batch = Batch::default();
+        for (sequence, positions) in pieces {
+            let (first_token, first_block) = (batch.tokens.len(), batch.blocks.len());
+            batch.tokens.extend(positions.clone().map(|_| TokenId(0)));
+            batch.positions.extend(positions.clone().map(|position| position as u32));
+            batch.blocks.extend(&self.tables[*sequence]);
+            batch.spans.push(Span {
+                tokens: first_token..batch.tokens.len(),
+                blocks: first_block..batch.blocks.len(),
+            });
+        }
+        batch
+    }
+
+    /// A step of `batch`, which has room for more.
+    fn begin<X: Device>(&self, device: &X, batch: &Batch) -> Result<X::Step> {
+        let vocabulary = Vocabulary::new(1, Vec::new());
+        let mut step = device.step(StepRoom {
+            tokens: batch.tokens.len() + SPARE,
+            sequences: batch.spans.len() + SPARE,
+            blocks: batch.blocks.len(),
+            block_size: self.block_size,
+            vocabulary: &vocabulary,
+        })?;
+        device.begin(&mut step, batch, &[]);
+        Ok(step)
+    }
+
+    /// Writes keys and values as they are: a rotation by no angle changes nothing.
+    fn store<X: Device>(
+        &self,
+        device: &X,
+        batch: &Batch,
+        qkv: &mut X::Tensor,
+        cache: &mut X::Cache,
+    ) -> Result<()> {
+        let step = self.begin(device, batch)?;
+        let rope = device.rope(&vec![0.0; self.heads.dim / 2], 1.0)?;
+        device.rope_store(&step, self.heads, None, &rope, LAYERS - 1, qkv, cache);
+        Ok(())
+    }
+
+    /// NaN in every slot of the pool.
+    fn poison<D: Device>(&self, on: &Comparison<'_, D>, cache: &mut D::Cache) -> Result<()> {
+        let tokens = self.blocks * self.block_size;
+        let batch = Batch {
+            tokens: vec![TokenId(0); tokens],
+            positions: (0..tokens as u32).collect(),
+            blocks: (0..self.blocks as u32).map(BlockId).collect(),
+            spans: vec![Span { tokens: 0..tokens, blocks: 0..self.blocks }],
+            ..Batch::default()
+        };
+        let mut qkv = on.device.tensor(tokens + SPARE, self.heads.qkv_width(), Precision::Working)?;
+        on.device.upload(&vec![f32::NAN; tokens * self.heads.qkv_width()], &mut qkv);
+        self.store(on.device, &batch, &mut qkv, cache)
+    }
+
+    /// Random keys and values at every position of every sequence.
+    fn fill<D: Device>(
+        &mut self,
+        on: &mut Comparison<'_, D>,
+        caches: &mut (D::Cache, cpu::Cache),
+    ) -> Result<()> {
+        let pieces: Vec<Piece> = self.contexts.iter().map(|context| 0..*context).enumerate().collect();
+        let batch = self.batch(&pieces);
+        let (mut here, mut there) =
+            on.tensors(batch.tokens.len(), self.heads.qkv_width(), Precision::Working)?;
+        self.store(on.device, &batch, &mut here, &mut caches.0)?;
+        self.store(on.cpu, &batch, &mut there, &mut caches.1)
+    }
+
+    /// Random queries for the tokens of `pieces`, `[tokens, qkv_width]`; NaN in the place of keys and values, which are
+    /// in the cache.
+    fn queries<D: Device>(&self, on: &mut Comparison<'_, D>, pieces: &[Piece]) -> Vec<f32> {
+        let tokens: usize = pieces.iter().map(|(_, positions)| positions.len()).sum();
+        let mut queries = vec![f32::NAN; tokens * self.heads.qkv_width()];
+        for row in queries.chunks_exact_mut(self.heads.qkv_width()) {
+            row[..self.heads.query_width()].fill_with(|| 2.0 * on.numbers.next());
+        }
+        queries
+    }
+
+    /// Attention of the tokens of `pieces`, `[tokens, query_width]`.
+    fn run<X: Device>(
+        &self,
+        device: &X,
+        cache: &X::Cache,
+        pieces: &[Piece],
+        queries: &X::Tensor,
+    ) -> Result<Vec<f32>> {
+        let batch = self.batch(pieces);
+        let step = self.begin(device, &batch)?;
+        let (rows, width) = (batch.tokens.len(), self.heads.query_width());
+        let mut out = device.tensor(rows + SPARE, width, Precision::Working)?;
+        device.upload(&vec![f32::NAN; (rows + SPARE) * width], &mut out);
+        let scale = (self.heads.dim as f32).sqrt().recip();
+        device.attention(&step, self.heads, scale, self.window, LAYERS - 1, queries, cache, &mut out);
+        Ok(device.download(rows, &out))
+    }
+}

@@ -1,0 +1,340 @@
+//! Checks of [`Device::contrast_sample`] against the f64 reference of `contrast.rs`.
+//!
+//! Its errors are counts: of rows whose token, head, score or log-probabilities are not the reference's.
+
+use super::{Check, Comparison, Numbers};
+use crate::contrast::{Contrast, Distribution, LogProbabilities, Noise, RowFault, Sampled, Vocabulary};
+use crate::device::{Batch, Device, Precision, RowResult, SampleRow, Span, StepRoom};
+use crate::error::Result;
+use crate::ids::{BlockId, TokenId};
+
+const OPERATION: &str = "contrast_sample";
+/// A winner that is ahead by less may differ: it wins by rounding.
+const MARGIN: f64 = 1e-5;
+/// Of scores and log-probabilities, relative to 1 or to their size.
+const TOLERANCE: f64 = 1e-4;
+/// Draws of [`draws`].
+const DRAWS: usize = 1 << 20;
+
+/// All of them.
+pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
+    let mut checks = vec![faults(on)?, draws(on, DRAWS)?];
+    // 512 is a tile of the kernel, eight tiles fill a block.
+    let small = [1, 2, 31, 32, 33, 255, 256, 257, 511, 512, 513, 1000];
+    let large = [4095, 4096, 4097, 32_000];
+    let full = [151_936, 262_144];
+    let sizes = small.map(|len| (len, 192)).into_iter().chain(large.map(|len| (len, 24)));
+    for (len, rows) in sizes.chain(full.map(|len| (len, 6))) {
+        checks.push(random_rows(on, len, rows)?);
+    }
+    for len in [100, 5000] {
+        checks.push(alone(on, len)?);
+    }
+    Ok(checks)
+}
+
+/// Rows to sample: logits `[rows, width]` of both models, where the widths differ and what follows the vocabulary is
+/// poison.
+struct Rows {
+    vocabulary: Vocabulary,
+    samples: Vec<SampleRow>,
+    expert: (usize, Vec<f32>),
+    amateur: (usize, Vec<f32>),
+}
+
+impl Rows {
+    fn random(numbers: &mut Numbers, len: usize, rows: usize) -> Self {
+        let special = (0..5).map(|_| TokenId(numbers.below(len) as u32)).collect();
+        // Widths that leave rows aligned to 16 bytes, and widths that do not.
+        let widths = [len + numbers.one_of(&[0, 3, 8]), len + numbers.one_of(&[0, 1, 4])];
+        let mut logits = [Vec::new(), Vec::new()];
+        let mut samples = Vec::new();
+        for row in 0..rows {
+            let contrast = random_contrast(numbers);
+            // Without an amateur equal logits have equal scores, exactly.
+            let ties = !contrast.needs_amateur();
+            for (logits, width) in logits.iter_mut().zip(widths) {
+                logits.extend(random_logits(numbers, len, ties));
+                logits.extend(vec![f32::NAN; width - len]);
+            }
+            let noise = Noise::new(numbers.bits(), "doctor", row as u32);
+            let position = numbers.below(1 << 20) as u32;
+            samples.push(SampleRow { contrast, noise, position, log_probabilities: true });
+        }
+        let [expert, amateur] = logits;
+        Self {
+            vocabulary: Vocabulary::new(len, special),
+            samples,
+            expert: (widths[0], expert),
+            amateur: (widths[1], amateur),
+        }
+    }
+
+    fn expert(&self, row: usize) -> &[f32] {
+        &self.expert.1[row * self.expert.0..][..self.expert.0]
+    }
+
+    fn amateur(&self, row: usize) -> &[f32] {
+        &self.amateur.1[row * self.amateur.0..][..self.amateur.0]
+    }
+
+    /// Some of the rows.
+    fn only(&self, rows: std::ops::Range<usize>) -> Self {
+        Self {
+            vocabulary: self.vocabulary.clone(),
+            samples: self.samples[rows.clone()].to_vec(),
+            expert: (self.expert.0, rows.clone().flat_map(|row| self.expert(row)).copied().collect()),
+            amateur: (self.amateur.0, rows.flat_map(|row| self.amateur(row)).copied().collect()),
+        }
+    }
+
+    /// What the device makes of them.
+    fn sample<D: Device>(&self, device: &D) -> Result<Vec<RowResult>> {
+        let rows = self.samples.len();
+        let mut step = step(device, rows, &self.vocabulary)?;
+        let upload = |(width, logits): &(usize, Vec<f32>)| {
+            let mut tensor = device.tensor(rows, *width, Precision::Single)?;
+            device.upload(logits, &mut tensor);
+            Ok::<_, crate::Error>(tensor)
+        };
+        let (expert, amateur) = (upload(&self.expert)?, upload(&self.amateur)?);
+        sample_step(device, &mut step, &self.samples, &expert, Some(&amateur))
+    }
+
+    /// How many rows differ from the reference.
+    fn differences(&self, found: &[RowResult]) -> usize {
+        let differs = |row: usize| {
+            let SampleRow { contrast, noise, position, .. } = &self.samples[row];
+            let expected =
+                Distribution::new(contrast, &self.vocabulary, self.expert(row), Some(self.amateur(row)));
+            match (&found[row], expected) {
+                (Ok(found), Ok(expected)) => !agrees(found, &expected, contrast, noise, *position),
+                (Err(found), Err(expected)) => *found != expected,
+                _ => true,
+            }
+        };
+        (0..self.samples.len()).filter(|row| differs(*row)).count() + self.samples.len().abs_diff(found.len())
+    }
+}
+
+/// Room for a step of `rows` decoding sequences.
+fn step<D: Device>(device: &D, rows: usize, vocabulary: &Vocabulary) -> Result<D::Step> {
+    device.step(StepRoom { tokens: rows, sequences: rows, blocks: rows, block_size: 1, vocabulary })
+}
+
+fn sample_step<D: Device>(
+    device: &D,
+    step: &mut D::Step,
+    samples: &[SampleRow],
+    expert: &D::Tensor,
+    amateur: Option<&D::Tensor>,
+) -> Result<Vec<RowResult>> {
+    let rows = samples.len();
+    let batch = Batch {
+        tokens: vec![TokenId(0); rows],
+        fed: Vec::new(),
+        positions: vec![0; rows],
+        spans: (0..rows).map(|row| Span { tokens: row..row + 1, blocks: row..row + 1 }).collect(),
+        blocks: (0..rows as u32).map(BlockId).collect(),
+        outputs: (0..rows as u32).collect(),
+    };
+    device.begin(step, &batch, samples);
+    device.contrast_sample(step, 0..rows, expert, amateur);
+    device.finish(step);
+    device.collect(step)
+}
+
+fn random_contrast(numbers: &mut Numbers) -> Contrast {
+    let (alpha, beta, special_token_beta) = match numbers.below(4) {
+        // The expert alone, of which the kernels know more.
+        0 => (0.0, 0.0, None),
+        _ => (
+            numbers.one_of(&[0.0, 1e-6, 0.01, 0.1, 0.5, 1.0]),
+            numbers.one_of(&[0.0, 0.3, 1.0, 2.0]),
+            numbers.one_of(&[None, None, Some(0.0), Some(0.5)]),
+        ),
+    };
+    Contrast {
+        alpha,
+        beta,
+        special_token_beta,
+        temperature: numbers.one_of(&[0.0, 0.3, 1.0, 1.0, 2.5]),
+        top_p: numbers.one_of(&[1.0, 1.0, 1.0, 0.9, 0.5, 0.01]),
+        top_k: numbers.one_of(&[0, 0, 0, 1, 7, 100]),
+        min_p: numbers.one_of(&[0.0, 0.0, 0.0, 0.05, 1.0]),
+    }
+}
+
+/// Logits with peaks, ties and masks; some rows are masked as a whole.
+fn random_logits(numbers: &mut Numbers, len: usize, ties: bool) -> Vec<f32> {
+    let spread = numbers.one_of(&[1.0, 5.0, 15.0]);
+    let masks = numbers.one_of(&[0.0, 0.0, 0.3]);
+    if numbers.below(50) == 0 {
+        return vec![f32::NEG_INFINITY; len];
+    }
+    let one = |numbers: &mut Numbers| {
+        let sum: f32 = (0..4).map(|_| numbers.next()).sum();
+        let logit = if ties { (sum * spread * 2.0).round() / 2.0 } else { sum * spread };
+        if numbers.next().abs() < masks { f32::NEG_INFINITY } else { logit }
+    };
+    (0..len).map(|_| one(numbers)).collect()
+}
+
+fn agrees(
+    found: &Sampled,
+    reference: &Distribution,
+    contrast: &Contrast,
+    noise: &Noise,
+    position: u32,
+) -> bool {
+    let expected = reference.sample(noise, position);
+    // Equal scores of equal logits are no matter of rounding.
+    let is_certain = margin(contrast, reference, noise, position) > MARGIN
+        || (contrast.temperature == 0.0 && !contrast.needs_amateur());
+    if is_certain && found.token != expected.token {
+        return false;
+    }
+    let Ok(index) = reference.tokens.binary_search(&found.token) else { return false };
+    let models = LogProbabilities {
+        expert: reference.expert[index] as f32,
+        amateur: reference.amateur.as_ref().map(|l_a| l_a[index] as f32),
+    };
+    let is_close = |found: f32, expected: f32| {
+        found.total_cmp(&expected).is_eq()
+            || f64::from((found - expected).abs()) <= TOLERANCE * f64::from(expected.abs()).max(1.0)
+    };
+    reference.probabilities[index] > 0.0
+        && found.head == expected.head
+        && is_close(found.score, reference.scores[index] as f32)
+        && found.log_probabilities.is_some_and(|found| {
+            is_close(found.expert, models.expert)
+                && found.amateur.is_some() == models.amateur.is_some()
+                && found.amateur.zip(models.amateur).is_none_or(|(found, expected)| is_close(found, expected))
+        })
+}
+
+/// How far the winner is ahead of the runner-up.
+fn margin(contrast: &Contrast, reference: &Distribution, noise: &Noise, position: u32) -> f64 {
+    let (mut first, mut second) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
+    for (index, &token) in reference.tokens.iter().enumerate() {
+        let value = if contrast.temperature == 0.0 {
+            reference.s[index]
+        } else {
+            reference.probabilities[index].ln() + noise.gumbel(position, token)
+        };
+        if value > first {
+            (first, second) = (value, first);
+        } else if value > second {
+            second = value;
+        }
+    }
+    first - second
+}
+
+fn random_rows<D: Device>(on: &mut Comparison<'_, D>, len: usize, rows: usize) -> Result<Check> {
+    let mut wrong = 0;
+    for _ in 0..2 {
+        let rows = Rows::random(&mut on.numbers, len, rows / 2);
+        wrong += rows.differences(&rows.sample(on.device)?);
+    }
+    Ok(count(format!("{rows} random rows of {len} tokens"), wrong))
+}
+
+/// NaN and infinities here and there: a row's fault is its own, and padding is not read.
+fn faults<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
+    let (len, count_of_rows) = (1300, 15);
+    let mut rows = Rows::random(&mut on.numbers, len, count_of_rows);
+    let (default, direct) = (Contrast::default(), Contrast::direct());
+    for (row, sample) in rows.samples.iter_mut().enumerate() {
+        sample.contrast = if row < 10 { default } else { direct };
+    }
+    let ((e, expert), (a, amateur)) = (&mut rows.expert, &mut rows.amateur);
+    for row in 0..count_of_rows {
+        expert[row * *e..][..len].fill_with(|| on.numbers.next());
+        amateur[row * *a..][..len].fill_with(|| on.numbers.next());
+    }
+    for row in [1, 11] {
+        expert[row * *e + 5] = f32::NAN;
+        expert[(row + 1) * *e + len - 1] = f32::INFINITY;
+        expert[(row + 2) * *e..][..len].fill(f32::NEG_INFINITY);
+    }
+    amateur[4 * *a + 700] = f32::NAN;
+    amateur[5 * *a] = f32::INFINITY;
+    amateur[6 * *a..][..len].fill(f32::NEG_INFINITY);
+    amateur[7 * *a..][..len - 1].fill(f32::NEG_INFINITY);
+    // Both: the expert's comes first.
+    amateur[3 * *a] = f32::NAN;
+    // The amateur has no say here.
+    amateur[10 * *a] = f32::NAN;
+    let found = rows.sample(on.device)?;
+    let expected = [1, 2, 3, 4, 5, 11, 12, 13]
+        .map(|row| (row, if row == 3 || row == 13 { RowFault::AllMasked } else { RowFault::NotANumber }));
+    let missed = expected.iter().filter(|(row, fault)| found[*row] != Err(*fault)).count();
+    Ok(count("NaN, infinities and masks".to_owned(), missed + rows.differences(&found)))
+}
+
+/// The bits of a row alone, among few and among many.
+fn alone<D: Device>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
+    let rows = Rows::random(&mut on.numbers, len, 64);
+    let together = rows.sample(on.device)?;
+    let mut wrong = 0;
+    for size in [1, 7] {
+        for first in (0..if size == 1 { 10 } else { 63 }).step_by(size) {
+            let apart = rows.only(first..first + size).sample(on.device)?;
+            let pairs = apart.iter().zip(&together[first..]);
+            wrong += pairs.filter(|(apart, together)| words(apart) != words(together)).count();
+        }
+    }
+    Ok(count(format!("rows of {len} tokens alone, among 7 and among 64"), wrong))
+}
+
+/// A result, bit by bit.
+fn words(result: &RowResult) -> std::result::Result<[u32; 5], RowFault> {
+    let bits = |l: Option<f32>| l.unwrap_or(f32::NAN).to_bits();
+    result.map(|sampled| {
+        let models = sampled.log_probabilities;
+        let (expert, amateur) = (models.map(|l| l.expert), models.and_then(|l| l.amateur));
+        [sampled.token.0, sampled.head, sampled.score.to_bits(), bits(expert), bits(amateur)]
+    })
+}
+
+/// Pearson's chi-square of `draws` draws, in standard deviations over its mean; infinite if a token was drawn that
+/// cannot be.
+fn draws<D: Device>(on: &mut Comparison<'_, D>, draws: usize) -> Result<Check> {
+    const ROWS: usize = 1 << 13;
+    let len = 40;
+    let (expert, amateur) = (on.numbers.take(len), on.numbers.take(len));
+    let contrast = Contrast { alpha: 0.2, beta: 0.7, temperature: 0.8, ..Contrast::default() };
+    let vocabulary = Vocabulary::new(len, Vec::new());
+    let mut counts = vec![0_u32; len];
+    let mut step = step(on.device, ROWS, &vocabulary)?;
+    let (here, _) = on.tensors_of(&expert.repeat(ROWS), len, Precision::Single)?;
+    let (there, _) = on.tensors_of(&amateur.repeat(ROWS), len, Precision::Single)?;
+    for call in 0..draws.div_ceil(ROWS) as u32 {
+        let noise = Noise::new(9, "draws", call);
+        let row = |position| SampleRow { contrast, noise, position, log_probabilities: false };
+        let samples: Vec<SampleRow> = (0..ROWS as u32).map(row).collect();
+        for result in sample_step(on.device, &mut step, &samples, &here, Some(&there))? {
+            let token = result.ok().and_then(|sampled| counts.get_mut(sampled.token.index()));
+            token.into_iter().for_each(|count| *count += 1);
+        }
+    }
+    let drawn: f64 = counts.iter().map(|count| f64::from(*count)).sum();
+    let (mut chi_square, mut drawable) = (0.0, 0.0);
+    let p = Distribution::new(&contrast, &vocabulary, &expert, Some(&amateur));
+    for (token, p) in p.iter().flat_map(|p| p.tokens.iter().zip(&p.probabilities)).filter(|(_, p)| **p > 0.0)
+    {
+        let found = f64::from(std::mem::take(&mut counts[token.index()]));
+        chi_square += (found - drawn * p).powi(2) / (drawn * p);
+        drawable += 1.0;
+    }
+    let freedom: f64 = drawable - 1.0;
+    let is_sound = drawn >= draws as f64 && counts.iter().all(|count| *count == 0);
+    let error = if is_sound { (chi_square - freedom) / (2.0 * freedom).sqrt() } else { f64::INFINITY };
+    let case = format!("chi-square of {draws} draws, in standard deviations over its mean");
+    Ok(Check { operation: OPERATION, case, error, bound: 4.0 })
+}
+
+fn count(case: String, wrong: usize) -> Check {
+    Check { operation: OPERATION, case, error: wrong as f64, bound: 0.0 }
+}

@@ -1,0 +1,46 @@
+use codit::contrast::{Contrast, Noise, Vocabulary};
+use codit::device::simt::Simt;
+use codit::device::{Batch, Device, Dtype, Precision, SampleRow, StepRoom};
+use codit::doctor::{Comparison, Numbers, sample};
+
+/// Logits are f32 in either format of the rest, so that one does.
+#[test]
+fn next_tokens_are_the_references() {
+    let (device, cpu) = (Simt::simt(Dtype::F32, 3), codit::device::cpu::Cpu::new(None).unwrap());
+    let mut on = Comparison { device: &device, cpu: &cpu, numbers: Numbers(3) };
+    let checks = sample::checks(&mut on).unwrap();
+    for check in &checks {
+        println!("{check:?}");
+    }
+    let failed: Vec<_> = checks.iter().filter(|check| !check.passes()).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// Rows that fill a step to the size of a recorded one are not read, and keep the results of the step before.
+#[test]
+fn padding_stays_as_it_is() {
+    let device = Simt::simt(Dtype::F32, 4);
+    let (rows, len) = (3, 700);
+    let vocabulary = Vocabulary::new(len, vec![]);
+    let room =
+        StepRoom { tokens: rows, sequences: rows, blocks: rows, block_size: 1, vocabulary: &vocabulary };
+    let mut step = device.step(room).unwrap();
+    let mut sample = |logits: &[f32], positions: [u32; 3]| {
+        let mut expert = device.tensor(rows, len, Precision::Single).unwrap();
+        device.upload(logits, &mut expert);
+        let noise = Noise::new(1, "", 0);
+        let row =
+            |position| SampleRow { contrast: Contrast::direct(), noise, position, log_probabilities: false };
+        let batch = Batch { outputs: vec![0; rows], ..Batch::default() };
+        device.begin(&mut step, &batch, &positions.map(row));
+        device.contrast_sample(&mut step, 0..rows, &expert, None);
+        device.finish(&mut step);
+        device.collect(&mut step).unwrap()
+    };
+    let mut logits = Numbers(5).take(rows * len);
+    let before = sample(&logits, [7, 8, 9]);
+    logits[len..].fill(f32::NAN);
+    let after = sample(&logits, [7, u32::MAX, u32::MAX]);
+    assert!(before.iter().all(Result::is_ok));
+    assert_eq!(before, after);
+}
