@@ -11,18 +11,14 @@
 // Floor: 8 bytes a token of the vocabulary and row. 256 rows of 131,072 tokens of two models are 268 MB, 80 us at
 // 3.35 TB/s; sampled from the expert alone, half of that. Not measured on metal yet.
 #include "philox.cuh"
+#include "step.cuh"
 
 // SampleWords of src/device/launch/step.rs
 struct SampleWords {
     double ln_alpha, beta, special_beta, temperature, top_p, min_p;
-    u32 top_k, position;
+    u32 top_k;
+    u32 position;  // NONE in a row that is padding, which is left alone
     u32 seed[2], record[2];
-};
-
-// ResultWords of src/device/launch/step.rs
-struct ResultWords {
-    u32 token, status, head;
-    float score, expert_log_probability, amateur_log_probability;
 };
 
 // What is known of a tile; TILE_BYTES of src/device/launch/sample.rs
@@ -34,8 +30,8 @@ struct TileWords {
     float tempered_sum;               // where direct and cut: sum exp((z - peak) / temperature)
     u32 winner;                       // where direct and not cut
     float winner_logit;
-    u32 unused;
 };
+static_assert(sizeof(TileWords) == 36);
 
 struct ContrastSampleParams {
     const float* expert;         // [rows, expert_stride]
@@ -50,7 +46,6 @@ struct ContrastSampleParams {
 };
 
 constexpr u32 TILE = 512, LANE_LOGITS = TILE / 32;
-constexpr u32 NONE = 0xFFFFFFFF;  // the position of a row that is padding
 constexpr u32 FAULT_EXPERT = 1, FAULT_AMATEUR = 2;
 constexpr u32 OK = 0, NOT_A_NUMBER = 1, ALL_MASKED = 2;
 constexpr u32 ALL_LANES = 0xFFFFFFFF;
@@ -132,10 +127,9 @@ struct Candidate {
     double value;
     u32 id;
     float expert, amateur;  // its logits
-    u32 unused;
 };
 
-constexpr Candidate NOBODY = {-INFINITY, NONE, 0, 0, 0};
+constexpr Candidate NOBODY = {-INFINITY, NONE, 0, 0};
 
 DEVICE Candidate better(const Candidate& a, const Candidate& b) {
     return a.value > b.value || (a.value == b.value && a.id < b.id) ? a : b;
@@ -199,7 +193,7 @@ DEVICE Candidate tile_winner(const SampleWords& sample, u32 first, float peak, c
             const u32 id = first + id_in_tile(i);
             const double below = double(z[i]) - double(peak);
             const double value = perturbed(sample, below, draws ? bits_of(sample, id) : 0);
-            winner = better(winner, {value, id, z[i], 0, 0});
+            winner = better(winner, {value, id, z[i], 0});
         }
     }
     return warp_reduce(winner, better);
@@ -218,7 +212,7 @@ KERNEL(contrast_tiles, ContrastSampleParams, 256, 4) {
     if (contrasts) load_tile(p.amateur + u64(row) * p.amateur_stride, p.vocabulary, tile * TILE, amateur);
 
     const Summary e = summarize(expert);
-    TileWords words = {e.peak, e.sum, -INFINITY, 0, e.has_fault ? FAULT_EXPERT : 0, 0, 0, NONE, 0, 0};
+    TileWords words = {e.peak, e.sum, -INFINITY, 0, e.has_fault ? FAULT_EXPERT : 0, 0, 0, NONE, 0};
     if (contrasts) {
         const Summary a = summarize(amateur);
         words.amateur_peak = a.peak;
@@ -538,7 +532,7 @@ struct Row {
 DEVICE Candidate sample_head(const Row& row, u32 size, double tempered_sum) {
     const SampleWords& sample = *row.sample;
     Candidate first = NOBODY;
-    row.each([&](u32 id, double s, float z_e, float z_a) { first = better(first, {s, id, z_e, z_a, 0}); });
+    row.each([&](u32 id, double s, float z_e, float z_a) { first = better(first, {s, id, z_e, z_a}); });
     first = block_reduce(first, better);
     const double best = first.value;
 
@@ -553,7 +547,7 @@ DEVICE Candidate sample_head(const Row& row, u32 size, double tempered_sum) {
         const double value = (s - best) / sample.temperature;
         const u32 bits = bits_of(sample, id);
         if (value + gumbel_bound(bits) < winner.value) return;
-        winner = better(winner, {value + gumbel(bits), id, z_e, z_a, 0});
+        winner = better(winner, {value + gumbel(bits), id, z_e, z_a});
     });
     sum = block_reduce(sum, add);
     winner = sample.temperature > 0.0 ? block_reduce(winner, better) : first;
@@ -595,7 +589,7 @@ KERNEL(contrast_sample, ContrastSampleParams, 256, 2) {
         if (of.winner != NONE) {
             const double value = perturbed(sample, double(of.winner_logit) - double(peaks.expert),
                                            bits_of(sample, of.winner));
-            winner = better(winner, {value, of.winner, of.winner_logit, 0, 0});
+            winner = better(winner, {value, of.winner, of.winner_logit, 0});
         }
     }
     sums = block_reduce(sums, combine_sums);

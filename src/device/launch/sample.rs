@@ -11,7 +11,7 @@ use super::{Launcher, Step, Tensor};
 /// Tokens of a tile, the work of one warp.
 const TILE: usize = 512;
 /// Bytes that the kernels keep of a tile: its peaks, sums, faults and winner.
-const TILE_BYTES: usize = 40;
+const TILE_BYTES: usize = 36;
 /// Warps a block, of both kernels.
 const WARPS: usize = 8;
 /// What `contrast_sample` keeps of a row: a small head, and histograms.
