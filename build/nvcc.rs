@@ -15,6 +15,8 @@ use std::{env, fs, thread};
 const ARCHITECTURES: [&str; 4] = ["80", "89", "90a", "100"];
 /// A list such as `80,90a` to be built instead.
 const ARCHITECTURES_VARIABLE: &str = "CODIT_CUDA_ARCHS";
+/// Read by nvcc itself; `-lineinfo`, say, shows a profiler the lines of the sources.
+const FLAGS_VARIABLE: &str = "NVCC_APPEND_FLAGS";
 /// Where `kernels/toolchain.sh` puts it.
 const TOOLCHAIN: &str = ".cuda/nvidia/cu13/bin/nvcc";
 
@@ -23,7 +25,7 @@ pub fn build() {
     println!("cargo:rustc-check-cfg=cfg(codit_kernels)");
     println!("cargo:rerun-if-changed=kernels");
     println!("cargo:rerun-if-changed=build/nvcc.rs");
-    for variable in ["NVCC", "CUDA_HOME", "CUDA_PATH", "PATH", ARCHITECTURES_VARIABLE] {
+    for variable in ["NVCC", "CUDA_HOME", "CUDA_PATH", "PATH", FLAGS_VARIABLE, ARCHITECTURES_VARIABLE] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
     let Some(compiler) = Compiler::find() else { return };
@@ -103,7 +105,7 @@ impl Compiler {
 
     fn command(&self, kernel: &Kernel) -> Command {
         let mut command = Command::new(&self.path);
-        command.args(["-fatbin", "-std=c++17", "-O3", "-lineinfo", "-Xptxas", "-v", "-I", "kernels"]);
+        command.args(["-fatbin", "-std=c++17", "-O3", "-Xptxas", "-v", "-I", "kernels"]);
         for name in &self.architectures {
             command.arg(format!("-gencode=arch=compute_{name},code=sm_{name}"));
         }
@@ -119,6 +121,7 @@ impl Compiler {
     fn hash(&self, kernel: &Kernel) -> String {
         let mut hash = DefaultHasher::new();
         format!("{:?} {}", self.command(kernel), self.release).hash(&mut hash);
+        env::var(FLAGS_VARIABLE).ok().hash(&mut hash);
         for path in headers(Path::new("kernels")).iter().chain([&kernel.source]) {
             read(path).hash(&mut hash);
         }

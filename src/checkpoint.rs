@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -32,6 +32,19 @@ pub enum Bytes {
     Static(&'static [u8]),
     /// Made while running.
     Owned(Arc<[u8]>),
+}
+
+impl Bytes {
+    /// Lets the system have back the memory of a range that will hardly be read again.
+    pub fn forget(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Self::Mapped(map) = self {
+            // SAFETY: the map is of a file and read-only, so that what is dropped is had from the file again.
+            let _ = unsafe {
+                map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
+            };
+        }
+    }
 }
 
 impl Deref for Bytes {

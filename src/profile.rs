@@ -98,14 +98,14 @@ static TABLES: LazyLock<[[AtomicPtr<AtomicPtr<c_void>>; MODULE_FUNCTIONS + 1]; M
         std::array::from_fn(|module| std::array::from_fn(|index| AtomicPtr::new(place(module, index))))
     });
 
-/// NvtxExportTableCallbacks
+/// `NvtxExportTableCallbacks`
 #[repr(C)]
 struct Callbacks {
     bytes: usize,
     module_functions: extern "C" fn(u32, *mut *const c_void, *mut u32) -> c_int,
 }
 
-/// NvtxExportTableVersionInfo
+/// `NvtxExportTableVersionInfo`
 #[repr(C)]
 struct VersionInfo {
     bytes: usize,
@@ -114,7 +114,7 @@ struct VersionInfo {
     set_injection_version: extern "C" fn(u32),
 }
 
-/// nvtxGetExportTable
+/// `nvtxGetExportTable`
 extern "C" fn export_table(id: u32) -> *const c_void {
     static CALLBACK_TABLE: Callbacks = Callbacks { bytes: size_of::<Callbacks>(), module_functions };
     static VERSION_TABLE: VersionInfo =
@@ -126,7 +126,7 @@ extern "C" fn export_table(id: u32) -> *const c_void {
     }
 }
 
-/// GetModuleFunctionTable
+/// `GetModuleFunctionTable`
 extern "C" fn module_functions(module: u32, table: *mut *const c_void, count: *mut u32) -> c_int {
     let Some(functions) = TABLES.get(module as usize).filter(|_| module > 0) else { return 0 };
     if !table.is_null() {
@@ -140,5 +140,5 @@ extern "C" fn module_functions(module: u32, table: *mut *const c_void, count: *m
     1
 }
 
-/// SetInjectionNvtxVersion
+/// `SetInjectionNvtxVersion`
 extern "C" fn set_injection_version(_: u32) {}

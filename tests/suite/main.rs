@@ -4,6 +4,7 @@
 mod bad_input;
 mod contrast;
 mod cpu;
+mod cuda;
 mod dataset;
 mod invariance;
 mod kernels;

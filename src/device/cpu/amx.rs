@@ -1,5 +1,4 @@
-//! AMX: products of bf16 weights, read in place by tiles of 16 rows x 32 columns, with f32 activations that are split
-//! exactly into three bf16 parts.
+//! AMX: products of bf16 weights with f32 activations that are split exactly into three bf16 parts.
 //!
 //! A tile product sums in f32, in the order of columns; it takes subnormal numbers for zero. The intrinsics are not
 //! stable in Rust, inline assembly is.
@@ -11,20 +10,8 @@ use std::arch::x86_64::{
     _mm512_shuffle_i32x4, _mm512_srli_epi32, _mm512_storeu_si512, _mm512_sub_ps, _mm512_unpackhi_epi32,
     _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
-use std::ops::Range;
 
-/// Rows of a tile: outputs of a weight tile, batch rows of an activation tile.
-pub const SIDE: usize = 16;
-/// Columns of a weight tile.
-const DEPTH: usize = 32;
-/// Bytes of a weight tile's row.
-pub const STEP_BYTES: usize = 2 * DEPTH;
-/// Outputs of one call of [`Amx::multiply`].
-pub const OUTPUTS: usize = 4 * SIDE;
-/// Columns of one step of [`Amx::multiply`], by which [`Panel::packed`] counts.
-pub const fn steps(columns: usize) -> usize {
-    columns.div_ceil(DEPTH)
-}
+use super::tiles::{DEPTH, OUTPUTS, SIDE, STEP, Tile};
 
 /// bf16 parts of an f32: 3 x 8 bits are its 24.
 pub const PARTS: usize = 3;
@@ -35,19 +22,9 @@ const ZEROS: [f32; DEPTH] = [0.0; DEPTH];
 #[derive(Debug, Clone, Copy)]
 pub struct Amx(());
 
-/// One KB, as the tile registers load it.
-#[derive(Clone, Copy)]
+/// Products of [`OUTPUTS`] outputs and [`SIDE`] rows: `[STEP, outputs, rows]`.
 #[repr(C, align(64))]
-pub struct Tile([[u32; SIDE]; SIDE]);
-
-impl Tile {
-    /// Nothing.
-    pub const ZERO: Self = Self([[0; SIDE]; SIDE]);
-}
-
-/// Products of [`OUTPUTS`] outputs and [`SIDE`] rows: `[4, outputs, rows]`.
-#[repr(C, align(64))]
-pub struct Products([[[f32; SIDE]; SIDE]; 4]);
+pub struct Products([[[f32; SIDE]; SIDE]; STEP]);
 
 #[expect(clippy::unused_self, reason = "`self` is the proof that these may be called")]
 impl Amx {
@@ -93,15 +70,13 @@ impl Amx {
         }
     }
 
-    /// The product of `weights[OUTPUTS, columns]` and the packed rows, added to `sums` unless they are to be
-    /// `fresh`: by parts of the columns it gives the bits that it gives at once.
-    pub fn multiply(self, weights: &Panel<'_>, packed: &[Tile], fresh: bool, sums: &mut Products) {
+    /// The product of a panel of weights and the packed rows. Meanwhile asks for the weights that lie `ahead`.
+    pub fn multiply(self, panel: &[Tile], packed: &[Tile], ahead: Ahead, sums: &mut Products) {
         let steps = packed.len() / PARTS;
-        let last = 3 * weights.tile + (SIDE - 1) * weights.row + (steps.max(1) - 1) * weights.step + 64;
-        assert!(steps > 0 && last <= weights.bytes.len());
-        // SAFETY: the tiles read lie within `weights` and `packed`, by the lines above; the process may use tiles,
-        // and `Self::configured` is around every call.
-        unsafe { multiply(weights, packed.as_ptr(), steps, fresh, sums) }
+        assert!(steps > 0 && panel.len() == steps * STEP);
+        // SAFETY: the tiles read lie within `panel` and `packed`, by the line above; the process may use tiles, and
+        // `Self::configured` is around every call.
+        unsafe { multiply(panel.as_ptr(), packed.as_ptr(), steps, ahead, sums) }
     }
 
     /// Runs `work` with this thread's tiles configured.
@@ -127,7 +102,7 @@ impl Amx {
 impl Products {
     /// Zeros.
     pub fn new() -> Self {
-        Self([[[0.0; SIDE]; SIDE]; 4])
+        Self([[[0.0; SIDE]; SIDE]; STEP])
     }
 
     /// Turns the products to `[rows, outputs]`.
@@ -139,41 +114,25 @@ impl Products {
     }
 }
 
-/// Where the four weight tiles of each step of [`Amx::multiply`] lie: steps of 32 columns, of which a row is 64 bytes.
-pub struct Panel<'a> {
-    bytes: &'a [u8],
-    /// Bytes from a tile to the next 16 outputs'.
-    tile: usize,
-    /// Bytes from a tile's row to the next.
-    row: usize,
-    /// Bytes from a tile to the next 32 columns'.
-    step: usize,
+/// Weights that will be wanted soon. While tiles are multiplied, the processor's own foresight does not keep the memory
+/// busy.
+#[derive(Clone, Copy)]
+pub struct Ahead {
+    start: *const Tile,
+    /// Quarters of a tile that are asked for with each weight tile.
+    quarters: usize,
 }
 
-impl<'a> Panel<'a> {
-    /// Row-major weights in place, rows `stride` bytes apart; [`OUTPUTS`] of them, of whole steps.
-    pub fn in_place(bytes: &'a [u8], stride: usize) -> Self {
-        Self { bytes, tile: SIDE * stride, row: stride, step: STEP_BYTES }
-    }
+impl Ahead {
+    /// How many tiles ahead.
+    const DISTANCE: usize = 64;
 
-    /// A copy, tile by tile, of `steps` of at most [`OUTPUTS`] rows; what is missing is zero.
-    pub fn packed(bytes: &[u8], stride: usize, steps: Range<usize>, copy: &'a mut Vec<u8>) -> Self {
-        let (row, step) = (STEP_BYTES, SIDE * STEP_BYTES);
-        let tile = steps.len() * step;
-        copy.clear();
-        copy.resize(4 * tile, 0);
-        for (output, from) in bytes.chunks_exact(stride).enumerate() {
-            let from = from.get(steps.start * STEP_BYTES..).unwrap_or(&[]);
-            let start = output / SIDE * tile + output % SIDE * row;
-            for (index, from) in from.chunks(STEP_BYTES).take(steps.len()).enumerate() {
-                let to = &mut copy[start + index * step..][..STEP_BYTES];
-                match from.first_chunk::<STEP_BYTES>() {
-                    Some(from) => to.copy_from_slice(from),
-                    None => to[..from.len()].copy_from_slice(from),
-                }
-            }
-        }
-        Self { bytes: copy, tile, row, step }
+    /// The share of row block `block` of `blocks` in asking for as much as the panel, some way on.
+    pub fn share(panel: &[Tile], block: usize, blocks: usize) -> Self {
+        let quarters = 4_usize.div_ceil(blocks);
+        let quarters = if block * quarters < 4 { quarters } else { 0 };
+        let start = Self::DISTANCE + panel.len() * block * quarters / 4;
+        Self { start: panel.as_ptr().wrapping_add(start), quarters }
     }
 }
 
@@ -210,66 +169,71 @@ fn request_tile_data() -> bool {
     result == 0
 }
 
+/// Asks for some of what is ahead, then multiplies a weight tile by the three parts: so mixed, neither waits for the other.
+macro_rules! weight_tile {
+    ($place:literal, $sums:literal) => {
+        concat!(
+            "mov {left}, {quarters}\n",
+            "test {left}, {left}\n",
+            "jz 4f\n",
+            "3:\n",
+            "prefetcht1 [{ahead}]\n",
+            "prefetcht1 [{ahead} + 64]\n",
+            "prefetcht1 [{ahead} + 128]\n",
+            "prefetcht1 [{ahead} + 192]\n",
+            "add {ahead}, 256\n",
+            "dec {left}\n",
+            "jnz 3b\n",
+            "4:\n",
+            "tileloadd tmm7, [{w} + {line} + ",
+            $place,
+            "]\n",
+            "tdpbf16ps ",
+            $sums,
+            ", tmm7, tmm4\n",
+            "tdpbf16ps ",
+            $sums,
+            ", tmm7, tmm5\n",
+            "tdpbf16ps ",
+            $sums,
+            ", tmm7, tmm6",
+        )
+    };
+}
+
 /// # Safety
 /// As in [`Amx::multiply`]; the tiles are configured.
-unsafe fn multiply(weights: &Panel<'_>, packed: *const Tile, steps: usize, fresh: bool, sums: &mut Products) {
-    let tile = |index: usize| weights.bytes.as_ptr().wrapping_add(index * weights.tile);
-    // SAFETY: reads `steps` times PARTS packed tiles and as many of four weight tiles, writes `sums`, as the caller
-    // promises.
+unsafe fn multiply(panel: *const Tile, packed: *const Tile, steps: usize, ahead: Ahead, sums: &mut Products) {
+    // SAFETY: reads `steps` times PARTS packed tiles and STEP weight tiles, writes `sums`, as the caller promises.
+    // What is ahead is not read: a prefetch may have any address.
     unsafe {
         asm!(
-            "test {fresh}, {fresh}",
-            "jz 3f",
             "tilezero tmm0",
             "tilezero tmm1",
             "tilezero tmm2",
             "tilezero tmm3",
-            "jmp 2f",
-            "3:",
-            "tileloadd tmm0, [{sums} + {line}]",
-            "tileloadd tmm1, [{sums} + {line} + 1024]",
-            "tileloadd tmm2, [{sums} + {line} + 2048]",
-            "tileloadd tmm3, [{sums} + {line} + 3072]",
             "2:",
             "tileloadd tmm4, [{x} + {line}]",
             "tileloadd tmm5, [{x} + {line} + 1024]",
             "tileloadd tmm6, [{x} + {line} + 2048]",
-            "tileloadd tmm7, [{w0} + {row}]",
-            "tdpbf16ps tmm0, tmm7, tmm4",
-            "tdpbf16ps tmm0, tmm7, tmm5",
-            "tdpbf16ps tmm0, tmm7, tmm6",
-            "tileloadd tmm7, [{w1} + {row}]",
-            "tdpbf16ps tmm1, tmm7, tmm4",
-            "tdpbf16ps tmm1, tmm7, tmm5",
-            "tdpbf16ps tmm1, tmm7, tmm6",
-            "tileloadd tmm7, [{w2} + {row}]",
-            "tdpbf16ps tmm2, tmm7, tmm4",
-            "tdpbf16ps tmm2, tmm7, tmm5",
-            "tdpbf16ps tmm2, tmm7, tmm6",
-            "tileloadd tmm7, [{w3} + {row}]",
-            "tdpbf16ps tmm3, tmm7, tmm4",
-            "tdpbf16ps tmm3, tmm7, tmm5",
-            "tdpbf16ps tmm3, tmm7, tmm6",
-            "add {w0}, {step}",
-            "add {w1}, {step}",
-            "add {w2}, {step}",
-            "add {w3}, {step}",
+            weight_tile!("0", "tmm0"),
+            weight_tile!("1024", "tmm1"),
+            weight_tile!("2048", "tmm2"),
+            weight_tile!("3072", "tmm3"),
             "add {x}, 3072",
+            "add {w}, 4096",
             "dec {steps}",
             "jnz 2b",
             "tilestored [{sums} + {line}], tmm0",
             "tilestored [{sums} + {line} + 1024], tmm1",
             "tilestored [{sums} + {line} + 2048], tmm2",
             "tilestored [{sums} + {line} + 3072], tmm3",
-            w0 = inout(reg) tile(0) => _,
-            w1 = inout(reg) tile(1) => _,
-            w2 = inout(reg) tile(2) => _,
-            w3 = inout(reg) tile(3) => _,
+            w = inout(reg) panel => _,
             x = inout(reg) packed => _,
             steps = inout(reg) steps => _,
-            fresh = in(reg) u64::from(fresh),
-            row = in(reg) weights.row,
-            step = in(reg) weights.step,
+            ahead = inout(reg) ahead.start => _,
+            quarters = in(reg) ahead.quarters,
+            left = out(reg) _,
             line = in(reg) 64_usize,
             sums = in(reg) &raw mut sums.0,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,

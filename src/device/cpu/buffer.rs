@@ -15,18 +15,25 @@ pub struct Buffer {
 impl Buffer {
     /// `rows * width` zeros, to hold `what`.
     pub fn zeroed(rows: usize, width: usize, what: &str) -> Result<Self> {
-        let refused = || {
-            let gib = rows as f64 * width as f64 * 4.0 / f64::from(1 << 30);
-            Error::Device(format!("no memory for {what}: {gib:.2} GiB"))
-        };
-        let len = rows.checked_mul(width).ok_or_else(refused)?;
-        let bytes = len.checked_mul(size_of::<f32>()).ok_or_else(refused)?;
-        let map = MmapMut::map_anon(bytes.max(1)).map_err(|_| refused())?;
-        // Large pages, where the system has them, make reading the cache a quarter faster; it works without.
-        #[cfg(target_os = "linux")]
-        let _ = map.advise(memmap2::Advice::HugePage);
-        Ok(Self { map, len })
+        Ok(Self {
+            map: map(rows, width.saturating_mul(size_of::<f32>()), what)?,
+            len: rows.saturating_mul(width),
+        })
     }
+}
+
+/// `count` zeroed items of `size` bytes, to hold `what`.
+pub fn map(count: usize, size: usize, what: &str) -> Result<MmapMut> {
+    let refused = || {
+        let gib = count as f64 * size as f64 / f64::from(1 << 30);
+        Error::Device(format!("no memory for {what}: {gib:.2} GiB"))
+    };
+    let bytes = count.checked_mul(size).ok_or_else(refused)?;
+    let map = MmapMut::map_anon(bytes.max(1)).map_err(|_| refused())?;
+    // Large pages, where the system has them, make reading a quarter faster; it works without.
+    #[cfg(target_os = "linux")]
+    let _ = map.advise(memmap2::Advice::HugePage);
+    Ok(map)
 }
 
 impl Deref for Buffer {

@@ -1,4 +1,4 @@
-//! One model's plane of the paged KV cache: f32, for each layer, block and head the keys `[head_dim, block_size]`,
+//! One model's plane of the paged KV cache: f32, for each block, layer and head the keys `[head_dim, block_size]`,
 //! turned so that a query meets a block of them lane by lane, and the values `[block_size, head_dim]`.
 
 use super::Tensor;
@@ -78,7 +78,7 @@ impl Cache {
     }
 
     fn start(&self, layer: usize, block: BlockId, plane: usize, head: usize) -> usize {
-        let block = layer * self.shape.blocks + block.index();
+        let block = block.index() * self.shape.layers + layer;
         ((block * 2 + plane) * self.shape.heads + head) * self.head_floats()
     }
 }

@@ -1,28 +1,28 @@
-//! `out = x * w^T`, by one of two paths: AMX tiles read bf16 weights in place; elsewhere weights are unpacked to f32
-//! a few rows at a time, and every row of `x` is multiplied with them in registers.
+//! `out = x * w^T`, by one of two paths: AMX multiplies bf16 weights by tiles; elsewhere weights are unpacked to f32 a few
+//! rows at a time, and every row of `x` is multiplied with them in registers.
 //!
 //! The path depends on the machine and the weight's dtype, never on the number of rows, and each path sums an output
 //! in one order whatever its tiles. No kept GEMM crate serves here: they have no bf16 weights against f32
 //! activations, and the order of their sums changes with the number of rows.
 
 use std::cell::Cell;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
+use bytemuck::Zeroable;
 use rayon::prelude::*;
 
-use super::amx::{self, Amx, OUTPUTS, PARTS, Panel, Products, SIDE, STEP_BYTES, Tile};
+use super::amx::{Ahead, Amx, Products};
 use super::isa::Kernel;
 use super::math::{LANES, array, mul_add, tree};
 use super::simd::Simd;
+use super::tiles::{OUTPUTS, SIDE, Tile};
 use super::weight::Part;
 use super::{PARALLEL, Path, Tensor, Weight};
-use crate::device::Dtype;
 
-/// Rows multiplied with one reading of the weights; bounds the packed copy of them.
-const ROWS: usize = 256;
-
-/// Steps that are copied at once where weights do not fill their tiles; 4 KB each.
-const STEPS_A_COPY: usize = 8;
+/// Rows multiplied with one reading of the weights: as many as a core's cache holds packed, within these limits.
+const ROWS: RangeInclusive<usize> = 64..=256;
+/// What of a core's cache is for packed rows.
+const PACKED_BYTES: usize = 5 << 18;
 
 thread_local! {
     /// Packed activations, kept from one product to the next.
@@ -38,19 +38,18 @@ pub fn matmul(path: Path, rows: usize, x: &Tensor, w: &Weight, bias: Option<&Wei
     let tasks: Vec<(&Part, usize)> =
         w.parts.iter().flat_map(|p| (0..p.rows).step_by(OUTPUTS).map(move |first| (p, first))).collect();
     let target = Columns { start: out.data.as_mut_ptr(), len: out.data.len(), width: out.width };
-    let mut packed = PACKED.take();
-    for first in (0..rows).step_by(ROWS) {
-        let rows = first..rows.min(first + ROWS);
-        let amx = path.amx.filter(|_| w.parts.iter().any(|part| part.dtype() == Dtype::Bf16));
-        if let Some(amx) = amx {
-            pack(amx, x, rows.clone(), w.columns, &mut packed);
-        }
+    let amx = path.amx.filter(|_| w.parts.iter().any(|part| part.panel(0).is_some()));
+    let pass = rows_a_pass(w.columns);
+    let mut room = PACKED.take();
+    for first in (0..rows).step_by(pass) {
+        let rows = first..rows.min(first + pass);
+        let packed = amx.map(|amx| (amx, pack(amx, x, rows.clone(), w.columns, &mut room)));
         let run = |&(part, first): &(&Part, usize)| {
             let outputs = first..part.rows.min(first + OUTPUTS);
             let bias = bias.map(|bias| &bias.vector()[part.first..][outputs.clone()]);
             let task = Task { part, outputs, columns: w.columns, bias, rows: rows.clone(), target: &target };
-            match amx.filter(|_| part.dtype() == Dtype::Bf16) {
-                Some(amx) => task.by_tiles(amx, &packed),
+            match packed.zip(part.panel(first)) {
+                Some(((amx, packed), panel)) => task.by_tiles(amx, panel, packed),
                 None => path.isa.run(Unpacked { task, x }),
             }
         };
@@ -60,7 +59,12 @@ pub fn matmul(path: Path, rows: usize, x: &Tensor, w: &Weight, bias: Option<&Wei
             tasks.par_iter().for_each(run);
         }
     }
-    PACKED.set(packed);
+    PACKED.set(room);
+}
+
+fn rows_a_pass(columns: usize) -> usize {
+    let block_bytes = Amx::tiles(columns).max(1) * size_of::<Tile>();
+    (PACKED_BYTES / block_bytes * SIDE).clamp(*ROWS.start(), *ROWS.end())
 }
 
 /// Some outputs of some rows.
@@ -88,53 +92,32 @@ impl Task<'_> {
         }
     }
 
-    fn by_tiles(&self, amx: Amx, packed: &[Tile]) {
-        let row_bytes = self.columns * 2;
-        let weights = self.part.rows_bytes(self.outputs.clone(), row_bytes);
-        let steps = amx::steps(self.columns);
-        let packed = || packed.chunks_exact(steps * PARTS);
-        let mut products: Vec<_> = packed().map(|_| Products::new()).collect();
-        let whole = self.outputs.len() == OUTPUTS && row_bytes == steps * STEP_BYTES;
-        if whole {
-            let panel = Panel::in_place(weights, row_bytes);
-            amx.configured(|| {
-                packed().zip(&mut products).for_each(|(x, out)| amx.multiply(&panel, x, true, out));
-            });
-        } else {
-            let mut copy = vec![];
-            for first in (0..steps).step_by(STEPS_A_COPY) {
-                let now = first..steps.min(first + STEPS_A_COPY);
-                let panel = Panel::packed(weights, row_bytes, now.clone(), &mut copy);
-                amx.configured(|| {
-                    for (x, out) in packed().zip(&mut products) {
-                        amx.multiply(&panel, &x[now.start * PARTS..now.end * PARTS], first == 0, out);
+    fn by_tiles(&self, amx: Amx, panel: &[Tile], packed: &[Tile]) {
+        let (mut products, mut by_row) = (Products::new(), [[0.0; OUTPUTS]; SIDE]);
+        let blocks = self.rows.len().div_ceil(SIDE);
+        amx.configured(|| {
+            for (block, packed) in packed.chunks_exact(packed.len() / blocks).enumerate() {
+                amx.multiply(panel, packed, Ahead::share(panel, block, blocks), &mut products);
+                products.by_row(amx, &mut by_row);
+                for (row, values) in self.rows.clone().skip(block * SIDE).zip(&by_row) {
+                    // The usual length is known to the compiler.
+                    if self.outputs.len() == OUTPUTS {
+                        self.write(row, 0, values);
+                    } else {
+                        self.write(row, 0, &values[..self.outputs.len()]);
                     }
-                });
-            }
-        }
-        let mut by_row = [[0.0; OUTPUTS]; SIDE];
-        for (rows, products) in blocks(self.rows.clone()).zip(&products) {
-            products.by_row(amx, &mut by_row);
-            for (row, values) in rows.zip(&by_row) {
-                // The usual length is known to the compiler.
-                if self.outputs.len() == OUTPUTS {
-                    self.write(row, 0, values);
-                } else {
-                    self.write(row, 0, &values[..self.outputs.len()]);
                 }
             }
-        }
+        });
     }
 }
 
-/// The rows in blocks of a tile's side.
-fn blocks(rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-    rows.clone().step_by(SIDE).map(move |first| first..rows.end.min(first + SIDE))
-}
-
-fn pack(amx: Amx, x: &Tensor, rows: Range<usize>, columns: usize, packed: &mut Vec<Tile>) {
+/// The rows in tiles, block by block; `room` is kept from one product to the next.
+fn pack<'a>(amx: Amx, x: &Tensor, rows: Range<usize>, columns: usize, room: &'a mut Vec<Tile>) -> &'a [Tile] {
     let tiles = Amx::tiles(columns);
-    packed.resize(rows.len().div_ceil(SIDE) * tiles, Tile::ZERO);
+    let count = rows.len().div_ceil(SIDE) * tiles;
+    room.resize(room.len().max(count), Tile::zeroed());
+    let packed = &mut room[..count];
     let pack = |(index, out): (usize, &mut [Tile])| {
         let first = rows.start + index * SIDE;
         amx.pack(|row| x.row(first + row), SIDE.min(rows.end - first), columns, out);
@@ -144,6 +127,7 @@ fn pack(amx: Amx, x: &Tensor, rows: Range<usize>, columns: usize, packed: &mut V
     } else {
         packed.par_chunks_exact_mut(tiles).enumerate().for_each(pack);
     }
+    packed
 }
 
 /// The path without AMX.

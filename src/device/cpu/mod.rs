@@ -8,6 +8,7 @@
 
 #[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), path = "no_amx.rs")]
 mod amx;
+mod arena;
 mod attention;
 mod buffer;
 mod cache;
@@ -19,6 +20,7 @@ mod rope;
 mod sample;
 mod simd;
 mod step;
+mod tiles;
 mod weight;
 
 use std::ops::Range;
@@ -33,6 +35,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use amx::Amx;
+use arena::Arena;
 use buffer::Buffer;
 pub use cache::Cache;
 use elementwise::{AddNorm, Gated};
@@ -46,6 +49,7 @@ pub use weight::Weight;
 pub struct Cpu {
     pool: ThreadPool,
     path: Path,
+    weights: Arena,
 }
 
 /// What of the machine is used.
@@ -108,7 +112,7 @@ impl Cpu {
             .num_threads(threads)
             .thread_name(|index| format!("codit-cpu-{index}"))
             .build()
-            .map(|pool| Self { pool, path })
+            .map(|pool| Self { pool, path, weights: Arena::default() })
             .map_err(|error| Error::Device(format!("cannot start {threads} threads: {error}")))
     }
 
@@ -144,11 +148,11 @@ impl Device for Cpu {
     }
 
     fn weight(&self, parts: &[TensorView]) -> Result<Weight> {
-        Weight::new(parts)
+        Weight::new(parts, self.path.amx.map(|_| &self.weights))
     }
 
     fn random_weight(&self, shape: &[usize], seed: u64) -> Result<Weight> {
-        Weight::random(shape, seed)
+        Weight::random(shape, seed, self.path.amx.map(|_| &self.weights))
     }
 
     fn tensor(&self, rows: usize, width: usize, _: Precision) -> Result<Tensor> {

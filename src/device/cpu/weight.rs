@@ -1,15 +1,15 @@
-//! Weights where they lie in the mapped file.
-
-use std::ops::Range;
+//! Weights: laid out in tiles where AMX multiplies them, else where they lie in the mapped file.
 
 use half::bf16;
 
+use super::arena::Arena;
+use super::tiles::{DEPTH, Matrix, Tile};
 use crate::checkpoint::Bytes;
 use crate::device::{Dtype, TensorView};
 use crate::error::{Error, Result};
 
-/// A vector or a matrix `[rows, columns]`, perhaps of several parts joined along the rows. Matrices are never
-/// copied; a vector, a few KB, is also held as f32.
+/// A vector or a matrix `[rows, columns]`, perhaps of several parts joined along the rows. A vector, a few KB, is also
+/// held as f32.
 pub struct Weight {
     /// The matrices, top to bottom; a vector is a matrix of one column.
     pub parts: Vec<Part>,
@@ -23,16 +23,23 @@ pub struct Weight {
 
 /// One checkpoint tensor as a matrix.
 pub struct Part {
-    view: TensorView,
+    source: Source,
     /// The first of the joined matrix's rows that is this part's.
     pub first: usize,
     /// Rows of this part.
     pub rows: usize,
 }
 
+enum Source {
+    File(TensorView),
+    /// Of bf16.
+    Tiles(Matrix),
+}
+
 impl Weight {
-    /// The matrices or vectors `parts`, one below the other.
-    pub fn new(parts: &[TensorView]) -> Result<Self> {
+    /// The matrices or vectors `parts`, one below the other; matrices of bf16 are laid out in tiles where there is an
+    /// arena to do so.
+    pub fn new(parts: &[TensorView], arena: Option<&Arena>) -> Result<Self> {
         let Some(front) = parts.first() else {
             return Err(Error::Device("a weight of no parts".to_owned()));
         };
@@ -49,7 +56,15 @@ impl Weight {
                     view.name, view.shape, front.name, front.shape
                 )));
             }
-            weight.parts.push(Part { view: view.clone(), first: weight.rows, rows });
+            let source = match arena.filter(|_| view.dtype == Dtype::Bf16 && columns > 1) {
+                Some(arena) => {
+                    let matrix = Matrix::new(arena, view.bytes(), columns)?;
+                    view.file.forget(view.range.clone());
+                    Source::Tiles(matrix)
+                }
+                None => Source::File(view.clone()),
+            };
+            weight.parts.push(Part { source, first: weight.rows, rows });
             weight.rows += rows;
         }
         if columns == 1 {
@@ -62,11 +77,11 @@ impl Weight {
 
     /// Bytes of all parts.
     pub fn bytes(&self) -> usize {
-        self.parts.iter().map(|part| part.view.range.len()).sum()
+        self.parts.iter().map(|part| part.rows * self.columns * part.dtype().size()).sum()
     }
 
     /// See [`crate::device::Device::random_weight`].
-    pub fn random(shape: &[usize], seed: u64) -> Result<Self> {
+    pub fn random(shape: &[usize], seed: u64, arena: Option<&Arena>) -> Result<Self> {
         let count: usize = shape.iter().product();
         let columns = shape.get(1..).unwrap_or(&[]).iter().product::<usize>();
         let (bound, offset) = if shape.len() > 1 { ((3.0 / columns as f32).sqrt(), 0.0) } else { (0.0, 1.0) };
@@ -74,7 +89,7 @@ impl Weight {
         let bytes: Vec<u8> = (0..count).flat_map(|i| bf16::from_f32(value(i)).to_le_bytes()).collect();
         let (name, range) = ("random".to_owned(), 0..bytes.len());
         let file = Bytes::Owned(bytes.into());
-        Self::new(&[TensorView { name, dtype: Dtype::Bf16, shape: shape.to_vec(), file, range }])
+        Self::new(&[TensorView { name, dtype: Dtype::Bf16, shape: shape.to_vec(), file, range }], arena)
     }
 
     /// The elements of a vector.
@@ -94,22 +109,38 @@ impl Weight {
 }
 
 impl Part {
-    /// Number format.
-    pub fn dtype(&self) -> Dtype {
-        self.view.dtype
+    fn dtype(&self) -> Dtype {
+        match &self.source {
+            Source::File(view) => view.dtype,
+            Source::Tiles(_) => Dtype::Bf16,
+        }
     }
 
-    /// The bytes of some rows.
-    pub fn rows_bytes(&self, rows: Range<usize>, row_bytes: usize) -> &[u8] {
-        &self.view.bytes()[rows.start * row_bytes..rows.end * row_bytes]
+    /// The tiles of its rows from `first`, where it is laid out in tiles.
+    pub fn panel(&self, first: usize) -> Option<&[Tile]> {
+        match &self.source {
+            Source::Tiles(matrix) => Some(matrix.panel(first)),
+            Source::File(_) => None,
+        }
     }
 
     /// Row `row` of this part as f32; `out` is as long as a row.
     #[inline(always)]
     pub fn read_row(&self, row: usize, out: &mut [f32]) {
-        let bytes = self.rows_bytes(row..row + 1, out.len() * self.view.dtype.size());
-        match self.view.dtype {
-            Dtype::Bf16 => unpack(bytes, out, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
+        let bf16 = |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16);
+        let view = match &self.source {
+            Source::File(view) => view,
+            Source::Tiles(matrix) => {
+                return out
+                    .chunks_mut(DEPTH)
+                    .zip(matrix.row(row))
+                    .for_each(|(out, bytes)| unpack(bytes, out, bf16));
+            }
+        };
+        let row_bytes = out.len() * view.dtype.size();
+        let bytes = &view.bytes()[row * row_bytes..][..row_bytes];
+        match view.dtype {
+            Dtype::Bf16 => unpack(bytes, out, bf16),
             Dtype::F16 => unpack(bytes, out, |b| f16_to_f32(u16::from_le_bytes(b))),
             Dtype::F32 => unpack(bytes, out, f32::from_le_bytes),
         }

@@ -18,7 +18,7 @@ use crate::device::MemoryInfo;
 use crate::device::launch::machine::{Lane, Launch, Machine, Matmul};
 use crate::error::{Error, Result};
 
-/// As cuDriverGetVersion counts: all that is called here is in CUDA 12.8 (cuEventElapsedTime_v2 is not in 12.7).
+/// As `cuDriverGetVersion` counts: all that is called here is in CUDA 12.8 (`cuEventElapsedTime_v2` is not in 12.7).
 const OLDEST_DRIVER: c_int = 12_080;
 
 /// A GPU. What belongs to it keeps its context alive; whatever runs on it is done when this is dropped.

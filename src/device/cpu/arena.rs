@@ -1,0 +1,74 @@
+//! Memory for weights, from maps so long that the system backs them with large pages: reading these is a quarter faster,
+//! and single matrices are too small for them. Neighbours in time are neighbours in memory.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use memmap2::MmapRaw;
+
+use super::buffer;
+use super::tiles::Tile;
+use crate::error::Result;
+
+/// Tiles of a map; what is not used of it costs nothing.
+const MAP: usize = 64 << 10;
+
+/// Hands out pieces of the newest map. The pieces keep their maps.
+#[derive(Default)]
+pub struct Arena {
+    rest: Mutex<Option<Piece>>,
+}
+
+/// Zeroed tiles of its own.
+pub struct Piece {
+    map: Arc<MmapRaw>,
+    start: usize,
+    len: usize,
+}
+
+impl Arena {
+    /// `len` tiles, following on those handed out before where there is room.
+    ///
+    /// # Errors
+    /// If the system refuses the memory.
+    pub fn take(&self, len: usize) -> Result<Piece> {
+        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = match rest.take().filter(|free| free.len >= len) {
+            Some(free) => free,
+            None => Piece::map(len.max(MAP))?,
+        };
+        let piece = Piece { map: Arc::clone(&free.map), start: free.start, len };
+        (free.start, free.len) = (free.start + len, free.len - len);
+        *rest = Some(free);
+        Ok(piece)
+    }
+}
+
+impl Piece {
+    fn map(len: usize) -> Result<Self> {
+        let map = buffer::map(len, size_of::<Tile>(), "weights")?;
+        Ok(Self { map: Arc::new(map.into()), start: 0, len })
+    }
+
+    /// Where its bytes are and how many.
+    fn bytes(&self) -> (*mut u8, usize) {
+        (self.map.as_mut_ptr().wrapping_add(self.start * size_of::<Tile>()), self.len * size_of::<Tile>())
+    }
+}
+
+impl Deref for Piece {
+    type Target = [Tile];
+    fn deref(&self) -> &[Tile] {
+        let (start, len) = self.bytes();
+        // SAFETY: within the map, which is initialized; pieces do not overlap.
+        bytemuck::cast_slice(unsafe { std::slice::from_raw_parts(start, len) })
+    }
+}
+
+impl DerefMut for Piece {
+    fn deref_mut(&mut self) -> &mut [Tile] {
+        let (start, len) = self.bytes();
+        // SAFETY: as above; the piece is borrowed mutably and no other one has these bytes.
+        bytemuck::cast_slice_mut(unsafe { std::slice::from_raw_parts_mut(start, len) })
+    }
+}

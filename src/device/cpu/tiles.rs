@@ -1,0 +1,57 @@
+//! Matrices of bf16 as AMX reads them: cut into tiles of 16 rows x 64 bytes, in the order in which they are multiplied.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::arena::{Arena, Piece};
+use crate::error::Result;
+
+/// Rows of a tile: outputs of a weight tile, batch rows of an activation tile.
+pub const SIDE: usize = 16;
+/// Columns of a weight tile.
+pub const DEPTH: usize = 32;
+/// Weight tiles that are multiplied with one reading of the activations: those of a step.
+pub const STEP: usize = 4;
+/// Outputs of a panel.
+pub const OUTPUTS: usize = STEP * SIDE;
+
+/// One KB, as the tile registers load it.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub struct Tile(pub [[u32; SIDE]; SIDE]);
+
+/// A matrix `[rows, columns]` as panels of [`OUTPUTS`] rows, a panel as steps of [`DEPTH`] columns, a step as
+/// [`STEP`] tiles; what is missing is zero.
+pub struct Matrix {
+    tiles: Piece,
+    /// Tiles of a panel.
+    panel: usize,
+}
+
+impl Matrix {
+    /// Of the `bytes` of a row-major matrix.
+    pub fn new(arena: &Arena, bytes: &[u8], columns: usize) -> Result<Self> {
+        let (panel, stride) = (columns.div_ceil(DEPTH) * STEP, 2 * columns);
+        let panels = bytes.len().div_ceil(OUTPUTS * stride);
+        let mut matrix = Self { tiles: arena.take(panels * panel)?, panel };
+        for (tiles, bytes) in matrix.tiles.chunks_exact_mut(panel).zip(bytes.chunks(OUTPUTS * stride)) {
+            for (row, bytes) in bytes.chunks_exact(stride).enumerate() {
+                let pieces = tiles[row / SIDE..].iter_mut().step_by(STEP).zip(bytes.chunks(2 * DEPTH));
+                for (tile, piece) in pieces {
+                    bytemuck::bytes_of_mut(&mut tile.0[row % SIDE])[..piece.len()].copy_from_slice(piece);
+                }
+            }
+        }
+        Ok(matrix)
+    }
+
+    /// The tiles of the rows from `first`, a multiple of [`OUTPUTS`].
+    pub fn panel(&self, first: usize) -> &[Tile] {
+        &self.tiles[first / OUTPUTS * self.panel..][..self.panel]
+    }
+
+    /// The bytes of a row, [`DEPTH`] columns at a time.
+    pub fn row(&self, row: usize) -> impl Iterator<Item = &[u8; 2 * DEPTH]> {
+        let tiles = self.panel(row)[row % OUTPUTS / SIDE..].iter().step_by(STEP);
+        tiles.map(move |tile| bytemuck::cast_ref(&tile.0[row % SIDE]))
+    }
+}
