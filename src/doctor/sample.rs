@@ -315,8 +315,9 @@ fn draws<D: Device>(on: &mut Comparison<'_, D>, draws: usize) -> Result<Check> {
         let row = |position| SampleRow { contrast, noise, position, log_probabilities: false };
         let samples: Vec<SampleRow> = (0..ROWS as u32).map(row).collect();
         for result in sample_step(on.device, &mut step, &samples, &here, Some(&there))? {
-            let token = result.ok().and_then(|sampled| counts.get_mut(sampled.token.index()));
-            token.into_iter().for_each(|count| *count += 1);
+            if let Some(count) = result.ok().and_then(|sampled| counts.get_mut(sampled.token.index())) {
+                *count += 1;
+            }
         }
     }
     let drawn: f64 = counts.iter().map(|count| f64::from(*count)).sum();

@@ -9,9 +9,6 @@ fn next_tokens_are_the_references() {
     let (device, cpu) = (Simt::simt(Dtype::F32, 3), codit::device::cpu::Cpu::new(None).unwrap());
     let mut on = Comparison { device: &device, cpu: &cpu, numbers: Numbers(3) };
     let checks = sample::checks(&mut on).unwrap();
-    for check in &checks {
-        println!("{check:?}");
-    }
     let failed: Vec<_> = checks.iter().filter(|check| !check.passes()).collect();
     assert!(failed.is_empty(), "{failed:#?}");
 }
