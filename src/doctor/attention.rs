@@ -316,7 +316,7 @@ impl Case {
         let tokens: usize = pieces.iter().map(|(_, positions)| positions.len()).sum();
         let mut queries = vec![f32::NAN; tokens * self.heads.qkv_width()];
         for row in queries.chunks_exact_mut(self.heads.qkv_width()) {
-            row[..self.heads.query_width()].fill_with(|| 2.0 * on.numbers.next());
+            row[..self.heads.query_width()].fill_with(|| 2.0 * on.numbers.uniform());
         }
         queries
     }

@@ -83,11 +83,11 @@ impl<D: Device> Pair<D> {
         device: D,
         expert: Model<'_>,
         amateur: Option<Model<'_>>,
-        vocabulary: Vocabulary,
+        vocabulary: &Vocabulary,
         shape: &PairShape,
     ) -> Result<(Self, usize)> {
-        let expert_spec = expert.spec(&vocabulary)?;
-        let amateur_spec = amateur.map(|amateur| amateur.spec(&vocabulary)).transpose()?;
+        let expert_spec = expert.spec(vocabulary)?;
+        let amateur_spec = amateur.map(|amateur| amateur.spec(vocabulary)).transpose()?;
         let logits_width = expert_spec.vocab_size + amateur_spec.as_ref().map_or(0, |spec| spec.vocab_size);
         let logit_rows = device.logits_bytes() / (logits_width * size_of::<f32>());
         let logit_rows = logit_rows.clamp(1, shape.max_num_seqs);
@@ -125,7 +125,7 @@ impl<D: Device> Pair<D> {
             sequences: shape.max_num_seqs,
             blocks,
             block_size: shape.block_size,
-            vocabulary: &vocabulary,
+            vocabulary,
         })?;
         Ok((Self { device, step, expert, amateur, logit_rows, trace: None }, blocks))
     }

@@ -53,7 +53,9 @@ pub fn contrast_sample_hidden(
             None => Amateur::Logits(&logits.row(index)[..vocabulary.len]),
             Some(_) => Amateur::Done,
         });
-        left.into_iter().for_each(|row| sampled[row] = all[row]);
+        for row in left {
+            sampled[row] = all[row];
+        }
     }
     sampled.into_iter().flatten().collect()
 }
