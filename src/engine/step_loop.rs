@@ -86,11 +86,11 @@ impl<D: Device> StepLoop<D> {
         device: D,
         expert: Model<'_>,
         amateur: Option<Model<'_>>,
-        vocabulary: Vocabulary,
+        vocabulary: &Vocabulary,
         config: &EngineConfig,
     ) -> Result<Self> {
         let shape = config.shape(device.default_batched_tokens())?;
-        let (pair, blocks) = Pair::load(device, expert, amateur, &vocabulary, &shape)?;
+        let (pair, blocks) = Pair::load(device, expert, amateur, vocabulary, &shape)?;
         let limits = Limits {
             max_num_seqs: shape.max_num_seqs,
             max_num_batched_tokens: shape.max_num_batched_tokens,
