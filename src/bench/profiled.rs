@@ -79,6 +79,10 @@ impl<D: Device> Device for Profiled<D> {
     type Step = Step<D::Step>;
     type Mark = D::Mark;
 
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+
     fn dtype(&self) -> Dtype {
         self.inner.dtype()
     }

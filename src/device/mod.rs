@@ -242,6 +242,8 @@ pub trait Device: Send + Sync + 'static {
     /// A point in time.
     type Mark: Send;
 
+    /// What it is, in a line for people.
+    fn describe(&self) -> String;
     /// Number format of activations and cache.
     fn dtype(&self) -> Dtype;
     /// Brings `parts` to the device, joined along their first dimension (q|k|v, gate|up).

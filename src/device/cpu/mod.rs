@@ -143,6 +143,11 @@ impl Device for Cpu {
     type Step = Step;
     type Mark = Instant;
 
+    fn describe(&self) -> String {
+        let amx = if self.path.amx.is_some() { " and AMX" } else { "" };
+        format!("CPU, {} threads, {:?}{amx}", self.pool.current_num_threads(), self.path.isa)
+    }
+
     fn dtype(&self) -> Dtype {
         Dtype::F32
     }
