@@ -26,7 +26,7 @@ TENSOR_CORE_KERNELS(256)
 // PRECOND: blockIdx (query head, span); a thread for four columns; after a decode kernel.
 KERNEL(attention_combine_bf16, AttentionParams, 64, 1) { combine(p); }
 
-// PRECOND: blockIdx (four query rows, span); 128 threads; head_dim a multiple of 8, up to 256; shared memory
+// PRECOND: blockIdx (four query rows, span); 128 threads; head_dim up to 256; shared memory
 // of 4 * (head_dim + 64) floats.
 KERNEL(attention_f32, AttentionParams, 128, 1) {
     Plain<float>(shared_memory(), p.head_dim, threadIdx.x / 32).run(p);

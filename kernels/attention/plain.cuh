@@ -57,12 +57,16 @@ struct Plain {
     }
 
     DEVICE float dot(const T* key, u32 head_dim) const {
+        // Rows of other sizes are not aligned to a word.
+        const u32 words = head_dim % WORD ? 0 : head_dim;
         float sum = 0;
-        for (u32 column = 0; column < head_dim; column += WORD) {
+        for (u32 column = 0; column < words; column += WORD) {
             const Vec<T, WORD> word = load_vec<WORD>(key + column);
 #pragma unroll
             for (u32 i = 0; i < WORD; ++i) sum = fmaf(query[column + i], to_float(word.v[i]), sum);
         }
+        for (u32 column = words; column < head_dim; ++column)
+            sum = fmaf(query[column], to_float(key[column]), sum);
         return sum;
     }
 

@@ -31,6 +31,7 @@ pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
         (heads(4, 2, 8), 1),
         (heads(6, 2, 32), 16),
         (heads(1, 1, 40), 13),
+        (heads(2, 1, 30), 16),
     ] {
         let rows: Vec<_> = EDGES.iter().map(|context| (*context, 1)).collect();
         checks.extend(on.attend("rows that decode", heads, block_size, None, &rows)?);
