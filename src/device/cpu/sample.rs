@@ -43,14 +43,18 @@ pub fn contrast_sample_hidden(
     (hidden, head): (&Tensor, &Weight),
     logits: &mut Tensor,
 ) -> Vec<RowResult> {
+    let hidden_row = |index| Projected { hidden: hidden.row(index), projection: head, logits: None };
     let mut sampled = sample_rows(path, rows, vocabulary, expert, |index, row| {
-        if row.contrast.needs_amateur() { Amateur::Hidden(hidden.row(index), head) } else { Amateur::Unread }
+        if row.contrast.needs_amateur() { Amateur::Projected(hidden_row(index)) } else { Amateur::Unread }
     });
     let left: Vec<usize> = (0..rows.len()).filter(|&row| sampled[row].is_none()).collect();
     if !left.is_empty() {
         matmul::matmul(path, rows.len(), hidden, head, None, logits);
         let all = sample_rows(path, rows, vocabulary, expert, |index, _| match sampled[index] {
-            None => Amateur::Logits(&logits.row(index)[..vocabulary.len]),
+            None => {
+                let logits = Some(&logits.row(index)[..vocabulary.len]);
+                Amateur::Projected(Projected { logits, ..hidden_row(index) })
+            }
             Some(_) => Amateur::Done,
         });
         for row in left {
@@ -121,10 +125,19 @@ enum Amateur<'a> {
     Unread,
     /// All of them.
     Logits(&'a [f32]),
-    /// The hidden state and the output projection that they come from.
-    Hidden(&'a [f32], &'a Weight),
+    /// Those of the head can be computed.
+    Projected(Projected<'a>),
     /// The row has been sampled before.
     Done,
+}
+
+/// What the amateur's logits come from.
+#[derive(Clone, Copy)]
+struct Projected<'a> {
+    hidden: &'a [f32],
+    projection: &'a Weight,
+    /// All of them, once they are there.
+    logits: Option<&'a [f32]>,
 }
 
 struct Row<'a> {
@@ -162,12 +175,15 @@ impl Row<'_> {
         match amateur {
             Amateur::Unread | Amateur::Done => {}
             Amateur::Logits(logits) => subtract::<S>(logits, two_betas, beta_of, head)?,
-            Amateur::Hidden(hidden, projection) => {
+            Amateur::Projected(Projected { hidden, projection, logits }) => {
                 let is_large = head.ids.len() * LARGE_HEAD > vocabulary.len;
-                if is_large || two_betas || sample.log_probabilities {
-                    return Ok(None);
+                let needs_all = is_large || two_betas;
+                match logits {
+                    None if needs_all || sample.log_probabilities => return Ok(None),
+                    Some(logits) if needs_all => subtract::<S>(logits, two_betas, beta_of, head)?,
+                    // The same numbers whether or not all logits are there.
+                    _ => subtract_projected::<S>(hidden, projection, beta_of, head)?,
                 }
-                subtract_projected::<S>(hidden, projection, beta_of, head)?;
             }
         }
         let best = lowest_best(&head.s);
@@ -194,7 +210,9 @@ impl Row<'_> {
         let log_probabilities = sample.log_probabilities.then(|| LogProbabilities {
             expert: log_probability(expert),
             amateur: match amateur {
-                Amateur::Logits(logits) => Some(log_probability(logits)),
+                Amateur::Logits(logits) | Amateur::Projected(Projected { logits: Some(logits), .. }) => {
+                    Some(log_probability(logits))
+                }
                 _ => None,
             },
         });
