@@ -220,13 +220,18 @@ impl<D: Device> Pair<D> {
     }
 }
 
-/// Both models at once: one's files are read while the other's go up.
+/// Both models: at once where they go up to a device, so that one's files are read while the other's are sent; one after
+/// the other where the CPU reads them, so that what is used together lies together.
 fn load_both<D: Device>(
     device: &D,
     expert: Model<'_>,
     amateur: Option<Model<'_>>,
     room: Room,
 ) -> Result<(Decoder<D>, Option<Decoder<D>>)> {
+    if device.memory_info()?.is_none() {
+        let expert = expert.load(device, room)?;
+        return Ok((expert, amateur.map(|amateur| amateur.load(device, room)).transpose()?));
+    }
     let (expert, amateur) = std::thread::scope(|scope| {
         let amateur = amateur.map(|amateur| scope.spawn(move || amateur.load(device, room)));
         (expert.load(device, room), amateur.map(std::thread::ScopedJoinHandle::join))
