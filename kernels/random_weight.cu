@@ -24,7 +24,8 @@ DEVICE void random_weight(const RandomWeightParams& p) {
     T* const out = static_cast<T*>(p.out);
     const u64 stride = u64(gridDim.x) * blockDim.x;
     for (u64 i = u64(blockIdx.x) * blockDim.x + threadIdx.x; i < p.elements; i += stride) {
-        out[i] = from_float<T>(fmaf(p.bound, uniform(p.seed, i), p.offset));
+        // In f32 too they are numbers that bf16 holds, as those of the CPU are.
+        out[i] = from_float<T>(to_float(from_float<bf16>(fmaf(p.bound, uniform(p.seed, i), p.offset))));
     }
 }
 

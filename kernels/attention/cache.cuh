@@ -30,8 +30,8 @@ struct AttentionParams {
 // The first position that a token at `position` sees.
 DEVICE u32 first_seen(u32 position, u32 window) { return position < window ? 0 : position - window + 1; }
 
-// One key/value head of one sequence: positions `first..=last` of it. Places in the cache are counted in rows of
-// head_dim numbers.
+// One key/value head of one sequence: positions `first..=last` of it. Places in the cache are counted in rows
+// of head_dim numbers.
 struct Keys {
     const AttentionParams& p;
     u32 first_block;
@@ -42,7 +42,8 @@ struct Keys {
     DEVICE u32 row(u32 position) const {
         if (position < first || position > last) return NONE;
         const u32 index = position / p.block_size;
-        return (p.blocks[first_block + index] * 2 * p.kv_heads + head) * p.block_size + (position - index * p.block_size);
+        return (p.blocks[first_block + index] * 2 * p.kv_heads + head) * p.block_size +
+               (position - index * p.block_size);
     }
     // How many rows behind a key its value lies.
     DEVICE u32 to_value() const { return p.kv_heads * p.block_size; }

@@ -1,10 +1,12 @@
-// Spans of one token: reading keys and values is all that takes time. A block takes one key/value head of one sequence
-// and one split of its context; the query heads that share the head are the rows of a tensor core's tile, so that keys
-// and values are read once. Each warp streams its own tiles through its own part of shared memory.
+// Spans of one token: reading keys and values is all that takes time. A block takes one key/value head of one
+// sequence and one split of its context; the query heads that share the head are the rows of a tensor core's
+// tile, so that keys and values are read once. Each warp streams its own tiles through its own part of shared
+// memory.
 //
-// Splits begin at multiples of SPLIT and are summed in their order, so that neither the batch nor the number of splits
-// of its longest row changes a bit. 256 tokens of a head of 128 are 128 KiB: enough for a block to spend its time
-// streaming, few enough that 8 heads of a single context of 4K fill a GPU, and what a split leaves is small beside it.
+// Splits begin at multiples of SPLIT and are summed in their order, so that neither the batch nor the number
+// of splits of its longest row changes a bit. 256 tokens of a head of 128 are 128 KiB: enough for a block to
+// spend its time streaming, few enough that 8 heads of a single context of 4K fill a GPU, and what a split
+// leaves is small beside it.
 #pragma once
 
 #include "rows.cuh"
@@ -17,7 +19,8 @@ struct Splits {
     DEVICE Splits(const AttentionParams& p, const Span& span)
         : position(span.context - 1), from(first_seen(position, p.window)), first(from / SPLIT) {
         count = position / SPLIT - first + 1;
-        // Two slots for each SPLIT positions of the blocks before: enough for all contexts that need more than one.
+        // Two slots for each SPLIT positions of the blocks before: enough for all contexts that need more
+        // than one.
         slot = u32(u64(span.first_block) * p.block_size * 2 / SPLIT);
     }
 
@@ -28,8 +31,8 @@ struct Splits {
     u32 slot;  // of the first split among the partials
 };
 
-// What one split leaves of one query head: the greatest product in units of log2, the sum of weights, and after four
-// floats [head_dim] the sums of weighted values.
+// What one split leaves of one query head: the greatest product in units of log2, the sum of weights, and
+// after four floats [head_dim] the sums of weighted values.
 DEVICE float* partial(const AttentionParams& p, u32 slot, u32 query_head) {
     return p.partials + (u64(slot) * p.kv_heads * p.group + query_head) * (p.head_dim + 4);
 }
@@ -38,14 +41,15 @@ template <int DIM>
 struct Decode {
     static constexpr int WARPS = DIM <= 128 ? 4 : 2;
     static constexpr int THREADS = WARPS * 32;
-    static constexpr int KEYS = 16;                        // a warp's tile
-    static constexpr int STAGES = DIM <= 96 ? 3 : 2;       // tiles that a warp has on their way
-    static constexpr int TILES = SPLIT / (KEYS * WARPS);   // of a warp in a split
+    static constexpr int KEYS = 16;                       // a warp's tile
+    static constexpr int STAGES = DIM <= 96 ? 3 : 2;      // tiles that a warp has on their way
+    static constexpr int TILES = SPLIT / (KEYS * WARPS);  // of a warp in a split
     static constexpr int PITCH = SharedRows<DIM>::PITCH;
-    static constexpr int MERGED_PITCH = DIM + 8;           // floats; rows eight banks apart
+    static constexpr int MERGED_PITCH = DIM + 8;              // floats; rows eight banks apart
     static constexpr int STREAM = STAGES * 2 * KEYS * PITCH;  // elements of a warp's part of shared memory
     using Rows = SharedRows<DIM>;
-    static_assert(DECODE_ROWS * MERGED_PITCH * sizeof(float) <= STREAM * sizeof(bf16), "sums fit the warp's part");
+    static_assert(DECODE_ROWS * MERGED_PITCH * sizeof(float) <= STREAM * sizeof(bf16),
+                  "sums fit the warp's part");
 
     bf16* streams;  // [WARPS, STAGES, 2, KEYS, DIM]; at the end the warps' sums
     bf16* queries;  // [16, DIM]
@@ -159,12 +163,14 @@ struct Decode {
             float* out = merged(warp, row) + lane % 4 * 2;
 #pragma unroll
             for (int d = 0; d < DIM / 8; ++d)
-                store_vec(out + d * 8, Vec<float, 2>{{mine.out[0][d][half * 2], mine.out[0][d][half * 2 + 1]}});
+                store_vec(out + d * 8,
+                          Vec<float, 2>{{mine.out[0][d][half * 2], mine.out[0][d][half * 2 + 1]}});
         }
     }
 
     // Adds what the warps left, in their order; the result, or a partial where there are more splits.
-    DEVICE void merge(const AttentionParams& p, const Span& span, const Splits& splits, u32 first_head, u32 rows) const {
+    DEVICE void merge(const AttentionParams& p, const Span& span, const Splits& splits, u32 first_head,
+                      u32 rows) const {
         for (u32 i = threadIdx.x; i < rows * (DIM / 4); i += THREADS) {
             const u32 row = i / (DIM / 4), column = i % (DIM / 4) * 4;
             float top = -INFINITY;
@@ -193,7 +199,7 @@ struct Decode {
 
     static DEVICE void store_scaled(bf16* to, const Vec<float, 4>& out, float scale) {
         store_vec(reinterpret_cast<u32*>(to), Vec<u32, 2>{{pack_bf16(out.v[0] * scale, out.v[1] * scale),
-                                                          pack_bf16(out.v[2] * scale, out.v[3] * scale)}});
+                                                           pack_bf16(out.v[2] * scale, out.v[3] * scale)}});
     }
 };
 

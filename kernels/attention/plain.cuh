@@ -1,5 +1,5 @@
-// Attention without tensor cores: f32, where every digit counts, and head sizes of bf16 that the others do not take.
-// A warp takes a query row: a lane a key for the products, a lane a column for the weighted sums.
+// Attention without tensor cores: f32, where every digit counts, and head sizes of bf16 that the others do
+// not take. A warp takes a query row: a lane a key for the products, a lane a column for the weighted sums.
 #pragma once
 
 #include "cache.cuh"
@@ -26,7 +26,8 @@ struct Plain {
         if (span.context == 0 || token >= span.tokens) return;
 
         const u64 flat = span.first_token + token;
-        const T* from = static_cast<const T*>(p.qkv) + (flat * p.kv_heads * (p.group + 2) + head) * p.head_dim;
+        const T* from =
+            static_cast<const T*>(p.qkv) + (flat * p.kv_heads * (p.group + 2) + head) * p.head_dim;
         for (u32 column = lane; column < p.head_dim; column += 32) query[column] = to_float(from[column]);
         __syncwarp();
 
@@ -36,7 +37,8 @@ struct Plain {
         float out[COLUMNS] = {}, top = -INFINITY, sum = 0;
         for (u32 tile = first / 32 * 32; tile <= position; tile += 32) {
             const u32 key = at.row(tile + lane);
-            const float product = key == NONE ? -INFINITY : dot(cache + u64(key) * p.head_dim, p.head_dim) * p.scale;
+            const float product =
+                key == NONE ? -INFINITY : dot(cache + u64(key) * p.head_dim, p.head_dim) * p.scale;
             const float now = fmaxf(top, warp_max(product)), base = now == -INFINITY ? 0 : now;
             const float fade = exp2f(top - base), weight = exp2f(product - base);
             top = now;
@@ -55,12 +57,16 @@ struct Plain {
     }
 
     DEVICE float dot(const T* key, u32 head_dim) const {
+        // Rows of other sizes are not aligned to a word.
+        const u32 words = head_dim % WORD ? 0 : head_dim;
         float sum = 0;
-        for (u32 column = 0; column < head_dim; column += WORD) {
+        for (u32 column = 0; column < words; column += WORD) {
             const Vec<T, WORD> word = load_vec<WORD>(key + column);
 #pragma unroll
             for (u32 i = 0; i < WORD; ++i) sum = fmaf(query[column + i], to_float(word.v[i]), sum);
         }
+        for (u32 column = words; column < head_dim; ++column)
+            sum = fmaf(query[column], to_float(key[column]), sum);
         return sum;
     }
 
@@ -72,7 +78,8 @@ struct Plain {
             const T* value = cache + u64(key_rows[key]) * head_dim;
 #pragma unroll
             for (u32 i = 0; i < COLUMNS; ++i)
-                if (lane + 32 * i < head_dim) sums[i] = fmaf(weights[key], to_float(value[lane + 32 * i]), sums[i]);
+                if (lane + 32 * i < head_dim)
+                    sums[i] = fmaf(weights[key], to_float(value[lane + 32 * i]), sums[i]);
         }
 #pragma unroll
         for (u32 i = 0; i < COLUMNS; ++i) out[i] = fmaf(out[i], fade, sums[i]);

@@ -1,16 +1,16 @@
-// Spans of several tokens. A block takes a tile of query rows of one key/value head, a row a token and one of the query
-// heads that share the keys, and goes through the keys tile by tile, the next one on its way.
+// Spans of several tokens. A block takes a tile of query rows of one key/value head, a row a token and one of
+// the query heads that share the keys, and goes through the keys tile by tile, the next one on its way.
 //
-// Tiles of keys begin at multiples of their size whatever the span, and one that a row does not see changes nothing in
-// it: how a prompt is cut into chunks does not change a bit.
+// Tiles of keys begin at multiples of their size whatever the span, and one that a row does not see changes
+// nothing in it: how a prompt is cut into chunks does not change a bit.
 #pragma once
 
 #include "rows.cuh"
 
 template <int DIM>
 struct Prefill {
-    // 32 rows a warp read keys and values from shared memory half as often as 16, which would bound the tensor cores;
-    // 256 columns leave registers for 16.
+    // 32 rows a warp read keys and values from shared memory half as often as 16, which would bound the
+    // tensor cores; 256 columns leave registers for 16.
     static constexpr int M = DIM <= 128 ? 2 : 1;
     static constexpr int KEYS = DIM <= 128 ? 64 : 32;
     static constexpr int WARPS = 4;
@@ -48,7 +48,8 @@ struct Prefill {
 
         copy_queries(p, span, head, first_row);
         for (u32 row = thread; row < ROWS; row += THREADS) positions[row] = position(row);
-        for (u32 i = thread; i < 2 * KEYS; i += THREADS) key_rows[(tile * KEYS + i) % (2 * KEYS)] = at.row(tile * KEYS + i);
+        for (u32 i = thread; i < 2 * KEYS; i += THREADS)
+            key_rows[(tile * KEYS + i) % (2 * KEYS)] = at.row(tile * KEYS + i);
         __syncthreads();
         copy(p, tile);
 
@@ -63,11 +64,13 @@ struct Prefill {
             const u32 first_key = tile * KEYS, last_key = first_key + KEYS - 1;
             if (first_key <= warp_last && last_key >= first_seen(warp_first, p.window)) {
                 float s[M][KEYS / 8][4];
-                mine.template products<KEYS>(s, queries + warp_row * PITCH, keys + tile % 2 * KEYS * PITCH, lane);
+                mine.template products<KEYS>(s, queries + warp_row * PITCH, keys + tile % 2 * KEYS * PITCH,
+                                             lane);
                 if (last_key > warp_first || first_key < first_seen(warp_last, p.window)) {
                     mine.template hide<KEYS>(s, lane, [&](u32 row) {
                         const u32 position = positions[warp_row + row], from = first_seen(position, p.window);
-                        return [=](u32 key) { return first_key + key <= position && first_key + key >= from; };
+                        return
+                            [=](u32 key) { return first_key + key <= position && first_key + key >= from; };
                     });
                 }
                 mine.template weigh<KEYS>(s, p.scale);
@@ -83,8 +86,9 @@ struct Prefill {
     // Asks for a tile of keys and values.
     DEVICE void copy(const AttentionParams& p, u32 tile) const {
         const u32 at = tile % 2 * KEYS;
-        copy_keys<DIM, KEYS, THREADS>(keys + at * PITCH, values + at * PITCH, static_cast<const bf16*>(p.cache),
-                                      key_rows + at, p.kv_heads * p.block_size, threadIdx.x);
+        copy_keys<DIM, KEYS, THREADS>(keys + at * PITCH, values + at * PITCH,
+                                      static_cast<const bf16*>(p.cache), key_rows + at,
+                                      p.kv_heads * p.block_size, threadIdx.x);
         cp_async_commit();
     }
 
@@ -95,8 +99,10 @@ struct Prefill {
             const u32 row = i / Rows::CHUNKS, chunk = i % Rows::CHUNKS;
             const bool valid = first_row + row < rows;
             const u32 flat = valid ? first_row + row : 0, token = flat / p.group;
-            const u64 from = u64(span.first_token + token) * width + head * p.group + (flat - token * p.group);
-            cp_async16(Rows::chunk(queries, row, chunk), static_cast<const bf16*>(p.qkv) + from * DIM + chunk * 8, valid);
+            const u64 from =
+                u64(span.first_token + token) * width + head * p.group + (flat - token * p.group);
+            cp_async16(Rows::chunk(queries, row, chunk),
+                       static_cast<const bf16*>(p.qkv) + from * DIM + chunk * 8, valid);
         }
     }
 
@@ -129,7 +135,8 @@ struct Prefill {
             if (flat >= rows) break;
             const u32 token = flat / p.group;
             const u64 to = u64(span.first_token + token) * heads + head * p.group + (flat - token * p.group);
-            store_vec(static_cast<bf16*>(p.out) + to * DIM + chunk * 8, load_vec<8>(Rows::chunk(staged, row, chunk)));
+            store_vec(static_cast<bf16*>(p.out) + to * DIM + chunk * 8,
+                      load_vec<8>(Rows::chunk(staged, row, chunk)));
         }
     }
 };

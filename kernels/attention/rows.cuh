@@ -1,15 +1,16 @@
-// A warp's query rows against tiles of keys and values on tensor cores: S = Q K^T, softmax as it goes along (Milakov and
-// Gimelshein 2018), O = P V (the tiling of FlashAttention, Dao et al. 2022).
+// A warp's query rows against tiles of keys and values on tensor cores: S = Q K^T, softmax as it goes along
+// (Milakov and Gimelshein 2018), O = P V (the tiling of FlashAttention, Dao et al. 2022).
 //
 // Fragments, as PTX lays out mma.m16n8k16: of a 16 x 8 tile of S or O a lane holds row lane / 4, columns
-// 2 (lane % 4) + {0, 1} in registers 0 and 1, and row lane / 4 + 8 of the same columns in 2 and 3. The same registers,
-// rounded and packed, are the left operand of the next product: P never leaves them.
+// 2 (lane % 4) + {0, 1} in registers 0 and 1, and row lane / 4 + 8 of the same columns in 2 and 3. The same
+// registers, rounded and packed, are the left operand of the next product: P never leaves them.
 #pragma once
 
 #include "cache.cuh"
 
-// Rows of DIM bf16 in shared memory, made of 16-byte chunks. The eight rows that ldmatrix reads at once must lie in
-// different banks: chunks are permuted by the row where a row fills all banks, rows are padded by a chunk elsewhere.
+// Rows of DIM bf16 in shared memory, made of 16-byte chunks. The eight rows that ldmatrix reads at once must
+// lie in different banks: chunks are permuted by the row where a row fills all banks, rows are padded by a
+// chunk elsewhere.
 template <int DIM>
 struct SharedRows {
     static constexpr bool PERMUTED = DIM % 64 == 0;
@@ -24,10 +25,11 @@ struct SharedRows {
     }
 };
 
-// Asks for the keys and values at `rows[KEYS]` of the cache, zeros where there is NONE: weighted by nothing, they must
-// not be NaN either. `thread` of THREADS.
+// Asks for the keys and values at `rows[KEYS]` of the cache, zeros where there is NONE: weighted by nothing,
+// they must not be NaN either. `thread` of THREADS.
 template <int DIM, int KEYS, int THREADS>
-DEVICE void copy_keys(bf16* keys, bf16* values, const bf16* cache, const u32* rows, u32 to_value, u32 thread) {
+DEVICE void copy_keys(bf16* keys, bf16* values, const bf16* cache, const u32* rows, u32 to_value,
+                      u32 thread) {
     using Rows = SharedRows<DIM>;
     static_assert(KEYS * Rows::CHUNKS % THREADS == 0, "");
 #pragma unroll 2
@@ -112,7 +114,8 @@ struct QueryRows {
                 const float before = top[m][half];
                 float now = before;
 #pragma unroll
-                for (int n = 0; n < KEYS / 8; ++n) now = fmaxf(now, fmaxf(s[m][n][half * 2], s[m][n][half * 2 + 1]));
+                for (int n = 0; n < KEYS / 8; ++n)
+                    now = fmaxf(now, fmaxf(s[m][n][half * 2], s[m][n][half * 2 + 1]));
                 now = fmaxf(now, __shfl_xor_sync(0xffffffff, now, 1));
                 now = fmaxf(now, __shfl_xor_sync(0xffffffff, now, 2));
                 const float base = now == -INFINITY ? 0 : now * scale;

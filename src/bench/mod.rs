@@ -228,7 +228,7 @@ impl Load<'_> {
             ..EngineConfig::default()
         };
         let (expert, amateur) = (Model::Random(self.expert, 1), Model::Random(self.amateur, 1 << 32));
-        StepLoop::load(device, expert, Some(amateur), self.vocabulary(), &config)
+        StepLoop::load(device, expert, Some(amateur), &self.vocabulary(), &config)
     }
 
     fn vocabulary(&self) -> Vocabulary {

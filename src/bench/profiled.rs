@@ -79,6 +79,10 @@ impl<D: Device> Device for Profiled<D> {
     type Step = Step<D::Step>;
     type Mark = D::Mark;
 
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+
     fn dtype(&self) -> Dtype {
         self.inner.dtype()
     }
@@ -251,6 +255,24 @@ impl<D: Device> Device for Profiled<D> {
         let widths = self.width(expert) + amateur.map_or(0, |amateur| self.width(amateur));
         self.note("contrast_sample", outputs.len() * widths * SINGLE, 0, |d| {
             d.contrast_sample(&mut step.inner, outputs, expert, amateur);
+        });
+    }
+
+    fn gathers(&self) -> bool {
+        self.inner.gathers()
+    }
+
+    fn contrast_sample_hidden(
+        &self,
+        step: &mut Self::Step,
+        outputs: Range<usize>,
+        expert: &D::Tensor,
+        amateur: (&D::Tensor, &D::Weight),
+        logits: &mut D::Tensor,
+    ) {
+        // What it reads of the amateur's head depends on the rows.
+        self.note("contrast_sample", outputs.len() * self.width(expert) * SINGLE, 0, |d| {
+            d.contrast_sample_hidden(&mut step.inner, outputs, expert, amateur, logits);
         });
     }
 

@@ -35,6 +35,7 @@ impl Task for Doctor<'_> {
     fn run<D: Device>(self, open: &dyn Fn() -> Result<D>) -> Result<ExitCode> {
         let (device, cpu) = (open()?, Cpu::new(None)?);
         let name = device.dtype().name();
+        println!("{}", device.describe());
         println!(
             "\n{name:<18} {:>6} {:>6} {:>12} {:>10}  worst case",
             "checks", "failed", "worst error", "bound"

@@ -29,7 +29,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Reads instructions, decodes a response to each with an expert and an amateur, and writes a dataset.
-    Synth(synth::Args),
+    Synth(Box<synth::Args>),
     /// Says what a pair takes of a GPU's memory and how much fits beside it, without loading anything.
     Plan(plan::Args),
     /// Compares every operation of a device with the CPU, decodes a small pair on both, and measures the device.

@@ -8,11 +8,15 @@ use super::bytes;
 use super::device::DtypeName;
 use super::models::Models;
 use crate::bench::shapes;
+use crate::device::Device;
+use crate::device::cuda::Gpu;
 use crate::engine::EngineConfig;
 use crate::engine::footprint::Footprint;
 use crate::error::{Error, Result};
 use crate::model::spec::Spec;
 
+/// That of the GPUs that such pairs are usually run on.
+const USUAL_MEMORY: usize = 80 << 30;
 /// Tokens a step of the GPU, as `synth` takes it by default.
 const BATCHED_TOKENS: usize = crate::device::launch::BATCHED_TOKENS;
 /// Contexts for which the plan says how many rows fit.
@@ -25,9 +29,9 @@ pub(super) struct Args {
     /// The shape of a published model, or a config.json, for both models, in place of checkpoints
     #[arg(long, value_name = "NAME", conflicts_with_all = ["expert", "amateur"])]
     shape: Option<String>,
-    /// The GPU's memory
-    #[arg(long, value_parser = bytes::parse, value_name = "SIZE", default_value = "80GiB")]
-    gpu_memory: usize,
+    /// The GPU's memory [default: that of the GPU of this machine; 80GiB where there is none]
+    #[arg(long, value_parser = bytes::parse, value_name = "SIZE")]
+    gpu_memory: Option<usize>,
     /// Part of the GPU's memory that may be used in all
     #[arg(long, value_name = "PART", default_value_t = 0.9)]
     gpu_memory_utilization: f64,
@@ -63,7 +67,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let shape = config.shape(BATCHED_TOKENS)?;
     let (expert, amateur) = args.specs()?;
     let footprint = Footprint::new(&expert, amateur.as_ref(), args.dtype.dtype(), &shape)?;
-    let usable = (args.gpu_memory as f64 * args.gpu_memory_utilization) as usize;
+    let gpu_memory = args.gpu_memory();
+    let usable = (gpu_memory as f64 * args.gpu_memory_utilization) as usize;
     let tokens = footprint.blocks_in(usable) * args.block_size;
     let rows = CONTEXTS.map(|context| (context, (tokens / context).min(args.max_num_seqs)));
     if args.json {
@@ -82,7 +87,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     println!("{footprint}\n");
     println!(
         "{} x {} = {} may be used; {} of it for the cache: {tokens} tokens",
-        bytes::show(args.gpu_memory),
+        bytes::show(gpu_memory),
         args.gpu_memory_utilization,
         bytes::show(usable),
         bytes::show(usable.saturating_sub(footprint.fixed())),
@@ -98,6 +103,14 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 impl Args {
+    fn gpu_memory(&self) -> usize {
+        let of_this_machine = || {
+            let gpu = Gpu::cuda(self.dtype.dtype(), self.gpu_memory_utilization).ok()?;
+            gpu.memory_info().ok()?.map(|memory| memory.total)
+        };
+        self.gpu_memory.or_else(of_this_machine).unwrap_or(USUAL_MEMORY)
+    }
+
     fn specs(&self) -> Result<(Spec, Option<Spec>)> {
         if let Some(name) = &self.shape {
             let spec = shapes::find(name)?;

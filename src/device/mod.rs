@@ -242,6 +242,8 @@ pub trait Device: Send + Sync + 'static {
     /// A point in time.
     type Mark: Send;
 
+    /// What it is, in a line for people.
+    fn describe(&self) -> String;
     /// Number format of activations and cache.
     fn dtype(&self) -> Dtype;
     /// Brings `parts` to the device, joined along their first dimension (q|k|v, gate|up).
@@ -378,6 +380,25 @@ pub trait Device: Send + Sync + 'static {
         expert: &Self::Tensor,
         amateur: Option<&Self::Tensor>,
     );
+
+    /// Whether [`Device::contrast_sample_hidden`] costs less than all of the amateur's logits.
+    fn gathers(&self) -> bool {
+        false
+    }
+    /// As [`Device::contrast_sample`], before the amateur's logits are there: those of the rows' heads suffice, by its
+    /// `hidden` states `[outputs.len(), hidden_size]` and its `head` `[vocab_size, hidden_size]`. `logits` is room for all
+    /// of them.
+    fn contrast_sample_hidden(
+        &self,
+        step: &mut Self::Step,
+        outputs: Range<usize>,
+        expert: &Self::Tensor,
+        (hidden, head): (&Self::Tensor, &Self::Weight),
+        logits: &mut Self::Tensor,
+    ) {
+        self.matmul(outputs.len(), hidden, head, None, logits);
+        self.contrast_sample(step, outputs, expert, Some(logits));
+    }
 
     /// Rows, columns (1 for a vector) and bytes of a weight.
     fn weight_size(&self, weight: &Self::Weight) -> WeightSize;

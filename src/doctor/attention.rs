@@ -31,6 +31,7 @@ pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
         (heads(4, 2, 8), 1),
         (heads(6, 2, 32), 16),
         (heads(1, 1, 40), 13),
+        (heads(2, 1, 30), 16),
     ] {
         let rows: Vec<_> = EDGES.iter().map(|context| (*context, 1)).collect();
         checks.extend(on.attend("rows that decode", heads, block_size, None, &rows)?);
@@ -52,6 +53,8 @@ pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
         checks.extend(on.attend("a model's heads", heads, 16, None, &[(37, 1), (258, 1), (21, 9)])?);
     }
     checks.extend(on.attend("a large group", heads(40, 1, 64), 16, None, &[(300, 1), (30, 11)])?);
+    checks.push(on.not_numbers(heads(4, 2, 128))?);
+    checks.push(on.not_numbers(heads(4, 2, 24))?);
     for context in [1025, 4097] {
         checks.extend(on.attend(
             "a long context",
@@ -83,8 +86,8 @@ fn models() -> [Heads; 8] {
 }
 
 impl<D: Device> Comparison<'_, D> {
-    /// Attention of the last `tokens` of each of `rows`, `(context, tokens)`: against the CPU, and each span alone
-    /// against itself among the others, bit for bit.
+    /// Attention of the last `tokens` of each of `rows`, `(context, tokens)`: against the CPU, and bit for bit against
+    /// each span alone, which is cut in two where it is a prefill.
     fn attend(
         &mut self,
         about: &str,
@@ -107,11 +110,11 @@ impl<D: Device> Comparison<'_, D> {
 
         let mut alone = Vec::new();
         let mut rest = queries.as_slice();
-        for span in &spans {
-            let (queries, others) = rest.split_at(span.1.len() * heads.qkv_width());
+        for piece in spans.iter().flat_map(halves) {
+            let (queries, others) = rest.split_at(piece.1.len() * heads.qkv_width());
             rest = others;
             let (here, _) = self.tensors_of(queries, heads.qkv_width(), Precision::Working)?;
-            alone.extend(case.run(self.device, &caches.0, std::slice::from_ref(span), &here)?);
+            alone.extend(case.run(self.device, &caches.0, &[piece], &here)?);
         }
         let differences = found.iter().zip(&alone).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
 
@@ -129,11 +132,41 @@ impl<D: Device> Comparison<'_, D> {
             },
             Check {
                 operation: "attention",
-                case: format!("numbers that differ from the span's alone; {name}"),
+                case: format!("numbers that differ where each span is alone and cut; {name}"),
                 error: differences as f64,
                 bound: 0.0,
             },
         ])
+    }
+
+    /// A query that is NaN, and a sequence whose keys and values are: so is what is computed from them, and nothing else.
+    fn not_numbers(&mut self, heads: Heads) -> Result<Check> {
+        let mut case = Case::new(self, heads, 16, None, &[(300, 1), (40, 1), (70, 20), (33, 1)]);
+        let mut caches = (self.device.cache(case.shape())?, self.cpu.cache(case.shape())?);
+        case.poison(self, &mut caches.0)?;
+        case.contexts.pop();
+        case.fill(self, &mut caches)?;
+
+        let spans = [(0, 299..300), (1, 39..40), (2, 50..70), (3, 32..33)];
+        let mut queries = case.queries(self, &spans);
+        let (row, head) = (heads.qkv_width(), heads.dim);
+        queries[row + head + 3] = f32::NAN;
+        queries[9 * row + 5] = f32::NAN;
+        let (here, _) = self.tensors_of(&queries, row, Precision::Working)?;
+        let found = case.run(self.device, &caches.0, &spans, &here)?;
+
+        let row = heads.query_width();
+        let is_faulty = |at: usize| {
+            let (token, head) = (at / row, at % row / head);
+            (token, head) == (1, 1) || (token, head) == (9, 0) || token == 22
+        };
+        let differences = found.iter().enumerate().filter(|(at, x)| x.is_nan() != is_faulty(*at)).count();
+        Ok(Check {
+            operation: "attention",
+            case: format!("NaN among queries, keys and values: {} heads of {}", heads.query, heads.dim),
+            error: differences as f64,
+            bound: 0.0,
+        })
     }
 }
 
@@ -146,6 +179,15 @@ fn worst_row(found: &[f32], expected: &[f32], width: usize) -> f64 {
 
 /// Consecutive positions of a sequence.
 type Piece = (usize, Range<usize>);
+
+/// The same positions in two prefills, where there are tokens enough for two.
+fn halves((sequence, positions): &Piece) -> Vec<Piece> {
+    if positions.len() < 4 {
+        return vec![(*sequence, positions.clone())];
+    }
+    let middle = positions.start + positions.len() / 3 + 1;
+    vec![(*sequence, positions.start..middle), (*sequence, middle..positions.end)]
+}
 
 /// Sequences in a cache, in blocks of any order.
 struct Case {
@@ -193,7 +235,7 @@ impl Case {
     /// In f32 the CPU sums in the order of positions, whose rounding grows with the square root of their number.
     fn bound<D: Device>(&self, on: &Comparison<'_, D>) -> f64 {
         let longest = self.contexts.iter().copied().max().unwrap_or(0) as f64;
-        let growth = if on.device.dtype() == Dtype::F32 { (longest / 1024.0).sqrt().max(1.0) } else { 1.0 };
+        let growth = if on.device.dtype() == Dtype::F32 { (longest / 256.0).sqrt().max(1.0) } else { 1.0 };
         on.bound() * growth
     }
 
@@ -275,7 +317,7 @@ impl Case {
         let tokens: usize = pieces.iter().map(|(_, positions)| positions.len()).sum();
         let mut queries = vec![f32::NAN; tokens * self.heads.qkv_width()];
         for row in queries.chunks_exact_mut(self.heads.qkv_width()) {
-            row[..self.heads.query_width()].fill_with(|| 2.0 * on.numbers.next());
+            row[..self.heads.query_width()].fill_with(|| 2.0 * on.numbers.uniform());
         }
         queries
     }

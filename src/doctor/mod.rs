@@ -162,13 +162,13 @@ impl Numbers {
     }
 
     /// `-1..1`
-    pub fn next(&mut self) -> f32 {
+    pub fn uniform(&mut self) -> f32 {
         (self.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 
     /// `count` numbers in `-1..1`.
     pub fn take(&mut self, count: usize) -> Vec<f32> {
-        (0..count).map(|_| self.next()).collect()
+        (0..count).map(|_| self.uniform()).collect()
     }
 
     /// One of `choices`, which must not be empty.

@@ -173,9 +173,9 @@ fn random_logits(numbers: &mut Numbers, len: usize, ties: bool) -> Vec<f32> {
         return vec![f32::NEG_INFINITY; len];
     }
     let one = |numbers: &mut Numbers| {
-        let sum: f32 = (0..4).map(|_| numbers.next()).sum();
+        let sum: f32 = (0..4).map(|_| numbers.uniform()).sum();
         let logit = if ties { (sum * spread * 2.0).round() / 2.0 } else { sum * spread };
-        if numbers.next().abs() < masks { f32::NEG_INFINITY } else { logit }
+        if numbers.uniform().abs() < masks { f32::NEG_INFINITY } else { logit }
     };
     (0..len).map(|_| one(numbers)).collect()
 }
@@ -250,8 +250,8 @@ fn faults<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
     }
     let ((e, expert), (a, amateur)) = (&mut rows.expert, &mut rows.amateur);
     for row in 0..count_of_rows {
-        expert[row * *e..][..len].fill_with(|| on.numbers.next());
-        amateur[row * *a..][..len].fill_with(|| on.numbers.next());
+        expert[row * *e..][..len].fill_with(|| on.numbers.uniform());
+        amateur[row * *a..][..len].fill_with(|| on.numbers.uniform());
     }
     for row in [1, 11] {
         expert[row * *e + 5] = f32::NAN;

@@ -95,10 +95,9 @@ impl<D: Device> Engine<D> {
             check_same_vocabulary(text.tokenizer(), &Tokenizer::load(amateur)?)?;
         }
         let stop = stop_tokens(expert)?.into();
-        let vocabulary = text.tokenizer().vocabulary().clone();
         let (expert, amateur) = (Model::Stored(expert), amateur.map(Model::Stored));
         Ok(Self {
-            steps: StepLoop::load(device, expert, amateur, vocabulary, config)?,
+            steps: StepLoop::load(device, expert, amateur, text.tokenizer().vocabulary(), config)?,
             text,
             template_variables: Map::new(),
             ids: HashMap::new(),

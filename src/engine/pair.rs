@@ -1,13 +1,16 @@
 //! Expert and amateur side by side: one step of both, and the contrast of their logits.
 
+use std::ops::Range;
+
 use crate::checkpoint::Checkpoint;
 use crate::contrast::Vocabulary;
 use crate::device::{Device, RowResult, SampleRow, StepRoom};
 use crate::error::{Error, Result};
-use crate::model::decoder::{Decoder, Room};
+use crate::model::decoder::{Decoder, Room, Unprojected};
 use crate::model::spec::Spec;
 use crate::profile;
 
+use super::footprint::Footprint;
 use super::plan::StepPlan;
 
 /// Where a model comes from.
@@ -77,42 +80,46 @@ impl Model<'_> {
 
 impl<D: Device> Pair<D> {
     /// Loads both models and divides the cache's memory into blocks that hold a piece of both planes.
+    ///
+    /// # Errors
+    /// A checkpoint that cannot be used, or too little memory: then with what the pair takes of it.
     pub fn load(
         device: D,
         expert: Model<'_>,
         amateur: Option<Model<'_>>,
-        vocabulary: Vocabulary,
+        vocabulary: &Vocabulary,
         shape: &PairShape,
     ) -> Result<(Self, usize)> {
-        let expert_spec = expert.spec(&vocabulary)?;
-        let amateur_spec = amateur.map(|amateur| amateur.spec(&vocabulary)).transpose()?;
+        let expert_spec = expert.spec(vocabulary)?;
+        let amateur_spec = amateur.map(|amateur| amateur.spec(vocabulary)).transpose()?;
+        let (memory, dtype) = (device.memory_info()?, device.dtype());
         let logits_width = expert_spec.vocab_size + amateur_spec.as_ref().map_or(0, |spec| spec.vocab_size);
         let logit_rows = device.logits_bytes() / (logits_width * size_of::<f32>());
         let logit_rows = logit_rows.clamp(1, shape.max_num_seqs);
-        let room = Room { tokens: shape.max_num_batched_tokens, logits: logit_rows };
-        // Both models at once: one's files are read while the other's go up.
-        let (expert, amateur) = std::thread::scope(|scope| {
-            let device = &device;
-            let amateur = amateur.map(|amateur| scope.spawn(move || amateur.load(device, room)));
-            (expert.load(device, room), amateur.map(std::thread::ScopedJoinHandle::join))
-        });
-        let expert = expert?;
-        let panicked = |_| Err(Error::Device("internal error: loading the amateur panicked".to_owned()));
-        let amateur = amateur.map(|amateur| amateur.unwrap_or_else(panicked)).transpose()?;
+        Self::place(device, expert, amateur, vocabulary, shape, logit_rows).map_err(|error| {
+            let (Some(memory), Error::Device(message)) = (memory, &error) else { return error };
+            match Footprint::new(&expert_spec, amateur_spec.as_ref(), dtype, shape) {
+                Ok(footprint) => Error::Device(format!(
+                    "{message}\nof {:.1} GiB, {:.1} GiB were free; the pair takes, beside its cache:\n{footprint}",
+                    memory.total as f64 / f64::from(1 << 30),
+                    memory.free as f64 / f64::from(1 << 30)
+                )),
+                Err(_) => error,
+            }
+        })
+    }
 
-        let block_bytes: usize = [Some(&expert), amateur.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(|decoder| device.block_bytes(decoder.spec().cache_shape(shape.block_size, 1)))
-            .sum();
-        let memory = shape.kv_cache_memory.map_or_else(|| device.default_cache_bytes(), Ok)?;
-        let blocks = memory / block_bytes;
-        if blocks == 0 {
-            let message = "kv-cache-memory is less than one block, which takes";
-            return Err(Error::Setting(format!(
-                "{message} {block_bytes} bytes; raise it or lower block-size"
-            )));
-        }
+    fn place(
+        device: D,
+        expert: Model<'_>,
+        amateur: Option<Model<'_>>,
+        vocabulary: &Vocabulary,
+        shape: &PairShape,
+        logit_rows: usize,
+    ) -> Result<(Self, usize)> {
+        let room = Room { tokens: shape.max_num_batched_tokens, logits: logit_rows };
+        let (expert, amateur) = load_both(&device, expert, amateur, room)?;
+        let blocks = blocks(&device, &expert, amateur.as_ref(), shape)?;
         let lane = |decoder: Decoder<D>| {
             let cache = device.cache(decoder.spec().cache_shape(shape.block_size, blocks))?;
             Ok::<_, Error>(Lane { decoder, cache })
@@ -123,7 +130,7 @@ impl<D: Device> Pair<D> {
             sequences: shape.max_num_seqs,
             blocks,
             block_size: shape.block_size,
-            vocabulary: &vocabulary,
+            vocabulary,
         })?;
         Ok((Self { device, step, expert, amateur, logit_rows, trace: None }, blocks))
     }
@@ -194,11 +201,8 @@ impl<D: Device> Pair<D> {
             let count = device.outputs(step);
             for first in (0..count).step_by(*logit_rows) {
                 let outputs = first..count.min(first + *logit_rows);
-                let (expert, amateur) = device.join(
-                    |device| expert.decoder.logits(device, step, outputs.clone()),
-                    |device| amateur.as_mut().map(|lane| lane.decoder.logits(device, step, outputs.clone())),
-                );
-                device.contrast_sample(step, outputs, expert, amateur);
+                let amateur = amateur.as_mut().map(|lane| &mut lane.decoder);
+                sample(device, step, outputs, &mut expert.decoder, amateur);
             }
         });
         device.finish(step);
@@ -213,5 +217,67 @@ impl<D: Device> Pair<D> {
     /// Those of [`Device::collect`].
     pub fn collect(&mut self) -> Result<Vec<RowResult>> {
         self.device.collect(&mut self.step)
+    }
+}
+
+/// Both models at once: one's files are read while the other's go up.
+fn load_both<D: Device>(
+    device: &D,
+    expert: Model<'_>,
+    amateur: Option<Model<'_>>,
+    room: Room,
+) -> Result<(Decoder<D>, Option<Decoder<D>>)> {
+    let (expert, amateur) = std::thread::scope(|scope| {
+        let amateur = amateur.map(|amateur| scope.spawn(move || amateur.load(device, room)));
+        (expert.load(device, room), amateur.map(std::thread::ScopedJoinHandle::join))
+    });
+    let panicked = |_| Err(Error::Device("internal error: loading the amateur panicked".to_owned()));
+    Ok((expert?, amateur.map(|amateur| amateur.unwrap_or_else(panicked)).transpose()?))
+}
+
+/// Blocks of both planes that the cache's memory holds.
+fn blocks<D: Device>(
+    device: &D,
+    expert: &Decoder<D>,
+    amateur: Option<&Decoder<D>>,
+    shape: &PairShape,
+) -> Result<usize> {
+    let bytes = |decoder: &Decoder<D>| device.block_bytes(decoder.spec().cache_shape(shape.block_size, 1));
+    let block = bytes(expert) + amateur.map_or(0, bytes);
+    if let Some(memory) = shape.kv_cache_memory {
+        let message = "kv-cache-memory is less than one block, which takes";
+        let refused = || Error::Setting(format!("{message} {block} bytes; raise it or lower block-size"));
+        return Some(memory / block).filter(|blocks| *blocks > 0).ok_or_else(refused);
+    }
+    let refused =
+        || Error::Device(format!("no memory is left for the cache, of which one block takes {block} bytes"));
+    Some(device.default_cache_bytes()? / block).filter(|blocks| *blocks > 0).ok_or_else(refused)
+}
+
+/// Draws a token for each of `outputs` of the step at hand, whose forward passes have been queued.
+fn sample<D: Device>(
+    device: &D,
+    step: &mut D::Step,
+    outputs: Range<usize>,
+    expert: &mut Decoder<D>,
+    amateur: Option<&mut Decoder<D>>,
+) {
+    let places = || outputs.clone();
+    match amateur {
+        Some(amateur) if device.gathers() => {
+            let (expert, amateur) = device.join(
+                |device| expert.logits(device, step, places()),
+                |device| amateur.hidden(device, step, places()),
+            );
+            let Unprojected { hidden, head, logits } = amateur;
+            device.contrast_sample_hidden(step, places(), expert, (hidden, head), logits);
+        }
+        amateur => {
+            let (expert, amateur) = device.join(
+                |device| expert.logits(device, step, places()),
+                |device| amateur.map(|amateur| amateur.logits(device, step, places())),
+            );
+            device.contrast_sample(step, places(), expert, amateur);
+        }
     }
 }

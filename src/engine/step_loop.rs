@@ -86,7 +86,7 @@ impl<D: Device> StepLoop<D> {
         device: D,
         expert: Model<'_>,
         amateur: Option<Model<'_>>,
-        vocabulary: Vocabulary,
+        vocabulary: &Vocabulary,
         config: &EngineConfig,
     ) -> Result<Self> {
         let shape = config.shape(device.default_batched_tokens())?;

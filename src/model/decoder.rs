@@ -145,15 +145,32 @@ impl<D: Device> Decoder<D> {
     /// The logits `[outputs.len(), vocab_size]` of some of the step's outputs, at most [`Room::logits`] of them. The
     /// same outputs may be asked for again.
     pub fn logits(&mut self, device: &D, step: &D::Step, outputs: Range<usize>) -> &D::Tensor {
+        let rows = outputs.len();
+        let Unprojected { hidden, head, logits } = self.hidden(device, step, outputs);
+        device.matmul(rows, hidden, head, None, logits);
+        logits
+    }
+
+    /// What [`Decoder::logits`] would multiply.
+    pub fn hidden(&mut self, device: &D, step: &D::Step, outputs: Range<usize>) -> Unprojected<'_, D> {
         let (rows, s) = (outputs.len(), &mut self.scratch);
         device.gather(step, outputs.clone(), &s.residual, &mut s.last_residual);
         device.gather(step, outputs, &s.delta, &mut s.last_delta);
         let delta = Some(&s.last_delta);
         device.rms_norm(rows, delta, &mut s.last_residual, &self.norm, &mut s.last_normed);
         let head = self.head.as_ref().unwrap_or(&self.embedding);
-        device.matmul(rows, &s.last_normed, head, None, &mut s.logits);
-        &s.logits
+        Unprojected { hidden: &s.last_normed, head, logits: &mut s.logits }
     }
+}
+
+/// Logits that are yet to be computed: `logits = hidden * head^T`
+pub struct Unprojected<'a, D: Device> {
+    /// `[rows, hidden_size]`
+    pub hidden: &'a D::Tensor,
+    /// `[vocab_size, hidden_size]`
+    pub head: &'a D::Weight,
+    /// `[rows, vocab_size]`
+    pub logits: &'a mut D::Tensor,
 }
 
 impl<D: Device> Linear<D> {

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::float_cmp, clippy::missing_panics_doc, clippy::unwrap_used)]
 
 mod bad_input;
+mod commands;
 mod contrast;
 mod cpu;
 mod cuda;

@@ -47,3 +47,18 @@ pub fn sample<D: Device>(
     device.contrast_sample(&mut step, 0..rows.len(), expert, amateur);
     end(device, step)
 }
+
+/// As [`sample`], the amateur's logits not yet computed from its hidden states and its head.
+pub fn sample_hidden<D: Device>(
+    device: &D,
+    rows: &[SampleRow],
+    vocabulary: &Vocabulary,
+    expert: &D::Tensor,
+    amateur: (&D::Tensor, &D::Weight),
+    logits: &mut D::Tensor,
+) -> Vec<RowResult> {
+    let batch = Batch { outputs: (0..rows.len() as u32).collect(), ..Batch::default() };
+    let mut step = begin(device, 1, vocabulary, &batch, rows);
+    device.contrast_sample_hidden(&mut step, 0..rows.len(), expert, amateur, logits);
+    end(device, step)
+}

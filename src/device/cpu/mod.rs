@@ -143,6 +143,11 @@ impl Device for Cpu {
     type Step = Step;
     type Mark = Instant;
 
+    fn describe(&self) -> String {
+        let amx = if self.path.amx.is_some() { " and AMX" } else { "" };
+        format!("CPU, {} threads, {:?}{amx}", self.pool.current_num_threads(), self.path.isa)
+    }
+
     fn dtype(&self) -> Dtype {
         Dtype::F32
     }
@@ -315,6 +320,24 @@ impl Device for Cpu {
     ) {
         let (rows, vocabulary) = (&step.samples[outputs], &step.vocabulary);
         let sample = || sample::contrast_sample(self.path, rows, vocabulary, expert, amateur);
+        step.results.extend(self.pool.install(sample));
+    }
+
+    fn gathers(&self) -> bool {
+        true
+    }
+
+    fn contrast_sample_hidden(
+        &self,
+        step: &mut Step,
+        outputs: Range<usize>,
+        expert: &Tensor,
+        (hidden, head): (&Tensor, &Weight),
+        logits: &mut Tensor,
+    ) {
+        let (rows, vocabulary) = (&step.samples[outputs], &step.vocabulary);
+        let amateur = (hidden, head);
+        let sample = || sample::contrast_sample_hidden(self.path, rows, vocabulary, expert, amateur, logits);
         step.results.extend(self.pool.install(sample));
     }
 

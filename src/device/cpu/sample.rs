@@ -6,16 +6,16 @@ use std::cell::Cell;
 use rayon::prelude::*;
 
 use super::isa::Kernel;
-use super::math::{LANES, array, exp_f64};
+use super::math::{LANES, array, dot, exp_f64};
 use super::simd::Simd;
-use super::{PARALLEL, Path, Tensor};
+use super::{PARALLEL, Path, Tensor, Weight, matmul};
 use crate::contrast::{Contrast, GUMBEL_MAX, LogProbabilities, Noise, RowFault, Sampled, Vocabulary};
-use crate::device::SampleRow;
+use crate::device::{RowResult, SampleRow};
 use crate::ids::TokenId;
 
 thread_local! {
     /// Room for a head, kept from one row to the next.
-    static HEAD: Cell<Head> = const { Cell::new(Head { ids: Vec::new(), s: Vec::new(), peaks: Vec::new() }) };
+    static HEAD: Cell<Head> = const { Cell::new(Head::new()) };
 }
 
 /// See [`crate::device::Device::contrast_sample`].
@@ -25,16 +25,60 @@ pub fn contrast_sample(
     vocabulary: &Vocabulary,
     expert: &Tensor,
     amateur: Option<&Tensor>,
-) -> Vec<Result<Sampled, RowFault>> {
+) -> Vec<RowResult> {
+    let sampled = sample_rows(path, rows, vocabulary, expert, |index, row| match amateur {
+        Some(logits) if row.contrast.needs_amateur() => Amateur::Logits(&logits.row(index)[..vocabulary.len]),
+        _ => Amateur::Unread,
+    });
+    sampled.into_iter().flatten().collect()
+}
+
+/// See [`crate::device::Device::contrast_sample_hidden`]. Rows for which a few logits do not do are given all of theirs, by
+/// one product for all such rows; which these are depends on each row alone.
+pub fn contrast_sample_hidden(
+    path: Path,
+    rows: &[SampleRow],
+    vocabulary: &Vocabulary,
+    expert: &Tensor,
+    (hidden, head): (&Tensor, &Weight),
+    logits: &mut Tensor,
+) -> Vec<RowResult> {
+    let hidden_row = |index| Projected { hidden: hidden.row(index), projection: head, logits: None };
+    let mut sampled = sample_rows(path, rows, vocabulary, expert, |index, row| {
+        if row.contrast.needs_amateur() { Amateur::Projected(hidden_row(index)) } else { Amateur::Unread }
+    });
+    let left: Vec<usize> = (0..rows.len()).filter(|&row| sampled[row].is_none()).collect();
+    if !left.is_empty() {
+        matmul::matmul(path, rows.len(), hidden, head, None, logits);
+        let all = sample_rows(path, rows, vocabulary, expert, |index, _| match sampled[index] {
+            None => {
+                let logits = Some(&logits.row(index)[..vocabulary.len]);
+                Amateur::Projected(Projected { logits, ..hidden_row(index) })
+            }
+            Some(_) => Amateur::Done,
+        });
+        for row in left {
+            sampled[row] = all[row];
+        }
+    }
+    sampled.into_iter().flatten().collect()
+}
+
+/// What each row draws; `None` where the amateur's part must be known in full.
+fn sample_rows<'a>(
+    path: Path,
+    rows: &[SampleRow],
+    vocabulary: &Vocabulary,
+    expert: &Tensor,
+    amateur: impl Fn(usize, &SampleRow) -> Amateur<'a> + Sync,
+) -> Vec<Option<RowResult>> {
     let sample = |(index, row): (usize, &SampleRow)| {
         let mut head = HEAD.take();
         let sampled = path.isa.run(Row {
             sample: row,
             vocabulary,
             expert: &expert.row(index)[..vocabulary.len],
-            amateur: amateur
-                .filter(|_| row.contrast.needs_amateur())
-                .map(|logits| &logits.row(index)[..vocabulary.len]),
+            amateur: amateur(index, row),
             head: &mut head,
         });
         HEAD.set(head);
@@ -54,29 +98,93 @@ struct Head {
     ids: Vec<u32>,
     /// `s` of each, up to a constant of the row.
     s: Vec<f64>,
+    /// The amateur's logit of each.
+    amateur: Vec<f32>,
     /// The largest logit of each [`CHUNK`] of the row read last.
     peaks: Vec<f32>,
+    /// A row of the amateur's output projection.
+    projection: Vec<f32>,
+}
+
+impl Head {
+    const fn new() -> Self {
+        Self {
+            ids: Vec::new(),
+            s: Vec::new(),
+            amateur: Vec::new(),
+            peaks: Vec::new(),
+            projection: Vec::new(),
+        }
+    }
+}
+
+/// What is known of the amateur's logits.
+#[derive(Clone, Copy)]
+enum Amateur<'a> {
+    /// They play no part.
+    Unread,
+    /// All of them.
+    Logits(&'a [f32]),
+    /// Those of the head can be computed.
+    Projected(Projected<'a>),
+    /// The row has been sampled before.
+    Done,
+}
+
+/// What the amateur's logits come from.
+#[derive(Clone, Copy)]
+struct Projected<'a> {
+    hidden: &'a [f32],
+    projection: &'a Weight,
+    /// All of them, once they are there.
+    logits: Option<&'a [f32]>,
 }
 
 struct Row<'a> {
     sample: &'a SampleRow,
     vocabulary: &'a Vocabulary,
     expert: &'a [f32],
-    amateur: Option<&'a [f32]>,
+    amateur: Amateur<'a>,
     head: &'a mut Head,
 }
 
 impl Kernel for Row<'_> {
-    type Output = Result<Sampled, RowFault>;
+    type Output = Option<RowResult>;
 
     #[inline(always)]
     fn run<S: Simd>(self) -> Self::Output {
+        self.draw::<S>().transpose()
+    }
+}
+
+impl Row<'_> {
+    /// `None` where the amateur's logits must be known in full.
+    #[inline(always)]
+    fn draw<S: Simd>(self) -> Result<Option<Sampled>, RowFault> {
         let Self { sample, vocabulary, expert, amateur, head } = self;
         let contrast = sample.contrast;
+        if matches!(amateur, Amateur::Done) {
+            return Ok(None);
+        }
         let peak = peak::<S>(expert, &mut head.peaks)?;
         collect_head(expert, peak, contrast.alpha.ln(), head);
-        if let Some(amateur) = amateur {
-            subtract::<S>(&contrast, vocabulary, amateur, head)?;
+        let is_special = |id: u32| vocabulary.is_special(TokenId(id));
+        let two_betas = contrast.special_token_beta.is_some() && head.ids.iter().any(|&id| is_special(id));
+        let beta_of =
+            |id: u32| if two_betas && is_special(id) { contrast.special_beta() } else { contrast.beta };
+        match amateur {
+            Amateur::Unread | Amateur::Done => {}
+            Amateur::Logits(logits) => subtract::<S>(logits, two_betas, beta_of, head)?,
+            Amateur::Projected(Projected { hidden, projection, logits }) => {
+                let is_large = head.ids.len() * LARGE_HEAD > vocabulary.len;
+                let needs_all = is_large || two_betas;
+                match logits {
+                    None if needs_all || sample.log_probabilities => return Ok(None),
+                    Some(logits) if needs_all => subtract::<S>(logits, two_betas, beta_of, head)?,
+                    // The same numbers whether or not all logits are there.
+                    _ => subtract_projected::<S>(hidden, projection, beta_of, head)?,
+                }
+            }
         }
         let best = lowest_best(&head.s);
         let chosen = if contrast.temperature == 0.0 {
@@ -101,11 +209,20 @@ impl Kernel for Row<'_> {
         let mut log_probability = |logits| log_probability::<S>(logits, token, &mut head.peaks);
         let log_probabilities = sample.log_probabilities.then(|| LogProbabilities {
             expert: log_probability(expert),
-            amateur: amateur.map(log_probability),
+            amateur: match amateur {
+                Amateur::Logits(logits) | Amateur::Projected(Projected { logits: Some(logits), .. }) => {
+                    Some(log_probability(logits))
+                }
+                _ => None,
+            },
         });
-        Ok(Sampled { token, score, head: size, log_probabilities })
+        Ok(Some(Sampled { token, score, head: size, log_probabilities }))
     }
 }
+
+/// A head is large where it is more than one in so many of the vocabulary: then one pass over the whole projection, for
+/// all such rows at once, costs less than a row's own reading of parts of it.
+const LARGE_HEAD: usize = 32;
 
 /// Logits that share a maximum in [`Head::peaks`].
 const CHUNK: usize = 8 * LANES;
@@ -170,47 +287,58 @@ fn collect_head(logits: &[f32], peak: f32, ln_alpha: f64, head: &mut Head) {
     }
 }
 
-/// `s -= beta * l_a`
+/// `s -= beta * l_a`, given all of the amateur's logits.
 #[inline(always)]
 fn subtract<S: Simd>(
-    contrast: &Contrast,
-    vocabulary: &Vocabulary,
-    amateur: &[f32],
+    logits: &[f32],
+    two_betas: bool,
+    beta_of: impl Fn(u32) -> f64,
     head: &mut Head,
 ) -> Result<(), RowFault> {
-    let peak = match peak::<S>(amateur, &mut head.peaks) {
+    let peak = match peak::<S>(logits, &mut head.peaks) {
         Ok(peak) => f64::from(peak),
         Err(RowFault::AllMasked) => return Ok(()),
         Err(fault) => return Err(fault),
     };
-    let is_special = |id: u32| vocabulary.is_special(TokenId(id));
-    let two_betas = contrast.special_token_beta.is_some() && head.ids.iter().any(|&id| is_special(id));
     // With one beta the amateur's normalizer is the same for all, and cancels.
-    let zero = if two_betas { peak + log_sum_exp::<S>(amateur, peak) } else { peak };
-    let beta_of = |id: u32| if two_betas && is_special(id) { contrast.special_beta() } else { contrast.beta };
-    let least = subtract_unmasked(amateur, zero, beta_of, head);
-    if let Some(least) = least {
-        let masked = if least.is_finite() { least } else { 0.0 };
-        for (&id, s) in head.ids.iter().zip(&mut head.s) {
-            if amateur[id as usize] == f32::NEG_INFINITY {
-                *s -= beta_of(id) * masked;
-            }
-        }
+    let zero = if two_betas { peak + log_sum_exp::<S>(logits, peak) } else { peak };
+    head.amateur.clear();
+    head.amateur.extend(head.ids.iter().map(|&id| logits[id as usize]));
+    subtract_from_head(zero, beta_of, head);
+    Ok(())
+}
+
+/// `s -= beta * l_a`, where only the head's logits are computed; their largest takes the place of the normalizer, which
+/// cancels.
+#[inline(always)]
+fn subtract_projected<S: Simd>(
+    hidden: &[f32],
+    projection: &Weight,
+    beta_of: impl Fn(u32) -> f64,
+    head: &mut Head,
+) -> Result<(), RowFault> {
+    head.projection.resize(hidden.len(), 0.0);
+    head.amateur.clear();
+    for &id in &head.ids {
+        projection.read_row(id as usize, &mut head.projection);
+        head.amateur.push(dot::<S>(hidden, &head.projection));
+    }
+    let zero = head.amateur.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    if head.amateur.iter().any(|z| z.is_nan() || *z == f32::INFINITY) {
+        return Err(RowFault::NotANumber);
+    }
+    if zero > f32::NEG_INFINITY {
+        subtract_from_head(f64::from(zero), beta_of, head);
     }
     Ok(())
 }
 
-/// The `l_a` of the least likely of the head's tokens, if some were masked and so are left to do.
+/// `s -= beta * (amateur - zero)`; a token that the amateur masks counts as the least likely of the others.
 #[inline(always)]
-fn subtract_unmasked(
-    amateur: &[f32],
-    zero: f64,
-    beta_of: impl Fn(u32) -> f64,
-    head: &mut Head,
-) -> Option<f64> {
+fn subtract_from_head(zero: f64, beta_of: impl Fn(u32) -> f64, head: &mut Head) {
     let (mut least, mut masks) = (f64::INFINITY, false);
-    for (&id, s) in head.ids.iter().zip(&mut head.s) {
-        let l_a = f64::from(amateur[id as usize]) - zero;
+    for ((&id, s), &z) in head.ids.iter().zip(&mut head.s).zip(&head.amateur) {
+        let l_a = f64::from(z) - zero;
         if l_a.is_finite() {
             *s -= beta_of(id) * l_a;
             least = least.min(l_a);
@@ -218,7 +346,14 @@ fn subtract_unmasked(
             masks = true;
         }
     }
-    masks.then_some(least)
+    if masks {
+        let masked = if least.is_finite() { least } else { 0.0 };
+        for ((&id, s), &z) in head.ids.iter().zip(&mut head.s).zip(&head.amateur) {
+            if z == f32::NEG_INFINITY {
+                *s -= beta_of(id) * masked;
+            }
+        }
+    }
 }
 
 /// `ln sum exp(z - peak)`

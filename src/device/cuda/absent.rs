@@ -24,6 +24,10 @@ impl Machine for Cuda {
     type Pending = ();
     type Mark = ();
 
+    fn describe(&self) -> String {
+        match *self {}
+    }
+
     fn allocate(&self, _: usize) -> Result<()> {
         match *self {}
     }

@@ -7,7 +7,7 @@ use cudarc::driver::DriverError;
 
 use crate::error::{Error, Result};
 
-/// For `map_err`: that the driver could not do `what`, such as "launch rms_norm_bf16", with CUDA's name for the reason.
+/// For `map_err`: that the driver could not do `what`, such as "launch a kernel", with CUDA's name for the reason.
 pub fn cannot(what: &str) -> impl FnOnce(DriverError) -> Error {
     move |DriverError(reason)| Error::Device(format!("CUDA could not {what}: {reason:?}"))
 }

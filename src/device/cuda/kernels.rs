@@ -17,7 +17,7 @@ mod built {
 }
 
 /// CUDA's release that built the kernels, such as "13.0".
-pub use built::RELEASE;
+pub use built::{ARCHITECTURES, RELEASE};
 
 /// The kernels of all families, by name.
 pub struct Kernels {

@@ -11,7 +11,7 @@ use cudarc::driver::{
 
 use super::failure::{Failure, cannot, lock};
 use super::graphs::{Graph, Graphs, State};
-use super::kernels::{Kernels, RELEASE};
+use super::kernels::{ARCHITECTURES, Kernels, RELEASE};
 use super::matmul::Matmuls;
 use super::memory::{Memory, Pending, Staging};
 use crate::device::MemoryInfo;
@@ -115,6 +115,21 @@ impl Machine for Cuda {
     type Memory = Memory;
     type Pending = Result<Pending>;
     type Mark = Result<CudaEvent>;
+
+    fn describe(&self) -> String {
+        let unknown = || "?".to_owned();
+        let name = self.context.name().unwrap_or_else(|_| unknown());
+        let capability = self.context.compute_capability();
+        let capability = capability.map_or_else(|_| unknown(), |(major, minor)| format!("{major}.{minor}"));
+        let driver =
+            driver_version().map_or_else(|_| unknown(), |v| format!("{}.{}", v / 1000, v % 1000 / 10));
+        let memory = self.memory_info().map_or(0.0, |memory| memory.total as f64 / f64::from(1 << 30));
+        let architectures = ARCHITECTURES.join(", ");
+        format!(
+            "{name}, {memory:.1} GiB, compute capability {capability}; the driver knows CUDA {driver}; kernels built by CUDA \
+             {RELEASE} for {architectures} and as PTX"
+        )
+    }
 
     fn allocate(&self, bytes: usize) -> Result<Memory> {
         Memory::new(&self.context, bytes)
@@ -237,10 +252,7 @@ fn check_driver() -> Result<()> {
             return Err(unusable(&format!("the NVIDIA driver does not start: {reason:?}")));
         }
     }
-    let mut version: c_int = 0;
-    // SAFETY: the number is valid for a write.
-    let asked = unsafe { sys::cuDriverGetVersion(&raw mut version) };
-    asked.result().map_err(cannot("ask for the driver's version"))?;
+    let version = driver_version()?;
     let needed =
         RELEASE.split('.').next().and_then(|major| major.parse().ok()).map_or(0, |major: c_int| 1000 * major);
     if version < needed.max(OLDEST_DRIVER) {
@@ -252,6 +264,15 @@ fn check_driver() -> Result<()> {
         return Err(unusable(&message));
     }
     Ok(())
+}
+
+/// As `cuDriverGetVersion` counts: 1000 times the major release and 10 times the minor.
+fn driver_version() -> Result<c_int> {
+    let mut version: c_int = 0;
+    // SAFETY: the number is valid for a write.
+    let asked = unsafe { sys::cuDriverGetVersion(&raw mut version) };
+    asked.result().map_err(cannot("ask for the driver's version"))?;
+    Ok(version)
 }
 
 fn unusable(reason: &str) -> Error {

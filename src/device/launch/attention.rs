@@ -54,10 +54,10 @@ struct AttentionParams {
 /// # Errors
 /// Where there are not.
 pub fn check(shape: CacheShape) -> Result<()> {
-    if shape.head_dim.is_multiple_of(8) && shape.head_dim <= WIDEST_HEAD {
+    if shape.head_dim <= WIDEST_HEAD {
         return Ok(());
     }
-    let message = format!("heads of {}: the GPU takes multiples of 8 up to {WIDEST_HEAD}", shape.head_dim);
+    let message = format!("heads of {}: the kernels take up to {WIDEST_HEAD}", shape.head_dim);
     Err(Error::Device(message))
 }
 

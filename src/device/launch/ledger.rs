@@ -24,6 +24,10 @@ impl Machine for Ledger {
     type Pending = ();
     type Mark = ();
 
+    fn describe(&self) -> String {
+        "a count of memory".to_owned()
+    }
+
     fn allocate(&self, bytes: usize) -> Result<()> {
         self.bytes.fetch_add(bytes.next_multiple_of(256), Ordering::Relaxed);
         Ok(())

@@ -59,6 +59,8 @@ pub trait Machine: Send + Sync + 'static {
     /// A point in time.
     type Mark: Send;
 
+    /// What it is, in a line for people.
+    fn describe(&self) -> String;
     /// Takes memory, of any content.
     ///
     /// # Errors

@@ -116,6 +116,10 @@ impl<M: Machine> Device for Launcher<M> {
     type Step = Step<M>;
     type Mark = M::Mark;
 
+    fn describe(&self) -> String {
+        self.machine.describe()
+    }
+
     fn dtype(&self) -> Dtype {
         self.config.dtype
     }

@@ -63,6 +63,10 @@ impl Machine for Host {
     type Pending = Vec<u8>;
     type Mark = Instant;
 
+    fn describe(&self) -> String {
+        "simt: the GPU's kernels on the host".to_owned()
+    }
+
     fn allocate(&self, bytes: usize) -> Result<Memory> {
         Memory::new(bytes).ok_or_else(|| Error::Device(format!("no memory for {bytes} bytes")))
     }

@@ -1,12 +1,12 @@
 use std::time::Instant;
 
 use codit::contrast::{Contrast, Distribution, Noise, RowFault, Sampled, Vocabulary};
-use codit::device::SampleRow;
 use codit::device::cpu::Cpu;
+use codit::device::{Device, Dtype, Precision, SampleRow};
 use codit::ids::TokenId;
 
-use super::{Numbers, devices, upload};
-use crate::step::sample;
+use super::{Numbers, devices, upload, view};
+use crate::step::{sample, sample_hidden};
 
 type Outcome = Result<Sampled, RowFault>;
 
@@ -217,4 +217,53 @@ fn flat_rows_are_quick() {
         sample_one(&cpu, &contrast, Noise::new(1, "", 0), &vocabulary, (&logits, None)).unwrap();
     }
     assert!(start.elapsed().as_secs() < 2, "{:?}", start.elapsed());
+}
+
+/// The amateur's logits of the head alone, or all of them: the same draws.
+#[test]
+fn a_gathered_head_draws_as_all_logits_do() {
+    for (path, cpu) in devices() {
+        let mut numbers = Numbers(77);
+        let (width, rows) = (48, 12);
+        let mut heads = [0_usize; 2];
+        for len in [3, 100, 700] {
+            let vocabulary = Vocabulary::new(len, vec![TokenId(1), TokenId(2)]);
+            let projection = numbers.take((len + 5) * width);
+            let projection = cpu.weight(&[view(Dtype::Bf16, &[len + 5, width], &projection, 0)]).unwrap();
+            for _ in 0..20 {
+                let contrasts: Vec<_> = (0..rows).map(|_| random_contrast(&mut numbers)).collect();
+                let expert: Vec<f32> =
+                    (0..rows).flat_map(|_| random_logits(&mut numbers, len, false)).collect();
+                let (expert, hidden) =
+                    (upload(&cpu, len, &expert), upload(&cpu, width, &numbers.take(rows * width)));
+                let samples: Vec<_> = contrasts
+                    .iter()
+                    .zip(0..)
+                    .map(|(&contrast, position)| SampleRow {
+                        contrast,
+                        noise: Noise::new(3, "gathered", 0),
+                        position,
+                        log_probabilities: position == 5,
+                    })
+                    .collect();
+                let mut logits = cpu.tensor(rows, len + 5, Precision::Single).unwrap();
+                cpu.matmul(rows, &hidden, &projection, None, &mut logits);
+                let full = sample(&cpu, &samples, &vocabulary, &expert, Some(&logits));
+                cpu.upload(&vec![f32::NAN; rows * (len + 5)], &mut logits);
+                let amateur = (&hidden, &projection);
+                let gathered = sample_hidden(&cpu, &samples, &vocabulary, &expert, amateur, &mut logits);
+                for (gathered, full) in gathered.iter().zip(&full) {
+                    let (Ok(gathered), Ok(full)) = (gathered, full) else {
+                        assert_eq!(gathered, full, "{path}");
+                        continue;
+                    };
+                    assert_eq!((gathered.token, gathered.head), (full.token, full.head), "{path}");
+                    assert!((gathered.score - full.score).abs() < 1e-4, "{path}: {gathered:?} {full:?}");
+                    assert_eq!(gathered.log_probabilities.is_some(), full.log_probabilities.is_some());
+                    heads[usize::from(gathered.head as usize * 32 > len)] += 1;
+                }
+            }
+        }
+        assert!(heads[0] > 50 && heads[1] > 50, "{path}: {heads:?} small and large heads");
+    }
 }

@@ -1,6 +1,6 @@
 use codit::doctor::attention;
 
 #[test]
-fn attention_agrees_with_the_cpu() {
+fn attention_is_as_on_the_cpu() {
     super::run(attention::checks);
 }

@@ -13,7 +13,7 @@ fn rows_are_as_on_the_cpu() {
 
 #[test]
 fn rope_store_writes_keys_and_values_to_their_slots_and_nowhere_else() {
-    super::run(|on| [8, 10, 64, 80, 96, 128, 254, 256].map(|dim| cache(on, dim)).into_iter().collect());
+    super::run(|on| [8, 16, 24, 64, 80, 96, 128, 248, 256].map(|dim| cache(on, dim)).into_iter().collect());
 }
 
 /// The whole cache as f32, `[layers, blocks, 2, heads, block_size, head_dim]`.

@@ -1,0 +1,130 @@
+// libcublasLt.so without a GPU: what src/device/cuda/matmul.rs calls, column-major as cuBLASLt is, with sums in the order of
+// src/device/simt. Of the three algorithms that it proposes, the third suits only the number of columns it was proposed for.
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+
+using Work = std::function<int()>;
+extern "C" int stand_in_queue(void* stream, Work* work);
+
+namespace {
+
+enum Status { SUCCESS = 0, INVALID_VALUE = 7, NOT_SUPPORTED = 15 };
+enum Type { F32 = 0, BF16 = 14 };
+
+struct Layout {
+    int type;
+    uint64_t rows, columns;
+    int64_t stride;
+};
+
+struct Operation {
+    int sums, scale, transpose_a = 0, epilogue = 1, bias_type = -1;
+    const void* bias = nullptr;
+};
+
+struct Algorithm {
+    uint64_t number, columns, rest[6];
+};
+
+struct Proposal {
+    Algorithm algorithm;
+    size_t workspace;
+    int state;
+    float waves;
+    int reserved[4];
+};
+
+float get(int type, const void* numbers, size_t index) {
+    if (type == F32) return static_cast<const float*>(numbers)[index];
+    const uint32_t bits = uint32_t(static_cast<const uint16_t*>(numbers)[index]) << 16;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+void put(int type, void* numbers, size_t index, float x) {
+    if (type == F32) {
+        static_cast<float*>(numbers)[index] = x;
+        return;
+    }
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    static_cast<uint16_t*>(numbers)[index] = x == x ? (bits + 0x7FFF + (bits >> 16 & 1)) >> 16 : 0x7FFF;
+}
+
+// One element of a^T * b.
+float dot(const Layout& a, const void* A, uint64_t row, const Layout& b, const void* B, uint64_t column) {
+    float sums[16] = {};
+    for (uint64_t k = 0; k < a.rows; k++) {
+        sums[k % 16] += get(a.type, A, row * a.stride + k) * get(b.type, B, column * b.stride + k);
+    }
+    float sum = 0;
+    for (float part : sums) sum += part;
+    return sum;
+}
+
+template <class T>
+bool set(T& field, const void* value, size_t bytes) {
+    return bytes == sizeof field && memcpy(&field, value, bytes);
+}
+
+}  // namespace
+
+extern "C" {
+
+int cublasLtCreate(void** handle) { return *handle = handle, SUCCESS; }
+int cublasLtDestroy(void*) { return SUCCESS; }
+int cublasLtMatrixLayoutCreate(Layout** layout, int type, uint64_t rows, uint64_t columns, int64_t stride) {
+    return *layout = new Layout{type, rows, columns, stride}, SUCCESS;
+}
+int cublasLtMatrixLayoutDestroy(Layout* layout) { return delete layout, SUCCESS; }
+int cublasLtMatmulDescCreate(Operation** operation, int sums, int scale) {
+    return *operation = new Operation{sums, scale}, SUCCESS;
+}
+int cublasLtMatmulDescDestroy(Operation* operation) { return delete operation, SUCCESS; }
+int cublasLtMatmulDescSetAttribute(Operation* operation, int attribute, const void* value, size_t bytes) {
+    const bool is_set = attribute == 3    ? set(operation->transpose_a, value, bytes)
+                        : attribute == 7  ? set(operation->epilogue, value, bytes)
+                        : attribute == 8  ? set(operation->bias, value, bytes)
+                        : attribute == 26 ? set(operation->bias_type, value, bytes)
+                                          : false;
+    return is_set ? SUCCESS : INVALID_VALUE;
+}
+int cublasLtMatmulPreferenceCreate(int** preference) { return *preference = new int, SUCCESS; }
+int cublasLtMatmulPreferenceDestroy(int* preference) { return delete preference, SUCCESS; }
+int cublasLtMatmulPreferenceSetAttribute(int*, int attribute, const void*, size_t bytes) {
+    return (attribute == 1 && bytes == 8) || (attribute == 3 && bytes == 4) ? SUCCESS : INVALID_VALUE;
+}
+int cublasLtMatmulAlgoGetHeuristic(void*, Operation*, Layout*, Layout* b, Layout*, Layout*, int*, int room, Proposal* proposals,
+                                   int* count) {
+    *count = std::min(room, 3);
+    for (int i = 0; i < *count; i++) proposals[i] = {{uint64_t(i), b->columns, {}}, 0, SUCCESS, 1, {}};
+    return SUCCESS;
+}
+int cublasLtMatmul(void*, Operation* operation, const float* alpha, const void* A, Layout* a, const void* B, Layout* b,
+                   const float* beta, const void* C, Layout*, void* D, Layout* d, const Algorithm* algorithm, void* workspace,
+                   size_t, void* stream) {
+    const bool is_ours = *alpha == 1 && *beta == 0 && C == D && workspace && operation->transpose_a == 1 &&
+                         operation->sums == 68 && operation->scale == F32 && a->rows == b->rows && a->columns == d->rows &&
+                         b->columns == d->columns;
+    if (!is_ours) return fprintf(stderr, "stand-in cuBLASLt: an unknown product\n"), INVALID_VALUE;
+    if (algorithm->number == 2 && algorithm->columns != b->columns) return NOT_SUPPORTED;
+    const Operation with = *operation;
+    const Layout la = *a, lb = *b, ld = *d;
+    Work work = [=] {
+        for (uint64_t column = 0; column < ld.columns; column++) {
+            for (uint64_t row = 0; row < ld.rows; row++) {
+                float sum = dot(la, A, row, lb, B, column);
+                if (with.epilogue == 4) sum += get(with.bias_type, with.bias, row);
+                put(ld.type, D, column * ld.stride + row, sum);
+            }
+        }
+        return 0;
+    };
+    return stand_in_queue(stream, &work);
+}
+
+}  // extern "C"

@@ -1,0 +1,84 @@
+//! `codit plan`, `doctor` and `bench` as a user runs them.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn codit(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_codit")).args(arguments).output().unwrap()
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let output = codit(arguments);
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// 8,030,261,248 parameters, and 2 (keys, values) x 32 layers x 8 heads x 128 numbers a token, of two bytes each.
+#[test]
+fn the_plan_of_llama_is_what_its_config_says() {
+    let plan = json(&["plan", "--shape", "llama-3.1-8b", "--gpu-memory", "80GiB", "--json"]);
+    let weights = plan["weights_bytes"][0].as_u64().unwrap();
+    assert!((16_060_522_496..16_060_522_496 + (1 << 20)).contains(&weights), "{weights}");
+    let token = plan["cache_bytes_per_token"].as_f64().unwrap();
+    let exact = 2.0 * 2.0 * 32.0 * 8.0 * 128.0 * 2.0;
+    assert!((exact..exact * 1.1).contains(&token), "{token}");
+    let (fixed, usable) = (plan["fixed_bytes"].as_f64().unwrap(), plan["usable_bytes"].as_f64().unwrap());
+    let tokens = plan["cache_tokens"].as_f64().unwrap();
+    assert!(fixed + tokens * token <= usable && fixed + (tokens + 32.0) * token > usable);
+}
+
+#[test]
+fn a_pair_that_does_not_fit_is_said_to() {
+    let output = codit(&["plan", "--shape", "qwen3-32b", "--gpu-memory", "80GiB"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("does not fit"));
+    let output = codit(&["plan", "--shape", "qwen4"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("known shapes: llama-3.1-8b"));
+}
+
+/// The smallest of the golden pairs, decoded on the CPU and through the kernels.
+#[test]
+fn the_bench_counts_what_a_step_does() {
+    let shape = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/llama-gqa8-shards/expert");
+    for device in ["cpu", "simt"] {
+        let report = json(&[
+            "bench",
+            "--shape",
+            shape.to_str().unwrap(),
+            "--device",
+            device,
+            "--rows",
+            "2",
+            "--input-len",
+            "5",
+            "--output-len",
+            "32",
+            "--json",
+        ]);
+        for name in ["copy_bandwidth", "matmul_rate", "tokens_per_second", "decode_floor_seconds"] {
+            assert!(report[name].as_f64().unwrap() > 0.0, "{device}: {name} in {report}");
+        }
+        let operations = report["operations"].as_array().unwrap();
+        let of = |name: &str| operations.iter().find(|operation| operation["name"] == name).unwrap();
+        for name in ["embed", "rms_norm", "matmul", "rope_store", "attention", "gated", "contrast_sample"] {
+            assert!(of(name)["bytes"].as_u64().unwrap() > 0, "{device}: {name}");
+        }
+        // One a layer, of two models.
+        assert_eq!(of("attention")["calls"], of("rope_store")["calls"]);
+    }
+}
+
+#[test]
+fn without_a_gpu_the_gpu_is_refused_with_a_reason() {
+    let output = Command::new(env!("CARGO_BIN_EXE_codit"))
+        .args(["doctor", "--device", "cuda"])
+        .env("CUDA_VISIBLE_DEVICES", "")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("codit: error:"), "{output:?}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
