@@ -13,6 +13,15 @@ fn next_tokens_are_the_references() {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
+#[test]
+#[ignore = "two minutes"]
+fn a_million_draws_follow_the_distribution() {
+    let (device, cpu) = (Simt::simt(Dtype::F32, 6), codit::device::cpu::Cpu::new(None).unwrap());
+    let mut on = Comparison { device: &device, cpu: &cpu, numbers: Numbers(6) };
+    let check = sample::draws(&mut on, 1 << 20).unwrap();
+    assert!(check.passes(), "{check:?}");
+}
+
 /// Rows that fill a step to the size of a recorded one are not read, and keep the results of the step before.
 #[test]
 fn padding_stays_as_it_is() {
