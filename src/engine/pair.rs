@@ -96,6 +96,7 @@ impl<D: Device> Pair<D> {
         let logits_width = expert_spec.vocab_size + amateur_spec.as_ref().map_or(0, |spec| spec.vocab_size);
         let logit_rows = device.logits_bytes() / (logits_width * size_of::<f32>());
         let logit_rows = logit_rows.clamp(1, shape.max_num_seqs);
+        let (expert, amateur) = ((expert, &expert_spec), amateur.zip(amateur_spec.as_ref()));
         Self::place(device, expert, amateur, vocabulary, shape, logit_rows).map_err(|error| {
             let (Some(memory), Error::Device(message)) = (memory, &error) else { return error };
             match Footprint::new(&expert_spec, amateur_spec.as_ref(), dtype, shape) {
@@ -111,20 +112,25 @@ impl<D: Device> Pair<D> {
 
     fn place(
         device: D,
-        expert: Model<'_>,
-        amateur: Option<Model<'_>>,
+        (expert, expert_spec): (Model<'_>, &Spec),
+        amateur: Option<(Model<'_>, &Spec)>,
         vocabulary: &Vocabulary,
         shape: &PairShape,
         logit_rows: usize,
     ) -> Result<(Self, usize)> {
         let room = Room { tokens: shape.max_num_batched_tokens, logits: logit_rows };
-        let (expert, amateur) = load_both(&device, expert, amateur, room)?;
-        let blocks = blocks(&device, &expert, amateur.as_ref(), shape)?;
-        let lane = |decoder: Decoder<D>| {
-            let cache = device.cache(decoder.spec().cache_shape(shape.block_size, blocks))?;
-            Ok::<_, Error>(Lane { decoder, cache })
+        let load = || load_both(&device, expert, amateur.map(|(amateur, _)| amateur), room);
+        let caches = || caches(&device, expert_spec, amateur.map(|(_, spec)| spec), shape);
+        let ((expert, amateur), (caches, blocks)) = if device.memory_info()?.is_some() {
+            // The cache takes what the models leave.
+            let models = load()?;
+            (models, caches()?)
+        } else {
+            // The system has its pages ready by the time the models are there.
+            let caches = caches()?;
+            (load()?, caches)
         };
-        let (expert, amateur) = (lane(expert)?, amateur.map(lane).transpose()?);
+        let lane = |(decoder, cache)| Lane { decoder, cache };
         let step = device.step(StepRoom {
             tokens: shape.max_num_batched_tokens,
             sequences: shape.max_num_seqs,
@@ -132,6 +138,7 @@ impl<D: Device> Pair<D> {
             block_size: shape.block_size,
             vocabulary,
         })?;
+        let (expert, amateur) = (lane((expert, caches.0)), amateur.zip(caches.1).map(lane));
         Ok((Self { device, step, expert, amateur, logit_rows, trace: None }, blocks))
     }
 
@@ -240,23 +247,32 @@ fn load_both<D: Device>(
     Ok((expert?, amateur.map(|amateur| amateur.unwrap_or_else(panicked)).transpose()?))
 }
 
-/// Blocks of both planes that the cache's memory holds.
-fn blocks<D: Device>(
+/// Both planes of the cache, and how many blocks their memory holds.
+#[allow(clippy::type_complexity)]
+fn caches<D: Device>(
     device: &D,
-    expert: &Decoder<D>,
-    amateur: Option<&Decoder<D>>,
+    expert: &Spec,
+    amateur: Option<&Spec>,
     shape: &PairShape,
-) -> Result<usize> {
-    let bytes = |decoder: &Decoder<D>| device.block_bytes(decoder.spec().cache_shape(shape.block_size, 1));
+) -> Result<((D::Cache, Option<D::Cache>), usize)> {
+    let bytes = |spec: &Spec| device.block_bytes(spec.cache_shape(shape.block_size, 1));
     let block = bytes(expert) + amateur.map_or(0, bytes);
-    if let Some(memory) = shape.kv_cache_memory {
-        let message = "kv-cache-memory is less than one block, which takes";
-        let refused = || Error::Setting(format!("{message} {block} bytes; raise it or lower block-size"));
-        return Some(memory / block).filter(|blocks| *blocks > 0).ok_or_else(refused);
+    let (memory, refused) = match shape.kv_cache_memory {
+        Some(memory) => {
+            let message = "kv-cache-memory is less than one block, which takes";
+            (memory, Error::Setting(format!("{message} {block} bytes; raise it or lower block-size")))
+        }
+        None => {
+            let message = "no memory is left for the cache, of which one block takes";
+            (device.default_cache_bytes()?, Error::Device(format!("{message} {block} bytes")))
+        }
+    };
+    let blocks = memory / block;
+    if blocks == 0 {
+        return Err(refused);
     }
-    let refused =
-        || Error::Device(format!("no memory is left for the cache, of which one block takes {block} bytes"));
-    Some(device.default_cache_bytes()? / block).filter(|blocks| *blocks > 0).ok_or_else(refused)
+    let cache = |spec: &Spec| device.cache(spec.cache_shape(shape.block_size, blocks));
+    Ok(((cache(expert)?, amateur.map(cache).transpose()?), blocks))
 }
 
 /// Draws a token for each of `outputs` of the step at hand, whose forward passes have been queued.

@@ -1,14 +1,16 @@
 //! Zeroed memory that the system may refuse.
 
 use std::ops::{Deref, DerefMut};
+use std::slice;
+use std::sync::{Arc, Weak};
 
-use memmap2::MmapMut;
+use memmap2::{MmapMut, MmapRaw};
 
 use crate::error::{Error, Result};
 
 /// f32s, zeroed by the system page by page as they are first touched.
 pub struct Buffer {
-    map: MmapMut,
+    map: Arc<MmapRaw>,
     len: usize,
 }
 
@@ -16,9 +18,34 @@ impl Buffer {
     /// `rows * width` zeros, to hold `what`.
     pub fn zeroed(rows: usize, width: usize, what: &str) -> Result<Self> {
         Ok(Self {
-            map: map(rows, width.saturating_mul(size_of::<f32>()), what)?,
+            map: Arc::new(map(rows, width.saturating_mul(size_of::<f32>()), what)?.into()),
             len: rows.saturating_mul(width),
         })
+    }
+
+    /// What makes its pages ready before they are touched.
+    pub fn populating(&self) -> Populating {
+        Populating { map: Arc::downgrade(&self.map), ready: 0 }
+    }
+}
+
+/// A buffer whose pages are made ready piece by piece: the system takes long to zero them, and a core that does so while
+/// it has nothing else to do spares those that compute later.
+pub struct Populating {
+    map: Weak<MmapRaw>,
+    /// Bytes from the start.
+    ready: usize,
+}
+
+impl Populating {
+    /// Makes `bytes` more ready, as far as the buffer goes and the system can.
+    pub fn advance(&mut self, bytes: usize) {
+        let Some(map) = self.map.upgrade() else { return };
+        let bytes = bytes.min(map.len() - self.ready);
+        // Where it fails, on old systems, pages are made ready as they are touched.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise_range(memmap2::Advice::PopulateWrite, self.ready, bytes);
+        self.ready += bytes;
     }
 }
 
@@ -39,12 +66,15 @@ pub fn map(count: usize, size: usize, what: &str) -> Result<MmapMut> {
 impl Deref for Buffer {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        bytemuck::cast_slice(&self.map[..self.len * size_of::<f32>()])
+        // SAFETY: the map is that long, aligned to a page, initialized, and written through `&mut self` alone: making a
+        // page ready does not change what it holds.
+        unsafe { slice::from_raw_parts(self.map.as_ptr().cast(), self.len) }
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        bytemuck::cast_slice_mut(&mut self.map[..self.len * size_of::<f32>()])
+        // SAFETY: as above, and `self` is borrowed mutably.
+        unsafe { slice::from_raw_parts_mut(self.map.as_mut_ptr().cast(), self.len) }
     }
 }

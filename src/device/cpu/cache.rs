@@ -2,7 +2,7 @@
 //! turned so that a query meets a block of them lane by lane, and the values `[block_size, head_dim]`.
 
 use super::Tensor;
-use super::buffer::Buffer;
+use super::buffer::{Buffer, Populating};
 use crate::device::{Batch, CacheShape, Heads};
 use crate::error::Result;
 use crate::ids::BlockId;
@@ -28,6 +28,11 @@ impl Cache {
     pub fn new(shape: CacheShape) -> Result<Self> {
         let blocks = shape.layers.saturating_mul(shape.blocks);
         Ok(Self { data: Buffer::zeroed(blocks, floats(shape), "the KV cache")?, shape })
+    }
+
+    /// See [`Buffer::populating`].
+    pub fn populating(&self) -> Populating {
+        self.data.populating()
     }
 
     /// Tokens a block.

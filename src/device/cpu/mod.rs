@@ -24,6 +24,7 @@ mod tiles;
 mod weight;
 
 use std::ops::Range;
+use std::sync::Mutex;
 use std::time::Instant;
 
 use rayon::ThreadPool;
@@ -36,7 +37,7 @@ use super::{
 use crate::error::{Error, Result};
 use amx::Amx;
 use arena::Arena;
-use buffer::Buffer;
+use buffer::{Buffer, Populating};
 pub use cache::Cache;
 use elementwise::{AddNorm, Gated};
 pub use isa::Isa;
@@ -50,6 +51,8 @@ pub struct Cpu {
     pool: ThreadPool,
     path: Path,
     weights: Arena,
+    /// Caches whose pages are made ready while weights are loaded, as many bytes of the one as of the other.
+    populating: Mutex<Vec<Populating>>,
 }
 
 /// What of the machine is used.
@@ -112,8 +115,15 @@ impl Cpu {
             .num_threads(threads)
             .thread_name(|index| format!("codit-cpu-{index}"))
             .build()
-            .map(|pool| Self { pool, path, weights: Arena::default() })
+            .map(|pool| Self { pool, path, weights: Arena::default(), populating: Mutex::default() })
             .map_err(|error| Error::Device(format!("cannot start {threads} threads: {error}")))
+    }
+
+    /// Makes `bytes` of the caches ready, of each the same.
+    fn populate(&self, bytes: usize) {
+        let Ok(mut caches) = self.populating.lock() else { return };
+        let each = bytes / caches.len().max(1);
+        caches.iter_mut().for_each(|cache| cache.advance(each));
     }
 
     /// Runs `row` over the first `rows` rows of `out`, `elements` of work in all.
@@ -153,7 +163,9 @@ impl Device for Cpu {
     }
 
     fn weight(&self, parts: &[TensorView]) -> Result<Weight> {
-        Weight::new(parts, self.path.amx.map(|_| &self.weights))
+        let bytes = parts.iter().map(|part| part.range.len()).sum();
+        let load = || Weight::new(parts, self.path.amx.map(|_| &self.weights));
+        self.pool.join(load, || self.populate(bytes)).0
     }
 
     fn random_weight(&self, shape: &[usize], seed: u64) -> Result<Weight> {
@@ -169,7 +181,11 @@ impl Device for Cpu {
     }
 
     fn cache(&self, shape: CacheShape) -> Result<Cache> {
-        Cache::new(shape)
+        let cache = Cache::new(shape)?;
+        if let Ok(mut caches) = self.populating.lock() {
+            caches.push(cache.populating());
+        }
+        Ok(cache)
     }
 
     fn block_bytes(&self, shape: CacheShape) -> usize {
