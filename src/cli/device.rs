@@ -57,7 +57,9 @@ impl DeviceArgs {
         match self.device {
             DeviceName::Cpu => task.run(&|| Cpu::new(self.threads)),
             DeviceName::Cuda => task.run(&open_gpu),
-            DeviceName::Simt => task.run(&|| Ok(Simt::simt(self.dtype.dtype(), 0))),
+            DeviceName::Simt => {
+                task.run(&|| Ok(Simt::simt_within(self.dtype.dtype(), 0, self.gpu_memory_utilization)))
+            }
             DeviceName::Auto if open_gpu().is_ok() => task.run(&open_gpu),
             DeviceName::Auto => task.run(&|| Cpu::new(self.threads)),
         }

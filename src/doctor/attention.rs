@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Check, Comparison, relative_error};
 use crate::contrast::Vocabulary;
 use crate::device::cpu;
-use crate::device::{Batch, CacheShape, Device, Dtype, Heads, Precision, Span, StepRoom};
+use crate::device::{Batch, CacheShape, Device, Heads, Precision, Span, StepRoom};
 use crate::error::Result;
 use crate::ids::{BlockId, TokenId};
 
@@ -13,6 +13,8 @@ use crate::ids::{BlockId, TokenId};
 const LAYERS: usize = 2;
 /// Blocks of the pool that no sequence holds, and rows of a step that no span has.
 const SPARE: usize = 3;
+/// Longer contexts are compared with f64.
+const LONG: usize = 2048;
 /// Contexts about which tiles and splits of keys end.
 const EDGES: [usize; 15] = [1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 255, 256, 257, 511, 513];
 
@@ -106,7 +108,11 @@ impl<D: Device> Comparison<'_, D> {
         let queries = case.queries(self, &spans);
         let (here, there) = self.tensors_of(&queries, heads.qkv_width(), Precision::Working)?;
         let found = case.run(self.device, &caches.0, &spans, &here)?;
-        let expected = case.run(self.cpu, &caches.1, &spans, &there)?;
+        let expected = if case.is_long() {
+            case.reference(&spans, &self.cpu.download(tokens_of(&spans), &there))
+        } else {
+            case.run(self.cpu, &caches.1, &spans, &there)?
+        };
 
         let mut alone = Vec::new();
         let mut rest = queries.as_slice();
@@ -127,7 +133,7 @@ impl<D: Device> Comparison<'_, D> {
             Check {
                 operation: "attention",
                 error: worst_row(&found, &expected, heads.query_width()),
-                bound: case.bound(self),
+                bound: self.bound(),
                 case: name.clone(),
             },
             Check {
@@ -177,6 +183,11 @@ fn worst_row(found: &[f32], expected: &[f32], width: usize) -> f64 {
     errors.fold(0.0, |worst, error| if error > worst || error.is_nan() { error } else { worst })
 }
 
+/// Tokens of pieces.
+fn tokens_of(pieces: &[Piece]) -> usize {
+    pieces.iter().map(|(_, positions)| positions.len()).sum()
+}
+
 /// Consecutive positions of a sequence.
 type Piece = (usize, Range<usize>);
 
@@ -199,6 +210,8 @@ struct Case {
     tables: Vec<Vec<BlockId>>,
     /// Of the pool.
     blocks: usize,
+    /// Each sequence's queries, keys and values as they were stored, a row of `qkv_width` a position.
+    stored: Vec<Vec<Vec<f32>>>,
 }
 
 impl Case {
@@ -218,7 +231,7 @@ impl Case {
         }
         let tables =
             contexts.iter().map(|context| ids.split_off(ids.len() - context.div_ceil(block_size))).collect();
-        Self { heads, block_size, window, contexts, tables, blocks }
+        Self { heads, block_size, window, contexts, tables, blocks, stored: Vec::new() }
     }
 
     fn shape(&self) -> CacheShape {
@@ -232,11 +245,39 @@ impl Case {
         }
     }
 
-    /// In f32 the CPU sums in the order of positions, whose rounding grows with the square root of their number.
-    fn bound<D: Device>(&self, on: &Comparison<'_, D>) -> f64 {
-        let longest = self.contexts.iter().copied().max().unwrap_or(0) as f64;
-        let growth = if on.device.dtype() == Dtype::F32 { (longest / 256.0).sqrt().max(1.0) } else { 1.0 };
-        on.bound() * growth
+    /// Whether the rounding of the CPU, which sums in the order of positions, would show.
+    fn is_long(&self) -> bool {
+        self.window.is_none() && self.contexts.iter().any(|context| *context > LONG)
+    }
+
+    /// Attention in f64, `[tokens, query_width]`, of `queries[tokens, qkv_width]`; without a window.
+    fn reference(&self, pieces: &[Piece], queries: &[f32]) -> Vec<f32> {
+        let Heads { query, key_value, dim } = self.heads;
+        let scale = (dim as f64).sqrt().recip();
+        let tokens =
+            pieces.iter().flat_map(|(sequence, positions)| positions.clone().map(|at| (*sequence, at)));
+        let mut out = Vec::new();
+        for ((sequence, position), queries) in tokens.zip(queries.chunks_exact(self.heads.qkv_width())) {
+            for head in 0..query {
+                let seen = 0..=position;
+                let row = |at: usize, first: usize| {
+                    &self.stored[sequence][at][first + head / (query / key_value) * dim..][..dim]
+                };
+                let product = |key: &[f32]| -> f64 {
+                    let pairs = queries[head * dim..][..dim].iter().zip(key);
+                    scale * pairs.map(|(q, k)| f64::from(*q) * f64::from(*k)).sum::<f64>()
+                };
+                let products: Vec<f64> = seen.clone().map(|at| product(row(at, query * dim))).collect();
+                let max = products.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let weights: Vec<f64> = products.iter().map(|product| (product - max).exp()).collect();
+                let total: f64 = weights.iter().sum();
+                out.extend((0..dim).map(|column| {
+                    let values = seen.clone().map(|at| f64::from(row(at, (query + key_value) * dim)[column]));
+                    (values.zip(&weights).map(|(value, weight)| value * weight).sum::<f64>() / total) as f32
+                }));
+            }
+        }
+        out
     }
 
     fn batch(&self, pieces: &[Piece]) -> Batch {
@@ -307,6 +348,9 @@ impl Case {
         let batch = self.batch(&pieces);
         let (mut here, mut there) =
             on.tensors(batch.tokens.len(), self.heads.qkv_width(), Precision::Working)?;
+        let rows = on.cpu.download(batch.tokens.len(), &there);
+        let mut rows = rows.chunks_exact(self.heads.qkv_width()).map(<[f32]>::to_vec);
+        self.stored = self.contexts.iter().map(|context| rows.by_ref().take(*context).collect()).collect();
         self.store(on.device, &batch, &mut here, &mut caches.0)?;
         self.store(on.cpu, &batch, &mut there, &mut caches.1)
     }
@@ -314,8 +358,7 @@ impl Case {
     /// Random queries for the tokens of `pieces`, `[tokens, qkv_width]`; NaN in the place of keys and values, which are
     /// in the cache.
     fn queries<D: Device>(&self, on: &mut Comparison<'_, D>, pieces: &[Piece]) -> Vec<f32> {
-        let tokens: usize = pieces.iter().map(|(_, positions)| positions.len()).sum();
-        let mut queries = vec![f32::NAN; tokens * self.heads.qkv_width()];
+        let mut queries = vec![f32::NAN; tokens_of(pieces) * self.heads.qkv_width()];
         for row in queries.chunks_exact_mut(self.heads.qkv_width()) {
             row[..self.heads.query_width()].fill_with(|| 2.0 * on.numbers.uniform());
         }

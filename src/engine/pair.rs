@@ -257,15 +257,12 @@ fn caches<D: Device>(
 ) -> Result<((D::Cache, Option<D::Cache>), usize)> {
     let bytes = |spec: &Spec| device.block_bytes(spec.cache_shape(shape.block_size, 1));
     let block = bytes(expert) + amateur.map_or(0, bytes);
-    let (memory, refused) = match shape.kv_cache_memory {
-        Some(memory) => {
-            let message = "kv-cache-memory is less than one block, which takes";
-            (memory, Error::Setting(format!("{message} {block} bytes; raise it or lower block-size")))
-        }
-        None => {
-            let message = "no memory is left for the cache, of which one block takes";
-            (device.default_cache_bytes()?, Error::Device(format!("{message} {block} bytes")))
-        }
+    let (memory, refused) = if let Some(memory) = shape.kv_cache_memory {
+        let message = "kv-cache-memory is less than one block, which takes";
+        (memory, Error::Setting(format!("{message} {block} bytes; raise it or lower block-size")))
+    } else {
+        let message = "no memory is left for the cache, of which one block takes";
+        (device.default_cache_bytes()?, Error::Device(format!("{message} {block} bytes")))
     };
     let blocks = memory / block;
     if blocks == 0 {

@@ -39,6 +39,21 @@ fn a_pair_that_does_not_fit_is_said_to() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("known shapes: llama-3.1-8b"));
 }
 
+#[test]
+fn where_no_memory_is_left_the_plan_says_why() {
+    let prompts = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/prompts.jsonl");
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.jsonl");
+    let arguments = ["synth", prompts, "-o", out.to_str().unwrap(), "--device", "simt"];
+    let output = codit(&[&arguments[..], &["--gpu-memory-utilization", "1e-9"]].concat());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for part in ["no memory is left for the cache", "weights GiB", "expert", "amateur"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!out.exists());
+}
+
 /// The smallest of the golden pairs, decoded on the CPU and through the kernels.
 #[test]
 fn the_bench_counts_what_a_step_does() {

@@ -37,8 +37,13 @@ impl Simt {
     /// A device of number format `dtype`, whose threads and blocks take their turns in an order drawn from `seed`, another
     /// for each launch; 0 is index order always.
     pub fn simt(dtype: Dtype, seed: u64) -> Self {
+        Self::simt_within(dtype, seed, 1.0)
+    }
+
+    /// As [`Simt::simt`], of whose memory this part may be used (`0..=1`).
+    pub fn simt_within(dtype: Dtype, seed: u64, memory_utilization: f64) -> Self {
         let host = Host { seed: AtomicU64::new(seed), failure: Mutex::new(None) };
-        Self::new(host, LauncherConfig { dtype, memory_utilization: 0.9 })
+        Self::new(host, LauncherConfig { dtype, memory_utilization })
     }
 }
 
