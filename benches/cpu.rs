@@ -14,8 +14,8 @@ use codit::checkpoint::{Bytes, Checkpoint};
 use codit::contrast::{Contrast, Noise, Vocabulary};
 use codit::device::cpu::{Cpu, Isa};
 use codit::device::{
-    Activation, Batch, CacheShape, Device, Dtype, Heads, Norm, Precision, SampleRow, Span, StepRoom,
-    TensorView,
+    Activation, AttentionShape, Batch, CacheShape, Device, Dtype, Heads, Norm, Precision, SampleRow, Span,
+    StepRoom, TensorView,
 };
 use codit::ids::{BlockId, TokenId};
 use codit::model::decoder::{Decoder, Room};
@@ -196,7 +196,8 @@ fn attention(cpu: &Cpu, rows: usize) {
     report("rope_store", rows, seconds, 0.0, 0.0);
     let seconds = time(cpu, 50, || {
         layer = (layer + 1) % 8;
-        cpu.attention(&step, HEADS, 0.125, None, layer, &qkv, &cache, &mut out);
+        let shape = AttentionShape { heads: HEADS, scale: 0.125, window: None, layer };
+        cpu.attention(&step, shape, &qkv, &cache, &mut out);
     });
     let bytes = (rows * CONTEXT * HEADS.key_value * HEADS.dim * 2 * 4) as f64;
     report("attention, 128 back", rows, seconds, bytes, bytes / 2.0 * 3.0);

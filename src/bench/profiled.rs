@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use crate::device::{
-    Activation, Batch, CacheShape, Device, Dtype, Heads, MemoryInfo, Norm, Precision, RowResult, SampleRow,
-    StepRoom, TensorView, WeightSize,
+    Activation, AttentionShape, Batch, CacheShape, Device, Dtype, Heads, MemoryInfo, Norm, Precision,
+    RowResult, SampleRow, StepRoom, TensorView, WeightSize,
 };
 use crate::error::Result;
 
@@ -216,14 +216,12 @@ impl<D: Device> Device for Profiled<D> {
     fn attention(
         &self,
         step: &Self::Step,
-        heads: Heads,
-        scale: f32,
-        window: Option<usize>,
-        layer: usize,
+        shape: AttentionShape,
         qkv: &D::Tensor,
         cache: &D::Cache,
         out: &mut D::Tensor,
     ) {
+        let AttentionShape { heads, window, .. } = shape;
         let sum = |seen: &[usize]| -> usize {
             seen.iter().map(|seen| window.map_or(*seen, |window| window.min(*seen))).sum()
         };
@@ -231,7 +229,7 @@ impl<D: Device> Device for Profiled<D> {
         let bytes = (cached + 2 * self.rows(step) * heads.query_width()) * self.size();
         let operations = 4 * sum(&step.seen) * heads.query_width();
         self.note("attention", bytes, operations, |d| {
-            d.attention(&step.inner, heads, scale, window, layer, qkv, cache, out);
+            d.attention(&step.inner, shape, qkv, cache, out);
         });
     }
 

@@ -125,6 +125,19 @@ impl Heads {
     }
 }
 
+/// What of attention is the same in every step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AttentionShape {
+    /// Query and key/value heads.
+    pub heads: Heads,
+    /// Of the products of queries and keys.
+    pub scale: f32,
+    /// How many positions a token sees, its own included; all where `None`.
+    pub window: Option<usize>,
+    /// The cache's layer.
+    pub layer: usize,
+}
+
 /// Shape of one model's plane of the paged cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheShape {
@@ -346,16 +359,12 @@ pub trait Device: Send + Sync + 'static {
         qkv: &mut Self::Tensor,
         cache: &mut Self::Cache,
     );
-    /// Causal attention of every token over its sequence's cached keys and values, the last `window` positions of
-    /// them where given; reads queries from `qkv[tokens, qkv_width]`, writes `out[tokens, query_width]`.
-    #[allow(clippy::too_many_arguments)]
+    /// Causal attention of every token over its sequence's cached keys and values; reads queries from
+    /// `qkv[tokens, qkv_width]`, writes `out[tokens, query_width]`.
     fn attention(
         &self,
         step: &Self::Step,
-        heads: Heads,
-        scale: f32,
-        window: Option<usize>,
-        layer: usize,
+        shape: AttentionShape,
         qkv: &Self::Tensor,
         cache: &Self::Cache,
         out: &mut Self::Tensor,

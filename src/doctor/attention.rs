@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Check, Comparison, relative_error};
 use crate::contrast::Vocabulary;
 use crate::device::cpu;
-use crate::device::{Batch, CacheShape, Device, Heads, Precision, Span, StepRoom};
+use crate::device::{AttentionShape, Batch, CacheShape, Device, Heads, Precision, Span, StepRoom};
 use crate::error::Result;
 use crate::ids::{BlockId, TokenId};
 
@@ -379,7 +379,9 @@ impl Case {
         let mut out = device.tensor(rows + SPARE, width, Precision::Working)?;
         device.upload(&vec![f32::NAN; (rows + SPARE) * width], &mut out);
         let scale = (self.heads.dim as f32).sqrt().recip();
-        device.attention(&step, self.heads, scale, self.window, LAYERS - 1, queries, cache, &mut out);
+        let (heads, window) = (self.heads, self.window);
+        let shape = AttentionShape { heads, scale, window, layer: LAYERS - 1 };
+        device.attention(&step, shape, queries, cache, &mut out);
         Ok(device.download(rows, &out))
     }
 }

@@ -6,7 +6,8 @@ use super::{Check, Comparison, relative_error};
 use crate::contrast::{Contrast, Noise, Vocabulary};
 use crate::device::cpu;
 use crate::device::{
-    Activation, Batch, CacheShape, Device, Fed, Heads, Norm, Precision, SampleRow, Span, StepRoom,
+    Activation, AttentionShape, Batch, CacheShape, Device, Fed, Heads, Norm, Precision, SampleRow, Span,
+    StepRoom,
 };
 use crate::error::Result;
 use crate::ids::{BlockId, TokenId};
@@ -302,8 +303,9 @@ fn cache<D: Device>(on: &mut Comparison<'_, D>, dim: usize) -> Result<Check> {
     let queries = on.tensors(rows, heads.qkv_width(), Precision::Working)?;
     let mut out = on.outputs(rows, heads.query_width(), Precision::Working)?;
     let (scale, caches) = ((dim as f32).sqrt().recip(), &rotary.caches);
-    on.device.attention(&steps.0, heads, scale, None, 1, &queries.0, &caches.0, &mut out.0);
-    on.cpu.attention(&steps.1, heads, scale, None, 1, &queries.1, &caches.1, &mut out.1);
+    let shape = AttentionShape { heads, scale, window: None, layer: 1 };
+    on.device.attention(&steps.0, shape, &queries.0, &caches.0, &mut out.0);
+    on.cpu.attention(&steps.1, shape, &queries.1, &caches.1, &mut out.1);
     Ok(on.check("rope_store", format!("keys and values, {heads:?}"), rows, (&out.0, &out.1)))
 }
 

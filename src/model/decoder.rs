@@ -12,7 +12,7 @@ use std::ops::Range;
 use super::spec::{HeadNorm, Spec};
 use super::weights::Weights;
 use crate::checkpoint::Checkpoint;
-use crate::device::{Device, Norm, Precision};
+use crate::device::{AttentionShape, Device, Norm, Precision};
 use crate::error::Result;
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -132,7 +132,8 @@ impl<D: Device> Decoder<D> {
             let rope = &self.ropes[shape.rope];
             device.rope_store(step, spec.heads, norms, rope, index, &mut s.qkv, cache);
             let (scale, window) = (spec.attention_scale, shape.window);
-            device.attention(step, spec.heads, scale, window, index, &s.qkv, cache, &mut s.attended);
+            let attention = AttentionShape { heads: spec.heads, scale, window, layer: index };
+            device.attention(step, attention, &s.qkv, cache, &mut s.attended);
             layer.attention_out.apply(device, rows, &s.attended, &mut s.delta);
 
             device.rms_norm(rows, Some(&s.delta), &mut s.residual, &layer.mlp_norm, &mut s.normed);

@@ -10,7 +10,7 @@ use super::isa::Kernel;
 use super::math::{LANES, array, exp, max, mul_add, sum};
 use super::simd::Simd;
 use super::{Cache, PARALLEL, Path, Tensor};
-use crate::device::{Batch, Heads, Span};
+use crate::device::{AttentionShape, Batch, Span};
 use crate::ids::BlockId;
 
 thread_local! {
@@ -18,21 +18,15 @@ thread_local! {
     static WEIGHTS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
-/// What does not change from token to token.
-#[derive(Clone, Copy)]
-pub struct Shape {
-    /// Query and key/value heads.
-    pub heads: Heads,
-    /// Of the products of queries and keys.
-    pub scale: f32,
-    /// How many positions a token sees, its own included.
-    pub window: Option<usize>,
-    /// The cache's layer.
-    pub layer: usize,
-}
-
 /// See [`crate::device::Device::attention`].
-pub fn attention(path: Path, batch: &Batch, shape: Shape, qkv: &Tensor, cache: &Cache, out: &mut Tensor) {
+pub fn attention(
+    path: Path,
+    batch: &Batch,
+    shape: AttentionShape,
+    qkv: &Tensor,
+    cache: &Cache,
+    out: &mut Tensor,
+) {
     let spans: Vec<&Span> =
         batch.spans.iter().flat_map(|span| span.tokens.clone().map(move |_| span)).collect();
     let (heads, width) = (shape.heads, out.width);
@@ -80,7 +74,7 @@ struct Keys<'a> {
 
 /// The query heads of one token that share a key/value head.
 struct Group<'a> {
-    shape: Shape,
+    shape: AttentionShape,
     keys: Keys<'a>,
     position: usize,
     /// `[group, dim]`

@@ -31,8 +31,8 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use super::{
-    Activation, Batch, CacheShape, Device, Dtype, Heads, MemoryInfo, Norm, Precision, RowResult, SampleRow,
-    StepRoom, TensorView, WeightSize,
+    Activation, AttentionShape, Batch, CacheShape, Device, Dtype, Heads, MemoryInfo, Norm, Precision,
+    RowResult, SampleRow, StepRoom, TensorView, WeightSize,
 };
 use crate::error::{Error, Result};
 use amx::Amx;
@@ -299,18 +299,7 @@ impl Device for Cpu {
         cache.store(&step.batch, heads, layer, qkv);
     }
 
-    fn attention(
-        &self,
-        step: &Step,
-        heads: Heads,
-        scale: f32,
-        window: Option<usize>,
-        layer: usize,
-        qkv: &Tensor,
-        cache: &Cache,
-        out: &mut Tensor,
-    ) {
-        let shape = attention::Shape { heads, scale, window, layer };
+    fn attention(&self, step: &Step, shape: AttentionShape, qkv: &Tensor, cache: &Cache, out: &mut Tensor) {
         self.pool.install(|| attention::attention(self.path, &step.batch, shape, qkv, cache, out));
     }
 

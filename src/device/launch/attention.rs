@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::machine::{Launch, Machine};
 use super::step::NONE;
 use super::{Cache, Launcher, Step, Tensor};
-use crate::device::{CacheShape, Dtype, Heads};
+use crate::device::{AttentionShape, CacheShape, Dtype, Heads};
 use crate::error::{Error, Result};
 
 /// Positions that one block of a decode kernel sees.
@@ -16,19 +16,6 @@ const TILE_ROWS: usize = 16;
 const WARP: usize = 32;
 /// The widest head that there is a kernel for.
 const WIDEST_HEAD: usize = 256;
-
-/// What does not change from step to step.
-#[derive(Clone, Copy)]
-pub struct Shape {
-    /// Query and key/value heads.
-    pub heads: Heads,
-    /// Of the products of queries and keys.
-    pub scale: f32,
-    /// How many positions a token sees, its own included.
-    pub window: Option<usize>,
-    /// The cache's layer.
-    pub layer: usize,
-}
 
 /// `AttentionParams` of `attention.cu`.
 #[repr(C)]
@@ -75,7 +62,7 @@ pub fn partial_bytes(shape: CacheShape) -> usize {
 pub fn attention<M: Machine>(
     on: &Launcher<M>,
     step: &Step<M>,
-    shape: Shape,
+    shape: AttentionShape,
     qkv: &Tensor<M>,
     cache: &Cache<M>,
     out: &mut Tensor<M>,
@@ -159,7 +146,7 @@ impl Tiles {
 
     /// Prefill spans, then decode rows, then the sums over their splits. In a step that is padded, grids depend on padded
     /// sizes alone.
-    fn launches<M: Machine>(&self, step: &Step<M>, shape: Shape) -> Vec<Launch> {
+    fn launches<M: Machine>(&self, step: &Step<M>, shape: AttentionShape) -> Vec<Launch> {
         let heads = shape.heads;
         let mut launches = vec![Launch {
             kernel: self.prefill,

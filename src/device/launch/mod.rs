@@ -7,8 +7,8 @@ use std::sync::Arc;
 use half::{bf16, f16};
 
 use super::{
-    Activation, Batch, CacheShape, Device, Dtype, Heads, MemoryInfo, Norm, Precision, RowResult, SampleRow,
-    StepRoom, TensorView, WeightSize,
+    Activation, AttentionShape, Batch, CacheShape, Device, Dtype, Heads, MemoryInfo, Norm, Precision,
+    RowResult, SampleRow, StepRoom, TensorView, WeightSize,
 };
 use crate::error::{Error, Result};
 
@@ -311,15 +311,11 @@ impl<M: Machine> Device for Launcher<M> {
     fn attention(
         &self,
         step: &Step<M>,
-        heads: Heads,
-        scale: f32,
-        window: Option<usize>,
-        layer: usize,
+        shape: AttentionShape,
         qkv: &Tensor<M>,
         cache: &Cache<M>,
         out: &mut Tensor<M>,
     ) {
-        let shape = attention::Shape { heads, scale, window, layer };
         attention::attention(self, step, shape, qkv, cache, out);
     }
 

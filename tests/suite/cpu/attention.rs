@@ -1,5 +1,5 @@
 use codit::device::cpu::Cpu;
-use codit::device::{Batch, CacheShape, Device, Heads, Span};
+use codit::device::{AttentionShape, Batch, CacheShape, Device, Heads, Span};
 use codit::ids::{BlockId, TokenId};
 
 use super::{Numbers, bits, close, devices, tensor, upload};
@@ -63,7 +63,8 @@ impl Case {
             let mut attended = tensor(cpu, batch.tokens.len(), self.heads.query_width());
             let step = begin_forward(cpu, block_size, &batch);
             cpu.rope_store(&step, self.heads, None, &rope, 1, &mut qkv, &mut cache);
-            cpu.attention(&step, self.heads, SCALE, self.window, 1, &qkv, &cache, &mut attended);
+            let shape = AttentionShape { heads: self.heads, scale: SCALE, window: self.window, layer: 1 };
+            cpu.attention(&step, shape, &qkv, &cache, &mut attended);
             let attended = cpu.download(batch.tokens.len(), &attended);
             for span in &batch.spans {
                 let sequence = tables.iter().position(|table| table[0] == batch.blocks[span.blocks.start]);
