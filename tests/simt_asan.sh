@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tests/simt_asan.sh [FILTER...]: runs the tests whose names contain a FILTER (simt) with the kernels under
+# tests/simt_asan.sh [FILTER...]: runs the tests whose names contain a FILTER (simt::) with the kernels under
 # AddressSanitizer, and shows that it sees a read past the end of a buffer. Needs g++.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,7 +10,7 @@ export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1
 
 suite() { cargo test --release --test suite -- "$@"; }
 
-suite "${@:-simt}" --skip simt::speed
+suite "${@:-simt::}" --skip simt::speed
 
 for planted in "global probe_over_read" "shared probe_over_read_shared"; do
     read -r memory kernel <<<"$planted"
