@@ -102,7 +102,13 @@ thread_local Context* entering = nullptr;
 }  // namespace
 
 Stacks::~Stacks() {
-    for (unsigned char* mapping : mappings) munmap(mapping, page() + stack_bytes);
+    for (unsigned char* mapping : mappings) {
+#if SIMT_ADDRESS_SANITIZER
+        // Whatever is mapped here next may be read and written.
+        __asan_unpoison_memory_region(mapping + page(), stack_bytes);
+#endif
+        munmap(mapping, page() + stack_bytes);
+    }
 }
 
 bool Stacks::reserve(size_t count) {
