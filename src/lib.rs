@@ -32,9 +32,9 @@
 //! | [`text`] | tokenizer, chat template |
 //! | [`dataset`] | input, output records, the crash-safe sink, the manifest |
 //! | [`device`] | the operations of a device, and the devices |
-//! | [`doctor`] | whether a device computes what the CPU does |
 //! | [`model`] | a model's shape, weights and forward pass |
 //! | [`engine`] | requests, blocks, the scheduler, the pair, the step loop |
+//! | [`doctor`] | whether a device computes what the CPU does |
 //! | [`bench`] | how fast a device decodes a pair |
 //! | [`cli`] | the command line |
 

@@ -22,7 +22,7 @@ pub(super) struct DeviceArgs {
     #[arg(long, value_enum, default_value_t = DtypeName::Bfloat16)]
     dtype: DtypeName,
     /// Part of the GPU's memory that may be used in all; what weights and workspaces leave of it is the cache's
-    #[arg(long, value_name = "PART", default_value_t = 0.9)]
+    #[arg(long, value_name = "PART", default_value_t = 0.9, value_parser = part)]
     gpu_memory_utilization: f64,
     /// Threads of the CPU device [default: all cores]
     #[arg(long, value_name = "N")]
@@ -52,23 +52,22 @@ pub(super) trait Task {
 impl DeviceArgs {
     /// Runs `task` on the device.
     pub(super) fn run(&self, task: impl Task) -> Result<ExitCode> {
-        self.validate()?;
-        let open_gpu = || Gpu::cuda(self.dtype.dtype(), self.gpu_memory_utilization);
-        match self.device {
-            DeviceName::Cpu => task.run(&|| Cpu::new(self.threads)),
-            DeviceName::Cuda => task.run(&open_gpu),
+        if self.threads == Some(0) {
+            return Err(Error::Setting("threads is 0; it must be 1 or more".to_owned()));
+        }
+        match self.choice() {
+            DeviceName::Auto | DeviceName::Cpu => task.run(&|| Cpu::new(self.threads)),
+            DeviceName::Cuda => task.run(&|| self.open_gpu()),
             DeviceName::Simt => {
                 task.run(&|| Ok(Simt::simt_within(self.dtype.dtype(), 0, self.gpu_memory_utilization)))
             }
-            DeviceName::Auto if open_gpu().is_ok() => task.run(&open_gpu),
-            DeviceName::Auto => task.run(&|| Cpu::new(self.threads)),
         }
     }
 
     /// The same choice in every number format that the device has.
     pub(super) fn in_each_dtype(&self) -> Vec<Self> {
-        match self.device {
-            DeviceName::Cpu => vec![self.clone()],
+        match self.choice() {
+            DeviceName::Auto | DeviceName::Cpu => vec![self.clone()],
             _ => [DtypeName::Bfloat16, DtypeName::Float32].map(|dtype| Self { dtype, ..self.clone() }).into(),
         }
     }
@@ -79,17 +78,24 @@ impl DeviceArgs {
         json!({ "device": name, "gpu_memory_utilization": self.gpu_memory_utilization, "threads": self.threads })
     }
 
-    fn validate(&self) -> Result<()> {
-        let part = self.gpu_memory_utilization;
-        if self.threads == Some(0) {
-            return Err(Error::Setting("threads is 0; it must be 1 or more".to_owned()));
+    /// What auto stands for on this machine.
+    fn choice(&self) -> DeviceName {
+        match self.device {
+            DeviceName::Auto if self.open_gpu().is_ok() => DeviceName::Cuda,
+            DeviceName::Auto => DeviceName::Cpu,
+            chosen => chosen,
         }
-        if !(part > 0.0 && part <= 1.0) {
-            let message = format!("gpu-memory-utilization is {part}; it must be over 0 and at most 1");
-            return Err(Error::Setting(message));
-        }
-        Ok(())
     }
+
+    fn open_gpu(&self) -> Result<Gpu> {
+        Gpu::cuda(self.dtype.dtype(), self.gpu_memory_utilization)
+    }
+}
+
+/// A part of the whole, over 0 and at most 1; for clap.
+pub(super) fn part(text: &str) -> std::result::Result<f64, String> {
+    let part = text.parse::<f64>().ok().filter(|part| *part > 0.0 && *part <= 1.0);
+    part.ok_or_else(|| "it must be over 0 and at most 1".to_owned())
 }
 
 impl DtypeName {

@@ -5,20 +5,19 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::bytes;
-use super::device::DtypeName;
+use super::device::{DtypeName, part};
 use super::models::Models;
 use crate::bench::shapes;
 use crate::device::Device;
 use crate::device::cuda::Gpu;
+use crate::device::launch::BATCHED_TOKENS;
 use crate::engine::EngineConfig;
 use crate::engine::footprint::Footprint;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::spec::Spec;
 
 /// That of the GPUs that such pairs are usually run on.
 const USUAL_MEMORY: usize = 80 << 30;
-/// Tokens a step of the GPU, as `synth` takes it by default.
-const BATCHED_TOKENS: usize = crate::device::launch::BATCHED_TOKENS;
 /// Contexts for which the plan says how many rows fit.
 const CONTEXTS: [usize; 4] = [1024, 2048, 4096, 8192];
 
@@ -33,7 +32,7 @@ pub(super) struct Args {
     #[arg(long, value_parser = bytes::parse, value_name = "SIZE")]
     gpu_memory: Option<usize>,
     /// Part of the GPU's memory that may be used in all
-    #[arg(long, value_name = "PART", default_value_t = 0.9)]
+    #[arg(long, value_name = "PART", default_value_t = 0.9, value_parser = part)]
     gpu_memory_utilization: f64,
     /// Number format of weights, activations and cache
     #[arg(long, value_enum, default_value_t = DtypeName::Bfloat16)]
@@ -54,10 +53,6 @@ pub(super) struct Args {
 
 /// Prints the plan.
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
-    if !(0.0..=1.0).contains(&args.gpu_memory_utilization) {
-        let found = args.gpu_memory_utilization;
-        return Err(Error::Setting(format!("gpu-memory-utilization is {found}; it must be between 0 and 1")));
-    }
     let config = EngineConfig {
         max_num_seqs: args.max_num_seqs,
         max_num_batched_tokens: args.max_num_batched_tokens,

@@ -300,10 +300,8 @@ pub trait Device: Send + Sync + 'static {
     /// Makes `batch` the step at hand; row `i` of its outputs will be sampled by `rows[i]`.
     fn begin(&self, step: &mut Self::Step, batch: &Batch, rows: &[SampleRow]);
     /// Queues what `record` queues for the step at hand. `record` depends on nothing but the step and
-    /// `variant`, so a device may replay what it recorded for a step of the same shape.
-    fn run(&self, step: &mut Self::Step, variant: u32, record: impl FnMut(&Self, &mut Self::Step)) {
-        let mut record = record;
-        let _ = variant;
+    /// the variant, so a device may replay what it recorded for a step of the same shape.
+    fn run(&self, step: &mut Self::Step, _variant: u32, mut record: impl FnMut(&Self, &mut Self::Step)) {
         record(self, step);
     }
     /// Runs both, at once where that is faster; each is given the lane of the device to work on.

@@ -5,6 +5,7 @@ use std::fmt;
 use super::pair::PairShape;
 use crate::contrast::Vocabulary;
 use crate::device::launch::ledger::Ledger;
+use crate::device::launch::machine::MATMUL_WORKSPACE;
 use crate::device::launch::{Launcher, LauncherConfig};
 use crate::device::{Device, Dtype, StepRoom};
 use crate::error::Result;
@@ -29,7 +30,7 @@ pub struct Footprint {
     pub expert: ModelFootprint,
     /// The amateur's.
     pub amateur: Option<ModelFootprint>,
-    /// Bytes of what the steps share.
+    /// Bytes of what the steps share, and of the workspaces of both lanes' matrix products.
     pub steps: usize,
     /// Tokens a block.
     pub block_size: usize,
@@ -65,12 +66,12 @@ impl Footprint {
             sequences: shape.max_num_seqs,
             blocks: 0,
             block_size: shape.block_size,
-            vocabulary: &Vocabulary::default(),
+            vocabulary: &Vocabulary::new(expert.vocab_size, Vec::new()),
         })?;
         Ok(Self {
             expert: ModelFootprint::new(expert, dtype, shape)?,
             amateur: amateur.map(|spec| ModelFootprint::new(spec, dtype, shape)).transpose()?,
-            steps: device.machine().bytes(),
+            steps: device.machine().bytes() + 2 * MATMUL_WORKSPACE,
             block_size: shape.block_size,
         })
     }

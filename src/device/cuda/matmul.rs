@@ -25,7 +25,7 @@ use super::failure::{blas_cannot, cannot};
 use super::memory::Memory;
 use crate::device::Dtype;
 use crate::device::launch::bucket;
-use crate::device::launch::machine::Matmul;
+use crate::device::launch::machine::{MATMUL_WORKSPACE, Matmul};
 use crate::error::{Error, Result};
 
 /// Products on two lanes, and the algorithms for them.
@@ -65,8 +65,6 @@ impl Shape {
 }
 
 impl Matmuls {
-    /// NVIDIA's advice for Hopper, and more than enough for the others.
-    const WORKSPACE_BYTES: usize = 32 << 20;
     /// Algorithms that are tried.
     const CANDIDATES: usize = 8;
     /// How often each is timed.
@@ -75,7 +73,7 @@ impl Matmuls {
     pub fn new(context: &Arc<CudaContext>) -> Result<Self> {
         let cache = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE;
         let cache_bytes = context.attribute(cache).map_err(cannot("ask for the size of the cache"))?;
-        let workspace = || Memory::new(context, Self::WORKSPACE_BYTES);
+        let workspace = || Memory::new(context, MATMUL_WORKSPACE);
         Ok(Self {
             handle: Handle::new(context)?,
             algorithms: HashMap::new(),
@@ -339,8 +337,7 @@ impl Preference {
         use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
 
         let preference = lt::create_matmul_pref().map(Self).map_err(blas_cannot("describe a preference"))?;
-        preference
-            .set(Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &(Matmuls::WORKSPACE_BYTES as u64))?;
+        preference.set(Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &(MATMUL_WORKSPACE as u64))?;
         // Parts of a sum, where there are parts, are added as f32 and in order.
         let reductions = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
         preference.set(Attribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions)?;

@@ -48,6 +48,10 @@ pub struct Matmul {
     pub out: u64,
 }
 
+/// Bytes that a library of matrix products may use on each lane: NVIDIA's advice for Hopper, and more than enough for the
+/// others.
+pub const MATMUL_WORKSPACE: usize = 32 << 20;
+
 /// A machine that runs kernels: the GPU, or its stand-in on the host.
 ///
 /// What is queued runs later; a failure of it is kept and reported by the next [`Machine::wait`].
