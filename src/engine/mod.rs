@@ -21,6 +21,7 @@ use crate::model::spec::stop_tokens;
 use crate::text::{Message, Text, Tokenizer, check_same_vocabulary};
 
 pub mod blocks;
+pub mod deferral;
 pub mod footprint;
 mod pair;
 pub mod plan;
@@ -52,6 +53,29 @@ pub struct EngineConfig {
     /// Whether a step is queued before the results of the one before are known, so that the device never waits for
     /// the host; a response's end is then known one step late. By default as suits the device.
     pub async_scheduling: Option<bool>,
+    /// What is left out of the work of two models; by default as suits the device.
+    pub shortcuts: Option<Shortcuts>,
+}
+
+/// Work that need not be done. None of it changes a token, on the CPU not a bit of its score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shortcuts {
+    /// Of the amateur's logits those of the head suffice.
+    pub gathered_head: bool,
+    /// A token that is the whole head needs no amateur, whose pass over it waits until a row needs contrast.
+    pub deferred_amateur: bool,
+    /// Tokens that begin several sequences are computed once.
+    pub shared_prefixes: bool,
+}
+
+impl Shortcuts {
+    /// Every token takes both models, in full.
+    pub const NONE: Self = Self { gathered_head: false, deferred_amateur: false, shared_prefixes: false };
+
+    /// Those that are faster on `device`.
+    pub fn of<D: Device>(device: &D) -> Self {
+        Self { gathered_head: device.gathers(), deferred_amateur: device.defers(), shared_prefixes: true }
+    }
 }
 
 impl Default for EngineConfig {
@@ -63,6 +87,7 @@ impl Default for EngineConfig {
             kv_cache_memory: None,
             block_size: 16,
             async_scheduling: None,
+            shortcuts: None,
         }
     }
 }
@@ -271,7 +296,7 @@ impl EngineConfig {
     ///
     /// # Errors
     /// [`Error::Setting`] for a number out of range.
-    pub fn shape(&self, default_batched_tokens: usize) -> Result<PairShape> {
+    pub fn shape(&self, default_batched_tokens: usize, shortcuts: Shortcuts) -> Result<PairShape> {
         let max_num_batched_tokens =
             self.max_num_batched_tokens.unwrap_or(self.max_num_seqs.max(default_batched_tokens));
         let settings = [
@@ -287,6 +312,8 @@ impl EngineConfig {
             max_num_batched_tokens,
             block_size: self.block_size,
             kv_cache_memory: self.kv_cache_memory,
+            gathers: shortcuts.gathered_head,
+            defers: shortcuts.deferred_amateur,
         })
     }
 

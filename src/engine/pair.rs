@@ -4,15 +4,16 @@ use std::ops::Range;
 
 use crate::checkpoint::Checkpoint;
 use crate::contrast::{Contrast, Noise, Vocabulary};
-use crate::device::{Device, Lane, RowResult, SampleRow, StepRoom};
+use crate::device::{Device, Dtype, Format, Lane, Precision, RowResult, SampleRow, StepRoom};
 use crate::error::{Error, Result};
 use crate::ids::{BlockId, SeqId, TokenId};
 use crate::model::decoder::{Decoder, Room, Unprojected};
 use crate::model::spec::Spec;
 use crate::profile;
 
-use super::footprint::Footprint;
-use super::plan::StepPlan;
+use super::deferral::{Deferral, StepCost};
+use super::footprint::{Footprint, ModelFootprint};
+use super::plan::{PlanRow, StepPlan};
 
 /// Where a model comes from.
 #[derive(Debug, Clone, Copy)]
@@ -29,16 +30,33 @@ struct Side<D: Device> {
     cache: D::Cache,
 }
 
+/// Variants of steps, beside those of both models: without the amateur, 0, and with it, 1.
+const SETTLE: u32 = 2;
+const CATCH_UP: u32 = 3;
+
+/// Positions that the amateur may be behind a row that decodes: its step over them should cost little more than over one.
+const MOST_LAG: usize = 64;
+
 /// The two models on one device. Without an amateur, the expert runs alone.
 pub(super) struct Pair<D: Device> {
     device: D,
     step: D::Step,
     expert: Side<D>,
     amateur: Option<Side<D>>,
+    deferred: Option<Deferred<D>>,
     /// Rows of logits that are computed at once.
     logit_rows: usize,
+    /// Whether the amateur's logits may be computed for the head alone.
+    gathers: bool,
     /// When steps began and ended, where that is wanted.
     trace: Option<Vec<[D::Mark; 2]>>,
+}
+
+/// What it takes to have the amateur's steps apart from the expert's.
+struct Deferred<D: Device> {
+    step: D::Step,
+    /// `[max_num_seqs, vocab_size]`: the expert's logits of rows that wait for the amateur.
+    kept: D::Tensor,
 }
 
 /// How much a pair makes room for.
@@ -52,6 +70,10 @@ pub struct PairShape {
     pub block_size: usize,
     /// Bytes of the cache; by default what the device has to give.
     pub kv_cache_memory: Option<usize>,
+    /// Whether the amateur's logits may be computed for the head alone.
+    pub gathers: bool,
+    /// Whether the amateur's steps are apart from the expert's.
+    pub defers: bool,
 }
 
 impl Model<'_> {
@@ -124,45 +146,48 @@ impl<D: Device> Pair<D> {
         let room = Room { tokens: shape.max_num_batched_tokens, logits: logit_rows };
         let specs = (expert_spec, amateur.map(|(_, spec)| spec));
         let load = || load_both(&device, expert, amateur.map(|(amateur, _)| amateur), room);
-        let step = |device: &D, blocks| {
-            device.step(StepRoom {
+        let table = context_length(specs).div_ceil(shape.block_size);
+        let steps = |device: &D, blocks: usize| -> Result<(D::Step, Option<Deferred<D>>)> {
+            let room = StepRoom {
                 tokens: shape.max_num_batched_tokens,
                 sequences: shape.max_num_seqs,
-                blocks,
+                // Each sequence lists its blocks, shared or not.
+                blocks: shape.max_num_seqs * table.min(blocks),
                 block_size: shape.block_size,
                 vocabulary,
-            })
+            };
+            let deferred = || -> Result<_> {
+                let kept = device.tensor(shape.max_num_seqs, expert_spec.vocab_size, Precision::Single)?;
+                Ok(Deferred { step: device.step(room)?, kept })
+            };
+            let defers = shape.defers && amateur.is_some();
+            Ok((device.step(room)?, defers.then(deferred).transpose()?))
+        };
+        let gathers = shape.gathers && device.gathers();
+        let assemble = |device, models: (_, Option<_>), caches: (_, Option<_>), steps| {
+            let side = |(decoder, cache)| Side { decoder, cache };
+            let (expert, amateur) = (side((models.0, caches.0)), models.1.zip(caches.1).map(side));
+            let (step, deferred) = steps;
+            Self { device, step, expert, amateur, deferred, logit_rows, gathers, trace: None }
         };
         if device.memory_info()?.is_none() {
             // The system has the cache's pages ready by the time the models are there.
             let blocks = blocks(&device, specs, shape)?;
             let caches = caches(&device, specs, shape.block_size, blocks)?;
-            let (models, step) = (load()?, step(&device, blocks)?);
-            return Ok((Self::new(device, step, models, caches, logit_rows), blocks));
+            let (models, steps) = (load()?, steps(&device, blocks)?);
+            return Ok((assemble(device, models, caches, steps), blocks));
         }
         // The cache takes what the models leave, and what steps turn out to need.
         let (models, caches_of_one) = (load()?, caches(&device, specs, shape.block_size, 1)?);
-        let room = step(&device, shape.max_num_batched_tokens)?;
-        let mut pair = Self::new(device, room, models, caches_of_one, logit_rows);
+        let first_steps = steps(&device, shape.max_num_batched_tokens)?;
+        let mut pair = assemble(device, models, caches_of_one, first_steps);
         pair.warm_up(shape)?;
         let blocks = blocks(&pair.device, specs, shape)?;
         let (expert, amateur) = caches(&pair.device, specs, shape.block_size, blocks)?;
         pair.expert.cache = expert;
         pair.amateur.iter_mut().zip(amateur).for_each(|(side, cache)| side.cache = cache);
-        pair.step = step(&pair.device, blocks)?;
+        (pair.step, pair.deferred) = steps(&pair.device, blocks)?;
         Ok((pair, blocks))
-    }
-
-    fn new(
-        device: D,
-        step: D::Step,
-        models: (Decoder<D>, Option<Decoder<D>>),
-        caches: (D::Cache, Option<D::Cache>),
-        logit_rows: usize,
-    ) -> Self {
-        let side = |(decoder, cache)| Side { decoder, cache };
-        let (expert, amateur) = (side((models.0, caches.0)), models.1.zip(caches.1).map(side));
-        Self { device, step, expert, amateur, logit_rows, trace: None }
     }
 
     /// Runs steps of all sizes over a cache of one block, which they write to and read at will.
@@ -172,13 +197,15 @@ impl<D: Device> Pair<D> {
             let mut plan = StepPlan::default();
             for seq in 0..spans {
                 let blocks = vec![BlockId(0); tokens.div_ceil(shape.block_size)];
-                plan.push(SeqId(seq as u64), 0..tokens, &vec![TokenId(0); tokens], 0, &blocks, true);
+                let row = PlanRow { seq: SeqId(seq as u64), positions: 0..tokens, samples: true, kept: None };
+                plan.push(row, &vec![TokenId(0); tokens], 0, &blocks);
             }
             let row = SampleRow {
                 contrast: Contrast::default(),
                 noise: Noise::new(0, "", 0),
                 position: tokens as u32,
                 log_probabilities: false,
+                kept: None,
             };
             for _ in 0..2 {
                 self.queue(&plan, &vec![row; spans], self.has_amateur());
@@ -190,8 +217,8 @@ impl<D: Device> Pair<D> {
 
     /// The longest sequence that both models can read.
     pub fn context_length(&self) -> usize {
-        let expert = self.expert.decoder.spec().context_length;
-        self.amateur.as_ref().map_or(expert, |side| expert.min(side.decoder.spec().context_length))
+        let amateur = self.amateur.as_ref().map(|side| side.decoder.spec());
+        context_length((self.expert.decoder.spec(), amateur))
     }
 
     /// Whether there is an amateur.
@@ -217,6 +244,26 @@ impl<D: Device> Pair<D> {
         Ok(gaps.sum::<Result<f64>>()? / self.device.seconds(first, last)?)
     }
 
+    /// Whether the amateur's steps are apart from the expert's.
+    pub fn defers(&self) -> bool {
+        self.deferred.is_some()
+    }
+
+    /// How the amateur is deferred, if it is.
+    ///
+    /// # Errors
+    /// None that a loaded pair could give.
+    pub fn deferral(&self, shape: &PairShape) -> Result<Option<Deferral>> {
+        let Some(amateur) = self.amateur.as_ref().filter(|_| self.defers()) else { return Ok(None) };
+        let cost = |spec: &Spec| -> Result<StepCost> {
+            let model = ModelFootprint::new(spec, Format::of(Dtype::Bf16), shape)?;
+            let position = model.block as f64 / shape.block_size as f64;
+            Ok(StepCost { weights: model.weights as f64, position })
+        };
+        let (expert, amateur) = (cost(self.expert.decoder.spec())?, cost(amateur.decoder.spec())?);
+        Ok(Some(Deferral { most_lag: MOST_LAG, expert, amateur }))
+    }
+
     /// Whether a step should be queued before the results of the one before are collected.
     pub fn runs_ahead(&self) -> bool {
         self.device.runs_ahead()
@@ -233,7 +280,8 @@ impl<D: Device> Pair<D> {
     /// Queues one step: both forward passes over the plan's batch, then a token for each of its outputs, drawn by
     /// `rows`. The amateur rests where no row of the step needs it.
     pub fn queue(&mut self, plan: &StepPlan, rows: &[SampleRow], needs_amateur: bool) {
-        let Self { device, step, expert, amateur, logit_rows, trace, .. } = self;
+        self.copy_blocks(plan);
+        let Self { device, step, expert, amateur, logit_rows, gathers, trace, .. } = self;
         let mut amateur = amateur.as_mut().filter(|_| needs_amateur);
         let began = device.mark();
         device.begin(step, &plan.batch, rows);
@@ -251,16 +299,84 @@ impl<D: Device> Pair<D> {
                 },
             );
             let _range = profile::range(c"contrast_sample");
-            let count = device.outputs(step);
-            for first in (0..count).step_by(*logit_rows) {
-                let outputs = first..count.min(first + *logit_rows);
+            for outputs in slices(device.outputs(step), *logit_rows) {
                 let amateur = amateur.as_mut().map(|amateur| &mut amateur.decoder);
-                sample(device, step, outputs, &mut expert.decoder, amateur);
+                sample(device, step, outputs, &mut expert.decoder, amateur, *gathers);
             }
         });
         device.finish(step);
         if let Some(trace) = trace {
             trace.push([began, device.mark()]);
+        }
+    }
+
+    /// Runs a step of the expert alone; the results of rows that it settles, in the order of `rows`.
+    ///
+    /// # Errors
+    /// Those of [`Device::collect`].
+    pub fn settle(&mut self, plan: &StepPlan, rows: &[SampleRow]) -> Result<Vec<Option<RowResult>>> {
+        self.copy_blocks(plan);
+        let Self { device, step, expert, deferred, logit_rows, .. } = self;
+        let Some(Deferred { kept, .. }) = deferred else { return Ok(Vec::new()) };
+        device.begin(step, &plan.batch, rows);
+        device.run(step, SETTLE, |device, step| {
+            let _range = profile::range(c"expert");
+            expert.decoder.forward(device, step, &mut expert.cache);
+            for outputs in slices(device.outputs(step), *logit_rows) {
+                let logits = expert.decoder.logits(device, step, outputs.clone());
+                device.settle(step, outputs, logits, kept);
+            }
+        });
+        device.finish(step);
+        device.collect_settled(step)
+    }
+
+    /// Runs a step of the amateur alone, over tokens that the expert has read, and draws by both.
+    ///
+    /// # Errors
+    /// Those of [`Device::collect`].
+    pub fn catch_up(&mut self, plan: &StepPlan, rows: &[SampleRow]) -> Result<Vec<RowResult>> {
+        let Self { device, amateur, deferred, logit_rows, gathers, .. } = self;
+        let Some((amateur, Deferred { step, kept })) = amateur.as_mut().zip(deferred.as_mut()) else {
+            return Ok(Vec::new());
+        };
+        device.begin(step, &plan.batch, rows);
+        device.run(step, CATCH_UP, |device, step| {
+            let decoder = &mut amateur.decoder;
+            let ((), ()) = device.join(
+                |_| (),
+                |device| {
+                    let _range = profile::range(c"amateur");
+                    decoder.forward(device, step, &mut amateur.cache);
+                },
+            );
+            for outputs in slices(device.outputs(step), *logit_rows) {
+                let of = outputs.clone();
+                if *gathers {
+                    let ((), amateur) = device.join(|_| (), |device| decoder.hidden(device, step, of));
+                    let Unprojected { hidden, head, logits } = amateur;
+                    device.contrast_sample_hidden(step, outputs, kept, (hidden, head), logits);
+                } else {
+                    let ((), amateur) = device.join(|_| (), |device| decoder.logits(device, step, of));
+                    device.contrast_sample(step, outputs, kept, Some(amateur));
+                }
+            }
+        });
+        device.finish(step);
+        device.collect(step)
+    }
+
+    /// Gives both planes the plan's copies.
+    fn copy_blocks(&mut self, plan: &StepPlan) {
+        let Self { device, expert, amateur, .. } = self;
+        let copy = |device: &D, cache: &mut D::Cache| {
+            plan.copies.iter().for_each(|(from, to)| device.copy_block(cache, *from, *to));
+        };
+        if !plan.copies.is_empty() {
+            device.join(
+                |device| copy(device, &mut expert.cache),
+                |device| amateur.iter_mut().for_each(|side| copy(device, &mut side.cache)),
+            );
         }
     }
 
@@ -294,6 +410,11 @@ fn load_both<D: Device>(
     Ok((expert?, amateur.map(|amateur| amateur.unwrap_or_else(panicked)).transpose()?))
 }
 
+/// The longest sequence that both models can read.
+fn context_length((expert, amateur): (&Spec, Option<&Spec>)) -> usize {
+    amateur.map_or(expert.context_length, |amateur| expert.context_length.min(amateur.context_length))
+}
+
 /// How many blocks the cache's memory holds.
 fn blocks<D: Device>(
     device: &D,
@@ -323,6 +444,11 @@ fn caches<D: Device>(
     Ok((cache(Lane::Expert, expert)?, amateur.map(|spec| cache(Lane::Amateur, spec)).transpose()?))
 }
 
+/// `0..count`, at most `size` at a time.
+fn slices(count: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..count).step_by(size).map(move |first| first..count.min(first + size))
+}
+
 /// Draws a token for each of `outputs` of the step at hand, whose forward passes have been queued.
 fn sample<D: Device>(
     device: &D,
@@ -330,10 +456,11 @@ fn sample<D: Device>(
     outputs: Range<usize>,
     expert: &mut Decoder<D>,
     amateur: Option<&mut Decoder<D>>,
+    gathers: bool,
 ) {
     let places = || outputs.clone();
     match amateur {
-        Some(amateur) if device.gathers() => {
+        Some(amateur) if gathers => {
             let (expert, amateur) = device.join(
                 |device| expert.logits(device, step, places()),
                 |device| amateur.hidden(device, step, places()),

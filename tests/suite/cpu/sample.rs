@@ -19,7 +19,7 @@ fn sample_one(
 ) -> Outcome {
     let expert = upload(cpu, expert.len(), expert);
     let amateur = amateur.map(|amateur| upload(cpu, amateur.len(), amateur));
-    let rows = [SampleRow { contrast: *contrast, noise, position: 7, log_probabilities: false }];
+    let rows = [SampleRow { contrast: *contrast, noise, position: 7, log_probabilities: false, kept: None }];
     sample(cpu, &rows, vocabulary, &expert, amateur.as_ref())[0]
 }
 
@@ -179,7 +179,7 @@ fn draws_follow_the_distribution() {
     for call in 0..calls {
         let noise = Noise::new(9, "chi", call);
         let samples: Vec<_> = (0..rows as u32)
-            .map(|position| SampleRow { contrast, noise, position, log_probabilities: false })
+            .map(|position| SampleRow { contrast, noise, position, log_probabilities: false, kept: None })
             .collect();
         for sampled in sample(&cpu, &samples, &vocabulary, &expert, Some(&amateur)) {
             counts[sampled.unwrap().token.index()] += 1;
