@@ -8,10 +8,10 @@ use std::path::Path;
 use codit::Result;
 use codit::checkpoint::Checkpoint;
 use codit::device::cpu::Cpu;
-use codit::device::{Batch, CacheShape, Device, Span};
+use codit::device::{Batch, CacheShape, Device, NormScope, Span};
 use codit::ids::{BlockId, TokenId};
 use codit::model::rope::Rope;
-use codit::model::spec::{HeadNorm, Layer, stop_tokens};
+use codit::model::spec::{Layer, stop_tokens};
 use codit::model::{Decoder, Room, Spec};
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
@@ -151,14 +151,14 @@ fn fields_of_the_configuration() {
         ("num_key_value_heads", json!(8), "a divisor of num_attention_heads, 4"),
         ("head_dim", json!(15), "even"),
         ("head_dim", json!(0), "from 1 to"),
-        ("hidden_act", json!("gelu"), "it must be silu"),
+        ("hidden_act", json!("gelu"), "it must be silu or gelu_pytorch_tanh"),
         ("rms_norm_eps", json!(-1.0), "number from 0 to 1"),
         ("attention_bias", json!("yes"), "true or false"),
         ("tie_word_embeddings", json!(1), "true or false"),
         ("partial_rotary_factor", json!(0.5), "not supported"),
         ("rope_parameters", json!([1]), "an object"),
         ("rope_theta", json!(0.0), "number from 1"),
-        ("rope_scaling", json!({"type": "yarn", "factor": 4.0}), "default, linear, llama3"),
+        ("rope_scaling", json!({"type": "dynamic", "factor": 4.0}), "default, linear, llama3, yarn"),
         ("rope_scaling", json!({"rope_type": 3}), "rope_scaling.rope_type is 3; it must be a string"),
         ("rope_scaling", json!({"type": "linear"}), "rope_scaling.factor is missing"),
         ("rope_scaling", json!({"type": "linear", "factor": 0}), "rope_scaling.factor is 0"),
@@ -331,8 +331,8 @@ fn both_dialects_of_the_configuration() {
         config["rope_parameters"]["rope_type"] = json!("linear");
         config["rope_parameters"]["factor"] = json!(4.0);
     });
-    let [Rope { inverse_frequencies: plain }] = &spec(&llama()).ropes[..] else { panic!() };
-    let [Rope { inverse_frequencies: divided }] = &spec(&linear).ropes[..] else { panic!() };
+    let [Rope { inverse_frequencies: plain, .. }] = &spec(&llama()).ropes[..] else { panic!() };
+    let [Rope { inverse_frequencies: divided, .. }] = &spec(&linear).ropes[..] else { panic!() };
     assert_eq!(plain.iter().map(|f| f / 4.0).collect::<Vec<_>>(), *divided);
 
     let head_dim = |copy: Copy| copy.edit(CONFIG, |config| config["head_dim"] = Value::Null);
@@ -368,7 +368,7 @@ fn configurations_of_published_models() {
         },
         "rope_theta": 500_000.0, "tie_word_embeddings": true, "vocab_size": 128_256
     }));
-    assert!(llama.tied_head && llama.head_norm == HeadNorm::None && llama.context_length == 131_072);
+    assert!(llama.tied_head && llama.head_norms.is_none() && llama.context_length == 131_072);
     assert_eq!((llama.heads.qkv_width(), llama.heads.query_width(), llama.layers.len()), (3072, 2048, 16));
     let frequencies = &llama.ropes[0].inverse_frequencies;
     assert_eq!((frequencies.len(), frequencies[0]), (32, 1.0));
@@ -382,7 +382,7 @@ fn configurations_of_published_models() {
         "num_key_value_heads": 8, "rms_norm_eps": 1e-06, "rope_scaling": null, "rope_theta": 1_000_000,
         "sliding_window": null, "tie_word_embeddings": false, "use_sliding_window": false, "vocab_size": 151_936
     }));
-    assert!(!qwen3.tied_head && qwen3.head_norm == HeadNorm::PerHead && qwen3.vocab_size == 151_936);
+    assert!(!qwen3.tied_head && qwen3.head_norms == Some(NormScope::Head) && qwen3.vocab_size == 151_936);
     assert_eq!(qwen3.layers, vec![Layer { rope: 0, window: None }; 36]);
     let shape = CacheShape { layers: 36, heads: 8, group: 4, head_dim: 128, block_size: 16, blocks: 100 };
     assert_eq!(qwen3.cache_shape(16, 100), shape);
