@@ -6,7 +6,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::machine::{Launch, Machine};
 use super::{Cache, Launcher, Rope, Step, Tensor, Weight};
-use crate::device::{Activation, Delta, Dtype, HeadNorms, Heads, Norm, NormScope};
+use crate::device::{Activation, Delta, Device, Dtype, HeadNorms, Heads, Norm, NormScope};
 
 /// Threads of a warp.
 const WARP: usize = 32;
@@ -147,9 +147,9 @@ pub fn rope_store<M: Machine>(
 ) {
     let shape = cache.shape;
     let layer_bytes =
-        shape.blocks * 2 * shape.heads * shape.block_size * shape.head_dim * on.config.dtype.size();
+        shape.blocks * 2 * shape.heads * shape.block_size * shape.head_dim * on.format().cache.size();
     // Of a head, a lane holds one access of each half.
-    let lanes = accesses(heads.dim / 2, on.config.dtype).next_power_of_two().min(WARP);
+    let lanes = accesses(heads.dim / 2, on.dtype()).next_power_of_two().min(WARP);
     let spans_heads = norms.is_some_and(|norms| norms.scope == NormScope::Projection);
     let parameters = RopeStoreParams {
         positions: step.section(on.machine(), |s| s.positions),
