@@ -36,6 +36,8 @@ pub(super) struct Pair<D: Device> {
     amateur: Option<Side<D>>,
     /// Rows of logits that are computed at once.
     logit_rows: usize,
+    /// Ids below this have a row in both models.
+    known_ids: usize,
     /// When steps began and ended, where that is wanted.
     trace: Option<Vec<[D::Mark; 2]>>,
 }
@@ -54,18 +56,21 @@ pub struct PairShape {
 }
 
 impl Model<'_> {
-    /// Its shape, if all of the vocabulary has a row in it.
-    fn spec(&self, vocabulary: &Vocabulary) -> Result<Spec> {
+    /// Its shape, and what of the vocabulary has a row in it.
+    fn spec(&self, vocabulary: &Vocabulary) -> Result<(Spec, Vocabulary)> {
         match self {
-            Self::Random(spec, _) => Ok((*spec).clone()),
+            Self::Random(spec, _) => Ok(((*spec).clone(), vocabulary.clone())),
             Self::Stored(checkpoint) => {
                 let spec = Spec::open(checkpoint)?;
-                if spec.vocab_size < vocabulary.len {
+                let known = vocabulary.within(spec.vocab_size).map_err(|id| {
                     let (rows, tokens) = (spec.vocab_size, vocabulary.len);
-                    let message = format!("vocab_size is {rows}, but the tokenizer has {tokens} tokens");
-                    return Err(Error::file(checkpoint.path("config.json"), message));
-                }
-                Ok(spec)
+                    let message = format!(
+                        "vocab_size is {rows}, but the tokenizer has {tokens} tokens, and {} is not a special one",
+                        id.0
+                    );
+                    Error::file(checkpoint.path("config.json"), message)
+                })?;
+                Ok((spec, known))
             }
         }
     }
@@ -90,15 +95,18 @@ impl<D: Device> Pair<D> {
         vocabulary: &Vocabulary,
         shape: &PairShape,
     ) -> Result<(Self, usize)> {
-        let expert_spec = expert.spec(vocabulary)?;
-        let amateur_spec = amateur.map(|amateur| amateur.spec(vocabulary)).transpose()?;
+        let (expert_spec, vocabulary) = expert.spec(vocabulary)?;
+        let (amateur_spec, vocabulary) = match amateur.map(|amateur| amateur.spec(&vocabulary)).transpose()? {
+            Some((spec, vocabulary)) => (Some(spec), vocabulary),
+            None => (None, vocabulary),
+        };
         let memory = device.memory_info()?;
         let formats = [Lane::Expert, Lane::Amateur].map(|lane| device.lane(lane).format());
         let logits_width = expert_spec.vocab_size + amateur_spec.as_ref().map_or(0, |spec| spec.vocab_size);
         let logit_rows = device.logits_bytes() / (logits_width * size_of::<f32>());
         let logit_rows = logit_rows.clamp(1, shape.max_num_seqs);
         let (expert, amateur) = ((expert, &expert_spec), amateur.zip(amateur_spec.as_ref()));
-        Self::place(device, expert, amateur, vocabulary, shape, logit_rows).map_err(|error| {
+        Self::place(device, expert, amateur, &vocabulary, shape, logit_rows).map_err(|error| {
             let (Some(memory), Error::Device(message)) = (memory, &error) else { return error };
             let amateur = amateur_spec.as_ref().map(|spec| (spec, formats[1]));
             match Footprint::new((&expert_spec, formats[0]), amateur, shape) {
@@ -141,13 +149,19 @@ impl<D: Device> Pair<D> {
             vocabulary,
         })?;
         let (expert, amateur) = (side((expert, caches.0)), amateur.zip(caches.1).map(side));
-        Ok((Self { device, step, expert, amateur, logit_rows, trace: None }, blocks))
+        let known_ids = vocabulary.len;
+        Ok((Self { device, step, expert, amateur, logit_rows, known_ids, trace: None }, blocks))
     }
 
     /// The longest sequence that both models can read.
     pub fn context_length(&self) -> usize {
         let expert = self.expert.decoder.spec().context_length;
         self.amateur.as_ref().map_or(expert, |side| expert.min(side.decoder.spec().context_length))
+    }
+
+    /// Ids below this can be read and sampled.
+    pub fn known_ids(&self) -> usize {
+        self.known_ids
     }
 
     /// Whether there is an amateur.
