@@ -229,7 +229,8 @@ impl<D: Device> Engine<D> {
             Some(token) => {
                 let name = self.text.tokenizer().token_of(*token);
                 let name = name.map_or_else(|| "padding".to_owned(), |name| format!("{name:?}"));
-                let message = format!("the prompt has token {} ({name}), which the models do not know", token.0);
+                let message =
+                    format!("the prompt has token {} ({name}), which the models do not know", token.0);
                 Err(Error::Request(message))
             }
             None => Ok(()),

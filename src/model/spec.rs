@@ -188,7 +188,10 @@ impl Spec {
             vocab_size: config.count("vocab_size", WIDEST)?,
             hidden_size,
             intermediate_size: config.count("intermediate_size", WIDEST)?,
-            context_length: config.count("max_position_embeddings", WIDEST)?.max(reach.unwrap_or(0)),
+            context_length: config
+                .count("max_position_embeddings", WIDEST)?
+                .max(reach.unwrap_or(0))
+                .min(WIDEST),
             heads,
             embedding_scale: if family.scales_embedding { (hidden_size as f32).sqrt() } else { 1.0 },
             norm_placement: family.norm_placement,

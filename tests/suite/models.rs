@@ -225,18 +225,19 @@ fn continuations_of_the_kernels_equal_those_of_transformers() {
     compare_continuations(&Simt::simt(Dtype::F32, 4));
 }
 
-/// As the GPU computes by default. Rounding to bf16 after every operation moves the logits of these models, whose weights
-/// are large, by 1 to 3% of their spread; a wrong norm, rotation or window moves them by more than all of it.
+/// As the GPU computes by default: rounding to bf16 after every operation moves the logits by about 1% of their norm.
 #[test]
 fn logits_of_the_kernels_in_bf16_are_near_those_of_transformers() {
     let device = Simt::simt(Dtype::Bf16, 5);
-    for case in ["llama-gqa3-scaled", "qwen3-window", "gemma3-linear", "gemma3-tower", "olmo2-f16", "olmo3-yarn"] {
+    for case in
+        ["llama-gqa3-scaled", "qwen3-window", "gemma3-linear", "gemma3-tower", "olmo2-f16", "olmo3-yarn"]
+    {
         let golden = Logits::read(&self::golden(case));
         let found = golden.at_once(&device, &mut Model::load(&device, &self::golden(case).join("expert")));
         let flat = |rows: &[Vec<Vec<f32>>]| rows.concat().concat();
         let error = relative_error(&flat(&found), &flat(&golden.rows[0]));
         println!("{case}: {error:.1e}");
-        assert!(error < 0.05, "{case}: {error}");
+        assert!(error < 0.02, "{case}: {error}");
     }
 }
 
