@@ -287,12 +287,11 @@ fn read_windows(config: &Fields, windows: Windows) -> Result<Vec<Option<usize>>>
         Windows::Optional | Windows::Alternating => Some(config.count("sliding_window", WIDEST)?),
     };
     let Some(kinds) = config.texts("layer_types")? else {
-        let has_window: &dyn Fn(usize) -> bool = if windows == Windows::Alternating {
-            let pattern = config.count("sliding_window_pattern", MOST_LAYERS)?;
-            &move |layer| !(layer + 1).is_multiple_of(pattern)
-        } else {
-            let full = config.optional("max_window_layers", "a whole number", Value::as_u64)?.unwrap_or(0);
-            &move |layer| layer as u64 >= full
+        let pattern = config.count_or("sliding_window_pattern", MOST_LAYERS, 1)?;
+        let full = config.optional("max_window_layers", "a whole number", Value::as_u64)?.unwrap_or(0);
+        let has_window = |layer: usize| match windows {
+            Windows::Alternating => !(layer + 1).is_multiple_of(pattern),
+            Windows::Never | Windows::Optional => layer as u64 >= full,
         };
         return Ok((0..layers).map(|layer| window.filter(|_| has_window(layer))).collect());
     };
