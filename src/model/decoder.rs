@@ -6,7 +6,7 @@
 //! logits = head(norm(x))
 //! ```
 //!
-//! Most families have the norms within the parentheses alone, OLMo those around them alone, Gemma both.
+//! Most families have the norms of what is read alone, some those of what is added alone, Gemma both.
 
 use std::cell::Cell;
 use std::ops::Range;

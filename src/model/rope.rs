@@ -195,7 +195,7 @@ impl Yarn {
             (first, last) = (first.floor(), last.ceil());
         }
         (first, last) = (first.max(0.0), last.min(dim - 1.0));
-        let length = if first == last { 0.001 } else { last - first };
+        let length = if last - first == 0.0 { 0.001 } else { last - first };
         ((pair as f64 - first) / length).clamp(0.0, 1.0)
     }
 }

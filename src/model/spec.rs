@@ -12,6 +12,7 @@ use crate::ids::TokenId;
 
 /// A decoder's shape.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::struct_excessive_bools)] // As config.json has them.
 pub struct Spec {
     /// Rows of the embedding and of the head; may exceed the tokenizer's ids.
     pub vocab_size: usize,
