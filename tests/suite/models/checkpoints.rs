@@ -489,6 +489,18 @@ fn a_tied_checkpoint_with_a_head() {
     assert!(logits(&zero).iter().all(|z| *z == 0.0));
 }
 
+/// The decoder alone has its tensors' names without a prefix.
+#[test]
+fn a_decoder_that_was_stored_alone() {
+    let whole = || Copy::of("gemma3-linear");
+    let alone = whole().set("architectures", json!(["Gemma3TextModel"])).edit_weights(|tensors| {
+        let named = std::mem::take(tensors).into_iter();
+        tensors.extend(named.map(|(name, tensor)| (name.replace("model.", ""), tensor)));
+    });
+    let logits = |copy: &Copy| one_token(&mut copy.load().unwrap());
+    assert_eq!(logits(&whole()), logits(&alone));
+}
+
 /// Runs one token.
 fn one_token(decoder: &mut Decoder<Cpu>) -> Vec<f32> {
     let device = Cpu::new(Some(1)).unwrap();
