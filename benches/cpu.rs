@@ -211,7 +211,8 @@ fn elementwise(cpu: &Cpu, rows: usize) {
     };
     let (delta, mut residual, mut out) =
         (random(cpu, rows, HIDDEN), random(cpu, rows, HIDDEN), tensor(cpu, rows, HIDDEN));
-    let seconds = time(cpu, 50, || cpu.rms_norm(rows, Some(&delta), &mut residual, &norm, &mut out));
+    let seconds =
+        time(cpu, 50, || cpu.rms_norm(rows, Some((&delta, None)), &mut residual, Some(&norm), &mut out));
     report("rms_norm", rows, seconds, (rows * HIDDEN * 16) as f64, 0.0);
     let (x, mut out) = (random(cpu, rows, 2 * INTERMEDIATE), tensor(cpu, rows, INTERMEDIATE));
     let seconds = time(cpu, 50, || cpu.gated(rows, INTERMEDIATE, Activation::Silu, &x, &mut out));
@@ -229,7 +230,7 @@ fn sample(cpu: &Cpu, rows: usize) {
     ] {
         let noise = Noise::new(1, "bench", 0);
         let samples: Vec<_> = (0..rows as u32)
-            .map(|position| SampleRow { contrast, noise, position, log_probabilities: false })
+            .map(|position| SampleRow { contrast, noise, position, log_probabilities: false, kept: None })
             .collect();
         let batch = decode(rows, 0);
         let mut step = step(cpu, &vocabulary);
@@ -294,7 +295,7 @@ fn steps(expert: &str, amateur: &str, rows: &[usize]) {
         let samples: Vec<_> = batch
             .outputs
             .iter()
-            .map(|&position| SampleRow { contrast, noise, position, log_probabilities: false })
+            .map(|&position| SampleRow { contrast, noise, position, log_probabilities: false, kept: None })
             .collect();
         let mut step = step(&cpu, &vocabulary);
         let mut parts = [vec![], vec![], vec![]];

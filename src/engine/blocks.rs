@@ -158,12 +158,11 @@ impl BlockPool {
 
     /// Notes the end of a prompt in a held block. Of several that follow the same the last is known.
     pub fn set_tail(&mut self, before: Content, tail: Tail) {
-        self.blocks[tail.block.index()].tail = Some(before);
-        if let Some(old) = self.tails.insert(before, tail.clone())
-            && old.block != tail.block
-        {
+        let block = tail.block;
+        if let Some(old) = self.tails.insert(before, tail) {
             self.blocks[old.block.index()].tail = None;
         }
+        self.blocks[block.index()].tail = Some(before);
     }
 
     /// Notes that the amateur has computed the end of a prompt in this block.

@@ -48,6 +48,8 @@ pub(super) struct Pair<D: Device> {
     logit_rows: usize,
     /// Whether the amateur's logits may be computed for the head alone.
     gathers: bool,
+    /// Ids below this have a row in both models.
+    known_ids: usize,
     /// When steps began and ended, where that is wanted.
     trace: Option<Vec<[D::Mark; 2]>>,
 }
@@ -77,18 +79,21 @@ pub struct PairShape {
 }
 
 impl Model<'_> {
-    /// Its shape, if all of the vocabulary has a row in it.
-    fn spec(&self, vocabulary: &Vocabulary) -> Result<Spec> {
+    /// Its shape, and what of the vocabulary has a row in it.
+    fn spec(&self, vocabulary: &Vocabulary) -> Result<(Spec, Vocabulary)> {
         match self {
-            Self::Random(spec, _) => Ok((*spec).clone()),
+            Self::Random(spec, _) => Ok(((*spec).clone(), vocabulary.clone())),
             Self::Stored(checkpoint) => {
                 let spec = Spec::open(checkpoint)?;
-                if spec.vocab_size < vocabulary.len {
+                let known = vocabulary.within(spec.vocab_size).map_err(|id| {
                     let (rows, tokens) = (spec.vocab_size, vocabulary.len);
-                    let message = format!("vocab_size is {rows}, but the tokenizer has {tokens} tokens");
-                    return Err(Error::file(checkpoint.path("config.json"), message));
-                }
-                Ok(spec)
+                    let message = format!(
+                        "vocab_size is {rows}, but the tokenizer has {tokens} tokens, and {} is not a special one",
+                        id.0
+                    );
+                    Error::file(checkpoint.path("config.json"), message)
+                })?;
+                Ok((spec, known))
             }
         }
     }
@@ -113,15 +118,18 @@ impl<D: Device> Pair<D> {
         vocabulary: &Vocabulary,
         shape: &PairShape,
     ) -> Result<(Self, usize)> {
-        let expert_spec = expert.spec(vocabulary)?;
-        let amateur_spec = amateur.map(|amateur| amateur.spec(vocabulary)).transpose()?;
+        let (expert_spec, vocabulary) = expert.spec(vocabulary)?;
+        let (amateur_spec, vocabulary) = match amateur.map(|amateur| amateur.spec(&vocabulary)).transpose()? {
+            Some((spec, vocabulary)) => (Some(spec), vocabulary),
+            None => (None, vocabulary),
+        };
         let memory = device.memory_info()?;
         let formats = [Lane::Expert, Lane::Amateur].map(|lane| device.lane(lane).format());
         let logits_width = expert_spec.vocab_size + amateur_spec.as_ref().map_or(0, |spec| spec.vocab_size);
         let logit_rows = device.logits_bytes() / (logits_width * size_of::<f32>());
         let logit_rows = logit_rows.clamp(1, shape.max_num_seqs);
         let (expert, amateur) = ((expert, &expert_spec), amateur.zip(amateur_spec.as_ref()));
-        Self::place(device, expert, amateur, vocabulary, shape, logit_rows).map_err(|error| {
+        Self::place(device, expert, amateur, &vocabulary, shape, logit_rows).map_err(|error| {
             let (Some(memory), Error::Device(message)) = (memory, &error) else { return error };
             let amateur = amateur_spec.as_ref().map(|spec| (spec, formats[1]));
             match Footprint::new((&expert_spec, formats[0]), amateur, shape) {
@@ -168,7 +176,8 @@ impl<D: Device> Pair<D> {
             let side = |(decoder, cache)| Side { decoder, cache };
             let (expert, amateur) = (side((models.0, caches.0)), models.1.zip(caches.1).map(side));
             let (step, deferred) = steps;
-            Self { device, step, expert, amateur, deferred, logit_rows, gathers, trace: None }
+            let known_ids = vocabulary.len;
+            Self { device, step, expert, amateur, deferred, logit_rows, gathers, known_ids, trace: None }
         };
         if device.memory_info()?.is_none() {
             // The system has the cache's pages ready by the time the models are there.
@@ -219,6 +228,11 @@ impl<D: Device> Pair<D> {
     pub fn context_length(&self) -> usize {
         let amateur = self.amateur.as_ref().map(|side| side.decoder.spec());
         context_length((self.expert.decoder.spec(), amateur))
+    }
+
+    /// Ids below this can be read and sampled.
+    pub fn known_ids(&self) -> usize {
+        self.known_ids
     }
 
     /// Whether there is an amateur.

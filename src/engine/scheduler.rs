@@ -450,7 +450,9 @@ impl Sequence {
     fn find_prefix(&mut self, plan: &mut StepPlan, pool: &mut BlockPool, limits: &Limits) -> usize {
         let Prefix { blocks, content, followed, tail } = self.prefix(pool, limits);
         let tail = tail.map(|(tail, same)| (tail.block, same, tail.has_amateur));
-        blocks.iter().for_each(|block| pool.share(*block));
+        for block in &blocks {
+            pool.share(*block);
+        }
         let all_followed = followed == blocks.len();
         self.computed = blocks.len() * limits.block_size;
         self.followed = if self.needs_amateur { followed * limits.block_size } else { 0 };

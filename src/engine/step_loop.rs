@@ -118,6 +118,11 @@ impl<D: Device> StepLoop<D> {
         })
     }
 
+    /// Ids below this can be read and sampled.
+    pub fn known_ids(&self) -> usize {
+        self.pair.known_ids()
+    }
+
     /// Queues a sequence.
     pub fn add(&mut self, job: Job) -> SeqId {
         let Job { prompt, max_len, stop, contrast, noise, log_probabilities } = job;
@@ -144,7 +149,7 @@ impl<D: Device> StepLoop<D> {
             self.scheduler.plan()
         };
         if self.defers {
-            return self.step_apart(plan);
+            return self.step_apart(&plan);
         }
         let stay_in_flight = usize::from(self.runs_ahead && !plan.is_empty());
         if !plan.is_empty() {
@@ -159,16 +164,16 @@ impl<D: Device> StepLoop<D> {
     }
 
     /// A step of the expert, then one of the amateur if that is due.
-    fn step_apart(&mut self, plan: StepPlan) -> Result<Vec<Ended>> {
+    fn step_apart(&mut self, plan: &StepPlan) -> Result<Vec<Ended>> {
         let mut ended = Vec::new();
         if !plan.is_empty() {
-            let rows = self.samples(&plan);
+            let rows = self.samples(plan);
             self.stats.steps += 1;
             self.stats.expert_tokens += plan.batch.tokens.len() as u64;
-            let settled = self.pair.settle(&plan, &rows)?;
+            let settled = self.pair.settle(plan, &rows)?;
             let _range = profile::range(c"commit");
-            self.count(&plan, settled.iter().map(Option::as_ref));
-            ended.extend(self.scheduler.settle(&plan, &settled));
+            self.count(plan, settled.iter().map(Option::as_ref));
+            ended.extend(self.scheduler.settle(plan, &settled));
         }
         let plan = self.scheduler.plan_amateur();
         if !plan.is_empty() {

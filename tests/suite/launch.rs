@@ -22,7 +22,13 @@ fn batch(spans: &[(usize, usize)]) -> (Batch, Vec<SampleRow>) {
     }
     let noise = Noise::new(1, "launch", 0);
     let rows = vec![
-        SampleRow { contrast: Contrast::default(), noise, position: 1, log_probabilities: false };
+        SampleRow {
+            contrast: Contrast::default(),
+            noise,
+            position: 1,
+            log_probabilities: false,
+            kept: None
+        };
         spans.len()
     ];
     (batch, rows)

@@ -145,6 +145,7 @@ fn a_fault_is_its_rows_own() {
                     noise: noise(row),
                     position: row as u32,
                     log_probabilities: false,
+                    kept: None,
                 })
                 .collect();
             let vocabulary = Vocabulary::new(len, vec![]);
@@ -244,6 +245,7 @@ fn a_gathered_head_draws_as_all_logits_do() {
                         noise: Noise::new(3, "gathered", 0),
                         position,
                         log_probabilities: position == 5,
+                        kept: None,
                     })
                     .collect();
                 let mut logits = cpu.tensor(rows, len + 5, Precision::Single).unwrap();
