@@ -57,7 +57,8 @@ pub struct EngineConfig {
     pub shortcuts: Option<Shortcuts>,
 }
 
-/// Work that need not be done. None of it changes a token, on the CPU not a bit of its score.
+/// Work that need not be done. None of it changes a token; the gathered head changes the last bits of scores, as its sums
+/// have another order, and on a GPU so do the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shortcuts {
     /// Of the amateur's logits those of the head suffice.

@@ -334,8 +334,11 @@ impl<D: Device> Pair<D> {
         let Some(Deferred { kept, .. }) = deferred else { return Ok(Vec::new()) };
         device.begin(step, &plan.batch, rows);
         device.run(step, SETTLE, |device, step| {
-            let _range = profile::range(c"expert");
-            expert.decoder.forward(device, step, &mut expert.cache);
+            {
+                let _range = profile::range(c"expert");
+                expert.decoder.forward(device, step, &mut expert.cache);
+            }
+            let _range = profile::range(c"contrast_sample");
             for outputs in slices(device.outputs(step), *logit_rows) {
                 let logits = expert.decoder.logits(device, step, outputs.clone());
                 device.settle(step, outputs, logits, kept);
@@ -364,6 +367,7 @@ impl<D: Device> Pair<D> {
                     decoder.forward(device, step, &mut amateur.cache);
                 },
             );
+            let _range = profile::range(c"contrast_sample");
             for outputs in slices(device.outputs(step), *logit_rows) {
                 let of = outputs.clone();
                 if *gathers {

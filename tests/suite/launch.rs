@@ -89,5 +89,5 @@ fn results_are_of_the_rows_that_were_asked_for() {
     let (batch, rows) = batch(&[(5, 1); 9]);
     device.begin(&mut step, &batch, &rows);
     device.finish(&mut step);
-    assert_eq!(device.collect(&mut step).unwrap().len(), 9);
+    assert_eq!(device.collect_settled(&mut step).unwrap().len(), 9);
 }
