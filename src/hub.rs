@@ -355,8 +355,8 @@ impl Hub {
             fs::canonicalize(&place).and_then(fs::remove_file).and_then(|()| fs::remove_file(&place));
         removed.map_err(|error| self.unwritable(name, &error))?;
         Err(Error::Download(format!(
-            "{name}: {} as it came from {} {fault}; it is removed, and the same command fetches it again",
-            file.name, self.endpoint
+            "{}: {} as it came from {} {fault}; it is removed, and the same command fetches it again",
+            name.repository, file.name, self.endpoint
         )))
     }
 
@@ -445,7 +445,7 @@ impl Hub {
                 "accept its licence at {page}, then set HF_TOKEN to a token of that account, or log in with hf auth login"
             )
         };
-        Error::Setting(format!("{name} is gated; {remedy}"))
+        Error::Setting(format!("{} is gated; {remedy}", name.repository))
     }
 
     fn unreachable(&self, name: &ModelName, reason: &str) -> Error {
@@ -468,8 +468,9 @@ impl Hub {
 
     fn unwritable(&self, name: &ModelName, error: &io::Error) -> Error {
         Error::Download(format!(
-            "{name}: cannot write to the cache at {}: {error}; what has come is kept, and the same command goes on: \
-             make room, or set HF_HOME to a folder on another disk",
+            "{}: cannot write to the cache at {}: {error}; make room, and the same command goes on where it broke \
+             off; or set HF_HOME to a folder on another disk",
+            name.repository,
             self.cache.path().display()
         ))
     }
@@ -481,8 +482,8 @@ impl Hub {
             _ if refused => self.no_repository(name),
             ApiError::IoError(error) if is_of_disk(error) => self.unwritable(name, error),
             error => Error::Download(format!(
-                "{name}: {} broke off ({error}) while it came from {}; the same command goes on where it broke off",
-                file.name, self.endpoint
+                "{}: {} broke off ({error}) while it came from {}; the same command goes on where it broke off",
+                name.repository, file.name, self.endpoint
             )),
         }
     }

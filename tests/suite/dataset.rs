@@ -508,7 +508,11 @@ impl Place {
 }
 
 fn manifest(input: &Input) -> Manifest {
-    let model = |id: &str| ModelMark { id: id.into(), files: [("config.json".into(), "ab".into())].into() };
+    let model = |id: &str| ModelMark {
+        id: id.into(),
+        revision: None,
+        files: [("config.json".into(), "ab".into())].into(),
+    };
     Manifest {
         version: Manifest::VERSION.into(),
         input: input.mark(),
