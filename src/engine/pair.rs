@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use crate::checkpoint::Checkpoint;
-use crate::contrast::Vocabulary;
-use crate::device::{Device, RowResult, SampleRow, StepRoom};
+use crate::contrast::{Contrast, Noise, Vocabulary};
+use crate::device::{Device, Lane, RowResult, SampleRow, StepRoom};
 use crate::error::{Error, Result};
+use crate::ids::{BlockId, SeqId, TokenId};
 use crate::model::decoder::{Decoder, Room, Unprojected};
 use crate::model::spec::Spec;
 use crate::profile;
@@ -23,7 +24,7 @@ pub enum Model<'a> {
 }
 
 /// A model with its plane of the cache.
-struct Lane<D: Device> {
+struct Side<D: Device> {
     decoder: Decoder<D>,
     cache: D::Cache,
 }
@@ -32,8 +33,8 @@ struct Lane<D: Device> {
 pub(super) struct Pair<D: Device> {
     device: D,
     step: D::Step,
-    expert: Lane<D>,
-    amateur: Option<Lane<D>>,
+    expert: Side<D>,
+    amateur: Option<Side<D>>,
     /// Rows of logits that are computed at once.
     logit_rows: usize,
     /// When steps began and ended, where that is wanted.
@@ -92,14 +93,16 @@ impl<D: Device> Pair<D> {
     ) -> Result<(Self, usize)> {
         let expert_spec = expert.spec(vocabulary)?;
         let amateur_spec = amateur.map(|amateur| amateur.spec(vocabulary)).transpose()?;
-        let (memory, dtype) = (device.memory_info()?, device.dtype());
+        let memory = device.memory_info()?;
+        let formats = [Lane::Expert, Lane::Amateur].map(|lane| device.lane(lane).format());
         let logits_width = expert_spec.vocab_size + amateur_spec.as_ref().map_or(0, |spec| spec.vocab_size);
         let logit_rows = device.logits_bytes() / (logits_width * size_of::<f32>());
         let logit_rows = logit_rows.clamp(1, shape.max_num_seqs);
         let (expert, amateur) = ((expert, &expert_spec), amateur.zip(amateur_spec.as_ref()));
         Self::place(device, expert, amateur, vocabulary, shape, logit_rows).map_err(|error| {
             let (Some(memory), Error::Device(message)) = (memory, &error) else { return error };
-            match Footprint::new(&expert_spec, amateur_spec.as_ref(), dtype, shape) {
+            let amateur = amateur_spec.as_ref().map(|spec| (spec, formats[1]));
+            match Footprint::new((&expert_spec, formats[0]), amateur, shape) {
                 Ok(footprint) => Error::Device(format!(
                     "{message}\nof {:.1} GiB, {:.1} GiB were free; the pair takes, beside its cache:\n{footprint}",
                     memory.total as f64 / f64::from(1 << 30),
@@ -119,33 +122,76 @@ impl<D: Device> Pair<D> {
         logit_rows: usize,
     ) -> Result<(Self, usize)> {
         let room = Room { tokens: shape.max_num_batched_tokens, logits: logit_rows };
+        let specs = (expert_spec, amateur.map(|(_, spec)| spec));
         let load = || load_both(&device, expert, amateur.map(|(amateur, _)| amateur), room);
-        let caches = || caches(&device, expert_spec, amateur.map(|(_, spec)| spec), shape);
-        let ((expert, amateur), (caches, blocks)) = if device.memory_info()?.is_some() {
-            // The cache takes what the models leave.
-            let models = load()?;
-            (models, caches()?)
-        } else {
-            // The system has its pages ready by the time the models are there.
-            let caches = caches()?;
-            (load()?, caches)
+        let step = |device: &D, blocks| {
+            device.step(StepRoom {
+                tokens: shape.max_num_batched_tokens,
+                sequences: shape.max_num_seqs,
+                blocks,
+                block_size: shape.block_size,
+                vocabulary,
+            })
         };
-        let lane = |(decoder, cache)| Lane { decoder, cache };
-        let step = device.step(StepRoom {
-            tokens: shape.max_num_batched_tokens,
-            sequences: shape.max_num_seqs,
-            blocks,
-            block_size: shape.block_size,
-            vocabulary,
-        })?;
-        let (expert, amateur) = (lane((expert, caches.0)), amateur.zip(caches.1).map(lane));
-        Ok((Self { device, step, expert, amateur, logit_rows, trace: None }, blocks))
+        if device.memory_info()?.is_none() {
+            // The system has the cache's pages ready by the time the models are there.
+            let blocks = blocks(&device, specs, shape)?;
+            let caches = caches(&device, specs, shape.block_size, blocks)?;
+            let (models, step) = (load()?, step(&device, blocks)?);
+            return Ok((Self::new(device, step, models, caches, logit_rows), blocks));
+        }
+        // The cache takes what the models leave, and what steps turn out to need.
+        let (models, caches_of_one) = (load()?, caches(&device, specs, shape.block_size, 1)?);
+        let room = step(&device, shape.max_num_batched_tokens)?;
+        let mut pair = Self::new(device, room, models, caches_of_one, logit_rows);
+        pair.warm_up(shape)?;
+        let blocks = blocks(&pair.device, specs, shape)?;
+        let (expert, amateur) = caches(&pair.device, specs, shape.block_size, blocks)?;
+        pair.expert.cache = expert;
+        pair.amateur.iter_mut().zip(amateur).for_each(|(side, cache)| side.cache = cache);
+        pair.step = step(&pair.device, blocks)?;
+        Ok((pair, blocks))
+    }
+
+    fn new(
+        device: D,
+        step: D::Step,
+        models: (Decoder<D>, Option<Decoder<D>>),
+        caches: (D::Cache, Option<D::Cache>),
+        logit_rows: usize,
+    ) -> Self {
+        let side = |(decoder, cache)| Side { decoder, cache };
+        let (expert, amateur) = (side((models.0, caches.0)), models.1.zip(caches.1).map(side));
+        Self { device, step, expert, amateur, logit_rows, trace: None }
+    }
+
+    /// Runs steps of all sizes over a cache of one block, which they write to and read at will.
+    fn warm_up(&mut self, shape: &PairShape) -> Result<()> {
+        for size in self.device.warm_up_sizes(shape.max_num_batched_tokens) {
+            let (spans, tokens) = if size <= shape.max_num_seqs { (size, 1) } else { (1, size) };
+            let mut plan = StepPlan::default();
+            for seq in 0..spans {
+                let blocks = vec![BlockId(0); tokens.div_ceil(shape.block_size)];
+                plan.push(SeqId(seq as u64), 0..tokens, &vec![TokenId(0); tokens], 0, &blocks, true);
+            }
+            let row = SampleRow {
+                contrast: Contrast::default(),
+                noise: Noise::new(0, "", 0),
+                position: tokens as u32,
+                log_probabilities: false,
+            };
+            for _ in 0..2 {
+                self.queue(&plan, &vec![row; spans], self.has_amateur());
+                self.collect()?;
+            }
+        }
+        Ok(())
     }
 
     /// The longest sequence that both models can read.
     pub fn context_length(&self) -> usize {
         let expert = self.expert.decoder.spec().context_length;
-        self.amateur.as_ref().map_or(expert, |lane| expert.min(lane.decoder.spec().context_length))
+        self.amateur.as_ref().map_or(expert, |side| expert.min(side.decoder.spec().context_length))
     }
 
     /// Whether there is an amateur.
@@ -198,9 +244,9 @@ impl<D: Device> Pair<D> {
                     expert.decoder.forward(device, step, &mut expert.cache);
                 },
                 |device| {
-                    if let Some(lane) = &mut amateur {
+                    if let Some(amateur) = &mut amateur {
                         let _range = profile::range(c"amateur");
-                        lane.decoder.forward(device, step, &mut lane.cache);
+                        amateur.decoder.forward(device, step, &mut amateur.cache);
                     }
                 },
             );
@@ -208,7 +254,7 @@ impl<D: Device> Pair<D> {
             let count = device.outputs(step);
             for first in (0..count).step_by(*logit_rows) {
                 let outputs = first..count.min(first + *logit_rows);
-                let amateur = amateur.as_mut().map(|lane| &mut lane.decoder);
+                let amateur = amateur.as_mut().map(|amateur| &mut amateur.decoder);
                 sample(device, step, outputs, &mut expert.decoder, amateur);
             }
         });
@@ -235,28 +281,27 @@ fn load_both<D: Device>(
     amateur: Option<Model<'_>>,
     room: Room,
 ) -> Result<(Decoder<D>, Option<Decoder<D>>)> {
+    let load_expert = || expert.load(&device.lane(Lane::Expert), room);
+    let load_amateur = |amateur: Model<'_>| amateur.load(&device.lane(Lane::Amateur), room);
     if device.memory_info()?.is_none() {
-        let expert = expert.load(device, room)?;
-        return Ok((expert, amateur.map(|amateur| amateur.load(device, room)).transpose()?));
+        return Ok((load_expert()?, amateur.map(load_amateur).transpose()?));
     }
     let (expert, amateur) = std::thread::scope(|scope| {
-        let amateur = amateur.map(|amateur| scope.spawn(move || amateur.load(device, room)));
-        (expert.load(device, room), amateur.map(std::thread::ScopedJoinHandle::join))
+        let amateur = amateur.map(|amateur| scope.spawn(move || load_amateur(amateur)));
+        (load_expert(), amateur.map(std::thread::ScopedJoinHandle::join))
     });
     let panicked = |_| Err(Error::Device("internal error: loading the amateur panicked".to_owned()));
     Ok((expert?, amateur.map(|amateur| amateur.unwrap_or_else(panicked)).transpose()?))
 }
 
-/// Both planes of the cache, and how many blocks their memory holds.
-#[allow(clippy::type_complexity)]
-fn caches<D: Device>(
+/// How many blocks the cache's memory holds.
+fn blocks<D: Device>(
     device: &D,
-    expert: &Spec,
-    amateur: Option<&Spec>,
+    (expert, amateur): (&Spec, Option<&Spec>),
     shape: &PairShape,
-) -> Result<((D::Cache, Option<D::Cache>), usize)> {
-    let bytes = |spec: &Spec| device.block_bytes(spec.cache_shape(shape.block_size, 1));
-    let block = bytes(expert) + amateur.map_or(0, bytes);
+) -> Result<usize> {
+    let bytes = |lane, spec: &Spec| device.lane(lane).block_bytes(spec.cache_shape(shape.block_size, 1));
+    let block = bytes(Lane::Expert, expert) + amateur.map_or(0, |spec| bytes(Lane::Amateur, spec));
     let (memory, refused) = if let Some(memory) = shape.kv_cache_memory {
         let message = "kv-cache-memory is less than one block, which takes";
         (memory, Error::Setting(format!("{message} {block} bytes; raise it or lower block-size")))
@@ -264,12 +309,18 @@ fn caches<D: Device>(
         let message = "no memory is left for the cache, of which one block takes";
         (device.default_cache_bytes()?, Error::Device(format!("{message} {block} bytes")))
     };
-    let blocks = memory / block;
-    if blocks == 0 {
-        return Err(refused);
-    }
-    let cache = |spec: &Spec| device.cache(spec.cache_shape(shape.block_size, blocks));
-    Ok(((cache(expert)?, amateur.map(cache).transpose()?), blocks))
+    Some(memory / block).filter(|blocks| *blocks > 0).ok_or(refused)
+}
+
+/// Both planes of a cache of so many blocks.
+fn caches<D: Device>(
+    device: &D,
+    (expert, amateur): (&Spec, Option<&Spec>),
+    block_size: usize,
+    blocks: usize,
+) -> Result<(D::Cache, Option<D::Cache>)> {
+    let cache = |lane, spec: &Spec| device.lane(lane).cache(spec.cache_shape(block_size, blocks));
+    Ok((cache(Lane::Expert, expert)?, amateur.map(|spec| cache(Lane::Amateur, spec)).transpose()?))
 }
 
 /// Draws a token for each of `outputs` of the step at hand, whose forward passes have been queued.
