@@ -198,3 +198,12 @@ fn map(path: &Path) -> Result<Option<Bytes>> {
     let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "cannot map"))?;
     Ok(Some(Bytes::Mapped(Arc::new(map))))
 }
+
+/// Bytes of a hash as it is written.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -25,7 +25,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::{Checkpoint, INDEX_FILE, WEIGHTS_FILE};
+use crate::checkpoint::{Checkpoint, INDEX_FILE, WEIGHTS_FILE, hex};
 use crate::error::{Error, Result};
 
 const MAIN: &str = "main";
@@ -344,7 +344,7 @@ impl Hub {
             (Some(size), _) if size != bytes.len() as u64 => {
                 Some(format!("has {} bytes in place of {size}", bytes.len()))
             }
-            (_, Some(lfs)) if sha256(&bytes) != lfs.sha256 => {
+            (_, Some(lfs)) if hex(&Sha256::digest(&*bytes)) != lfs.sha256 => {
                 Some("has another SHA-256 than the repository says".to_owned())
             }
             _ => None,
@@ -581,11 +581,6 @@ fn link(blob: &Path, place: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let target = Path::new("../../blobs").join(blob.file_name().unwrap_or_default());
     std::os::unix::fs::symlink(target, place)
-}
-
-/// In hex.
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A variable of the environment, unless it is empty.

@@ -11,9 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::input::hex;
 use super::prompt::excerpt;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, hex};
 use crate::error::{Error, Result};
 
 /// What a run is. A run resumes another if they agree in all but `notes`, the input's path, and the patch number

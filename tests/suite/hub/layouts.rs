@@ -83,14 +83,13 @@ impl Layout {
         self.family
     }
 
-    /// The stop ids of the expert's generation_config.json, as tokens.
+    /// The stop tokens that the expert's generation configuration names.
     pub fn stops(&self) -> &'static [&'static str] {
         match self.family {
             Family::Llama => &["<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"],
             Family::SmolLm2 => &["<|im_end|>"],
-            Family::Qwen3 | Family::Qwen3Moe => &["<|im_end|>", "<|endoftext|>"],
+            Family::Qwen3 | Family::Qwen3Moe | Family::Olmo3 => &["<|im_end|>", "<|endoftext|>"],
             Family::Gemma3 | Family::Gemma3Vision => &["<eos>", "<end_of_turn>"],
-            Family::Olmo3 => &["<|im_end|>", "<|endoftext|>"],
         }
     }
 
@@ -119,7 +118,7 @@ impl Layout {
         let config = self.config_json(ids.count, stops[0]);
         files.insert("config.json".to_owned(), config.to_string().into_bytes());
         let text = config.get("text_config").unwrap_or(&config);
-        files.extend(shards(self.tensors(text), self.shards, &mut Random::new(seed)));
+        files.extend(shards(&self.tensors(text), self.shards, &mut Random::new(seed)));
         files
     }
 
@@ -240,14 +239,18 @@ impl Layout {
                 ],
                 _ => &["input_layernorm", "post_attention_layernorm"],
             };
-            norms.iter().for_each(|norm| add(norm, &[HIDDEN]));
+            for norm in norms {
+                add(norm, &[HIDDEN]);
+            }
         }
         tensors.push(("model.norm.weight".to_owned(), vec![HIDDEN]));
         if !is_tied || self.stores_tied_head {
             tensors.push(("lm_head.weight".to_owned(), vec![vocabulary, HIDDEN]));
         }
         if self.family == Family::Gemma3Vision {
-            tensors.iter_mut().for_each(|(name, _)| name.insert_str(0, "language_model."));
+            for (name, _) in &mut tensors {
+                name.insert_str(0, "language_model.");
+            }
             let vision = "vision_tower.vision_model";
             tensors.push(("multi_modal_projector.mm_input_projection_weight".to_owned(), vec![24, HIDDEN]));
             tensors.push(("multi_modal_projector.mm_soft_emb_norm.weight".to_owned(), vec![24]));
@@ -281,7 +284,7 @@ impl Ids {
     }
 }
 
-/// `base` with the fields of `other`; null takes a field away where the base has a value.
+/// `base` with the fields of `other`.
 fn merged(mut base: Value, other: &Value) -> Value {
     for (name, value) in other.as_object().unwrap() {
         base[name] = value.clone();
@@ -290,7 +293,7 @@ fn merged(mut base: Value, other: &Value) -> Value {
 }
 
 /// model.safetensors, or so many shards and their index.
-fn shards(tensors: Vec<(String, Vec<usize>)>, count: usize, random: &mut Random) -> Files {
+fn shards(tensors: &[(String, Vec<usize>)], count: usize, random: &mut Random) -> Files {
     let mut files = Files::new();
     let mut index = Map::new();
     let mut size = 0;

@@ -255,7 +255,7 @@ fn list(
         }
         file
     };
-    let body = Value::from_iter(files.iter().map(entry));
+    let body: Value = files.iter().map(entry).collect();
     send(stream, "200 OK", "Content-Type: application/json\r\n", body.to_string().as_bytes())
 }
 
@@ -316,10 +316,10 @@ fn send_file(
         return refuse(stream, 416, "RangeNotSatisfiable");
     }
     let mut body = bytes[start..end].to_vec();
-    let mut headers = headers.to_owned();
-    if range.is_some() {
-        headers += &format!("Content-Range: bytes {start}-{}/{}\r\n", end - 1, bytes.len());
-    }
+    let range = match range {
+        Some(_) => format!("Content-Range: bytes {start}-{}/{}\r\n", end - 1, bytes.len()),
+        None => String::new(),
+    };
     let (mut sent, mut stalls) = (body.len(), false);
     if request.method == "GET" && body.len() > 1 {
         let mut state = state.lock().unwrap();
@@ -334,7 +334,7 @@ fn send_file(
     }
     write!(
         stream,
-        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nAccept-Ranges: bytes\r\nConnection: close\r\n{headers}\r\n",
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nAccept-Ranges: bytes\r\nConnection: close\r\n{headers}{range}\r\n",
         body.len()
     )?;
     if request.method == "GET" {
@@ -363,11 +363,11 @@ fn send(stream: &mut TcpStream, status: &str, headers: &str, body: &[u8]) -> std
 
 /// Whether the hub keeps it in LFS.
 fn is_large(file: &str) -> bool {
-    file.ends_with(".safetensors") || file.ends_with(".bin") || file == "tokenizer.json"
+    file.ends_with(".safetensors") || file == "tokenizer.json"
 }
 
 fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 /// Stands for git's id of a file, which is as long.
