@@ -32,15 +32,13 @@ const MAIN: &str = "main";
 const CONFIG_FILE: &str = "config.json";
 const TOKENIZER_FILE: &str = "tokenizer.json";
 /// All that a checkpoint's text and shape are read from.
-const SMALL_FILES: [&str; 8] = [
+const SMALL_FILES: [&str; 6] = [
     CONFIG_FILE,
     "generation_config.json",
     TOKENIZER_FILE,
     "tokenizer_config.json",
     "special_tokens_map.json",
-    "added_tokens.json",
     "chat_template.jinja",
-    "chat_template.json",
 ];
 /// Waits for the hub's answer about a repository; transfers may take as long as they do.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -151,6 +149,11 @@ enum Unlisted {
 impl ModelName {
     fn revision(&self) -> &str {
         self.revision.as_deref().unwrap_or(MAIN)
+    }
+
+    /// The repository at `revision`, as hf-hub has it.
+    fn at(&self, revision: &str) -> Repo {
+        Repo::with_revision(self.repository.clone(), RepoType::Model, revision.to_owned())
     }
 }
 
@@ -265,7 +268,7 @@ impl Hub {
             checkpoint.weight_files()?.iter().try_for_each(|file| place(file))?;
         }
         if name.revision() != listing.sha {
-            let reference = self.cache.repo(self.repo(name, name.revision()));
+            let reference = self.cache.repo(name.at(name.revision()));
             let written = reference.create_ref(&listing.sha);
             written.map_err(|error| self.unwritable(name, &error))?;
         }
@@ -281,7 +284,7 @@ impl Hub {
         checkpoint: &Checkpoint,
         watch: &mut dyn FnMut(Event<'_>),
     ) -> Result<()> {
-        let repo = self.repo(name, &listing.sha);
+        let repo = name.at(&listing.sha);
         let blob = file.etag().map(|etag| self.cache.repo(repo.clone()).blob_path(etag));
         let place = checkpoint.path(&file.name);
         // A link without a blob would be in the way.
@@ -363,7 +366,7 @@ impl Hub {
     /// Asks the hub which files there are.
     fn list(&self, name: &ModelName) -> std::result::Result<Listing, Unlisted> {
         let unreachable = |error: &ureq::Error| Unlisted::Unreachable(error.to_string());
-        let answer = self.api.repo(self.repo(name, name.revision())).info_request().query("blobs", "true");
+        let answer = self.api.repo(name.at(name.revision())).info_request().query("blobs", "true");
         let answer = answer.config().http_status_as_error(false).timeout_connect(Some(CONNECT_TIMEOUT));
         let answer = answer.timeout_recv_response(Some(ANSWER_TIMEOUT)).build().call();
         let mut answer = answer.map_err(|error| unreachable(&error))?;
@@ -398,17 +401,12 @@ impl Hub {
     }
 
     fn checkpoint(&self, name: &ModelName, commit: &str) -> Checkpoint {
-        let folder = self.cache.repo(self.repo(name, commit)).pointer_path(commit);
+        let folder = self.cache.repo(name.at(commit)).pointer_path(commit);
         Checkpoint::snapshot(&name.repository, commit, folder)
     }
 
-    #[allow(clippy::unused_self, reason = "reads as the others do")]
-    fn repo(&self, name: &ModelName, revision: &str) -> Repo {
-        Repo::with_revision(name.repository.clone(), RepoType::Model, revision.to_owned())
-    }
-
     fn repository_folder(&self, name: &ModelName) -> PathBuf {
-        self.cache.path().join(self.repo(name, MAIN).folder_name())
+        self.cache.path().join(name.at(MAIN).folder_name())
     }
 }
 

@@ -29,7 +29,12 @@ impl Download {
                 self.transfer(&format!("{repository} {file}"), done, size);
             }
             Event::Waiting { repository, file } => {
-                self.say(&format!("{repository}: another process is fetching {file}; waiting for it"));
+                let name = format!("{repository} {file}");
+                // Said once, and not again at every look.
+                if self.file != name {
+                    self.say(&format!("{name}: another process is fetching it; waiting"));
+                    self.file = name;
+                }
             }
             Event::FromCache { repository, commit, reason } => {
                 self.say(&format!(
