@@ -23,6 +23,16 @@ fn every_pair_of_qwen3_runs_by_name() {
     run_all(&[Family::Qwen3]);
 }
 
+#[test]
+fn every_pair_of_gemma_3_runs_by_name() {
+    run_all(&[Family::Gemma3, Family::Gemma3Vision]);
+}
+
+#[test]
+fn every_pair_of_olmo_3_runs_by_name() {
+    run_all(&[Family::Olmo3]);
+}
+
 fn run_all(families: &[Family]) {
     for pair in PAIRS {
         let layout = Layout::of(pair.name);
