@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::grouped_matmul::Groups;
-use super::machine::{Lane, Launch, Machine};
+use super::machine::{Launch, Machine};
 use super::rows::launch_by_columns;
 use super::{Launcher, Step, Tensor};
 use crate::device::{Choice, GroupedRows, RoutingShape};
@@ -31,8 +31,8 @@ pub struct Routing<M: Machine> {
 
 impl<M: Machine> Routing<M> {
     /// See [`crate::device::Device::routing`].
-    pub fn new(machine: &M, rows: usize, shape: RoutingShape) -> Result<Self> {
-        let words = |count: usize| machine.allocate(count * size_of::<u32>());
+    pub fn new(on: &Launcher<M>, rows: usize, shape: RoutingShape) -> Result<Self> {
+        let words = |count: usize| on.allocate(count * size_of::<u32>());
         Ok(Self {
             shape,
             branches: words(rows * shape.active)?,
@@ -57,11 +57,11 @@ impl<M: Machine> Routing<M> {
     }
 
     /// See [`crate::device::Device::choices`].
-    pub fn choices(&self, machine: &M, lane: Lane, rows: usize) -> Vec<Choice> {
+    pub fn choices(&self, on: &Launcher<M>, rows: usize) -> Vec<Choice> {
         let read = |memory| {
-            let pending = machine.read(lane, memory, rows * self.shape.active * size_of::<u32>());
+            let pending = on.machine.read(on.lane, memory, rows * self.shape.active * size_of::<u32>());
             // A failure is reported by `collect`; what is read after one says nothing.
-            machine.wait(pending).unwrap_or_default()
+            on.machine.wait(pending).unwrap_or_default()
         };
         let branches: Vec<u32> = bytemuck::pod_collect_to_vec(&read(&self.branches));
         let weights: Vec<f32> = bytemuck::pod_collect_to_vec(&read(&self.weights));
