@@ -23,6 +23,6 @@ KERNEL(grouped_matmul_64_bf16, GroupedMatmulParams, HighTiles<Bf16Weights>::THRE
     HighTiles<Bf16Weights>(shared_memory()).run(p);
 }
 
-// PRECOND: blockIdx (tile of 16 rows, four outputs); 128 threads.
+// PRECOND: blockIdx (tile of 16 rows, as many outputs as threads); whole warps.
 KERNEL(grouped_matmul_plain_bf16, GroupedMatmulParams, 128, 1) { PlainProducts<bf16>::run(p); }
 KERNEL(grouped_matmul_plain_f32, GroupedMatmulParams, 128, 1) { PlainProducts<float>::run(p); }

@@ -94,16 +94,13 @@ KERNEL(route_sort, RouteParams, 256, 1) {
     const u32 visits = p.rows * p.active, share = ((visits + warps - 1) / warps + 31) / 32 * 32;
     const u32 first = min(warp * share, visits), last = min(first + share, visits);
 
-    u32 is_lower = 0, is_equal = 0;
-    for (u32 visit = first + lane; visit < last; visit += 32) {
-        is_lower += p.branches[visit] < branch;
-        is_equal += p.branches[visit] == branch;
+    u32 of_lower = 0, of_equal = 0;
+    for (u32 from = first; from < last; from += 32) {
+        const u32 visited = from + lane < last ? p.branches[from + lane] : NONE;
+        of_lower += u32(__popc(__ballot_sync(0xffffffff, visited < branch)));
+        of_equal += u32(__popc(__ballot_sync(0xffffffff, visited == branch)));
     }
-    for (int flip = 16; flip > 0; flip /= 2) {
-        is_lower += __shfl_xor_sync(0xffffffff, is_lower, flip);
-        is_equal += __shfl_xor_sync(0xffffffff, is_equal, flip);
-    }
-    if (lane == 0) lower[warp] = is_lower, equal[warp] = is_equal;
+    if (lane == 0) lower[warp] = of_lower, equal[warp] = of_equal;
     __syncthreads();
 
     u32 begin = 0, place = 0, end = 0;  // of the branch, of the warp's first visit, of the branch again

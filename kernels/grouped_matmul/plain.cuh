@@ -1,5 +1,5 @@
 // Products without tensor cores: f32, where every digit counts, and rows of bf16 that are not made of 16-byte
-// chunks. A warp takes an output and goes through the tile's rows, a few at a time.
+// chunks. A thread takes an output and goes through the tile's rows.
 #pragma once
 
 #include "groups.cuh"
@@ -7,43 +7,40 @@
 template <class T>
 struct PlainProducts {
     static constexpr int HEIGHT = 16;
-    static constexpr u32 WARPS = 4;
-    static constexpr int HELD = 4;  // rows
+    static constexpr u32 SUMS = 16;  // side by side, so that rounding grows with a 16th of the inputs
 
     static DEVICE void run(const GroupedMatmulParams& p) {
         RowTile tile;
         if (!find_tile<HEIGHT>(p, blockIdx.x, tile)) return;
-        const u32 output = blockIdx.y * WARPS + threadIdx.x / 32;
+        const u32 output = blockIdx.y * blockDim.x + threadIdx.x;
         if (output >= p.outputs) return;
-        for (u32 row = tile.first; row < tile.end; row += HELD) rows(p, tile, row, output);
-    }
-
-    // A lane sums every 32nd product, then the lanes their sums.
-    static DEVICE void rows(const GroupedMatmulParams& p, const RowTile& tile, u32 first, u32 output) {
-        const u32 lane = threadIdx.x % 32;
         const u64 weight_row = u64(tile.group) * p.outputs + output;
         const T* const weight = static_cast<const T*>(p.weight) + weight_row * p.inputs;
-        const T* x[HELD];
-        float sums[HELD] = {};
-#pragma unroll
-        for (int i = 0; i < HELD; ++i)
-            x[i] = static_cast<const T*>(p.x) + u64(tile.source(p, min(first + i, tile.end - 1))) * p.inputs;
-        for (u32 input = lane; input < p.inputs; input += 32) {
-            const float w = to_float(weight[input]);
-#pragma unroll
-            for (int i = 0; i < HELD; ++i) sums[i] = fmaf(to_float(x[i][input]), w, sums[i]);
-        }
-#pragma unroll
-        for (int i = 0; i < HELD; ++i) {
-            const float sum = warp_sum(sums[i]);
-            if (lane != 0 || first + i >= tile.end) continue;
-            const float value = finished<T>(p, sum, weight_row);
-            const u64 at = u64(first + i) * p.outputs + output;
+        for (u32 row = tile.first; row < tile.end; ++row) {
+            const T* const x = static_cast<const T*>(p.x) + u64(tile.source(p, row)) * p.inputs;
+            const float value = finished<T>(p, dot(x, weight, p.inputs), weight_row);
+            const u64 at = u64(row) * p.outputs + output;
             if (p.out_is_f32) {
                 static_cast<float*>(p.out)[at] = value;
             } else {
                 static_cast<T*>(p.out)[at] = from_float<T>(value);
             }
         }
+    }
+
+    static DEVICE float dot(const T* x, const T* weight, u32 inputs) {
+        float sums[SUMS] = {};
+        const u32 whole = inputs / SUMS * SUMS;
+        for (u32 first = 0; first < whole; first += SUMS)
+#pragma unroll
+            for (u32 i = 0; i < SUMS; ++i)
+                sums[i] = fmaf(to_float(x[first + i]), to_float(weight[first + i]), sums[i]);
+#pragma unroll
+        for (u32 i = 0; i < SUMS; ++i)
+            if (whole + i < inputs) sums[i] = fmaf(to_float(x[whole + i]), to_float(weight[whole + i]), sums[i]);
+        float sum = 0;
+#pragma unroll
+        for (u32 i = 0; i < SUMS; ++i) sum += sums[i];
+        return sum;
     }
 };

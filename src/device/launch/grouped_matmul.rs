@@ -6,6 +6,9 @@ use super::machine::{Launch, Machine};
 use super::{Launcher, Tensor, Weight};
 use crate::device::Dtype;
 
+/// Of the kernels on tensor cores; of the plain ones at most.
+const THREADS: usize = 128;
+
 /// `GroupedMatmulParams` of `grouped_matmul.cu`.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -60,7 +63,7 @@ pub fn grouped_matmul<M: Machine>(
     out: &mut Tensor<M>,
 ) {
     let outputs = w.rows / groups.count;
-    let kernel = Kernel::of(x.dtype, w.columns, groups);
+    let kernel = Kernel::of(x.dtype, [outputs, w.columns], groups);
     let parameters = GroupedMatmulParams {
         x: on.address(&x.memory),
         weight: on.address(&w.memory),
@@ -79,7 +82,7 @@ pub fn grouped_matmul<M: Machine>(
     let launch = Launch {
         kernel: kernel.name,
         grid: [groups.tiles(kernel.rows) as u32, outputs.div_ceil(kernel.outputs) as u32, 1],
-        threads: 128,
+        threads: kernel.threads() as u32,
         shared_bytes: kernel.shared_bytes() as u32,
     };
     if launch.grid.iter().all(|blocks| *blocks > 0) {
@@ -102,9 +105,10 @@ impl Kernel {
     /// Numbers of bf16 in a chunk of 16 bytes.
     const CHUNK: usize = 8;
 
-    /// The one for rows of `inputs` numbers: which of the two on tensor cores changes no bit.
-    fn of(dtype: Dtype, inputs: usize, groups: Groups) -> Self {
-        let plain = |name| Self { name, rows: 16, outputs: 4, stages: 0 };
+    /// The one for `inputs` numbers a row and `outputs`: which of the two on tensor cores changes no bit.
+    fn of(dtype: Dtype, [outputs, inputs]: [usize; 2], groups: Groups) -> Self {
+        let plain =
+            |name| Self { name, rows: 16, outputs: outputs.next_multiple_of(32).min(THREADS), stages: 0 };
         match dtype {
             Dtype::F32 => plain("grouped_matmul_plain_f32"),
             _ if !inputs.is_multiple_of(Self::CHUNK) => plain("grouped_matmul_plain_bf16"),
@@ -113,6 +117,11 @@ impl Kernel {
             }
             _ => Self { name: "grouped_matmul_64_bf16", rows: 64, outputs: 128, stages: 3 },
         }
+    }
+
+    /// A plain kernel's thread has an output.
+    fn threads(&self) -> usize {
+        if self.stages == 0 { self.outputs } else { THREADS }
     }
 
     fn shared_bytes(&self) -> usize {

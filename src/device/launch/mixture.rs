@@ -11,8 +11,8 @@ use crate::error::Result;
 
 /// Rows of a block of `route_choose`, a warp each.
 const CHOOSING_WARPS: usize = 4;
-/// Threads of a block of `route_sort`.
-const SORTING_THREADS: u32 = 256;
+/// Threads of a block of `route_sort` at most.
+const SORTING_THREADS: usize = 256;
 
 /// See [`crate::device::Device::Routing`].
 pub struct Routing<M: Machine> {
@@ -112,11 +112,12 @@ pub fn route<M: Machine>(on: &Launcher<M>, step: &Step<M>, logits: &Tensor<M>, r
         shared_bytes: (CHOOSING_WARPS * branches * size_of::<f32>()) as u32,
     };
     on.launch(&choose, &parameters);
+    let threads = (step.tokens * active).next_multiple_of(32).min(SORTING_THREADS);
     let sort = Launch {
         kernel: "route_sort",
         grid: [branches as u32, 1, 1],
-        threads: SORTING_THREADS,
-        shared_bytes: SORTING_THREADS / 32 * 2 * size_of::<u32>() as u32,
+        threads: threads as u32,
+        shared_bytes: (threads / 32 * 2 * size_of::<u32>()) as u32,
     };
     on.launch(&sort, &parameters);
 }
