@@ -20,7 +20,7 @@ fn every_pair_of_llama_runs_by_name() {
 
 #[test]
 fn every_pair_of_qwen3_runs_by_name() {
-    run_all(&[Family::Qwen3]);
+    run_all(&[Family::Qwen3, Family::Qwen3Moe]);
 }
 
 #[test]
