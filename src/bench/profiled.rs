@@ -87,6 +87,10 @@ impl<D: Device> Device for Profiled<D> {
         Self { inner: self.inner.lane(lane), entries: Arc::clone(&self.entries) }
     }
 
+    fn is_split(&self) -> bool {
+        self.inner.is_split()
+    }
+
     fn dtype(&self) -> Dtype {
         self.inner.dtype()
     }
@@ -293,7 +297,8 @@ impl<D: Device> Device for Profiled<D> {
     }
 
     fn copy(&self, rows: usize, x: &D::Tensor, out: &mut D::Tensor) {
-        self.inner.copy(rows, x, out);
+        let bytes = 2 * rows * self.width(x) * SINGLE;
+        self.note("copy", bytes, 0, |d| d.copy(rows, x, out));
     }
 
     fn mark(&self) -> D::Mark {

@@ -59,7 +59,7 @@ impl DeviceArgs {
         match self.choice() {
             DeviceName::Auto | DeviceName::Cpu => task.run(&|| Cpu::new(self.threads)),
             DeviceName::Cuda => task.run(&|| self.open_gpu()),
-            DeviceName::Simt => task.run(&|| Ok(Simt::simt_with(self.config(), 0))),
+            DeviceName::Simt => task.run(&|| Ok(Simt::simt_with(self.config(), 0, false))),
         }
     }
 
@@ -87,7 +87,7 @@ impl DeviceArgs {
     }
 
     fn open_gpu(&self) -> Result<Gpu> {
-        Gpu::cuda(self.config())
+        Gpu::cuda([0, 0], self.config())
     }
 
     fn config(&self) -> LauncherConfig {

@@ -63,7 +63,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let (expert, amateur) = args.specs()?;
     let format = Format::of(args.dtype.dtype());
     let amateur = amateur.as_ref().map(|spec| (spec, format));
-    let footprint = Footprint::new((&expert, format), amateur, &shape)?;
+    let footprint = Footprint::new((&expert, format), amateur, &shape, false)?;
     let gpu_memory = args.gpu_memory();
     let usable = (gpu_memory as f64 * args.gpu_memory_utilization) as usize;
     let tokens = footprint.blocks_in(usable) * args.block_size;
@@ -72,8 +72,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         let plan = json!({
             "weights_bytes": [footprint.expert.weights, footprint.amateur.map(|model| model.weights)],
             "workspace_bytes": [footprint.expert.workspace, footprint.amateur.map(|model| model.workspace)],
-            "fixed_bytes": footprint.fixed(),
-            "cache_bytes_per_token": footprint.block() as f64 / args.block_size as f64,
+            "fixed_bytes": footprint.shares()[0].fixed,
+            "cache_bytes_per_token": footprint.shares()[0].block as f64 / args.block_size as f64,
             "usable_bytes": usable,
             "cache_tokens": tokens,
             "rows": rows.map(|(context, rows)| json!({"context": context, "rows": rows})),
@@ -87,7 +87,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         bytes::show(gpu_memory),
         args.gpu_memory_utilization,
         bytes::show(usable),
-        bytes::show(usable.saturating_sub(footprint.fixed())),
+        bytes::show(usable.saturating_sub(footprint.shares()[0].fixed)),
     );
     if tokens == 0 {
         println!("the pair does not fit; lower max-num-batched-tokens or max-num-seqs, or take a larger GPU");
@@ -102,7 +102,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
 impl Args {
     fn gpu_memory(&self) -> usize {
         let of_this_machine = || {
-            let gpu = Gpu::cuda(LauncherConfig::of(Format::of(self.dtype.dtype()))).ok()?;
+            let gpu = Gpu::cuda([0, 0], LauncherConfig::of(Format::of(self.dtype.dtype()))).ok()?;
             gpu.memory_info().ok()?.map(|memory| memory.total)
         };
         self.gpu_memory.or_else(of_this_machine).unwrap_or(USUAL_MEMORY)

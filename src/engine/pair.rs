@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::checkpoint::Checkpoint;
 use crate::contrast::Vocabulary;
-use crate::device::{Device, Lane, RowResult, SampleRow, StepRoom};
+use crate::device::{Device, Lane, Precision, RowResult, SampleRow, StepRoom};
 use crate::error::{Error, Result};
 use crate::model::decoder::{Decoder, Room, Unprojected};
 use crate::model::spec::Spec;
@@ -36,6 +36,8 @@ pub(super) struct Pair<D: Device> {
     amateur: Option<Side<D>>,
     /// Rows of logits that are computed at once.
     logit_rows: usize,
+    /// On a device that is split, room beside the expert's logits for the amateur's, `[logit_rows, vocab_size]`.
+    landing: Option<D::Tensor>,
     /// When steps began and ended, where that is wanted.
     trace: Option<Vec<[D::Mark; 2]>>,
 }
@@ -92,23 +94,29 @@ impl<D: Device> Pair<D> {
     ) -> Result<(Self, usize)> {
         let expert_spec = expert.spec(vocabulary)?;
         let amateur_spec = amateur.map(|amateur| amateur.spec(vocabulary)).transpose()?;
-        let memory = device.memory_info()?;
+        let memory = [Lane::Expert, Lane::Amateur].map(|lane| device.lane(lane).memory_info());
+        let is_split = device.is_split();
         let formats = [Lane::Expert, Lane::Amateur].map(|lane| device.lane(lane).format());
         let logits_width = expert_spec.vocab_size + amateur_spec.as_ref().map_or(0, |spec| spec.vocab_size);
         let logit_rows = device.logits_bytes() / (logits_width * size_of::<f32>());
         let logit_rows = logit_rows.clamp(1, shape.max_num_seqs);
         let (expert, amateur) = ((expert, &expert_spec), amateur.zip(amateur_spec.as_ref()));
         Self::place(device, expert, amateur, vocabulary, shape, logit_rows).map_err(|error| {
-            let (Some(memory), Error::Device(message)) = (memory, &error) else { return error };
+            let ([Ok(Some(first)), Ok(Some(second))], Error::Device(message)) = (memory, &error) else {
+                return error;
+            };
             let amateur = amateur_spec.as_ref().map(|spec| (spec, formats[1]));
-            match Footprint::new((&expert_spec, formats[0]), amateur, shape) {
-                Ok(footprint) => Error::Device(format!(
-                    "{message}\nof {:.1} GiB, {:.1} GiB were free; the pair takes, beside its cache:\n{footprint}",
-                    memory.total as f64 / f64::from(1 << 30),
-                    memory.free as f64 / f64::from(1 << 30)
-                )),
-                Err(_) => error,
-            }
+            let Ok(footprint) = Footprint::new((&expert_spec, formats[0]), amateur, shape, is_split) else {
+                return error;
+            };
+            let gib = |bytes: usize| bytes as f64 / f64::from(1 << 30);
+            let memories = if is_split { vec![first, second] } else { vec![first] };
+            let free: Vec<_> = memories
+                .iter()
+                .map(|m| format!("of {:.1} GiB, {:.1} GiB were free", gib(m.total), gib(m.free)))
+                .collect();
+            let free = free.join(", and ");
+            Error::Device(format!("{message}\n{free}; the pair takes, beside its cache:\n{footprint}"))
         })
     }
 
@@ -121,6 +129,9 @@ impl<D: Device> Pair<D> {
         logit_rows: usize,
     ) -> Result<(Self, usize)> {
         let room = Room { tokens: shape.max_num_batched_tokens, logits: logit_rows };
+        let landing =
+            amateur.filter(|_| device.is_split()).map(|(_, spec)| landing(&device, logit_rows, spec));
+        let landing = landing.transpose()?;
         let load = || load_both(&device, expert, amateur.map(|(amateur, _)| amateur), room);
         let caches = || caches(&device, expert_spec, amateur.map(|(_, spec)| spec), shape);
         let ((expert, amateur), (caches, blocks)) = if device.memory_info()?.is_some() {
@@ -141,7 +152,7 @@ impl<D: Device> Pair<D> {
             vocabulary,
         })?;
         let (expert, amateur) = (side((expert, caches.0)), amateur.zip(caches.1).map(side));
-        Ok((Self { device, step, expert, amateur, logit_rows, trace: None }, blocks))
+        Ok((Self { device, step, expert, amateur, logit_rows, landing, trace: None }, blocks))
     }
 
     /// The longest sequence that both models can read.
@@ -189,31 +200,26 @@ impl<D: Device> Pair<D> {
     /// Queues one step: both forward passes over the plan's batch, then a token for each of its outputs, drawn by
     /// `rows`. The amateur rests where no row of the step needs it.
     pub fn queue(&mut self, plan: &StepPlan, rows: &[SampleRow], needs_amateur: bool) {
-        let Self { device, step, expert, amateur, logit_rows, trace, .. } = self;
-        let mut amateur = amateur.as_mut().filter(|_| needs_amateur);
+        let Self { device, step, expert, amateur, logit_rows, landing, trace } = self;
+        let mut models = Models {
+            expert,
+            amateur: amateur.as_mut().filter(|_| needs_amateur),
+            landing: landing.as_mut().filter(|_| needs_amateur),
+            logit_rows: *logit_rows,
+        };
+        // What crosses to the other lane's memory cannot be replayed.
+        let crosses = models.landing.is_some();
         let began = device.mark();
         device.begin(step, &plan.batch, rows);
         device.run(step, u32::from(needs_amateur), |device, step| {
-            device.join(
-                |device| {
-                    let _range = profile::range(c"expert");
-                    expert.decoder.forward(device, step, &mut expert.cache);
-                },
-                |device| {
-                    if let Some(amateur) = &mut amateur {
-                        let _range = profile::range(c"amateur");
-                        amateur.decoder.forward(device, step, &mut amateur.cache);
-                    }
-                },
-            );
-            let _range = profile::range(c"contrast_sample");
-            let count = device.outputs(step);
-            for first in (0..count).step_by(*logit_rows) {
-                let outputs = first..count.min(first + *logit_rows);
-                let amateur = amateur.as_mut().map(|amateur| &mut amateur.decoder);
-                sample(device, step, outputs, &mut expert.decoder, amateur);
+            models.forward(device, step);
+            if !crosses {
+                models.sample(device, step);
             }
         });
+        if crosses {
+            models.sample(device, step);
+        }
         device.finish(step);
         if let Some(trace) = trace {
             trace.push([began, device.mark()]);
@@ -226,6 +232,71 @@ impl<D: Device> Pair<D> {
     /// Those of [`Device::collect`].
     pub fn collect(&mut self) -> Result<Vec<RowResult>> {
         self.device.collect(&mut self.step)
+    }
+}
+
+/// The models that take part in a step.
+struct Models<'a, D: Device> {
+    expert: &'a mut Side<D>,
+    amateur: Option<&'a mut Side<D>>,
+    landing: Option<&'a mut D::Tensor>,
+    logit_rows: usize,
+}
+
+impl<D: Device> Models<'_, D> {
+    /// Both forward passes over the step at hand.
+    fn forward(&mut self, device: &D, step: &D::Step) {
+        let Self { expert, amateur, .. } = self;
+        device.join(
+            |device| {
+                let _range = profile::range(c"expert");
+                expert.decoder.forward(device, step, &mut expert.cache);
+            },
+            |device| {
+                if let Some(amateur) = amateur {
+                    let _range = profile::range(c"amateur");
+                    amateur.decoder.forward(device, step, &mut amateur.cache);
+                }
+            },
+        );
+    }
+
+    /// A token for each output of the step at hand, in slices that bound the memory of logits.
+    fn sample(&mut self, device: &D, step: &mut D::Step) {
+        let _range = profile::range(c"contrast_sample");
+        let count = device.outputs(step);
+        for first in (0..count).step_by(self.logit_rows) {
+            self.sample_slice(device, step, first..count.min(first + self.logit_rows));
+        }
+    }
+
+    fn sample_slice(&mut self, device: &D, step: &mut D::Step, outputs: Range<usize>) {
+        let (rows, places) = (outputs.len(), || outputs.clone());
+        let expert = &mut self.expert.decoder;
+        let amateur = self.amateur.as_mut().map(|side| &mut side.decoder);
+        let landing = &mut self.landing;
+        match amateur {
+            Some(amateur) if device.gathers() && landing.is_none() => {
+                let (expert, amateur) = device.join(
+                    |device| expert.logits(device, step, places()),
+                    |device| amateur.hidden(device, step, places()),
+                );
+                let Unprojected { hidden, head, logits } = amateur;
+                device.contrast_sample_hidden(step, places(), expert, (hidden, head), logits);
+            }
+            amateur => {
+                let (expert, amateur) = device.join(
+                    |device| expert.logits(device, step, places()),
+                    |device| {
+                        let logits = amateur?.logits(device, step, places());
+                        let Some(landing) = landing else { return Some(logits) };
+                        device.copy(rows, logits, landing);
+                        Some(&**landing)
+                    },
+                );
+                device.contrast_sample(step, places(), expert, amateur);
+            }
+        }
     }
 }
 
@@ -258,16 +329,28 @@ fn caches<D: Device>(
     amateur: Option<&Spec>,
     shape: &PairShape,
 ) -> Result<((D::Cache, Option<D::Cache>), usize)> {
-    let bytes = |lane, spec: &Spec| device.lane(lane).block_bytes(spec.cache_shape(shape.block_size, 1));
-    let block = bytes(Lane::Expert, expert) + amateur.map_or(0, |spec| bytes(Lane::Amateur, spec));
-    let (memory, refused) = if let Some(memory) = shape.kv_cache_memory {
-        let message = "kv-cache-memory is less than one block, which takes";
-        (memory, Error::Setting(format!("{message} {block} bytes; raise it or lower block-size")))
-    } else {
-        let message = "no memory is left for the cache, of which one block takes";
-        (device.default_cache_bytes()?, Error::Device(format!("{message} {block} bytes")))
+    let lane = |lane, spec: &Spec| {
+        let device = device.lane(lane);
+        let block = device.block_bytes(spec.cache_shape(shape.block_size, 1));
+        (device, block)
     };
-    let blocks = memory / block;
+    let lanes = [Some(lane(Lane::Expert, expert)), amateur.map(|spec| lane(Lane::Amateur, spec))];
+    let lanes = || lanes.iter().flatten();
+    let block: usize = lanes().map(|(_, block)| block).sum();
+    let (blocks, refused) = if let Some(memory) = shape.kv_cache_memory {
+        let message = "kv-cache-memory is less than one block, which takes";
+        (memory / block, Error::Setting(format!("{message} {block} bytes; raise it or lower block-size")))
+    } else {
+        let blocks = if device.is_split() {
+            // A block lies in both memories.
+            let fit = lanes().map(|(device, block)| Ok(device.default_cache_bytes()? / block));
+            fit.collect::<Result<Vec<_>>>()?.into_iter().min().unwrap_or(0)
+        } else {
+            device.default_cache_bytes()? / block
+        };
+        let message = "no memory is left for the cache, of which one block takes";
+        (blocks, Error::Device(format!("{message} {block} bytes")))
+    };
     if blocks == 0 {
         return Err(refused);
     }
@@ -276,30 +359,7 @@ fn caches<D: Device>(
     Ok(((expert, amateur.map(|spec| cache(Lane::Amateur, spec)).transpose()?), blocks))
 }
 
-/// Draws a token for each of `outputs` of the step at hand, whose forward passes have been queued.
-fn sample<D: Device>(
-    device: &D,
-    step: &mut D::Step,
-    outputs: Range<usize>,
-    expert: &mut Decoder<D>,
-    amateur: Option<&mut Decoder<D>>,
-) {
-    let places = || outputs.clone();
-    match amateur {
-        Some(amateur) if device.gathers() => {
-            let (expert, amateur) = device.join(
-                |device| expert.logits(device, step, places()),
-                |device| amateur.hidden(device, step, places()),
-            );
-            let Unprojected { hidden, head, logits } = amateur;
-            device.contrast_sample_hidden(step, places(), expert, (hidden, head), logits);
-        }
-        amateur => {
-            let (expert, amateur) = device.join(
-                |device| expert.logits(device, step, places()),
-                |device| amateur.map(|amateur| amateur.logits(device, step, places())),
-            );
-            device.contrast_sample(step, places(), expert, amateur);
-        }
-    }
+/// Room for an amateur's logits, in the expert's memory.
+pub(super) fn landing<D: Device>(device: &D, rows: usize, amateur: &Spec) -> Result<D::Tensor> {
+    device.lane(Lane::Expert).tensor(rows, amateur.vocab_size, Precision::Single)
 }

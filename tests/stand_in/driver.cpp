@@ -1,8 +1,9 @@
 // libcuda.so without a GPU: what src/device/cuda calls of the driver, over memory of the host. Kernels are run by the SIMT
 // runtime that they were built for the host with (kernels/simt), at once; streams only order what is captured.
 //
-// Breaches of CUDA's rules are refused with CUDA's codes and named on stderr: copies past an allocation, waiting or
-// allocating while capturing, lanes that are not joined, launches of nothing.
+// It shows four GPUs. Breaches of CUDA's rules are refused with CUDA's codes and named on stderr: copies past an allocation,
+// waiting or allocating while capturing, copies between GPUs while capturing, lanes that are not joined, launches of nothing;
+// and kernels that are given memory of another GPU than their stream's, which only connected GPUs would forgive.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -18,17 +19,32 @@
 
 namespace {
 
-enum Status { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_IMAGE = 200, NOT_FOUND = 500, LAUNCH_FAILED = 719,
+enum Status { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_IMAGE = 200,
+              INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, LAUNCH_FAILED = 719,
               CAPTURE_UNSUPPORTED = 900, CAPTURE_UNJOINED = 904, CAPTURE_ISOLATION = 905, CAPTURED_EVENT = 907 };
 
 using Work = std::function<int()>;
 
+const int GPUS = 4;
+
+struct Gpu {
+    int users = 0;
+    unsigned long launches = 0, copies = 0;  // copies: to other GPUs
+};
+
+struct Allocation {
+    size_t bytes;
+    Gpu* gpu;
+};
+
 struct Stream {
+    Gpu* gpu;
     bool is_capturing = false;
     size_t queued = 0, joined = 0;  // of what the capture has of this stream
 };
 
 struct Event {
+    Gpu* gpu;
     Stream* stream = nullptr;
     bool is_captured = false;
     size_t queued = 0;
@@ -41,26 +57,29 @@ struct Graph {
 struct Kernel {
     std::string name;
     size_t params_bytes;
+    Gpu* gpu;
 };
 
 std::recursive_mutex driver;
-std::map<uint64_t, size_t> allocations;
+Gpu gpus[GPUS];
+std::map<uint64_t, Allocation> allocations;
 std::vector<Stream*> streams;
 Stream* origin = nullptr;  // of the capture, while there is one
 Graph captured;
-thread_local void* context = nullptr;
-unsigned long launches = 0, replays = 0;
+thread_local Gpu* context = nullptr;
+unsigned long replays = 0;
 
 int refuse(Status status, const char* call) {
     fprintf(stderr, "stand-in driver: %s: refused with %d\n", call, status);
     return status;
 }
 
-bool is_allocated(uint64_t address, size_t bytes) {
+// Whose memory it is; null if it is not an allocation's.
+Gpu* owner(uint64_t address, size_t bytes) {
     auto next = allocations.upper_bound(address);
-    if (next == allocations.begin()) return false;
-    const auto& [start, length] = *std::prev(next);
-    return address + bytes <= start + length;
+    if (next == allocations.begin()) return nullptr;
+    const auto& [start, allocation] = *std::prev(next);
+    return address + bytes <= start + allocation.bytes ? allocation.gpu : nullptr;
 }
 
 int queue(Stream* stream, Work work) {
@@ -84,23 +103,50 @@ int stand_in_queue(Stream* stream, Work* work) {
     return queue(stream, *work);
 }
 
+// Whether kernels of a stream may be given this address, or whatever number it is.
+bool stand_in_reaches(Stream* stream, uint64_t address) {
+    CALL;
+    Gpu* gpu = owner(address, 1);
+    return !gpu || gpu == stream->gpu;
+}
+
 int cuInit(unsigned) { return SUCCESS; }
 int cuDriverGetVersion(int* version) { return *version = 99000, SUCCESS; }
-int cuDeviceGet(int* device, int) { return *device = 0, SUCCESS; }
+int cuDeviceGetCount(int* count) { return *count = GPUS, SUCCESS; }
+int cuDeviceGet(int* device, int ordinal) {
+    if (ordinal < 0 || ordinal >= GPUS) return refuse(INVALID_DEVICE, __func__);
+    return *device = ordinal, SUCCESS;
+}
+int cuDeviceGetName(char* name, int bytes, int) { return snprintf(name, bytes, "a stand-in"), SUCCESS; }
+int cuDeviceCanAccessPeer(int* may, int gpu, int peer) { return *may = gpu / 2 == peer / 2, SUCCESS; }
 int cuDeviceGetAttribute(int* value, int attribute, int) {
     const std::map<int, int> values = {{38, 1 << 20}, {75, 9}, {76, 0}, {97, 232448}};  // cache, 9.0, shared memory
     auto found = values.find(attribute);
     return *value = found == values.end() ? 1 : found->second, SUCCESS;
 }
-int cuDevicePrimaryCtxRetain(void** retained, int) { return *retained = &driver, SUCCESS; }
-int cuDevicePrimaryCtxRelease_v2(int) {
+int cuDevicePrimaryCtxRetain(Gpu** retained, int gpu) {
     CALL;
-    if (!allocations.empty()) fprintf(stderr, "stand-in driver: %zu allocations are left\n", allocations.size());
-    fprintf(stderr, "stand-in driver: %lu launches, %lu replays\n", launches, replays);
+    *retained = &gpus[gpu];
+    return gpus[gpu].users++, SUCCESS;
+}
+int cuDevicePrimaryCtxRelease_v2(int number) {
+    CALL;
+    Gpu& gpu = gpus[number];
+    if (--gpu.users) return SUCCESS;
+    size_t left = 0;
+    for (const auto& [_, allocation] : allocations) left += allocation.gpu == &gpu;
+    if (left) fprintf(stderr, "stand-in driver: GPU %d: %zu allocations are left\n", number, left);
+    fprintf(stderr, "stand-in driver: GPU %d: %lu launches, %lu copies; %lu replays in all\n", number, gpu.launches, gpu.copies,
+            replays);
     return SUCCESS;
 }
-int cuCtxGetCurrent(void** current) { return *current = context, SUCCESS; }
-int cuCtxSetCurrent(void* current) { return context = current, SUCCESS; }
+int cuCtxGetCurrent(Gpu** current) { return *current = context, SUCCESS; }
+int cuCtxSetCurrent(Gpu* current) { return context = current, SUCCESS; }
+int cuCtxEnablePeerAccess(Gpu* peer, unsigned flags) {
+    int may = 0;
+    cuDeviceCanAccessPeer(&may, context - gpus, peer - gpus);
+    return may && context != peer && flags == 0 ? SUCCESS : refuse(INVALID_VALUE, __func__);
+}
 int cuCtxSynchronize() {
     NOT_WHILE_CAPTURING;
     return SUCCESS;
@@ -111,11 +157,11 @@ int cuProfilerStop() { return SUCCESS; }
 int cuMemAlloc_v2(uint64_t* address, size_t bytes) {
     CALL;
     NOT_WHILE_CAPTURING;
-    if (bytes == 0) return refuse(INVALID_VALUE, __func__);
+    if (bytes == 0 || !context) return refuse(INVALID_VALUE, __func__);
     void* memory = codit_simt_allocate(bytes);
     if (!memory) return OUT_OF_MEMORY;
     *address = reinterpret_cast<uint64_t>(memory);
-    allocations[*address] = bytes;
+    allocations[*address] = {bytes, context};
     return SUCCESS;
 }
 int cuMemFree_v2(uint64_t address) {
@@ -130,28 +176,43 @@ int cuMemHostAlloc(void** memory, size_t bytes, unsigned) {
     return *memory = malloc(bytes), SUCCESS;
 }
 int cuMemFreeHost(void* memory) { return free(memory), SUCCESS; }
-int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, Stream*) {
+int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, Stream* stream) {
     CALL;
     NOT_WHILE_CAPTURING;
-    if (!is_allocated(to, bytes)) return refuse(INVALID_VALUE, __func__);
+    if (owner(to, bytes) != stream->gpu) return refuse(INVALID_VALUE, __func__);
     return memcpy(reinterpret_cast<void*>(to), from, bytes), SUCCESS;
 }
-int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, Stream*) {
+int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, Stream* stream) {
     CALL;
     NOT_WHILE_CAPTURING;
-    if (!is_allocated(from, bytes)) return refuse(INVALID_VALUE, __func__);
+    if (owner(from, bytes) != stream->gpu) return refuse(INVALID_VALUE, __func__);
     return memcpy(to, reinterpret_cast<void*>(from), bytes), SUCCESS;
 }
-int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, Stream*) {
+int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, Stream* stream) {
+    CALL;
+    if (owner(from, bytes) != stream->gpu || owner(to, bytes) != stream->gpu) return refuse(INVALID_VALUE, __func__);
+    return queue(stream, [=] { return memcpy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes), SUCCESS; });
+}
+int cuMemcpyPeerAsync(uint64_t to, Gpu* to_gpu, uint64_t from, Gpu* from_gpu, size_t bytes, Stream* stream) {
+    CALL;
+    if (stream->is_capturing) return refuse(CAPTURE_UNSUPPORTED, __func__);
+    if (owner(from, bytes) != from_gpu || owner(to, bytes) != to_gpu || from_gpu == to_gpu || bytes == 0 ||
+        stream->gpu != from_gpu || context != from_gpu) {
+        return refuse(INVALID_VALUE, __func__);
+    }
+    from_gpu->copies++;
+    return memcpy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes), SUCCESS;
+}
+int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, Stream* stream) {
     CALL;
     NOT_WHILE_CAPTURING;
-    if (!is_allocated(to, bytes)) return refuse(INVALID_VALUE, __func__);
+    if (owner(to, bytes) != stream->gpu) return refuse(INVALID_VALUE, __func__);
     return memset(reinterpret_cast<void*>(to), value, bytes), SUCCESS;
 }
 
 int cuStreamCreate(Stream** stream, unsigned) {
     CALL;
-    streams.push_back(*stream = new Stream);
+    streams.push_back(*stream = new Stream{context});
     return SUCCESS;
 }
 int cuStreamDestroy_v2(Stream*) { return SUCCESS; }
@@ -172,7 +233,7 @@ int cuStreamWaitEvent(Stream* stream, Event* event, unsigned) {
 int cuStreamBeginCapture_v2(Stream* stream, int) {
     CALL;
     NOT_WHILE_CAPTURING;
-    for (Stream* each : streams) *each = {};
+    for (Stream* each : streams) *each = {each->gpu};
     captured = {};
     origin = stream;
     return stream->is_capturing = true, SUCCESS;
@@ -190,11 +251,12 @@ int cuStreamEndCapture(Stream* stream, Graph** graph) {
     return is_joined ? SUCCESS : refuse(CAPTURE_UNJOINED, __func__);
 }
 
-int cuEventCreate(Event** event, unsigned) { return *event = new Event, SUCCESS; }
+int cuEventCreate(Event** event, unsigned) { return *event = new Event{context}, SUCCESS; }
 int cuEventDestroy_v2(Event* event) { return delete event, SUCCESS; }
 int cuEventRecord(Event* event, Stream* stream) {
     CALL;
-    *event = {stream, stream->is_capturing, stream->queued};
+    if (event->gpu != stream->gpu) return refuse(INVALID_HANDLE, __func__);
+    *event = {event->gpu, stream, stream->is_capturing, stream->queued};
     return SUCCESS;
 }
 int cuEventQuery(Event* event) {
@@ -225,20 +287,20 @@ int cuGraphLaunch(Graph* instance, Stream*) {
 int cuGraphExecDestroy(Graph* instance) { return delete instance, SUCCESS; }
 int cuGraphDestroy(Graph* graph) { return delete graph, SUCCESS; }
 
-int cuModuleLoadData(void** module, const void* image) {
+int cuModuleLoadData(Gpu** module, const void* image) {
     const uint32_t fatbin = 0xBA55ED50;
     if (memcmp(image, &fatbin, sizeof fatbin) != 0) return refuse(INVALID_IMAGE, __func__);
-    return *module = &allocations, SUCCESS;
+    return *module = context, SUCCESS;
 }
 int cuModuleUnload(void*) { return SUCCESS; }
-int cuModuleGetFunction(Kernel** function, void*, const char* name) {
+int cuModuleGetFunction(Kernel** function, Gpu* module, const char* name) {
     NOT_WHILE_CAPTURING;
     const size_t count = codit_simt_kernels(nullptr, nullptr, 0);
     std::vector<const char*> names(count);
     std::vector<size_t> sizes(count);
     codit_simt_kernels(names.data(), sizes.data(), count);
     for (size_t i = 0; i < count; i++) {
-        if (names[i] == std::string(name)) return *function = new Kernel{name, sizes[i]}, SUCCESS;
+        if (names[i] == std::string(name)) return *function = new Kernel{name, sizes[i], module}, SUCCESS;
     }
     return NOT_FOUND;
 }
@@ -247,9 +309,18 @@ int cuLaunchKernel(Kernel* kernel, unsigned x, unsigned y, unsigned z, unsigned 
                    Stream* stream, void** arguments, void**) {
     CALL;
     if (!x || !y || !z || !threads) return refuse(INVALID_VALUE, __func__);
-    launches++;
+    if (kernel->gpu != stream->gpu || context != stream->gpu) return refuse(INVALID_CONTEXT, __func__);
+    stream->gpu->launches++;
     const char* first = static_cast<const char*>(arguments[0]);
     std::vector<char> params(first, first + kernel->params_bytes);
+    for (size_t at = 0; at + 8 <= params.size(); at += 8) {
+        uint64_t address;
+        memcpy(&address, &params[at], 8);
+        if (!stand_in_reaches(stream, address)) {
+            fprintf(stderr, "stand-in driver: %s: byte %zu of its parameters is memory of another GPU\n", kernel->name.c_str(), at);
+            return refuse(ILLEGAL_ADDRESS, __func__);
+        }
+    }
     return queue(stream, [=] {
         char message[512] = "";
         const uint32_t grid[3] = {x, y, z}, block[3] = {threads, 1, 1};

@@ -36,10 +36,10 @@ pub fn embed<M: Machine>(
     out: &mut Tensor<M>,
 ) {
     let parameters = EmbedParams {
-        tokens: step.section(on.machine(), |s| s.tokens),
-        fed: step.section(on.machine(), |s| s.fed),
-        slots: step.section(on.machine(), |s| s.slots),
-        results: step.results(on.machine()),
+        tokens: step.section(on, |s| s.tokens),
+        fed: step.section(on, |s| s.fed),
+        slots: step.section(on, |s| s.slots),
+        results: step.results(on),
         table: on.address(&table.memory),
         out: on.address(&out.memory),
         width: out.width as u32,
@@ -146,8 +146,8 @@ pub fn rope_store<M: Machine>(
     // Of a head, a lane holds one access of each half.
     let lanes = accesses(heads.dim / 2, on.dtype()).next_power_of_two().min(WARP);
     let parameters = RopeStoreParams {
-        positions: step.section(on.machine(), |s| s.positions),
-        slots: step.section(on.machine(), |s| s.slots),
+        positions: step.section(on, |s| s.positions),
+        slots: step.section(on, |s| s.slots),
         inverse_frequencies: on.address(&rope.memory),
         query_norm: head_norm(norms.map(|(query, _)| query)),
         key_norm: head_norm(norms.map(|(_, key)| key)),
@@ -221,7 +221,7 @@ pub fn gather<M: Machine>(
     x: &Tensor<M>,
     out: &mut Tensor<M>,
 ) {
-    let list = step.section(on.machine(), |s| s.outputs);
+    let list = step.section(on, |s| s.outputs);
     let parameters = GatherParams {
         outputs: list + (outputs.start * size_of::<u32>()) as u64,
         x: on.address(&x.memory),
