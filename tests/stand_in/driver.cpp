@@ -4,6 +4,7 @@
 // It shows four GPUs. Breaches of CUDA's rules are refused with CUDA's codes and named on stderr: copies past an allocation,
 // waiting or allocating while capturing, copies between GPUs while capturing, lanes that are not joined, launches of nothing;
 // and kernels that are given memory of another GPU than their stream's, which only connected GPUs would forgive.
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +13,7 @@
 #include <iterator>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -30,6 +32,7 @@ const int GPUS = 4;
 struct Gpu {
     int users = 0;
     unsigned long launches = 0, copies = 0;  // copies: to other GPUs
+    size_t taken = 0, peak = 0;               // memory
 };
 
 struct Allocation {
@@ -52,6 +55,7 @@ struct Event {
 
 struct Graph {
     std::vector<Work> work;
+    std::set<Gpu*> gpus;
 };
 
 struct Kernel {
@@ -68,6 +72,11 @@ Stream* origin = nullptr;  // of the capture, while there is one
 Graph captured;
 thread_local Gpu* context = nullptr;
 unsigned long replays = 0;
+bool is_profiling = false;
+size_t searches = 0;  // of cuBLASLt for algorithms for a weight of another shape, while profiling
+const size_t TOTAL = size_t(1) << 30, GRAPH = size_t(1) << 20;
+
+void take(Gpu* gpu, size_t bytes) { gpu->peak = std::max(gpu->peak, gpu->taken += bytes); }
 
 int refuse(Status status, const char* call) {
     fprintf(stderr, "stand-in driver: %s: refused with %d\n", call, status);
@@ -85,6 +94,7 @@ Gpu* owner(uint64_t address, size_t bytes) {
 int queue(Stream* stream, Work work) {
     if (!stream->is_capturing) return work();
     captured.work.push_back(std::move(work));
+    captured.gpus.insert(stream->gpu);
     stream->queued++;
     return SUCCESS;
 }
@@ -109,6 +119,8 @@ bool stand_in_reaches(Stream* stream, uint64_t address) {
     Gpu* gpu = owner(address, 1);
     return !gpu || gpu == stream->gpu;
 }
+// For the stand-in of cuBLASLt, once for each shape of weights.
+void stand_in_search() { searches += is_profiling; }
 
 int cuInit(unsigned) { return SUCCESS; }
 int cuDriverGetVersion(int* version) { return *version = 99000, SUCCESS; }
@@ -136,8 +148,8 @@ int cuDevicePrimaryCtxRelease_v2(int number) {
     size_t left = 0;
     for (const auto& [_, allocation] : allocations) left += allocation.gpu == &gpu;
     if (left) fprintf(stderr, "stand-in driver: GPU %d: %zu allocations are left\n", number, left);
-    fprintf(stderr, "stand-in driver: GPU %d: %lu launches, %lu copies; %lu replays in all\n", number, gpu.launches, gpu.copies,
-            replays);
+    fprintf(stderr, "stand-in driver: GPU %d: %lu launches, %lu copies, %zu bytes; %lu replays, %zu searches in all\n", number,
+            gpu.launches, gpu.copies, gpu.peak, replays, searches);
     return SUCCESS;
 }
 int cuCtxGetCurrent(Gpu** current) { return *current = context, SUCCESS; }
@@ -151,8 +163,8 @@ int cuCtxSynchronize() {
     NOT_WHILE_CAPTURING;
     return SUCCESS;
 }
-int cuProfilerStart() { return SUCCESS; }
-int cuProfilerStop() { return SUCCESS; }
+int cuProfilerStart() { return is_profiling = true, SUCCESS; }
+int cuProfilerStop() { return is_profiling = false, SUCCESS; }
 
 int cuMemAlloc_v2(uint64_t* address, size_t bytes) {
     CALL;
@@ -162,15 +174,19 @@ int cuMemAlloc_v2(uint64_t* address, size_t bytes) {
     if (!memory) return OUT_OF_MEMORY;
     *address = reinterpret_cast<uint64_t>(memory);
     allocations[*address] = {bytes, context};
+    take(context, bytes);
     return SUCCESS;
 }
 int cuMemFree_v2(uint64_t address) {
     CALL;
-    if (!allocations.erase(address)) return refuse(INVALID_VALUE, __func__);
+    auto found = allocations.find(address);
+    if (found == allocations.end()) return refuse(INVALID_VALUE, __func__);
+    found->second.gpu->taken -= found->second.bytes;
+    allocations.erase(found);
     codit_simt_free(reinterpret_cast<void*>(address));
     return SUCCESS;
 }
-int cuMemGetInfo_v2(size_t* free, size_t* total) { return *free = *total = size_t(1) << 30, SUCCESS; }
+int cuMemGetInfo_v2(size_t* free, size_t* total) { return *free = TOTAL - std::min(TOTAL, context->taken), *total = TOTAL, SUCCESS; }
 int cuMemHostAlloc(void** memory, size_t bytes, unsigned) {
     NOT_WHILE_CAPTURING;
     return *memory = malloc(bytes), SUCCESS;
@@ -273,6 +289,7 @@ int cuEventElapsedTime_v2(float* milliseconds, Event* from, Event* to) {
 }
 
 int cuGraphInstantiateWithFlags(Graph** instance, Graph* graph, unsigned long long) {
+    for (Gpu* gpu : graph->gpus) take(gpu, GRAPH);
     return *instance = new Graph(*graph), SUCCESS;
 }
 int cuGraphLaunch(Graph* instance, Stream*) {
@@ -284,7 +301,10 @@ int cuGraphLaunch(Graph* instance, Stream*) {
     }
     return SUCCESS;
 }
-int cuGraphExecDestroy(Graph* instance) { return delete instance, SUCCESS; }
+int cuGraphExecDestroy(Graph* instance) {
+    for (Gpu* gpu : instance->gpus) gpu->taken -= GRAPH;
+    return delete instance, SUCCESS;
+}
 int cuGraphDestroy(Graph* graph) { return delete graph, SUCCESS; }
 
 int cuModuleLoadData(Gpu** module, const void* image) {

@@ -57,25 +57,29 @@ fn the_machine_gives_what_simt_gives_and_replays_its_steps() {
     for dtype in ["bfloat16", "float32"] {
         let with = |device| {
             let method = ["--seed", "1", "--max-tokens", "16", "--dtype", dtype, "--device", device];
-            let sizes =
-                ["--kv-cache-memory", "8MiB", "--max-num-seqs", "5", "--max-num-batched-tokens", "24"];
-            [method.as_slice(), &sizes].concat()
+            let sizes = ["--max-num-seqs", "5", "--max-num-batched-tokens", "24"];
+            [method.as_slice(), &sizes, &["--gpu-memory-utilization", "0.25"]].concat()
         };
         let (simt, cuda) = (place.path(&format!("simt-{dtype}")), place.path(&format!("cuda-{dtype}")));
         succeed(&input, &simt, &with("simt"));
         let mut command = synth(&input, &cuda, &with("cuda"));
         let result =
-            command.args(["--profile-steps", "3:5"]).env("LD_LIBRARY_PATH", place.path("")).output().unwrap();
+            command.args(["--profile-steps", "0:5"]).env("LD_LIBRARY_PATH", place.path("")).output().unwrap();
         let said = message(&result);
         assert!(result.status.success(), "{said}");
         assert_eq!(sorted_lines(&simt), sorted_lines(&cuda), "{said}");
         assert!(!said.contains("refused") && !said.contains("are left"), "{said}");
-        assert!(replays(&said) > 4, "{said}");
+        assert!(count(&said, 0, "replays") > 4, "{said}");
+        assert_eq!(count(&said, 0, "searches"), 0, "algorithms are chosen at load: {said}");
+        let (bytes, may_use) = (count(&said, 0, "bytes"), (1 << 30) / 4);
+        assert!(bytes <= may_use && bytes > may_use / 2, "{said}");
     }
 }
 
-/// By what the stand-in says when the program is done.
-fn replays(said: &str) -> usize {
-    let count = said.lines().find_map(|line| line.strip_suffix(" replays in all"));
-    count.unwrap().rsplit(' ').next().unwrap().parse().unwrap()
+/// What the stand-in says of a GPU when that is closed: the number before `what`.
+fn count(said: &str, gpu: usize, what: &str) -> usize {
+    let line = said.lines().rfind(|line| line.starts_with(&format!("stand-in driver: GPU {gpu}: ")));
+    let words: Vec<&str> = line.unwrap().split([' ', ',', ';']).filter(|word| !word.is_empty()).collect();
+    let place = words.iter().position(|word| *word == what).unwrap();
+    words[place - 1].parse().unwrap()
 }

@@ -78,6 +78,11 @@ impl Cuda {
         &self.places[lane as usize]
     }
 
+    /// Of each lane's GPU; 0 where the driver does not say.
+    fn free_bytes(&self) -> [usize; 2] {
+        self.places.each_ref().map(|place| place.card.memory_info().map_or(0, |memory| memory.free))
+    }
+
     fn stream(&self, lane: Lane) -> &Arc<CudaStream> {
         &self.place(lane).stream
     }
@@ -217,22 +222,34 @@ impl Machine for Cuda {
 
     /// Queues it directly the first time, captures it the second, and replays it from then on.
     fn replay(&self, key: u64, record: &mut dyn FnMut()) {
+        let launch = |graph: &Graph| self.failure.note(graph.0.launch().map_err(cannot("launch a graph")));
         let mut graphs = lock(&self.graphs);
         match graphs.get(key) {
             None => {
                 record();
                 graphs.set(key, State::Warm);
-                return;
             }
             Some(State::Warm) => {
+                let free = self.free_bytes();
                 let Some(graph) = self.failure.note(self.capture(record)) else { return };
+                // The first launch places it in memory.
+                launch(&graph);
                 graphs.set(key, State::Captured(graph));
+                let left = self.free_bytes();
+                graphs.took([0, 1].map(|lane| free[lane].saturating_sub(left[lane])));
             }
-            Some(State::Captured(_)) => {}
+            Some(State::Captured(graph)) => {
+                launch(graph);
+            }
         }
-        if let Some(State::Captured(Graph(graph))) = graphs.get(key) {
-            self.failure.note(graph.launch().map_err(cannot("launch a graph")));
-        }
+    }
+
+    fn warms_up(&self) -> bool {
+        true
+    }
+
+    fn recording_bytes(&self, lane: Lane) -> usize {
+        lock(&self.graphs).to_come(lane)
     }
 
     fn is_split(&self) -> bool {
