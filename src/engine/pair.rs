@@ -97,6 +97,11 @@ impl<D: Device> Pair<D> {
         let amateur_spec = amateur.map(|amateur| amateur.spec(vocabulary)).transpose()?;
         let memory = [Lane::Expert, Lane::Amateur].map(|lane| device.lane(lane).memory_info());
         let is_split = device.is_split();
+        if is_split && amateur.is_none() {
+            let message = "placement is split, but there is no amateur to be apart from the expert (is beta 0?); use \
+                           placement together";
+            return Err(Error::Setting(message.to_owned()));
+        }
         let formats = [Lane::Expert, Lane::Amateur].map(|lane| device.lane(lane).format());
         let logits_width = expert_spec.vocab_size + amateur_spec.as_ref().map_or(0, |spec| spec.vocab_size);
         let logit_rows = device.logits_bytes() / (logits_width * size_of::<f32>());

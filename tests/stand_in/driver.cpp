@@ -31,8 +31,8 @@ const int GPUS = 4;
 
 struct Gpu {
     int users = 0;
-    unsigned long launches = 0, copies = 0;  // copies: to other GPUs
-    size_t taken = 0, peak = 0;               // memory
+    unsigned long launches = 0, replays = 0, copies = 0;  // copies: to other GPUs
+    size_t taken = 0, peak = 0;                           // memory
 };
 
 struct Allocation {
@@ -42,14 +42,14 @@ struct Allocation {
 
 struct Stream {
     Gpu* gpu;
-    bool is_capturing = false;
+    unsigned long capture = 0;      // the number of the capture that has what is queued, if there is one
     size_t queued = 0, joined = 0;  // of what the capture has of this stream
 };
 
 struct Event {
     Gpu* gpu;
     Stream* stream = nullptr;
-    bool is_captured = false;
+    unsigned long capture = 0;
     size_t queued = 0;
 };
 
@@ -68,10 +68,9 @@ std::recursive_mutex driver;
 Gpu gpus[GPUS];
 std::map<uint64_t, Allocation> allocations;
 std::vector<Stream*> streams;
-Stream* origin = nullptr;  // of the capture, while there is one
-Graph captured;
+std::map<unsigned long, Graph> captures;  // those under way, by number
+thread_local Stream* origin = nullptr;    // of this thread's capture, while there is one
 thread_local Gpu* context = nullptr;
-unsigned long replays = 0;
 bool is_profiling = false;
 size_t searches = 0;  // of cuBLASLt for algorithms for a weight of another shape, while profiling
 const size_t TOTAL = size_t(1) << 30, GRAPH = size_t(1) << 20;
@@ -91,8 +90,18 @@ Gpu* owner(uint64_t address, size_t bytes) {
     return address + bytes <= start + allocation.bytes ? allocation.gpu : nullptr;
 }
 
+// STAND_IN_BREAKS=gpu:replays has a GPU break down after so many replays.
+unsigned long most_replays(const Gpu* gpu) {
+    const char* breaks = getenv("STAND_IN_BREAKS");
+    int number = -1;
+    unsigned long most = 0;
+    if (breaks) sscanf(breaks, "%d:%lu", &number, &most);
+    return gpu == gpus + number ? most : ~0ul;
+}
+
 int queue(Stream* stream, Work work) {
-    if (!stream->is_capturing) return work();
+    if (!stream->capture) return work();
+    Graph& captured = captures.at(stream->capture);
     captured.work.push_back(std::move(work));
     captured.gpus.insert(stream->gpu);
     stream->queued++;
@@ -148,8 +157,8 @@ int cuDevicePrimaryCtxRelease_v2(int number) {
     size_t left = 0;
     for (const auto& [_, allocation] : allocations) left += allocation.gpu == &gpu;
     if (left) fprintf(stderr, "stand-in driver: GPU %d: %zu allocations are left\n", number, left);
-    fprintf(stderr, "stand-in driver: GPU %d: %lu launches, %lu copies, %zu bytes; %lu replays, %zu searches in all\n", number,
-            gpu.launches, gpu.copies, gpu.peak, replays, searches);
+    fprintf(stderr, "stand-in driver: GPU %d: %lu launches, %lu replays, %lu copies, %zu bytes; %zu searches in all\n", number,
+            gpu.launches, gpu.replays, gpu.copies, gpu.peak, searches);
     return SUCCESS;
 }
 int cuCtxGetCurrent(Gpu** current) { return *current = context, SUCCESS; }
@@ -211,7 +220,7 @@ int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, Stream* strea
 }
 int cuMemcpyPeerAsync(uint64_t to, Gpu* to_gpu, uint64_t from, Gpu* from_gpu, size_t bytes, Stream* stream) {
     CALL;
-    if (stream->is_capturing) return refuse(CAPTURE_UNSUPPORTED, __func__);
+    if (stream->capture) return refuse(CAPTURE_UNSUPPORTED, __func__);
     if (owner(from, bytes) != from_gpu || owner(to, bytes) != to_gpu || from_gpu == to_gpu || bytes == 0 ||
         stream->gpu != from_gpu || context != from_gpu) {
         return refuse(INVALID_VALUE, __func__);
@@ -238,32 +247,38 @@ int cuStreamSynchronize(Stream*) {
 }
 int cuStreamWaitEvent(Stream* stream, Event* event, unsigned) {
     CALL;
-    if (event->is_captured) {
-        stream->is_capturing = true;
+    if (event->capture) {
+        if (!captures.count(event->capture)) return refuse(CAPTURED_EVENT, __func__);
+        if (stream->capture != event->capture) *stream = {stream->gpu, event->capture};
         event->stream->joined = event->queued;
-    } else if (stream->is_capturing && event->stream) {
+    } else if (stream->capture && event->stream) {
         return refuse(CAPTURE_ISOLATION, __func__);
     }
     return SUCCESS;
 }
-int cuStreamBeginCapture_v2(Stream* stream, int) {
+int cuStreamBeginCapture_v2(Stream* stream, int mode) {
+    static unsigned long number = 0;
     CALL;
     NOT_WHILE_CAPTURING;
-    for (Stream* each : streams) *each = {each->gpu};
-    captured = {};
-    origin = stream;
-    return stream->is_capturing = true, SUCCESS;
+    const int OF_THIS_THREAD = 1;
+    if (mode != OF_THIS_THREAD) return refuse(INVALID_VALUE, __func__);
+    *stream = {stream->gpu, ++number};
+    captures[number] = {};
+    return origin = stream, SUCCESS;
 }
 int cuStreamEndCapture(Stream* stream, Graph** graph) {
     CALL;
     if (stream != origin) return refuse(INVALID_VALUE, __func__);
     origin = nullptr;
+    const auto capture = captures.find(stream->capture);
     bool is_joined = true;
     for (Stream* each : streams) {
+        if (each->capture != capture->first) continue;
         is_joined &= each == stream || each->joined == each->queued;
-        each->is_capturing = false;
+        each->capture = 0;
     }
-    *graph = new Graph(captured);
+    *graph = new Graph(capture->second);
+    captures.erase(capture);
     return is_joined ? SUCCESS : refuse(CAPTURE_UNJOINED, __func__);
 }
 
@@ -272,13 +287,13 @@ int cuEventDestroy_v2(Event* event) { return delete event, SUCCESS; }
 int cuEventRecord(Event* event, Stream* stream) {
     CALL;
     if (event->gpu != stream->gpu) return refuse(INVALID_HANDLE, __func__);
-    *event = {event->gpu, stream, stream->is_capturing, stream->queued};
+    *event = {event->gpu, stream, stream->capture, stream->queued};
     return SUCCESS;
 }
 int cuEventQuery(Event* event) {
     CALL;
     NOT_WHILE_CAPTURING;
-    return event->is_captured ? refuse(CAPTURED_EVENT, __func__) : SUCCESS;
+    return event->capture ? refuse(CAPTURED_EVENT, __func__) : SUCCESS;
 }
 int cuEventSynchronize(Event* event) { return cuEventQuery(event); }
 int cuEventElapsedTime_v2(float* milliseconds, Event* from, Event* to) {
@@ -292,10 +307,10 @@ int cuGraphInstantiateWithFlags(Graph** instance, Graph* graph, unsigned long lo
     for (Gpu* gpu : graph->gpus) take(gpu, GRAPH);
     return *instance = new Graph(*graph), SUCCESS;
 }
-int cuGraphLaunch(Graph* instance, Stream*) {
+int cuGraphLaunch(Graph* instance, Stream* stream) {
     CALL;
     NOT_WHILE_CAPTURING;
-    replays++;
+    if (++stream->gpu->replays > most_replays(stream->gpu)) return refuse(LAUNCH_FAILED, __func__);
     for (const Work& work : instance->work) {
         if (int status = work()) return status;
     }

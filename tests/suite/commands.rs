@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn codit(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_codit")).args(arguments).output().unwrap()
 }
 
-fn json(arguments: &[&str]) -> Value {
+fn report(arguments: &[&str]) -> Value {
     let output = codit(arguments);
     assert!(output.status.success(), "{output:?}");
     serde_json::from_slice(&output.stdout).unwrap()
@@ -18,15 +18,22 @@ fn json(arguments: &[&str]) -> Value {
 /// 8,030,261,248 parameters, and 2 (keys, values) x 32 layers x 8 heads x 128 numbers a token, of two bytes each.
 #[test]
 fn the_plan_of_llama_is_what_its_config_says() {
-    let plan = json(&["plan", "--shape", "llama-3.1-8b", "--gpu-memory", "80GiB", "--json"]);
+    let plan = report(&["plan", "--shape", "llama-3.1-8b", "--gpu-memory", "80GiB", "--json"]);
     let weights = plan["weights_bytes"][0].as_u64().unwrap();
     assert!((16_060_522_496..16_060_522_496 + (1 << 20)).contains(&weights), "{weights}");
     let token = plan["cache_bytes_per_token"].as_f64().unwrap();
     let exact = 2.0 * 2.0 * 32.0 * 8.0 * 128.0 * 2.0;
     assert!((exact..exact * 1.1).contains(&token), "{token}");
     let (fixed, usable) = (plan["fixed_bytes"].as_f64().unwrap(), plan["usable_bytes"].as_f64().unwrap());
-    let tokens = plan["cache_tokens"].as_f64().unwrap();
+    let placements = plan["placements"].as_array().unwrap();
+    let together = &placements[0];
+    let tokens = together["cache_tokens"].as_f64().unwrap();
     assert!(fixed + tokens * token <= usable && fixed + (tokens + 32.0) * token > usable);
+    // With a GPU each, each model's weights leave more for its half of the cache.
+    let split = placements.iter().find(|fit| fit["placement"] == "split").unwrap();
+    assert_eq!((&split["gpus"], &split["replicas"]), (&json!(2), &json!(1)));
+    let gained = split["cache_tokens"].as_f64().unwrap() / tokens;
+    assert!((2.5..3.5).contains(&gained), "{gained}");
 }
 
 #[test]
@@ -34,6 +41,13 @@ fn a_pair_that_does_not_fit_is_said_to() {
     let output = codit(&["plan", "--shape", "qwen3-32b", "--gpu-memory", "80GiB"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stdout).contains("does not fit"));
+    let plan = ["plan", "--shape", "qwen3-32b", "--gpu-memory", "80GiB", "--gpus", "4", "--json"];
+    let plan = report(&plan);
+    let fits = plan["placements"].as_array().unwrap().iter();
+    let fits: Vec<_> = fits.filter(|fit| fit["cache_tokens"].as_u64() > Some(0)).collect();
+    assert_eq!(fits.len(), 2, "{fits:?}");
+    assert!(fits.iter().all(|fit| fit["placement"] == "split"));
+    assert_eq!(fits[1]["replicas"], 2);
     let output = codit(&["plan", "--shape", "qwen4"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("known shapes: llama-3.1-8b"));
@@ -59,7 +73,7 @@ fn where_no_memory_is_left_the_plan_says_why() {
 fn the_bench_counts_what_a_step_does() {
     let shape = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/llama-gqa8-shards/expert");
     for device in ["cpu", "simt"] {
-        let report = json(&[
+        let report = report(&[
             "bench",
             "--shape",
             shape.to_str().unwrap(),

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::program::{Workplace, message, sorted_lines, succeed, synth};
+use super::program::{Workplace, message, records, sorted_lines, succeed, synth};
 
 /// What `build/nvcc.rs` and `build/simt.rs` left.
 const BUILT: &str = env!("OUT_DIR");
@@ -74,6 +74,64 @@ fn the_machine_gives_what_simt_gives_and_replays_its_steps() {
         let (bytes, may_use) = (count(&said, 0, "bytes"), (1 << 30) / 4);
         assert!(bytes <= may_use && bytes > may_use / 2, "{said}");
     }
+}
+
+const SMALL: [&str; 10] = [
+    "--seed",
+    "1",
+    "--max-tokens",
+    "16",
+    "--max-num-seqs",
+    "5",
+    "--max-num-batched-tokens",
+    "24",
+    "--kv-cache-memory",
+    "8MiB",
+];
+
+/// Two pairs of GPUs fed from one queue; a pair that is split because it does not fit on one; a GPU that breaks down.
+#[test]
+fn several_gpus_give_what_one_gives() {
+    if !has_kernels() {
+        return;
+    }
+    let place = Workplace::new();
+    build_stand_in(&place.path(""));
+    let input = place.instructions(12);
+    let simt = place.path("simt");
+    succeed(&input, &simt, &[&SMALL[..], &["--device", "simt"]].concat());
+    let cuda = |name: &str, arguments: &[&str]| {
+        let mut command =
+            synth(&input, &place.path(name), &[&SMALL[..], &["--device", "cuda"], arguments].concat());
+        command.env("LD_LIBRARY_PATH", place.path(""));
+        command
+    };
+    let run = |name: &str, arguments: &[&str]| {
+        let result = cuda(name, arguments).output().unwrap();
+        let said = message(&result);
+        assert!(result.status.success(), "{said}");
+        assert!(!said.contains("refused") && !said.contains("are left"), "{said}");
+        assert_eq!(sorted_lines(&simt), sorted_lines(&place.path(name)), "{said}");
+        said
+    };
+    let said = run("pairs", &["--devices", "0,2,1,3", "--placement", "split"]);
+    for gpu in 0..4 {
+        assert!(count(&said, gpu, "launches") > 100 && count(&said, gpu, "copies") > 4, "{said}");
+    }
+    // Graphs of both GPUs of a pair are replayed on the expert's.
+    assert!(count(&said, 0, "replays") > 4 && count(&said, 1, "replays") > 4, "{said}");
+
+    let said = run("auto", &["--devices", "3,1", "--gpu-memory-utilization", "0.08"]);
+    assert!(said.contains("2 GPUs, expert and amateur on one each: 1 replica(s)"), "{said}");
+    assert!(count(&said, 3, "copies") > 4 && count(&said, 1, "copies") > 4, "{said}");
+
+    let breaking = cuda("broken", &["--devices", "0,1"]).env("STAND_IN_BREAKS", "1:4").output().unwrap();
+    let said = message(&breaking);
+    assert_eq!(breaking.status.code(), Some(1), "{said}");
+    assert!(said.contains("codit: error: CUDA could not launch a graph"), "{said}");
+    assert!(records(&place.path("broken")).len() < 12, "it broke too late to test anything");
+    let said = run("broken", &["--devices", "0,1"]);
+    assert_eq!((count(&said, 0, "copies"), count(&said, 1, "copies")), (0, 0), "{said}");
 }
 
 /// What the stand-in says of a GPU when that is closed: the number before `what`.

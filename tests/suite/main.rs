@@ -11,6 +11,7 @@ mod invariance;
 mod kernels;
 mod launch;
 mod models;
+mod placement;
 mod profile;
 mod program;
 mod random;

@@ -139,10 +139,13 @@ impl<M: Machine> Shared<M> {
         machine.address(mirror.unwrap_or(&self.memory))
     }
 
+    /// Between what was queued on the expert's lane, replays of both lanes' work among it, and what will be.
     fn write(&self, machine: &M, bytes: &[u8]) {
         machine.write(Lane::Expert, &self.memory, bytes);
         if let Some(mirror) = &self.mirror {
+            machine.fork();
             machine.write(Lane::Amateur, mirror, bytes);
+            machine.join();
         }
     }
 
