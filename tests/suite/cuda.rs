@@ -3,13 +3,24 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use super::program::{Workplace, message, records, sorted_lines, succeed, synth};
 
 /// What `build/nvcc.rs` and `build/simt.rs` left.
 const BUILT: &str = env!("OUT_DIR");
 
-/// Builds both libraries in `folder`.
+/// The folder of both libraries, which are built once.
+fn stand_in() -> &'static Path {
+    static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stand-in");
+        std::fs::create_dir_all(&folder).unwrap();
+        build_stand_in(&folder);
+        folder
+    });
+    &BUILT
+}
+
 fn build_stand_in(folder: &Path) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
@@ -17,8 +28,10 @@ fn build_stand_in(folder: &Path) {
         let mut command = Command::new(&compiler);
         command.args(["-std=c++17", "-O2", "-shared", "-fPIC", "-I"]).arg(root.join("kernels/simt"));
         command.arg(root.join("tests/stand_in").join(source)).args(rest);
-        let status = command.arg("-o").arg(folder.join(library)).status();
-        assert!(status.unwrap().success(), "{source}");
+        // Another run of the tests may be using it.
+        let built = folder.join(format!("{library}.{}", std::process::id()));
+        assert!(command.arg("-o").arg(&built).status().unwrap().success(), "{source}");
+        std::fs::rename(built, folder.join(library)).unwrap();
     };
     let kernels = format!("{BUILT}/libcodit_simt.a");
     let whole = ["-Wl,--whole-archive", &kernels, "-Wl,--no-whole-archive", "-pthread"];
@@ -52,7 +65,6 @@ fn the_machine_gives_what_simt_gives_and_replays_its_steps() {
         return;
     }
     let place = Workplace::new();
-    build_stand_in(&place.path(""));
     let input = place.instructions(9);
     for dtype in ["bfloat16", "float32"] {
         let with = |device| {
@@ -64,7 +76,7 @@ fn the_machine_gives_what_simt_gives_and_replays_its_steps() {
         succeed(&input, &simt, &with("simt"));
         let mut command = synth(&input, &cuda, &with("cuda"));
         let result =
-            command.args(["--profile-steps", "0:5"]).env("LD_LIBRARY_PATH", place.path("")).output().unwrap();
+            command.args(["--profile-steps", "0:5"]).env("LD_LIBRARY_PATH", stand_in()).output().unwrap();
         let said = message(&result);
         assert!(result.status.success(), "{said}");
         assert_eq!(sorted_lines(&simt), sorted_lines(&cuda), "{said}");
@@ -80,11 +92,11 @@ const SMALL: [&str; 10] = [
     "--seed",
     "1",
     "--max-tokens",
-    "16",
+    "9",
     "--max-num-seqs",
-    "5",
+    "2",
     "--max-num-batched-tokens",
-    "24",
+    "8",
     "--kv-cache-memory",
     "8MiB",
 ];
@@ -96,14 +108,13 @@ fn several_gpus_give_what_one_gives() {
         return;
     }
     let place = Workplace::new();
-    build_stand_in(&place.path(""));
-    let input = place.instructions(12);
+    let input = place.instructions(6);
     let simt = place.path("simt");
     succeed(&input, &simt, &[&SMALL[..], &["--device", "simt"]].concat());
     let cuda = |name: &str, arguments: &[&str]| {
         let mut command =
             synth(&input, &place.path(name), &[&SMALL[..], &["--device", "cuda"], arguments].concat());
-        command.env("LD_LIBRARY_PATH", place.path(""));
+        command.env("LD_LIBRARY_PATH", stand_in());
         command
     };
     let run = |name: &str, arguments: &[&str]| {
@@ -119,19 +130,17 @@ fn several_gpus_give_what_one_gives() {
         assert!(count(&said, gpu, "launches") > 100 && count(&said, gpu, "copies") > 4, "{said}");
     }
     // Graphs of both GPUs of a pair are replayed on the expert's.
-    assert!(count(&said, 0, "replays") > 4 && count(&said, 1, "replays") > 4, "{said}");
+    assert!(count(&said, 0, "replays") > 2 && count(&said, 1, "replays") > 2, "{said}");
 
     let said = run("auto", &["--devices", "3,1", "--gpu-memory-utilization", "0.08"]);
     assert!(said.contains("2 GPUs, expert and amateur on one each: 1 replica(s)"), "{said}");
     assert!(count(&said, 3, "copies") > 4 && count(&said, 1, "copies") > 4, "{said}");
 
-    let breaking = cuda("broken", &["--devices", "0,1"]).env("STAND_IN_BREAKS", "1:4").output().unwrap();
+    let breaking = cuda("broken", &["--devices", "0,1"]).env("STAND_IN_BREAKS", "1:2").output().unwrap();
     let said = message(&breaking);
     assert_eq!(breaking.status.code(), Some(1), "{said}");
     assert!(said.contains("codit: error: CUDA could not launch a graph"), "{said}");
-    assert!(records(&place.path("broken")).len() < 12, "it broke too late to test anything");
-    let said = run("broken", &["--devices", "0,1"]);
-    assert_eq!((count(&said, 0, "copies"), count(&said, 1, "copies")), (0, 0), "{said}");
+    assert!(records(&place.path("broken")).len() < 6, "it broke too late to test anything");
 }
 
 /// What the stand-in says of a GPU when that is closed: the number before `what`.

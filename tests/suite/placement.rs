@@ -6,23 +6,22 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use codit::device::cpu::Cpu;
+use codit::device::launch::LauncherConfig;
+use codit::device::simt::Simt;
+use codit::device::{Dtype, Format};
 use codit::{EngineConfig, Error, Finish, Replicas, Request, Result, embedded};
 
 use crate::program::{Workplace, message, records, refuse, sorted_lines, start, succeed};
 
-const SMALL: [&str; 8] = ["--seed", "1", "--max-tokens", "16", "--max-num-seqs", "5", "--device", "simt"];
+const SMALL: [&str; 8] = ["--seed", "1", "--max-tokens", "9", "--max-num-seqs", "3", "--device", "simt"];
 
 #[test]
 fn a_split_pair_and_replicas_of_it_write_what_one_gpu_writes() {
     let place = Workplace::new();
-    let input = place.instructions(9);
+    let input = place.instructions(7);
     let together = place.path("together");
     succeed(&input, &together, &SMALL);
-    let places: [&[&str]; 3] = [
-        &["--placement", "split"],
-        &["--devices", "0,1,2"],
-        &["--devices", "4,5,6,7", "--placement", "split", "--max-num-batched-tokens", "24"],
-    ];
+    let places: [&[&str]; 2] = [&["--devices", "0,1,2"], &["--devices", "4,5,6,7", "--placement", "split"]];
     for (index, arguments) in places.iter().enumerate() {
         let output = place.path(&index.to_string());
         succeed(&input, &output, &[&SMALL[..], arguments].concat());
@@ -33,7 +32,7 @@ fn a_split_pair_and_replicas_of_it_write_what_one_gpu_writes() {
 #[test]
 fn replicas_that_are_killed_are_resumed_by_fewer() {
     let place = Workplace::new();
-    let input = place.instructions(60);
+    let input = place.instructions(20);
     let (unbroken, output) = (place.path("unbroken"), place.path("out"));
     succeed(&input, &unbroken, &SMALL);
     let replicas = [&SMALL[..], &["--devices", "0,1,2"]].concat();
@@ -47,7 +46,7 @@ fn replicas_that_are_killed_are_resumed_by_fewer() {
     let result = succeed(&input, &output, &SMALL);
     assert!(message(&result).contains("resuming after"), "{}", message(&result));
     assert_eq!(sorted_lines(&output), sorted_lines(&unbroken));
-    assert_eq!(records(&output).len(), 60);
+    assert_eq!(records(&output).len(), 20);
 }
 
 #[test]
@@ -64,6 +63,15 @@ fn places_that_cannot_be_are_refused() {
     for (arguments, why) in refusals {
         let said = refuse(&input, &place.path("out"), arguments);
         assert!(said.contains(why), "{arguments:?}: {said}");
+    }
+}
+
+/// What `codit doctor` checks of two GPUs.
+#[test]
+fn a_split_pair_responds_as_on_the_cpu() {
+    let open = || Ok(Simt::simt_with(LauncherConfig::of(Format::of(Dtype::F32)), 5, true));
+    for check in codit::doctor::pair::checks(&open).unwrap() {
+        assert!(check.passes(), "{check:?}");
     }
 }
 
