@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use crate::device::{
-    Activation, AttentionShape, Batch, CacheShape, Device, Dtype, Format, Heads, Lane, MemoryInfo, Norm,
-    Precision, RowResult, SampleRow, StepRoom, TensorView, WeightSize,
+    Activation, AttentionShape, Batch, CacheShape, Delta, Device, Dtype, Format, HeadNorms, Heads, Lane,
+    MemoryInfo, Norm, Precision, RowResult, SampleRow, StepRoom, TensorView, WeightSize,
 };
 use crate::error::Result;
 
@@ -191,9 +191,9 @@ impl<D: Device> Device for Profiled<D> {
     fn rms_norm(
         &self,
         rows: usize,
-        delta: Option<&D::Tensor>,
+        delta: Option<Delta<'_, D>>,
         residual: &mut D::Tensor,
-        norm: &Norm<D::Weight>,
+        norm: Option<&Norm<D::Weight>>,
         out: &mut D::Tensor,
     ) {
         let added = if delta.is_some() { self.size() + SINGLE } else { 0 };
@@ -219,7 +219,7 @@ impl<D: Device> Device for Profiled<D> {
         &self,
         step: &Self::Step,
         heads: Heads,
-        norms: Option<(&Norm<D::Weight>, &Norm<D::Weight>)>,
+        norms: Option<&HeadNorms<D::Weight>>,
         rope: &D::Rope,
         layer: usize,
         qkv: &mut D::Tensor,

@@ -115,7 +115,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
             );
         }
     }
-    Ok(if found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    // JSON is for programs, which read what fits.
+    Ok(if found || args.json { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What fits where the pair is placed in one way.

@@ -31,8 +31,8 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use super::{
-    Activation, AttentionShape, Batch, CacheShape, Device, Dtype, Format, Heads, Lane, MemoryInfo, Norm,
-    Precision, RowResult, SampleRow, StepRoom, TensorView, WeightSize,
+    Activation, AttentionShape, Batch, CacheShape, Delta, Device, Dtype, Format, HeadNorms, Heads, Lane,
+    MemoryInfo, Norm, Precision, RowResult, SampleRow, StepRoom, TensorView, WeightSize,
 };
 use crate::error::{Error, Result};
 use amx::Amx;
@@ -270,19 +270,15 @@ impl Device for Cpu {
     fn rms_norm(
         &self,
         rows: usize,
-        delta: Option<&Tensor>,
+        delta: Option<Delta<'_, Self>>,
         residual: &mut Tensor,
-        norm: &Norm<Weight>,
+        norm: Option<&Norm<Weight>>,
         out: &mut Tensor,
     ) {
         let work = rows * out.width;
         let one = |row: usize, residual: &mut [f32], out: &mut [f32]| {
-            self.common.path.isa.run(AddNorm {
-                delta: delta.map(|delta| delta.row(row)),
-                residual,
-                norm,
-                out,
-            });
+            let delta = delta.map(|(delta, norm)| (delta.row(row), norm));
+            self.common.path.isa.run(AddNorm { delta, residual, norm, out });
         };
         let (width, residual_width) = (out.width.max(1), residual.width.max(1));
         let (out, residual) = (out.rows_mut(rows), residual.rows_mut(rows));
@@ -305,7 +301,7 @@ impl Device for Cpu {
         &self,
         step: &Step,
         heads: Heads,
-        norms: Option<(&Norm<Weight>, &Norm<Weight>)>,
+        norms: Option<&HeadNorms<Weight>>,
         rope: &Rope,
         layer: usize,
         qkv: &mut Tensor,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use half::{bf16, f16};
 
 use super::{
-    Activation, AttentionShape, Batch, CacheShape, Device, Dtype, Format, Heads, MemoryInfo, Norm, Precision,
-    RowResult, SampleRow, StepRoom, TensorView, WeightSize,
+    Activation, AttentionShape, Batch, CacheShape, Delta, Device, Dtype, Format, HeadNorms, Heads,
+    MemoryInfo, Norm, Precision, RowResult, SampleRow, StepRoom, TensorView, WeightSize,
 };
 use crate::error::{Error, Result};
 
@@ -290,9 +290,9 @@ impl<M: Machine> Device for Launcher<M> {
     fn rms_norm(
         &self,
         rows: usize,
-        delta: Option<&Tensor<M>>,
+        delta: Option<Delta<'_, Self>>,
         residual: &mut Tensor<M>,
-        norm: &Norm<Weight<M>>,
+        norm: Option<&Norm<Weight<M>>>,
         out: &mut Tensor<M>,
     ) {
         rows::rms_norm(self, rows, delta, residual, norm, out);
@@ -324,7 +324,7 @@ impl<M: Machine> Device for Launcher<M> {
         &self,
         step: &Step<M>,
         heads: Heads,
-        norms: Option<(&Norm<Weight<M>>, &Norm<Weight<M>>)>,
+        norms: Option<&HeadNorms<Weight<M>>>,
         rope: &Rope<M>,
         layer: usize,
         qkv: &mut Tensor<M>,
