@@ -108,6 +108,10 @@ impl<D: Device> Device for Profiled<D> {
         }
     }
 
+    fn is_split(&self) -> bool {
+        self.inner.is_split()
+    }
+
     fn dtype(&self) -> Dtype {
         self.inner.dtype()
     }
@@ -380,7 +384,8 @@ impl<D: Device> Device for Profiled<D> {
     }
 
     fn copy(&self, rows: usize, x: &D::Tensor, out: &mut D::Tensor) {
-        self.inner.copy(rows, x, out);
+        let bytes = 2 * rows * self.width(x) * SINGLE;
+        self.note("copy", bytes, 0, |d| d.copy(rows, x, out));
     }
 
     fn mark(&self) -> D::Mark {

@@ -342,6 +342,11 @@ pub trait Device: Sized + Send + Sync + 'static {
     /// The same device as one of the models sees it. What is allocated, loaded and queued there is that model's.
     #[must_use]
     fn lane(&self, lane: Lane) -> Self;
+    /// Whether the lanes have memory apart, such as that of two GPUs: then only [`Device::copy`] brings a tensor of one to
+    /// the other, and not within [`Device::run`].
+    fn is_split(&self) -> bool {
+        false
+    }
     /// Number format of activations.
     fn dtype(&self) -> Dtype;
     /// Number formats of this lane's weights and cache.
@@ -361,12 +366,12 @@ pub trait Device: Sized + Send + Sync + 'static {
     fn block_bytes(&self, shape: CacheShape) -> usize;
     /// Room for the routing of `rows` rows.
     fn routing(&self, rows: usize, shape: RoutingShape) -> Result<Self::Routing>;
-    /// The memory of a device that has its own; `None` where it is the system's.
+    /// The memory of a lane of a device that has its own; `None` where it is the system's.
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) if the device does not answer.
     fn memory_info(&self) -> Result<Option<MemoryInfo>>;
-    /// Bytes that the cache may take by default, once everything else is there.
+    /// Bytes that the cache may take of this lane's memory by default, once everything else is there.
     fn default_cache_bytes(&self) -> Result<usize>;
     /// Sizes of batches, in tokens up to `most`, each of which is to be run twice before [`Device::default_cache_bytes`]
     /// is asked: in the first run of a size the device chooses how to compute it, in the second it may record it.
@@ -495,8 +500,8 @@ pub trait Device: Sized + Send + Sync + 'static {
     );
     /// `out[outputs.len(), width] = x[step.outputs[outputs]]`
     fn gather(&self, step: &Self::Step, outputs: Range<usize>, x: &Self::Tensor, out: &mut Self::Tensor);
-    /// Samples the step's `outputs` from their logits `[outputs.len(), vocabulary or more]`; those of the expert lie in
-    /// row [`SampleRow::kept`] where there is one. A row's fault is its own.
+    /// Samples the step's `outputs` from their logits `[outputs.len(), vocabulary or more]`, on the expert's lane and
+    /// from its memory; those of the expert lie in row [`SampleRow::kept`] where there is one. A row's fault is its own.
     fn contrast_sample(
         &self,
         step: &mut Self::Step,
@@ -550,7 +555,7 @@ pub trait Device: Sized + Send + Sync + 'static {
     fn weight_size(&self, weight: &Self::Weight) -> WeightSize;
     /// The width of activations.
     fn width(&self, x: &Self::Tensor) -> usize;
-    /// `out = x`, the first `rows` rows.
+    /// `out = x`, the first `rows` rows; `out` may be the other lane's.
     fn copy(&self, rows: usize, x: &Self::Tensor, out: &mut Self::Tensor);
     /// A point in the order of what is queued.
     fn mark(&self) -> Self::Mark;

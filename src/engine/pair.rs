@@ -1,5 +1,6 @@
 //! Expert and amateur side by side: one step of both, and the contrast of their logits.
 
+use std::borrow::BorrowMut;
 use std::ops::Range;
 
 use crate::checkpoint::Checkpoint;
@@ -48,6 +49,8 @@ pub(super) struct Pair<D: Device> {
     logit_rows: usize,
     /// Whether the amateur's logits may be computed for the head alone.
     gathers: bool,
+    /// On a device that is split, room beside the expert's logits for the amateur's, `[logit_rows, vocab_size]`.
+    landing: Option<D::Tensor>,
     /// Ids below this have a row in both models.
     known_ids: usize,
     /// When steps began and ended, where that is wanted.
@@ -123,23 +126,34 @@ impl<D: Device> Pair<D> {
             Some((spec, vocabulary)) => (Some(spec), vocabulary),
             None => (None, vocabulary),
         };
-        let memory = device.memory_info()?;
+        let memory = [Lane::Expert, Lane::Amateur].map(|lane| device.lane(lane).memory_info());
+        let is_split = device.is_split();
+        if is_split && amateur.is_none() {
+            let message = "placement is split, but there is no amateur to be apart from the expert (is beta 0?); use \
+                           placement together";
+            return Err(Error::Setting(message.to_owned()));
+        }
         let formats = [Lane::Expert, Lane::Amateur].map(|lane| device.lane(lane).format());
         let logits_width = expert_spec.vocab_size + amateur_spec.as_ref().map_or(0, |spec| spec.vocab_size);
         let logit_rows = device.logits_bytes() / (logits_width * size_of::<f32>());
         let logit_rows = logit_rows.clamp(1, shape.max_num_seqs);
         let (expert, amateur) = ((expert, &expert_spec), amateur.zip(amateur_spec.as_ref()));
         Self::place(device, expert, amateur, &vocabulary, shape, logit_rows).map_err(|error| {
-            let (Some(memory), Error::Device(message)) = (memory, &error) else { return error };
+            let ([Ok(Some(first)), Ok(Some(second))], Error::Device(message)) = (memory, &error) else {
+                return error;
+            };
             let amateur = amateur_spec.as_ref().map(|spec| (spec, formats[1]));
-            match Footprint::new((&expert_spec, formats[0]), amateur, shape) {
-                Ok(footprint) => Error::Device(format!(
-                    "{message}\nof {:.1} GiB, {:.1} GiB were free; the pair takes, beside its cache:\n{footprint}",
-                    memory.total as f64 / f64::from(1 << 30),
-                    memory.free as f64 / f64::from(1 << 30)
-                )),
-                Err(_) => error,
-            }
+            let Ok(footprint) = Footprint::new((&expert_spec, formats[0]), amateur, shape, is_split) else {
+                return error;
+            };
+            let gib = |bytes: usize| bytes as f64 / f64::from(1 << 30);
+            let memories = if is_split { vec![first, second] } else { vec![first] };
+            let free: Vec<_> = memories
+                .iter()
+                .map(|m| format!("of {:.1} GiB, {:.1} GiB were free", gib(m.total), gib(m.free)))
+                .collect();
+            let free = free.join(", and ");
+            Error::Device(format!("{message}\n{free}; the pair takes, beside its cache:\n{footprint}"))
         })
     }
 
@@ -177,7 +191,18 @@ impl<D: Device> Pair<D> {
             let (expert, amateur) = (side((models.0, caches.0)), models.1.zip(caches.1).map(side));
             let (step, deferred) = steps;
             let known_ids = vocabulary.len;
-            Self { device, step, expert, amateur, deferred, logit_rows, gathers, known_ids, trace: None }
+            Self {
+                device,
+                step,
+                expert,
+                amateur,
+                deferred,
+                logit_rows,
+                gathers,
+                landing: None,
+                known_ids,
+                trace: None,
+            }
         };
         if device.memory_info()?.is_none() {
             // The system has the cache's pages ready by the time the models are there.
@@ -190,6 +215,9 @@ impl<D: Device> Pair<D> {
         let (models, caches_of_one) = (load()?, caches(&device, specs, shape.block_size, 1)?);
         let first_steps = steps(&device, shape.max_num_batched_tokens)?;
         let mut pair = assemble(device, models, caches_of_one, first_steps);
+        if let (true, Some(amateur)) = (pair.device.is_split(), specs.1) {
+            pair.landing = Some(landing(&pair.device, logit_rows, amateur)?);
+        }
         pair.warm_up(shape)?;
         let blocks = blocks(&pair.device, specs, shape)?;
         let (expert, amateur) = caches(&pair.device, specs, shape.block_size, blocks)?;
@@ -295,29 +323,27 @@ impl<D: Device> Pair<D> {
     /// `rows`. The amateur rests where no row of the step needs it.
     pub fn queue(&mut self, plan: &StepPlan, rows: &[SampleRow], needs_amateur: bool) {
         self.copy_blocks(plan);
-        let Self { device, step, expert, amateur, logit_rows, gathers, trace, .. } = self;
-        let mut amateur = amateur.as_mut().filter(|_| needs_amateur);
+        let Self { device, step, expert, amateur, logit_rows, gathers, landing, trace, .. } = self;
+        let mut models = Models {
+            expert,
+            amateur: amateur.as_mut().filter(|_| needs_amateur),
+            landing: landing.as_mut().filter(|_| needs_amateur),
+            logit_rows: *logit_rows,
+            gathers: *gathers,
+        };
+        // What crosses to the other lane's memory cannot be replayed.
+        let crosses = models.landing.is_some();
         let began = device.mark();
         device.begin(step, &plan.batch, rows);
         device.run(step, u32::from(needs_amateur), |device, step| {
-            device.join(
-                |device| {
-                    let _range = profile::range(c"expert");
-                    expert.decoder.forward(device, step, &mut expert.cache);
-                },
-                |device| {
-                    if let Some(amateur) = &mut amateur {
-                        let _range = profile::range(c"amateur");
-                        amateur.decoder.forward(device, step, &mut amateur.cache);
-                    }
-                },
-            );
-            let _range = profile::range(c"contrast_sample");
-            for outputs in slices(device.outputs(step), *logit_rows) {
-                let amateur = amateur.as_mut().map(|amateur| &mut amateur.decoder);
-                sample(device, step, outputs, &mut expert.decoder, amateur, *gathers);
+            models.forward(device, step);
+            if !crosses {
+                models.sample(device, step);
             }
         });
+        if crosses {
+            models.sample(device, step);
+        }
         device.finish(step);
         if let Some(trace) = trace {
             trace.push([began, device.mark()]);
@@ -353,33 +379,34 @@ impl<D: Device> Pair<D> {
     /// # Errors
     /// Those of [`Device::collect`].
     pub fn catch_up(&mut self, plan: &StepPlan, rows: &[SampleRow]) -> Result<Vec<RowResult>> {
-        let Self { device, amateur, deferred, logit_rows, gathers, .. } = self;
+        let Self { device, amateur, deferred, landing, logit_rows, gathers, .. } = self;
         let Some((amateur, Deferred { step, kept })) = amateur.as_mut().zip(deferred.as_mut()) else {
             return Ok(Vec::new());
         };
         device.begin(step, &plan.batch, rows);
         device.run(step, CATCH_UP, |device, step| {
-            let decoder = &mut amateur.decoder;
-            let ((), ()) = device.join(
+            device.join(
                 |_| (),
                 |device| {
                     let _range = profile::range(c"amateur");
-                    decoder.forward(device, step, &mut amateur.cache);
+                    amateur.decoder.forward(device, step, &mut amateur.cache);
                 },
             );
-            let _range = profile::range(c"contrast_sample");
-            for outputs in slices(device.outputs(step), *logit_rows) {
-                let of = outputs.clone();
-                if *gathers {
-                    let ((), amateur) = device.join(|_| (), |device| decoder.hidden(device, step, of));
-                    let Unprojected { hidden, head, logits } = amateur;
-                    device.contrast_sample_hidden(step, outputs, kept, (hidden, head), logits);
-                } else {
-                    let ((), amateur) = device.join(|_| (), |device| decoder.logits(device, step, of));
-                    device.contrast_sample(step, outputs, kept, Some(amateur));
-                }
-            }
         });
+        let _range = profile::range(c"contrast_sample");
+        for outputs in slices(device.outputs(step), *logit_rows) {
+            let places = outputs.clone();
+            if *gathers && landing.is_none() {
+                let ((), amateur) =
+                    device.join(|_| (), |device| amateur.decoder.hidden(device, step, places));
+                let Unprojected { hidden, head, logits } = amateur;
+                device.contrast_sample_hidden(step, outputs, kept, (hidden, head), logits);
+            } else {
+                let ((), logits) =
+                    device.join(|_| (), |device| logits(device, step, places, &mut amateur.decoder, landing));
+                device.contrast_sample(step, outputs, kept, Some(logits));
+            }
+        }
         device.finish(step);
         device.collect(step)
     }
@@ -404,6 +431,66 @@ impl<D: Device> Pair<D> {
     /// Those of [`Device::collect`].
     pub fn collect(&mut self) -> Result<Vec<RowResult>> {
         self.device.collect(&mut self.step)
+    }
+}
+
+/// The models that take part in a step.
+struct Models<'a, D: Device> {
+    expert: &'a mut Side<D>,
+    amateur: Option<&'a mut Side<D>>,
+    landing: Option<&'a mut D::Tensor>,
+    logit_rows: usize,
+    gathers: bool,
+}
+
+impl<D: Device> Models<'_, D> {
+    /// Both forward passes over the step at hand.
+    fn forward(&mut self, device: &D, step: &D::Step) {
+        let Self { expert, amateur, .. } = self;
+        device.join(
+            |device| {
+                let _range = profile::range(c"expert");
+                expert.decoder.forward(device, step, &mut expert.cache);
+            },
+            |device| {
+                if let Some(amateur) = amateur {
+                    let _range = profile::range(c"amateur");
+                    amateur.decoder.forward(device, step, &mut amateur.cache);
+                }
+            },
+        );
+    }
+
+    /// A token for each output of the step at hand, in slices that bound the memory of logits.
+    fn sample(&mut self, device: &D, step: &mut D::Step) {
+        let _range = profile::range(c"contrast_sample");
+        for outputs in slices(device.outputs(step), self.logit_rows) {
+            self.sample_slice(device, step, outputs);
+        }
+    }
+
+    fn sample_slice(&mut self, device: &D, step: &mut D::Step, outputs: Range<usize>) {
+        let places = || outputs.clone();
+        let expert = &mut self.expert.decoder;
+        let amateur = self.amateur.as_mut().map(|side| &mut side.decoder);
+        let landing = &mut self.landing;
+        match amateur {
+            Some(amateur) if self.gathers && landing.is_none() => {
+                let (expert, amateur) = device.join(
+                    |device| expert.logits(device, step, places()),
+                    |device| amateur.hidden(device, step, places()),
+                );
+                let Unprojected { hidden, head, logits } = amateur;
+                device.contrast_sample_hidden(step, places(), expert, (hidden, head), logits);
+            }
+            amateur => {
+                let (expert, amateur) = device.join(
+                    |device| expert.logits(device, step, places()),
+                    |device| Some(logits(device, step, places(), amateur?, landing)),
+                );
+                device.contrast_sample(step, places(), expert, amateur);
+            }
+        }
     }
 }
 
@@ -439,16 +526,29 @@ fn blocks<D: Device>(
     (expert, amateur): (&Spec, Option<&Spec>),
     shape: &PairShape,
 ) -> Result<usize> {
-    let bytes = |lane, spec: &Spec| device.lane(lane).block_bytes(spec.cache_shape(shape.block_size, 1));
-    let block = bytes(Lane::Expert, expert) + amateur.map_or(0, |spec| bytes(Lane::Amateur, spec));
-    let (memory, refused) = if let Some(memory) = shape.kv_cache_memory {
+    let lanes = [(Lane::Expert, Some(expert)), (Lane::Amateur, amateur)];
+    let lanes = lanes.into_iter().filter_map(|(lane, spec)| {
+        let (device, spec) = (device.lane(lane), spec?);
+        let block = device.block_bytes(spec.cache_shape(shape.block_size, 1));
+        Some((device, block))
+    });
+    let lanes: Vec<(D, usize)> = lanes.collect();
+    let block: usize = lanes.iter().map(|(_, block)| block).sum();
+    let (blocks, refused) = if let Some(memory) = shape.kv_cache_memory {
         let message = "kv-cache-memory is less than one block, which takes";
-        (memory, Error::Setting(format!("{message} {block} bytes; raise it or lower block-size")))
+        (memory / block, Error::Setting(format!("{message} {block} bytes; raise it or lower block-size")))
     } else {
+        let blocks = if device.is_split() {
+            // A block has a part in either memory.
+            let fit = lanes.iter().map(|(device, block)| Ok(device.default_cache_bytes()? / block));
+            fit.collect::<Result<Vec<_>>>()?.into_iter().min().unwrap_or(0)
+        } else {
+            device.default_cache_bytes()? / block
+        };
         let message = "no memory is left for the cache, of which one block takes";
-        (device.default_cache_bytes()?, Error::Device(format!("{message} {block} bytes")))
+        (blocks, Error::Device(format!("{message} {block} bytes")))
     };
-    Some(memory / block).filter(|blocks| *blocks > 0).ok_or(refused)
+    Some(blocks).filter(|blocks| *blocks > 0).ok_or(refused)
 }
 
 /// Both planes of a cache of so many blocks.
@@ -467,31 +567,22 @@ fn slices(count: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
     (0..count).step_by(size).map(move |first| first..count.min(first + size))
 }
 
-/// Draws a token for each of `outputs` of the step at hand, whose forward passes have been queued.
-fn sample<D: Device>(
+/// The amateur's logits of some outputs, where the expert's are.
+fn logits<'a, D: Device>(
     device: &D,
-    step: &mut D::Step,
+    step: &D::Step,
     outputs: Range<usize>,
-    expert: &mut Decoder<D>,
-    amateur: Option<&mut Decoder<D>>,
-    gathers: bool,
-) {
-    let places = || outputs.clone();
-    match amateur {
-        Some(amateur) if gathers => {
-            let (expert, amateur) = device.join(
-                |device| expert.logits(device, step, places()),
-                |device| amateur.hidden(device, step, places()),
-            );
-            let Unprojected { hidden, head, logits } = amateur;
-            device.contrast_sample_hidden(step, places(), expert, (hidden, head), logits);
-        }
-        amateur => {
-            let (expert, amateur) = device.join(
-                |device| expert.logits(device, step, places()),
-                |device| amateur.map(|amateur| amateur.logits(device, step, places())),
-            );
-            device.contrast_sample(step, places(), expert, amateur);
-        }
-    }
+    amateur: &'a mut Decoder<D>,
+    landing: &'a mut Option<impl BorrowMut<D::Tensor>>,
+) -> &'a D::Tensor {
+    let rows = outputs.len();
+    let logits = amateur.logits(device, step, outputs);
+    let Some(landing) = landing else { return logits };
+    device.copy(rows, logits, landing.borrow_mut());
+    landing.borrow_mut()
+}
+
+/// Room for an amateur's logits, in the expert's memory.
+pub(super) fn landing<D: Device>(device: &D, rows: usize, amateur: &Spec) -> Result<D::Tensor> {
+    device.lane(Lane::Expert).tensor(rows, amateur.vocab_size, Precision::Single)
 }

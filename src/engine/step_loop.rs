@@ -1,7 +1,8 @@
 //! The step loop: token ids in, token ids out.
 
-use crate::profile;
 use std::collections::{HashMap, VecDeque};
+use std::iter::Sum;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::pair::{Model, Pair};
@@ -12,6 +13,7 @@ use crate::contrast::{Contrast, Noise, Vocabulary};
 use crate::device::{Device, RowResult, SampleRow};
 use crate::error::{Error, Result};
 use crate::ids::{SeqId, TokenId};
+use crate::profile;
 
 /// Counts since the engine was made, and its present load.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,6 +44,27 @@ pub struct Stats {
     pub blocks_held: usize,
     /// Blocks in the pool.
     pub blocks: usize,
+}
+
+/// Those of several together.
+impl Sum for Stats {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            steps: sum.steps + one.steps,
+            expert_tokens: sum.expert_tokens + one.expert_tokens,
+            amateur_tokens: sum.amateur_tokens + one.amateur_tokens,
+            sampled: sum.sampled + one.sampled,
+            forced: sum.forced + one.forced,
+            amateur_steps: sum.amateur_steps + one.amateur_steps,
+            shared_tokens: sum.shared_tokens + one.shared_tokens,
+            head_sum: sum.head_sum + one.head_sum,
+            preemptions: sum.preemptions + one.preemptions,
+            running: sum.running + one.running,
+            waiting: sum.waiting + one.waiting,
+            blocks_held: sum.blocks_held + one.blocks_held,
+            blocks: sum.blocks + one.blocks,
+        })
+    }
 }
 
 /// A sequence to be decoded.
@@ -79,6 +102,8 @@ pub struct StepLoop<D: Device> {
     defers: bool,
     draws: HashMap<SeqId, Draw>,
     max_model_len: usize,
+    max_num_seqs: usize,
+    profile_steps: Option<Range<u64>>,
     stats: Stats,
 }
 
@@ -97,6 +122,10 @@ impl<D: Device> StepLoop<D> {
         let shortcuts = config.shortcuts.unwrap_or_else(|| Shortcuts::of(&device));
         let shape = config.shape(device.default_batched_tokens(), shortcuts)?;
         let (pair, blocks) = Pair::load(device, expert, amateur, vocabulary, &shape)?;
+        if config.profile_steps.is_some() {
+            // A device that cannot is refused now.
+            pair.profile(false)?;
+        }
         let limits = Limits {
             max_num_seqs: shape.max_num_seqs,
             max_num_batched_tokens: shape.max_num_batched_tokens,
@@ -111,6 +140,8 @@ impl<D: Device> StepLoop<D> {
             runs_ahead: !pair.defers() && config.async_scheduling.unwrap_or_else(|| pair.runs_ahead()),
             defers: pair.defers(),
             pair,
+            max_num_seqs: shape.max_num_seqs,
+            profile_steps: config.profile_steps.clone(),
             scheduler: Scheduler::new(limits),
             in_flight: VecDeque::new(),
             draws: HashMap::new(),
@@ -143,6 +174,7 @@ impl<D: Device> StepLoop<D> {
     /// # Errors
     /// [`Error::Device`] if the device failed or blocks were lost: the loop must not go on.
     pub fn step(&mut self) -> Result<Vec<Ended>> {
+        self.switch_profiler()?;
         let _range = profile::range(c"step");
         let plan = {
             let _range = profile::range(c"schedule");
@@ -219,6 +251,16 @@ impl<D: Device> StepLoop<D> {
         self.max_model_len
     }
 
+    /// Lowers that to `tokens` if it is more.
+    pub(super) fn shorten_window(&mut self, tokens: usize) {
+        self.max_model_len = self.max_model_len.min(tokens);
+    }
+
+    /// Sequences that run at once.
+    pub fn max_num_seqs(&self) -> usize {
+        self.max_num_seqs
+    }
+
     /// Whether there is an amateur.
     pub fn has_amateur(&self) -> bool {
         self.pair.has_amateur()
@@ -242,14 +284,6 @@ impl<D: Device> StepLoop<D> {
         self.pair.idle_share()
     }
 
-    /// See [`Device::profile`].
-    ///
-    /// # Errors
-    /// Where the device has no profiler.
-    pub fn profile(&self, is_on: bool) -> Result<()> {
-        self.pair.profile(is_on)
-    }
-
     /// Counts and load.
     pub fn stats(&self) -> Stats {
         let pool = self.scheduler.pool();
@@ -260,6 +294,16 @@ impl<D: Device> StepLoop<D> {
             blocks_held: pool.total() - pool.free(),
             shared_tokens: self.scheduler.shared(),
             ..self.stats
+        }
+    }
+
+    /// Where the next step is an end of what is to be profiled.
+    fn switch_profiler(&self) -> Result<()> {
+        match &self.profile_steps {
+            Some(steps) if [steps.start, steps.end].contains(&self.stats.steps) => {
+                self.pair.profile(self.stats.steps == steps.start)
+            }
+            _ => Ok(()),
         }
     }
 

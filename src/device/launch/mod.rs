@@ -139,6 +139,10 @@ impl<M: Machine> Device for Launcher<M> {
         Self { machine: Arc::clone(&self.machine), lane, config: self.config }
     }
 
+    fn is_split(&self) -> bool {
+        self.machine.is_split()
+    }
+
     fn dtype(&self) -> Dtype {
         self.format().weights
     }

@@ -39,10 +39,10 @@ pub fn embed<M: Machine>(
     out: &mut Tensor<M>,
 ) {
     let parameters = EmbedParams {
-        tokens: step.section(on.machine(), |s| s.tokens),
-        fed: step.section(on.machine(), |s| s.fed),
-        slots: step.section(on.machine(), |s| s.slots),
-        results: step.results(on.machine()),
+        tokens: step.section(on, |s| s.tokens),
+        fed: step.section(on, |s| s.fed),
+        slots: step.section(on, |s| s.slots),
+        results: step.results(on),
         table: on.address(&table.memory),
         out: on.address(&out.memory),
         width: out.width as u32,
@@ -153,8 +153,8 @@ pub fn rope_store<M: Machine>(
     let lanes = accesses(heads.dim / 2, on.dtype()).next_power_of_two().min(WARP);
     let spans_heads = norms.is_some_and(|norms| norms.scope == NormScope::Projection);
     let parameters = RopeStoreParams {
-        positions: step.section(on.machine(), |s| s.positions),
-        slots: step.section(on.machine(), |s| s.slots),
+        positions: step.section(on, |s| s.positions),
+        slots: step.section(on, |s| s.slots),
         inverse_frequencies: on.address(&rope.memory),
         query_norm: NormParams::new(on, norms.map(|norms| &norms.query)),
         key_norm: NormParams::new(on, norms.map(|norms| &norms.key)),
@@ -231,7 +231,7 @@ pub fn gather<M: Machine>(
     x: &Tensor<M>,
     out: &mut Tensor<M>,
 ) {
-    let list = step.section(on.machine(), |s| s.outputs);
+    let list = step.section(on, |s| s.outputs);
     let parameters = GatherParams {
         outputs: list + (outputs.start * size_of::<u32>()) as u64,
         x: on.address(&x.memory),

@@ -54,15 +54,15 @@ pub fn contrast_sample<M: Machine>(
     if outputs.is_empty() {
         return;
     }
-    let (special, special_count) = step.special(&on.machine);
+    let (special, special_count) = step.special(on);
     let (first, rows) = (outputs.start as u64, outputs.len());
     let params = Params {
         expert: on.address(&expert.memory),
         amateur: amateur.map_or(0, |amateur| on.address(&amateur.memory)),
         special,
-        samples: step.section(&on.machine, |at| at.samples) + first * size_of::<SampleWords>() as u64,
-        tiles: step.tiles(&on.machine) + first * row_bytes(step.vocabulary) as u64,
-        results: step.results(&on.machine) + first * size_of::<ResultWords>() as u64,
+        samples: step.section(on, |at| at.samples) + first * size_of::<SampleWords>() as u64,
+        tiles: step.tiles(on) + first * row_bytes(step.vocabulary) as u64,
+        results: step.results(on) + first * size_of::<ResultWords>() as u64,
         vocabulary: step.vocabulary as u32,
         expert_stride: expert.width as u32,
         amateur_stride: amateur.map_or(0, |amateur| amateur.width) as u32,
