@@ -12,6 +12,7 @@ use crate::ids::{BlockId, TokenId};
 
 pub mod cpu;
 pub mod cuda;
+pub mod e4m3;
 pub mod launch;
 pub mod simt;
 
