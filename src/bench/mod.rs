@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::contrast::{Contrast, Noise, Vocabulary};
-use crate::device::Device;
+use crate::device::{Device, Lane};
 use crate::doctor::Numbers;
 use crate::engine::step_loop::{Job, StepLoop};
 use crate::engine::{EngineConfig, Model};
@@ -215,9 +215,9 @@ impl Load<'_> {
     fn start<D: Device>(&self, device: D) -> Result<StepLoop<D>> {
         let len = self.input_len + self.output_len;
         let blocks = self.rows * (len.div_ceil(self.block_size) + 1);
-        let block_bytes: usize = [self.expert, self.amateur]
+        let block_bytes: usize = [(Lane::Expert, self.expert), (Lane::Amateur, self.amateur)]
             .iter()
-            .map(|spec| device.block_bytes(spec.cache_shape(self.block_size, 1)))
+            .map(|(lane, spec)| device.lane(*lane).block_bytes(spec.cache_shape(self.block_size, 1)))
             .sum();
         let config = EngineConfig {
             max_num_seqs: self.rows,

@@ -1,18 +1,18 @@
 //! A device that notes when each operation began and ended, and counts what it moves and computes.
 
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use crate::device::{
-    Activation, AttentionShape, Batch, CacheShape, Device, Dtype, Heads, MemoryInfo, Norm, Precision,
-    RowResult, SampleRow, StepRoom, TensorView, WeightSize,
+    Activation, AttentionShape, Batch, CacheShape, Device, Dtype, Format, Heads, Lane, MemoryInfo, Norm,
+    Precision, RowResult, SampleRow, StepRoom, TensorView, WeightSize,
 };
 use crate::error::Result;
 
-/// The device. Its lanes are one, so that operations do not overlap.
+/// The device. One lane rests while the other runs, so that operations do not overlap.
 pub struct Profiled<D: Device> {
     inner: D,
-    entries: Mutex<Vec<Entry<D::Mark>>>,
+    entries: Arc<Mutex<Vec<Entry<D::Mark>>>>,
 }
 
 /// One operation that ran.
@@ -39,7 +39,7 @@ pub struct Step<S> {
 impl<D: Device> Profiled<D> {
     /// Around `inner`.
     pub fn new(inner: D) -> Self {
-        Self { inner, entries: Mutex::default() }
+        Self { inner, entries: Arc::default() }
     }
 
     /// What it noted since the last call.
@@ -83,8 +83,16 @@ impl<D: Device> Device for Profiled<D> {
         self.inner.describe()
     }
 
+    fn lane(&self, lane: Lane) -> Self {
+        Self { inner: self.inner.lane(lane), entries: Arc::clone(&self.entries) }
+    }
+
     fn dtype(&self) -> Dtype {
         self.inner.dtype()
+    }
+
+    fn format(&self) -> Format {
+        self.inner.format()
     }
 
     fn weight(&self, parts: &[TensorView]) -> Result<D::Weight> {
@@ -146,7 +154,9 @@ impl<D: Device> Device for Profiled<D> {
         a: impl FnOnce(&Self) -> A + Send,
         b: impl FnOnce(&Self) -> B + Send,
     ) -> (A, B) {
-        (a(self), b(self))
+        let (a, ()) = self.inner.join(|_| a(&self.lane(Lane::Expert)), |_| ());
+        let ((), b) = self.inner.join(|_| (), |_| b(&self.lane(Lane::Amateur)));
+        (a, b)
     }
 
     fn finish(&self, step: &mut Self::Step) {

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use crate::device::cpu::Cpu;
 use crate::device::cuda::Gpu;
+use crate::device::launch::LauncherConfig;
 use crate::device::simt::Simt;
-use crate::device::{Device, Dtype};
+use crate::device::{Device, Dtype, Format};
 use crate::error::{Error, Result};
 
 /// Where to decode, and in what numbers.
@@ -58,9 +59,7 @@ impl DeviceArgs {
         match self.choice() {
             DeviceName::Auto | DeviceName::Cpu => task.run(&|| Cpu::new(self.threads)),
             DeviceName::Cuda => task.run(&|| self.open_gpu()),
-            DeviceName::Simt => {
-                task.run(&|| Ok(Simt::simt_within(self.dtype.dtype(), 0, self.gpu_memory_utilization)))
-            }
+            DeviceName::Simt => task.run(&|| Ok(Simt::simt_with(self.config(), 0))),
         }
     }
 
@@ -88,7 +87,12 @@ impl DeviceArgs {
     }
 
     fn open_gpu(&self) -> Result<Gpu> {
-        Gpu::cuda(self.dtype.dtype(), self.gpu_memory_utilization)
+        Gpu::cuda(self.config())
+    }
+
+    fn config(&self) -> LauncherConfig {
+        let formats = [Format::of(self.dtype.dtype()); 2];
+        LauncherConfig { formats, memory_utilization: self.gpu_memory_utilization }
     }
 }
 

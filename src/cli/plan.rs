@@ -8,9 +8,9 @@ use super::bytes;
 use super::device::{DtypeName, part};
 use super::models::Models;
 use crate::bench::shapes;
-use crate::device::Device;
 use crate::device::cuda::Gpu;
-use crate::device::launch::BATCHED_TOKENS;
+use crate::device::launch::{BATCHED_TOKENS, LauncherConfig};
+use crate::device::{Device, Format};
 use crate::engine::EngineConfig;
 use crate::engine::footprint::Footprint;
 use crate::error::Result;
@@ -61,7 +61,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     };
     let shape = config.shape(BATCHED_TOKENS)?;
     let (expert, amateur) = args.specs()?;
-    let footprint = Footprint::new(&expert, amateur.as_ref(), args.dtype.dtype(), &shape)?;
+    let format = Format::of(args.dtype.dtype());
+    let amateur = amateur.as_ref().map(|spec| (spec, format));
+    let footprint = Footprint::new((&expert, format), amateur, &shape)?;
     let gpu_memory = args.gpu_memory();
     let usable = (gpu_memory as f64 * args.gpu_memory_utilization) as usize;
     let tokens = footprint.blocks_in(usable) * args.block_size;
@@ -100,7 +102,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
 impl Args {
     fn gpu_memory(&self) -> usize {
         let of_this_machine = || {
-            let gpu = Gpu::cuda(self.dtype.dtype(), self.gpu_memory_utilization).ok()?;
+            let gpu = Gpu::cuda(LauncherConfig::of(Format::of(self.dtype.dtype()))).ok()?;
             gpu.memory_info().ok()?.map(|memory| memory.total)
         };
         self.gpu_memory.or_else(of_this_machine).unwrap_or(USUAL_MEMORY)

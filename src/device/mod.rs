@@ -27,6 +27,31 @@ pub enum Dtype {
     F32,
 }
 
+/// In what numbers a model is kept on a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Format {
+    /// Of the layers' matrices.
+    pub weights: Dtype,
+    /// Of keys and values.
+    pub cache: Dtype,
+}
+
+impl Format {
+    /// All in `dtype`.
+    pub fn of(dtype: Dtype) -> Self {
+        Self { weights: dtype, cache: dtype }
+    }
+}
+
+/// One of the two models' places on a device: an order of execution (a CUDA stream), memory, and number formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// The expert's, and that of everything which belongs to both models.
+    Expert,
+    /// The amateur's.
+    Amateur,
+}
+
 impl Dtype {
     /// What checkpoints and settings call it.
     pub fn name(self) -> &'static str {
@@ -258,8 +283,13 @@ pub trait Device: Send + Sync + 'static {
 
     /// What it is, in a line for people.
     fn describe(&self) -> String;
-    /// Number format of activations and cache.
+    /// The same device as one of the models sees it. What is allocated, loaded and queued there is that model's.
+    #[must_use]
+    fn lane(&self, lane: Lane) -> Self;
+    /// Number format of activations.
     fn dtype(&self) -> Dtype;
+    /// Number formats of this lane's weights and cache.
+    fn format(&self) -> Format;
     /// Brings `parts` to the device, joined along their first dimension (q|k|v, gate|up).
     fn weight(&self, parts: &[TensorView]) -> Result<Self::Weight>;
     /// A weight of `shape` made on the device, for measurements: a vector of ones, or a matrix of uniform numbers with
@@ -305,7 +335,7 @@ pub trait Device: Send + Sync + 'static {
     fn run(&self, step: &mut Self::Step, _variant: u32, mut record: impl FnMut(&Self, &mut Self::Step)) {
         record(self, step);
     }
-    /// Runs both, at once where that is faster; each is given the lane of the device to work on.
+    /// Runs both, at once where that is faster: `a` on the expert's lane, `b` on the amateur's.
     fn join<A: Send, B: Send>(
         &self,
         a: impl FnOnce(&Self) -> A + Send,

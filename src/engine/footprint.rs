@@ -7,7 +7,7 @@ use crate::contrast::Vocabulary;
 use crate::device::launch::ledger::Ledger;
 use crate::device::launch::machine::MATMUL_WORKSPACE;
 use crate::device::launch::{Launcher, LauncherConfig};
-use crate::device::{Device, Dtype, StepRoom};
+use crate::device::{Device, Format, StepRoom};
 use crate::error::Result;
 use crate::model::decoder::{Decoder, Room};
 use crate::model::spec::Spec;
@@ -37,30 +37,34 @@ pub struct Footprint {
 }
 
 impl ModelFootprint {
-    /// Of a model in number format `dtype`.
+    /// Of a model in these number formats.
     ///
     /// # Errors
     /// None that a model of a checkpoint could give.
-    pub fn new(spec: &Spec, dtype: Dtype, shape: &PairShape) -> Result<Self> {
+    pub fn new(spec: &Spec, format: Format, shape: &PairShape) -> Result<Self> {
         let taken = |room: Room| {
-            let device = ledger(dtype);
+            let device = ledger(format);
             Decoder::random(&device, spec, 0, room)?;
             Ok::<_, crate::Error>(device.machine().bytes())
         };
         let weights = taken(Room { tokens: 0, logits: 0 })?;
         let room = Room { tokens: shape.max_num_batched_tokens, logits: shape.max_num_seqs };
-        let block = ledger(dtype).block_bytes(spec.cache_shape(shape.block_size, 1));
+        let block = ledger(format).block_bytes(spec.cache_shape(shape.block_size, 1));
         Ok(Self { weights, workspace: taken(room)? - weights, block })
     }
 }
 
 impl Footprint {
-    /// Of a pair in number format `dtype`.
+    /// Of a pair, each model in its number formats.
     ///
     /// # Errors
     /// As [`ModelFootprint::new`].
-    pub fn new(expert: &Spec, amateur: Option<&Spec>, dtype: Dtype, shape: &PairShape) -> Result<Self> {
-        let device = ledger(dtype);
+    pub fn new(
+        (expert, format): (&Spec, Format),
+        amateur: Option<(&Spec, Format)>,
+        shape: &PairShape,
+    ) -> Result<Self> {
+        let device = ledger(format);
         device.step(StepRoom {
             tokens: shape.max_num_batched_tokens,
             sequences: shape.max_num_seqs,
@@ -69,8 +73,8 @@ impl Footprint {
             vocabulary: &Vocabulary::new(expert.vocab_size, Vec::new()),
         })?;
         Ok(Self {
-            expert: ModelFootprint::new(expert, dtype, shape)?,
-            amateur: amateur.map(|spec| ModelFootprint::new(spec, dtype, shape)).transpose()?,
+            expert: ModelFootprint::new(expert, format, shape)?,
+            amateur: amateur.map(|(spec, format)| ModelFootprint::new(spec, format, shape)).transpose()?,
             steps: device.machine().bytes() + 2 * MATMUL_WORKSPACE,
             block_size: shape.block_size,
         })
@@ -111,6 +115,6 @@ impl fmt::Display for Footprint {
     }
 }
 
-fn ledger(dtype: Dtype) -> Launcher<Ledger> {
-    Launcher::new(Ledger::default(), LauncherConfig { dtype, memory_utilization: 1.0 })
+fn ledger(format: Format) -> Launcher<Ledger> {
+    Launcher::new(Ledger::default(), LauncherConfig::of(format))
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::checkpoint::Checkpoint;
 use crate::contrast::Vocabulary;
-use crate::device::{Device, RowResult, SampleRow, StepRoom};
+use crate::device::{Device, Lane, RowResult, SampleRow, StepRoom};
 use crate::error::{Error, Result};
 use crate::model::decoder::{Decoder, Room, Unprojected};
 use crate::model::spec::Spec;
@@ -23,7 +23,7 @@ pub enum Model<'a> {
 }
 
 /// A model with its plane of the cache.
-struct Lane<D: Device> {
+struct Side<D: Device> {
     decoder: Decoder<D>,
     cache: D::Cache,
 }
@@ -32,8 +32,8 @@ struct Lane<D: Device> {
 pub(super) struct Pair<D: Device> {
     device: D,
     step: D::Step,
-    expert: Lane<D>,
-    amateur: Option<Lane<D>>,
+    expert: Side<D>,
+    amateur: Option<Side<D>>,
     /// Rows of logits that are computed at once.
     logit_rows: usize,
     /// When steps began and ended, where that is wanted.
@@ -92,14 +92,16 @@ impl<D: Device> Pair<D> {
     ) -> Result<(Self, usize)> {
         let expert_spec = expert.spec(vocabulary)?;
         let amateur_spec = amateur.map(|amateur| amateur.spec(vocabulary)).transpose()?;
-        let (memory, dtype) = (device.memory_info()?, device.dtype());
+        let memory = device.memory_info()?;
+        let formats = [Lane::Expert, Lane::Amateur].map(|lane| device.lane(lane).format());
         let logits_width = expert_spec.vocab_size + amateur_spec.as_ref().map_or(0, |spec| spec.vocab_size);
         let logit_rows = device.logits_bytes() / (logits_width * size_of::<f32>());
         let logit_rows = logit_rows.clamp(1, shape.max_num_seqs);
         let (expert, amateur) = ((expert, &expert_spec), amateur.zip(amateur_spec.as_ref()));
         Self::place(device, expert, amateur, vocabulary, shape, logit_rows).map_err(|error| {
             let (Some(memory), Error::Device(message)) = (memory, &error) else { return error };
-            match Footprint::new(&expert_spec, amateur_spec.as_ref(), dtype, shape) {
+            let amateur = amateur_spec.as_ref().map(|spec| (spec, formats[1]));
+            match Footprint::new((&expert_spec, formats[0]), amateur, shape) {
                 Ok(footprint) => Error::Device(format!(
                     "{message}\nof {:.1} GiB, {:.1} GiB were free; the pair takes, beside its cache:\n{footprint}",
                     memory.total as f64 / f64::from(1 << 30),
@@ -130,7 +132,7 @@ impl<D: Device> Pair<D> {
             let caches = caches()?;
             (load()?, caches)
         };
-        let lane = |(decoder, cache)| Lane { decoder, cache };
+        let side = |(decoder, cache)| Side { decoder, cache };
         let step = device.step(StepRoom {
             tokens: shape.max_num_batched_tokens,
             sequences: shape.max_num_seqs,
@@ -138,14 +140,14 @@ impl<D: Device> Pair<D> {
             block_size: shape.block_size,
             vocabulary,
         })?;
-        let (expert, amateur) = (lane((expert, caches.0)), amateur.zip(caches.1).map(lane));
+        let (expert, amateur) = (side((expert, caches.0)), amateur.zip(caches.1).map(side));
         Ok((Self { device, step, expert, amateur, logit_rows, trace: None }, blocks))
     }
 
     /// The longest sequence that both models can read.
     pub fn context_length(&self) -> usize {
         let expert = self.expert.decoder.spec().context_length;
-        self.amateur.as_ref().map_or(expert, |lane| expert.min(lane.decoder.spec().context_length))
+        self.amateur.as_ref().map_or(expert, |side| expert.min(side.decoder.spec().context_length))
     }
 
     /// Whether there is an amateur.
@@ -198,9 +200,9 @@ impl<D: Device> Pair<D> {
                     expert.decoder.forward(device, step, &mut expert.cache);
                 },
                 |device| {
-                    if let Some(lane) = &mut amateur {
+                    if let Some(amateur) = &mut amateur {
                         let _range = profile::range(c"amateur");
-                        lane.decoder.forward(device, step, &mut lane.cache);
+                        amateur.decoder.forward(device, step, &mut amateur.cache);
                     }
                 },
             );
@@ -208,7 +210,7 @@ impl<D: Device> Pair<D> {
             let count = device.outputs(step);
             for first in (0..count).step_by(*logit_rows) {
                 let outputs = first..count.min(first + *logit_rows);
-                let amateur = amateur.as_mut().map(|lane| &mut lane.decoder);
+                let amateur = amateur.as_mut().map(|amateur| &mut amateur.decoder);
                 sample(device, step, outputs, &mut expert.decoder, amateur);
             }
         });
@@ -235,13 +237,14 @@ fn load_both<D: Device>(
     amateur: Option<Model<'_>>,
     room: Room,
 ) -> Result<(Decoder<D>, Option<Decoder<D>>)> {
+    let load_expert = || expert.load(&device.lane(Lane::Expert), room);
+    let load_amateur = |amateur: Model<'_>| amateur.load(&device.lane(Lane::Amateur), room);
     if device.memory_info()?.is_none() {
-        let expert = expert.load(device, room)?;
-        return Ok((expert, amateur.map(|amateur| amateur.load(device, room)).transpose()?));
+        return Ok((load_expert()?, amateur.map(load_amateur).transpose()?));
     }
     let (expert, amateur) = std::thread::scope(|scope| {
-        let amateur = amateur.map(|amateur| scope.spawn(move || amateur.load(device, room)));
-        (expert.load(device, room), amateur.map(std::thread::ScopedJoinHandle::join))
+        let amateur = amateur.map(|amateur| scope.spawn(move || load_amateur(amateur)));
+        (load_expert(), amateur.map(std::thread::ScopedJoinHandle::join))
     });
     let panicked = |_| Err(Error::Device("internal error: loading the amateur panicked".to_owned()));
     Ok((expert?, amateur.map(|amateur| amateur.unwrap_or_else(panicked)).transpose()?))
@@ -255,8 +258,8 @@ fn caches<D: Device>(
     amateur: Option<&Spec>,
     shape: &PairShape,
 ) -> Result<((D::Cache, Option<D::Cache>), usize)> {
-    let bytes = |spec: &Spec| device.block_bytes(spec.cache_shape(shape.block_size, 1));
-    let block = bytes(expert) + amateur.map_or(0, bytes);
+    let bytes = |lane, spec: &Spec| device.lane(lane).block_bytes(spec.cache_shape(shape.block_size, 1));
+    let block = bytes(Lane::Expert, expert) + amateur.map_or(0, |spec| bytes(Lane::Amateur, spec));
     let (memory, refused) = if let Some(memory) = shape.kv_cache_memory {
         let message = "kv-cache-memory is less than one block, which takes";
         (memory, Error::Setting(format!("{message} {block} bytes; raise it or lower block-size")))
@@ -268,8 +271,9 @@ fn caches<D: Device>(
     if blocks == 0 {
         return Err(refused);
     }
-    let cache = |spec: &Spec| device.cache(spec.cache_shape(shape.block_size, blocks));
-    Ok(((cache(expert)?, amateur.map(cache).transpose()?), blocks))
+    let cache = |lane, spec: &Spec| device.lane(lane).cache(spec.cache_shape(shape.block_size, blocks));
+    let expert = cache(Lane::Expert, expert)?;
+    Ok(((expert, amateur.map(|spec| cache(Lane::Amateur, spec)).transpose()?), blocks))
 }
 
 /// Draws a token for each of `outputs` of the step at hand, whose forward passes have been queued.

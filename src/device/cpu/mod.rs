@@ -24,15 +24,15 @@ mod tiles;
 mod weight;
 
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use super::{
-    Activation, AttentionShape, Batch, CacheShape, Device, Dtype, Heads, MemoryInfo, Norm, Precision,
-    RowResult, SampleRow, StepRoom, TensorView, WeightSize,
+    Activation, AttentionShape, Batch, CacheShape, Device, Dtype, Format, Heads, Lane, MemoryInfo, Norm,
+    Precision, RowResult, SampleRow, StepRoom, TensorView, WeightSize,
 };
 use crate::error::{Error, Result};
 use amx::Amx;
@@ -46,8 +46,12 @@ use rope::Rotate;
 pub use step::Step;
 pub use weight::Weight;
 
-/// The CPU device.
+/// The CPU device. Both lanes are one.
 pub struct Cpu {
+    common: Arc<Common>,
+}
+
+struct Common {
     pool: ThreadPool,
     path: Path,
     weights: Arena,
@@ -115,13 +119,14 @@ impl Cpu {
             .num_threads(threads)
             .thread_name(|index| format!("codit-cpu-{index}"))
             .build()
-            .map(|pool| Self { pool, path, weights: Arena::default(), populating: Mutex::default() })
+            .map(|pool| Common { pool, path, weights: Arena::default(), populating: Mutex::default() })
+            .map(|common| Self { common: Arc::new(common) })
             .map_err(|error| Error::Device(format!("cannot start {threads} threads: {error}")))
     }
 
     /// Makes `bytes` of the caches ready, of each the same.
     fn populate(&self, bytes: usize) {
-        let Ok(mut caches) = self.populating.lock() else { return };
+        let Ok(mut caches) = self.common.populating.lock() else { return };
         let each = bytes / caches.len().max(1);
         caches.iter_mut().for_each(|cache| cache.advance(each));
     }
@@ -140,7 +145,7 @@ impl Cpu {
             out.chunks_exact_mut(width).enumerate().for_each(|(index, out)| row(index, out));
         } else {
             let rows = out.par_chunks_exact_mut(width).enumerate();
-            self.pool.install(|| rows.for_each(|(index, out)| row(index, out)));
+            self.common.pool.install(|| rows.for_each(|(index, out)| row(index, out)));
         }
     }
 }
@@ -154,22 +159,30 @@ impl Device for Cpu {
     type Mark = Instant;
 
     fn describe(&self) -> String {
-        let amx = if self.path.amx.is_some() { " and AMX" } else { "" };
-        format!("CPU, {} threads, {:?}{amx}", self.pool.current_num_threads(), self.path.isa)
+        let amx = if self.common.path.amx.is_some() { " and AMX" } else { "" };
+        format!("CPU, {} threads, {:?}{amx}", self.common.pool.current_num_threads(), self.common.path.isa)
+    }
+
+    fn lane(&self, _: Lane) -> Self {
+        Self { common: Arc::clone(&self.common) }
     }
 
     fn dtype(&self) -> Dtype {
         Dtype::F32
     }
 
+    fn format(&self) -> Format {
+        Format::of(Dtype::F32)
+    }
+
     fn weight(&self, parts: &[TensorView]) -> Result<Weight> {
         let bytes = parts.iter().map(|part| part.range.len()).sum();
-        let load = || Weight::new(parts, self.path.amx.map(|_| &self.weights));
-        self.pool.join(load, || self.populate(bytes)).0
+        let load = || Weight::new(parts, self.common.path.amx.map(|_| &self.common.weights));
+        self.common.pool.join(load, || self.populate(bytes)).0
     }
 
     fn random_weight(&self, shape: &[usize], seed: u64) -> Result<Weight> {
-        Weight::random(shape, seed, self.path.amx.map(|_| &self.weights))
+        Weight::random(shape, seed, self.common.path.amx.map(|_| &self.common.weights))
     }
 
     fn tensor(&self, rows: usize, width: usize, _: Precision) -> Result<Tensor> {
@@ -182,7 +195,7 @@ impl Device for Cpu {
 
     fn cache(&self, shape: CacheShape) -> Result<Cache> {
         let cache = Cache::new(shape)?;
-        if let Ok(mut caches) = self.populating.lock() {
+        if let Ok(mut caches) = self.common.populating.lock() {
             caches.push(cache.populating());
         }
         Ok(cache)
@@ -225,7 +238,7 @@ impl Device for Cpu {
         a: impl FnOnce(&Self) -> A + Send,
         b: impl FnOnce(&Self) -> B + Send,
     ) -> (A, B) {
-        self.pool.join(|| a(self), || b(self))
+        self.common.pool.join(|| a(self), || b(self))
     }
 
     fn finish(&self, step: &mut Step) {
@@ -264,7 +277,12 @@ impl Device for Cpu {
     ) {
         let work = rows * out.width;
         let one = |row: usize, residual: &mut [f32], out: &mut [f32]| {
-            self.path.isa.run(AddNorm { delta: delta.map(|delta| delta.row(row)), residual, norm, out });
+            self.common.path.isa.run(AddNorm {
+                delta: delta.map(|delta| delta.row(row)),
+                residual,
+                norm,
+                out,
+            });
         };
         let (width, residual_width) = (out.width.max(1), residual.width.max(1));
         let (out, residual) = (out.rows_mut(rows), residual.rows_mut(rows));
@@ -273,13 +291,14 @@ impl Device for Cpu {
             pairs.enumerate().for_each(|(row, (residual, out))| one(row, residual, out));
         } else {
             let pairs = residual.par_chunks_exact_mut(residual_width).zip(out.par_chunks_exact_mut(width));
-            self.pool
+            self.common
+                .pool
                 .install(|| pairs.enumerate().for_each(|(row, (residual, out))| one(row, residual, out)));
         }
     }
 
     fn matmul(&self, rows: usize, x: &Tensor, w: &Weight, bias: Option<&Weight>, out: &mut Tensor) {
-        self.pool.install(|| matmul::matmul(self.path, rows, x, w, bias, out));
+        self.common.pool.install(|| matmul::matmul(self.common.path, rows, x, w, bias, out));
     }
 
     fn rope_store(
@@ -294,19 +313,21 @@ impl Device for Cpu {
     ) {
         let positions = &step.batch.positions;
         self.each_row(positions.len(), positions.len() * qkv.width, qkv, |row, qkv| {
-            self.path.isa.run(Rotate { rope, position: positions[row], heads, norms, qkv });
+            self.common.path.isa.run(Rotate { rope, position: positions[row], heads, norms, qkv });
         });
         cache.store(&step.batch, heads, layer, qkv);
     }
 
     fn attention(&self, step: &Step, shape: AttentionShape, qkv: &Tensor, cache: &Cache, out: &mut Tensor) {
-        self.pool.install(|| attention::attention(self.path, &step.batch, shape, qkv, cache, out));
+        self.common
+            .pool
+            .install(|| attention::attention(self.common.path, &step.batch, shape, qkv, cache, out));
     }
 
     fn gated(&self, rows: usize, width: usize, activation: Activation, x: &Tensor, out: &mut Tensor) {
         self.each_row(rows, rows * width, out, |row, out| {
             let (gate, up) = x.row(row).split_at(width);
-            self.path.isa.run(Gated { activation, gate, up, out: &mut out[..width] });
+            self.common.path.isa.run(Gated { activation, gate, up, out: &mut out[..width] });
         });
     }
 
@@ -324,8 +345,8 @@ impl Device for Cpu {
         amateur: Option<&Tensor>,
     ) {
         let (rows, vocabulary) = (&step.samples[outputs], &step.vocabulary);
-        let sample = || sample::contrast_sample(self.path, rows, vocabulary, expert, amateur);
-        step.results.extend(self.pool.install(sample));
+        let sample = || sample::contrast_sample(self.common.path, rows, vocabulary, expert, amateur);
+        step.results.extend(self.common.pool.install(sample));
     }
 
     fn gathers(&self) -> bool {
@@ -342,8 +363,9 @@ impl Device for Cpu {
     ) {
         let (rows, vocabulary) = (&step.samples[outputs], &step.vocabulary);
         let amateur = (hidden, head);
-        let sample = || sample::contrast_sample_hidden(self.path, rows, vocabulary, expert, amateur, logits);
-        step.results.extend(self.pool.install(sample));
+        let sample =
+            || sample::contrast_sample_hidden(self.common.path, rows, vocabulary, expert, amateur, logits);
+        step.results.extend(self.common.pool.install(sample));
     }
 
     fn weight_size(&self, weight: &Weight) -> WeightSize {

@@ -28,7 +28,7 @@ impl Machine for Cuda {
         match *self {}
     }
 
-    fn allocate(&self, _: usize) -> Result<()> {
+    fn allocate(&self, _: Lane, _: usize) -> Result<()> {
         match *self {}
     }
 
@@ -36,7 +36,7 @@ impl Machine for Cuda {
         match *self {}
     }
 
-    fn fill(&self, (): &(), _: usize, _: &mut dyn FnMut(usize, &mut [u8])) -> Result<()> {
+    fn fill(&self, _: Lane, (): &(), _: usize, _: &mut dyn FnMut(usize, &mut [u8])) -> Result<()> {
         match *self {}
     }
 
@@ -84,7 +84,7 @@ impl Machine for Cuda {
         match *self {}
     }
 
-    fn memory_info(&self) -> Result<MemoryInfo> {
+    fn memory_info(&self, _: Lane) -> Result<MemoryInfo> {
         match *self {}
     }
 

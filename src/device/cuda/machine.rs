@@ -99,7 +99,7 @@ impl Cuda {
 
     /// What `record` queues, as a graph. All of it is queued on the first lane, or between a fork and a join.
     fn capture(&self, record: &mut dyn FnMut()) -> Result<Graph> {
-        let first = self.stream(Lane::First);
+        let first = self.stream(Lane::Expert);
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         first.begin_capture(mode).map_err(cannot("begin to capture a graph"))?;
         self.is_capturing.store(true, Ordering::Relaxed);
@@ -123,7 +123,8 @@ impl Machine for Cuda {
         let capability = capability.map_or_else(|_| unknown(), |(major, minor)| format!("{major}.{minor}"));
         let driver =
             driver_version().map_or_else(|_| unknown(), |v| format!("{}.{}", v / 1000, v % 1000 / 10));
-        let memory = self.memory_info().map_or(0.0, |memory| memory.total as f64 / f64::from(1 << 30));
+        let memory =
+            self.memory_info(Lane::Expert).map_or(0.0, |memory| memory.total as f64 / f64::from(1 << 30));
         let architectures = ARCHITECTURES.join(", ");
         format!(
             "{name}, {memory:.1} GiB, compute capability {capability}; the driver knows CUDA {driver}; kernels built by CUDA \
@@ -131,7 +132,7 @@ impl Machine for Cuda {
         )
     }
 
-    fn allocate(&self, bytes: usize) -> Result<Memory> {
+    fn allocate(&self, _: Lane, bytes: usize) -> Result<Memory> {
         Memory::new(&self.context, bytes)
     }
 
@@ -139,8 +140,14 @@ impl Machine for Cuda {
         memory.address()
     }
 
-    fn fill(&self, memory: &Memory, bytes: usize, source: &mut dyn FnMut(usize, &mut [u8])) -> Result<()> {
-        self.staging.fill(self.stream(Lane::First), memory, bytes, source)
+    fn fill(
+        &self,
+        lane: Lane,
+        memory: &Memory,
+        bytes: usize,
+        source: &mut dyn FnMut(usize, &mut [u8]),
+    ) -> Result<()> {
+        self.staging.fill(self.stream(lane), memory, bytes, source)
     }
 
     fn write(&self, lane: Lane, memory: &Memory, bytes: &[u8]) {
@@ -158,11 +165,11 @@ impl Machine for Cuda {
     }
 
     fn fork(&self) {
-        self.order(Lane::First, Lane::Second, &self.forked);
+        self.order(Lane::Expert, Lane::Amateur, &self.forked);
     }
 
     fn join(&self) {
-        self.order(Lane::Second, Lane::First, &self.joined);
+        self.order(Lane::Amateur, Lane::Expert, &self.joined);
     }
 
     fn launch(&self, lane: Lane, launch: &Launch, parameters: &[u8]) {
@@ -220,7 +227,7 @@ impl Machine for Cuda {
         }
     }
 
-    fn memory_info(&self) -> Result<MemoryInfo> {
+    fn memory_info(&self, _: Lane) -> Result<MemoryInfo> {
         let (free, total) = self.context.mem_get_info().map_err(cannot("ask for its memory"))?;
         Ok(MemoryInfo { free, total })
     }

@@ -25,7 +25,6 @@ pub use absent::Cuda;
 #[cfg(codit_kernels)]
 pub use machine::Cuda;
 
-use super::Dtype;
 use super::launch::{Launcher, LauncherConfig};
 use crate::error::Result;
 
@@ -33,11 +32,11 @@ use crate::error::Result;
 pub type Gpu = Launcher<Cuda>;
 
 impl Gpu {
-    /// The first GPU, with numbers of `dtype`, and so much of its memory to be used in all (`0..=1`).
+    /// The first GPU.
     ///
     /// # Errors
     /// Those of [`Cuda::open`].
-    pub fn cuda(dtype: Dtype, memory_utilization: f64) -> Result<Self> {
-        Ok(Self::new(Cuda::open()?, LauncherConfig { dtype, memory_utilization }))
+    pub fn cuda(config: LauncherConfig) -> Result<Self> {
+        Ok(Self::new(Cuda::open()?, config))
     }
 }

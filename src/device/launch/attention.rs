@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::machine::{Launch, Machine};
 use super::step::NONE;
 use super::{Cache, Launcher, Step, Tensor};
-use crate::device::{AttentionShape, CacheShape, Dtype, Heads};
+use crate::device::{AttentionShape, CacheShape, Device, Dtype, Heads};
 use crate::error::{Error, Result};
 
 /// Positions that one block of a decode kernel sees.
@@ -69,7 +69,7 @@ pub fn attention<M: Machine>(
 ) {
     let heads = shape.heads;
     let CacheShape { blocks, block_size, .. } = cache.shape;
-    let layer_bytes = blocks * 2 * heads.key_value * block_size * heads.dim * on.config.dtype.size();
+    let layer_bytes = blocks * 2 * heads.key_value * block_size * heads.dim * on.format().cache.size();
     let parameters = AttentionParams {
         qkv: on.address(&qkv.memory),
         cache: on.address(&cache.memory) + (shape.layer * layer_bytes) as u64,
@@ -85,7 +85,7 @@ pub fn attention<M: Machine>(
         window: shape.window.and_then(|window| u32::try_from(window).ok()).unwrap_or(NONE),
         scale: shape.scale * std::f32::consts::LOG2_E,
     };
-    let launches = match Tiles::of(on.config.dtype, heads.dim) {
+    let launches = match Tiles::of(on.dtype(), heads.dim) {
         Some(tiles) => tiles.launches(step, shape),
         None => vec![plain(on.kernel("attention_bf16", "attention_f32"), step, heads)],
     };

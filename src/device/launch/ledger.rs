@@ -28,7 +28,7 @@ impl Machine for Ledger {
         "a count of memory".to_owned()
     }
 
-    fn allocate(&self, bytes: usize) -> Result<()> {
+    fn allocate(&self, _: Lane, bytes: usize) -> Result<()> {
         self.bytes.fetch_add(bytes.next_multiple_of(256), Ordering::Relaxed);
         Ok(())
     }
@@ -37,7 +37,7 @@ impl Machine for Ledger {
         0
     }
 
-    fn fill(&self, (): &(), _: usize, _: &mut dyn FnMut(usize, &mut [u8])) -> Result<()> {
+    fn fill(&self, _: Lane, (): &(), _: usize, _: &mut dyn FnMut(usize, &mut [u8])) -> Result<()> {
         Ok(())
     }
 
@@ -69,7 +69,7 @@ impl Machine for Ledger {
         record();
     }
 
-    fn memory_info(&self) -> Result<MemoryInfo> {
+    fn memory_info(&self, _: Lane) -> Result<MemoryInfo> {
         Ok(MemoryInfo { free: 0, total: 0 })
     }
 

@@ -1,16 +1,8 @@
 //! What a machine that runs kernels must offer: memory, two lanes of execution, launches, matrix products.
 
+pub use crate::device::Lane;
 use crate::device::{Dtype, MemoryInfo, no_profiler};
 use crate::error::Result;
-
-/// An order of execution, a CUDA stream: what is queued on a lane runs in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
-    /// The expert's, and that of everything which belongs to both models.
-    First,
-    /// The amateur's.
-    Second,
-}
 
 /// A kernel's launch geometry.
 #[derive(Debug, Clone, Copy)]
@@ -65,11 +57,11 @@ pub trait Machine: Send + Sync + 'static {
 
     /// What it is, in a line for people.
     fn describe(&self) -> String;
-    /// Takes memory, of any content.
+    /// Takes memory of a lane, of any content.
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) where there is too little.
-    fn allocate(&self, bytes: usize) -> Result<Self::Memory>;
+    fn allocate(&self, lane: Lane, bytes: usize) -> Result<Self::Memory>;
     /// Where the kernels find it.
     fn address(&self, memory: &Self::Memory) -> u64;
     /// Fills the first `bytes` of `memory`, a piece at a time, by `source`, which is given each piece and where it
@@ -79,6 +71,7 @@ pub trait Machine: Send + Sync + 'static {
     /// [`Error::Device`](crate::Error::Device) if the machine failed.
     fn fill(
         &self,
+        lane: Lane,
         memory: &Self::Memory,
         bytes: usize,
         source: &mut dyn FnMut(usize, &mut [u8]),
@@ -92,9 +85,9 @@ pub trait Machine: Send + Sync + 'static {
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) if anything failed that was queued before.
     fn wait(&self, pending: Self::Pending) -> Result<Vec<u8>>;
-    /// What is queued on the second lane from now on runs after what is queued on the first by now.
+    /// What is queued on the amateur's lane from now on runs after what is queued on the expert's by now.
     fn fork(&self);
-    /// What is queued on the first lane from now on runs after what is queued on the second by now.
+    /// What is queued on the expert's lane from now on runs after what is queued on the amateur's by now.
     fn join(&self);
     /// Queues a kernel, whose parameters are `parameters`: the bytes of its parameter struct.
     fn launch(&self, lane: Lane, launch: &Launch, parameters: &[u8]);
@@ -112,11 +105,11 @@ pub trait Machine: Send + Sync + 'static {
     /// Queues what `record` queues, by launches, products, forks and joins alone; where the machine can, by replaying
     /// what it recorded under the same key.
     fn replay(&self, key: u64, record: &mut dyn FnMut());
-    /// What is there.
+    /// The memory of a lane.
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) if the machine does not answer.
-    fn memory_info(&self) -> Result<MemoryInfo>;
+    fn memory_info(&self, lane: Lane) -> Result<MemoryInfo>;
     /// Whether a step should be queued before the results of the one before are known.
     fn runs_ahead(&self) -> bool;
     /// See [`Device::profile`](crate::device::Device::profile).

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use half::{bf16, f16};
 
 use super::{
-    Activation, AttentionShape, Batch, CacheShape, Device, Dtype, Heads, MemoryInfo, Norm, Precision,
+    Activation, AttentionShape, Batch, CacheShape, Device, Dtype, Format, Heads, MemoryInfo, Norm, Precision,
     RowResult, SampleRow, StepRoom, TensorView, WeightSize,
 };
 use crate::error::{Error, Result};
@@ -29,10 +29,17 @@ pub const BATCHED_TOKENS: usize = 2048;
 /// What a launcher is made with.
 #[derive(Debug, Clone, Copy)]
 pub struct LauncherConfig {
-    /// Number format of weights, activations and the cache: [`Dtype::Bf16`] or [`Dtype::F32`].
-    pub dtype: Dtype,
+    /// The expert's and the amateur's: [`Dtype::Bf16`] or [`Dtype::F32`]. Activations have the weights'.
+    pub formats: [Format; 2],
     /// Part of the machine's memory that may be used in all, `0..=1`.
     pub memory_utilization: f64,
+}
+
+impl LauncherConfig {
+    /// Both models in one format, in all of the memory.
+    pub fn of(format: Format) -> Self {
+        Self { formats: [format; 2], memory_utilization: 1.0 }
+    }
 }
 
 /// The device.
@@ -81,7 +88,7 @@ impl<M: Machine> Cache<M> {
 impl<M: Machine> Launcher<M> {
     /// A device over `machine`.
     pub fn new(machine: M, config: LauncherConfig) -> Self {
-        Self { machine: Arc::new(machine), lane: Lane::First, config }
+        Self { machine: Arc::new(machine), lane: Lane::Expert, config }
     }
 
     /// The machine.
@@ -98,13 +105,14 @@ impl<M: Machine> Launcher<M> {
         self.machine.address(memory)
     }
 
-    fn on(&self, lane: Lane) -> Self {
-        Self { machine: Arc::clone(&self.machine), lane, config: self.config }
+    /// Memory of this launcher's lane.
+    fn allocate(&self, bytes: usize) -> Result<M::Memory> {
+        self.machine.allocate(self.lane, bytes)
     }
 
     /// The kernel of this launcher's dtype.
     fn kernel(&self, bf16: &'static str, f32: &'static str) -> &'static str {
-        if self.config.dtype == Dtype::F32 { f32 } else { bf16 }
+        if self.dtype() == Dtype::F32 { f32 } else { bf16 }
     }
 }
 
@@ -120,8 +128,16 @@ impl<M: Machine> Device for Launcher<M> {
         self.machine.describe()
     }
 
+    fn lane(&self, lane: Lane) -> Self {
+        Self { machine: Arc::clone(&self.machine), lane, config: self.config }
+    }
+
     fn dtype(&self) -> Dtype {
-        self.config.dtype
+        self.format().weights
+    }
+
+    fn format(&self) -> Format {
+        self.config.formats[self.lane as usize]
     }
 
     fn weight(&self, parts: &[TensorView]) -> Result<Weight<M>> {
@@ -130,10 +146,10 @@ impl<M: Machine> Device for Launcher<M> {
         };
         let columns = first.shape.get(1..).unwrap_or(&[]).iter().product::<usize>();
         let rows = parts.iter().map(|part| part.shape.first().copied().unwrap_or(1)).sum::<usize>();
-        let dtype = self.config.dtype;
+        let dtype = self.dtype();
         let bytes = rows * columns * dtype.size();
-        let memory = self.machine.allocate(bytes)?;
-        self.machine.fill(&memory, bytes, &mut |offset, piece| {
+        let memory = self.allocate(bytes)?;
+        self.machine.fill(self.lane, &memory, bytes, &mut |offset, piece| {
             let mut begin = 0;
             let end = offset + piece.len();
             for part in parts {
@@ -153,22 +169,22 @@ impl<M: Machine> Device for Launcher<M> {
 
     fn random_weight(&self, shape: &[usize], seed: u64) -> Result<Weight<M>> {
         let (rows, columns) = (shape.first().copied().unwrap_or(1), shape.iter().skip(1).product());
-        let memory = self.machine.allocate(rows * columns * self.config.dtype.size())?;
+        let memory = self.allocate(rows * columns * self.dtype().size())?;
         random_weight::random_weight(self, shape, seed, &memory);
         Ok(Weight { memory, rows, columns })
     }
 
     fn tensor(&self, rows: usize, width: usize, precision: Precision) -> Result<Tensor<M>> {
         let dtype = match precision {
-            Precision::Working => self.config.dtype,
+            Precision::Working => self.dtype(),
             Precision::Single => Dtype::F32,
         };
-        Ok(Tensor { memory: self.machine.allocate(rows * width * dtype.size())?, width, dtype })
+        Ok(Tensor { memory: self.allocate(rows * width * dtype.size())?, width, dtype })
     }
 
     fn rope(&self, inverse_frequencies: &[f32], scale: f32) -> Result<Rope<M>> {
-        let memory = self.machine.allocate(size_of_val(inverse_frequencies))?;
-        self.machine.write(Lane::First, &memory, bytemuck::cast_slice(inverse_frequencies));
+        let memory = self.allocate(size_of_val(inverse_frequencies))?;
+        self.machine.write(self.lane, &memory, bytemuck::cast_slice(inverse_frequencies));
         Ok(Rope { memory, scale })
     }
 
@@ -176,24 +192,24 @@ impl<M: Machine> Device for Launcher<M> {
         attention::check(shape)?;
         let keys_and_values = (self.block_bytes(shape) - attention::partial_bytes(shape)) * shape.blocks;
         Ok(Cache {
-            memory: self.machine.allocate(keys_and_values)?,
+            memory: self.allocate(keys_and_values)?,
             shape,
-            partials: self.machine.allocate(attention::partial_bytes(shape) * shape.blocks)?,
+            partials: self.allocate(attention::partial_bytes(shape) * shape.blocks)?,
         })
     }
 
     fn block_bytes(&self, shape: CacheShape) -> usize {
         let keys_and_values =
-            shape.layers * 2 * shape.heads * shape.block_size * shape.head_dim * self.config.dtype.size();
+            shape.layers * 2 * shape.heads * shape.block_size * shape.head_dim * self.format().cache.size();
         keys_and_values + attention::partial_bytes(shape)
     }
 
     fn memory_info(&self) -> Result<Option<MemoryInfo>> {
-        self.machine.memory_info().map(Some)
+        self.machine.memory_info(self.lane).map(Some)
     }
 
     fn default_cache_bytes(&self) -> Result<usize> {
-        let memory = self.machine.memory_info()?;
+        let memory = self.machine.memory_info(self.lane)?;
         let used = memory.total - memory.free;
         let may_use = (memory.total as f64 * self.config.memory_utilization) as usize;
         Ok(may_use.saturating_sub(used))
@@ -237,7 +253,7 @@ impl<M: Machine> Device for Launcher<M> {
         b: impl FnOnce(&Self) -> B + Send,
     ) -> (A, B) {
         self.machine.fork();
-        let both = (a(&self.on(Lane::First)), b(&self.on(Lane::Second)));
+        let both = (a(&self.lane(Lane::Expert)), b(&self.lane(Lane::Amateur)));
         self.machine.join();
         both
     }
@@ -339,7 +355,7 @@ impl<M: Machine> Device for Launcher<M> {
 
     fn weight_size(&self, weight: &Weight<M>) -> WeightSize {
         let &Weight { rows, columns, .. } = weight;
-        WeightSize { rows, columns, bytes: rows * columns * self.config.dtype.size() }
+        WeightSize { rows, columns, bytes: rows * columns * self.dtype().size() }
     }
 
     fn width(&self, x: &Tensor<M>) -> usize {

@@ -6,7 +6,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::machine::{Launch, Machine};
 use super::{Cache, Launcher, Rope, Step, Tensor, Weight};
-use crate::device::{Activation, Dtype, Heads, Norm};
+use crate::device::{Activation, Device, Dtype, Heads, Norm};
 
 /// Threads of a warp.
 const WARP: usize = 32;
@@ -142,9 +142,9 @@ pub fn rope_store<M: Machine>(
     };
     let shape = cache.shape;
     let layer_bytes =
-        shape.blocks * 2 * shape.heads * shape.block_size * shape.head_dim * on.config.dtype.size();
+        shape.blocks * 2 * shape.heads * shape.block_size * shape.head_dim * on.format().cache.size();
     // Of a head, a lane holds one access of each half.
-    let lanes = accesses(heads.dim / 2, on.config.dtype).next_power_of_two().min(WARP);
+    let lanes = accesses(heads.dim / 2, on.dtype()).next_power_of_two().min(WARP);
     let parameters = RopeStoreParams {
         positions: step.section(on.machine(), |s| s.positions),
         slots: step.section(on.machine(), |s| s.slots),

@@ -162,8 +162,8 @@ impl<M: Machine> Step<M> {
         static STEPS: AtomicU64 = AtomicU64::new(0);
         let sections = Sections::new(&room);
         let special: Vec<u32> = room.vocabulary.special.iter().map(|token| token.0).collect();
-        let special_memory = machine.allocate(size_of_val(special.as_slice()).max(4))?;
-        machine.write(Lane::First, &special_memory, bytemuck::cast_slice(&special));
+        let special_memory = machine.allocate(Lane::Expert, size_of_val(special.as_slice()).max(4))?;
+        machine.write(Lane::Expert, &special_memory, bytemuck::cast_slice(&special));
         Ok(Self {
             id: STEPS.fetch_add(1, Ordering::Relaxed),
             room: room.tokens.min(room.sequences),
@@ -171,9 +171,9 @@ impl<M: Machine> Step<M> {
             vocabulary: room.vocabulary.len,
             special: special_memory,
             special_count: special.len(),
-            buffer: machine.allocate(sections.bytes())?,
-            results: machine.allocate(room.sequences * size_of::<ResultWords>())?,
-            tiles: machine.allocate(room.sequences * sample::row_bytes(room.vocabulary.len))?,
+            buffer: machine.allocate(Lane::Expert, sections.bytes())?,
+            results: machine.allocate(Lane::Expert, room.sequences * size_of::<ResultWords>())?,
+            tiles: machine.allocate(Lane::Expert, room.sequences * sample::row_bytes(room.vocabulary.len))?,
             sections,
             tokens: 0,
             spans: 0,
@@ -203,7 +203,7 @@ impl<M: Machine> Step<M> {
             (self.tokens, self.spans, self.outputs) = (padded, padded, padded);
             self.longest_context = self.longest_context.next_power_of_two().max(SHORTEST_PADDED_CONTEXT);
         }
-        machine.write(Lane::First, &self.buffer, &self.image(batch, rows));
+        machine.write(Lane::Expert, &self.buffer, &self.image(batch, rows));
     }
 
     /// Names what the machine is given to do for the step at hand, where that is likely to come again. It depends on
@@ -217,7 +217,7 @@ impl<M: Machine> Step<M> {
     /// See [`crate::device::Device::finish`].
     pub fn finish(&mut self, machine: &M) {
         let bytes = self.wanted * size_of::<ResultWords>();
-        self.pending.push_back(machine.read(Lane::First, &self.results, bytes));
+        self.pending.push_back(machine.read(Lane::Expert, &self.results, bytes));
     }
 
     /// See [`crate::device::Device::collect`].

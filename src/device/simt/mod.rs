@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::launch::machine::{Lane, Launch, Machine, Matmul};
 use super::launch::{Launcher, LauncherConfig};
-use super::{Dtype, MemoryInfo};
+use super::{Dtype, Format, MemoryInfo};
 use crate::error::{Error, Result};
 use runtime::Memory;
 
@@ -37,13 +37,13 @@ impl Simt {
     /// A device of number format `dtype`, whose threads and blocks take their turns in an order drawn from `seed`, another
     /// for each launch; 0 is index order always.
     pub fn simt(dtype: Dtype, seed: u64) -> Self {
-        Self::simt_within(dtype, seed, 1.0)
+        Self::simt_with(LauncherConfig::of(Format::of(dtype)), seed)
     }
 
-    /// As [`Simt::simt`], of whose memory this part may be used (`0..=1`).
-    pub fn simt_within(dtype: Dtype, seed: u64, memory_utilization: f64) -> Self {
+    /// As [`Simt::simt`], with other formats.
+    pub fn simt_with(config: LauncherConfig, seed: u64) -> Self {
         let host = Host { seed: AtomicU64::new(seed), failure: Mutex::new(None) };
-        Self::new(host, LauncherConfig { dtype, memory_utilization })
+        Self::new(host, config)
     }
 }
 
@@ -72,7 +72,7 @@ impl Machine for Host {
         "simt: the GPU's kernels on the host".to_owned()
     }
 
-    fn allocate(&self, bytes: usize) -> Result<Memory> {
+    fn allocate(&self, _: Lane, bytes: usize) -> Result<Memory> {
         Memory::new(bytes).ok_or_else(|| Error::Device(format!("no memory for {bytes} bytes")))
     }
 
@@ -80,7 +80,13 @@ impl Machine for Host {
         memory.address()
     }
 
-    fn fill(&self, memory: &Memory, bytes: usize, source: &mut dyn FnMut(usize, &mut [u8])) -> Result<()> {
+    fn fill(
+        &self,
+        _: Lane,
+        memory: &Memory,
+        bytes: usize,
+        source: &mut dyn FnMut(usize, &mut [u8]),
+    ) -> Result<()> {
         // SAFETY: as in `write`.
         source(0, unsafe { bytes_at(memory, bytes) });
         Ok(())
@@ -145,7 +151,7 @@ impl Machine for Host {
         record();
     }
 
-    fn memory_info(&self) -> Result<MemoryInfo> {
+    fn memory_info(&self, _: Lane) -> Result<MemoryInfo> {
         Ok(MemoryInfo { free: MEMORY, total: MEMORY })
     }
 
