@@ -12,6 +12,12 @@ struct e4m3 {
     u8 bits;
 };
 
+// Whether rows of T have scales.
+template <class T>
+constexpr bool IS_SCALED = false;
+template <>
+inline constexpr bool IS_SCALED<e4m3> = true;
+
 constexpr float E4M3_MAX = 448;
 constexpr u32 E4M3_NAN = 0x7f;
 
@@ -53,5 +59,5 @@ DEVICE u32 magnitude_bits(float x) { return __float_as_uint(x) & 0x7fffffff; }
 // of it.
 DEVICE float e4m3_scale(u32 greatest) { return __uint_as_float(greatest) / E4M3_MAX; }
 
-// `x` in units of its row's scale.
-DEVICE e4m3 scaled_e4m3(float x, float scale) { return from_float<e4m3>(scale == 0 ? 0.0f : x / scale); }
+// `x` in units of its row's scale, to be rounded.
+DEVICE float in_units(float x, float scale) { return scale == 0 ? 0.0f : x / scale; }

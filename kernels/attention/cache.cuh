@@ -33,12 +33,6 @@ struct AttentionParams {
 // The first position that a token at `position` sees.
 DEVICE u32 first_seen(u32 position, u32 window) { return position < window ? 0 : position - window + 1; }
 
-// Whether rows of T have scales.
-template <class T>
-constexpr bool IS_SCALED = false;
-template <>
-inline constexpr bool IS_SCALED<e4m3> = true;
-
 // One key/value head of one sequence: positions `first..=last` of it. Places in the cache are counted in rows
 // of head_dim numbers.
 struct Keys {

@@ -44,15 +44,15 @@ impl E4m3 {
 /// Rounds a row to `to`; its scale. A row with a NaN has NaN for a scale: all of it is NaN.
 #[inline(always)]
 pub fn quantize(row: &[f32], to: &mut [E4m3]) -> f32 {
-    let scale = scale(row.iter().copied());
+    let scale = scale(row);
     to.iter_mut().zip(row).for_each(|(to, x)| *to = scaled(*x, scale));
     scale
 }
 
 /// The scale of a row: its greatest number becomes the largest that there is.
 #[inline(always)]
-pub fn scale(row: impl Iterator<Item = f32>) -> f32 {
-    f32::from_bits(row.map(magnitude_bits).max().unwrap_or(0)) / MAX
+pub fn scale(row: &[f32]) -> f32 {
+    f32::from_bits(row.iter().map(|x| magnitude_bits(*x)).max().unwrap_or(0)) / MAX
 }
 
 /// `x` in units of its row's scale.

@@ -16,7 +16,7 @@ pub mod e4m3;
 pub mod launch;
 pub mod simt;
 
-/// Number format of a checkpoint's tensor, little-endian.
+/// Number format of a tensor, little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dtype {
     /// bfloat16
@@ -25,6 +25,8 @@ pub enum Dtype {
     F16,
     /// IEEE single
     F32,
+    /// [`e4m3::E4m3`], a scale for each row: what a device makes of others.
+    F8E4m3,
 }
 
 /// In what numbers a model is kept on a device.
@@ -40,6 +42,11 @@ impl Format {
     /// All in `dtype`.
     pub fn of(dtype: Dtype) -> Self {
         Self { weights: dtype, cache: dtype }
+    }
+
+    /// Of activations and of what has no format of its own: embeddings, the head, norms, biases.
+    pub fn working(self) -> Dtype {
+        if self.weights == Dtype::F32 { Dtype::F32 } else { Dtype::Bf16 }
     }
 }
 
@@ -59,6 +66,7 @@ impl Dtype {
             Self::Bf16 => "bfloat16",
             Self::F16 => "float16",
             Self::F32 => "float32",
+            Self::F8E4m3 => "fp8",
         }
     }
 
@@ -67,7 +75,13 @@ impl Dtype {
         match self {
             Self::Bf16 | Self::F16 => 2,
             Self::F32 => 4,
+            Self::F8E4m3 => 1,
         }
+    }
+
+    /// Bytes of a row of `width` elements, with its scale where it has one.
+    pub fn row_bytes(self, width: usize) -> usize {
+        width * self.size() + if self == Self::F8E4m3 { size_of::<f32>() } else { 0 }
     }
 }
 
