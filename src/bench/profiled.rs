@@ -127,6 +127,10 @@ impl<D: Device> Device for Profiled<D> {
         self.inner.default_cache_bytes()
     }
 
+    fn warm_up_sizes(&self, most: usize) -> Vec<usize> {
+        self.inner.warm_up_sizes(most)
+    }
+
     fn logits_bytes(&self) -> usize {
         self.inner.logits_bytes()
     }

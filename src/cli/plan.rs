@@ -89,6 +89,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         bytes::show(usable),
         bytes::show(usable.saturating_sub(footprint.fixed())),
     );
+    println!("CUDA itself and its graphs take some of it too: 1 GiB more or less, which only a GPU can tell");
     if tokens == 0 {
         println!("the pair does not fit; lower max-num-batched-tokens or max-num-seqs, or take a larger GPU");
         return Ok(ExitCode::FAILURE);

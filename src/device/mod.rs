@@ -324,6 +324,11 @@ pub trait Device: Send + Sync + 'static {
     fn memory_info(&self) -> Result<Option<MemoryInfo>>;
     /// Bytes that the cache may take by default, once everything else is there.
     fn default_cache_bytes(&self) -> Result<usize>;
+    /// Sizes of batches, in tokens up to `most`, each of which is to be run twice before [`Device::default_cache_bytes`]
+    /// is asked: in the first run of a size the device chooses how to compute it, in the second it may record it.
+    fn warm_up_sizes(&self, _most: usize) -> Vec<usize> {
+        Vec::new()
+    }
     /// Bytes of logits, of both models together, that are worth holding at once.
     fn logits_bytes(&self) -> usize;
     /// Tokens a step that keep the device busy.

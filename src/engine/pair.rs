@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use crate::checkpoint::Checkpoint;
-use crate::contrast::Vocabulary;
+use crate::contrast::{Contrast, Noise, Vocabulary};
 use crate::device::{Device, Lane, RowResult, SampleRow, StepRoom};
 use crate::error::{Error, Result};
+use crate::ids::{BlockId, SeqId, TokenId};
 use crate::model::decoder::{Decoder, Room, Unprojected};
 use crate::model::spec::Spec;
 use crate::profile;
@@ -121,27 +122,70 @@ impl<D: Device> Pair<D> {
         logit_rows: usize,
     ) -> Result<(Self, usize)> {
         let room = Room { tokens: shape.max_num_batched_tokens, logits: logit_rows };
+        let specs = (expert_spec, amateur.map(|(_, spec)| spec));
         let load = || load_both(&device, expert, amateur.map(|(amateur, _)| amateur), room);
-        let caches = || caches(&device, expert_spec, amateur.map(|(_, spec)| spec), shape);
-        let ((expert, amateur), (caches, blocks)) = if device.memory_info()?.is_some() {
-            // The cache takes what the models leave.
-            let models = load()?;
-            (models, caches()?)
-        } else {
-            // The system has its pages ready by the time the models are there.
-            let caches = caches()?;
-            (load()?, caches)
+        let step = |device: &D, blocks| {
+            device.step(StepRoom {
+                tokens: shape.max_num_batched_tokens,
+                sequences: shape.max_num_seqs,
+                blocks,
+                block_size: shape.block_size,
+                vocabulary,
+            })
         };
+        if device.memory_info()?.is_none() {
+            // The system has the cache's pages ready by the time the models are there.
+            let blocks = blocks(&device, specs, shape)?;
+            let caches = caches(&device, specs, shape.block_size, blocks)?;
+            let (models, step) = (load()?, step(&device, blocks)?);
+            return Ok((Self::new(device, step, models, caches, logit_rows), blocks));
+        }
+        // The cache takes what the models leave, and what steps turn out to need.
+        let (models, caches_of_one) = (load()?, caches(&device, specs, shape.block_size, 1)?);
+        let room = step(&device, shape.max_num_batched_tokens)?;
+        let mut pair = Self::new(device, room, models, caches_of_one, logit_rows);
+        pair.warm_up(shape)?;
+        let blocks = blocks(&pair.device, specs, shape)?;
+        let (expert, amateur) = caches(&pair.device, specs, shape.block_size, blocks)?;
+        pair.expert.cache = expert;
+        pair.amateur.iter_mut().zip(amateur).for_each(|(side, cache)| side.cache = cache);
+        pair.step = step(&pair.device, blocks)?;
+        Ok((pair, blocks))
+    }
+
+    fn new(
+        device: D,
+        step: D::Step,
+        models: (Decoder<D>, Option<Decoder<D>>),
+        caches: (D::Cache, Option<D::Cache>),
+        logit_rows: usize,
+    ) -> Self {
         let side = |(decoder, cache)| Side { decoder, cache };
-        let step = device.step(StepRoom {
-            tokens: shape.max_num_batched_tokens,
-            sequences: shape.max_num_seqs,
-            blocks,
-            block_size: shape.block_size,
-            vocabulary,
-        })?;
-        let (expert, amateur) = (side((expert, caches.0)), amateur.zip(caches.1).map(side));
-        Ok((Self { device, step, expert, amateur, logit_rows, trace: None }, blocks))
+        let (expert, amateur) = (side((models.0, caches.0)), models.1.zip(caches.1).map(side));
+        Self { device, step, expert, amateur, logit_rows, trace: None }
+    }
+
+    /// Runs steps of all sizes over a cache of one block, which they write to and read at will.
+    fn warm_up(&mut self, shape: &PairShape) -> Result<()> {
+        for size in self.device.warm_up_sizes(shape.max_num_batched_tokens) {
+            let (spans, tokens) = if size <= shape.max_num_seqs { (size, 1) } else { (1, size) };
+            let mut plan = StepPlan::default();
+            for seq in 0..spans {
+                let blocks = vec![BlockId(0); tokens.div_ceil(shape.block_size)];
+                plan.push(SeqId(seq as u64), 0..tokens, &vec![TokenId(0); tokens], 0, &blocks, true);
+            }
+            let row = SampleRow {
+                contrast: Contrast::default(),
+                noise: Noise::new(0, "", 0),
+                position: tokens as u32,
+                log_probabilities: false,
+            };
+            for _ in 0..2 {
+                self.queue(&plan, &vec![row; spans], self.has_amateur());
+                self.collect()?;
+            }
+        }
+        Ok(())
     }
 
     /// The longest sequence that both models can read.
@@ -250,14 +294,12 @@ fn load_both<D: Device>(
     Ok((expert?, amateur.map(|amateur| amateur.unwrap_or_else(panicked)).transpose()?))
 }
 
-/// Both planes of the cache, and how many blocks their memory holds.
-#[allow(clippy::type_complexity)]
-fn caches<D: Device>(
+/// How many blocks the cache's memory holds.
+fn blocks<D: Device>(
     device: &D,
-    expert: &Spec,
-    amateur: Option<&Spec>,
+    (expert, amateur): (&Spec, Option<&Spec>),
     shape: &PairShape,
-) -> Result<((D::Cache, Option<D::Cache>), usize)> {
+) -> Result<usize> {
     let bytes = |lane, spec: &Spec| device.lane(lane).block_bytes(spec.cache_shape(shape.block_size, 1));
     let block = bytes(Lane::Expert, expert) + amateur.map_or(0, |spec| bytes(Lane::Amateur, spec));
     let (memory, refused) = if let Some(memory) = shape.kv_cache_memory {
@@ -267,13 +309,18 @@ fn caches<D: Device>(
         let message = "no memory is left for the cache, of which one block takes";
         (device.default_cache_bytes()?, Error::Device(format!("{message} {block} bytes")))
     };
-    let blocks = memory / block;
-    if blocks == 0 {
-        return Err(refused);
-    }
-    let cache = |lane, spec: &Spec| device.lane(lane).cache(spec.cache_shape(shape.block_size, blocks));
-    let expert = cache(Lane::Expert, expert)?;
-    Ok(((expert, amateur.map(|spec| cache(Lane::Amateur, spec)).transpose()?), blocks))
+    Some(memory / block).filter(|blocks| *blocks > 0).ok_or(refused)
+}
+
+/// Both planes of a cache of so many blocks.
+fn caches<D: Device>(
+    device: &D,
+    (expert, amateur): (&Spec, Option<&Spec>),
+    block_size: usize,
+    blocks: usize,
+) -> Result<(D::Cache, Option<D::Cache>)> {
+    let cache = |lane, spec: &Spec| device.lane(lane).cache(spec.cache_shape(block_size, blocks));
+    Ok((cache(Lane::Expert, expert)?, amateur.map(|spec| cache(Lane::Amateur, spec)).transpose()?))
 }
 
 /// Draws a token for each of `outputs` of the step at hand, whose forward passes have been queued.

@@ -5,9 +5,12 @@
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <set>
+#include <utility>
 
 using Work = std::function<int()>;
 extern "C" int stand_in_queue(void* stream, Work* work);
+extern "C" void stand_in_search();
 
 namespace {
 
@@ -98,8 +101,10 @@ int cublasLtMatmulPreferenceDestroy(int* preference) { return delete preference,
 int cublasLtMatmulPreferenceSetAttribute(int*, int attribute, const void*, size_t bytes) {
     return (attribute == 1 && bytes == 8) || (attribute == 3 && bytes == 4) ? SUCCESS : INVALID_VALUE;
 }
-int cublasLtMatmulAlgoGetHeuristic(void*, Operation*, Layout*, Layout* b, Layout*, Layout*, int*, int room, Proposal* proposals,
+int cublasLtMatmulAlgoGetHeuristic(void*, Operation*, Layout* a, Layout* b, Layout*, Layout*, int*, int room, Proposal* proposals,
                                    int* count) {
+    static std::set<std::pair<uint64_t, uint64_t>> weights;
+    if (weights.insert({a->rows, a->columns}).second) stand_in_search();
     *count = std::min(room, 3);
     for (int i = 0; i < *count; i++) proposals[i] = {{uint64_t(i), b->columns, {}}, 0, SUCCESS, 1, {}};
     return SUCCESS;

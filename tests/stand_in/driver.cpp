@@ -3,6 +3,7 @@
 //
 // Breaches of CUDA's rules are refused with CUDA's codes and named on stderr: copies past an allocation, waiting or
 // allocating while capturing, lanes that are not joined, launches of nothing.
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -50,6 +51,12 @@ Stream* origin = nullptr;  // of the capture, while there is one
 Graph captured;
 thread_local void* context = nullptr;
 unsigned long launches = 0, replays = 0;
+bool is_profiling = false;
+size_t searches = 0;  // of cuBLASLt for algorithms for a weight of another shape, while profiling
+const size_t TOTAL = size_t(1) << 30, GRAPH = size_t(1) << 20;
+size_t taken = 0, peak = 0;  // memory
+
+void take(size_t bytes) { peak = std::max(peak, taken += bytes); }
 
 int refuse(Status status, const char* call) {
     fprintf(stderr, "stand-in driver: %s: refused with %d\n", call, status);
@@ -84,6 +91,9 @@ int stand_in_queue(Stream* stream, Work* work) {
     return queue(stream, *work);
 }
 
+// For the stand-in of cuBLASLt, once for each shape of weights.
+void stand_in_search() { searches += is_profiling; }
+
 int cuInit(unsigned) { return SUCCESS; }
 int cuDriverGetVersion(int* version) { return *version = 99000, SUCCESS; }
 int cuDeviceGet(int* device, int) { return *device = 0, SUCCESS; }
@@ -96,7 +106,7 @@ int cuDevicePrimaryCtxRetain(void** retained, int) { return *retained = &driver,
 int cuDevicePrimaryCtxRelease_v2(int) {
     CALL;
     if (!allocations.empty()) fprintf(stderr, "stand-in driver: %zu allocations are left\n", allocations.size());
-    fprintf(stderr, "stand-in driver: %lu launches, %lu replays\n", launches, replays);
+    fprintf(stderr, "stand-in driver: %lu launches, %lu replays, %zu searches, %zu bytes\n", launches, replays, searches, peak);
     return SUCCESS;
 }
 int cuCtxGetCurrent(void** current) { return *current = context, SUCCESS; }
@@ -105,8 +115,8 @@ int cuCtxSynchronize() {
     NOT_WHILE_CAPTURING;
     return SUCCESS;
 }
-int cuProfilerStart() { return SUCCESS; }
-int cuProfilerStop() { return SUCCESS; }
+int cuProfilerStart() { return is_profiling = true, SUCCESS; }
+int cuProfilerStop() { return is_profiling = false, SUCCESS; }
 
 int cuMemAlloc_v2(uint64_t* address, size_t bytes) {
     CALL;
@@ -116,15 +126,19 @@ int cuMemAlloc_v2(uint64_t* address, size_t bytes) {
     if (!memory) return OUT_OF_MEMORY;
     *address = reinterpret_cast<uint64_t>(memory);
     allocations[*address] = bytes;
+    take(bytes);
     return SUCCESS;
 }
 int cuMemFree_v2(uint64_t address) {
     CALL;
-    if (!allocations.erase(address)) return refuse(INVALID_VALUE, __func__);
+    auto found = allocations.find(address);
+    if (found == allocations.end()) return refuse(INVALID_VALUE, __func__);
+    taken -= found->second;
+    allocations.erase(found);
     codit_simt_free(reinterpret_cast<void*>(address));
     return SUCCESS;
 }
-int cuMemGetInfo_v2(size_t* free, size_t* total) { return *free = *total = size_t(1) << 30, SUCCESS; }
+int cuMemGetInfo_v2(size_t* free, size_t* total) { return *free = TOTAL - std::min(TOTAL, taken), *total = TOTAL, SUCCESS; }
 int cuMemHostAlloc(void** memory, size_t bytes, unsigned) {
     NOT_WHILE_CAPTURING;
     return *memory = malloc(bytes), SUCCESS;
@@ -211,6 +225,7 @@ int cuEventElapsedTime_v2(float* milliseconds, Event* from, Event* to) {
 }
 
 int cuGraphInstantiateWithFlags(Graph** instance, Graph* graph, unsigned long long) {
+    take(GRAPH);
     return *instance = new Graph(*graph), SUCCESS;
 }
 int cuGraphLaunch(Graph* instance, Stream*) {
@@ -222,7 +237,7 @@ int cuGraphLaunch(Graph* instance, Stream*) {
     }
     return SUCCESS;
 }
-int cuGraphExecDestroy(Graph* instance) { return delete instance, SUCCESS; }
+int cuGraphExecDestroy(Graph* instance) { return taken -= GRAPH, delete instance, SUCCESS; }
 int cuGraphDestroy(Graph* graph) { return delete graph, SUCCESS; }
 
 int cuModuleLoadData(void** module, const void* image) {

@@ -57,21 +57,24 @@ fn the_machine_gives_what_simt_gives_and_replays_its_steps() {
     for dtype in ["bfloat16", "float32"] {
         let with = |device| {
             let method = ["--seed", "1", "--max-tokens", "16", "--dtype", dtype, "--device", device];
-            let sizes =
-                ["--kv-cache-memory", "8MiB", "--max-num-seqs", "5", "--max-num-batched-tokens", "24"];
-            [method.as_slice(), &sizes].concat()
+            let sizes = ["--max-num-seqs", "5", "--max-num-batched-tokens", "24"];
+            [method.as_slice(), &sizes, &["--gpu-memory-utilization", "0.25"]].concat()
         };
         let (simt, cuda) = (place.path(&format!("simt-{dtype}")), place.path(&format!("cuda-{dtype}")));
         succeed(&input, &simt, &with("simt"));
         let mut command = synth(&input, &cuda, &with("cuda"));
         let result =
-            command.args(["--profile-steps", "3:5"]).env("LD_LIBRARY_PATH", place.path("")).output().unwrap();
+            command.args(["--profile-steps", "0:5"]).env("LD_LIBRARY_PATH", place.path("")).output().unwrap();
         let said = message(&result);
         assert!(result.status.success(), "{said}");
         assert_eq!(sorted_lines(&simt), sorted_lines(&cuda), "{said}");
         assert!(!said.contains("refused") && !said.contains("are left"), "{said}");
         let counts = said.lines().find_map(|line| line.strip_prefix("stand-in driver: ")).unwrap();
-        let replays: usize = counts.split_whitespace().nth(2).unwrap().parse().unwrap();
+        let count = |at: usize| counts.split_whitespace().nth(at).unwrap().parse::<usize>().unwrap();
+        let (replays, searches, bytes) = (count(2), count(4), count(6));
         assert!(replays > 4, "{counts}");
+        assert_eq!(searches, 0, "algorithms are chosen at load: {counts}");
+        let may_use = (1 << 30) / 4;
+        assert!(bytes <= may_use && bytes > may_use / 2, "{counts}");
     }
 }

@@ -2,9 +2,15 @@
 
 use cudarc::driver::CudaGraph;
 
-/// Graphs by key, the least recently used first; those of the keys that were seen once are still to be captured.
+/// Graphs by key.
 #[derive(Default)]
-pub struct Graphs(Vec<(u64, State)>);
+pub struct Graphs {
+    /// The least recently used first; those of the keys that were seen once are still to be captured.
+    states: Vec<(u64, State)>,
+    /// How many were captured, and the memory that they took, which the driver hands out in pieces.
+    captured: usize,
+    bytes: usize,
+}
 
 /// How far a key has come.
 pub enum State {
@@ -27,17 +33,28 @@ impl Graphs {
 
     /// The state of `key`, which becomes the most recently used.
     pub fn get(&mut self, key: u64) -> Option<&State> {
-        let index = self.0.iter().position(|(found, _)| *found == key)?;
-        self.0[index..].rotate_left(1);
-        self.0.last().map(|(_, state)| state)
+        let index = self.states.iter().position(|(found, _)| *found == key)?;
+        self.states[index..].rotate_left(1);
+        self.states.last().map(|(_, state)| state)
     }
 
     /// Sets it, and forgets the least recently used if there are too many. A graph that runs is freed when it ends.
     pub fn set(&mut self, key: u64, state: State) {
-        self.0.retain(|(found, _)| *found != key);
-        if self.0.len() >= Self::MOST {
-            self.0.remove(0);
+        self.states.retain(|(found, _)| *found != key);
+        if self.states.len() >= Self::MOST {
+            self.states.remove(0);
         }
-        self.0.push((key, state));
+        self.states.push((key, state));
+    }
+
+    /// Notes that a capture took `bytes` of the GPU.
+    pub fn took(&mut self, bytes: usize) {
+        self.captured += 1;
+        self.bytes += bytes;
+    }
+
+    /// Bytes that graphs will take beside those that they have, by what they took so far.
+    pub fn to_come(&self) -> usize {
+        Self::MOST.saturating_sub(self.captured) * self.bytes / self.captured.max(1)
     }
 }

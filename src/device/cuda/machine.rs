@@ -71,6 +71,11 @@ impl Cuda {
         })
     }
 
+    /// 0 where the driver does not say.
+    fn free_bytes(&self) -> usize {
+        self.context.mem_get_info().map_or(0, |(free, _)| free)
+    }
+
     fn stream(&self, lane: Lane) -> &Arc<CudaStream> {
         &self.lanes[lane as usize]
     }
@@ -209,22 +214,33 @@ impl Machine for Cuda {
 
     /// Queues it directly the first time, captures it the second, and replays it from then on.
     fn replay(&self, key: u64, record: &mut dyn FnMut()) {
+        let launch = |graph: &Graph| self.failure.note(graph.0.launch().map_err(cannot("launch a graph")));
         let mut graphs = lock(&self.graphs);
         match graphs.get(key) {
             None => {
                 record();
                 graphs.set(key, State::Warm);
-                return;
             }
             Some(State::Warm) => {
+                let free = self.free_bytes();
                 let Some(graph) = self.failure.note(self.capture(record)) else { return };
+                // The first launch places it in memory.
+                launch(&graph);
                 graphs.set(key, State::Captured(graph));
+                graphs.took(free.saturating_sub(self.free_bytes()));
             }
-            Some(State::Captured(_)) => {}
+            Some(State::Captured(graph)) => {
+                launch(graph);
+            }
         }
-        if let Some(State::Captured(Graph(graph))) = graphs.get(key) {
-            self.failure.note(graph.launch().map_err(cannot("launch a graph")));
-        }
+    }
+
+    fn warms_up(&self) -> bool {
+        true
+    }
+
+    fn recording_bytes(&self, _: Lane) -> usize {
+        lock(&self.graphs).to_come()
     }
 
     fn memory_info(&self, _: Lane) -> Result<MemoryInfo> {

@@ -110,6 +110,14 @@ pub trait Machine: Send + Sync + 'static {
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) if the machine does not answer.
     fn memory_info(&self, lane: Lane) -> Result<MemoryInfo>;
+    /// Whether it chooses algorithms for products and records steps, a number of rows at a time.
+    fn warms_up(&self) -> bool {
+        false
+    }
+    /// Bytes that a lane's memory must have left for what is still to be recorded.
+    fn recording_bytes(&self, _lane: Lane) -> usize {
+        0
+    }
     /// Whether a step should be queued before the results of the one before are known.
     fn runs_ahead(&self) -> bool;
     /// See [`Device::profile`](crate::device::Device::profile).

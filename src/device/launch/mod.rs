@@ -21,6 +21,7 @@ mod sample;
 mod step;
 
 use machine::{Lane, Machine, Matmul};
+use step::buckets;
 pub use step::{Step, bucket};
 
 /// Tokens a step: enough that weights are read for many rows, few enough that decoding rows do not wait long.
@@ -212,7 +213,11 @@ impl<M: Machine> Device for Launcher<M> {
         let memory = self.machine.memory_info(self.lane)?;
         let used = memory.total - memory.free;
         let may_use = (memory.total as f64 * self.config.memory_utilization) as usize;
-        Ok(may_use.saturating_sub(used))
+        Ok(may_use.saturating_sub(used + self.machine.recording_bytes(self.lane)))
+    }
+
+    fn warm_up_sizes(&self, most: usize) -> Vec<usize> {
+        if self.machine.warms_up() { buckets(most) } else { Vec::new() }
     }
 
     fn logits_bytes(&self) -> usize {

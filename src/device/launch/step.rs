@@ -115,6 +115,12 @@ pub fn bucket(size: usize) -> usize {
     if size <= 4 { power } else { size.next_multiple_of((power / 8).max(8)) }
 }
 
+/// The sizes that sizes up to `most` are padded to where there is room for `most`.
+pub fn buckets(most: usize) -> Vec<usize> {
+    let next = |size: &usize| Some(bucket(size + 1).min(most)).filter(|next| next > size);
+    std::iter::successors(Some(1).filter(|_| most > 0), next).collect()
+}
+
 /// See [`crate::device::Device::Step`].
 ///
 /// A step in which every span is one token is padded to a [`bucket`], as far as there is room, so that few sizes occur
