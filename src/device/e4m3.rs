@@ -49,6 +49,12 @@ pub fn quantize(row: &[f32], to: &mut [E4m3]) -> f32 {
     scale
 }
 
+/// What is left of a row that is rounded.
+pub fn rounded(row: &[f32]) -> Vec<f32> {
+    let scale = scale(row);
+    row.iter().map(|x| scaled(*x, scale).to_f32() * scale).collect()
+}
+
 /// The scale of a row: its greatest number becomes the largest that there is.
 #[inline(always)]
 pub fn scale(row: &[f32]) -> f32 {

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::{Check, Comparison, relative_error};
 use crate::contrast::Vocabulary;
-use crate::device::cpu;
-use crate::device::{AttentionShape, Batch, CacheShape, Device, Heads, Precision, Span, StepRoom};
+use crate::device::{AttentionShape, Batch, CacheShape, Device, Dtype, Heads, Precision, Span, StepRoom};
+use crate::device::{cpu, e4m3};
 use crate::error::Result;
 use crate::ids::{BlockId, TokenId};
 
@@ -210,7 +210,7 @@ struct Case {
     tables: Vec<Vec<BlockId>>,
     /// Of the pool.
     blocks: usize,
-    /// Each sequence's queries, keys and values as they were stored, a row of `qkv_width` a position.
+    /// Each sequence's queries, keys and values as they are in the cache, a row of `qkv_width` a position.
     stored: Vec<Vec<Vec<f32>>>,
 }
 
@@ -351,6 +351,14 @@ impl Case {
         let rows = on.cpu.download(batch.tokens.len(), &there);
         let mut rows = rows.chunks_exact(self.heads.qkv_width()).map(<[f32]>::to_vec);
         self.stored = self.contexts.iter().map(|context| rows.by_ref().take(*context).collect()).collect();
+        if on.device.format().cache == Dtype::F8E4m3 {
+            let query_width = self.heads.query_width();
+            for head in
+                self.stored.iter_mut().flatten().flat_map(|row| row[query_width..].chunks_mut(self.heads.dim))
+            {
+                head.copy_from_slice(&e4m3::rounded(head));
+            }
+        }
         self.store(on.device, &batch, &mut here, &mut caches.0)?;
         self.store(on.cpu, &batch, &mut there, &mut caches.1)
     }

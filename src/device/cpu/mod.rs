@@ -46,9 +46,12 @@ use rope::Rotate;
 pub use step::Step;
 pub use weight::Weight;
 
-/// The CPU device. Both lanes are one.
+/// The CPU device. Both lanes are one but for their formats.
 pub struct Cpu {
     common: Arc<Common>,
+    lane: Lane,
+    /// The expert's and the amateur's.
+    formats: [Format; 2],
 }
 
 struct Common {
@@ -120,8 +123,19 @@ impl Cpu {
             .thread_name(|index| format!("codit-cpu-{index}"))
             .build()
             .map(|pool| Common { pool, path, weights: Arena::default(), populating: Mutex::default() })
-            .map(|common| Self { common: Arc::new(common) })
+            .map(|common| Self {
+                common: Arc::new(common),
+                lane: Lane::Expert,
+                formats: [Format::of(Dtype::F32); 2],
+            })
             .map_err(|error| Error::Device(format!("cannot start {threads} threads: {error}")))
+    }
+
+    /// The device with other formats for expert and amateur. What is not [`Dtype::F8E4m3`] is as without them: weights as
+    /// they are stored, the cache in f32.
+    #[must_use]
+    pub fn with_formats(self, formats: [Format; 2]) -> Self {
+        Self { formats, ..self }
     }
 
     /// Makes `bytes` of the caches ready, of each the same.
@@ -163,8 +177,8 @@ impl Device for Cpu {
         format!("CPU, {} threads, {:?}{amx}", self.common.pool.current_num_threads(), self.common.path.isa)
     }
 
-    fn lane(&self, _: Lane) -> Self {
-        Self { common: Arc::clone(&self.common) }
+    fn lane(&self, lane: Lane) -> Self {
+        Self { common: Arc::clone(&self.common), lane, formats: self.formats }
     }
 
     fn dtype(&self) -> Dtype {
@@ -172,7 +186,7 @@ impl Device for Cpu {
     }
 
     fn format(&self) -> Format {
-        Format::of(Dtype::F32)
+        self.formats[self.lane as usize]
     }
 
     fn weight(&self, parts: &[TensorView]) -> Result<Weight> {
@@ -194,7 +208,7 @@ impl Device for Cpu {
     }
 
     fn cache(&self, shape: CacheShape) -> Result<Cache> {
-        let cache = Cache::new(shape)?;
+        let cache = Cache::new(shape, self.format().cache)?;
         if let Ok(mut caches) = self.common.populating.lock() {
             caches.push(cache.populating());
         }
@@ -202,7 +216,7 @@ impl Device for Cpu {
     }
 
     fn block_bytes(&self, shape: CacheShape) -> usize {
-        cache::block_bytes(shape)
+        cache::block_bytes(shape, self.format().cache)
     }
 
     fn memory_info(&self) -> Result<Option<MemoryInfo>> {

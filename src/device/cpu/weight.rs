@@ -5,6 +5,7 @@ use half::bf16;
 use super::arena::Arena;
 use super::tiles::{DEPTH, Matrix, Tile};
 use crate::checkpoint::Bytes;
+use crate::device::e4m3::E4m3;
 use crate::device::{Dtype, TensorView};
 use crate::error::{Error, Result};
 
@@ -143,6 +144,7 @@ impl Part {
             Dtype::Bf16 => unpack(bytes, out, bf16),
             Dtype::F16 => unpack(bytes, out, |b| f16_to_f32(u16::from_le_bytes(b))),
             Dtype::F32 => unpack(bytes, out, f32::from_le_bytes),
+            Dtype::F8E4m3 => unpack(bytes, out, |[byte]| E4m3(byte).to_f32()),
         }
     }
 }

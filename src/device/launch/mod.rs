@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use half::{bf16, f16};
 
+use super::e4m3::E4m3;
 use super::{
     Activation, AttentionShape, Batch, CacheShape, Device, Dtype, Format, Heads, MemoryInfo, Norm, Precision,
     RowResult, SampleRow, StepRoom, TensorView, WeightSize,
@@ -30,7 +31,8 @@ pub const BATCHED_TOKENS: usize = 2048;
 /// What a launcher is made with.
 #[derive(Debug, Clone, Copy)]
 pub struct LauncherConfig {
-    /// The expert's and the amateur's: [`Dtype::Bf16`] or [`Dtype::F32`]. Activations have the weights'.
+    /// The expert's and the amateur's. Weights are [`Dtype::Bf16`], [`Dtype::F32`] or [`Dtype::F8E4m3`], the cache is as
+    /// activations are ([`Format::working`]) or [`Dtype::F8E4m3`].
     pub formats: [Format; 2],
     /// Part of the machine's memory that may be used in all, `0..=1`.
     pub memory_utilization: f64,
@@ -70,11 +72,14 @@ pub struct Rope<M: Machine> {
     scale: f32,
 }
 
-/// Keys and values, `[layers, blocks, 2, heads, block_size, head_dim]` in the launcher's dtype: a block's keys, then
-/// its values.
+/// Keys and values, `[layers, blocks, 2, heads, block_size, head_dim]` in the lane's format: a block's keys, then its
+/// values.
 pub struct Cache<M: Machine> {
     memory: M::Memory,
+    /// `[layers, blocks, 2, heads, block_size]` f32, where the format has a scale for each row.
+    scales: Option<M::Memory>,
     shape: CacheShape,
+    dtype: Dtype,
     /// What attention's splits leave for one another.
     partials: M::Memory,
 }
@@ -83,6 +88,20 @@ impl<M: Machine> Cache<M> {
     /// Keys and values.
     pub fn memory(&self) -> &M::Memory {
         &self.memory
+    }
+
+    /// Their scales.
+    pub fn scales(&self) -> Option<&M::Memory> {
+        self.scales.as_ref()
+    }
+
+    /// Where the kernels find the keys and values of a layer, and their scales; 0 where there are none.
+    fn addresses(&self, machine: &M, layer: usize) -> [u64; 2] {
+        let CacheShape { blocks, heads, block_size, head_dim, .. } = self.shape;
+        let rows = layer * blocks * 2 * heads * block_size;
+        let scales =
+            self.scales.as_ref().map(|scales| machine.address(scales) + (rows * size_of::<f32>()) as u64);
+        [machine.address(&self.memory) + (rows * head_dim * self.dtype.size()) as u64, scales.unwrap_or(0)]
     }
 }
 
@@ -115,6 +134,17 @@ impl<M: Machine> Launcher<M> {
     fn kernel(&self, bf16: &'static str, f32: &'static str) -> &'static str {
         if self.dtype() == Dtype::F32 { f32 } else { bf16 }
     }
+
+    /// The kernel of this launcher's dtype for `cache`: one of its own format, or of e4m3.
+    fn cache_kernel(
+        &self,
+        cache: &Cache<M>,
+        own: [&'static str; 2],
+        e4m3: [&'static str; 2],
+    ) -> &'static str {
+        let [bf16, f32] = if cache.dtype == Dtype::F8E4m3 { e4m3 } else { own };
+        self.kernel(bf16, f32)
+    }
 }
 
 impl<M: Machine> Device for Launcher<M> {
@@ -134,7 +164,7 @@ impl<M: Machine> Device for Launcher<M> {
     }
 
     fn dtype(&self) -> Dtype {
-        self.format().weights
+        self.format().working()
     }
 
     fn format(&self) -> Format {
@@ -190,19 +220,21 @@ impl<M: Machine> Device for Launcher<M> {
     }
 
     fn cache(&self, shape: CacheShape) -> Result<Cache<M>> {
-        attention::check(shape)?;
-        let keys_and_values = (self.block_bytes(shape) - attention::partial_bytes(shape)) * shape.blocks;
+        let dtype = self.format().cache;
+        attention::check(shape, self.format())?;
+        let rows = shape.blocks * rows_a_block(shape);
+        let scales = dtype.row_bytes(0) * rows;
         Ok(Cache {
-            memory: self.allocate(keys_and_values)?,
+            memory: self.allocate(rows * shape.head_dim * dtype.size())?,
+            scales: (scales > 0).then(|| self.allocate(scales)).transpose()?,
             shape,
+            dtype,
             partials: self.allocate(attention::partial_bytes(shape) * shape.blocks)?,
         })
     }
 
     fn block_bytes(&self, shape: CacheShape) -> usize {
-        let keys_and_values =
-            shape.layers * 2 * shape.heads * shape.block_size * shape.head_dim * self.format().cache.size();
-        keys_and_values + attention::partial_bytes(shape)
+        rows_a_block(shape) * self.format().cache.row_bytes(shape.head_dim) + attention::partial_bytes(shape)
     }
 
     fn memory_info(&self) -> Result<Option<MemoryInfo>> {
@@ -395,6 +427,11 @@ impl<M: Machine> Device for Launcher<M> {
     }
 }
 
+/// Rows of keys and values in a block, over all layers.
+fn rows_a_block(shape: CacheShape) -> usize {
+    shape.layers * 2 * shape.heads * shape.block_size
+}
+
 /// Rounds little-endian numbers `from` one format `to` another, as many as `to` holds; what is copied stays as it is.
 fn convert(from: &[u8], source: Dtype, to: &mut [u8], target: Dtype) {
     if source == target {
@@ -407,11 +444,13 @@ fn convert(from: &[u8], source: Dtype, to: &mut [u8], target: Dtype) {
             Dtype::Bf16 => bf16::from_le_bytes([from[0], from[1]]).to_f32(),
             Dtype::F16 => f16::from_le_bytes([from[0], from[1]]).to_f32(),
             Dtype::F32 => f32::from_le_bytes([from[0], from[1], from[2], from[3]]),
+            Dtype::F8E4m3 => E4m3(from[0]).to_f32(),
         };
         match target {
             Dtype::Bf16 => to.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
             Dtype::F16 => to.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
             Dtype::F32 => to.copy_from_slice(&value.to_le_bytes()),
+            Dtype::F8E4m3 => to.copy_from_slice(&[E4m3::from_f32(value).0]),
         }
     }
 }

@@ -113,6 +113,7 @@ struct RopeStoreParams {
     key_norm: HeadNormParams,
     qkv: u64,
     cache: u64,
+    scales: u64,
     query_heads: u32,
     key_value_heads: u32,
     head_dim: u32,
@@ -140,9 +141,7 @@ pub fn rope_store<M: Machine>(
             weight_offset: weight_offset(norm),
         })
     };
-    let shape = cache.shape;
-    let layer_bytes =
-        shape.blocks * 2 * shape.heads * shape.block_size * shape.head_dim * on.format().cache.size();
+    let [keys_and_values, scales] = cache.addresses(on.machine(), layer);
     // Of a head, a lane holds one access of each half.
     let lanes = accesses(heads.dim / 2, on.dtype()).next_power_of_two().min(WARP);
     let parameters = RopeStoreParams {
@@ -152,18 +151,23 @@ pub fn rope_store<M: Machine>(
         query_norm: head_norm(norms.map(|(query, _)| query)),
         key_norm: head_norm(norms.map(|(_, key)| key)),
         qkv: on.address(&qkv.memory),
-        cache: on.address(&cache.memory) + (layer * layer_bytes) as u64,
+        cache: keys_and_values,
+        scales,
         query_heads: heads.query as u32,
         key_value_heads: heads.key_value as u32,
         head_dim: heads.dim as u32,
-        block_size: shape.block_size as u32,
+        block_size: cache.shape.block_size as u32,
         lanes: lanes as u32,
         angle_scale: rope.scale,
     };
     let all_lanes = (heads.query + 2 * heads.key_value) * lanes;
     let threads = warps_of(all_lanes).min(128);
     let launch = Launch {
-        kernel: on.kernel("rope_store_bf16", "rope_store_f32"),
+        kernel: on.cache_kernel(
+            cache,
+            ["rope_store_bf16", "rope_store_f32"],
+            ["rope_store_bf16_e4m3", "rope_store_f32_e4m3"],
+        ),
         grid: [step.tokens as u32, all_lanes.div_ceil(threads) as u32, 1],
         threads: threads as u32,
         shared_bytes: (heads.dim * size_of::<f32>()) as u32,
