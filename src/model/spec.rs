@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::fields::Fields;
 use super::rope::Rope;
 use crate::checkpoint::Checkpoint;
-use crate::device::{Activation, CacheShape, Heads};
+use crate::device::{Activation, CacheShape, Heads, RoutingShape};
 use crate::error::Result;
 use crate::ids::TokenId;
 
@@ -17,7 +17,7 @@ pub struct Spec {
     pub vocab_size: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
-    /// Width of the gated activation.
+    /// Width of the gated activation of a dense MLP.
     pub intermediate_size: usize,
     /// Positions that the model can tell apart, in tokens.
     pub context_length: usize,
@@ -59,22 +59,47 @@ pub struct Layer {
     pub rope: usize,
     /// How many of the last positions a token attends to, itself included; all where `None`.
     pub window: Option<usize>,
+    /// What follows the attention.
+    pub mlp: Mlp,
+}
+
+/// The second half of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mlp {
+    /// One for all rows, of [`Spec::intermediate_size`].
+    Dense,
+    /// Many, of which each row goes through a few.
+    Mixture(Mixture),
+}
+
+/// The shape of a mixture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mixture {
+    /// Its branches, and how many of them a row goes through.
+    pub routing: RoutingShape,
+    /// Width of a branch's gated activation.
+    pub intermediate_size: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Family {
     Llama,
     Qwen3,
+    Qwen3Moe,
 }
 
-const FAMILIES: [(&str, Family); 2] =
-    [("LlamaForCausalLM", Family::Llama), ("Qwen3ForCausalLM", Family::Qwen3)];
+const FAMILIES: [(&str, Family); 3] = [
+    ("LlamaForCausalLM", Family::Llama),
+    ("Qwen3ForCausalLM", Family::Qwen3),
+    ("Qwen3MoeForCausalLM", Family::Qwen3Moe),
+];
 
 // Far above any model, and low enough that no product of sizes overflows.
 const MOST_LAYERS: usize = 1 << 12;
 const MOST_HEADS: usize = 1 << 12;
 const WIDEST_HEAD: usize = 1 << 12;
 const WIDEST: usize = 1 << 24;
+const MOST_BRANCHES: usize = 1 << 10;
 
 impl Spec {
     /// Reads config.json.
@@ -106,10 +131,7 @@ impl Spec {
             epsilon: config.number_or("rms_norm_eps", &(0.0..=1.0), 1e-6)? as f32,
             tied_head: config.flag("tie_word_embeddings")?,
             ropes: vec![Rope::read(&config, heads.dim)?],
-            layers: read_windows(&config, family)?
-                .into_iter()
-                .map(|window| Layer { rope: 0, window })
-                .collect(),
+            layers: read_layers(&config, family)?,
         })
     }
 
@@ -139,7 +161,7 @@ impl Family {
     fn head_norm(self) -> HeadNorm {
         match self {
             Self::Llama => HeadNorm::None,
-            Self::Qwen3 => HeadNorm::PerHead,
+            Self::Qwen3 | Self::Qwen3Moe => HeadNorm::PerHead,
         }
     }
 }
@@ -152,7 +174,7 @@ fn read_heads(config: &Fields, family: Family, hidden_size: usize) -> Result<Hea
         return Err(config.unexpected("num_key_value_heads", &expected));
     }
     let default_dim = match family {
-        Family::Llama => hidden_size / query,
+        Family::Llama | Family::Qwen3Moe => hidden_size / query,
         Family::Qwen3 => 128,
     };
     let dim = config.count_or("head_dim", WIDEST_HEAD, default_dim)?;
@@ -170,7 +192,40 @@ fn read_activation(config: &Fields) -> Result<Activation> {
     }
 }
 
-/// Each layer's window. Qwen3 may name its layers' kinds, or say from which layer on there is a window.
+fn read_layers(config: &Fields, family: Family) -> Result<Vec<Layer>> {
+    let windows = read_windows(config, family)?;
+    let mlps = match family {
+        Family::Qwen3Moe => read_mlps(config, windows.len())?,
+        Family::Llama | Family::Qwen3 => vec![Mlp::Dense; windows.len()],
+    };
+    Ok(windows.into_iter().zip(mlps).map(|(window, mlp)| Layer { rope: 0, window, mlp }).collect())
+}
+
+/// Every `decoder_sparse_step`th layer has a mixture, but for those of `mlp_only_layers`.
+fn read_mlps(config: &Fields, layers: usize) -> Result<Vec<Mlp>> {
+    let names = ["num_experts", "num_local_experts"];
+    let name = names.into_iter().find(|name| config.get(name).is_some()).unwrap_or(names[0]);
+    let branches = config.count(name, MOST_BRANCHES)?;
+    let mixture = Mixture {
+        routing: RoutingShape {
+            branches,
+            active: config.count("num_experts_per_tok", branches)?,
+            normalized: config.flag("norm_topk_prob")?,
+        },
+        intermediate_size: config.count("moe_intermediate_size", WIDEST)?,
+    };
+    let step = config.count_or("decoder_sparse_step", MOST_LAYERS, 1)?;
+    let dense = config.optional("mlp_only_layers", "a list of layers' numbers", |value| {
+        value.as_array()?.iter().map(Value::as_u64).collect::<Option<Vec<_>>>()
+    })?;
+    let is_dense = |layer: usize| {
+        !(layer + 1).is_multiple_of(step) || dense.iter().flatten().any(|dense| *dense == layer as u64)
+    };
+    Ok((0..layers).map(|layer| if is_dense(layer) { Mlp::Dense } else { Mlp::Mixture(mixture) }).collect())
+}
+
+/// Each layer's window. Qwen3 may name its layers' kinds, or say from which layer on there is a window; with mixtures
+/// there is one everywhere.
 fn read_windows(config: &Fields, family: Family) -> Result<Vec<Option<usize>>> {
     let layers = config.count("num_hidden_layers", MOST_LAYERS)?;
     if family == Family::Llama {
@@ -178,6 +233,9 @@ fn read_windows(config: &Fields, family: Family) -> Result<Vec<Option<usize>>> {
     }
     let window =
         if config.flag("use_sliding_window")? { Some(config.count("sliding_window", WIDEST)?) } else { None };
+    if family == Family::Qwen3Moe {
+        return Ok(vec![window; layers]);
+    }
     let Some(kinds) = config.texts("layer_types")? else {
         let full = config.optional("max_window_layers", "a whole number", Value::as_u64)?.unwrap_or(28);
         return Ok((0..layers).map(|layer| window.filter(|_| layer as u64 >= full)).collect());

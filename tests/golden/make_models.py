@@ -16,10 +16,16 @@ from pathlib import Path
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM,
+)  # fmt: skip
 
 HERE = Path(__file__).parent / "models"
-FAMILIES = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen3": (Qwen3Config, Qwen3ForCausalLM)}
+FAMILIES = {
+    "llama": (LlamaConfig, LlamaForCausalLM),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+    "qwen3-moe": (Qwen3MoeConfig, Qwen3MoeForCausalLM),
+}
 SETTINGS = [(0.01, 1), (0.1, 0.5), (0, 0), (0.3, 1), (0, 0.25)]  # (alpha, beta)
 POSITIONS = [0, 1, 7, 15, 16, 17, 31, 32, 47]
 PROMPTS = [5, 17]  # lengths of the prompts that are continued
@@ -27,6 +33,8 @@ MAX_TOKENS = 48
 # A prompt is replaced by the next one when a step of its continuation is closer to a tie than this: another order of
 # summation in f32 must not change a token (MARGIN) or the members of a head (EDGE).
 MARGIN, EDGE = 1e-3, 1e-4
+# Likewise a text when a router's logits are closer: its mixture would go through other branches.
+ROUTING_MARGIN = 2e-5
 
 
 def rope(theta, **scaling):
@@ -47,8 +55,14 @@ def shape(hidden, layers, heads, kv, head_dim, mlp, theta, vocab=256, **more):
     )  # fmt: skip
 
 
+def mixture(experts, active, width, **more):
+    """The part of a configuration that says what a mixture is."""
+    return dict(num_experts=experts, num_experts_per_tok=active, moe_intermediate_size=width, **more)
+
+
 def case(family, expert, amateur=None, dtype="bfloat16", amateur_dtype=None, **more):
-    """`more`: vocab (default: all rows), length of the logits' prompts, shard (largest file), old (dialect), eos (how many)."""
+    """`more`: amateur_family, vocab (default: all rows), length of the logits' prompts, shard (largest file), old (dialect),
+    eos (how many)."""
     return dict(family=family, expert=expert, amateur=amateur or expert, dtype=dtype,
                 amateur_dtype=amateur_dtype or dtype, **more)  # fmt: skip
 
@@ -80,6 +94,15 @@ CASES = {
     "qwen3-padded": case(
         "qwen3", shape(48, 2, 4, 2, 32, 48, 10000.0, vocab=320), shape(48, 2, 4, 2, 32, 48, 10000.0, vocab=352), vocab=300
     ),
+    "qwen3-moe": case("qwen3-moe", shape(48, 2, 4, 2, 16, 40, 10000.0, **mixture(40, 8, 8, norm_topk_prob=True))),
+    "qwen3-moe-plain-old": case(
+        "qwen3-moe", shape(48, 4, 4, 1, 16, 48, 10000.0, **mixture(6, 2, 24, decoder_sparse_step=2)), shard="60KB", old=True
+    ),
+    "qwen3-moe-unlike": case(
+        "qwen3-moe",
+        shape(32, 3, 4, 2, 16, 48, 10000.0, vocab=320, use_sliding_window=True, sliding_window=12,
+              **mixture(12, 3, 16, norm_topk_prob=True, mlp_only_layers=[1])),
+        shape(48, 2, 4, 2, 32, 48, 10000.0, vocab=352), amateur_family="qwen3", vocab=300, dtype="float32"),  # fmt: skip
 }
 
 
@@ -100,7 +123,7 @@ def randomise(model, seed, vocab, like=None):
             fresh *= 2.8 / math.sqrt(weight.shape[1])
             fresh[vocab:] *= 2  # padding rows would win often, were they not excluded
         else:
-            fresh *= 1.2 / math.sqrt(weight.shape[1])
+            fresh *= 1.2 / math.sqrt(weight.shape[-1])
         if name in twin and twin[name].shape == weight.shape:
             mean = 1.0 if "norm" in name else 0.0
             fresh = mean + 0.8 * (twin[name].data - mean) + 0.6 * (fresh - mean)
@@ -116,6 +139,8 @@ def to_old_dialect(folder):
     config["rope_scaling"] = scaling if scaling["rope_type"] != "default" else None
     config["torch_dtype"] = config.pop("dtype")
     config["transformers_version"] = "4.46.0"
+    if "num_local_experts" in config:
+        config["num_experts"] = config.pop("num_local_experts")
     if config["head_dim"] == config["hidden_size"] // config["num_attention_heads"]:
         del config["head_dim"]
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
@@ -132,13 +157,40 @@ def save(model, folder, dtype, eos, shard="1GB", old=False):
 
 
 def load(folder):
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    model.routing = Routing(model)
+    return model
 
 
 @torch.no_grad()
 def logits(model, ids):
     """[n, len] -> [n, len, vocab_size], f32."""
     return model(torch.as_tensor(ids), use_cache=False).logits
+
+
+class Routing:
+    """What every router of a model chooses while it reads, and how close it was to another choice."""
+
+    def __init__(self, model):
+        self.clear()
+        for module in model.modules():
+            if type(module).__name__ == "Qwen3MoeTopKRouter":
+                module.register_forward_hook(self.note)
+
+    def clear(self):
+        self.ids, self.weights, self.margin = [], [], math.inf
+
+    def note(self, router, _, output):
+        logits, weights, ids = output
+        self.ids.append(ids)
+        self.weights.append(weights)
+        best = logits.double().topk(router.top_k + 1).values
+        self.margin = min(self.margin, float((best[:, :-1] - best[:, 1:]).min()))
+
+    def tensors(self, name, texts):
+        """[mixtures, texts, len, active] of what was read at once; nothing where there is no mixture."""
+        whole = lambda xs: torch.stack(xs).unflatten(1, (texts, -1)).contiguous()  # noqa: E731
+        return {f"{name}_branches": whole(self.ids), f"{name}_branch_weights": whole(self.weights)} if self.ids else {}
 
 
 def step(expert, amateur, ids, alpha, beta, vocab):
@@ -155,9 +207,11 @@ def step(expert, amateur, ids, alpha, beta, vocab):
 
 def continuation(expert, amateur, prompt, alpha, beta, vocab):
     ids, steps = list(prompt), []
+    expert.routing.clear(), amateur.routing.clear()
     while len(steps) < MAX_TOKENS:
         steps.append(step(expert, amateur, ids, alpha, beta, vocab))
-        if steps[-1][2] < MARGIN or steps[-1][4] < EDGE:
+        routing_margin = min(expert.routing.margin, amateur.routing.margin)
+        if steps[-1][2] < MARGIN or steps[-1][4] < EDGE or routing_margin < ROUTING_MARGIN:
             return None
         ids.append(steps[-1][0])
     return prompt, alpha, beta, steps
@@ -201,13 +255,14 @@ def record(run, eos):
                 finish_reason="stop" if end else "length")  # fmt: skip
 
 
-def make(name, family, expert, amateur, dtype, amateur_dtype, vocab=None, length=48, shard="1GB", old=False, eos=2):
+def make(name, family, expert, amateur, dtype, amateur_dtype, amateur_family=None, vocab=None, length=48, shard="1GB",
+         old=False, eos=2):  # fmt: skip
     seed, folder = zlib.crc32(name.encode()), HERE / name
     vocab = vocab or expert["vocab_size"]
-    config, architecture = FAMILIES[family]
     shutil.rmtree(folder, ignore_errors=True)
 
-    models = [architecture(config(**shape)) for shape in (expert, amateur)]
+    families = [FAMILIES[family], FAMILIES[amateur_family or family]]
+    models = [architecture(config(**shape)) for (config, architecture), shape in zip(families, (expert, amateur))]
     randomise(models[0], seed, vocab)
     randomise(models[1], seed + 1, vocab, like=models[0])
     paths = [folder / "expert", folder / "amateur"]
@@ -228,13 +283,18 @@ def make(name, family, expert, amateur, dtype, amateur_dtype, vocab=None, length
 
     expert, amateur = map(load, paths)
     positions = POSITIONS + [p for p in (63, 64, 100, 127, 159) if p < length]
-    ids = torch.randint(vocab, (2, length), generator=torch.Generator().manual_seed(seed + 3))
-    tensors = {
-        "input_ids": ids,
-        "positions": torch.tensor(positions),
-        "expert_logits": logits(expert, ids)[:, positions].contiguous(),
-        "amateur_logits": logits(amateur, ids)[:, positions].contiguous(),
-    }
+    noise, margin = torch.Generator().manual_seed(seed + 3), 0
+    while margin < ROUTING_MARGIN:
+        ids = torch.randint(vocab, (2, length), generator=noise)
+        expert.routing.clear(), amateur.routing.clear()
+        tensors = {
+            "input_ids": ids,
+            "positions": torch.tensor(positions),
+            "expert_logits": logits(expert, ids)[:, positions].contiguous(),
+            "amateur_logits": logits(amateur, ids)[:, positions].contiguous(),
+        }
+        margin = min(expert.routing.margin, amateur.routing.margin)
+    tensors |= expert.routing.tensors("expert", len(ids)) | amateur.routing.tensors("amateur", len(ids))
     save_file(tensors, folder / "golden.safetensors")
     (folder / "golden.safetensors").chmod(0o644)
     report(name, folder, golden, tensors)

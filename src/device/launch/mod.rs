@@ -8,20 +8,23 @@ use half::{bf16, f16};
 
 use super::e4m3::E4m3;
 use super::{
-    Activation, AttentionShape, Batch, CacheShape, Device, Dtype, Format, Heads, MemoryInfo, Norm, Precision,
-    RowResult, SampleRow, StepRoom, TensorView, WeightSize,
+    Activation, AttentionShape, Batch, CacheShape, Choice, Device, Dtype, Format, GroupedRows, Heads,
+    MemoryInfo, Norm, Precision, RoutingShape, RowResult, SampleRow, StepRoom, TensorView, WeightSize,
 };
 use crate::error::{Error, Result};
 
 mod attention;
+mod grouped_matmul;
 pub mod ledger;
 pub mod machine;
+mod mixture;
 mod random_weight;
 mod rows;
 mod sample;
 mod step;
 
 use machine::{Lane, Machine, Matmul};
+pub use mixture::Routing;
 use step::buckets;
 pub use step::{Step, bucket};
 
@@ -152,6 +155,7 @@ impl<M: Machine> Device for Launcher<M> {
     type Tensor = Tensor<M>;
     type Rope = Rope<M>;
     type Cache = Cache<M>;
+    type Routing = Routing<M>;
     type Step = Step<M>;
     type Mark = M::Mark;
 
@@ -199,7 +203,8 @@ impl<M: Machine> Device for Launcher<M> {
     }
 
     fn random_weight(&self, shape: &[usize], seed: u64) -> Result<Weight<M>> {
-        let (rows, columns) = (shape.first().copied().unwrap_or(1), shape.iter().skip(1).product());
+        let columns = if shape.len() > 1 { shape[shape.len() - 1] } else { 1 };
+        let rows = shape.iter().product::<usize>() / columns.max(1);
         let memory = self.allocate(rows * columns * self.dtype().size())?;
         random_weight::random_weight(self, shape, seed, &memory);
         Ok(Weight { memory, rows, columns })
@@ -235,6 +240,10 @@ impl<M: Machine> Device for Launcher<M> {
 
     fn block_bytes(&self, shape: CacheShape) -> usize {
         rows_a_block(shape) * self.format().cache.row_bytes(shape.head_dim) + attention::partial_bytes(shape)
+    }
+
+    fn routing(&self, rows: usize, shape: RoutingShape) -> Result<Routing<M>> {
+        Routing::new(self, rows, shape)
     }
 
     fn memory_info(&self) -> Result<Option<MemoryInfo>> {
@@ -376,6 +385,26 @@ impl<M: Machine> Device for Launcher<M> {
         rows::gated(self, rows, width, activation, x, out);
     }
 
+    fn route(&self, step: &Step<M>, logits: &Tensor<M>, routing: &mut Routing<M>) {
+        mixture::route(self, step, logits, routing);
+    }
+
+    fn grouped_matmul(
+        &self,
+        step: &Step<M>,
+        routing: &Routing<M>,
+        rows: GroupedRows,
+        x: &Tensor<M>,
+        w: &Weight<M>,
+        out: &mut Tensor<M>,
+    ) {
+        grouped_matmul::grouped_matmul(self, routing.groups(self, step, rows), x, w, None, out);
+    }
+
+    fn weighted_sum(&self, step: &Step<M>, routing: &Routing<M>, x: &Tensor<M>, out: &mut Tensor<M>) {
+        mixture::weighted_sum(self, step, routing, x, out);
+    }
+
     fn gather(&self, step: &Step<M>, outputs: Range<usize>, x: &Tensor<M>, out: &mut Tensor<M>) {
         rows::gather(self, step, outputs, x, out);
     }
@@ -424,6 +453,10 @@ impl<M: Machine> Device for Launcher<M> {
         let mut values = vec![f32::NAN; rows * x.width];
         convert(&bytes, x.dtype, bytemuck::cast_slice_mut(&mut values), Dtype::F32);
         values
+    }
+
+    fn choices(&self, rows: usize, routing: &Routing<M>) -> Vec<Choice> {
+        routing.choices(self, rows)
     }
 }
 
