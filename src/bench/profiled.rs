@@ -122,6 +122,14 @@ impl<D: Device> Device for Profiled<D> {
         self.inner.random_weight(shape, seed)
     }
 
+    fn matrix(&self, parts: &[TensorView]) -> Result<D::Weight> {
+        self.inner.matrix(parts)
+    }
+
+    fn random_matrix(&self, shape: &[usize], seed: u64) -> Result<D::Weight> {
+        self.inner.random_matrix(shape, seed)
+    }
+
     fn tensor(&self, rows: usize, width: usize, precision: Precision) -> Result<D::Tensor> {
         self.inner.tensor(rows, width, precision)
     }

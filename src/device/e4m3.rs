@@ -3,6 +3,10 @@
 //! As the kernels have them (`kernels/e4m3.cuh`), bit for bit.
 
 use bytemuck::{Pod, Zeroable};
+use rayon::prelude::*;
+
+use super::convert::convert;
+use super::{Dtype, TensorView};
 
 /// Sign, four bits of exponent (bias 7), three of mantissa; up to 448, no infinity, one NaN of either sign (E4M3 of
 /// the OCP's 8-bit floating point formats, `PyTorch`'s `float8_e4m3fn`).
@@ -47,6 +51,21 @@ pub fn quantize(row: &[f32], to: &mut [E4m3]) -> f32 {
     let scale = scale(row);
     to.iter_mut().zip(row).for_each(|(to, x)| *to = scaled(*x, scale));
     scale
+}
+
+/// A matrix, each row rounded: numbers `[rows, columns]` and scales `[rows]`.
+pub fn quantize_matrix(matrix: &TensorView) -> (Vec<E4m3>, Vec<f32>) {
+    let columns = matrix.shape.iter().skip(1).product::<usize>().max(1);
+    let stored = matrix.bytes().par_chunks_exact(columns * matrix.dtype.size());
+    let mut numbers = vec![E4m3(0); stored.len() * columns];
+    let rows = stored.zip(numbers.par_chunks_exact_mut(columns));
+    let round = |row: &mut Vec<f32>, (stored, numbers): (&[u8], &mut [E4m3])| {
+        row.resize(columns, 0.0);
+        convert(stored, matrix.dtype, bytemuck::cast_slice_mut(row), Dtype::F32);
+        quantize(row, numbers)
+    };
+    let scales = rows.map_init(Vec::new, round).collect();
+    (numbers, scales)
 }
 
 /// What is left of a row that is rounded.

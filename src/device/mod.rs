@@ -10,6 +10,7 @@ use crate::contrast::{Contrast, Noise, RowFault, Sampled, Vocabulary};
 use crate::error::{Error, Result};
 use crate::ids::{BlockId, TokenId};
 
+mod convert;
 pub mod cpu;
 pub mod cuda;
 pub mod e4m3;
@@ -342,6 +343,10 @@ pub trait Device: Send + Sync + 'static {
     /// A weight of `shape` made on the device, for measurements: a vector of ones, or a matrix (with three dimensions, as
     /// many as the first says, one below the other) of uniform numbers with variance `1 / columns`, drawn by `seed`.
     fn random_weight(&self, shape: &[usize], seed: u64) -> Result<Self::Weight>;
+    /// As [`Device::weight`], of matrices of the layers: they are kept in this lane's [`Format::weights`].
+    fn matrix(&self, parts: &[TensorView]) -> Result<Self::Weight>;
+    /// As [`Device::random_weight`], of matrices of the layers.
+    fn random_matrix(&self, shape: &[usize], seed: u64) -> Result<Self::Weight>;
     /// Room for activations `[rows, width]`.
     fn tensor(&self, rows: usize, width: usize, precision: Precision) -> Result<Self::Tensor>;
     /// Rotary frequencies, `[head_dim / 2]`; sine and cosine are multiplied by `scale` (yarn's attention factor).

@@ -100,6 +100,13 @@ impl Tensor {
     }
 }
 
+impl Common {
+    /// Where weights are laid out in tiles, if they are.
+    fn arena(&self) -> Option<&Arena> {
+        self.path.amx.map(|_| &self.weights)
+    }
+}
+
 impl Cpu {
     /// A device of `threads` threads; without a number, as many as the process may use.
     ///
@@ -138,6 +145,13 @@ impl Cpu {
     #[must_use]
     pub fn with_formats(self, formats: [Format; 2]) -> Self {
         Self { formats, ..self }
+    }
+
+    /// See [`Weight::new`]; meanwhile pages of the caches are made ready.
+    fn load(&self, parts: &[TensorView], to: Dtype) -> Result<Weight> {
+        let bytes = parts.iter().map(|part| part.range.len()).sum();
+        let load = || Weight::new(parts, to, self.common.arena());
+        self.common.pool.join(load, || self.populate(bytes)).0
     }
 
     /// Makes `bytes` of the caches ready, of each the same.
@@ -193,13 +207,19 @@ impl Device for Cpu {
     }
 
     fn weight(&self, parts: &[TensorView]) -> Result<Weight> {
-        let bytes = parts.iter().map(|part| part.range.len()).sum();
-        let load = || Weight::new(parts, self.common.path.amx.map(|_| &self.common.weights));
-        self.common.pool.join(load, || self.populate(bytes)).0
+        self.load(parts, Dtype::F32)
     }
 
     fn random_weight(&self, shape: &[usize], seed: u64) -> Result<Weight> {
-        Weight::random(shape, seed, self.common.path.amx.map(|_| &self.common.weights))
+        Weight::random(shape, seed, Dtype::F32, self.common.arena())
+    }
+
+    fn matrix(&self, parts: &[TensorView]) -> Result<Weight> {
+        self.load(parts, self.format().weights)
+    }
+
+    fn random_matrix(&self, shape: &[usize], seed: u64) -> Result<Weight> {
+        Weight::random(shape, seed, self.format().weights, self.common.arena())
     }
 
     fn tensor(&self, rows: usize, width: usize, _: Precision) -> Result<Tensor> {

@@ -4,9 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use half::{bf16, f16};
-
-use super::e4m3::E4m3;
+use super::convert::convert;
 use super::{
     Activation, AttentionShape, Batch, CacheShape, Choice, Device, Dtype, Format, GroupedRows, Heads,
     MemoryInfo, Norm, Precision, RoutingShape, RowResult, SampleRow, StepRoom, TensorView, WeightSize,
@@ -17,12 +15,14 @@ mod attention;
 mod grouped_matmul;
 pub mod ledger;
 pub mod machine;
+mod matrix;
 mod mixture;
 mod random_weight;
 mod rows;
 mod sample;
 mod step;
 
+use grouped_matmul::Groups;
 use machine::{Lane, Machine, Matmul};
 pub use mixture::Routing;
 use step::buckets;
@@ -55,9 +55,12 @@ pub struct Launcher<M> {
     config: LauncherConfig,
 }
 
-/// A vector, or a matrix `[rows, columns]`, in the launcher's dtype.
+/// A vector, or a matrix `[rows, columns]`.
 pub struct Weight<M: Machine> {
     memory: M::Memory,
+    /// `[rows]` f32, of a matrix of e4m3.
+    scales: Option<M::Memory>,
+    dtype: Dtype,
     rows: usize,
     columns: usize,
 }
@@ -199,7 +202,7 @@ impl<M: Machine> Device for Launcher<M> {
                 begin = place.end;
             }
         })?;
-        Ok(Weight { memory, rows, columns })
+        Ok(Weight { memory, scales: None, dtype, rows, columns })
     }
 
     fn random_weight(&self, shape: &[usize], seed: u64) -> Result<Weight<M>> {
@@ -207,7 +210,21 @@ impl<M: Machine> Device for Launcher<M> {
         let rows = shape.iter().product::<usize>() / columns.max(1);
         let memory = self.allocate(rows * columns * self.dtype().size())?;
         random_weight::random_weight(self, shape, seed, &memory);
-        Ok(Weight { memory, rows, columns })
+        Ok(Weight { memory, scales: None, dtype: self.dtype(), rows, columns })
+    }
+
+    fn matrix(&self, parts: &[TensorView]) -> Result<Weight<M>> {
+        match self.format().weights {
+            Dtype::F8E4m3 => matrix::rounded(self, parts),
+            _ => self.weight(parts),
+        }
+    }
+
+    fn random_matrix(&self, shape: &[usize], seed: u64) -> Result<Weight<M>> {
+        match self.format().weights {
+            Dtype::F8E4m3 => matrix::random(self, shape, seed),
+            _ => self.random_weight(shape, seed),
+        }
     }
 
     fn tensor(&self, rows: usize, width: usize, precision: Precision) -> Result<Tensor<M>> {
@@ -343,6 +360,9 @@ impl<M: Machine> Device for Launcher<M> {
         bias: Option<&Weight<M>>,
         out: &mut Tensor<M>,
     ) {
+        if w.dtype == Dtype::F8E4m3 {
+            return grouped_matmul::grouped_matmul(self, Groups::one(rows), x, w, bias, out);
+        }
         let matmul = Matmul {
             rows,
             outputs: w.rows,
@@ -420,8 +440,8 @@ impl<M: Machine> Device for Launcher<M> {
     }
 
     fn weight_size(&self, weight: &Weight<M>) -> WeightSize {
-        let &Weight { rows, columns, .. } = weight;
-        WeightSize { rows, columns, bytes: rows * columns * self.dtype().size() }
+        let &Weight { rows, columns, dtype, .. } = weight;
+        WeightSize { rows, columns, bytes: rows * dtype.row_bytes(columns) }
     }
 
     fn width(&self, x: &Tensor<M>) -> usize {
@@ -463,27 +483,4 @@ impl<M: Machine> Device for Launcher<M> {
 /// Rows of keys and values in a block, over all layers.
 fn rows_a_block(shape: CacheShape) -> usize {
     shape.layers * 2 * shape.heads * shape.block_size
-}
-
-/// Rounds little-endian numbers `from` one format `to` another, as many as `to` holds; what is copied stays as it is.
-fn convert(from: &[u8], source: Dtype, to: &mut [u8], target: Dtype) {
-    if source == target {
-        let bytes = to.len().min(from.len());
-        return to[..bytes].copy_from_slice(&from[..bytes]);
-    }
-    let pairs = from.chunks_exact(source.size()).zip(to.chunks_exact_mut(target.size()));
-    for (from, to) in pairs {
-        let value = match source {
-            Dtype::Bf16 => bf16::from_le_bytes([from[0], from[1]]).to_f32(),
-            Dtype::F16 => f16::from_le_bytes([from[0], from[1]]).to_f32(),
-            Dtype::F32 => f32::from_le_bytes([from[0], from[1], from[2], from[3]]),
-            Dtype::F8E4m3 => E4m3(from[0]).to_f32(),
-        };
-        match target {
-            Dtype::Bf16 => to.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
-            Dtype::F16 => to.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
-            Dtype::F32 => to.copy_from_slice(&value.to_le_bytes()),
-            Dtype::F8E4m3 => to.copy_from_slice(&[E4m3::from_f32(value).0]),
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! The kernels, on their stand-in on the host, against the CPU device: the same checks that `codit doctor` runs on a GPU.
 
 mod attention;
+mod matmul;
 mod mixture;
 mod rows;
 mod sample;
@@ -23,7 +24,15 @@ fn run_with_e4m3_cache(checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<
     run_in([format(Dtype::Bf16), format(Dtype::F32)], checks);
 }
 
-fn run_in(formats: [Format; 2], checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<Check>>) {
+/// As [`run`], with all of e4m3.
+fn run_with_e4m3(checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<Check>>) {
+    run_in([Format::of(Dtype::F8E4m3)], checks);
+}
+
+fn run_in<const N: usize>(
+    formats: [Format; N],
+    checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<Check>>,
+) {
     for (seed, format) in (1..).zip(formats) {
         let device = Simt::simt_with(LauncherConfig::of(format), seed);
         let cpu = Cpu::new(None).unwrap().with_formats([format; 2]);
