@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::device::{DeviceArgs, Task};
+use super::format;
 use crate::bench::ceilings::Ceilings;
 use crate::device::Device;
 use crate::device::cpu::Cpu;
@@ -21,7 +22,7 @@ pub(super) struct Args {
 /// Checks and prints; fails if a check does.
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let mut passed = true;
-    for device in args.device.in_each_dtype() {
+    for device in args.device.in_each_format()? {
         passed &= device.run(Doctor { args })? == ExitCode::SUCCESS;
     }
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -33,12 +34,14 @@ struct Doctor<'a> {
 
 impl Task for Doctor<'_> {
     fn run<D: Device>(self, open: &dyn Fn() -> Result<D>) -> Result<ExitCode> {
-        let (device, cpu) = (open()?, Cpu::new(None)?);
-        let name = device.dtype().name();
+        let device = open()?;
+        let format = device.format();
+        let cpu = Cpu::new(None)?.with_formats([format; 2]);
         println!("{}", device.describe());
+        println!("\n{}", format::describe(format, device.dtype()));
         println!(
-            "\n{name:<18} {:>6} {:>6} {:>12} {:>10}  worst case",
-            "checks", "failed", "worst error", "bound"
+            "{:<18} {:>6} {:>6} {:>12} {:>10}  worst case",
+            "", "checks", "failed", "worst error", "bound"
         );
         let mut on = Comparison { device: &device, cpu: &cpu, numbers: Numbers(self.args.seed) };
         let mut failed = 0;

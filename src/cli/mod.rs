@@ -10,6 +10,8 @@ mod bytes;
 #[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
 mod device;
 mod doctor;
+#[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
+mod format;
 mod interrupt;
 mod models;
 #[allow(clippy::doc_markdown, reason = "its documentation is the help text")]

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::bytes;
-use super::device::{DtypeName, part};
+use super::device::part;
+use super::format::FormatArgs;
 use super::models::Models;
 use crate::bench::shapes;
 use crate::device::cuda::Gpu;
 use crate::device::launch::{BATCHED_TOKENS, LauncherConfig};
-use crate::device::{Device, Format};
+use crate::device::{Device, Dtype, Format};
 use crate::engine::EngineConfig;
 use crate::engine::footprint::Footprint;
 use crate::error::Result;
@@ -34,9 +35,8 @@ pub(super) struct Args {
     /// Part of the GPU's memory that may be used in all
     #[arg(long, value_name = "PART", default_value_t = 0.9, value_parser = part)]
     gpu_memory_utilization: f64,
-    /// Number format of weights, activations and cache
-    #[arg(long, value_enum, default_value_t = DtypeName::Bfloat16)]
-    dtype: DtypeName,
+    #[command(flatten)]
+    format: FormatArgs,
     /// Sequences decoded at once
     #[arg(long, default_value_t = 256)]
     max_num_seqs: usize,
@@ -61,9 +61,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     };
     let shape = config.shape(BATCHED_TOKENS)?;
     let (expert, amateur) = args.specs()?;
-    let format = Format::of(args.dtype.dtype());
-    let amateur = amateur.as_ref().map(|spec| (spec, format));
-    let footprint = Footprint::new((&expert, format), amateur, &shape)?;
+    let formats = args.format.formats()?;
+    let amateur = amateur.as_ref().map(|spec| (spec, formats[1]));
+    let footprint = Footprint::new((&expert, formats[0]), amateur, &shape)?;
     let gpu_memory = args.gpu_memory();
     let usable = (gpu_memory as f64 * args.gpu_memory_utilization) as usize;
     let tokens = footprint.blocks_in(usable) * args.block_size;
@@ -103,7 +103,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
 impl Args {
     fn gpu_memory(&self) -> usize {
         let of_this_machine = || {
-            let gpu = Gpu::cuda(LauncherConfig::of(Format::of(self.dtype.dtype()))).ok()?;
+            let gpu = Gpu::cuda(LauncherConfig::of(Format::of(Dtype::Bf16))).ok()?;
             gpu.memory_info().ok()?.map(|memory| memory.total)
         };
         self.gpu_memory.or_else(of_this_machine).unwrap_or(USUAL_MEMORY)

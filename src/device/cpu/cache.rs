@@ -99,7 +99,7 @@ pub struct Page<'a, E> {
 /// Bytes of one block over all layers.
 pub fn block_bytes(shape: CacheShape, dtype: Dtype) -> usize {
     let rows = shape.layers * 2 * shape.heads * shape.block_size;
-    rows * if dtype == Dtype::F8E4m3 { dtype } else { Dtype::F32 }.row_bytes(shape.head_dim)
+    rows * dtype.row_bytes(shape.head_dim)
 }
 
 impl Cache {

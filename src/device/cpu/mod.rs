@@ -140,10 +140,12 @@ impl Cpu {
             .map_err(|error| Error::Device(format!("cannot start {threads} threads: {error}")))
     }
 
-    /// The device with other formats for expert and amateur. What is not [`Dtype::F8E4m3`] is as without them: weights as
-    /// they are stored, the cache in f32.
+    /// The device with other formats for expert and amateur. What is not [`Dtype::F8E4m3`] stays as without them, weights as
+    /// they are stored and the cache in f32.
     #[must_use]
     pub fn with_formats(self, formats: [Format; 2]) -> Self {
+        let own = |dtype| if dtype == Dtype::F8E4m3 { dtype } else { Dtype::F32 };
+        let formats = formats.map(|format| Format { weights: own(format.weights), cache: own(format.cache) });
         Self { formats, ..self }
     }
 
