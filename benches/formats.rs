@@ -18,7 +18,8 @@ use codit::text::Message;
 use codit::{Checkpoint, Contrast, Engine, EngineConfig, Prompt, Request, Result};
 use rayon::prelude::*;
 
-const ALPHAS: [f64; 2] = [0.01, 0.1];
+/// Alpha and beta.
+const METHODS: [(f64, f64); 3] = [(0.01, 1.0), (0.1, 1.0), (0.0, 0.0)];
 const BLOCK: usize = 16;
 /// Rows of logits at once.
 const ROWS: usize = 64;
@@ -56,23 +57,11 @@ fn main() -> Result<()> {
         .map(|checkpoint| Model::load(&device, checkpoint, longest))
         .collect::<Result<Vec<_>>>()?;
 
-    let mut comparisons: Vec<Vec<Comparison>> = VARIANTS.iter().map(|_| vec![]).collect();
+    let mut comparisons: Vec<Comparison> = Vec::new();
     for text in &texts {
         let logits = models.iter_mut().map(|model| model.read(&device, text)).collect::<Result<Vec<_>>>()?;
-        for ((_, expert, amateur), comparisons) in VARIANTS.iter().zip(&mut comparisons) {
-            let rows = (0..text.tokens.len() - text.prompt).into_par_iter();
-            comparisons.par_extend(rows.flat_map_iter(|row| {
-                let distribution = |expert: usize, amateur: usize, alpha: f64| {
-                    let contrast = Contrast { alpha, ..Contrast::default() };
-                    let (expert, amateur) = (logits[0][expert].row(row), logits[1][amateur].row(row));
-                    Distribution::new(&contrast, &vocabulary, expert, Some(amateur)).expect("numbers")
-                };
-                let compare = |alpha: f64| {
-                    Comparison::of(alpha, &distribution(0, 0, alpha), &distribution(*expert, *amateur, alpha))
-                };
-                ALPHAS.map(compare)
-            }));
-        }
+        let rows = (0..text.tokens.len() - text.prompt).into_par_iter();
+        comparisons.par_extend(rows.flat_map_iter(|row| compare(&logits, &vocabulary, row)));
     }
     report(&texts, &comparisons);
     Ok(())
@@ -182,9 +171,29 @@ fn logits(device: &Cpu, decoder: &mut Decoder<Cpu>, text: &Text) -> Result<Logit
     Ok(Logits { numbers, width })
 }
 
+/// Each of [`VARIANTS`] by each of [`METHODS`] at one position; `logits` are `[model][format]`.
+fn compare(logits: &[Vec<Logits>], vocabulary: &Vocabulary, row: usize) -> Vec<Comparison> {
+    let mut comparisons = Vec::new();
+    for (method, (alpha, beta)) in METHODS.into_iter().enumerate() {
+        let contrast = Contrast { alpha, beta, ..Contrast::default() };
+        let distribution = |expert: usize, amateur: usize| {
+            let (expert, amateur) = (logits[0][expert].row(row), logits[1][amateur].row(row));
+            Distribution::new(&contrast, vocabulary, expert, Some(amateur)).expect("numbers")
+        };
+        let stored = distribution(0, 0);
+        for (variant, (_, expert, amateur)) in VARIANTS.into_iter().enumerate() {
+            comparisons.push(Comparison::of(variant, method, &stored, &distribution(expert, amateur)));
+        }
+    }
+    comparisons
+}
+
 /// What became of the distribution `p` of one next token.
 struct Comparison {
-    alpha: f64,
+    /// Which of [`VARIANTS`].
+    variant: usize,
+    /// Which of [`METHODS`].
+    method: usize,
     /// Whether the greedy token is the same.
     agrees: bool,
     /// KL(p || q), of both over the tokens that both heads hold.
@@ -196,7 +205,7 @@ struct Comparison {
 }
 
 impl Comparison {
-    fn of(alpha: f64, p: &Distribution, q: &Distribution) -> Self {
+    fn of(variant: usize, method: usize, p: &Distribution, q: &Distribution) -> Self {
         let held: Vec<(f64, f64)> = p
             .tokens
             .iter()
@@ -207,7 +216,8 @@ impl Comparison {
         let term = |(p, q): &(f64, f64)| if *p > 0.0 { p / of_p * (p / of_p / (q / of_q)).ln() } else { 0.0 };
         let difference: f64 = held.iter().map(|(p, q)| (p - q).abs()).sum();
         Self {
-            alpha,
+            variant,
+            method,
             agrees: greedy(p) == greedy(q),
             divergence: held.iter().map(term).sum::<f64>().max(0.0),
             lost: (1.0 - of_p).max(0.0),
@@ -222,30 +232,31 @@ fn greedy(distribution: &Distribution) -> Option<TokenId> {
     distribution.s.iter().position(|s| *s >= best).map(|at| distribution.tokens[at])
 }
 
-fn report(texts: &[Text], comparisons: &[Vec<Comparison>]) {
+fn report(texts: &[Text], comparisons: &[Comparison]) {
     let tokens: usize = texts.iter().map(|text| text.tokens.len() - text.prompt).sum();
     println!("{} answers, {tokens} tokens\n", texts.len());
     println!(
-        "| fp8 | alpha | same greedy token | KL median | mean | 99th percentile | mass lost | total variation |"
+        "| fp8 | alpha | beta | same greedy token | KL median | mean | 99th percentile | mass lost | total variation |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
-    for ((name, ..), comparisons) in VARIANTS.iter().zip(comparisons) {
-        for alpha in ALPHAS {
-            let of_alpha = || comparisons.iter().filter(|comparison| comparison.alpha == alpha);
-            let mean = |value: &dyn Fn(&Comparison) -> f64| {
-                of_alpha().map(value).sum::<f64>() / of_alpha().count().max(1) as f64
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    for (variant, (name, ..)) in VARIANTS.into_iter().enumerate() {
+        for (method, (alpha, beta)) in METHODS.into_iter().enumerate() {
+            let these: Vec<&Comparison> =
+                comparisons.iter().filter(|of| (of.variant, of.method) == (variant, method)).collect();
+            let mean = |value: fn(&Comparison) -> f64| {
+                these.iter().map(|comparison| value(comparison)).sum::<f64>() / these.len() as f64
             };
-            let mut divergences: Vec<f64> = of_alpha().map(|comparison| comparison.divergence).collect();
+            let mut divergences: Vec<f64> = these.iter().map(|comparison| comparison.divergence).collect();
             divergences.sort_by(f64::total_cmp);
             let quantile = |part: f64| divergences[((divergences.len() - 1) as f64 * part) as usize];
             println!(
-                "| {name} | {alpha} | {:.1}% | {:.4} | {:.4} | {:.3} | {:.2}% | {:.3} |",
-                100.0 * mean(&|comparison| f64::from(u8::from(comparison.agrees))),
+                "| {name} | {alpha} | {beta} | {:.1}% | {:.4} | {:.4} | {:.3} | {:.2}% | {:.3} |",
+                100.0 * mean(|comparison| f64::from(u8::from(comparison.agrees))),
                 quantile(0.5),
-                mean(&|comparison| comparison.divergence),
+                mean(|comparison| comparison.divergence),
                 quantile(0.99),
-                100.0 * mean(&|comparison| comparison.lost),
-                mean(&|comparison| comparison.variation),
+                100.0 * mean(|comparison| comparison.lost),
+                mean(|comparison| comparison.variation),
             );
         }
     }

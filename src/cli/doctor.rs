@@ -35,10 +35,9 @@ struct Doctor<'a> {
 impl Task for Doctor<'_> {
     fn run<D: Device>(self, open: &dyn Fn() -> Result<D>) -> Result<ExitCode> {
         let device = open()?;
-        let format = device.format();
-        let cpu = Cpu::new(None)?.with_formats([format; 2]);
+        let cpu = Cpu::new(None)?.with_formats([device.format(); 2]);
         println!("{}", device.describe());
-        println!("\n{}", format::describe(format, device.dtype()));
+        println!("\n{}", format::describe(&device));
         println!(
             "{:<18} {:>6} {:>6} {:>12} {:>10}  worst case",
             "", "checks", "failed", "worst error", "bound"

@@ -1,9 +1,9 @@
 //! The choice of number formats.
 
 use clap::ValueEnum;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::device::{Dtype, Format};
+use crate::device::{Device, Dtype, Format, Lane};
 use crate::error::{Error, Result};
 
 /// In what numbers each model is kept.
@@ -81,23 +81,31 @@ impl FormatArgs {
     }
 }
 
-/// What a manifest says of the formats of a run, whose activations are `dtypes`: they change responses. What is as a
-/// version without the setting had it is unset.
-pub(super) fn settings(settings: &mut Value, formats: [Format; 2], dtypes: [Dtype; 2]) {
-    let weights = |side: usize| {
-        if formats[side].weights == Dtype::F8E4m3 { Dtype::F8E4m3 } else { dtypes[side] }
-    };
-    settings["dtype"] = json!(weights(0).name());
-    settings["amateur_dtype"] = json!((weights(1) != weights(0)).then(|| weights(1).name()));
-    let is_fp8 = formats.iter().any(|format| format.cache == Dtype::F8E4m3);
-    settings["kv_cache_dtype"] = json!(is_fp8.then(|| Dtype::F8E4m3.name()));
+/// What a manifest says of a device's formats: they change responses. What is as it was in versions without the setting is
+/// unset.
+pub(super) fn settings<D: Device>(device: &D) -> Map<String, Value> {
+    let [expert, amateur] = [Lane::Expert, Lane::Amateur].map(|lane| {
+        let device = device.lane(lane);
+        (weights(&device), device.format().cache == Dtype::F8E4m3)
+    });
+    let has_fp8_cache = expert.1 || amateur.1;
+    [
+        ("dtype", Some(expert.0.name())),
+        ("amateur_dtype", (amateur.0 != expert.0).then(|| amateur.0.name())),
+        ("kv_cache_dtype", has_fp8_cache.then(|| Dtype::F8E4m3.name())),
+    ]
+    .map(|(name, format)| (name.to_owned(), json!(format)))
+    .into_iter()
+    .collect()
 }
 
-/// In a line for people: weights and cache.
-pub(super) fn describe(format: Format, dtype: Dtype) -> String {
-    let name = |of: Dtype| if of == Dtype::F8E4m3 { of.name() } else { dtype.name() };
-    match (name(format.weights), name(format.cache)) {
-        (weights, cache) if weights == cache => weights.to_owned(),
-        (weights, cache) => format!("{weights}, cache {cache}"),
-    }
+/// In a line for people.
+pub(super) fn describe<D: Device>(device: &D) -> String {
+    let cache = if device.format().cache == Dtype::F8E4m3 { Dtype::F8E4m3 } else { device.dtype() };
+    format!("weights {}, cache {}", weights(device).name(), cache.name())
+}
+
+/// The CPU, which keeps weights as they are stored, goes by what it computes in.
+fn weights<D: Device>(device: &D) -> Dtype {
+    if device.format().weights == Dtype::F8E4m3 { Dtype::F8E4m3 } else { device.dtype() }
 }

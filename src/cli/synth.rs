@@ -13,7 +13,7 @@ use super::{bytes, format, interrupt};
 use crate::checkpoint::Checkpoint;
 use crate::contrast::Contrast;
 use crate::dataset::{Body, Done, Input, Manifest, Metadata, ModelMark, Outcome, Prompt, Record, Sink};
-use crate::device::{Device, Lane};
+use crate::device::Device;
 use crate::engine::{self, Completion, Engine, EngineConfig, Finish, Request};
 use crate::error::{Error, Result};
 use crate::profile;
@@ -176,9 +176,7 @@ impl<D: Device> Synthesis<D> {
         contrast.validate()?;
         let (expert, amateur) = args.models.open(contrast.needs_amateur())?;
         let input = Input::open(&args.input)?;
-        let lanes = [Lane::Expert, Lane::Amateur].map(|lane| device.lane(lane));
-        let (formats, dtypes) = (lanes.each_ref().map(D::format), lanes.each_ref().map(D::dtype));
-        drop(lanes);
+        let formats = format::settings(&device);
         let mut engine = Engine::load(device, &expert, amateur.as_ref(), &args.capacity.config())?;
         let variables = args.template_variables(engine.text())?;
         engine.set_template_variables(variables.clone());
@@ -195,11 +193,7 @@ impl<D: Device> Synthesis<D> {
             amateur: amateur.as_ref().map(ModelMark::of).transpose()?,
             seed: args.method.seed,
             samples: 1,
-            settings: {
-                let mut settings = args.settings(&contrast, engine.max_model_len(), &variables);
-                format::settings(&mut settings, formats, dtypes);
-                settings
-            },
+            settings: args.settings(&contrast, engine.max_model_len(), &variables, formats),
             notes: args.notes(),
         };
         let (sink, done) = Sink::open(&args.output, &input, &manifest)?;
@@ -356,8 +350,14 @@ impl Args {
         Ok(variables)
     }
 
-    /// All that a record's text depends on beside the models, their formats, the input and the seed.
-    fn settings(&self, contrast: &Contrast, max_model_len: usize, variables: &Map<String, Value>) -> Value {
+    /// All that a record's text depends on beside the models, the input and the seed.
+    fn settings(
+        &self,
+        contrast: &Contrast,
+        max_model_len: usize,
+        variables: &Map<String, Value>,
+        formats: Map<String, Value>,
+    ) -> Value {
         let mut settings = json!(contrast);
         settings["max_tokens"] = json!(self.method.max_tokens);
         settings["ignore_eos"] = json!(self.method.ignore_eos);
@@ -366,6 +366,7 @@ impl Args {
         settings["max_model_len"] = json!(max_model_len);
         settings["chat_template_kwargs"] = json!(variables);
         settings["system"] = json!(self.prompting.system);
+        formats.into_iter().for_each(|(name, format)| settings[name] = format);
         settings
     }
 
