@@ -22,7 +22,7 @@ const NAN: u32 = 0x7f;
 
 impl E4m3 {
     /// The nearest, ties to even; what is larger than the largest becomes that, where `PyTorch` makes it NaN.
-    #[inline(always)]
+    #[inline]
     pub fn from_f32(x: f32) -> Self {
         let (sign, magnitude) = ((x.to_bits() >> 24) & 0x80, magnitude_bits(x));
         let bounded = magnitude.min(MAX.to_bits());
@@ -35,6 +35,7 @@ impl E4m3 {
     }
 
     /// Exact.
+    #[allow(clippy::inline_always, reason = "it is compiled for the instruction set of the CPU's kernels")]
     #[inline(always)]
     pub fn to_f32(self) -> f32 {
         // In the places of a float's, exponent and mantissa mean 2^-120 of the number, subnormal ones too.
@@ -46,7 +47,7 @@ impl E4m3 {
 }
 
 /// Rounds a row to `to`; its scale. A row with a NaN has NaN for a scale: all of it is NaN.
-#[inline(always)]
+#[inline]
 pub fn quantize(row: &[f32], to: &mut [E4m3]) -> f32 {
     let scale = scale(row);
     to.iter_mut().zip(row).for_each(|(to, x)| *to = scaled(*x, scale));
@@ -75,19 +76,19 @@ pub fn rounded(row: &[f32]) -> Vec<f32> {
 }
 
 /// The scale of a row: its greatest number becomes the largest that there is.
-#[inline(always)]
+#[inline]
 pub fn scale(row: &[f32]) -> f32 {
     f32::from_bits(row.iter().map(|x| magnitude_bits(*x)).max().unwrap_or(0)) / MAX
 }
 
 /// `x` in units of its row's scale.
-#[inline(always)]
+#[inline]
 pub fn scaled(x: f32, scale: f32) -> E4m3 {
     E4m3::from_f32(if scale == 0.0 { 0.0 } else { x / scale })
 }
 
 /// The magnitude of a float, in the order of magnitudes: that of NaN is the greatest.
-#[inline(always)]
+#[inline]
 fn magnitude_bits(x: f32) -> u32 {
     x.to_bits() & 0x7fff_ffff
 }

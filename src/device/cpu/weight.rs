@@ -123,7 +123,9 @@ impl Weight {
             Some(part) => {
                 part.read_row(row - part.first, out);
                 if let Some(scale) = part.scales.get(row - part.first) {
-                    out.iter_mut().for_each(|x| *x *= scale);
+                    for x in out {
+                        *x *= scale;
+                    }
                 }
             }
             None => out.fill(0.0),

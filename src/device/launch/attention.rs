@@ -92,13 +92,12 @@ pub fn attention<M: Machine>(
         window: shape.window.and_then(|window| u32::try_from(window).ok()).unwrap_or(NONE),
         scale: shape.scale * std::f32::consts::LOG2_E,
     };
-    let launches = match Tiles::of(on.dtype(), cache.dtype, heads.dim) {
-        Some(tiles) => tiles.launches(step, shape),
-        None => {
-            let (own, e4m3) =
-                (["attention_bf16", "attention_f32"], ["attention_bf16_e4m3", "attention_f32_e4m3"]);
-            vec![plain(on.cache_kernel(cache, own, e4m3), step, heads)]
-        }
+    let launches = if let Some(tiles) = Tiles::of(on.dtype(), cache.dtype, heads.dim) {
+        tiles.launches(step, shape)
+    } else {
+        let own = ["attention_bf16", "attention_f32"];
+        let e4m3 = ["attention_bf16_e4m3", "attention_f32_e4m3"];
+        vec![plain(on.cache_kernel(cache, own, e4m3), step, heads)]
     };
     for launch in launches.iter().filter(|launch| launch.grid.iter().all(|blocks| *blocks > 0)) {
         on.launch(launch, &parameters);

@@ -119,8 +119,8 @@ impl Kernel {
             (Dtype::F32, _) => plain("grouped_matmul_plain_f32"),
             (_, Dtype::F8E4m3) => match rows_a_group {
                 _ if !is_whole => plain("grouped_matmul_plain_e4m3"),
-                ..=16 => tiles("grouped_matmul_16_e4m3", [16, 64], 8),
-                ..=64 => tiles("grouped_matmul_64_e4m3", [64, 64], 6),
+                0..=16 => tiles("grouped_matmul_16_e4m3", [16, 64], 8),
+                17..=64 => tiles("grouped_matmul_64_e4m3", [64, 64], 6),
                 _ => tiles("grouped_matmul_128_e4m3", [128, 128], 3),
             },
             _ if !is_whole => plain("grouped_matmul_plain_bf16"),
