@@ -134,7 +134,7 @@ fn a_row_of_e4m3_reaches_its_greatest_number() {
         to.into_iter().map(|x| x.to_f32() * scale).collect::<Vec<_>>()
     };
     assert_eq!(of(&[0.0, -0.0]), [0.0, 0.0]);
-    assert_eq!(of(&[0.1, -7.0, 3.5]), [0.1015625, -7.0, 3.5]);
+    assert_eq!(of(&[0.1, -7.0, 3.5]), [0.101_562_5, -7.0, 3.5]);
     assert!(of(&[1.0, f32::NAN, 2.0]).iter().all(|x| x.is_nan()));
     for greatest in [1e-38, 1e-30, f32::MAX] {
         let error = (of(&[greatest, greatest / 3.0])[1] * 3.0 / greatest - 1.0).abs();
