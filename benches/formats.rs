@@ -206,21 +206,19 @@ struct Comparison {
 
 impl Comparison {
     fn of(variant: usize, method: usize, p: &Distribution, q: &Distribution) -> Self {
-        let held: Vec<(f64, f64)> = p
-            .tokens
-            .iter()
-            .zip(&p.probabilities)
-            .filter_map(|(token, p)| q.tokens.binary_search(token).ok().map(|at| (*p, q.probabilities[at])))
-            .collect();
-        let (of_p, of_q) = held.iter().fold((0.0, 0.0), |sums, (p, q)| (sums.0 + p, sums.1 + q));
-        let term = |(p, q): &(f64, f64)| if *p > 0.0 { p / of_p * (p / of_p / (q / of_q)).ln() } else { 0.0 };
-        let difference: f64 = held.iter().map(|(p, q)| (p - q).abs()).sum();
+        let places = p.tokens.iter().map(|token| q.tokens.binary_search(token).ok()).enumerate();
+        let held: Vec<[f64; 2]> =
+            places.filter_map(|(of_p, of_q)| Some([p.scores[of_p], q.scores[of_q?]])).collect();
+        let mass = |side: usize| held.iter().map(|scores| scores[side].exp()).sum::<f64>().min(1.0);
+        let (of_p, of_q) = (mass(0), mass(1));
+        let term = |[p, q]: &[f64; 2]| p.exp() / of_p * (p - of_p.ln() - (q - of_q.ln()));
+        let difference: f64 = held.iter().map(|[p, q]| (p.exp() - q.exp()).abs()).sum();
         Self {
             variant,
             method,
             agrees: greedy(p) == greedy(q),
             divergence: held.iter().map(term).sum::<f64>().max(0.0),
-            lost: (1.0 - of_p).max(0.0),
+            lost: 1.0 - of_p,
             variation: (difference + (1.0 - of_p) + (1.0 - of_q)) / 2.0,
         }
     }

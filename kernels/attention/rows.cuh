@@ -64,8 +64,9 @@ struct KeyTile {
             cp_async16(Rows::chunk(keys, row, chunk), from, valid);
             cp_async16(Rows::chunk(values, row, chunk), from + (valid ? u64(to_value) * DIM : 0), valid);
         }
-        static_assert(SCALES <= THREADS, "a thread a scale");
-        if (thread < SCALES) {
+        if constexpr (IS_SCALED<T>) {
+            static_assert(SCALES <= THREADS, "a thread a scale");
+            if (thread >= SCALES) return;
             const u32 row = rows[thread % KEYS];
             const float* from = p.scales + (row != NONE ? row + thread / KEYS * to_value : 0);
             cp_async4(scales + thread, from, row != NONE);
