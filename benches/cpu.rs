@@ -211,7 +211,8 @@ fn elementwise(cpu: &Cpu, rows: usize) {
     };
     let (delta, mut residual, mut out) =
         (random(cpu, rows, HIDDEN), random(cpu, rows, HIDDEN), tensor(cpu, rows, HIDDEN));
-    let seconds = time(cpu, 50, || cpu.rms_norm(rows, Some(&delta), &mut residual, &norm, &mut out));
+    let seconds =
+        time(cpu, 50, || cpu.rms_norm(rows, Some((&delta, None)), &mut residual, Some(&norm), &mut out));
     report("rms_norm", rows, seconds, (rows * HIDDEN * 16) as f64, 0.0);
     let (x, mut out) = (random(cpu, rows, 2 * INTERMEDIATE), tensor(cpu, rows, INTERMEDIATE));
     let seconds = time(cpu, 50, || cpu.gated(rows, INTERMEDIATE, Activation::Silu, &x, &mut out));

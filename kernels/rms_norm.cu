@@ -1,53 +1,24 @@
 // The residual's sum and its norm, in one pass over the row.
 //
-// Bytes a row: 4 width of the residual in, and 4 width out where there is a delta; width numbers of the delta in,
-// width numbers out. The weights come from the caches. In bf16 with a delta, 12 a number.
+// Bytes a row: 4 width of the residual in, and 4 width out where there is a delta; width numbers of the delta
+// in, width numbers out. The weights come from the caches. In bf16 with a delta, 12 a number.
 #include "row.cuh"
 
-struct RmsNormParams {
-    const void* delta;   // [rows, width], or null
-    float* residual;     // [rows, width]
-    const void* weight;  // [width]
-    void* out;           // [rows, width]
-    u32 width;
+// One norm of a row.
+struct RowNormParams {
+    const void* weight;  // [width]; null for no norm
     float epsilon;
     float weight_offset;  // 1 for Gemma's 1 + weight, else 0
-    u32 unused;
 };
 
-// One row.
-template <class T, int N>
-struct NormRow {
-    const T* delta;  // or null
-    float* residual;
-    const T* weight;
-    T* out;
-    float weight_offset;
-
-    DEVICE explicit NormRow(const RmsNormParams& p) {
-        const u64 start = u64(blockIdx.x) * p.width;
-        delta = p.delta ? static_cast<const T*>(p.delta) + start : nullptr;
-        residual = p.residual + start;
-        weight = static_cast<const T*>(p.weight);
-        out = static_cast<T*>(p.out) + start;
-        weight_offset = p.weight_offset;
-    }
-
-    DEVICE Floats<N> load_delta(u32 column) const { return delta ? load_floats<N>(delta + column) : Floats<N>{}; }
-
-    // residual = x += more
-    DEVICE void add(u32 column, Floats<N>& x, const Floats<N>& more) const {
-        if (!delta) return;
-#pragma unroll
-        for (int j = 0; j < N; j++) x[j] += more[j];
-        store_floats(residual + column, x);
-    }
-
-    DEVICE void store(u32 column, Floats<N> x, const Floats<N>& weight, float scale) const {
-#pragma unroll
-        for (int j = 0; j < N; j++) x[j] = x[j] * scale * (weight[j] + weight_offset);
-        store_floats(out + column, x);
-    }
+struct RmsNormParams {
+    const void* delta;         // [rows, width], or null
+    float* residual;           // [rows, width]
+    RowNormParams delta_norm;  // before it is added
+    RowNormParams norm;        // of the sum
+    void* out;                 // [rows, width]
+    u32 width;
+    u32 unused;
 };
 
 template <int N>
@@ -58,59 +29,105 @@ DEVICE float square_sum(const Floats<N>& x) {
     return sum;
 }
 
-// The same sum in every thread, in an order that depends on the size of the block alone.
-// PRECOND: 4 bytes of shared memory a warp; whole warps, 32 at most.
-DEVICE float block_sum(float x) {
-    const auto of_warps = reinterpret_cast<float*>(shared_memory());
-    const u32 lane = threadIdx.x % 32;
-    x = warp_sum(x);
-    if (lane == 0) of_warps[threadIdx.x / 32] = x;
-    __syncthreads();
-    return warp_sum(lane < blockDim.x / 32 ? of_warps[lane] : 0.0f);
-}
+// How a norm changes a row of this sum of squares: x * scale * (weight + offset).
+template <class T, int N>
+struct RowNorm {
+    const T* weight;  // null for no norm
+    float scale, offset;
+
+    DEVICE explicit RowNorm(const RowNormParams& p)
+        : weight(static_cast<const T*>(p.weight)), scale(1), offset(p.weight_offset) {}
+
+    DEVICE void measure(float squares, u32 width, float epsilon) {
+        scale = 1.0f / sqrtf(squares / float(width) + epsilon);
+    }
+
+    // Of the numbers from `column` on; the numbers themselves where there is no norm.
+    DEVICE Floats<N> weights(u32 column) const {
+        return weight ? load_floats<N>(weight + column) : Floats<N>{};
+    }
+
+    DEVICE void apply(Floats<N>& x, const Floats<N>& weights) const {
+        if (!weight) return;
+#pragma unroll
+        for (int j = 0; j < N; j++) x[j] = x[j] * scale * (weights[j] + offset);
+    }
+};
 
 template <class T, int N>
 DEVICE void rms_norm_row(const RmsNormParams& p) {
-    // What a thread meets first stays in its registers, its weights on their way while the block sums. That is all
-    // of a row of up to 8192 numbers; what a wider one has beyond is read again, from the caches.
+    // What a thread meets first stays in its registers, its weights on their way while the block sums. That
+    // is all of a row of up to 8192 numbers; what a wider one has beyond is read again, from the caches.
     constexpr int HELD = 2;
-    const NormRow<T, N> row(p);
-    const u32 first = threadIdx.x * N, stride = blockDim.x * N;
-    Floats<N> x[HELD], delta[HELD], weight[HELD];
+    const u64 start = u64(blockIdx.x) * p.width;
+    const T* const delta = p.delta ? static_cast<const T*>(p.delta) + start : nullptr;
+    float* const residual = p.residual + start;
+    T* const out = static_cast<T*>(p.out) + start;
+    float* const sums = reinterpret_cast<float*>(shared_memory());
+    RowNorm<T, N> delta_norm(p.delta_norm), norm(p.norm);
+
+    const u32 first = threadIdx.x * N, stride = blockDim.x * N, beyond = first + HELD * stride;
+    Floats<N> x[HELD], more[HELD], delta_weights[HELD], weights[HELD];
 #pragma unroll
     for (int k = 0; k < HELD; k++) {
         const u32 i = first + k * stride;
         if (i >= p.width) continue;
-        x[k] = load_floats<N>(row.residual + i);
-        delta[k] = row.load_delta(i);
-        weight[k] = load_floats<N>(row.weight + i);
+        x[k] = load_floats<N>(residual + i);
+        weights[k] = norm.weights(i);
+        if (!delta) continue;
+        more[k] = load_floats<N>(delta + i);
+        delta_weights[k] = delta_norm.weights(i);
     }
-    float squares = 0;
+    if (delta) {
+        if (delta_norm.weight) {
+            float squares = 0;
 #pragma unroll
-    for (int k = 0; k < HELD; k++) {
-        const u32 i = first + k * stride;
-        if (i >= p.width) continue;
-        row.add(i, x[k], delta[k]);
-        squares += square_sum(x[k]);
-    }
-    for (u32 i = first + HELD * stride; i < p.width; i += stride) {
-        Floats<N> beyond = load_floats<N>(row.residual + i);
-        row.add(i, beyond, row.load_delta(i));
-        squares += square_sum(beyond);
+            for (int k = 0; k < HELD; k++) {
+                if (first + k * stride < p.width) squares += square_sum(more[k]);
+            }
+            for (u32 i = beyond; i < p.width; i += stride) squares += square_sum(load_floats<N>(delta + i));
+            delta_norm.measure(block_sum(squares, sums), p.width, p.delta_norm.epsilon);
+        }
+        const auto add = [&](u32 i, Floats<N>& x, Floats<N> more, const Floats<N>& weights) {
+            delta_norm.apply(more, weights);
+#pragma unroll
+            for (int j = 0; j < N; j++) x[j] += more[j];
+            store_floats(residual + i, x);
+        };
+#pragma unroll
+        for (int k = 0; k < HELD; k++) {
+            const u32 i = first + k * stride;
+            if (i < p.width) add(i, x[k], more[k], delta_weights[k]);
+        }
+        for (u32 i = beyond; i < p.width; i += stride) {
+            Floats<N> x = load_floats<N>(residual + i);
+            add(i, x, load_floats<N>(delta + i), delta_norm.weights(i));
+        }
     }
 
-    const float scale = 1.0f / sqrtf(block_sum(squares) / float(p.width) + p.epsilon);
+    if (norm.weight) {
+        float squares = 0;
+#pragma unroll
+        for (int k = 0; k < HELD; k++) {
+            if (first + k * stride < p.width) squares += square_sum(x[k]);
+        }
+        for (u32 i = beyond; i < p.width; i += stride) squares += square_sum(load_floats<N>(residual + i));
+        norm.measure(block_sum(squares, sums + blockDim.x / 32), p.width, p.norm.epsilon);
+    }
+    const auto store = [&](u32 i, Floats<N> x, const Floats<N>& weights) {
+        norm.apply(x, weights);
+        store_floats(out + i, x);
+    };
 #pragma unroll
     for (int k = 0; k < HELD; k++) {
         const u32 i = first + k * stride;
-        if (i < p.width) row.store(i, x[k], weight[k], scale);
+        if (i < p.width) store(i, x[k], weights[k]);
     }
-    for (u32 i = first + HELD * stride; i < p.width; i += stride) {
-        row.store(i, load_floats<N>(row.residual + i), load_floats<N>(row.weight + i), scale);
-    }
+    for (u32 i = beyond; i < p.width; i += stride) store(i, load_floats<N>(residual + i), norm.weights(i));
 }
 
-// residual += delta where there is one, then out = residual / rms(residual) * (weight + weight_offset)
+// residual += delta_norm(delta) where there is a delta, then out = norm(residual), where
+// norm(x) = x / rms(x) * (weight + weight_offset), or x where there is no weight.
 template <class T>
 DEVICE void rms_norm(const RmsNormParams& p) {
     // As many as 16 bytes of the f32 residual hold, so that a warp's stores fill whole sectors.
@@ -122,7 +139,7 @@ DEVICE void rms_norm(const RmsNormParams& p) {
     }
 }
 
-// PRECOND: a block a row, of whole warps, as many for every row of this width; 4 bytes of shared memory a warp; all
-// buffers aligned to 16 bytes.
+// PRECOND: a block a row, of whole warps, as many for every row of this width; 8 bytes of shared memory a
+// warp; all buffers aligned to 16 bytes.
 KERNEL(rms_norm_bf16, RmsNormParams, 1024, 1) { rms_norm<bf16>(p); }
 KERNEL(rms_norm_f32, RmsNormParams, 1024, 1) { rms_norm<float>(p); }

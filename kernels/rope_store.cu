@@ -1,14 +1,14 @@
 // From the q|k|v projection to what attention reads: heads normed and rotated, keys and values in the cache.
 //
-// Bytes a token: qkv in, queries out, keys and values out. Keys are not written back to qkv: attention reads them
-// from the cache.
+// Bytes a token: qkv in, queries out, keys and values out. Keys are not written back to qkv: attention reads
+// them from the cache.
 #include "e4m3.cuh"
 #include "row.cuh"
 #include "step.cuh"
 
-// The norm of query or key heads.
+// The norm of queries or keys.
 struct HeadNormParams {
-    const void* weight;  // [head_dim]; null for no norm
+    const void* weight;  // [head_dim], or [heads, head_dim] where one norm spans all heads; null for no norm
     float epsilon;
     float weight_offset;  // 1 for Gemma's 1 + weight, else 0
 };
@@ -22,14 +22,19 @@ struct RopeStoreParams {
     void* cache;  // [blocks, 2, key_value_heads, block_size, head_dim], of one layer
     float* scales;  // [blocks, 2, key_value_heads, block_size]: of the rows of a cache of e4m3; null for others
     u32 query_heads, key_value_heads, head_dim, block_size;
-    u32 lanes;          // threads that share a head
-    float angle_scale;  // of sines and cosines
+    u32 lanes;             // threads that share a head
+    float angle_scale;     // of sines and cosines
+    u32 norms_span_heads;  // whether all query heads are normed as one row, and all key heads
+    u32 unused;
 };
 
 // Sines and cosines of the block's token, [head_dim / 2] each, in shared memory.
 struct Angles {
     float* cosines;
     float* sines;
+
+    // What shared memory holds after them.
+    DEVICE float* end() const { return sines + (sines - cosines); }
 
     // In f32 throughout, as the models were trained.
     DEVICE Angles(const RopeStoreParams& p, u32 position) {
@@ -45,8 +50,8 @@ struct Angles {
     }
 };
 
-// One head of one token as `lanes` threads hold it: of its first half, and at the same places of its second, the N
-// numbers from (lane + lanes k) N on, k < PIECES.
+// One head of one token as `lanes` threads hold it: of its first half, and at the same places of its second,
+// the N numbers from (lane + lanes k) N on, k < PIECES.
 template <class T, int N, int PIECES>
 struct Head {
     u32 half, lane, lanes;
@@ -76,15 +81,20 @@ struct Head {
         });
     }
 
-    // The same in all of the head's lanes. To be called by whole warps.
+    // Of what this lane holds.
     DEVICE float square_sum() {
         float sum = 0;
         each([&](u32, const Floats<N>& a, const Floats<N>& b) {
 #pragma unroll
             for (int j = 0; j < N; j++) sum = fmaf(a[j], a[j], fmaf(b[j], b[j], sum));
         });
-        for (u32 flip = lanes / 2; flip > 0; flip /= 2) sum += __shfl_xor_sync(0xffffffff, sum, flip);
         return sum;
+    }
+
+    // The sum over the head's lanes, the same in all of them. To be called by whole warps.
+    DEVICE float lane_sum(float x) const {
+        for (u32 flip = lanes / 2; flip > 0; flip /= 2) x += __shfl_xor_sync(0xffffffff, x, flip);
+        return x;
     }
 
     // The greatest magnitude_bits, the same in all of the head's lanes. To be called by whole warps.
@@ -129,41 +139,78 @@ struct Head {
     }
 };
 
-template <class T, class C, int N, int PIECES>
+// Sums of squares over all of a token's query heads, and over all of its key heads.
+struct Squares {
+    float queries, keys;
+};
+
+// PRECOND: one block a token; room in shared memory for two floats a warp.
+template <class T, int N, int PIECES>
+DEVICE Squares projection_squares(const RopeStoreParams& p, const T* qkv, float* room) {
+    Squares squares{0, 0};
+    const u32 places = (p.query_heads + p.key_value_heads) * p.lanes;
+    for (u32 place = threadIdx.x; place < places; place += blockDim.x) {
+        const u32 index = place / p.lanes;
+        Head<T, N, PIECES> head{p.head_dim / 2, place % p.lanes, p.lanes, {}, {}};
+        head.load(qkv + u64(index) * p.head_dim);
+        (index < p.query_heads ? squares.queries : squares.keys) += head.square_sum();
+    }
+    return {block_sum(squares.queries, room), block_sum(squares.keys, room + blockDim.x / 32)};
+}
+
+template <class T, class C, int N, int PIECES>  // activations, cache
 DEVICE void rope_store_heads(const RopeStoreParams& p) {
     const u32 row = blockIdx.x, slot = p.slots[row], position = p.positions[row];
     if (slot == NONE) return;
-    const u32 place = blockIdx.y * blockDim.x + threadIdx.x, index = place / p.lanes;
     const u32 heads = p.query_heads + 2 * p.key_value_heads;
-    const bool query = index < p.query_heads, exists = index < heads;
-    const bool value = index >= p.query_heads + p.key_value_heads;
-
-    // Lanes beyond the last head go along, holding nothing, because shuffles need them.
-    Head<T, N, PIECES> head{exists ? p.head_dim / 2 : 0, place % p.lanes, p.lanes, {}, {}};
-    T* const from = static_cast<T*>(p.qkv) + (u64(row) * heads + index) * p.head_dim;
-    head.load(from);
+    T* const qkv = static_cast<T*>(p.qkv) + u64(row) * heads * p.head_dim;
     const Angles angles(p, position);
+    Squares squares{};
+    if (p.norms_span_heads) squares = projection_squares<T, N, PIECES>(p, qkv, angles.end());
     __syncthreads();
 
-    const HeadNormParams& norm = query ? p.query_norm : p.key_norm;
-    const float squares = head.square_sum();
-    if (!value) {
-        if (norm.weight) {
-            const float scale = 1.0f / sqrtf(squares / float(p.head_dim) + norm.epsilon);
-            head.multiply(static_cast<const T*>(norm.weight), norm.weight_offset, scale);
+    // Whole warps at a time: lanes beyond the last head go along, holding nothing, because shuffles need
+    // them.
+    const u32 first = blockIdx.y * blockDim.x + threadIdx.x, stride = gridDim.y * blockDim.x;
+    for (u32 place = first; place - threadIdx.x % 32 < heads * p.lanes; place += stride) {
+        const u32 index = place / p.lanes;
+        const bool query = index < p.query_heads, exists = index < heads;
+        const bool value = index >= p.query_heads + p.key_value_heads;
+        Head<T, N, PIECES> head{exists ? p.head_dim / 2 : 0, place % p.lanes, p.lanes, {}, {}};
+        T* const from = qkv + u64(index) * p.head_dim;
+        head.load(from);
+
+        const HeadNormParams& norm = query ? p.query_norm : p.key_norm;
+        const float of_head = head.lane_sum(head.square_sum());
+        if (!value) {
+            if (norm.weight) {
+                u32 spanned = 1, of_weight = 0;
+                float sum = of_head;
+                if (p.norms_span_heads) {
+                    spanned = query ? p.query_heads : p.key_value_heads;
+                    of_weight = query ? index : index - p.query_heads;
+                    sum = query ? squares.queries : squares.keys;
+                }
+                const float scale = 1.0f / sqrtf(sum / float(spanned * p.head_dim) + norm.epsilon);
+                const T* const weight = static_cast<const T*>(norm.weight) + of_weight * p.head_dim;
+                head.multiply(weight, norm.weight_offset, scale);
+            }
+            head.rotate(angles);
         }
-        head.rotate(angles);
+        const float scale = IS_SCALED<C> ? e4m3_scale(head.greatest()) : 1;
+        if (query) {
+            head.store(from);
+            continue;
+        }
+        const u32 plane_and_head = index - p.query_heads;  // keys, then values, as in a block of the cache
+        const u64 of_block = u64(slot / p.block_size) * 2 * p.key_value_heads + plane_and_head;
+        const u64 cache_row = of_block * p.block_size + slot % p.block_size;
+        if constexpr (IS_SCALED<C>) {
+            head.divide(scale);
+            if (head.lane == 0 && exists) p.scales[cache_row] = scale;
+        }
+        head.store(static_cast<C*>(p.cache) + cache_row * p.head_dim);
     }
-    const float scale = IS_SCALED<C> ? e4m3_scale(head.greatest()) : 1;
-    if (query) return head.store(from);
-    const u32 plane_and_head = index - p.query_heads;  // keys, then values, as in a block of the cache
-    const u64 of_block = u64(slot / p.block_size) * 2 * p.key_value_heads + plane_and_head;
-    const u64 cache_row = of_block * p.block_size + slot % p.block_size;
-    if constexpr (IS_SCALED<C>) {
-        head.divide(scale);
-        if (head.lane == 0 && exists) p.scales[cache_row] = scale;
-    }
-    head.store(static_cast<C*>(p.cache) + cache_row * p.head_dim);
 }
 
 template <class T, class C>  // activations, cache
@@ -175,10 +222,11 @@ DEVICE void rope_store(const RopeStoreParams& p) {
     }
 }
 
-// PRECOND: blockIdx.x is the row, blockIdx.y shares its heads with the threads; whole warps; head_dim even, 8 to 256;
-// 4 head_dim bytes of shared memory; `lanes` a power of two up to 32 whose pieces cover half a head (see
-// rope_store); all buffers aligned to 16 bytes.
-KERNEL(rope_store_bf16, RopeStoreParams, 128, 1) { rope_store<bf16, bf16>(p); }
-KERNEL(rope_store_f32, RopeStoreParams, 128, 1) { rope_store<float, float>(p); }
-KERNEL(rope_store_bf16_e4m3, RopeStoreParams, 128, 1) { rope_store<bf16, e4m3>(p); }
-KERNEL(rope_store_f32_e4m3, RopeStoreParams, 128, 1) { rope_store<float, e4m3>(p); }
+// PRECOND: blockIdx.x is the row, blockIdx.y shares its heads with the threads, and is one where norms span
+// heads; whole warps; head_dim even, 8 to 256; 4 head_dim bytes of shared memory, and 8 a warp where norms
+// span heads; `lanes` a power of two up to 32 whose pieces cover half a head (see rope_store); all buffers
+// aligned to 16 bytes.
+KERNEL(rope_store_bf16, RopeStoreParams, 1024, 1) { rope_store<bf16, bf16>(p); }
+KERNEL(rope_store_f32, RopeStoreParams, 1024, 1) { rope_store<float, float>(p); }
+KERNEL(rope_store_bf16_e4m3, RopeStoreParams, 1024, 1) { rope_store<bf16, e4m3>(p); }
+KERNEL(rope_store_f32_e4m3, RopeStoreParams, 1024, 1) { rope_store<float, e4m3>(p); }

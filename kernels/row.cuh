@@ -1,4 +1,4 @@
-// A few consecutive numbers of a row, as floats: what one thread holds of it.
+// Rows: the few consecutive numbers of one that a thread holds, as floats, and sums over a block.
 #pragma once
 
 #include "prelude.cuh"
@@ -32,4 +32,15 @@ DEVICE void store_floats(T* at, const Floats<N>& x) {
 #pragma unroll
     for (int i = 0; i < N; i++) vec.v[i] = from_float<T>(x[i]);
     store_vec(at, vec);
+}
+
+// The same sum in every thread, in an order that depends on the size of the block alone.
+// PRECOND: whole warps, 32 at most; `of_warps` is room in shared memory for a float a warp, which the block
+// has not used since its last barrier.
+DEVICE float block_sum(float x, float* of_warps) {
+    const u32 lane = threadIdx.x % 32;
+    x = warp_sum(x);
+    if (lane == 0) of_warps[threadIdx.x / 32] = x;
+    __syncthreads();
+    return warp_sum(lane < blockDim.x / 32 ? of_warps[lane] : 0.0f);
 }

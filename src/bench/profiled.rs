@@ -4,8 +4,9 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use crate::device::{
-    Activation, AttentionShape, Batch, CacheShape, Choice, Device, Dtype, Format, GroupedRows, Heads, Lane,
-    MemoryInfo, Norm, Precision, RoutingShape, RowResult, SampleRow, StepRoom, TensorView, WeightSize,
+    Activation, AttentionShape, Batch, CacheShape, Choice, Delta, Device, Dtype, Format, GroupedRows,
+    HeadNorms, Heads, Lane, MemoryInfo, Norm, Precision, RoutingShape, RowResult, SampleRow, StepRoom,
+    TensorView, WeightSize,
 };
 use crate::error::Result;
 
@@ -218,9 +219,9 @@ impl<D: Device> Device for Profiled<D> {
     fn rms_norm(
         &self,
         rows: usize,
-        delta: Option<&D::Tensor>,
+        delta: Option<Delta<'_, D>>,
         residual: &mut D::Tensor,
-        norm: &Norm<D::Weight>,
+        norm: Option<&Norm<D::Weight>>,
         out: &mut D::Tensor,
     ) {
         let added = if delta.is_some() { self.size() + SINGLE } else { 0 };
@@ -246,7 +247,7 @@ impl<D: Device> Device for Profiled<D> {
         &self,
         step: &Self::Step,
         heads: Heads,
-        norms: Option<(&Norm<D::Weight>, &Norm<D::Weight>)>,
+        norms: Option<&HeadNorms<D::Weight>>,
         rope: &D::Rope,
         layer: usize,
         qkv: &mut D::Tensor,

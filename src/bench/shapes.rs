@@ -15,9 +15,16 @@ macro_rules! shapes {
 }
 
 shapes!(
+    "gemma-3-270m",
+    "gemma-3-1b",
+    "gemma-3-4b",
+    "gemma-3-12b",
+    "gemma-3-27b",
     "llama-3.1-8b",
+    "llama-3.1-70b",
     "llama-3.2-1b",
     "llama-3.2-3b",
+    "olmo-3-7b",
     "qwen3-0.6b",
     "qwen3-1.7b",
     "qwen3-4b",

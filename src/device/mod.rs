@@ -215,6 +215,28 @@ pub struct Norm<W> {
     pub unit_offset: bool,
 }
 
+/// What a norm of queries and keys takes as one row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormScope {
+    /// Each head: weights `[head_dim]`, one for all query heads and one for all key heads.
+    Head,
+    /// All heads together: weights `[query_heads * head_dim]` and `[key_value_heads * head_dim]`.
+    Projection,
+}
+
+/// The norms of queries and keys before their rotation.
+pub struct HeadNorms<W> {
+    /// What each norms.
+    pub scope: NormScope,
+    /// Of queries.
+    pub query: Norm<W>,
+    /// Of keys.
+    pub key: Norm<W>,
+}
+
+/// What a block adds to the residual: the activations, and the norm that they are given first where there is one.
+pub type Delta<'a, D> = (&'a <D as Device>::Tensor, Option<&'a Norm<<D as Device>::Weight>>);
+
 /// How the rows of a step go through a mixture: each through `active` of its `branches` MLPs (which papers call experts, a
 /// word that belongs to the better model of the pair here).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -313,7 +335,7 @@ pub type RowResult = std::result::Result<Sampled, RowFault>;
 /// A device: where weights, activations and caches live, and the operations over them.
 ///
 /// Operations are queued in order and may run later; their failures are reported by [`Device::collect`].
-pub trait Device: Send + Sync + 'static {
+pub trait Device: Sized + Send + Sync + 'static {
     /// A vector, a matrix `[out, in]`, or several matrices joined along `out`, in the checkpoint's dtype.
     type Weight: Send + Sync;
     /// Activations `[rows, width]`; room for `rows` is allocated once, a step uses the first of them.
@@ -416,13 +438,14 @@ pub trait Device: Send + Sync + 'static {
 
     /// `out[tokens, width] = table[tokens] * scale`
     fn embed(&self, step: &Self::Step, table: &Self::Weight, scale: f32, out: &mut Self::Tensor);
-    /// `residual += delta` where there is one, then `out = norm(residual)`; `[rows, width]`.
+    /// `residual += norm(delta)` where there is one, then `out = norm(residual)`, each by its own norm, or as it is where it
+    /// has none; `[rows, width]`.
     fn rms_norm(
         &self,
         rows: usize,
-        delta: Option<&Self::Tensor>,
+        delta: Option<Delta<'_, Self>>,
         residual: &mut Self::Tensor,
-        norm: &Norm<Self::Weight>,
+        norm: Option<&Norm<Self::Weight>>,
         out: &mut Self::Tensor,
     );
     /// `out[rows, n] = x[rows, k] * w[n, k]^T + bias[n]`
@@ -434,14 +457,14 @@ pub trait Device: Send + Sync + 'static {
         bias: Option<&Self::Weight>,
         out: &mut Self::Tensor,
     );
-    /// In `qkv[tokens, qkv_width]`: norms each query and key head where norms are given, rotates queries and keys
-    /// by their positions (halves convention), and writes keys and values to the cache's `layer`.
-    #[allow(clippy::too_many_arguments, clippy::type_complexity)]
+    /// In `qkv[tokens, qkv_width]`: norms queries and keys where norms are given, rotates both by their positions (halves
+    /// convention), and writes keys and values to the cache's `layer`.
+    #[allow(clippy::too_many_arguments)]
     fn rope_store(
         &self,
         step: &Self::Step,
         heads: Heads,
-        norms: Option<(&Norm<Self::Weight>, &Norm<Self::Weight>)>,
+        norms: Option<&HeadNorms<Self::Weight>>,
         rope: &Self::Rope,
         layer: usize,
         qkv: &mut Self::Tensor,

@@ -89,7 +89,7 @@ fn heads(query: usize, key_value: usize, dim: usize) -> Heads {
 }
 
 /// Heads of the models that the method is used with.
-fn models() -> [Heads; 8] {
+fn models() -> [Heads; 9] {
     [
         heads(32, 8, 128),  // Qwen3-8B, Llama-3.1-8B
         heads(32, 4, 128),  // Qwen3-30B-A3B
@@ -98,7 +98,8 @@ fn models() -> [Heads; 8] {
         heads(24, 8, 128),  // Llama-3.2-3B
         heads(32, 32, 128), // OLMo-3-7B
         heads(9, 3, 64),    // SmolLM2-135M
-        heads(4, 1, 256),   // Gemma-3-270M
+        heads(4, 1, 256),   // Gemma-3-270M, Gemma-3-1B
+        heads(8, 4, 256),   // Gemma-3-4B
     ]
 }
 

@@ -22,9 +22,9 @@ struct Case {
 enum Who {
     /// Any.
     Any,
-    /// All through the same.
-    Same,
-    /// Through the last ones, of which none is left out.
+    /// All through the first ones.
+    First,
+    /// All through the last ones.
     Last,
 }
 
@@ -52,11 +52,12 @@ pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
         case(1, (1, 1), (8, 1), Who::Any),
         case(1, (4, 2), (64, 64), Who::Any),
         case(15, (1, 1), (72, 65), Who::Any),
-        case(16, (2, 1), (56, 63), Who::Same),
+        case(16, (2, 1), (56, 63), Who::First),
         case(17, (1, 1), (136, 129), Who::Any),
-        case(17, (3, 1), (328, 30), Who::Same),
+        case(17, (3, 1), (328, 30), Who::First),
         case(63, (1, 1), (64, 127), Who::Any),
-        case(64, (3, 1), (24, 128), Who::Same),
+        case(2, (2, 1), (2048, 16), Who::Any),
+        case(64, (3, 1), (24, 128), Who::First),
         case(65, (2, 2), (72, 136), Who::Any),
         case(3, (128, 8), (80, 24), Who::Any),
         case(40, (128, 8), (16, 40), Who::Any),
@@ -188,7 +189,7 @@ fn logits_for<D: Device>(on: &mut Comparison<'_, D>, case: Case) -> Vec<f32> {
     for logits in logits.chunks_exact_mut(branches) {
         match who {
             Who::Any => {}
-            Who::Same => logits[..active].iter_mut().for_each(|x| *x += 4.0),
+            Who::First => logits[..active].iter_mut().for_each(|x| *x += 4.0),
             Who::Last => logits[branches - active..].iter_mut().for_each(|x| *x += 4.0),
         }
     }

@@ -6,8 +6,8 @@ use super::{Check, Comparison, relative_error};
 use crate::contrast::{Contrast, Noise, Vocabulary};
 use crate::device::cpu;
 use crate::device::{
-    Activation, AttentionShape, Batch, CacheShape, Device, Dtype, Fed, Heads, Norm, Precision, SampleRow,
-    Span, StepRoom,
+    Activation, AttentionShape, Batch, CacheShape, Device, Dtype, Fed, HeadNorms, Heads, Norm, NormScope,
+    Precision, SampleRow, Span, StepRoom,
 };
 use crate::error::Result;
 use crate::ids::{BlockId, TokenId};
@@ -27,15 +27,26 @@ pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
         checks.push(embed(on, width)?);
     }
     checks.push(embed_fed(on)?);
+    // Gemma 3's are 640, 1152, 2560, 3840 and 5376.
     for width in
-        [1, 3, 4, 5, 127, 128, 129, 252, 256, 260, 576, 2047, 2049, 4096, 5376, 8188, 8192, 8196, 16384]
+        [1, 3, 4, 5, 127, 128, 129, 252, 256, 260, 640, 1152, 2047, 2049, 2560, 4096, 5376, 8188, 8192]
     {
         checks.extend(rms_norm(on, 3, width)?);
     }
+    for width in [8196, 16384] {
+        checks.extend(rms_norm(on, 2, width)?);
+    }
     checks.push(rms_norm_alone(on, 576)?);
     for dim in [8, 16, 24, 40, 64, 72, 80, 96, 120, 128, 136, 248, 256] {
-        checks.push(rope_store(on, dim)?);
+        let heads = on.numbers.one_of(&[(1, 1), (4, 2), (3, 1), (9, 3), (16, 8)]);
+        let scope = on.numbers.one_of(&[None, Some(NormScope::Head), Some(NormScope::Projection)]);
+        checks.push(rope_store(on, Heads { query: heads.0, key_value: heads.1, dim }, scope)?);
     }
+    // OLMo 3's heads of 7B and 32B, more lanes than a block has, and heads whose lanes hold several pieces each.
+    for (query, key_value, dim) in [(32, 32, 128), (40, 8, 128), (33, 17, 256), (6, 2, 72), (3, 3, 2)] {
+        checks.push(rope_store(on, Heads { query, key_value, dim }, Some(NormScope::Projection))?);
+    }
+    checks.push(rope_store(on, Heads { query: 4, key_value: 1, dim: 256 }, Some(NormScope::Head))?);
     for dim in [64, 80, 128, 256] {
         checks.push(cache(on, dim)?);
     }
@@ -167,19 +178,47 @@ fn norms<D: Device>(
     Ok((Norm { weight: weight.0, epsilon, unit_offset }, Norm { weight: weight.1, epsilon, unit_offset }))
 }
 
-/// With and without a delta: the output and the residual.
+/// Norms of queries and keys on both devices.
+fn head_norms<D: Device>(
+    on: &mut Comparison<'_, D>,
+    heads: Heads,
+    scope: NormScope,
+) -> Result<(HeadNorms<D::Weight>, HeadNorms<cpu::Weight>)> {
+    let (query, key) = match scope {
+        NormScope::Head => (heads.dim, heads.dim),
+        NormScope::Projection => (heads.query_width(), heads.key_value * heads.dim),
+    };
+    let unit_offset = on.numbers.below(2) == 0;
+    let (query, key) = (norms(on, query, unit_offset)?, norms(on, key, unit_offset)?);
+    Ok((HeadNorms { scope, query: query.0, key: key.0 }, HeadNorms { scope, query: query.1, key: key.1 }))
+}
+
+/// With and without a delta, which has a norm or none, as the sum has: the output and the residual.
 fn rms_norm<D: Device>(on: &mut Comparison<'_, D>, rows: usize, width: usize) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
-    for (has_delta, unit_offset) in [(false, true), (true, false)] {
-        let norm = norms(on, width, unit_offset)?;
+    let unit_offset = on.numbers.below(2) == 0;
+    let (after, before) = (norms(on, width, !unit_offset)?, norms(on, width, unit_offset)?);
+    for (delta, delta_norm, norm) in [
+        (false, false, true),
+        (true, false, true),
+        (true, true, true),
+        (true, true, false),
+        (false, false, false),
+    ] {
         let mut residual = on.tensors(rows, width, Precision::Single)?;
-        let delta = on.tensors(rows, width, Precision::Working)?;
+        let x = on.tensors(rows, width, Precision::Working)?;
         let mut out = on.outputs(rows + 1, width, Precision::Working)?;
-        let delta = (has_delta.then_some(&delta.0), has_delta.then_some(&delta.1));
-        on.device.rms_norm(rows, delta.0, &mut residual.0, &norm.0, &mut out.0);
-        on.cpu.rms_norm(rows, delta.1, &mut residual.1, &norm.1, &mut out.1);
-        let of = if has_delta { "the sum" } else { "the residual" };
-        let case = |what| format!("{what} of {rows} rows, width {width}, norm of {of}");
+        let here = delta.then_some((&x.0, delta_norm.then_some(&after.0)));
+        on.device.rms_norm(rows, here, &mut residual.0, norm.then_some(&before.0), &mut out.0);
+        let there = delta.then_some((&x.1, delta_norm.then_some(&after.1)));
+        on.cpu.rms_norm(rows, there, &mut residual.1, norm.then_some(&before.1), &mut out.1);
+        let delta = match (delta, delta_norm) {
+            (false, _) => "no delta",
+            (true, false) => "a delta",
+            (true, true) => "a normed delta",
+        };
+        let norm = if norm { "norm" } else { "sum" };
+        let case = |what| format!("{what} of {rows} rows, width {width}, {norm} with {delta}");
         let written = |row| row < rows;
         checks.push(check(on, ("rms_norm", case("output")), (rows + 1, 0..width), written, (&out.0, &out.1)));
         checks.push(on.check("rms_norm", case("residual"), rows, (&residual.0, &residual.1)));
@@ -196,7 +235,7 @@ fn rms_norm_alone<D: Device>(on: &mut Comparison<'_, D>, width: usize) -> Result
         let mut residual = on.device.tensor(rows, width, Precision::Single)?;
         on.device.upload(&values[..rows * width], &mut residual);
         let mut out = on.device.tensor(rows, width, Precision::Working)?;
-        on.device.rms_norm(rows, None, &mut residual, &norm, &mut out);
+        on.device.rms_norm(rows, None, &mut residual, Some(&norm), &mut out);
         Ok(on.device.download(rows, &out))
     };
     let (alone, among) = (normed(1)?, normed(rows)?);
@@ -231,10 +270,12 @@ impl<D: Device> Rotary<D> {
 }
 
 /// The queries, at positions up to the end of a long context; padding rows keep theirs.
-fn rope_store<D: Device>(on: &mut Comparison<'_, D>, dim: usize) -> Result<Check> {
+fn rope_store<D: Device>(
+    on: &mut Comparison<'_, D>,
+    heads: Heads,
+    scope: Option<NormScope>,
+) -> Result<Check> {
     let (rows, blocks) = (8, 131_072 / BLOCK);
-    let heads = on.numbers.one_of(&[(1, 1), (4, 2), (3, 1), (9, 3), (16, 8)]);
-    let heads = Heads { query: heads.0, key_value: heads.1, dim };
     let mut batch = scattered(on, rows);
     batch.positions = vec![0, 1, 131_071, 5, 63, 105_616, 4095, 7];
     // Every block of every table is the span's own one: none is read.
@@ -243,22 +284,14 @@ fn rope_store<D: Device>(on: &mut Comparison<'_, D>, dim: usize) -> Result<Check
         span.blocks = index * blocks..(index + 1) * blocks;
     }
     let steps = begin(on, &batch, &[])?;
-    let unit_offset = on.numbers.below(2) == 0;
-    let norms = if on.numbers.below(3) == 0 {
-        None
-    } else {
-        Some((norms(on, dim, unit_offset)?, norms(on, dim, unit_offset)?))
-    };
+    let norms = scope.map(|scope| head_norms(on, heads, scope)).transpose()?;
+    let (here, there) = norms.unzip();
     let mut rotary = Rotary::new(on, heads, batch.spans.len())?;
     let mut qkv = padded_qkv(on, rows, heads)?;
-    let (here, there) = (
-        norms.as_ref().map(|(query, key)| (&query.0, &key.0)),
-        norms.as_ref().map(|(query, key)| (&query.1, &key.1)),
-    );
     let (ropes, caches) = (&rotary.ropes, &mut rotary.caches);
-    on.device.rope_store(&steps.0, heads, here, &ropes.0, 1, &mut qkv.0, &mut caches.0);
-    on.cpu.rope_store(&steps.1, heads, there, &ropes.1, 1, &mut qkv.1, &mut caches.1);
-    let case = format!("queries, {heads:?}, {}", if norms.is_some() { "with norms" } else { "no norms" });
+    on.device.rope_store(&steps.0, heads, here.as_ref(), &ropes.0, 1, &mut qkv.0, &mut caches.0);
+    on.cpu.rope_store(&steps.1, heads, there.as_ref(), &ropes.1, 1, &mut qkv.1, &mut caches.1);
+    let case = format!("queries, {heads:?}, norms: {scope:?}");
     let columns = 0..heads.query_width();
     Ok(check(on, ("rope_store", case), (rows, columns), |row| !is_padding(row), (&qkv.0, &qkv.1)))
 }
@@ -295,14 +328,14 @@ fn cache<D: Device>(on: &mut Comparison<'_, D>, dim: usize) -> Result<Check> {
         ..Batch::default()
     };
     let steps = begin(on, &batch, &[])?;
-    let (query, key) = (norms(on, dim, true)?, norms(on, dim, true)?);
+    let scope = on.numbers.one_of(&[NormScope::Head, NormScope::Projection]);
+    let (here, there) = head_norms(on, heads, scope)?;
     let mut rotary = Rotary::new(on, heads, 5)?;
     for layer in [1, 0] {
         let mut qkv = on.tensors(rows, heads.qkv_width(), Precision::Working)?;
         let (ropes, caches) = (&rotary.ropes, &mut rotary.caches);
-        let (here, there) = (Some((&query.0, &key.0)), Some((&query.1, &key.1)));
-        on.device.rope_store(&steps.0, heads, here, &ropes.0, layer, &mut qkv.0, &mut caches.0);
-        on.cpu.rope_store(&steps.1, heads, there, &ropes.1, layer, &mut qkv.1, &mut caches.1);
+        on.device.rope_store(&steps.0, heads, Some(&here), &ropes.0, layer, &mut qkv.0, &mut caches.0);
+        on.cpu.rope_store(&steps.1, heads, Some(&there), &ropes.1, layer, &mut qkv.1, &mut caches.1);
     }
     let queries = on.tensors(rows, heads.qkv_width(), Precision::Working)?;
     let mut out = on.outputs(rows, heads.query_width(), Precision::Working)?;

@@ -225,9 +225,14 @@ impl<D: Device> Engine<D> {
                 format!("the prompt has {found} tokens, which leaves no room in the window of {most}");
             return Err(Error::Request(message));
         }
-        let vocabulary = self.text.tokenizer().vocabulary();
-        match prompt.iter().find(|token| token.index() >= vocabulary.len) {
-            Some(token) => Err(Error::Request(format!("the prompt has token {}, which is padding", token.0))),
+        match prompt.iter().find(|token| token.index() >= self.steps.known_ids()) {
+            Some(token) => {
+                let name = self.text.tokenizer().token_of(*token);
+                let name = name.map_or_else(|| "padding".to_owned(), |name| format!("{name:?}"));
+                let message =
+                    format!("the prompt has token {} ({name}), which the models do not know", token.0);
+                Err(Error::Request(message))
+            }
             None => Ok(()),
         }
     }

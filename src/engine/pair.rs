@@ -37,6 +37,8 @@ pub(super) struct Pair<D: Device> {
     amateur: Option<Side<D>>,
     /// Rows of logits that are computed at once.
     logit_rows: usize,
+    /// Ids below this have a row in both models.
+    known_ids: usize,
     /// When steps began and ended, where that is wanted.
     trace: Option<Vec<[D::Mark; 2]>>,
 }
@@ -55,18 +57,21 @@ pub struct PairShape {
 }
 
 impl Model<'_> {
-    /// Its shape, if all of the vocabulary has a row in it.
-    fn spec(&self, vocabulary: &Vocabulary) -> Result<Spec> {
+    /// Its shape, and what of the vocabulary has a row in it.
+    fn spec(&self, vocabulary: &Vocabulary) -> Result<(Spec, Vocabulary)> {
         match self {
-            Self::Random(spec, _) => Ok((*spec).clone()),
+            Self::Random(spec, _) => Ok(((*spec).clone(), vocabulary.clone())),
             Self::Stored(checkpoint) => {
                 let spec = Spec::open(checkpoint)?;
-                if spec.vocab_size < vocabulary.len {
+                let known = vocabulary.within(spec.vocab_size).map_err(|id| {
                     let (rows, tokens) = (spec.vocab_size, vocabulary.len);
-                    let message = format!("vocab_size is {rows}, but the tokenizer has {tokens} tokens");
-                    return Err(Error::file(checkpoint.path("config.json"), message));
-                }
-                Ok(spec)
+                    let message = format!(
+                        "vocab_size is {rows}, but the tokenizer has {tokens} tokens, and {} is not a special one",
+                        id.0
+                    );
+                    Error::file(checkpoint.path("config.json"), message)
+                })?;
+                Ok((spec, known))
             }
         }
     }
@@ -91,15 +96,18 @@ impl<D: Device> Pair<D> {
         vocabulary: &Vocabulary,
         shape: &PairShape,
     ) -> Result<(Self, usize)> {
-        let expert_spec = expert.spec(vocabulary)?;
-        let amateur_spec = amateur.map(|amateur| amateur.spec(vocabulary)).transpose()?;
+        let (expert_spec, vocabulary) = expert.spec(vocabulary)?;
+        let (amateur_spec, vocabulary) = match amateur.map(|amateur| amateur.spec(&vocabulary)).transpose()? {
+            Some((spec, vocabulary)) => (Some(spec), vocabulary),
+            None => (None, vocabulary),
+        };
         let memory = device.memory_info()?;
         let formats = [Lane::Expert, Lane::Amateur].map(|lane| device.lane(lane).format());
         let logits_width = expert_spec.vocab_size + amateur_spec.as_ref().map_or(0, |spec| spec.vocab_size);
         let logit_rows = device.logits_bytes() / (logits_width * size_of::<f32>());
         let logit_rows = logit_rows.clamp(1, shape.max_num_seqs);
         let (expert, amateur) = ((expert, &expert_spec), amateur.zip(amateur_spec.as_ref()));
-        Self::place(device, expert, amateur, vocabulary, shape, logit_rows).map_err(|error| {
+        Self::place(device, expert, amateur, &vocabulary, shape, logit_rows).map_err(|error| {
             let (Some(memory), Error::Device(message)) = (memory, &error) else { return error };
             let amateur = amateur_spec.as_ref().map(|spec| (spec, formats[1]));
             match Footprint::new((&expert_spec, formats[0]), amateur, shape) {
@@ -138,12 +146,12 @@ impl<D: Device> Pair<D> {
             let blocks = blocks(&device, specs, shape)?;
             let caches = caches(&device, specs, shape.block_size, blocks)?;
             let (models, step) = (load()?, step(&device, blocks)?);
-            return Ok((Self::new(device, step, models, caches, logit_rows), blocks));
+            return Ok((Self::new(device, step, models, caches, (logit_rows, vocabulary.len)), blocks));
         }
         // The cache takes what the models leave, and what steps turn out to need.
         let (models, caches_of_one) = (load()?, caches(&device, specs, shape.block_size, 1)?);
         let room = step(&device, shape.max_num_batched_tokens)?;
-        let mut pair = Self::new(device, room, models, caches_of_one, logit_rows);
+        let mut pair = Self::new(device, room, models, caches_of_one, (logit_rows, vocabulary.len));
         pair.warm_up(shape)?;
         let blocks = blocks(&pair.device, specs, shape)?;
         let (expert, amateur) = caches(&pair.device, specs, shape.block_size, blocks)?;
@@ -158,11 +166,11 @@ impl<D: Device> Pair<D> {
         step: D::Step,
         models: (Decoder<D>, Option<Decoder<D>>),
         caches: (D::Cache, Option<D::Cache>),
-        logit_rows: usize,
+        (logit_rows, known_ids): (usize, usize),
     ) -> Self {
         let side = |(decoder, cache)| Side { decoder, cache };
         let (expert, amateur) = (side((models.0, caches.0)), models.1.zip(caches.1).map(side));
-        Self { device, step, expert, amateur, logit_rows, trace: None }
+        Self { device, step, expert, amateur, logit_rows, known_ids, trace: None }
     }
 
     /// Runs steps of all sizes over a cache of one block, which they write to and read at will.
@@ -192,6 +200,11 @@ impl<D: Device> Pair<D> {
     pub fn context_length(&self) -> usize {
         let expert = self.expert.decoder.spec().context_length;
         self.amateur.as_ref().map_or(expert, |side| expert.min(side.decoder.spec().context_length))
+    }
+
+    /// Ids below this can be read and sampled.
+    pub fn known_ids(&self) -> usize {
+        self.known_ids
     }
 
     /// Whether there is an amateur.

@@ -108,6 +108,11 @@ impl<D: Device> StepLoop<D> {
         })
     }
 
+    /// Ids below this can be read and sampled.
+    pub fn known_ids(&self) -> usize {
+        self.pair.known_ids()
+    }
+
     /// Queues a sequence.
     pub fn add(&mut self, job: Job) -> SeqId {
         let Job { contrast, noise, log_probabilities, .. } = job;

@@ -1,24 +1,32 @@
 //! The forward pass of every family, once, as its [`Spec`] says.
 //!
 //! ```text
-//! x = embed(tokens)
-//! for each layer:  x += attention(norm(x));  x += mlp(norm(x))
+//! x = embed(tokens) * scale
+//! for each layer:  x += norm(attention(norm(x)));  x += norm(mlp(norm(x)))
 //! logits = head(norm(x))
 //! ```
+//!
+//! Most families have the norms of what is read alone, some those of what is added alone, Gemma both.
 
 use std::cell::Cell;
 use std::ops::Range;
 
 use super::mixture::Mixture;
 use super::mlp::{self, Dense, Mlp};
-use super::spec::{self, HeadNorm, Spec};
+use super::spec::{self, NormPlacement, Spec};
 use super::weights::Weights;
 use crate::checkpoint::Checkpoint;
-use crate::device::{AttentionShape, Device, Norm, Precision, TensorView};
-use crate::error::Result;
+use crate::device::{AttentionShape, Device, HeadNorms, Norm, NormScope, Precision, TensorView};
+use crate::error::{Error, Result};
 
-const EMBEDDING: &str = "model.embed_tokens.weight";
-const HEAD: &str = "lm_head.weight";
+/// The names of the decoder and of the head in a checkpoint. A text tower within a larger model has longer ones, and its
+/// decoder alone may be stored without any.
+const PREFIXES: [(&str, &str); 4] = [
+    ("model.", "lm_head."),
+    ("model.language_model.", "lm_head."),
+    ("language_model.model.", "language_model.lm_head."),
+    ("", "lm_head."),
+];
 
 /// How much a decoder makes room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,20 +51,20 @@ pub struct Decoder<D: Device> {
 }
 
 struct Layer<D: Device> {
-    attention_norm: Norm<D::Weight>,
+    attention_norms: BlockNorms<D>,
     /// `[qkv_width, hidden_size]`
     qkv: Linear<D>,
-    head_norms: Option<HeadNorms<D>>,
+    head_norms: Option<HeadNorms<D::Weight>>,
     /// `[hidden_size, query_width]`
     attention_out: Linear<D>,
-    mlp_norm: Norm<D::Weight>,
+    mlp_norms: BlockNorms<D>,
     mlp: Mlp<D>,
 }
 
-/// Each `[head_dim]`.
-struct HeadNorms<D: Device> {
-    query: Norm<D::Weight>,
-    key: Norm<D::Weight>,
+/// The norms of what a block reads of the residual and of what it adds to it, where there are any. Each `[hidden_size]`.
+struct BlockNorms<D: Device> {
+    before: Option<Norm<D::Weight>>,
+    after: Option<Norm<D::Weight>>,
 }
 
 /// `x * weight^T + bias`
@@ -97,7 +105,8 @@ impl<D: Device> Decoder<D> {
     pub fn load(device: &D, checkpoint: &Checkpoint, room: Room) -> Result<Self> {
         let spec = Spec::open(checkpoint)?;
         let weights = Weights::open(checkpoint)?;
-        Loader { device, spec: &spec, origin: Origin::Stored(&weights) }.decoder(room)
+        Loader { device, spec: &spec, prefixes: prefixes(&weights), origin: Origin::Stored(&weights) }
+            .decoder(room)
     }
 
     /// A model of `spec`'s shape with weights drawn by `seed` on the device, for measurements.
@@ -105,7 +114,8 @@ impl<D: Device> Decoder<D> {
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) where the device has too little memory.
     pub fn random(device: &D, spec: &Spec, seed: u64, room: Room) -> Result<Self> {
-        Loader { device, spec, origin: Origin::Random(Cell::new(seed)) }.decoder(room)
+        let origin = Origin::Random(Cell::new(seed));
+        Loader { device, spec, prefixes: PREFIXES[0], origin }.decoder(room)
     }
 
     /// The model's shape.
@@ -119,21 +129,25 @@ impl<D: Device> Decoder<D> {
     /// At most [`Room::tokens`] tokens, each id below [`Spec::vocab_size`].
     pub fn forward(&mut self, device: &D, step: &D::Step, cache: &mut D::Cache) {
         let (rows, spec, s) = (device.rows(step), &self.spec, &mut self.scratch);
-        device.embed(step, &self.embedding, 1.0, &mut s.residual);
+        device.embed(step, &self.embedding, spec.embedding_scale, &mut s.residual);
+        // What the last block's output is normed by before it is added: the next block's first operation.
+        let mut after: Option<Option<&Norm<_>>> = None;
         for (index, (layer, shape)) in self.layers.iter().zip(&spec.layers).enumerate() {
-            let delta = (index > 0).then_some(&s.delta);
-            device.rms_norm(rows, delta, &mut s.residual, &layer.attention_norm, &mut s.normed);
+            let (attention, mlp) = (&layer.attention_norms, &layer.mlp_norms);
+            let delta = after.map(|after| (&s.delta, after));
+            device.rms_norm(rows, delta, &mut s.residual, attention.before.as_ref(), &mut s.normed);
             layer.qkv.apply(device, rows, &s.normed, &mut s.qkv);
-            let norms = layer.head_norms.as_ref().map(|norms| (&norms.query, &norms.key));
-            let rope = &self.ropes[shape.rope];
+            let (norms, rope) = (layer.head_norms.as_ref(), &self.ropes[shape.rope]);
             device.rope_store(step, spec.heads, norms, rope, index, &mut s.qkv, cache);
             let (scale, window) = (spec.attention_scale, shape.window);
-            let attention = AttentionShape { heads: spec.heads, scale, window, layer: index };
-            device.attention(step, attention, &s.qkv, cache, &mut s.attended);
+            let shape = AttentionShape { heads: spec.heads, scale, window, layer: index };
+            device.attention(step, shape, &s.qkv, cache, &mut s.attended);
             layer.attention_out.apply(device, rows, &s.attended, &mut s.delta);
 
-            device.rms_norm(rows, Some(&s.delta), &mut s.residual, &layer.mlp_norm, &mut s.normed);
+            let delta = Some((&s.delta, attention.after.as_ref()));
+            device.rms_norm(rows, delta, &mut s.residual, mlp.before.as_ref(), &mut s.normed);
             layer.mlp.apply(device, step, spec.activation, &s.normed, &mut s.mlp, &mut s.delta);
+            after = Some(mlp.after.as_ref());
         }
     }
 
@@ -151,8 +165,9 @@ impl<D: Device> Decoder<D> {
         let (rows, s) = (outputs.len(), &mut self.scratch);
         device.gather(step, outputs.clone(), &s.residual, &mut s.last_residual);
         device.gather(step, outputs, &s.delta, &mut s.last_delta);
-        let delta = Some(&s.last_delta);
-        device.rms_norm(rows, delta, &mut s.last_residual, &self.norm, &mut s.last_normed);
+        let after = self.layers.last().and_then(|layer| layer.mlp_norms.after.as_ref());
+        let delta = Some((&s.last_delta, after));
+        device.rms_norm(rows, delta, &mut s.last_residual, Some(&self.norm), &mut s.last_normed);
         let head = self.head.as_ref().unwrap_or(&self.embedding);
         Unprojected { hidden: &s.last_normed, head, logits: &mut s.logits }
     }
@@ -198,6 +213,8 @@ impl<D: Device> Scratch<D> {
 struct Loader<'a, D> {
     device: &'a D,
     spec: &'a Spec,
+    /// Of the decoder's tensors and of the head's.
+    prefixes: (&'static str, &'static str),
     origin: Origin<'a>,
 }
 
@@ -208,43 +225,78 @@ enum Origin<'a> {
     Random(Cell<u64>),
 }
 
+const EMBEDDING: &str = "embed_tokens.weight";
+
+/// Those of [`PREFIXES`] that the checkpoint uses; where it has no embedding at all, the usual ones.
+fn prefixes(weights: &Weights) -> (&'static str, &'static str) {
+    let used = PREFIXES.into_iter().find(|(decoder, _)| weights.contains(&format!("{decoder}{EMBEDDING}")));
+    used.unwrap_or(PREFIXES[0])
+}
+
+/// What a layer's norms are called: before and after attention, before and after the MLP.
+fn norm_names(placement: NormPlacement) -> [[Option<&'static str>; 2]; 2] {
+    let input = Some("input_layernorm");
+    let after_attention = Some("post_attention_layernorm");
+    let (before_mlp, after_mlp) = (Some("pre_feedforward_layernorm"), Some("post_feedforward_layernorm"));
+    match placement {
+        // The name is of old, when no family had a norm there.
+        NormPlacement::Before => [[input, None], [after_attention, None]],
+        NormPlacement::After => [[None, after_attention], [None, after_mlp]],
+        NormPlacement::Both => [[input, after_attention], [before_mlp, after_mlp]],
+    }
+}
+
 impl<D: Device> Loader<'_, D> {
     fn decoder(&self, room: Room) -> Result<Decoder<D>> {
         let spec = self.spec;
         let table = [spec.vocab_size, spec.hidden_size];
         Ok(Decoder {
-            embedding: self.weight([(EMBEDDING.to_owned(), table.to_vec())])?,
+            embedding: self.weight([(self.name(EMBEDDING), table.to_vec())])?,
             head: if self.has_head(&table)? {
-                Some(self.weight([(HEAD.to_owned(), table.to_vec())])?)
+                Some(self.weight([(self.head_name(), table.to_vec())])?)
             } else {
                 None
             },
             ropes: spec
                 .ropes
                 .iter()
-                .map(|rope| self.device.rope(&rope.inverse_frequencies, 1.0))
+                .map(|rope| self.device.rope(&rope.inverse_frequencies, rope.scale))
                 .collect::<Result<_>>()?,
             layers: (0..spec.layers.len()).map(|index| self.layer(index)).collect::<Result<_>>()?,
-            norm: self.norm("model.norm", spec.hidden_size)?,
+            norm: self.norm(&self.name("norm"), spec.hidden_size)?,
             scratch: Scratch::new(self.device, spec, room)?,
             spec: spec.clone(),
         })
+    }
+
+    fn name(&self, part: &str) -> String {
+        format!("{}{part}", self.prefixes.0)
+    }
+
+    fn head_name(&self) -> String {
+        format!("{}weight", self.prefixes.1)
     }
 
     /// Whether there is a head beside the embedding. Some tied checkpoints hold the same tensor twice; where the two
     /// differ, the head of the file counts, as it does for transformers.
     fn has_head(&self, table: &[usize]) -> Result<bool> {
         let weights = match self.origin {
-            Origin::Stored(weights) if self.spec.tied_head && weights.contains(HEAD) => weights,
+            Origin::Stored(weights) if self.spec.tied_head && weights.contains(&self.head_name()) => weights,
             _ => return Ok(!self.spec.tied_head),
         };
-        let (embedding, head) = (weights.tensor(EMBEDDING, table)?, weights.tensor(HEAD, table)?);
+        let embedding = weights.tensor(&self.name(EMBEDDING), table)?;
+        let head = weights.tensor(&self.head_name(), table)?;
         Ok(head.dtype != embedding.dtype || head.bytes() != embedding.bytes())
     }
 
     fn layer(&self, index: usize) -> Result<Layer<D>> {
         let &Spec { hidden_size, heads, attention_bias, .. } = self.spec;
-        let name = |part: &str| format!("model.layers.{index}.{part}");
+        let name = |part: &str| self.name(&format!("layers.{index}.{part}"));
+        let norm = |part: Option<&str>| part.map(|part| self.norm(&name(part), hidden_size)).transpose();
+        let block = |[before, after]: [Option<&str>; 2]| {
+            Ok::<_, Error>(BlockNorms { before: norm(before)?, after: norm(after)? })
+        };
+        let [attention_norms, mlp_norms] = norm_names(self.spec.norm_placement);
         let (query, key) = (heads.query_width(), heads.key_value * heads.dim);
         let qkv = [
             (name("self_attn.q_proj"), query),
@@ -252,17 +304,11 @@ impl<D: Device> Loader<'_, D> {
             (name("self_attn.v_proj"), key),
         ];
         Ok(Layer {
-            attention_norm: self.norm(&name("input_layernorm"), hidden_size)?,
+            attention_norms: block(attention_norms)?,
             qkv: self.linear(&qkv, hidden_size, attention_bias)?,
-            head_norms: match self.spec.head_norm {
-                HeadNorm::None => None,
-                HeadNorm::PerHead => Some(HeadNorms {
-                    query: self.norm(&name("self_attn.q_norm"), heads.dim)?,
-                    key: self.norm(&name("self_attn.k_norm"), heads.dim)?,
-                }),
-            },
+            head_norms: self.spec.head_norms.map(|scope| self.head_norms(scope, &name)).transpose()?,
             attention_out: self.linear(&[(name("self_attn.o_proj"), hidden_size)], query, attention_bias)?,
-            mlp_norm: self.norm(&name("post_attention_layernorm"), hidden_size)?,
+            mlp_norms: block(mlp_norms)?,
             mlp: match self.spec.layers[index].mlp {
                 spec::Mlp::Dense => Mlp::Dense(self.dense(&name("mlp"))?),
                 spec::Mlp::Mixture(shape) => Mlp::Mixture(self.mixture(&name("mlp"), shape)?),
@@ -306,6 +352,19 @@ impl<D: Device> Loader<'_, D> {
         }
     }
 
+    fn head_norms(&self, scope: NormScope, name: &dyn Fn(&str) -> String) -> Result<HeadNorms<D::Weight>> {
+        let heads = self.spec.heads;
+        let (query, key) = match scope {
+            NormScope::Head => (heads.dim, heads.dim),
+            NormScope::Projection => (heads.query_width(), heads.key_value * heads.dim),
+        };
+        Ok(HeadNorms {
+            scope,
+            query: self.norm(&name("self_attn.q_norm"), query)?,
+            key: self.norm(&name("self_attn.k_norm"), key)?,
+        })
+    }
+
     /// Projections from `width`, given by name and number of outputs, joined along their outputs.
     fn linear(&self, parts: &[(String, usize)], width: usize, bias: bool) -> Result<Linear<D>> {
         let weights = parts.iter().map(|(name, outputs)| (format!("{name}.weight"), vec![*outputs, width]));
@@ -315,7 +374,7 @@ impl<D: Device> Loader<'_, D> {
 
     fn norm(&self, name: &str, width: usize) -> Result<Norm<D::Weight>> {
         let weight = self.weight([(format!("{name}.weight"), vec![width])])?;
-        Ok(Norm { weight, epsilon: self.spec.epsilon, unit_offset: false })
+        Ok(Norm { weight, epsilon: self.spec.epsilon, unit_offset: self.spec.unit_offset })
     }
 
     /// The tensors of these names and shapes, joined along their first dimension.

@@ -39,6 +39,16 @@ impl Fields {
         }
     }
 
+    /// The object with those of `defaults` that it leaves out.
+    pub fn or_defaults(mut self, defaults: Value) -> Self {
+        if let Value::Object(defaults) = defaults {
+            let absent = defaults.into_iter().filter(|(field, _)| self.get(field).is_none());
+            let absent: Vec<_> = absent.collect();
+            self.values.extend(absent);
+        }
+        self
+    }
+
     /// An error about `field`.
     pub fn error(&self, field: &str, message: &str) -> Error {
         Error::file(&self.path, format!("{}{field} {message}", self.prefix))

@@ -1,6 +1,7 @@
 //! Rotary position embeddings (Su et al. 2021): the frequencies that a checkpoint asks for.
 
 use std::f64::consts::TAU;
+use std::ops::RangeInclusive;
 
 use super::fields::Fields;
 use crate::error::Result;
@@ -10,6 +11,16 @@ use crate::error::Result;
 pub struct Rope {
     /// `[head_dim / 2]`, radians a position.
     pub inverse_frequencies: Vec<f32>,
+    /// What sines and cosines are multiplied by.
+    pub scale: f32,
+    /// Positions that the scaling stretches to, where it says so.
+    pub(super) reach: Option<usize>,
+}
+
+/// A rotation as config.json describes it.
+struct Parameters {
+    theta: f64,
+    scaling: Scaling,
 }
 
 /// What a scaling does to `theta^(-2i / head_dim)`.
@@ -27,28 +38,77 @@ enum Scaling {
         high: f64,
         original: f64,
     },
+    Yarn(Yarn),
 }
 
-const SUPPORTED: &str = "one of the supported types: default, linear, llama3";
+/// Divides the frequencies of pairs that turn fewer than `slow` times over `original` positions by `factor`, leaves those
+/// that turn more than `fast` times, interpolates in between, and multiplies sines and cosines by `attention_factor`
+/// (Peng et al. 2023).
+struct Yarn {
+    factor: f64,
+    original: f64,
+    fast: f64,
+    slow: f64,
+    /// Whether the ends of the interpolation are rounded outwards to whole pairs.
+    truncate: bool,
+    attention_factor: f64,
+}
+
+const SUPPORTED: &str = "one of the supported types: default, linear, llama3, yarn";
 const THETA: f64 = 10_000.0;
 
 impl Rope {
-    /// The rotation that config.json asks for in either of its dialects: `rope_parameters`, or `rope_theta` next to
-    /// `rope_scaling`.
+    /// The rotation of layers that see all positions, in either dialect: `rope_parameters`, its own or that of
+    /// `full_attention` within it; or `rope_theta` next to `rope_scaling`.
     pub(super) fn read(config: &Fields, head_dim: usize) -> Result<Self> {
-        let thetas = 1.0..=1e12;
-        let outer = config.number_or("rope_theta", &thetas, THETA)?;
-        whole_head(config)?;
-        let (theta, scaling) = match config.object("rope_scaling")?.or(config.object("rope_parameters")?) {
-            None => (outer, Scaling::Default),
-            Some(rope) => {
-                whole_head(&rope)?;
-                (rope.number_or("rope_theta", &thetas, outer)?, Scaling::read(&rope)?)
-            }
-        };
-        let frequency = |pair: usize| scaling.apply(theta.powf(-2.0 * pair as f64 / head_dim as f64)) as f32;
-        Ok(Self { inverse_frequencies: (0..head_dim / 2).map(frequency).collect() })
+        Ok(Parameters::read(config)?.rope(head_dim))
     }
+
+    /// The rotation of layers with a window in families that have another for them: `sliding_attention` within
+    /// `rope_parameters`, or the unscaled one of `rope_local_base_freq`, or else of the theta of all layers.
+    pub(super) fn read_sliding(config: &Fields, head_dim: usize) -> Result<Self> {
+        Ok(Parameters::read_sliding(config)?.rope(head_dim))
+    }
+}
+
+impl Parameters {
+    fn read(config: &Fields) -> Result<Self> {
+        let theta = theta(config, "rope_theta", THETA)?;
+        whole_head(config)?;
+        let Some(given) = config.object("rope_scaling")?.or(config.object("rope_parameters")?) else {
+            return Ok(Self { theta, scaling: Scaling::Default });
+        };
+        Self::read_object(config, &given.object("full_attention")?.unwrap_or(given), theta)
+    }
+
+    fn read_sliding(config: &Fields) -> Result<Self> {
+        let theta = theta(config, "rope_local_base_freq", Self::read(config)?.theta)?;
+        let given = config.object("rope_parameters")?;
+        match given.map(|given| given.object("sliding_attention")).transpose()?.flatten() {
+            Some(given) => Self::read_object(config, &given, theta),
+            None => Ok(Self { theta, scaling: Scaling::Default }),
+        }
+    }
+
+    fn read_object(config: &Fields, rope: &Fields, outer_theta: f64) -> Result<Self> {
+        whole_head(rope)?;
+        let theta = theta(rope, "rope_theta", outer_theta)?;
+        Ok(Self { theta, scaling: Scaling::read(config, rope)? })
+    }
+
+    fn rope(&self, head_dim: usize) -> Rope {
+        let frequency = |pair| self.scaling.frequency(pair, self.theta, head_dim) as f32;
+        let yarn = if let Scaling::Yarn(yarn) = &self.scaling { Some(yarn) } else { None };
+        Rope {
+            inverse_frequencies: (0..head_dim / 2).map(frequency).collect(),
+            scale: yarn.map_or(1.0, |yarn| yarn.attention_factor as f32),
+            reach: yarn.map(|yarn| (yarn.original * yarn.factor) as usize),
+        }
+    }
+}
+
+fn theta(fields: &Fields, field: &str, default: f64) -> Result<f64> {
+    fields.number_or(field, &(1.0..=1e12), default)
 }
 
 /// Some models rotate only a part of each head; none of those here does.
@@ -60,35 +120,82 @@ fn whole_head(fields: &Fields) -> Result<()> {
     Ok(())
 }
 
+const FACTORS: RangeInclusive<f64> = 1.0..=1e6;
+const POSITIVE: RangeInclusive<f64> = 1e-6..=1e6;
+const POSITIONS: RangeInclusive<f64> = 1.0..=1e9;
+
 impl Scaling {
-    fn read(rope: &Fields) -> Result<Self> {
+    fn read(config: &Fields, rope: &Fields) -> Result<Self> {
         let field = if rope.get("rope_type").is_some() { "rope_type" } else { "type" };
-        let factor = || rope.number("factor", &(1.0..=1e6));
+        let factor = || rope.number("factor", &FACTORS);
         match rope.text(field)?.unwrap_or("default") {
             "default" => Ok(Self::Default),
             "linear" => Ok(Self::Linear { factor: factor()? }),
             "llama3" => {
-                let low = rope.number("low_freq_factor", &(1e-6..=1e6))?;
-                let high = rope.number("high_freq_factor", &(1e-6..=1e6))?;
+                let low = rope.number("low_freq_factor", &POSITIVE)?;
+                let high = rope.number("high_freq_factor", &POSITIVE)?;
                 if low >= high {
                     return Err(rope.unexpected("high_freq_factor", "greater than low_freq_factor"));
                 }
-                let original = rope.number("original_max_position_embeddings", &(1.0..=1e9))?;
+                let original = rope.number("original_max_position_embeddings", &POSITIONS)?;
                 Ok(Self::Llama3 { factor: factor()?, low, high, original })
             }
+            "yarn" => Ok(Self::Yarn(Yarn::read(config, rope)?)),
             _ => Err(rope.unexpected(field, SUPPORTED)),
         }
     }
 
-    fn apply(&self, frequency: f64) -> f64 {
-        match *self {
-            Self::Default => frequency,
-            Self::Linear { factor } => frequency / factor,
+    /// Of a pair, radians a position.
+    fn frequency(&self, pair: usize, theta: f64, head_dim: usize) -> f64 {
+        let frequency = theta.powf(-2.0 * pair as f64 / head_dim as f64);
+        let (factor, kept) = match self {
+            Self::Default => return frequency,
+            Self::Linear { factor } => (factor, 0.0),
             Self::Llama3 { factor, low, high, original } => {
-                let rotations = original * frequency / TAU;
-                let kept = ((rotations - low) / (high - low)).clamp(0.0, 1.0);
-                (1.0 - kept) * frequency / factor + kept * frequency
+                let turns = original * frequency / TAU;
+                (factor, ((turns - low) / (high - low)).clamp(0.0, 1.0))
             }
+            Self::Yarn(yarn) => (&yarn.factor, 1.0 - yarn.interpolated(pair, theta, head_dim)),
+        };
+        (1.0 - kept) * frequency / factor + kept * frequency
+    }
+}
+
+impl Yarn {
+    fn read(config: &Fields, rope: &Fields) -> Result<Self> {
+        let positions = config.number("max_position_embeddings", &POSITIONS)?;
+        let factor = rope.number("factor", &FACTORS)?;
+        // As DeepSeek has it: scales of its own for the products and for their softmax.
+        let scale = |weight: f64| 0.1 * weight * factor.ln() + 1.0;
+        let by_weights = match (rope.get("mscale"), rope.get("mscale_all_dim")) {
+            (Some(_), Some(_)) => {
+                let (weight, of_all) =
+                    (rope.number("mscale", &POSITIVE)?, rope.number("mscale_all_dim", &POSITIVE)?);
+                scale(weight) / scale(of_all)
+            }
+            _ => scale(1.0),
+        };
+        Ok(Self {
+            factor,
+            original: rope.number_or("original_max_position_embeddings", &POSITIONS, positions)?,
+            fast: rope.number_or("beta_fast", &POSITIVE, 32.0)?,
+            slow: rope.number_or("beta_slow", &POSITIVE, 1.0)?,
+            truncate: rope.get("truncate").is_none() || rope.flag("truncate")?,
+            attention_factor: rope.number_or("attention_factor", &POSITIVE, by_weights)?,
+        })
+    }
+
+    /// How far along its interpolation a pair is, `0..=1`.
+    fn interpolated(&self, pair: usize, theta: f64, head_dim: usize) -> f64 {
+        let dim = head_dim as f64;
+        // The pair, perhaps between two, that turns so many times.
+        let turning = |turns: f64| dim * (self.original / (turns * TAU)).ln() / (2.0 * theta.ln());
+        let (mut first, mut last) = (turning(self.fast), turning(self.slow));
+        if self.truncate {
+            (first, last) = (first.floor(), last.ceil());
         }
+        (first, last) = (first.max(0.0), last.min(dim - 1.0));
+        let length = if last - first == 0.0 { 0.001 } else { last - first };
+        ((pair as f64 - first) / length).clamp(0.0, 1.0)
     }
 }

@@ -1,17 +1,18 @@
 //! The shape of a model as data: config.json of any supported family becomes one [`Spec`], and the one forward pass
 //! follows it.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::fields::Fields;
 use super::rope::Rope;
 use crate::checkpoint::Checkpoint;
-use crate::device::{Activation, CacheShape, Heads, RoutingShape};
+use crate::device::{Activation, CacheShape, Heads, NormScope, RoutingShape};
 use crate::error::Result;
 use crate::ids::TokenId;
 
 /// A decoder's shape.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::struct_excessive_bools)] // As config.json has them.
 pub struct Spec {
     /// Rows of the embedding and of the head; may exceed the tokenizer's ids.
     pub vocab_size: usize,
@@ -23,8 +24,14 @@ pub struct Spec {
     pub context_length: usize,
     /// Attention heads, the same in every layer.
     pub heads: Heads,
-    /// Which part of queries and keys is normed.
-    pub head_norm: HeadNorm,
+    /// What the embedding is multiplied by.
+    pub embedding_scale: f32,
+    /// Where a layer's norms are.
+    pub norm_placement: NormPlacement,
+    /// Whether norms multiply by `1 + weight`.
+    pub unit_offset: bool,
+    /// What of queries and keys is normed before the rotation, where anything is.
+    pub head_norms: Option<NormScope>,
     /// What scores are multiplied by before the softmax.
     pub attention_scale: f32,
     /// Whether q, k, v and the attention's output have biases.
@@ -43,13 +50,15 @@ pub struct Spec {
     pub layers: Vec<Layer>,
 }
 
-/// Which part of queries and keys has a root-mean-square norm before the rotation.
+/// Where the norms of attention and of the MLP are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HeadNorm {
-    /// None.
-    None,
-    /// Each head, with one weight `[head_dim]` for all query heads and one for all key heads.
-    PerHead,
+pub enum NormPlacement {
+    /// Of what the block reads.
+    Before,
+    /// Of what the block adds to the residual.
+    After,
+    /// Of both.
+    Both,
 }
 
 /// What differs from layer to layer.
@@ -81,17 +90,110 @@ pub struct Mixture {
     pub intermediate_size: usize,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Family {
-    Llama,
-    Qwen3,
-    Qwen3Moe,
+/// What a family has that its config.json does not say.
+struct Family {
+    /// As config.json calls it: the whole model, and its decoder alone.
+    architectures: &'static [&'static str],
+    /// What config.json may leave out, as transformers fills it in.
+    defaults: fn() -> Value,
+    norm_placement: NormPlacement,
+    unit_offset: bool,
+    head_norms: Option<NormScope>,
+    /// Whether the embedding is multiplied by the square root of its width.
+    scales_embedding: bool,
+    windows: Windows,
+    /// Whether layers may have mixtures.
+    has_mixtures: bool,
 }
 
-const FAMILIES: [(&str, Family); 3] = [
-    ("LlamaForCausalLM", Family::Llama),
-    ("Qwen3ForCausalLM", Family::Qwen3),
-    ("Qwen3MoeForCausalLM", Family::Qwen3Moe),
+/// Which layers have a window.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Windows {
+    Never,
+    /// None unless `use_sliding_window`; then those that `layer_types` names, or all from `max_window_layers` on.
+    Optional,
+    /// None unless `use_sliding_window`; then all.
+    OptionalEverywhere,
+    /// Those that `layer_types` names, or all but every `sliding_window_pattern`-th. They have a rotation of their own.
+    Alternating,
+}
+
+const LLAMA: Family = Family {
+    architectures: &["LlamaForCausalLM"],
+    defaults: || json!({"rms_norm_eps": 1e-6}),
+    norm_placement: NormPlacement::Before,
+    unit_offset: false,
+    head_norms: None,
+    scales_embedding: false,
+    windows: Windows::Never,
+    has_mixtures: false,
+};
+
+const FAMILIES: [Family; 6] = [
+    LLAMA,
+    Family {
+        architectures: &["Qwen3ForCausalLM"],
+        defaults: || json!({"rms_norm_eps": 1e-6, "head_dim": 128, "max_window_layers": 28}),
+        head_norms: Some(NormScope::Head),
+        windows: Windows::Optional,
+        ..LLAMA
+    },
+    Family {
+        architectures: &["Qwen3MoeForCausalLM"],
+        defaults: || json!({"rms_norm_eps": 1e-6, "decoder_sparse_step": 1}),
+        head_norms: Some(NormScope::Head),
+        windows: Windows::OptionalEverywhere,
+        has_mixtures: true,
+        ..LLAMA
+    },
+    Family {
+        architectures: &["Gemma3ForCausalLM", "Gemma3TextModel", "Gemma3ForConditionalGeneration"],
+        defaults: || {
+            json!({
+                "vocab_size": 262_208, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
+                "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "query_pre_attn_scalar": 256,
+                "hidden_activation": "gelu_pytorch_tanh", "max_position_embeddings": 131_072, "rms_norm_eps": 1e-6,
+                "rope_theta": 1e6, "rope_local_base_freq": 1e4, "sliding_window": 4096, "sliding_window_pattern": 6,
+                "tie_word_embeddings": true
+            })
+        },
+        norm_placement: NormPlacement::Both,
+        unit_offset: true,
+        head_norms: Some(NormScope::Head),
+        scales_embedding: true,
+        windows: Windows::Alternating,
+        ..LLAMA
+    },
+    Family {
+        architectures: &["Olmo2ForCausalLM"],
+        defaults: || json!({"rms_norm_eps": 1e-5}),
+        norm_placement: NormPlacement::After,
+        head_norms: Some(NormScope::Projection),
+        ..LLAMA
+    },
+    Family {
+        architectures: &["Olmo3ForCausalLM"],
+        defaults: || {
+            json!({
+                "rms_norm_eps": 1e-5, "rope_theta": 5e5, "sliding_window": 4096, "sliding_window_pattern": 4
+            })
+        },
+        norm_placement: NormPlacement::After,
+        head_norms: Some(NormScope::Projection),
+        windows: Windows::Alternating,
+        ..LLAMA
+    },
+];
+
+/// Fields whose presence changes what is computed in a way that is not supported, and what is said of each.
+const REFUSED: [(&str, &str); 4] = [
+    (
+        "quantization_config",
+        "is present: quantized checkpoints are not supported; use the bf16, f16 or f32 original",
+    ),
+    ("attn_logit_softcapping", "is set: capped attention scores are not supported"),
+    ("final_logit_softcapping", "is set: capped logits are not supported"),
+    ("use_bidirectional_attention", "is set: it makes an encoder; a decoder is needed"),
 ];
 
 // Far above any model, and low enough that no product of sizes overflows.
@@ -109,29 +211,36 @@ impl Spec {
     pub fn open(checkpoint: &Checkpoint) -> Result<Self> {
         let config = Fields::read(checkpoint, "config.json")?;
         let family = Family::read(&config)?;
-        if config.get("quantization_config").is_some() {
-            return Err(config.error(
-                "quantization_config",
-                "is present: quantized checkpoints are not supported; use the bf16, f16 or f32 original",
-            ));
-        }
+        supported(&config)?;
+        // The text tower of a larger model.
+        let config = config.object("text_config")?.unwrap_or(config).or_defaults((family.defaults)());
+        supported(&config)?;
         let hidden_size = config.count("hidden_size", WIDEST)?;
-        let heads = read_heads(&config, family, hidden_size)?;
+        let heads = read_heads(&config, hidden_size)?;
+        let ropes = read_ropes(&config, family, heads.dim)?;
+        let reach = ropes.iter().filter_map(|rope| rope.reach).max();
+        let score = config.number_or("query_pre_attn_scalar", &(1e-6..=1e6), heads.dim as f64)?;
         Ok(Self {
             vocab_size: config.count("vocab_size", WIDEST)?,
             hidden_size,
             intermediate_size: config.count("intermediate_size", WIDEST)?,
-            context_length: config.count("max_position_embeddings", WIDEST)?,
+            context_length: config
+                .count("max_position_embeddings", WIDEST)?
+                .max(reach.unwrap_or(0))
+                .min(WIDEST),
             heads,
-            head_norm: family.head_norm(),
-            attention_scale: (heads.dim as f32).sqrt().recip(),
+            embedding_scale: if family.scales_embedding { (hidden_size as f32).sqrt() } else { 1.0 },
+            norm_placement: family.norm_placement,
+            unit_offset: family.unit_offset,
+            head_norms: family.head_norms,
+            attention_scale: score.sqrt().recip() as f32,
             attention_bias: config.flag("attention_bias")?,
             activation: read_activation(&config)?,
-            mlp_bias: family == Family::Llama && config.flag("mlp_bias")?,
-            epsilon: config.number_or("rms_norm_eps", &(0.0..=1.0), 1e-6)? as f32,
+            mlp_bias: config.flag("mlp_bias")?,
+            epsilon: config.number("rms_norm_eps", &(0.0..=1.0))? as f32,
             tied_head: config.flag("tie_word_embeddings")?,
-            ropes: vec![Rope::read(&config, heads.dim)?],
             layers: read_layers(&config, family)?,
+            ropes,
         })
     }
 
@@ -149,56 +258,57 @@ impl Spec {
 }
 
 impl Family {
-    fn read(config: &Fields) -> Result<Self> {
+    fn read(config: &Fields) -> Result<&'static Self> {
         let names = config.texts("architectures")?.unwrap_or_default();
-        let known = FAMILIES.iter().find(|(name, _)| names.contains(name));
-        known.map(|(_, family)| *family).ok_or_else(|| {
-            let supported = FAMILIES.map(|(name, _)| name).join(", ");
+        let is_named = |family: &&Self| family.architectures.iter().any(|name| names.contains(name));
+        FAMILIES.iter().find(is_named).ok_or_else(|| {
+            let supported = FAMILIES.map(|family| family.architectures.join(", ")).join(", ");
             config.unexpected("architectures", &format!("one of the supported architectures: {supported}"))
         })
     }
+}
 
-    fn head_norm(self) -> HeadNorm {
-        match self {
-            Self::Llama => HeadNorm::None,
-            Self::Qwen3 | Self::Qwen3Moe => HeadNorm::PerHead,
-        }
+/// Refuses what would be computed otherwise than it should be.
+fn supported(config: &Fields) -> Result<()> {
+    let is_set = |field: &str| config.get(field).is_some_and(|value| *value != Value::Bool(false));
+    match REFUSED.iter().find(|(field, _)| is_set(field)) {
+        Some((field, message)) => Err(config.error(field, message)),
+        None => Ok(()),
     }
 }
 
-fn read_heads(config: &Fields, family: Family, hidden_size: usize) -> Result<Heads> {
+fn read_heads(config: &Fields, hidden_size: usize) -> Result<Heads> {
     let query = config.count("num_attention_heads", MOST_HEADS)?;
     let key_value = config.count_or("num_key_value_heads", MOST_HEADS, query)?;
     if !query.is_multiple_of(key_value) {
         let expected = format!("a divisor of num_attention_heads, {query}");
         return Err(config.unexpected("num_key_value_heads", &expected));
     }
-    let default_dim = match family {
-        Family::Llama | Family::Qwen3Moe => hidden_size / query,
-        Family::Qwen3 => 128,
-    };
-    let dim = config.count_or("head_dim", WIDEST_HEAD, default_dim)?;
+    let dim = config.count_or("head_dim", WIDEST_HEAD, hidden_size / query)?;
     if dim == 0 || !dim.is_multiple_of(2) {
-        let expected = format!("even (by default it is {default_dim} here)");
-        return Err(config.unexpected("head_dim", &expected));
+        let expected = "even (by default it is hidden_size / num_attention_heads)";
+        return Err(config.unexpected("head_dim", expected));
     }
     Ok(Heads { query, key_value, dim })
 }
 
 fn read_activation(config: &Fields) -> Result<Activation> {
-    match config.text("hidden_act")?.unwrap_or("silu") {
+    let gemma = "hidden_activation";
+    let field = if config.get(gemma).is_some() { gemma } else { "hidden_act" };
+    match config.text(field)?.unwrap_or("silu") {
         "silu" => Ok(Activation::Silu),
-        _ => Err(config.unexpected("hidden_act", "silu")),
+        "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
+        _ => Err(config.unexpected(field, "silu or gelu_pytorch_tanh")),
     }
 }
 
-fn read_layers(config: &Fields, family: Family) -> Result<Vec<Layer>> {
-    let windows = read_windows(config, family)?;
-    let mlps = match family {
-        Family::Qwen3Moe => read_mlps(config, windows.len())?,
-        Family::Llama | Family::Qwen3 => vec![Mlp::Dense; windows.len()],
-    };
-    Ok(windows.into_iter().zip(mlps).map(|(window, mlp)| Layer { rope: 0, window, mlp }).collect())
+fn read_layers(config: &Fields, family: &Family) -> Result<Vec<Layer>> {
+    let windows = read_windows(config, family.windows)?;
+    let mlps =
+        if family.has_mixtures { read_mlps(config, windows.len())? } else { vec![Mlp::Dense; windows.len()] };
+    let rope =
+        |window: Option<usize>| usize::from(window.is_some() && family.windows == Windows::Alternating);
+    Ok(windows.into_iter().zip(mlps).map(|(window, mlp)| Layer { rope: rope(window), window, mlp }).collect())
 }
 
 /// Every `decoder_sparse_step`th layer has a mixture, but for those of `mlp_only_layers`.
@@ -214,7 +324,7 @@ fn read_mlps(config: &Fields, layers: usize) -> Result<Vec<Mlp>> {
         },
         intermediate_size: config.count("moe_intermediate_size", WIDEST)?,
     };
-    let step = config.count_or("decoder_sparse_step", MOST_LAYERS, 1)?;
+    let step = config.count("decoder_sparse_step", MOST_LAYERS)?;
     let dense = config.optional("mlp_only_layers", "a list of layers' numbers", |value| {
         value.as_array()?.iter().map(Value::as_u64).collect::<Option<Vec<_>>>()
     })?;
@@ -224,21 +334,34 @@ fn read_mlps(config: &Fields, layers: usize) -> Result<Vec<Mlp>> {
     Ok((0..layers).map(|layer| if is_dense(layer) { Mlp::Dense } else { Mlp::Mixture(mixture) }).collect())
 }
 
-/// Each layer's window. Qwen3 may name its layers' kinds, or say from which layer on there is a window; with mixtures
-/// there is one everywhere.
-fn read_windows(config: &Fields, family: Family) -> Result<Vec<Option<usize>>> {
-    let layers = config.count("num_hidden_layers", MOST_LAYERS)?;
-    if family == Family::Llama {
-        return Ok(vec![None; layers]);
+/// The rotation of layers that see all positions, then that of layers with a window where it is another.
+fn read_ropes(config: &Fields, family: &Family, head_dim: usize) -> Result<Vec<Rope>> {
+    let mut ropes = vec![Rope::read(config, head_dim)?];
+    if family.windows == Windows::Alternating {
+        ropes.push(Rope::read_sliding(config, head_dim)?);
     }
-    let window =
-        if config.flag("use_sliding_window")? { Some(config.count("sliding_window", WIDEST)?) } else { None };
-    if family == Family::Qwen3Moe {
+    Ok(ropes)
+}
+
+/// Each layer's window.
+fn read_windows(config: &Fields, windows: Windows) -> Result<Vec<Option<usize>>> {
+    let layers = config.count("num_hidden_layers", MOST_LAYERS)?;
+    let window = match windows {
+        Windows::Never => return Ok(vec![None; layers]),
+        Windows::Optional | Windows::OptionalEverywhere if !config.flag("use_sliding_window")? => None,
+        _ => Some(config.count("sliding_window", WIDEST)?),
+    };
+    if windows == Windows::OptionalEverywhere {
         return Ok(vec![window; layers]);
     }
     let Some(kinds) = config.texts("layer_types")? else {
-        let full = config.optional("max_window_layers", "a whole number", Value::as_u64)?.unwrap_or(28);
-        return Ok((0..layers).map(|layer| window.filter(|_| layer as u64 >= full)).collect());
+        let pattern = config.count_or("sliding_window_pattern", MOST_LAYERS, 1)?;
+        let full = config.optional("max_window_layers", "a whole number", Value::as_u64)?.unwrap_or(0);
+        let has_window = |layer: usize| match windows {
+            Windows::Alternating => !(layer + 1).is_multiple_of(pattern),
+            _ => layer as u64 >= full,
+        };
+        return Ok((0..layers).map(|layer| window.filter(|_| has_window(layer))).collect());
     };
     if kinds.len() != layers {
         return Err(config

@@ -15,16 +15,18 @@ from pathlib import Path
 
 import torch
 import transformers
-from safetensors.torch import save_file
-from transformers import (
-    AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM,
-)  # fmt: skip
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 HERE = Path(__file__).parent / "models"
-FAMILIES = {
-    "llama": (LlamaConfig, LlamaForCausalLM),
-    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
-    "qwen3-moe": (Qwen3MoeConfig, Qwen3MoeForCausalLM),
+FAMILIES = {  # configuration, architecture
+    "llama": ("LlamaConfig", "LlamaForCausalLM"),
+    "qwen3": ("Qwen3Config", "Qwen3ForCausalLM"),
+    "qwen3-moe": ("Qwen3MoeConfig", "Qwen3MoeForCausalLM"),
+    "gemma3": ("Gemma3TextConfig", "Gemma3ForCausalLM"),
+    "gemma3-tower": ("Gemma3Config", "Gemma3ForConditionalGeneration"),
+    "olmo2": ("Olmo2Config", "Olmo2ForCausalLM"),
+    "olmo3": ("Olmo3Config", "Olmo3ForCausalLM"),
 }
 SETTINGS = [(0.01, 1), (0.1, 0.5), (0, 0), (0.3, 1), (0, 0.25)]  # (alpha, beta)
 POSITIONS = [0, 1, 7, 15, 16, 17, 31, 32, 47]
@@ -46,6 +48,15 @@ def llama3(theta, factor, original):
     return rope(theta, rope_type="llama3", factor=factor, **bands)
 
 
+def yarn(theta, factor, original, **more):
+    return rope(theta, rope_type="yarn", factor=factor, original_max_position_embeddings=original, **more)
+
+
+def by_layer(full, sliding):
+    """The rotations of layers that see all positions and of those with a window."""
+    return {"full_attention": full, "sliding_attention": sliding}
+
+
 def shape(hidden, layers, heads, kv, head_dim, mlp, theta, vocab=256, **more):
     """The configuration of one model; `theta` is a number, or a whole rope dictionary."""
     return dict(
@@ -60,10 +71,9 @@ def mixture(experts, active, width, **more):
     return dict(num_experts=experts, num_experts_per_tok=active, moe_intermediate_size=width, **more)
 
 
-def case(family, expert, amateur=None, dtype="bfloat16", amateur_dtype=None, **more):
-    """`more`: amateur_family, vocab (default: all rows), length of the logits' prompts, shard (largest file), old (dialect),
-    eos (how many)."""
-    return dict(family=family, expert=expert, amateur=amateur or expert, dtype=dtype,
+def case(family, expert, amateur=None, dtype="bfloat16", amateur_dtype=None, amateur_family=None, **more):
+    """`more`: vocab (default: all rows), length of the logits' prompts, shard (largest file), old (dialect), eos (how many)."""
+    return dict(families=(family, amateur_family or family), expert=expert, amateur=amateur or expert, dtype=dtype,
                 amateur_dtype=amateur_dtype or dtype, **more)  # fmt: skip
 
 
@@ -103,7 +113,58 @@ CASES = {
         shape(32, 3, 4, 2, 16, 48, 10000.0, vocab=320, use_sliding_window=True, sliding_window=12,
               **mixture(12, 3, 16, norm_topk_prob=True, mlp_only_layers=[1])),
         shape(48, 2, 4, 2, 32, 48, 10000.0, vocab=352), amateur_family="qwen3", vocab=300, dtype="float32"),  # fmt: skip
+    "qwen3-yarn-old": case(
+        "qwen3",
+        shape(48, 2, 4, 2, 32, 48, yarn(10000.0, 4.0, 40, beta_fast=16.0, beta_slow=2.0, truncate=False)),
+        shape(48, 2, 4, 2, 32, 48, yarn(10000.0, 4.0, 40, mscale=0.8, mscale_all_dim=0.3)),
+        length=160, old=True),  # fmt: skip
+    "gemma3-linear": case(
+        "gemma3",
+        shape(32, 7, 4, 2, 16, 32, by_layer(rope(50000.0, rope_type="linear", factor=8.0), rope(777.0)),
+              sliding_window=8, query_pre_attn_scalar=24)),  # fmt: skip
+    "gemma3-head256-old": case(
+        "gemma3",
+        shape(16, 3, 2, 1, 256, 32, by_layer(rope(1e6), rope(1e4)), sliding_window=16, sliding_window_pattern=2),
+        old=True, eos=1),  # fmt: skip
+    "gemma3-tower": case(
+        "gemma3-tower",
+        shape(32, 7, 8, 4, 8, 32, by_layer(rope(1e6, rope_type="linear", factor=8.0), rope(1e4)), sliding_window=8)),
+    "gemma3-tower-unlike-old": case(
+        "gemma3-tower",
+        shape(32, 4, 8, 4, 8, 32, by_layer(rope(1e6, rope_type="linear", factor=8.0), rope(1e4)),
+              vocab=320, sliding_window=8, sliding_window_pattern=3),
+        shape(48, 3, 3, 1, 16, 48, by_layer(rope(1e6), rope(1e4)), vocab=352, sliding_window=12,
+              sliding_window_pattern=2),
+        amateur_family="gemma3", amateur_dtype="float16", vocab=300, shard="60KB", old=True, eos=3),  # fmt: skip
+    "olmo2-f16": case("olmo2", shape(48, 2, 6, 2, 16, 48, 500000.0), dtype="float16"),
+    "olmo3-yarn": case(
+        "olmo3",
+        shape(32, 5, 4, 2, 16, 32, by_layer(yarn(500000.0, 8.0, 32), rope(10000.0)), sliding_window=8),
+        length=160),  # fmt: skip
+    "olmo3-unlike-old": case(
+        "olmo3",
+        shape(32, 5, 4, 4, 8, 32, by_layer(yarn(500000.0, 8.0, 32, attention_factor=1.2), rope(500000.0)),
+              vocab=320, sliding_window=8),
+        shape(48, 4, 6, 2, 16, 32, by_layer(rope(500000.0), rope(500000.0)), vocab=352, sliding_window=20),
+        vocab=300, old=True, eos=3),  # fmt: skip
 }
+
+# What the published text towers of Gemma leave to the defaults, less what would make these files large.
+LEFT_OUT = [
+    "_sliding_window_pattern", "attention_bias", "attn_logit_softcapping", "final_logit_softcapping", "hidden_activation",
+    "max_position_embeddings", "num_attention_heads", "num_key_value_heads", "query_pre_attn_scalar", "rms_norm_eps",
+    "rope_local_base_freq", "rope_theta", "tie_word_embeddings", "use_bidirectional_attention",
+]  # fmt: skip
+VISION = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14)
+
+
+def build(family, shape):
+    config, architecture = (getattr(transformers, name) for name in FAMILIES[family])
+    if family == "gemma3-tower":
+        # The ids of images are beyond the vocabulary: none is read as one.
+        images = dict(mm_tokens_per_image=1, image_token_index=1000, boi_token_index=1001, eoi_token_index=1002)
+        return architecture(config(text_config=shape, vision_config=VISION, **images))
+    return architecture(config(**shape))
 
 
 def randomise(model, seed, vocab, like=None):
@@ -113,10 +174,16 @@ def randomise(model, seed, vocab, like=None):
     """
     noise = torch.Generator().manual_seed(seed)
     twin = dict(like.named_parameters()) if like else {}
+    gemma = "gemma3" in model.config.model_type
+
+    def mean(name):
+        # Gemma adds 1. Its layers' outputs are normed to 2, so that its large embeddings do not decide alone.
+        return 0.0 if "norm" not in name else 1.0 if not gemma or "post_" in name else 0.0
+
     for name, weight in model.named_parameters():
         fresh = torch.randn(weight.shape, generator=noise)
         if "norm" in name:
-            fresh = 1 + 0.2 * fresh
+            fresh = mean(name) + 0.2 * fresh
         elif name.endswith("bias"):
             fresh = 0.5 * fresh
         elif "embed_tokens" in name or "lm_head" in name:
@@ -125,25 +192,48 @@ def randomise(model, seed, vocab, like=None):
         else:
             fresh *= 1.2 / math.sqrt(weight.shape[-1])
         if name in twin and twin[name].shape == weight.shape:
-            mean = 1.0 if "norm" in name else 0.0
-            fresh = mean + 0.8 * (twin[name].data - mean) + 0.6 * (fresh - mean)
+            fresh = mean(name) + 0.8 * (twin[name].data - mean(name)) + 0.6 * (fresh - mean(name))
         weight.data.copy_(fresh)
 
 
-def to_old_dialect(folder):
-    """Rewrites config.json as older releases of transformers wrote it."""
+def edit_config(folder, edit):
+    """Rewrites config.json after `edit` of its whole and of the decoder's part."""
     path = folder / "config.json"
     config = json.loads(path.read_text())
-    scaling = config.pop("rope_parameters")
-    config["rope_theta"] = scaling.pop("rope_theta")
-    config["rope_scaling"] = scaling if scaling["rope_type"] != "default" else None
+    edit(config, config.get("text_config", config))
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def to_old_dialect(config, text):
+    """As older releases of transformers wrote it."""
+    scaling = text.pop("rope_parameters")
+    if "full_attention" in scaling:
+        scaling, sliding = scaling["full_attention"], scaling["sliding_attention"]
+        if "gemma3" in text["model_type"]:
+            text["rope_local_base_freq"] = sliding["rope_theta"]
+            text["sliding_window_pattern"] = text["layer_types"].index("full_attention") + 1
+            del text["layer_types"]
+    text["rope_theta"] = scaling.pop("rope_theta")
+    text["rope_scaling"] = scaling if scaling["rope_type"] != "default" else None
     config["torch_dtype"] = config.pop("dtype")
     config["transformers_version"] = "4.46.0"
-    if "num_local_experts" in config:
-        config["num_experts"] = config.pop("num_local_experts")
-    if config["head_dim"] == config["hidden_size"] // config["num_attention_heads"]:
-        del config["head_dim"]
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    if "num_local_experts" in text:
+        text["num_experts"] = text.pop("num_local_experts")
+    if "gemma3" not in text["model_type"] and text.get("head_dim") == text["hidden_size"] // text["num_attention_heads"]:
+        del text["head_dim"]
+
+
+def leave_out(config, text):
+    for field in LEFT_OUT:
+        text.pop(field, None)
+
+
+def to_new_names(folder):
+    """Renames a tower's tensors to what they are called within transformers, as some files have them."""
+    path = folder / "model.safetensors"
+    tensors = {f"model.{name}".replace("model.language_model.model.", "model.language_model."): tensor
+               for name, tensor in load_file(path).items()}  # fmt: skip
+    save_file(tensors, path, metadata={"format": "pt"})
 
 
 def save(model, folder, dtype, eos, shard="1GB", old=False):
@@ -151,7 +241,11 @@ def save(model, folder, dtype, eos, shard="1GB", old=False):
     model.generation_config.eos_token_id = eos
     model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=shard)
     if old:
-        to_old_dialect(folder)
+        edit_config(folder, to_old_dialect)
+    if hasattr(model.config, "text_config"):
+        edit_config(folder, leave_out)
+        if not old:
+            to_new_names(folder)
     for file in folder.iterdir():
         file.chmod(0o644)
 
@@ -255,14 +349,12 @@ def record(run, eos):
                 finish_reason="stop" if end else "length")  # fmt: skip
 
 
-def make(name, family, expert, amateur, dtype, amateur_dtype, amateur_family=None, vocab=None, length=48, shard="1GB",
-         old=False, eos=2):  # fmt: skip
+def make(name, families, expert, amateur, dtype, amateur_dtype, vocab=None, length=48, shard="1GB", old=False, eos=2):
     seed, folder = zlib.crc32(name.encode()), HERE / name
     vocab = vocab or expert["vocab_size"]
     shutil.rmtree(folder, ignore_errors=True)
 
-    families = [FAMILIES[family], FAMILIES[amateur_family or family]]
-    models = [architecture(config(**shape)) for (config, architecture), shape in zip(families, (expert, amateur))]
+    models = [build(family, shape) for family, shape in zip(families, (expert, amateur))]
     randomise(models[0], seed, vocab)
     randomise(models[1], seed + 1, vocab, like=models[0])
     paths = [folder / "expert", folder / "amateur"]

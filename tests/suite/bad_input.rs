@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::program::{Workplace, refuse};
+use crate::program::{Workplace, records, refuse, succeed};
 use crate::synth::copy_embedded_expert;
 
 #[test]
@@ -159,6 +159,41 @@ fn vocabularies_that_differ_are_refused_with_the_token() {
     let said =
         refuse(&input, &place.path("out"), &["--expert", expert.to_str().unwrap(), "--amateur", &amateur]);
     assert!(said.contains("vocabular") || said.contains("token"), "{said}");
+}
+
+/// Such as Gemma 3 1B's place of an image: its embedding has a row less than its tokenizer has tokens.
+#[test]
+fn only_special_tokens_may_be_without_a_row() {
+    let with_token = |name: &str, is_special: bool| {
+        let place = Workplace::new();
+        let expert = broken_expert(&place, "tokenizer.json", |bytes| {
+            let mut tokenizer: Value = serde_json::from_slice(&bytes).unwrap();
+            let added = tokenizer["added_tokens"].as_array_mut().unwrap();
+            // 1500 tokens have their ids; the embedding has 1536 rows.
+            for id in 1500..1536 {
+                added.push(json!({"id": id, "content": format!("<unused{id}>"), "special": true, "single_word": false,
+                    "lstrip": false, "rstrip": false, "normalized": false}));
+            }
+            added.push(json!({"id": 1536, "content": name, "special": is_special, "single_word": false,
+                "lstrip": false, "rstrip": false, "normalized": false}));
+            Some(tokenizer.to_string().into_bytes())
+        });
+        (place, expert)
+    };
+    let (place, expert) = with_token("<image>", true);
+    let input = place.write("input.jsonl", "{\"prompt\": \"a <image> of\"}\n{\"prompt\": \"a river\"}\n");
+    let output = place.path("out.jsonl");
+    let arguments = ["--beta", "0", "--max-tokens", "4", "--expert", &expert];
+    succeed(&input, &output, &arguments);
+    let records = records(&output);
+    let of = |id: &str| records.iter().find(|record| record["id"] == id).unwrap();
+    let said = of("conv_1")["error"].as_str().unwrap();
+    assert!(said.contains("1536") && said.contains("<image>"), "{said}");
+    assert!(of("conv_2")["response"].is_string());
+
+    let (place, expert) = with_token("word", false);
+    let said = refuse(&place.instructions(1), &place.path("out"), &["--beta", "0", "--expert", &expert]);
+    assert!(said.contains("vocab_size is 1536") && said.contains("1536 is not a special one"), "{said}");
 }
 
 #[test]

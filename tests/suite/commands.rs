@@ -52,6 +52,23 @@ fn the_plan_knows_each_models_format() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("it may be auto or fp8"));
 }
 
+/// The parameters that the models' publishers count.
+#[test]
+fn shapes_have_the_parameters_of_the_models_they_are_named_after() {
+    for (shape, parameters) in [
+        ("gemma-3-270m", 268_098_176),
+        ("gemma-3-1b", 999_885_952),
+        ("olmo-3-7b", 7_298_011_136),
+        ("llama-3.2-1b", 1_235_814_400),
+        ("qwen3-0.6b", 596_049_920),
+    ] {
+        let plan = json(&["plan", "--shape", shape, "--gpu-memory", "80GiB", "--json"]);
+        let weights = plan["weights_bytes"][0].as_u64().unwrap();
+        // Rotary frequencies and alignment are counted too.
+        assert!((2 * parameters..2 * parameters + (1 << 20)).contains(&weights), "{shape}: {weights}");
+    }
+}
+
 #[test]
 fn a_pair_that_does_not_fit_is_said_to() {
     let output = codit(&["plan", "--shape", "qwen3-32b", "--gpu-memory", "80GiB"]);
@@ -59,7 +76,7 @@ fn a_pair_that_does_not_fit_is_said_to() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("does not fit"));
     let output = codit(&["plan", "--shape", "qwen4"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("known shapes: llama-3.1-8b"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("known shapes: gemma-3-270m"));
 }
 
 #[test]

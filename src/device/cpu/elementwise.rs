@@ -6,14 +6,14 @@ use super::math::{dot, exp, mul_add};
 use super::simd::Simd;
 use crate::device::{Activation, Norm};
 
-/// `residual += delta` where there is one, then `out = norm(residual)`
+/// `residual += norm(delta)` where there is one, then `out = norm(residual)`
 pub struct AddNorm<'a> {
-    /// `[width]`
-    pub delta: Option<&'a [f32]>,
+    /// `[width]`, and its norm.
+    pub delta: Option<(&'a [f32], Option<&'a Norm<Weight>>)>,
     /// `[width]`
     pub residual: &'a mut [f32],
     /// Of `width`.
-    pub norm: &'a Norm<Weight>,
+    pub norm: Option<&'a Norm<Weight>>,
     /// `[width]`
     pub out: &'a mut [f32],
 }
@@ -23,12 +23,26 @@ impl Kernel for AddNorm<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        if let Some(delta) = self.delta {
-            self.residual.iter_mut().zip(delta).for_each(|(a, b)| *a += b);
+        let Self { delta, residual, norm, out } = self;
+        match delta {
+            Some((delta, Some(norm))) => {
+                out.copy_from_slice(delta);
+                rms_norm::<S>(out, norm);
+                add(residual, out);
+            }
+            Some((delta, None)) => add(residual, delta),
+            None => {}
         }
-        self.out.copy_from_slice(self.residual);
-        rms_norm::<S>(self.out, self.norm);
+        out.copy_from_slice(residual);
+        if let Some(norm) = norm {
+            rms_norm::<S>(out, norm);
+        }
     }
+}
+
+#[inline(always)]
+fn add(sum: &mut [f32], x: &[f32]) {
+    sum.iter_mut().zip(x).for_each(|(a, b)| *a += b);
 }
 
 /// `x = norm(x)`

@@ -32,8 +32,9 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use super::{
-    Activation, AttentionShape, Batch, CacheShape, Choice, Device, Dtype, Format, GroupedRows, Heads, Lane,
-    MemoryInfo, Norm, Precision, RoutingShape, RowResult, SampleRow, StepRoom, TensorView, WeightSize,
+    Activation, AttentionShape, Batch, CacheShape, Choice, Delta, Device, Dtype, Format, GroupedRows,
+    HeadNorms, Heads, Lane, MemoryInfo, Norm, Precision, RoutingShape, RowResult, SampleRow, StepRoom,
+    TensorView, WeightSize,
 };
 use crate::error::{Error, Result};
 use amx::Amx;
@@ -313,19 +314,15 @@ impl Device for Cpu {
     fn rms_norm(
         &self,
         rows: usize,
-        delta: Option<&Tensor>,
+        delta: Option<Delta<'_, Self>>,
         residual: &mut Tensor,
-        norm: &Norm<Weight>,
+        norm: Option<&Norm<Weight>>,
         out: &mut Tensor,
     ) {
         let work = rows * out.width;
         let one = |row: usize, residual: &mut [f32], out: &mut [f32]| {
-            self.common.path.isa.run(AddNorm {
-                delta: delta.map(|delta| delta.row(row)),
-                residual,
-                norm,
-                out,
-            });
+            let delta = delta.map(|(delta, norm)| (delta.row(row), norm));
+            self.common.path.isa.run(AddNorm { delta, residual, norm, out });
         };
         let (width, residual_width) = (out.width.max(1), residual.width.max(1));
         let (out, residual) = (out.rows_mut(rows), residual.rows_mut(rows));
@@ -348,7 +345,7 @@ impl Device for Cpu {
         &self,
         step: &Step,
         heads: Heads,
-        norms: Option<(&Norm<Weight>, &Norm<Weight>)>,
+        norms: Option<&HeadNorms<Weight>>,
         rope: &Rope,
         layer: usize,
         qkv: &mut Tensor,

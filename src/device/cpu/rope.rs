@@ -6,7 +6,7 @@ use super::Weight;
 use super::elementwise::rms_norm;
 use super::isa::Kernel;
 use super::simd::Simd;
-use crate::device::{Heads, Norm};
+use crate::device::{HeadNorms, Heads, NormScope};
 
 /// Positions a page of the table.
 const PAGE: usize = 64;
@@ -60,7 +60,7 @@ impl Rope {
     }
 }
 
-/// Norms (where given) and rotates the query and key heads of one token.
+/// Norms (where given) and rotates queries and keys of one token.
 pub struct Rotate<'a> {
     /// The frequencies.
     pub rope: &'a Rope,
@@ -69,7 +69,7 @@ pub struct Rotate<'a> {
     /// How `qkv` is laid out.
     pub heads: Heads,
     /// Of queries and of keys.
-    pub norms: Option<(&'a Norm<Weight>, &'a Norm<Weight>)>,
+    pub norms: Option<&'a HeadNorms<Weight>>,
     /// `[qkv_width]`
     pub qkv: &'a mut [f32],
 }
@@ -83,13 +83,17 @@ impl Kernel for Rotate<'_> {
         let angles = self.rope.angles(self.position, &mut scratch);
         let (queries, rest) = self.qkv.split_at_mut(self.heads.query_width());
         let keys = &mut rest[..self.heads.key_value * self.heads.dim];
-        for (part, norm) in [(queries, self.norms.map(|n| n.0)), (keys, self.norms.map(|n| n.1))] {
-            for head in part.chunks_exact_mut(self.heads.dim) {
-                if let Some(norm) = norm {
-                    rms_norm::<S>(head, norm);
-                }
-                rotate(head, angles);
+        if let Some(HeadNorms { scope, query, key }) = self.norms {
+            for (part, norm) in [(&mut *queries, query), (&mut *keys, key)] {
+                let spanned = match scope {
+                    NormScope::Head => self.heads.dim,
+                    NormScope::Projection => part.len(),
+                };
+                part.chunks_exact_mut(spanned).for_each(|row| rms_norm::<S>(row, norm));
             }
+        }
+        for part in [queries, keys] {
+            part.chunks_exact_mut(self.heads.dim).for_each(|head| rotate(head, angles));
         }
     }
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::convert::convert;
 use super::{
-    Activation, AttentionShape, Batch, CacheShape, Choice, Device, Dtype, Format, GroupedRows, Heads,
-    MemoryInfo, Norm, Precision, RoutingShape, RowResult, SampleRow, StepRoom, TensorView, WeightSize,
+    Activation, AttentionShape, Batch, CacheShape, Choice, Delta, Device, Dtype, Format, GroupedRows,
+    HeadNorms, Heads, MemoryInfo, Norm, Precision, RoutingShape, RowResult, SampleRow, StepRoom, TensorView,
+    WeightSize,
 };
 use crate::error::{Error, Result};
 
@@ -344,9 +345,9 @@ impl<M: Machine> Device for Launcher<M> {
     fn rms_norm(
         &self,
         rows: usize,
-        delta: Option<&Tensor<M>>,
+        delta: Option<Delta<'_, Self>>,
         residual: &mut Tensor<M>,
-        norm: &Norm<Weight<M>>,
+        norm: Option<&Norm<Weight<M>>>,
         out: &mut Tensor<M>,
     ) {
         rows::rms_norm(self, rows, delta, residual, norm, out);
@@ -381,7 +382,7 @@ impl<M: Machine> Device for Launcher<M> {
         &self,
         step: &Step<M>,
         heads: Heads,
-        norms: Option<(&Norm<Weight<M>>, &Norm<Weight<M>>)>,
+        norms: Option<&HeadNorms<Weight<M>>>,
         rope: &Rope<M>,
         layer: usize,
         qkv: &mut Tensor<M>,

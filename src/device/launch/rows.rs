@@ -6,10 +6,12 @@ use bytemuck::{Pod, Zeroable};
 
 use super::machine::{Launch, Machine};
 use super::{Cache, Launcher, Rope, Step, Tensor, Weight};
-use crate::device::{Activation, Device, Dtype, Heads, Norm};
+use crate::device::{Activation, Delta, Device, Dtype, HeadNorms, Heads, Norm, NormScope};
 
 /// Threads of a warp.
 const WARP: usize = 32;
+/// Threads of the largest block.
+const MOST_THREADS: usize = 1024;
 /// Bytes of the widest access.
 const ACCESS: usize = 16;
 
@@ -49,17 +51,35 @@ pub fn embed<M: Machine>(
     launch_by_columns(on, kernel, step.tokens, out.width, Dtype::F32, &parameters);
 }
 
+/// `RowNormParams` of `rms_norm.cu` and `HeadNormParams` of `rope_store.cu`; zero for no norm.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct NormParams {
+    weight: u64,
+    epsilon: f32,
+    weight_offset: f32,
+}
+
+impl NormParams {
+    fn new<M: Machine>(on: &Launcher<M>, norm: Option<&Norm<Weight<M>>>) -> Self {
+        norm.map_or_else(Self::zeroed, |norm| Self {
+            weight: on.address(&norm.weight.memory),
+            epsilon: norm.epsilon,
+            weight_offset: if norm.unit_offset { 1.0 } else { 0.0 },
+        })
+    }
+}
+
 /// `RmsNormParams` of `rms_norm.cu`.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct RmsNormParams {
     delta: u64,
     residual: u64,
-    weight: u64,
+    delta_norm: NormParams,
+    norm: NormParams,
     out: u64,
     width: u32,
-    epsilon: f32,
-    weight_offset: f32,
     unused: u32,
 }
 
@@ -67,39 +87,29 @@ struct RmsNormParams {
 pub fn rms_norm<M: Machine>(
     on: &Launcher<M>,
     rows: usize,
-    delta: Option<&Tensor<M>>,
+    delta: Option<Delta<'_, Launcher<M>>>,
     residual: &mut Tensor<M>,
-    norm: &Norm<Weight<M>>,
+    norm: Option<&Norm<Weight<M>>>,
     out: &mut Tensor<M>,
 ) {
     let parameters = RmsNormParams {
-        delta: delta.map_or(0, |delta| on.address(&delta.memory)),
+        delta: delta.map_or(0, |(delta, _)| on.address(&delta.memory)),
         residual: on.address(&residual.memory),
-        weight: on.address(&norm.weight.memory),
+        delta_norm: NormParams::new(on, delta.and_then(|(_, norm)| norm)),
+        norm: NormParams::new(on, norm),
         out: on.address(&out.memory),
         width: out.width as u32,
-        epsilon: norm.epsilon,
-        weight_offset: weight_offset(norm),
         unused: 0,
     };
     // Two vectors a thread, which it keeps in registers; a block a row, so that the order of the sum is the width's.
-    let threads = warps_of(accesses(out.width, Dtype::F32).div_ceil(2)).min(1024);
+    let threads = warps_of(accesses(out.width, Dtype::F32).div_ceil(2)).min(MOST_THREADS);
     let launch = Launch {
         kernel: on.kernel("rms_norm_bf16", "rms_norm_f32"),
         grid: [rows as u32, 1, 1],
         threads: threads as u32,
-        shared_bytes: (threads / WARP * size_of::<f32>()) as u32,
+        shared_bytes: sums(threads),
     };
     launch_rows(on, &launch, &parameters);
-}
-
-/// `HeadNormParams` of `rope_store.cu`.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct HeadNormParams {
-    weight: u64,
-    epsilon: f32,
-    weight_offset: f32,
 }
 
 /// `RopeStoreParams` of `rope_store.cu`.
@@ -109,8 +119,8 @@ struct RopeStoreParams {
     positions: u64,
     slots: u64,
     inverse_frequencies: u64,
-    query_norm: HeadNormParams,
-    key_norm: HeadNormParams,
+    query_norm: NormParams,
+    key_norm: NormParams,
     qkv: u64,
     cache: u64,
     scales: u64,
@@ -120,36 +130,32 @@ struct RopeStoreParams {
     block_size: u32,
     lanes: u32,
     angle_scale: f32,
+    norms_span_heads: u32,
+    unused: u32,
 }
 
 /// See [`crate::device::Device::rope_store`].
-#[allow(clippy::too_many_arguments, clippy::type_complexity)]
+#[allow(clippy::too_many_arguments)]
 pub fn rope_store<M: Machine>(
     on: &Launcher<M>,
     step: &Step<M>,
     heads: Heads,
-    norms: Option<(&Norm<Weight<M>>, &Norm<Weight<M>>)>,
+    norms: Option<&HeadNorms<Weight<M>>>,
     rope: &Rope<M>,
     layer: usize,
     qkv: &mut Tensor<M>,
     cache: &mut Cache<M>,
 ) {
-    let head_norm = |norm: Option<&Norm<Weight<M>>>| {
-        norm.map_or_else(HeadNormParams::zeroed, |norm| HeadNormParams {
-            weight: on.address(&norm.weight.memory),
-            epsilon: norm.epsilon,
-            weight_offset: weight_offset(norm),
-        })
-    };
     let [keys_and_values, scales] = cache.addresses(on.machine(), layer);
     // Of a head, a lane holds one access of each half.
     let lanes = accesses(heads.dim / 2, on.dtype()).next_power_of_two().min(WARP);
+    let spans_heads = norms.is_some_and(|norms| norms.scope == NormScope::Projection);
     let parameters = RopeStoreParams {
         positions: step.section(on.machine(), |s| s.positions),
         slots: step.section(on.machine(), |s| s.slots),
         inverse_frequencies: on.address(&rope.memory),
-        query_norm: head_norm(norms.map(|(query, _)| query)),
-        key_norm: head_norm(norms.map(|(_, key)| key)),
+        query_norm: NormParams::new(on, norms.map(|norms| &norms.query)),
+        key_norm: NormParams::new(on, norms.map(|norms| &norms.key)),
         qkv: on.address(&qkv.memory),
         cache: keys_and_values,
         scales,
@@ -159,18 +165,21 @@ pub fn rope_store<M: Machine>(
         block_size: cache.shape.block_size as u32,
         lanes: lanes as u32,
         angle_scale: rope.scale,
+        norms_span_heads: spans_heads.into(),
+        unused: 0,
     };
     let all_lanes = (heads.query + 2 * heads.key_value) * lanes;
-    let threads = warps_of(all_lanes).min(128);
+    // A sum over heads is taken by one block.
+    let threads = warps_of(all_lanes).min(if spans_heads { MOST_THREADS } else { 128 });
     let launch = Launch {
         kernel: on.cache_kernel(
             cache,
             ["rope_store_bf16", "rope_store_f32"],
             ["rope_store_bf16_e4m3", "rope_store_f32_e4m3"],
         ),
-        grid: [step.tokens as u32, all_lanes.div_ceil(threads) as u32, 1],
+        grid: [step.tokens as u32, if spans_heads { 1 } else { all_lanes.div_ceil(threads) as u32 }, 1],
         threads: threads as u32,
-        shared_bytes: (heads.dim * size_of::<f32>()) as u32,
+        shared_bytes: (heads.dim * size_of::<f32>()) as u32 + if spans_heads { sums(threads) } else { 0 },
     };
     launch_rows(on, &launch, &parameters);
 }
@@ -237,9 +246,9 @@ pub fn gather<M: Machine>(
     launch_by_columns(on, kernel, outputs.len(), x.width, x.dtype, &parameters);
 }
 
-/// 1 where the norm multiplies by `1 + weight`.
-fn weight_offset<W>(norm: &Norm<W>) -> f32 {
-    if norm.unit_offset { 1.0 } else { 0.0 }
+/// Bytes of shared memory for two sums over a block.
+fn sums(threads: usize) -> u32 {
+    (2 * threads / WARP * size_of::<f32>()) as u32
 }
 
 /// How many accesses cover `width` numbers: full ones where they divide the width, else one a number.

@@ -1,4 +1,4 @@
-use codit::device::{Activation, Batch, CacheShape, Device, Dtype, Heads, Norm};
+use codit::device::{Activation, Batch, CacheShape, Device, Dtype, HeadNorms, Heads, Norm, NormScope};
 use codit::error::Error;
 use codit::ids::TokenId;
 
@@ -27,17 +27,23 @@ fn rms_norm_adds_and_norms() {
                 let norm = norm(&cpu, &weight, unit_offset);
                 let (mut residual, added) = (upload(&cpu, width, &x), upload(&cpu, width, &delta));
                 let mut out = tensor(&cpu, rows, width);
-                cpu.rms_norm(rows, None, &mut residual, &norm, &mut out);
+                cpu.rms_norm(rows, None, &mut residual, Some(&norm), &mut out);
                 let x: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
                 let expected = |x: &[f64]| {
                     x.chunks(width).flat_map(|x| naive_norm(x, &weight, unit_offset)).collect::<Vec<_>>()
                 };
                 close(path, &cpu.download(rows, &out), &expected(&x), 1e-5);
 
-                cpu.rms_norm(rows, Some(&added), &mut residual, &norm, &mut out);
+                cpu.rms_norm(rows, Some((&added, None)), &mut residual, Some(&norm), &mut out);
                 let x: Vec<f64> = x.iter().zip(&delta).map(|(x, d)| x + f64::from(*d)).collect();
                 close(path, &cpu.download(rows, &residual), &x, 1e-6);
                 close(path, &cpu.download(rows, &out), &expected(&x), 1e-5);
+
+                cpu.rms_norm(rows, Some((&added, Some(&norm))), &mut residual, None, &mut out);
+                let delta: Vec<f64> = delta.iter().map(|&d| f64::from(d)).collect();
+                let x: Vec<f64> = x.iter().zip(expected(&delta)).map(|(x, d)| x + d).collect();
+                close(path, &cpu.download(rows, &residual), &x, 1e-5);
+                assert_eq!(cpu.download(rows, &out), cpu.download(rows, &residual));
             }
         }
     }
@@ -93,20 +99,27 @@ fn embed_scales_and_gather_picks() {
     }
 }
 
-/// Queries and keys are normed head by head, then rotated in f32 as transformers does; values are left alone.
+/// Queries and keys are normed, head by head or all heads together, then rotated in f32 as transformers does; values are
+/// left alone.
 #[test]
 fn rope_norms_and_rotates() {
     let mut numbers = Numbers(13);
-    let heads = Heads { query: 3, key_value: 1, dim: 16 };
+    let heads = Heads { query: 4, key_value: 2, dim: 16 };
     let frequencies: Vec<f32> = (0..8).map(|i| 10_000f32.powf(-f32::from(i as u8) / 8.0)).collect();
     let positions = [0, 1, 63, 64, 5000, 131_071, 40_000_000];
-    let (query_weight, key_weight) = (numbers.take(16), numbers.take(16));
+    let (query_weight, key_weight) = (numbers.take(64), numbers.take(32));
     for (path, cpu) in devices() {
         let rope = cpu.rope(&frequencies, 1.25).unwrap();
-        let norms = (norm(&cpu, &query_weight, false), norm(&cpu, &key_weight, true));
-        let shape = CacheShape { layers: 1, heads: 1, group: 3, head_dim: 16, block_size: 1, blocks: 1 };
+        let norms = |scope, [query, key]: [usize; 2]| HeadNorms {
+            scope,
+            query: norm(&cpu, &query_weight[..query], false),
+            key: norm(&cpu, &key_weight[..key], true),
+        };
+        let of_heads = norms(NormScope::Head, [16, 16]);
+        let of_projections = norms(NormScope::Projection, [64, 32]);
+        let shape = CacheShape { layers: 1, heads: 2, group: 2, head_dim: 16, block_size: 1, blocks: 1 };
         let x = numbers.take(positions.len() * heads.qkv_width());
-        for norms in [None, Some((&norms.0, &norms.1))] {
+        for norms in [None, Some(&of_heads), Some(&of_projections)] {
             let mut cache = cpu.cache(shape).unwrap();
             let mut qkv = upload(&cpu, heads.qkv_width(), &x);
             let batch = Batch {
@@ -118,20 +131,26 @@ fn rope_norms_and_rotates() {
             cpu.rope_store(&begin_forward(&cpu, 1, &batch), heads, norms, &rope, 0, &mut qkv, &mut cache);
             let mut expected = vec![];
             for (row, &position) in x.chunks(heads.qkv_width()).zip(&positions) {
-                for (index, head) in row.chunks(16).enumerate() {
-                    let head: Vec<f64> = head.iter().map(|&x| f64::from(x)).collect();
-                    let normed = match (norms, index) {
-                        (None, _) | (_, 4) => head,
-                        (_, 3) => naive_norm(&head, &key_weight, true),
-                        _ => naive_norm(&head, &query_weight, false),
-                    };
+                let row: Vec<f64> = row.iter().map(|&x| f64::from(x)).collect();
+                let (queries, rest) = row.split_at(64);
+                let (keys, values) = rest.split_at(32);
+                let normed = |x: &[f64], weight: &[f32], unit_offset| match norms.map(|norms| norms.scope) {
+                    None => x.to_vec(),
+                    Some(NormScope::Head) => {
+                        x.chunks(16).flat_map(|head| naive_norm(head, &weight[..16], unit_offset)).collect()
+                    }
+                    Some(NormScope::Projection) => naive_norm(x, weight, unit_offset),
+                };
+                let heads = [normed(queries, &query_weight, false), normed(keys, &key_weight, true)].concat();
+                for normed in heads.chunks(16) {
                     let angle = |i: usize| f64::from(position as f32 * frequencies[i % 8]);
                     let rotated = |i: usize| {
                         let other = if i < 8 { -normed[i + 8] } else { normed[i - 8] };
                         1.25 * (normed[i] * angle(i).cos() + other * angle(i).sin())
                     };
-                    expected.extend((0..16).map(|i| if index == 4 { normed[i] } else { rotated(i) }));
+                    expected.extend((0..16).map(rotated));
                 }
+                expected.extend(values);
             }
             close(path, &cpu.download(positions.len(), &qkv), &expected, 1e-5);
         }

@@ -9,10 +9,10 @@ use codit::Result;
 use codit::bench::shapes;
 use codit::checkpoint::Checkpoint;
 use codit::device::cpu::Cpu;
-use codit::device::{Batch, CacheShape, Device, RoutingShape, Span};
+use codit::device::{Activation, Batch, CacheShape, Device, NormScope, RoutingShape, Span};
 use codit::ids::{BlockId, TokenId};
 use codit::model::rope::Rope;
-use codit::model::spec::{HeadNorm, Layer, Mixture, Mlp, stop_tokens};
+use codit::model::spec::{Layer, Mixture, Mlp, NormPlacement, stop_tokens};
 use codit::model::{Decoder, Room, Spec};
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
@@ -152,17 +152,20 @@ fn fields_of_the_configuration() {
         ("num_key_value_heads", json!(8), "a divisor of num_attention_heads, 4"),
         ("head_dim", json!(15), "even"),
         ("head_dim", json!(0), "from 1 to"),
-        ("hidden_act", json!("gelu"), "it must be silu"),
+        ("hidden_act", json!("gelu"), "it must be silu or gelu_pytorch_tanh"),
         ("rms_norm_eps", json!(-1.0), "number from 0 to 1"),
         ("attention_bias", json!("yes"), "true or false"),
         ("tie_word_embeddings", json!(1), "true or false"),
         ("partial_rotary_factor", json!(0.5), "not supported"),
         ("rope_parameters", json!([1]), "an object"),
         ("rope_theta", json!(0.0), "number from 1"),
-        ("rope_scaling", json!({"type": "yarn", "factor": 4.0}), "default, linear, llama3"),
+        ("rope_scaling", json!({"type": "dynamic", "factor": 4.0}), "default, linear, llama3, yarn"),
         ("rope_scaling", json!({"rope_type": 3}), "rope_scaling.rope_type is 3; it must be a string"),
         ("rope_scaling", json!({"type": "linear"}), "rope_scaling.factor is missing"),
         ("rope_scaling", json!({"type": "linear", "factor": 0}), "rope_scaling.factor is 0"),
+        ("rope_scaling", json!({"type": "yarn"}), "rope_scaling.factor is missing"),
+        ("rope_scaling", json!({"type": "yarn", "factor": 2, "beta_fast": "a"}), "rope_scaling.beta_fast is"),
+        ("final_logit_softcapping", json!(30.0), "not supported"),
     ];
     for (field, value, words) in cases {
         llama().set(field, value).fails(&[CONFIG, field, words]);
@@ -184,6 +187,32 @@ fn fields_of_the_configuration() {
         "sliding_attention",
     ]);
     qwen3().set("use_sliding_window", json!(true)).fails(&[CONFIG, "sliding_window", "missing"]);
+
+    let tower = |field: &str, value: Value| {
+        Copy::of("gemma3-tower").edit(CONFIG, |config| config["text_config"][field] = value)
+    };
+    tower("attn_logit_softcapping", json!(50.0)).fails(&[CONFIG, "text_config.attn_logit_softcapping"]);
+    tower("use_bidirectional_attention", json!(true)).fails(&[
+        CONFIG,
+        "use_bidirectional_attention",
+        "decoder",
+    ]);
+    tower("hidden_activation", json!("relu")).fails(&[
+        CONFIG,
+        "text_config.hidden_activation",
+        "gelu_pytorch_tanh",
+    ]);
+    tower("hidden_size", json!(48)).fails(&[
+        WEIGHTS,
+        "model.language_model.embed_tokens.weight",
+        "[256, 48]",
+    ]);
+    tower("layer_types", Value::Null)
+        .edit(CONFIG, |config| config["text_config"]["sliding_window_pattern"] = json!(0))
+        .fails(&[CONFIG, "text_config.sliding_window_pattern is 0"]);
+    let nested = json!({"full_attention": {"rope_type": "linear"}});
+    tower("rope_parameters", nested)
+        .fails(&[CONFIG, "text_config.rope_parameters.full_attention.factor is missing"]);
 }
 
 #[test]
@@ -332,9 +361,20 @@ fn both_dialects_of_the_configuration() {
         config["rope_parameters"]["rope_type"] = json!("linear");
         config["rope_parameters"]["factor"] = json!(4.0);
     });
-    let [Rope { inverse_frequencies: plain }] = &spec(&llama()).ropes[..] else { panic!() };
-    let [Rope { inverse_frequencies: divided }] = &spec(&linear).ropes[..] else { panic!() };
+    let [Rope { inverse_frequencies: plain, .. }] = &spec(&llama()).ropes[..] else { panic!() };
+    let [Rope { inverse_frequencies: divided, .. }] = &spec(&linear).ropes[..] else { panic!() };
     assert_eq!(plain.iter().map(|f| f / 4.0).collect::<Vec<_>>(), *divided);
+
+    let scaled = Copy::of("gemma3-linear");
+    let old = Copy::of("gemma3-linear").edit(CONFIG, |config| {
+        let mut ropes = config["rope_parameters"].take();
+        config["rope_theta"] = ropes["full_attention"]["rope_theta"].take();
+        config["rope_local_base_freq"] = ropes["sliding_attention"]["rope_theta"].take();
+        config["rope_scaling"] = ropes["full_attention"].take();
+        config["sliding_window_pattern"] = json!(6);
+        config["layer_types"] = Value::Null;
+    });
+    assert_eq!(spec(&scaled), spec(&old));
 
     let head_dim = |copy: Copy| copy.edit(CONFIG, |config| config["head_dim"] = Value::Null);
     assert_eq!(spec(&head_dim(llama())).heads.dim, 64 / 4);
@@ -369,7 +409,7 @@ fn configurations_of_published_models() {
         },
         "rope_theta": 500_000.0, "tie_word_embeddings": true, "vocab_size": 128_256
     }));
-    assert!(llama.tied_head && llama.head_norm == HeadNorm::None && llama.context_length == 131_072);
+    assert!(llama.tied_head && llama.head_norms.is_none() && llama.context_length == 131_072);
     assert_eq!((llama.heads.qkv_width(), llama.heads.query_width(), llama.layers.len()), (3072, 2048, 16));
     let frequencies = &llama.ropes[0].inverse_frequencies;
     assert_eq!((frequencies.len(), frequencies[0]), (32, 1.0));
@@ -383,7 +423,7 @@ fn configurations_of_published_models() {
         "num_key_value_heads": 8, "rms_norm_eps": 1e-06, "rope_scaling": null, "rope_theta": 1_000_000,
         "sliding_window": null, "tie_word_embeddings": false, "use_sliding_window": false, "vocab_size": 151_936
     }));
-    assert!(!qwen3.tied_head && qwen3.head_norm == HeadNorm::PerHead && qwen3.vocab_size == 151_936);
+    assert!(!qwen3.tied_head && qwen3.head_norms == Some(NormScope::Head) && qwen3.vocab_size == 151_936);
     assert_eq!(qwen3.layers, vec![Layer { rope: 0, window: None, mlp: Mlp::Dense }; 36]);
     let shape = CacheShape { layers: 36, heads: 8, group: 4, head_dim: 128, block_size: 16, blocks: 100 };
     assert_eq!(qwen3.cache_shape(16, 100), shape);
@@ -422,6 +462,51 @@ fn mixtures_by_their_configuration() {
     ]);
 }
 
+/// Published configurations, the larger ones of Gemma 3 with all that they leave out.
+#[test]
+fn configurations_of_gemma_and_olmo() {
+    let spec = |name: &str| shapes::find(name).unwrap();
+    let last = |rope: &Rope| f64::from(*rope.inverse_frequencies.last().unwrap());
+    let near =
+        |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 1e-6, "{found} {expected}");
+
+    let gemma = spec("gemma-3-4b");
+    assert_eq!((gemma.vocab_size, gemma.context_length, gemma.layers.len()), (262_208, 131_072, 34));
+    assert_eq!((gemma.heads.query, gemma.heads.key_value, gemma.heads.dim), (8, 4, 256));
+    assert!(gemma.tied_head && gemma.unit_offset && gemma.norm_placement == NormPlacement::Both);
+    assert_eq!((gemma.attention_scale, gemma.activation), (1.0 / 16.0, Activation::GeluTanh));
+    near(gemma.embedding_scale.into(), 2560f64.sqrt());
+    let [full, sliding] = &gemma.ropes[..] else { panic!() };
+    near(last(full), 1e6f64.powf(-254.0 / 256.0) / 8.0);
+    near(last(sliding), 1e4f64.powf(-254.0 / 256.0));
+    for (index, layer) in gemma.layers.iter().enumerate() {
+        let window = (index % 6 != 5).then_some(1024);
+        assert_eq!(*layer, Layer { rope: window.is_some().into(), window, mlp: Mlp::Dense });
+    }
+    near(spec("gemma-3-27b").attention_scale.into(), 168f64.sqrt().recip());
+
+    let olmo = spec("olmo-3-7b");
+    assert!(!olmo.tied_head && olmo.norm_placement == NormPlacement::After && olmo.context_length == 65_536);
+    assert_eq!((olmo.heads.dim, olmo.head_norms), (128, Some(NormScope::Projection)));
+    let [full, sliding] = &olmo.ropes[..] else { panic!() };
+    near(full.scale.into(), 0.1 * 8f64.ln() + 1.0);
+    near(last(full), 5e5f64.powf(-126.0 / 128.0) / 8.0);
+    near(last(sliding), 5e5f64.powf(-126.0 / 128.0));
+    assert_eq!((full.inverse_frequencies[0], sliding.scale), (1.0, 1.0));
+    assert_eq!(
+        olmo.layers[4..8].iter().map(|layer| layer.window).collect::<Vec<_>>(),
+        [Some(4096), Some(4096), Some(4096), None]
+    );
+}
+
+/// As Qwen3's authors say to stretch it.
+#[test]
+fn yarn_stretches_the_context() {
+    let yarn = json!({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32_768});
+    let copy = qwen3().set("max_position_embeddings", json!(40_960)).set("rope_scaling", yarn);
+    assert_eq!(Spec::open(&Checkpoint::open(copy.path()).unwrap()).unwrap().context_length, 131_072);
+}
+
 /// Tied checkpoints may hold the head too: the same again, or, against their word, another.
 #[test]
 fn a_tied_checkpoint_with_a_head() {
@@ -436,6 +521,18 @@ fn a_tied_checkpoint_with_a_head() {
         tensors.insert("lm_head.weight".to_owned(), (dtype, shape, vec![0; data.len()]));
     });
     assert!(logits(&zero).iter().all(|z| *z == 0.0));
+}
+
+/// The decoder alone has its tensors' names without a prefix.
+#[test]
+fn a_decoder_that_was_stored_alone() {
+    let whole = || Copy::of("gemma3-linear");
+    let alone = whole().set("architectures", json!(["Gemma3TextModel"])).edit_weights(|tensors| {
+        let named = std::mem::take(tensors).into_iter();
+        tensors.extend(named.map(|(name, tensor)| (name.replace("model.", ""), tensor)));
+    });
+    let logits = |copy: &Copy| one_token(&mut copy.load().unwrap());
+    assert_eq!(logits(&whole()), logits(&alone));
 }
 
 /// Runs one token.
@@ -458,6 +555,7 @@ fn one_token(decoder: &mut Decoder<Cpu>) -> Vec<f32> {
 /// What is done to a file: bytes replaced, at fractions of its first two thousand bytes, and perhaps an end.
 #[derive(Debug, Clone)]
 struct Damage {
+    case: &'static str,
     file: &'static str,
     bytes: Vec<(prop::sample::Index, u8)>,
     end: Option<prop::sample::Index>,
@@ -466,18 +564,19 @@ struct Damage {
 fn damage() -> impl Strategy<Value = Damage> {
     let byte = prop_oneof![any::<u8>(), prop::sample::select(&b"0123456789\"{}[],:-.e "[..])];
     (
+        prop::sample::select(&["qwen3-gqa2-tied", "gemma3-tower", "olmo3-yarn"][..]),
         prop::sample::select(&[CONFIG, "generation_config.json", WEIGHTS][..]),
         prop::collection::vec((any::<prop::sample::Index>(), byte), 0..6),
         prop::option::weighted(0.2, any::<prop::sample::Index>()),
     )
-        .prop_map(|(file, bytes, end)| Damage { file, bytes, end })
+        .prop_map(|(case, file, bytes, end)| Damage { case, file, bytes, end })
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn damage_never_panics(damage in damage()) {
-        let copy = qwen3();
+        let copy = Copy::of(damage.case);
         let mut bytes = copy.read(damage.file);
         for (at, byte) in damage.bytes {
             let at = at.index(bytes.len().min(2000));
