@@ -24,5 +24,5 @@ KERNEL(grouped_matmul_64_bf16, GroupedMatmulParams, HighTiles<Bf16Weights>::THRE
 }
 
 // PRECOND: blockIdx (tile of 16 rows, as many outputs as threads); whole warps.
-KERNEL(grouped_matmul_plain_bf16, GroupedMatmulParams, 128, 1) { PlainProducts<bf16>::run(p); }
-KERNEL(grouped_matmul_plain_f32, GroupedMatmulParams, 128, 1) { PlainProducts<float>::run(p); }
+KERNEL(grouped_matmul_plain_bf16, GroupedMatmulParams, 128, 1) { PlainProducts<bf16, bf16>::run(p); }
+KERNEL(grouped_matmul_plain_f32, GroupedMatmulParams, 128, 1) { PlainProducts<float, float>::run(p); }

@@ -70,7 +70,14 @@ DEVICE u32 pack_bf16(float lo, float hi) {
     return pair;
 }
 
-// Vectors: one access of 2, 4, 8 or 16 bytes. PRECOND: aligned to its size.
+// The products of two pairs of bf16, rounded. Subnormal ones are numbers like any other.
+DEVICE u32 mul_bf16x2(u32 a, u32 b) {
+    u32 pair;  // added to -0, which changes nothing: sm_80 has no other product
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(pair) : "r"(a), "r"(b), "r"(0x80008000));
+    return pair;
+}
+
+// Vectors: one access of 1, 2, 4, 8 or 16 bytes. PRECOND: aligned to its size.
 
 template <class T, int N>
 struct alignas(sizeof(T) * N) Vec {
@@ -79,6 +86,10 @@ struct alignas(sizeof(T) * N) Vec {
 
 template <int BYTES>
 struct Word;
+template <>
+struct Word<1> {
+    using type = u8;
+};
 template <>
 struct Word<2> {
     using type = u16;
@@ -113,7 +124,7 @@ DEVICE void store_vec(T* at, Vec<T, N> vec) {
     *reinterpret_cast<W*>(at) = word;
 }
 
-// Asynchronous copies (PTX ISA, "cp.async"): 16 bytes from global to shared memory, zeros where !valid.
+// Asynchronous copies (PTX ISA, "cp.async"): 16 or 4 bytes from global to shared memory, zeros where !valid.
 // Groups complete in the order of their commits; cp_async_wait<N> waits for all but the youngest N of this
 // thread's.
 
@@ -122,6 +133,11 @@ DEVICE u32 shared_address(const void* shared) { return u32(__cvta_generic_to_sha
 DEVICE void cp_async16(void* shared, const void* global, bool valid = true) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global),
                  "r"(valid ? 16 : 0)
+                 : "memory");
+}
+DEVICE void cp_async4(void* shared, const void* global, bool valid = true) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(shared)), "l"(global),
+                 "r"(valid ? 4 : 0)
                  : "memory");
 }
 DEVICE void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }

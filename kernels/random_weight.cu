@@ -1,7 +1,7 @@
 // Weights for measurements, made where they are used: a 70 GB pair would take minutes to come from the host.
 //
 // Bytes: those of the weight, once.
-#include "prelude.cuh"
+#include "e4m3.cuh"
 
 struct RandomWeightParams {
     void* out;  // [elements]
@@ -32,3 +32,4 @@ DEVICE void random_weight(const RandomWeightParams& p) {
 // PRECOND: any one-dimensional grid and block.
 KERNEL(random_weight_bf16, RandomWeightParams, 256, 1) { random_weight<bf16>(p); }
 KERNEL(random_weight_f32, RandomWeightParams, 256, 1) { random_weight<float>(p); }
+KERNEL(random_weight_e4m3, RandomWeightParams, 256, 1) { random_weight<e4m3>(p); }

@@ -2,6 +2,7 @@
 //
 // Bytes a token: qkv in, queries out, keys and values out. Keys are not written back to qkv: attention reads
 // them from the cache.
+#include "e4m3.cuh"
 #include "row.cuh"
 #include "step.cuh"
 
@@ -19,6 +20,7 @@ struct RopeStoreParams {
     HeadNormParams query_norm, key_norm;
     void* qkv;    // [rows, query_heads + 2 key_value_heads, head_dim]
     void* cache;  // [blocks, 2, key_value_heads, block_size, head_dim], of one layer
+    float* scales;  // [blocks, 2, key_value_heads, block_size]: of the rows of a cache of e4m3; null for others
     u32 query_heads, key_value_heads, head_dim, block_size;
     u32 lanes;             // threads that share a head
     float angle_scale;     // of sines and cosines
@@ -71,7 +73,8 @@ struct Head {
         });
     }
 
-    DEVICE void store(T* to) {
+    template <class C>
+    DEVICE void store(C* to) {
         each([&](u32 i, const Floats<N>& a, const Floats<N>& b) {
             store_floats(to + i, a);
             store_floats(to + half + i, b);
@@ -92,6 +95,25 @@ struct Head {
     DEVICE float lane_sum(float x) const {
         for (u32 flip = lanes / 2; flip > 0; flip /= 2) x += __shfl_xor_sync(0xffffffff, x, flip);
         return x;
+    }
+
+    // The greatest magnitude_bits, the same in all of the head's lanes. To be called by whole warps.
+    DEVICE u32 greatest() {
+        u32 found = 0;
+        each([&](u32, const Floats<N>& a, const Floats<N>& b) {
+#pragma unroll
+            for (int j = 0; j < N; j++) found = max(found, max(magnitude_bits(a[j]), magnitude_bits(b[j])));
+        });
+        for (u32 flip = lanes / 2; flip > 0; flip /= 2)
+            found = max(found, __shfl_xor_sync(0xffffffff, found, flip));
+        return found;
+    }
+
+    DEVICE void divide(float scale) {
+        each([&](u32, Floats<N>& a, Floats<N>& b) {
+#pragma unroll
+            for (int j = 0; j < N; j++) a[j] = in_units(a[j], scale), b[j] = in_units(b[j], scale);
+        });
     }
 
     DEVICE void multiply(const T* weight, float weight_offset, float scale) {
@@ -136,7 +158,7 @@ DEVICE Squares projection_squares(const RopeStoreParams& p, const T* qkv, float*
     return {block_sum(squares.queries, room), block_sum(squares.keys, room + blockDim.x / 32)};
 }
 
-template <class T, int N, int PIECES>
+template <class T, class C, int N, int PIECES>  // activations, cache
 DEVICE void rope_store_heads(const RopeStoreParams& p) {
     const u32 row = blockIdx.x, slot = p.slots[row], position = p.positions[row];
     if (slot == NONE) return;
@@ -175,22 +197,28 @@ DEVICE void rope_store_heads(const RopeStoreParams& p) {
             }
             head.rotate(angles);
         }
+        const float scale = IS_SCALED<C> ? e4m3_scale(head.greatest()) : 1;
         if (query) {
             head.store(from);
             continue;
         }
         const u32 plane_and_head = index - p.query_heads;  // keys, then values, as in a block of the cache
         const u64 of_block = u64(slot / p.block_size) * 2 * p.key_value_heads + plane_and_head;
-        head.store(static_cast<T*>(p.cache) + (of_block * p.block_size + slot % p.block_size) * p.head_dim);
+        const u64 cache_row = of_block * p.block_size + slot % p.block_size;
+        if constexpr (IS_SCALED<C>) {
+            head.divide(scale);
+            if (head.lane == 0 && exists) p.scales[cache_row] = scale;
+        }
+        head.store(static_cast<C*>(p.cache) + cache_row * p.head_dim);
     }
 }
 
-template <class T>
+template <class T, class C>  // activations, cache
 DEVICE void rope_store(const RopeStoreParams& p) {
     if (p.head_dim % (2 * VECTOR<T>) == 0) {
-        rope_store_heads<T, VECTOR<T>, 1>(p);
+        rope_store_heads<T, C, VECTOR<T>, 1>(p);
     } else {
-        rope_store_heads<T, 1, 4>(p);
+        rope_store_heads<T, C, 1, 4>(p);
     }
 }
 
@@ -198,5 +226,7 @@ DEVICE void rope_store(const RopeStoreParams& p) {
 // heads; whole warps; head_dim even, 8 to 256; 4 head_dim bytes of shared memory, and 8 a warp where norms
 // span heads; `lanes` a power of two up to 32 whose pieces cover half a head (see rope_store); all buffers
 // aligned to 16 bytes.
-KERNEL(rope_store_bf16, RopeStoreParams, 1024, 1) { rope_store<bf16>(p); }
-KERNEL(rope_store_f32, RopeStoreParams, 1024, 1) { rope_store<float>(p); }
+KERNEL(rope_store_bf16, RopeStoreParams, 1024, 1) { rope_store<bf16, bf16>(p); }
+KERNEL(rope_store_f32, RopeStoreParams, 1024, 1) { rope_store<float, float>(p); }
+KERNEL(rope_store_bf16_e4m3, RopeStoreParams, 1024, 1) { rope_store<bf16, e4m3>(p); }
+KERNEL(rope_store_f32_e4m3, RopeStoreParams, 1024, 1) { rope_store<float, e4m3>(p); }

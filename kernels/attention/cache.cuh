@@ -1,6 +1,7 @@
 // What every attention kernel is given, and where a sequence's keys and values lie in the paged cache.
 #pragma once
 
+#include "../e4m3.cuh"
 #include "../step.cuh"
 
 // A run of consecutive tokens of one sequence.
@@ -12,10 +13,12 @@ struct alignas(16) Span {
 };
 
 struct AttentionParams {
-    const void* qkv;      // [tokens, kv_heads * (group + 2), head_dim]: the queries, then keys and values
-    const void* cache;    // [blocks, 2, kv_heads, block_size, head_dim]: a block's keys, then its values
-    void* out;            // [tokens, kv_heads * group, head_dim]
-    const Span* spans;    // [spans]
+    const void* qkv;    // [tokens, kv_heads * (group + 2), head_dim]: the queries, then keys and values
+    const void* cache;  // [blocks, 2, kv_heads, block_size, head_dim]: a block's keys, then its values
+    const float*
+        scales;         // [blocks, 2, kv_heads, block_size]: of the rows of a cache of e4m3; null for others
+    void* out;          // [tokens, kv_heads * group, head_dim]
+    const Span* spans;  // [spans]
     const u32* prefills;  // [prefills]: the spans of more than one token
     const u32* blocks;    // the spans' block tables
     float* partials;      // [slots, kv_heads * group, head_dim + 4]: what the splits of long contexts leave

@@ -31,36 +31,42 @@ struct Splits {
     u32 slot;  // of the first split among the partials
 };
 
+DEVICE void store_scaled(bf16* to, const Vec<float, 4>& out, float scale) {
+    store_vec(reinterpret_cast<u32*>(to), Vec<u32, 2>{{pack_bf16(out.v[0] * scale, out.v[1] * scale),
+                                                       pack_bf16(out.v[2] * scale, out.v[3] * scale)}});
+}
+
 // What one split leaves of one query head: the greatest product in units of log2, the sum of weights, and
 // after four floats [head_dim] the sums of weighted values.
 DEVICE float* partial(const AttentionParams& p, u32 slot, u32 query_head) {
     return p.partials + (u64(slot) * p.kv_heads * p.group + query_head) * (p.head_dim + 4);
 }
 
-template <int DIM>
+template <class T, int DIM>
 struct Decode {
     static constexpr int WARPS = DIM <= 128 ? 4 : 2;
     static constexpr int THREADS = WARPS * 32;
-    static constexpr int KEYS = 16;                       // a warp's tile
-    static constexpr int STAGES = DIM <= 96 ? 3 : 2;      // tiles that a warp has on their way
+    static constexpr int KEYS = 16;  // a warp's tile
+    // Tiles that a warp has on their way: as many bytes in either format.
+    static constexpr int STAGES = IS_SCALED<T> ? 4 : DIM <= 96 ? 3 : 2;
     static constexpr int TILES = SPLIT / (KEYS * WARPS);  // of a warp in a split
-    static constexpr int PITCH = SharedRows<DIM>::PITCH;
-    static constexpr int MERGED_PITCH = DIM + 8;              // floats; rows eight banks apart
-    static constexpr int STREAM = STAGES * 2 * KEYS * PITCH;  // elements of a warp's part of shared memory
-    using Rows = SharedRows<DIM>;
-    static_assert(DECODE_ROWS * MERGED_PITCH * sizeof(float) <= STREAM * sizeof(bf16),
-                  "sums fit the warp's part");
+    static constexpr int MERGED_PITCH = DIM + 8;          // floats; rows eight banks apart
+    using Rows = SharedRows<bf16, DIM>;                   // of queries
+    using Tile = KeyTile<T, DIM, KEYS>;
+    using Mine = QueryRows<T, DIM, 1>;
+    static constexpr int STREAM = STAGES * Tile::BYTES;  // a warp's part of shared memory
+    static_assert(DECODE_ROWS * MERGED_PITCH * sizeof(float) <= STREAM, "sums fit the warp's part");
 
-    bf16* streams;  // [WARPS, STAGES, 2, KEYS, DIM]; at the end the warps' sums
-    bf16* queries;  // [16, DIM]
-    u32* key_rows;  // [SPLIT]
-    float* tops;    // [WARPS, 16]
-    float* sums;    // [WARPS, 16]
+    unsigned char* streams;  // [WARPS, STAGES] tiles; at the end the warps' sums
+    bf16* queries;           // [16, DIM]
+    u32* key_rows;           // [SPLIT]
+    float* tops;             // [WARPS, 16]
+    float* sums;             // [WARPS, 16]
 
     DEVICE explicit Decode(unsigned char* shared)
-        : streams(reinterpret_cast<bf16*>(shared)),
-          queries(streams + WARPS * STREAM),
-          key_rows(reinterpret_cast<u32*>(queries + DECODE_ROWS * PITCH)),
+        : streams(shared),
+          queries(reinterpret_cast<bf16*>(streams + WARPS * STREAM)),
+          key_rows(reinterpret_cast<u32*>(queries + DECODE_ROWS * Rows::PITCH)),
           tops(reinterpret_cast<float*>(key_rows + SPLIT)),
           sums(tops + WARPS * DECODE_ROWS) {}
 
@@ -82,7 +88,7 @@ struct Decode {
         for (u32 i = threadIdx.x; i < SPLIT; i += THREADS) key_rows[i] = at.row(start + i);
         __syncthreads();
 
-        QueryRows<DIM, 1> mine;
+        Mine mine;
         mine.clear();
         stream(p, at, start, mine);
         mine.finish();
@@ -94,30 +100,25 @@ struct Decode {
     DEVICE void load_queries(const AttentionParams& p, const Span& span, u32 first_head, u32 rows) const {
         const u64 width = u64(p.kv_heads) * (p.group + 2);
         const bf16* from = static_cast<const bf16*>(p.qkv) + (span.first_token * width + first_head) * DIM;
-        for (u32 i = threadIdx.x; i < DECODE_ROWS * Rows::CHUNKS; i += THREADS) {
-            const u32 row = i / Rows::CHUNKS, chunk = i % Rows::CHUNKS;
-            Vec<u32, 4> bits = {};
-            if (row < rows) bits = load_vec<4>(reinterpret_cast<const u32*>(from + row * DIM + chunk * 8));
-            store_vec(reinterpret_cast<u32*>(Rows::chunk(queries, row, chunk)), bits);
+        for (u32 i = threadIdx.x; i < DECODE_ROWS * DIM / 16; i += THREADS) {
+            const u32 row = i / (DIM / 16), group = i % (DIM / 16);
+            load_query<T, DIM>(queries, row, group, from + row * DIM, row < rows);
         }
     }
 
     // The warp's tiles of the split that begins at `start`: every WARPS-th.
-    DEVICE void stream(const AttentionParams& p, const Keys& at, u32 start, QueryRows<DIM, 1>& mine) const {
+    DEVICE void stream(const AttentionParams& p, const Keys& at, u32 start, Mine& mine) const {
         const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-        bf16* own = streams + warp * STREAM;
+        unsigned char* own = streams + warp * STREAM;
         const auto first_key = [&](u32 tile) { return (tile * WARPS + warp) * KEYS; };
         const auto is_seen = [&](u32 tile) {
             const u32 key = start + first_key(tile);
             return tile < TILES && key <= at.last && key + KEYS > at.first;
         };
-        const auto keys_of = [&](u32 tile) { return own + tile % STAGES * 2 * KEYS * PITCH; };
+        const auto keys_of = [&](u32 tile) { return Tile(own + tile % STAGES * Tile::BYTES); };
         const auto ask = [&](u32 tile) {
-            if (is_seen(tile)) {
-                bf16* keys = keys_of(tile);
-                copy_keys<DIM, KEYS, 32>(keys, keys + KEYS * PITCH, static_cast<const bf16*>(p.cache),
-                                         key_rows + first_key(tile), at.to_value(), lane);
-            }
+            if (is_seen(tile))
+                keys_of(tile).template copy<32>(p, key_rows + first_key(tile), at.to_value(), lane);
             cp_async_commit();
         };
 
@@ -129,7 +130,7 @@ struct Decode {
             __syncwarp();
             if (is_seen(tile)) {
                 const u32 key = start + first_key(tile);
-                const bf16* keys = keys_of(tile);
+                const Tile keys = keys_of(tile);
                 float s[1][KEYS / 8][4];
                 mine.template products<KEYS>(s, queries, keys, lane);
                 if (key < at.first || key + KEYS - 1 > at.last) {
@@ -139,7 +140,7 @@ struct Decode {
                     });
                 }
                 mine.template weigh<KEYS>(s, p.scale);
-                mine.template add<KEYS>(s, keys + KEYS * PITCH, lane);
+                mine.template add<KEYS>(s, keys, lane);
             }
             __syncwarp();
             ask(tile + STAGES);
@@ -151,7 +152,7 @@ struct Decode {
         return reinterpret_cast<float*>(streams + warp * STREAM) + row * MERGED_PITCH;
     }
 
-    DEVICE void leave_sums(const QueryRows<DIM, 1>& mine) const {
+    DEVICE void leave_sums(const Mine& mine) const {
         const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
@@ -160,11 +161,9 @@ struct Decode {
                 tops[warp * DECODE_ROWS + row] = mine.top[0][half];
                 sums[warp * DECODE_ROWS + row] = mine.sum[0][half];
             }
-            float* out = merged(warp, row) + lane % 4 * 2;
 #pragma unroll
             for (int d = 0; d < DIM / 8; ++d)
-                store_vec(out + d * 8,
-                          Vec<float, 2>{{mine.out[0][d][half * 2], mine.out[0][d][half * 2 + 1]}});
+                store_vec(merged(warp, row) + Mine::column(d, lane), mine.pair(0, half, d));
         }
     }
 
@@ -196,11 +195,6 @@ struct Decode {
             }
         }
     }
-
-    static DEVICE void store_scaled(bf16* to, const Vec<float, 4>& out, float scale) {
-        store_vec(reinterpret_cast<u32*>(to), Vec<u32, 2>{{pack_bf16(out.v[0] * scale, out.v[1] * scale),
-                                                           pack_bf16(out.v[2] * scale, out.v[3] * scale)}});
-    }
 };
 
 // Adds the splits of one query head in their order.
@@ -226,5 +220,5 @@ DEVICE void combine(const AttentionParams& p) {
         for (int e = 0; e < 4; ++e) out.v[e] = fmaf(part.v[e], factor, out.v[e]);
     }
     const u64 to = (u64(span.first_token) * p.kv_heads * p.group + query_head) * p.head_dim + column;
-    Decode<128>::store_scaled(static_cast<bf16*>(p.out) + to, out, 1.0f / sum);
+    store_scaled(static_cast<bf16*>(p.out) + to, out, 1.0f / sum);
 }

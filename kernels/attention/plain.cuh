@@ -1,23 +1,23 @@
-// Attention without tensor cores: f32, where every digit counts, and head sizes of bf16 that the others do
-// not take. A warp takes a query row: a lane a key for the products, a lane a column for the weighted sums.
+// Attention without tensor cores: f32, where every digit counts, and head sizes that the others do not take.
+// A warp takes a query row: a lane a key for the products, a lane a column for the weighted sums.
 #pragma once
 
 #include "cache.cuh"
 
-template <class T>
+template <class T, class C>  // activations, cache
 struct Plain {
     static constexpr u32 WARPS = 4;
     static constexpr u32 COLUMNS = 8;  // a lane's, hence heads of up to 256
-    static constexpr u32 WORD = 16 / sizeof(T);
+    static constexpr u32 WORD = 16 / sizeof(C);
 
-    float* query;    // [head_dim], one a warp
-    float* weights;  // [32], one a warp
-    u32* key_rows;   // [32], one a warp
+    float* query;     // [head_dim], one a warp
+    float* weights;   // [32], one a warp
+    u32* value_rows;  // [32], one a warp
 
     DEVICE Plain(unsigned char* shared, u32 head_dim, u32 warp)
         : query(reinterpret_cast<float*>(shared) + warp * (head_dim + 64)),
           weights(query + head_dim),
-          key_rows(reinterpret_cast<u32*>(weights + 32)) {}
+          value_rows(reinterpret_cast<u32*>(weights + 32)) {}
 
     DEVICE void run(const AttentionParams& p) const {
         const Span span = p.spans[blockIdx.y];
@@ -33,18 +33,24 @@ struct Plain {
 
         const u32 position = span.context - span.tokens + token, first = first_seen(position, p.window);
         const Keys at{p, span.first_block, head / p.group, first, position};
-        const T* cache = static_cast<const T*>(p.cache);
+        const C* cache = static_cast<const C*>(p.cache);
+        const auto scale = [&](u32 row) {
+            if constexpr (IS_SCALED<C>) return p.scales[row];
+            return 1.0f;
+        };
         float out[COLUMNS] = {}, top = -INFINITY, sum = 0;
         for (u32 tile = first / 32 * 32; tile <= position; tile += 32) {
             const u32 key = at.row(tile + lane);
-            const float product =
-                key == NONE ? -INFINITY : dot(cache + u64(key) * p.head_dim, p.head_dim) * p.scale;
+            const u32 value = key == NONE ? NONE : key + at.to_value();
+            const float product = key == NONE
+                                      ? -INFINITY
+                                      : dot(cache + u64(key) * p.head_dim, p.head_dim) * scale(key) * p.scale;
             const float now = fmaxf(top, warp_max(product)), base = now == -INFINITY ? 0 : now;
             const float fade = exp2f(top - base), weight = exp2f(product - base);
             top = now;
             sum = fmaf(sum, fade, weight);
-            weights[lane] = weight;
-            key_rows[lane] = key == NONE ? NONE : key + at.to_value();
+            weights[lane] = value == NONE ? 0 : weight * scale(value);
+            value_rows[lane] = value;
             __syncwarp();
             add(out, fade, cache, p.head_dim, lane);
             __syncwarp();
@@ -56,12 +62,12 @@ struct Plain {
             if (lane + 32 * i < p.head_dim) to[lane + 32 * i] = from_float<T>(out[i] * inverse);
     }
 
-    DEVICE float dot(const T* key, u32 head_dim) const {
+    DEVICE float dot(const C* key, u32 head_dim) const {
         // Rows of other sizes are not aligned to a word.
         const u32 words = head_dim % WORD ? 0 : head_dim;
         float sum = 0;
         for (u32 column = 0; column < words; column += WORD) {
-            const Vec<T, WORD> word = load_vec<WORD>(key + column);
+            const Vec<C, WORD> word = load_vec<WORD>(key + column);
 #pragma unroll
             for (u32 i = 0; i < WORD; ++i) sum = fmaf(query[column + i], to_float(word.v[i]), sum);
         }
@@ -71,11 +77,11 @@ struct Plain {
     }
 
     // A tile is summed before it is added: rounding grows with the number of tiles, not of keys.
-    DEVICE void add(float (&out)[COLUMNS], float fade, const T* cache, u32 head_dim, u32 lane) const {
+    DEVICE void add(float (&out)[COLUMNS], float fade, const C* cache, u32 head_dim, u32 lane) const {
         float sums[COLUMNS] = {};
         for (u32 key = 0; key < 32; ++key) {
-            if (key_rows[key] == NONE) continue;
-            const T* value = cache + u64(key_rows[key]) * head_dim;
+            if (value_rows[key] == NONE) continue;
+            const C* value = cache + u64(value_rows[key]) * head_dim;
 #pragma unroll
             for (u32 i = 0; i < COLUMNS; ++i)
                 if (lane + 32 * i < head_dim)

@@ -7,30 +7,32 @@
 
 #include "rows.cuh"
 
-template <int DIM>
+template <class T, int DIM>
 struct Prefill {
     // 32 rows a warp read keys and values from shared memory half as often as 16, which would bound the
-    // tensor cores; 256 columns leave registers for 16.
+    // tensor cores; 256 columns leave registers for 16. 128 leave none to widen 64 keys with.
     static constexpr int M = DIM <= 128 ? 2 : 1;
-    static constexpr int KEYS = DIM <= 128 ? 64 : 32;
+    static constexpr int KEYS = DIM > 128 ? 32 : DIM == 128 && IS_SCALED<T> ? 48 : 64;
     static constexpr int WARPS = 4;
     static constexpr int THREADS = WARPS * 32;
     static constexpr int ROWS = WARPS * M * 16;
-    static constexpr int PITCH = SharedRows<DIM>::PITCH;
-    using Rows = SharedRows<DIM>;
+    using Rows = SharedRows<bf16, DIM>;  // of queries
+    using Tile = KeyTile<T, DIM, KEYS>;
+    using Mine = QueryRows<T, DIM, M>;
+    static constexpr int PITCH = Rows::PITCH;
 
-    bf16* queries;   // [ROWS, DIM]; at the end the outputs
-    bf16* keys;      // [2, KEYS, DIM]
-    bf16* values;    // [2, KEYS, DIM]
-    u32* key_rows;   // [2, KEYS]: where the keys lie that will be asked for
-    u32* positions;  // [ROWS]
+    bf16* queries;         // [ROWS, DIM]; at the end the outputs
+    unsigned char* tiles;  // [2] tiles of keys and values
+    u32* key_rows;         // [2, KEYS]: where the keys lie that will be asked for
+    u32* positions;        // [ROWS]
 
     DEVICE explicit Prefill(unsigned char* shared)
         : queries(reinterpret_cast<bf16*>(shared)),
-          keys(queries + ROWS * PITCH),
-          values(keys + 2 * KEYS * PITCH),
-          key_rows(reinterpret_cast<u32*>(values + 2 * KEYS * PITCH)),
+          tiles(reinterpret_cast<unsigned char*>(queries + ROWS * PITCH)),
+          key_rows(reinterpret_cast<u32*>(tiles + 2 * Tile::BYTES)),
           positions(key_rows + 2 * KEYS) {}
+
+    DEVICE Tile keys_of(u32 tile) const { return Tile(tiles + tile % 2 * Tile::BYTES); }
 
     DEVICE void run(const AttentionParams& p) const {
         const Span span = p.spans[p.prefills[blockIdx.z]];
@@ -53,7 +55,7 @@ struct Prefill {
         __syncthreads();
         copy(p, tile);
 
-        QueryRows<DIM, M> mine;
+        Mine mine;
         mine.clear();
         for (; tile * KEYS <= last; ++tile) {
             const u32 later = thread < KEYS ? at.row((tile + 2) * KEYS + thread) : NONE;
@@ -64,8 +66,8 @@ struct Prefill {
             const u32 first_key = tile * KEYS, last_key = first_key + KEYS - 1;
             if (first_key <= warp_last && last_key >= first_seen(warp_first, p.window)) {
                 float s[M][KEYS / 8][4];
-                mine.template products<KEYS>(s, queries + warp_row * PITCH, keys + tile % 2 * KEYS * PITCH,
-                                             lane);
+                const Tile keys = keys_of(tile);
+                mine.template products<KEYS>(s, queries + warp_row * PITCH, keys, lane);
                 if (last_key > warp_first || first_key < first_seen(warp_last, p.window)) {
                     mine.template hide<KEYS>(s, lane, [&](u32 row) {
                         const u32 position = positions[warp_row + row], from = first_seen(position, p.window);
@@ -74,7 +76,7 @@ struct Prefill {
                     });
                 }
                 mine.template weigh<KEYS>(s, p.scale);
-                mine.template add<KEYS>(s, values + tile % 2 * KEYS * PITCH, lane);
+                mine.template add<KEYS>(s, keys, lane);
             }
             // Read by all before the barrier above, and not before the next one.
             if (thread < KEYS) key_rows[tile % 2 * KEYS + thread] = later;
@@ -85,29 +87,32 @@ struct Prefill {
 
     // Asks for a tile of keys and values.
     DEVICE void copy(const AttentionParams& p, u32 tile) const {
-        const u32 at = tile % 2 * KEYS;
-        copy_keys<DIM, KEYS, THREADS>(keys + at * PITCH, values + at * PITCH,
-                                      static_cast<const bf16*>(p.cache), key_rows + at,
-                                      p.kv_heads * p.block_size, threadIdx.x);
+        const u32* rows = key_rows + tile % 2 * KEYS;
+        keys_of(tile).template copy<THREADS>(p, rows, p.kv_heads * p.block_size, threadIdx.x);
         cp_async_commit();
     }
 
     DEVICE void copy_queries(const AttentionParams& p, const Span& span, u32 head, u32 first_row) const {
         const u32 width = p.kv_heads * (p.group + 2), rows = span.tokens * p.group;
-#pragma unroll 4
-        for (u32 i = threadIdx.x; i < ROWS * Rows::CHUNKS; i += THREADS) {
-            const u32 row = i / Rows::CHUNKS, chunk = i % Rows::CHUNKS;
+#pragma unroll 2
+        for (u32 i = threadIdx.x; i < ROWS * DIM / 16; i += THREADS) {
+            const u32 row = i / (DIM / 16), group = i % (DIM / 16);
             const bool valid = first_row + row < rows;
             const u32 flat = valid ? first_row + row : 0, token = flat / p.group;
-            const u64 from =
-                u64(span.first_token + token) * width + head * p.group + (flat - token * p.group);
-            cp_async16(Rows::chunk(queries, row, chunk),
-                       static_cast<const bf16*>(p.qkv) + from * DIM + chunk * 8, valid);
+            const bf16* from =
+                static_cast<const bf16*>(p.qkv) +
+                (u64(span.first_token + token) * width + head * p.group + (flat - token * p.group)) * DIM;
+            if constexpr (IS_SCALED<T>) {
+                load_query<T, DIM>(queries, row, group, from, valid);
+            } else {
+                cp_async16(Rows::chunk(queries, row, 2 * group), from + group * 16, valid);
+                cp_async16(Rows::chunk(queries, row, 2 * group + 1), from + group * 16 + 8, valid);
+            }
         }
     }
 
     // Through the warp's own query rows, which are done with, so that lanes write 16 bytes side by side.
-    DEVICE void store(const AttentionParams& p, const QueryRows<DIM, M>& mine) const {
+    DEVICE void store(const AttentionParams& p, const Mine& mine) const {
         const u32 lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * M * 16;
         bf16* staged = queries + warp_row * PITCH;
         __syncwarp();
@@ -119,9 +124,10 @@ struct Prefill {
                 const u32 row = m * 16 + half * 8 + lane / 4;
 #pragma unroll
                 for (int d = 0; d < DIM / 8; ++d) {
-                    const float* pair = mine.out[m][d] + half * 2;
-                    *reinterpret_cast<u32*>(Rows::chunk(staged, row, d) + lane % 4 * 2) =
-                        pack_bf16(pair[0] * inverse, pair[1] * inverse);
+                    const Vec<float, 2> pair = mine.pair(m, half, d);
+                    const u32 column = Mine::column(d, lane);
+                    *reinterpret_cast<u32*>(Rows::chunk(staged, row, column / 8) + column % 8) =
+                        pack_bf16(pair.v[0] * inverse, pair.v[1] * inverse);
                 }
             }
         __syncwarp();

@@ -8,42 +8,129 @@
 
 #include "cache.cuh"
 
-// Rows of DIM bf16 in shared memory, made of 16-byte chunks. The eight rows that ldmatrix reads at once must
-// lie in different banks: chunks are permuted by the row where a row fills all banks, rows are padded by a
-// chunk elsewhere.
-template <int DIM>
+// Rows of DIM numbers in shared memory, made of 16-byte chunks. The eight rows that ldmatrix reads at once
+// must lie in different banks: chunks are permuted by the row where a row fills all banks, rows are padded to
+// an odd number of chunks elsewhere.
+template <class T, int DIM>
 struct SharedRows {
-    static constexpr bool PERMUTED = DIM % 64 == 0;
-    static constexpr int CHUNKS = DIM / 8;
-    static constexpr int PITCH = PERMUTED ? DIM : DIM + 8;  // elements
+    static constexpr int IN_CHUNK = 16 / sizeof(T);
+    static constexpr int CHUNKS = DIM / IN_CHUNK;
+    static constexpr bool PERMUTED = CHUNKS % 8 == 0;
+    static constexpr int PITCH = (PERMUTED ? CHUNKS : CHUNKS | 1) * IN_CHUNK;  // elements
 
-    static DEVICE bf16* chunk(bf16* rows, u32 row, u32 chunk) {
-        return rows + row * PITCH + (PERMUTED ? chunk ^ (row % 8) : chunk) * 8;
+    static DEVICE T* chunk(T* rows, u32 row, u32 chunk) {
+        return rows + row * PITCH + (PERMUTED ? chunk ^ (row % 8) : chunk) * IN_CHUNK;
     }
-    static DEVICE const bf16* chunk(const bf16* rows, u32 row, u32 chunk) {
-        return SharedRows::chunk(const_cast<bf16*>(rows), row, chunk);
+    static DEVICE const T* chunk(const T* rows, u32 row, u32 chunk) {
+        return SharedRows::chunk(const_cast<T*>(rows), row, chunk);
     }
 };
 
-// Asks for the keys and values at `rows[KEYS]` of the cache, zeros where there is NONE: weighted by nothing,
-// they must not be NaN either. `thread` of THREADS.
-template <int DIM, int KEYS, int THREADS>
-DEVICE void copy_keys(bf16* keys, bf16* values, const bf16* cache, const u32* rows, u32 to_value,
-                      u32 thread) {
-    using Rows = SharedRows<DIM>;
-    static_assert(KEYS * Rows::CHUNKS % THREADS == 0, "");
-#pragma unroll 2
-    for (u32 i = 0; i < KEYS * Rows::CHUNKS / THREADS; ++i) {
-        const u32 index = thread + i * THREADS, row = index / Rows::CHUNKS, chunk = index % Rows::CHUNKS;
-        const bool valid = rows[row] != NONE;
-        const bf16* from = cache + (valid ? u64(rows[row]) * DIM + chunk * 8 : 0);
-        cp_async16(Rows::chunk(keys, row, chunk), from, valid);
-        cp_async16(Rows::chunk(values, row, chunk), from + (valid ? u64(to_value) * DIM : 0), valid);
+// Keys and values of one tile in shared memory, with their scales where they have any.
+template <class T, int DIM, int KEYS>
+struct KeyTile {
+    using Rows = SharedRows<T, DIM>;
+    static constexpr int SCALES = IS_SCALED<T> ? 2 * KEYS : 0;
+    static constexpr int BYTES = 2 * KEYS * Rows::PITCH * sizeof(T) + SCALES * sizeof(float);
+
+    T* keys;        // [KEYS, DIM]
+    T* values;      // [KEYS, DIM]
+    float* scales;  // [2, KEYS]: of keys, of values
+
+    DEVICE explicit KeyTile(unsigned char* shared)
+        : keys(reinterpret_cast<T*>(shared)),
+          values(keys + KEYS * Rows::PITCH),
+          scales(reinterpret_cast<float*>(values + KEYS * Rows::PITCH)) {}
+
+    // The scales of the keys (plane 0) or values (1) that are columns 2 (lane % 4) + {0, 1} of the n-th
+    // eight.
+    DEVICE Vec<float, 2> scale(u32 plane, u32 n, u32 lane) const {
+        if constexpr (IS_SCALED<T>) return load_vec<2>(scales + plane * KEYS + n * 8 + lane % 4 * 2);
+        return {{1, 1}};
     }
+
+    // Asks for the keys and values at `rows[KEYS]` of the cache, zeros where there is NONE: weighted by
+    // nothing, they must not be NaN either. `thread` of THREADS.
+    template <int THREADS>
+    DEVICE void copy(const AttentionParams& p, const u32* rows, u32 to_value, u32 thread) const {
+        constexpr u32 COUNT = KEYS * Rows::CHUNKS;
+        const T* cache = static_cast<const T*>(p.cache);
+#pragma unroll 2
+        for (u32 i = 0; i < (COUNT + THREADS - 1) / THREADS; ++i) {
+            const u32 index = thread + i * THREADS, row = index / Rows::CHUNKS, chunk = index % Rows::CHUNKS;
+            if (COUNT % THREADS != 0 && index >= COUNT) break;
+            const bool valid = rows[row] != NONE;
+            const T* from = cache + (valid ? u64(rows[row]) * DIM + chunk * Rows::IN_CHUNK : 0);
+            cp_async16(Rows::chunk(keys, row, chunk), from, valid);
+            cp_async16(Rows::chunk(values, row, chunk), from + (valid ? u64(to_value) * DIM : 0), valid);
+        }
+        if constexpr (IS_SCALED<T>) {
+            static_assert(SCALES <= THREADS, "a thread a scale");
+            if (thread >= SCALES) return;
+            const u32 row = rows[thread % KEYS];
+            const float* from = p.scales + (row != NONE ? row + thread / KEYS * to_value : 0);
+            cp_async4(scales + thread, from, row != NONE);
+        }
+    }
+};
+
+// The right operands of products with 16 keys from key `n * 16` and 16 columns from `k * 16`: `left` for the
+// first eight keys. e4m3 comes four columns of a key a register: see load_query for their order.
+template <int DIM>
+DEVICE void load_keys(u32 (&left)[2], u32 (&right)[2], const bf16* keys, u32 n, u32 k, u32 lane) {
+    u32 b[4];
+    const u32 key = n * 16 + lane / 16 * 8 + lane % 8;
+    ldmatrix_x4(b, SharedRows<bf16, DIM>::chunk(keys, key, 2 * k + lane / 8 % 2));
+    left[0] = b[0], left[1] = b[1], right[0] = b[2], right[1] = b[3];
+}
+template <int DIM>
+DEVICE void load_keys(u32 (&left)[2], u32 (&right)[2], const e4m3* keys, u32 n, u32 k, u32 lane) {
+    u32 b[2];
+    ldmatrix_x2(b, SharedRows<e4m3, DIM>::chunk(keys, n * 16 + lane % 16, k));
+    widen(b[0], left[0], left[1]);
+    widen(b[1], right[0], right[1]);
 }
 
-// M * 16 query rows of a warp.
-template <int DIM, int M>
+// The same of values, 16 from `k * 16` and columns from `d * 16`: `left` for the first eight columns, of e4m3
+// for the even ones.
+template <int DIM>
+DEVICE void load_values(u32 (&left)[2], u32 (&right)[2], const bf16* values, u32 k, u32 d, u32 lane) {
+    u32 b[4];
+    ldmatrix_x4_trans(b, SharedRows<bf16, DIM>::chunk(values, k * 16 + lane % 16, 2 * d + lane / 16));
+    left[0] = b[0], left[1] = b[1], right[0] = b[2], right[1] = b[3];
+}
+template <int DIM>
+DEVICE void load_values(u32 (&left)[2], u32 (&right)[2], const e4m3* values, u32 k, u32 d, u32 lane) {
+    u32 b[2];
+    ldmatrix_x2_trans(b, SharedRows<e4m3, DIM>::chunk(values, k * 16 + lane % 16, d));
+    widen(b[0], left[0], right[0]);
+    widen(b[1], left[1], right[1]);
+}
+
+// Brings the query's columns `group * 16..` to their row of shared memory, zeros where !valid, in the order
+// in which load_keys has columns of T: of e4m3 the even ones come first.
+template <class T, int DIM>
+DEVICE void load_query(bf16* queries, u32 row, u32 group, const bf16* from, bool valid) {
+    const u32* at = reinterpret_cast<const u32*>(from + group * 16);
+    Vec<u32, 4> first = {}, second = {};
+    if (valid) first = load_vec<4>(at), second = load_vec<4>(at + 4);
+    if constexpr (IS_SCALED<T>) {
+        Vec<u32, 4> even, odd;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            const u32 a = i < 2 ? first.v[2 * i] : second.v[2 * i - 4];
+            const u32 b = i < 2 ? first.v[2 * i + 1] : second.v[2 * i - 3];
+            even.v[i] = (a & 0xffff) | b << 16;
+            odd.v[i] = a >> 16 | (b & 0xffff0000);
+        }
+        first = even, second = odd;
+    }
+    store_vec(reinterpret_cast<u32*>(SharedRows<bf16, DIM>::chunk(queries, row, 2 * group)), first);
+    store_vec(reinterpret_cast<u32*>(SharedRows<bf16, DIM>::chunk(queries, row, 2 * group + 1)), second);
+}
+
+// M * 16 query rows of a warp against tiles of T.
+template <class T, int DIM, int M>
 struct QueryRows {
     float out[M][DIM / 8][4];  // weighted values, relative to the greatest product
     float top[M][2];           // the greatest product so far
@@ -61,7 +148,8 @@ struct QueryRows {
 
     // s = Q K^T
     template <int KEYS>
-    static DEVICE void products(float (&s)[M][KEYS / 8][4], const bf16* queries, const bf16* keys, u32 lane) {
+    static DEVICE void products(float (&s)[M][KEYS / 8][4], const bf16* queries,
+                                const KeyTile<T, DIM, KEYS>& tile, u32 lane) {
 #pragma unroll
         for (int m = 0; m < M; ++m)
 #pragma unroll
@@ -72,19 +160,26 @@ struct QueryRows {
             u32 q[M][4];
 #pragma unroll
             for (int m = 0; m < M; ++m)
-                ldmatrix_x4(q[m], SharedRows<DIM>::chunk(queries, m * 16 + lane % 16, 2 * k + lane / 16));
+                ldmatrix_x4(q[m],
+                            SharedRows<bf16, DIM>::chunk(queries, m * 16 + lane % 16, 2 * k + lane / 16));
 #pragma unroll
             for (int n = 0; n < KEYS / 16; ++n) {
-                u32 b[4];
-                const u32 key = n * 16 + lane / 16 * 8 + lane % 8;
-                ldmatrix_x4(b, SharedRows<DIM>::chunk(keys, key, 2 * k + lane / 8 % 2));
-                const u32 left[2] = {b[0], b[1]}, right[2] = {b[2], b[3]};
+                u32 left[2], right[2];
+                load_keys<DIM>(left, right, tile.keys, n, k, lane);
 #pragma unroll
                 for (int m = 0; m < M; ++m) {
                     mma_bf16(s[m][2 * n], q[m], left);
                     mma_bf16(s[m][2 * n + 1], q[m], right);
                 }
             }
+        }
+#pragma unroll
+        for (int n = 0; n < KEYS / 8; ++n) {
+            const Vec<float, 2> scale = tile.scale(0, n, lane);
+#pragma unroll
+            for (int m = 0; m < M; ++m)
+#pragma unroll
+                for (int i = 0; i < 4; ++i) s[m][n][i] *= scale.v[i % 2];
         }
     }
 
@@ -141,24 +236,24 @@ struct QueryRows {
 
     // out += P V
     template <int KEYS>
-    DEVICE void add(const float (&weights)[M][KEYS / 8][4], const bf16* values, u32 lane) {
+    DEVICE void add(const float (&weights)[M][KEYS / 8][4], const KeyTile<T, DIM, KEYS>& tile, u32 lane) {
 #pragma unroll
         for (int k = 0; k < KEYS / 16; ++k) {
             u32 a[M][4];
 #pragma unroll
-            for (int m = 0; m < M; ++m) {
-                const auto& left = weights[m][2 * k];
-                const auto& right = weights[m][2 * k + 1];
-                a[m][0] = pack_bf16(left[0], left[1]);
-                a[m][1] = pack_bf16(left[2], left[3]);
-                a[m][2] = pack_bf16(right[0], right[1]);
-                a[m][3] = pack_bf16(right[2], right[3]);
+            for (int n = 0; n < 2; ++n) {
+                const Vec<float, 2> scale = tile.scale(1, 2 * k + n, lane);
+#pragma unroll
+                for (int m = 0; m < M; ++m) {
+                    const auto& of = weights[m][2 * k + n];
+                    a[m][2 * n] = pack_bf16(of[0] * scale.v[0], of[1] * scale.v[1]);
+                    a[m][2 * n + 1] = pack_bf16(of[2] * scale.v[0], of[3] * scale.v[1]);
+                }
             }
 #pragma unroll
             for (int d = 0; d < DIM / 16; ++d) {
-                u32 b[4];
-                ldmatrix_x4_trans(b, SharedRows<DIM>::chunk(values, k * 16 + lane % 16, 2 * d + lane / 16));
-                const u32 left[2] = {b[0], b[1]}, right[2] = {b[2], b[3]};
+                u32 left[2], right[2];
+                load_values<DIM>(left, right, tile.values, k, d, lane);
 #pragma unroll
                 for (int m = 0; m < M; ++m) {
                     mma_bf16(out[m][2 * d], a[m], left);
@@ -166,6 +261,21 @@ struct QueryRows {
                 }
             }
         }
+    }
+
+    // Two neighbouring columns that this lane holds of `out`, the d-th of DIM / 8 such pairs: where they
+    // are...
+    static DEVICE u32 column(int d, u32 lane) {
+        return IS_SCALED<T> ? d / 2 * 16 + lane % 4 * 4 + d % 2 * 2 : d * 8 + lane % 4 * 2;
+    }
+    // ... and their sums in row half * 8 + lane / 4 of the m-th tile.
+    DEVICE Vec<float, 2> pair(int m, int half, int d) const {
+        if constexpr (IS_SCALED<T>) {
+            const int i =
+                half * 2 + d % 2;  // even columns are in one register of products, odd ones in the next
+            return {{out[m][d / 2 * 2][i], out[m][d / 2 * 2 + 1][i]}};
+        }
+        return {{out[m][d][half * 2], out[m][d][half * 2 + 1]}};
     }
 
     // The sums of weights over all columns.

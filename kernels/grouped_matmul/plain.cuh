@@ -4,7 +4,7 @@
 
 #include "groups.cuh"
 
-template <class T>
+template <class T, class W>  // activations, weights
 struct PlainProducts {
     static constexpr int HEIGHT = 16;
     static constexpr u32 SUMS = 16;  // side by side, so that rounding grows with a 16th of the inputs
@@ -15,7 +15,7 @@ struct PlainProducts {
         const u32 output = blockIdx.y * blockDim.x + threadIdx.x;
         if (output >= p.outputs) return;
         const u64 weight_row = u64(tile.group) * p.outputs + output;
-        const T* const weight = static_cast<const T*>(p.weight) + weight_row * p.inputs;
+        const W* const weight = static_cast<const W*>(p.weight) + weight_row * p.inputs;
         for (u32 row = tile.first; row < tile.end; ++row) {
             const T* const x = static_cast<const T*>(p.x) + u64(tile.source(p, row)) * p.inputs;
             const float value = finished<T>(p, dot(x, weight, p.inputs), weight_row);
@@ -28,7 +28,7 @@ struct PlainProducts {
         }
     }
 
-    static DEVICE float dot(const T* x, const T* weight, u32 inputs) {
+    static DEVICE float dot(const T* x, const W* weight, u32 inputs) {
         float sums[SUMS] = {};
         const u32 whole = inputs / SUMS * SUMS;
         for (u32 first = 0; first < whole; first += SUMS)

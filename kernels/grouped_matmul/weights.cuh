@@ -2,7 +2,7 @@
 // of bf16. The tiles are made for any struct such as Bf16Weights.
 #pragma once
 
-#include "../prelude.cuh"
+#include "../e4m3.cuh"
 
 // Rows of DEPTH numbers in shared memory, made of 16-byte chunks. The eight rows that ldmatrix reads at once
 // must lie in different banks: chunks are permuted by the row, or by the pair of rows that fills all banks.
@@ -24,14 +24,32 @@ struct TileRows {
 struct Bf16Weights {
     using Element = bf16;
 
-    // The fragments of outputs `row..row + 8` and `row + 8..row + 16`, inputs 16 k.. of a tile of DEPTH inputs.
-    // A lane's registers hold (PTX ISA, mma.m16n8k16, B) inputs 2 (lane % 4) + {0, 1} and 8 more than these, of
-    // output lane / 4. Another format may give the inputs of a step of 16 in another order if x has them so too.
+    // The fragments of outputs `row..row + 8` and `row + 8..row + 16`, inputs 16 k.. of a tile of DEPTH
+    // inputs. A lane's registers hold (PTX ISA, mma.m16n8k16, B) inputs 2 (lane % 4) + {0, 1} and 8 more than
+    // these, of output lane / 4. Another format may give the inputs of a step of 16 in another order if x has
+    // them so too.
     template <int DEPTH>
     static DEVICE void fragments(u32 (&low)[2], u32 (&high)[2], const bf16* tile, u32 row, u32 k, u32 lane) {
         u32 b[4];
-        ldmatrix_x4(b, TileRows<bf16, DEPTH>::chunk(tile, row + lane / 16 * 8 + lane % 8, 2 * k + lane / 8 % 2));
+        ldmatrix_x4(b,
+                    TileRows<bf16, DEPTH>::chunk(tile, row + lane / 16 * 8 + lane % 8, 2 * k + lane / 8 % 2));
         low[0] = b[0], low[1] = b[1];
         high[0] = b[2], high[1] = b[3];
+    }
+};
+
+// e4m3, half the bytes. ldmatrix gives a lane four neighbours of an output, and `widen` makes pairs of the
+// even and of the odd ones. So that they be the inputs above, each 16 of a row are stored as launch/matrix.rs
+// deals them: byte 4 i + j is input 2 i + j / 2 of the lower eight where j is even, of the upper where it is
+// odd.
+struct E4m3Weights {
+    using Element = e4m3;
+
+    template <int DEPTH>
+    static DEVICE void fragments(u32 (&low)[2], u32 (&high)[2], const e4m3* tile, u32 row, u32 k, u32 lane) {
+        u32 b[2];
+        ldmatrix_x2(b, TileRows<e4m3, DEPTH>::chunk(tile, row + lane % 16, k));
+        widen(b[0], low[0], low[1]);
+        widen(b[1], high[0], high[1]);
     }
 };

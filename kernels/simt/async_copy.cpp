@@ -4,18 +4,18 @@
 
 namespace simt {
 
-void AsyncCopies::land(void* shared, const void* global) {
+void AsyncCopy::land() const {
     if (global) {
-        std::memcpy(shared, global, 16);
+        std::memcpy(shared, global, bytes);
     } else {
-        std::memset(shared, 0, 16);
+        std::memset(shared, 0, bytes);
     }
 }
 
 void AsyncCopies::wait(size_t pending) {
     if (ends.size() <= pending) return;
     const size_t groups = ends.size() - pending, landed = ends[groups - 1];
-    for (size_t i = 0; i < landed; ++i) land(copies[i].shared, copies[i].global);
+    for (size_t i = 0; i < landed; ++i) copies[i].land();
     copies.erase(copies.begin(), copies.begin() + ptrdiff_t(landed));
     ends.erase(ends.begin(), ends.begin() + ptrdiff_t(groups));
     for (size_t& end : ends) end -= landed;

@@ -11,11 +11,18 @@
 
 namespace simt {
 
+struct AsyncCopy {
+    void* shared;
+    const void* global;  // null: fill with zeros
+    size_t bytes;
+
+    void land() const;
+};
+
 // The copies that one thread has in flight.
 class AsyncCopies {
 public:
-    // `global` null: fill with zeros.
-    void issue(void* shared, const void* global) { copies.push_back({shared, global}); }
+    void issue(const AsyncCopy& copy) { copies.push_back(copy); }
     // Closes a group, which may be empty.
     void commit() { ends.push_back(copies.size()); }
     // Completes all groups but the youngest `pending`.
@@ -23,15 +30,9 @@ public:
     // An exited thread's copies are lost.
     void forget();
 
-    static void land(void* shared, const void* global);
-
 private:
-    struct Copy {
-        void* shared;
-        const void* global;
-    };
-    std::vector<Copy> copies;  // oldest first
-    std::vector<size_t> ends;  // of each committed group, in `copies`
+    std::vector<AsyncCopy> copies;  // oldest first
+    std::vector<size_t> ends;       // of each committed group, in `copies`
 };
 
 }  // namespace simt

@@ -183,7 +183,7 @@ namespace simt {
 
 template <class V>
 void check_vector(const void* at, const char* what) {
-    static_assert(sizeof(V) == 2 || sizeof(V) == 4 || sizeof(V) == 8 || sizeof(V) == 16);
+    static_assert(sizeof(V) == 1 || sizeof(V) == 2 || sizeof(V) == 4 || sizeof(V) == 8 || sizeof(V) == 16);
     if (reinterpret_cast<uintptr_t>(at) % sizeof(V)) fault("%s of %zu bytes at %p", what, sizeof(V), at);
 }
 
@@ -205,13 +205,25 @@ void store_vec(T* at, Vec<T, N> vec) {
 
 // Asynchronous copies.
 
+namespace simt {
+
+inline void copy_async(void* shared, const void* global, u32 bytes, bool valid) {
+    block->check_shared(shared, bytes,
+                        bytes == 16 ? "cp_async16 to shared memory" : "cp_async4 to shared memory");
+    if (valid && reinterpret_cast<uintptr_t>(global) % bytes)
+        fault("misaligned cp_async%u from %p", bytes, global);
+    const AsyncCopy copy{shared, valid ? global : nullptr, bytes};
+    if (block->coin()) return copy.land();
+    thread->copies.issue(copy);
+}
+
+}  // namespace simt
+
 inline void cp_async16(void* shared, const void* global, bool valid = true) {
-    simt::block->check_shared(shared, 16, "cp_async16 to shared memory");
-    if (valid && reinterpret_cast<uintptr_t>(global) % 16)
-        simt::fault("misaligned cp_async16 from %p", global);
-    const void* source = valid ? global : nullptr;
-    if (simt::block->coin()) return simt::AsyncCopies::land(shared, source);
-    simt::thread->copies.issue(shared, source);
+    simt::copy_async(shared, global, 16, valid);
+}
+inline void cp_async4(void* shared, const void* global, bool valid = true) {
+    simt::copy_async(shared, global, 4, valid);
 }
 inline void cp_async_commit() { simt::thread->copies.commit(); }
 template <int PENDING>

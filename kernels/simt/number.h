@@ -71,3 +71,10 @@ inline half from_float<half>(float x) {
 inline u32 pack_bf16(float lo, float hi) {
     return u32(from_float<bf16>(lo).bits) | u32(from_float<bf16>(hi).bits) << 16;
 }
+
+// The products of two pairs of bf16, rounded.
+inline u32 mul_bf16x2(u32 a, u32 b) {
+    const auto low = [](u32 x) { return __uint_as_float(x << 16); };
+    const auto high = [](u32 x) { return __uint_as_float(x & 0xffff0000); };
+    return pack_bf16(low(a) * low(b), high(a) * high(b));  // a product of two bf16 is a float
+}

@@ -128,6 +128,14 @@ impl<D: Device> Device for Profiled<D> {
         self.inner.random_weight(shape, seed)
     }
 
+    fn matrix(&self, parts: &[TensorView]) -> Result<D::Weight> {
+        self.inner.matrix(parts)
+    }
+
+    fn random_matrix(&self, shape: &[usize], seed: u64) -> Result<D::Weight> {
+        self.inner.random_matrix(shape, seed)
+    }
+
     fn tensor(&self, rows: usize, width: usize, precision: Precision) -> Result<D::Tensor> {
         self.inner.tensor(rows, width, precision)
     }
@@ -250,7 +258,9 @@ impl<D: Device> Device for Profiled<D> {
         qkv: &mut D::Tensor,
         cache: &mut D::Cache,
     ) {
-        let bytes = 2 * self.rows(step) * heads.qkv_width() * self.size();
+        let activations = (heads.qkv_width() + heads.query_width()) * self.size();
+        let stored = 2 * heads.key_value * self.format().cache.row_bytes(heads.dim);
+        let bytes = self.rows(step) * (activations + stored);
         self.note("rope_store", bytes, 0, |d| {
             d.rope_store(&step.inner, heads, norms, rope, layer, qkv, cache);
         });
@@ -268,8 +278,8 @@ impl<D: Device> Device for Profiled<D> {
         let sum = |seen: &[usize]| -> usize {
             seen.iter().map(|seen| window.map_or(*seen, |window| window.min(*seen))).sum()
         };
-        let cached = sum(&step.contexts) * 2 * heads.key_value * heads.dim;
-        let bytes = (cached + 2 * self.rows(step) * heads.query_width()) * self.size();
+        let cached = sum(&step.contexts) * 2 * heads.key_value * self.format().cache.row_bytes(heads.dim);
+        let bytes = cached + 2 * self.rows(step) * heads.query_width() * self.size();
         let operations = 4 * sum(&step.seen) * heads.query_width();
         self.note("attention", bytes, operations, |d| {
             d.attention(&step.inner, shape, qkv, cache, out);

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
+use super::format::FormatArgs;
+use crate::device::Device;
 use crate::device::cpu::Cpu;
 use crate::device::cuda::Gpu;
 use crate::device::launch::LauncherConfig;
 use crate::device::simt::Simt;
-use crate::device::{Device, Dtype, Format};
 use crate::error::{Error, Result};
 
 /// Where to decode, and in what numbers.
@@ -19,9 +20,8 @@ pub(super) struct DeviceArgs {
     /// Where to decode: auto takes the GPU where there is one; simt runs the GPU's kernels on the host, slowly, to test them
     #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
     device: DeviceName,
-    /// Number format of weights, activations and cache on a GPU; the CPU reads weights as they are and computes in f32
-    #[arg(long, value_enum, default_value_t = DtypeName::Bfloat16)]
-    dtype: DtypeName,
+    #[command(flatten)]
+    format: FormatArgs,
     /// Part of the GPU's memory that may be used in all; what weights and workspaces leave of it is the cache's
     #[arg(long, value_name = "PART", default_value_t = 0.9, value_parser = part)]
     gpu_memory_utilization: f64,
@@ -43,12 +43,6 @@ enum DeviceName {
     Cpu,
     Cuda,
     Simt,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum DtypeName {
-    Bfloat16,
-    Float32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -120,7 +114,8 @@ impl DeviceArgs {
         if self.threads == Some(0) {
             return Err(Error::Setting("threads is 0; it must be 1 or more".to_owned()));
         }
-        let choice = self.choice();
+        let formats = self.format.formats()?;
+        let choice = self.choice()?;
         let gpus = self.gpus();
         let is_split = self.placement == Placement::Split;
         let for_gpus = !self.devices.is_empty() || is_split;
@@ -136,11 +131,12 @@ impl DeviceArgs {
             return Err(Error::Setting(format!("--devices names GPU {} twice; name each once", gpus[twice])));
         }
         match choice {
-            DeviceName::Auto | DeviceName::Cpu => self.give(task, &|_| Cpu::new(self.threads)),
-            DeviceName::Cuda => self.give(task, &|gpus| self.open_gpu(gpus)),
-            DeviceName::Simt => {
-                self.give(task, &|[expert, amateur]| Ok(Simt::simt_with(self.config(), 0, expert != amateur)))
+            DeviceName::Auto | DeviceName::Cpu => {
+                self.give(task, &|_| Ok(Cpu::new(self.threads)?.with_formats(formats)))
             }
+            DeviceName::Cuda => self.give(task, &|gpus| self.open_gpu(gpus)),
+            DeviceName::Simt => self
+                .give(task, &|[expert, amateur]| Ok(Simt::simt_with(self.config()?, 0, expert != amateur))),
         }
     }
 
@@ -158,11 +154,11 @@ impl DeviceArgs {
     }
 
     /// The same choice in every number format that the device has.
-    pub(super) fn in_each_dtype(&self) -> Vec<Self> {
-        match self.choice() {
+    pub(super) fn in_each_format(&self) -> Result<Vec<Self>> {
+        Ok(match self.choice()? {
             DeviceName::Auto | DeviceName::Cpu => vec![self.clone()],
-            _ => [DtypeName::Bfloat16, DtypeName::Float32].map(|dtype| Self { dtype, ..self.clone() }).into(),
-        }
+            _ => FormatArgs::each().map(|format| Self { format, ..self.clone() }).into(),
+        })
     }
 
     /// What the manifest says of the device, for the record only.
@@ -179,21 +175,22 @@ impl DeviceArgs {
     }
 
     /// What auto stands for on this machine.
-    fn choice(&self) -> DeviceName {
-        match self.device {
-            DeviceName::Auto if self.open_gpu([self.gpus()[0]; 2]).is_ok() => DeviceName::Cuda,
+    fn choice(&self) -> Result<DeviceName> {
+        let config = self.config()?;
+        Ok(match self.device {
+            DeviceName::Auto if Gpu::cuda([self.gpus()[0]; 2], config).is_ok() => DeviceName::Cuda,
             DeviceName::Auto => DeviceName::Cpu,
             chosen => chosen,
-        }
+        })
     }
 
     fn open_gpu(&self, gpus: [usize; 2]) -> Result<Gpu> {
-        Gpu::cuda(gpus, self.config())
+        Gpu::cuda(gpus, self.config()?)
     }
 
-    fn config(&self) -> LauncherConfig {
-        let formats = [Format::of(self.dtype.dtype()); 2];
-        LauncherConfig { formats, memory_utilization: self.gpu_memory_utilization }
+    fn config(&self) -> Result<LauncherConfig> {
+        let formats = self.format.formats()?;
+        Ok(LauncherConfig { formats, memory_utilization: self.gpu_memory_utilization })
     }
 }
 
@@ -211,13 +208,4 @@ fn check_even(gpus: usize) -> Result<()> {
 pub(super) fn part(text: &str) -> std::result::Result<f64, String> {
     let part = text.parse::<f64>().ok().filter(|part| *part > 0.0 && *part <= 1.0);
     part.ok_or_else(|| "it must be over 0 and at most 1".to_owned())
-}
-
-impl DtypeName {
-    pub(super) fn dtype(self) -> Dtype {
-        match self {
-            Self::Bfloat16 => Dtype::Bf16,
-            Self::Float32 => Dtype::F32,
-        }
-    }
 }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::device::{DeviceArgs, Devices, Task};
+use super::format;
 use crate::bench::ceilings::Ceilings;
 use crate::device::Device;
 use crate::device::cpu::Cpu;
@@ -21,7 +22,7 @@ pub(super) struct Args {
 /// Checks and prints; fails if a check does.
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let mut passed = true;
-    for device in args.device.in_each_dtype() {
+    for device in args.device.in_each_format()? {
         passed &= device.run(Doctor { args })? == ExitCode::SUCCESS;
     }
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -50,12 +51,13 @@ impl Task for Doctor<'_> {
 impl Doctor<'_> {
     /// How many checks failed on the device that `open` gives.
     fn check<D: Device>(&self, open: &dyn Fn() -> Result<D>) -> Result<usize> {
-        let (device, cpu) = (open()?, Cpu::new(None)?);
-        let name = device.dtype().name();
+        let device = open()?;
+        let cpu = Cpu::new(None)?.with_formats([device.format(); 2]);
         println!("\n{}", device.describe());
+        println!("\n{}", format::describe(&device));
         println!(
-            "\n{name:<18} {:>6} {:>6} {:>12} {:>10}  worst case",
-            "checks", "failed", "worst error", "bound"
+            "{:<18} {:>6} {:>6} {:>12} {:>10}  worst case",
+            "", "checks", "failed", "worst error", "bound"
         );
         let mut on = Comparison { device: &device, cpu: &cpu, numbers: Numbers(self.args.seed) };
         let mut failed = 0;

@@ -11,6 +11,8 @@ mod bytes;
 mod device;
 mod doctor;
 mod download;
+#[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
+mod format;
 mod interrupt;
 #[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
 mod models;

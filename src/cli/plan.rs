@@ -6,12 +6,13 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::bytes;
-use super::device::{DtypeName, part};
+use super::device::part;
+use super::format::FormatArgs;
 use super::models::Models;
 use crate::bench::shapes;
 use crate::device::cuda::{Cuda, Gpu};
 use crate::device::launch::{BATCHED_TOKENS, LauncherConfig};
-use crate::device::{Device, Format};
+use crate::device::{Device, Dtype, Format};
 use crate::engine::footprint::Footprint;
 use crate::engine::{EngineConfig, Shortcuts};
 use crate::error::Result;
@@ -38,9 +39,8 @@ pub(super) struct Args {
     /// Part of the GPU's memory that may be used in all
     #[arg(long, value_name = "PART", default_value_t = 0.9, value_parser = part)]
     gpu_memory_utilization: f64,
-    /// Number format of weights, activations and cache
-    #[arg(long, value_enum, default_value_t = DtypeName::Bfloat16)]
-    dtype: DtypeName,
+    #[command(flatten)]
+    format: FormatArgs,
     /// Sequences decoded at once
     #[arg(long, default_value_t = 256)]
     max_num_seqs: usize,
@@ -65,10 +65,10 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     };
     let shape = config.shape(BATCHED_TOKENS, Shortcuts::NONE)?;
     let (expert, amateur) = args.specs()?;
-    let format = Format::of(args.dtype.dtype());
+    let formats = args.format.formats()?;
     let footprint = |is_split| {
-        let amateur = amateur.as_ref().map(|spec| (spec, format));
-        Footprint::new((&expert, format), amateur, &shape, is_split)
+        let amateur = amateur.as_ref().map(|spec| (spec, formats[1]));
+        Footprint::new((&expert, formats[0]), amateur, &shape, is_split)
     };
     let (together, split) = (footprint(false)?, footprint(true)?);
     let (gpu_memory, gpus) = (args.gpu_memory(), args.gpus());
@@ -173,7 +173,7 @@ fn print(fits: &[Fit]) {
 impl Args {
     fn gpu_memory(&self) -> usize {
         let of_this_machine = || {
-            let gpu = Gpu::cuda([0, 0], LauncherConfig::of(Format::of(self.dtype.dtype()))).ok()?;
+            let gpu = Gpu::cuda([0, 0], LauncherConfig::of(Format::of(Dtype::Bf16))).ok()?;
             gpu.memory_info().ok()?.map(|memory| memory.total)
         };
         self.gpu_memory.or_else(of_this_machine).unwrap_or(USUAL_MEMORY)

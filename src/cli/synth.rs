@@ -12,11 +12,11 @@ use super::device::{DeviceArgs, Devices, Task};
 use super::models::Models;
 use super::progress::Progress;
 use super::shortcuts::ShortcutArgs;
-use super::{bytes, interrupt};
+use super::{bytes, format, interrupt};
 use crate::checkpoint::Checkpoint;
 use crate::contrast::Contrast;
 use crate::dataset::{Body, Done, Input, Manifest, Metadata, ModelMark, Outcome, Record, Sink};
-use crate::device::{Device, Dtype};
+use crate::device::Device;
 use crate::engine::{self, Completion, Engine, EngineConfig, Finish, Replicas, Request, Stepped};
 use crate::error::Result;
 use crate::hub::Parts;
@@ -187,7 +187,12 @@ impl<D: Device> Run<D> {
             amateur: amateur.as_ref().map(ModelMark::of).transpose()?,
             seed: args.method.seed,
             samples: 1,
-            settings: args.settings(&contrast, engine.max_model_len(), &variables, engine.dtype()),
+            settings: args.settings(
+                &contrast,
+                engine.max_model_len(),
+                &variables,
+                format::settings(engine.device()),
+            ),
             notes: args.notes(),
         };
         let (sink, done) = Sink::open(&args.output, &input, &manifest)?;
@@ -329,7 +334,7 @@ impl Args {
         contrast: &Contrast,
         max_model_len: usize,
         variables: &Map<String, Value>,
-        dtype: Dtype,
+        formats: Map<String, Value>,
     ) -> Value {
         let mut settings = json!(contrast);
         settings["max_tokens"] = json!(self.max_tokens());
@@ -338,8 +343,8 @@ impl Args {
         settings["log_probabilities"] = json!(self.method.log_probabilities.then_some(true));
         settings["max_model_len"] = json!(max_model_len);
         settings["chat_template_kwargs"] = json!(variables);
-        settings["dtype"] = json!(dtype.name());
         settings["system"] = json!(self.prompting.system);
+        formats.into_iter().for_each(|(name, format)| settings[name] = format);
         settings
     }
 

@@ -10,12 +10,14 @@ use crate::contrast::{Contrast, Noise, RowFault, Sampled, Vocabulary};
 use crate::error::{Error, Result};
 use crate::ids::{BlockId, TokenId};
 
+mod convert;
 pub mod cpu;
 pub mod cuda;
+pub mod e4m3;
 pub mod launch;
 pub mod simt;
 
-/// Number format of a checkpoint's tensor, little-endian.
+/// Number format of a tensor, little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dtype {
     /// bfloat16
@@ -24,6 +26,8 @@ pub enum Dtype {
     F16,
     /// IEEE single
     F32,
+    /// [`e4m3::E4m3`], a scale for each row: what a device makes of others.
+    F8E4m3,
 }
 
 /// In what numbers a model is kept on a device.
@@ -39,6 +43,11 @@ impl Format {
     /// All in `dtype`.
     pub fn of(dtype: Dtype) -> Self {
         Self { weights: dtype, cache: dtype }
+    }
+
+    /// Of activations and of what has no format of its own: embeddings, the head, norms, biases.
+    pub fn working(self) -> Dtype {
+        if self.weights == Dtype::F32 { Dtype::F32 } else { Dtype::Bf16 }
     }
 }
 
@@ -58,6 +67,7 @@ impl Dtype {
             Self::Bf16 => "bfloat16",
             Self::F16 => "float16",
             Self::F32 => "float32",
+            Self::F8E4m3 => "fp8",
         }
     }
 
@@ -66,7 +76,13 @@ impl Dtype {
         match self {
             Self::Bf16 | Self::F16 => 2,
             Self::F32 => 4,
+            Self::F8E4m3 => 1,
         }
+    }
+
+    /// Bytes of a row of `width` elements, with its scale where it has one.
+    pub fn row_bytes(self, width: usize) -> usize {
+        width * self.size() + if self == Self::F8E4m3 { size_of::<f32>() } else { 0 }
     }
 }
 
@@ -356,6 +372,10 @@ pub trait Device: Sized + Send + Sync + 'static {
     /// A weight of `shape` made on the device, for measurements: a vector of ones, or a matrix (with three dimensions, as
     /// many as the first says, one below the other) of uniform numbers with variance `1 / columns`, drawn by `seed`.
     fn random_weight(&self, shape: &[usize], seed: u64) -> Result<Self::Weight>;
+    /// As [`Device::weight`], of matrices of the layers: they are kept in this lane's [`Format::weights`].
+    fn matrix(&self, parts: &[TensorView]) -> Result<Self::Weight>;
+    /// As [`Device::random_weight`], of matrices of the layers.
+    fn random_matrix(&self, shape: &[usize], seed: u64) -> Result<Self::Weight>;
     /// Room for activations `[rows, width]`.
     fn tensor(&self, rows: usize, width: usize, precision: Precision) -> Result<Self::Tensor>;
     /// Rotary frequencies, `[head_dim / 2]`; sine and cosine are multiplied by `scale` (yarn's attention factor).

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::{Check, Comparison, relative_error};
 use crate::contrast::Vocabulary;
-use crate::device::cpu;
-use crate::device::{AttentionShape, Batch, CacheShape, Device, Heads, Precision, Span, StepRoom};
+use crate::device::{AttentionShape, Batch, CacheShape, Device, Dtype, Heads, Precision, Span, StepRoom};
+use crate::device::{cpu, e4m3};
 use crate::error::Result;
 use crate::ids::{BlockId, TokenId};
 
@@ -23,8 +23,55 @@ const EDGES: [usize; 15] = [1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 255, 256, 257,
 /// # Errors
 /// Where a device has no memory.
 pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
+    let mut checks = few(on)?;
+    let rows: Vec<_> = EDGES.iter().map(|context| (*context, 1)).collect();
+    for (heads, block_size) in shapes() {
+        checks.extend(on.attend("rows that decode", heads, block_size, None, &rows)?);
+    }
+    for window in [1, 7, 16, 64, 65, 255, 257, 1000] {
+        for heads in [heads(4, 1, 64), heads(2, 2, 16)] {
+            checks.extend(on.attend("a window", heads, 16, Some(window), &WINDOWED)?);
+        }
+    }
+    for block_size in [1, 8, 13, 16, 32] {
+        let rows = [(270, 1), (33, 1), (100, 70)];
+        checks.extend(on.attend("blocks", heads(4, 2, 128), block_size, None, &rows)?);
+    }
+    for heads in models() {
+        checks.extend(on.attend("a model's heads", heads, 16, None, &[(37, 1), (258, 1), (21, 9)])?);
+    }
+    for context in [1025, 4097] {
+        let rows = [(context, 1), (context - 1, 2)];
+        checks.extend(on.attend("a long context", heads(2, 1, 128), 16, None, &rows)?);
+    }
+    Ok(checks)
+}
+
+/// Those of every size of head, and of all that is special otherwise, once.
+///
+/// # Errors
+/// Where a device has no memory.
+pub fn few<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
-    for (heads, block_size) in [
+    let mixed = [(300, 1), (7, 7), (129, 65), (64, 64), (17, 1), (260, 2), (66, 1), (200, 127)];
+    for (heads, block_size) in shapes() {
+        checks.extend(on.attend("decode and prefill", heads, block_size, None, &mixed)?);
+    }
+    checks.extend(on.attend("a window", heads(3, 1, 80), 16, Some(65), &WINDOWED)?);
+    checks.extend(on.attend("a window", heads(2, 1, 256), 16, Some(33), &[(100, 1), (120, 90)])?);
+    checks.extend(on.attend("a large group", heads(40, 1, 64), 16, None, &[(300, 1), (30, 11)])?);
+    checks.push(on.not_numbers(heads(4, 2, 128))?);
+    checks.push(on.not_numbers(heads(4, 2, 24))?);
+    Ok(checks)
+}
+
+/// Contexts and tokens that windows are tried with.
+const WINDOWED: [(usize, usize); 8] =
+    [(1, 1), (17, 1), (90, 1), (257, 1), (300, 1), (520, 1), (40, 40), (270, 140)];
+
+/// A shape for every kernel, with the size of its blocks.
+fn shapes() -> [(Heads, usize); 9] {
+    [
         (heads(3, 1, 64), 16),
         (heads(2, 2, 80), 8),
         (heads(5, 1, 96), 13),
@@ -34,39 +81,7 @@ pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
         (heads(6, 2, 32), 16),
         (heads(1, 1, 40), 13),
         (heads(2, 1, 30), 16),
-    ] {
-        let rows: Vec<_> = EDGES.iter().map(|context| (*context, 1)).collect();
-        checks.extend(on.attend("rows that decode", heads, block_size, None, &rows)?);
-        let mixed = [(300, 1), (7, 7), (129, 65), (64, 64), (17, 1), (260, 2), (66, 1), (200, 127)];
-        checks.extend(on.attend("decode and prefill", heads, block_size, None, &mixed)?);
-    }
-    for window in [1, 7, 16, 64, 65, 255, 257, 1000] {
-        let rows = [(1, 1), (17, 1), (90, 1), (257, 1), (300, 1), (520, 1), (40, 40), (270, 140)];
-        for heads in [heads(4, 1, 64), heads(2, 2, 16)] {
-            checks.extend(on.attend("a window", heads, 16, Some(window), &rows)?);
-        }
-    }
-    checks.extend(on.attend("a window", heads(2, 1, 256), 16, Some(33), &[(100, 1), (120, 90)])?);
-    for block_size in [1, 8, 13, 16, 32] {
-        let rows = [(270, 1), (33, 1), (100, 70)];
-        checks.extend(on.attend("blocks", heads(4, 2, 128), block_size, None, &rows)?);
-    }
-    for heads in models() {
-        checks.extend(on.attend("a model's heads", heads, 16, None, &[(37, 1), (258, 1), (21, 9)])?);
-    }
-    checks.extend(on.attend("a large group", heads(40, 1, 64), 16, None, &[(300, 1), (30, 11)])?);
-    checks.push(on.not_numbers(heads(4, 2, 128))?);
-    checks.push(on.not_numbers(heads(4, 2, 24))?);
-    for context in [1025, 4097] {
-        checks.extend(on.attend(
-            "a long context",
-            heads(2, 1, 128),
-            16,
-            None,
-            &[(context, 1), (context - 1, 2)],
-        )?);
-    }
-    Ok(checks)
+    ]
 }
 
 fn heads(query: usize, key_value: usize, dim: usize) -> Heads {
@@ -211,7 +226,7 @@ struct Case {
     tables: Vec<Vec<BlockId>>,
     /// Of the pool.
     blocks: usize,
-    /// Each sequence's queries, keys and values as they were stored, a row of `qkv_width` a position.
+    /// Each sequence's queries, keys and values as they are in the cache, a row of `qkv_width` a position.
     stored: Vec<Vec<Vec<f32>>>,
 }
 
@@ -352,6 +367,14 @@ impl Case {
         let rows = on.cpu.download(batch.tokens.len(), &there);
         let mut rows = rows.chunks_exact(self.heads.qkv_width()).map(<[f32]>::to_vec);
         self.stored = self.contexts.iter().map(|context| rows.by_ref().take(*context).collect()).collect();
+        if on.device.format().cache == Dtype::F8E4m3 {
+            let query_width = self.heads.query_width();
+            for head in
+                self.stored.iter_mut().flatten().flat_map(|row| row[query_width..].chunks_mut(self.heads.dim))
+            {
+                head.copy_from_slice(&e4m3::rounded(head));
+            }
+        }
         self.store(on.device, &batch, &mut here, &mut caches.0)?;
         self.store(on.cpu, &batch, &mut there, &mut caches.1)
     }

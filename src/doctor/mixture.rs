@@ -206,13 +206,13 @@ fn products<D: Device>(on: &mut Comparison<'_, D>, case: Case) -> Result<Vec<Che
     let places = rows * active;
 
     let x = on.tensors(rows, inner, Precision::Working)?;
-    let w = on.weights(&[branches, outputs, inner])?;
+    let w = on.matrices(&[branches, outputs, inner])?;
     let up = routed.product(on, places, GroupedRows::OfRow, &x, &w, outputs)?;
     let name = |what| format!("{what}, {case:?}");
     let mut checks = vec![on.check("grouped_matmul", name("of rows"), places, (&up.0, &up.1))];
 
     let x = on.tensors(places, outputs, Precision::Working)?;
-    let w = on.weights(&[branches, inner, outputs])?;
+    let w = on.matrices(&[branches, inner, outputs])?;
     let down = routed.product(on, places, GroupedRows::OfPlace, &x, &w, inner)?;
     checks.push(on.check("grouped_matmul", name("of places"), places, (&down.0, &down.1)));
 
@@ -250,8 +250,8 @@ impl<D: Device> Weights<D> {
     fn new(on: &mut Comparison<'_, D>, case: Case) -> Result<Self> {
         let Case { branches, inner, outputs, .. } = case;
         Ok(Self {
-            up: on.weights(&[branches, outputs, inner])?,
-            down: on.weights(&[branches, inner, outputs])?,
+            up: on.matrices(&[branches, outputs, inner])?,
+            down: on.matrices(&[branches, inner, outputs])?,
         })
     }
 }

@@ -8,6 +8,7 @@ use crate::device::{Device, Dtype, Precision, TensorView};
 use crate::error::Result;
 
 pub mod attention;
+pub mod matmul;
 pub mod mixture;
 pub mod pair;
 pub mod rows;
@@ -87,8 +88,7 @@ impl<D: Device> Comparison<'_, D> {
         Ok((here, self.cpu.tensor(rows, width, precision)?))
     }
 
-    /// A weight of random numbers in -1..1 in the device's format, on both devices. With three dimensions it is as many
-    /// matrices as the first says, one below the other.
+    /// A weight of random numbers in -1..1 in the device's format, on both devices.
     pub fn weights(&mut self, shape: &[usize]) -> Result<(D::Weight, cpu::Weight)> {
         let values = self.numbers.take(shape.iter().product());
         self.weights_of(&values, shape)
@@ -96,6 +96,20 @@ impl<D: Device> Comparison<'_, D> {
 
     /// A weight of `values` rounded to the device's format, on both devices.
     pub fn weights_of(&self, values: &[f32], shape: &[usize]) -> Result<(D::Weight, cpu::Weight)> {
+        let views = self.views(values, shape);
+        Ok((self.device.weight(&views)?, self.cpu.weight(&views)?))
+    }
+
+    /// A layer's matrix of random numbers in -1..1, on both devices. With three dimensions it is as many matrices as the
+    /// first says, one below the other.
+    pub fn matrices(&mut self, shape: &[usize]) -> Result<(D::Weight, cpu::Weight)> {
+        let values = self.numbers.take(shape.iter().product());
+        let views = self.views(&values, shape);
+        Ok((self.device.matrix(&views)?, self.cpu.matrix(&views)?))
+    }
+
+    /// `values` as a checkpoint holds them, in the device's format.
+    fn views(&self, values: &[f32], shape: &[usize]) -> Vec<TensorView> {
         let bytes: Vec<u8> = match self.device.dtype() {
             Dtype::F32 => bytemuck::cast_slice(values).to_vec(),
             _ => values.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect(),
@@ -114,8 +128,7 @@ impl<D: Device> Comparison<'_, D> {
             range: index * each..(index + 1) * each,
             file: file.clone(),
         };
-        let views: Vec<_> = (0..matrices).map(view).collect();
-        Ok((self.device.weight(&views)?, self.cpu.weight(&views)?))
+        (0..matrices).map(view).collect()
     }
 
     /// Compares the first `rows` rows of an output.
@@ -138,6 +151,7 @@ pub type Checks<D> = fn(&mut Comparison<'_, D>) -> Result<Vec<Check>>;
 pub fn all<D: Device>() -> Vec<(&'static str, Checks<D>)> {
     vec![
         ("rows", rows::checks::<D>),
+        ("matmul", matmul::checks::<D>),
         ("attention", attention::checks::<D>),
         ("mixture", mixture::checks::<D>),
         ("contrast_sample", sample::checks::<D>),

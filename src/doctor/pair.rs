@@ -3,7 +3,7 @@
 use super::{Check, relative_error};
 use crate::contrast::Contrast;
 use crate::device::cpu::Cpu;
-use crate::device::{Device, Dtype};
+use crate::device::{Device, Dtype, Format, Lane};
 use crate::embedded;
 use crate::engine::{Completion, Engine, EngineConfig, Request};
 use crate::error::Result;
@@ -20,15 +20,16 @@ const MAX_TOKENS: usize = 24;
 /// The device must agree with the CPU about so many of the tokens.
 const AGREEMENT: f64 = 0.5;
 
-/// Greedy contrastive responses: in f32 token for token and score for score; in bf16, whose rounding may decide between
+/// Greedy contrastive responses: in f32 token for token and score for score; in formats whose rounding may decide between
 /// two tokens, the scores up to the first token that differs, of which there must be enough.
 ///
 /// # Errors
 /// Where the device fails.
 pub fn checks<D: Device>(open: &dyn Fn() -> Result<D>) -> Result<Vec<Check>> {
     let device = open()?;
-    let (exact, bound) = if device.dtype() == Dtype::F32 { (true, 1e-4) } else { (false, 5e-2) };
-    let (found, expected) = (responses(device)?, responses(Cpu::new(None)?)?);
+    let formats = [Lane::Expert, Lane::Amateur].map(|lane| device.lane(lane).format());
+    let (exact, bound) = if formats == [Format::of(Dtype::F32); 2] { (true, 1e-4) } else { (false, 5e-2) };
+    let (found, expected) = (responses(device)?, responses(Cpu::new(None)?.with_formats(formats))?);
     let case = |at: usize| format!("greedy response to {:?}", INSTRUCTIONS[at]);
     let pairs = found.iter().zip(&expected).enumerate();
     Ok(pairs

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use crate::checkpoint::Checkpoint;
 use crate::contrast::Noise;
-use crate::device::{Device, Dtype, Lane};
+use crate::device::{Device, Lane};
 use crate::error::{Error, Result};
 use crate::ids::{SeqId, TokenId};
 use crate::model::spec::{Spec, stop_tokens};
@@ -221,9 +221,9 @@ impl<D: Device> Engine<D> {
         self.steps.shorten_window(tokens);
     }
 
-    /// Number format of the expert's activations.
-    pub fn dtype(&self) -> Dtype {
-        self.steps.device().dtype()
+    /// The device.
+    pub fn device(&self) -> &D {
+        self.steps.device()
     }
 
     /// Sequences that run at once.

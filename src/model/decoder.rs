@@ -16,7 +16,7 @@ use super::mlp::{self, Dense, Mlp};
 use super::spec::{self, NormPlacement, Spec};
 use super::weights::Weights;
 use crate::checkpoint::Checkpoint;
-use crate::device::{AttentionShape, Device, HeadNorms, Norm, NormScope, Precision};
+use crate::device::{AttentionShape, Device, HeadNorms, Norm, NormScope, Precision, TensorView};
 use crate::error::{Error, Result};
 
 /// The names of the decoder and of the head in a checkpoint. A text tower within a larger model has longer ones, and its
@@ -341,13 +341,13 @@ impl<D: Device> Loader<'_, D> {
     fn branches(&self, name: &str, count: usize, parts: &[&str], shape: [usize; 2]) -> Result<D::Weight> {
         let [outputs, width] = shape;
         match &self.origin {
-            Origin::Stored(_) => self.weight((0..count).flat_map(|branch| {
+            Origin::Stored(_) => self.matrix((0..count).flat_map(|branch| {
                 let tensor = move |part| (format!("{name}.experts.{branch}.{part}.weight"), shape.to_vec());
                 parts.iter().map(tensor)
             })),
             Origin::Random(seed) => {
                 let shape = [count, parts.len() * outputs, width];
-                self.device.random_weight(&shape, seed.replace(seed.get() + 1))
+                self.device.random_matrix(&shape, seed.replace(seed.get() + 1))
             }
         }
     }
@@ -367,13 +367,9 @@ impl<D: Device> Loader<'_, D> {
 
     /// Projections from `width`, given by name and number of outputs, joined along their outputs.
     fn linear(&self, parts: &[(String, usize)], width: usize, bias: bool) -> Result<Linear<D>> {
-        let join = |suffix: &str, shape: &dyn Fn(usize) -> Vec<usize>| {
-            self.weight(parts.iter().map(|(name, outputs)| (format!("{name}.{suffix}"), shape(*outputs))))
-        };
-        Ok(Linear {
-            weight: join("weight", &|outputs| vec![outputs, width])?,
-            bias: bias.then(|| join("bias", &|outputs| vec![outputs])).transpose()?,
-        })
+        let weights = parts.iter().map(|(name, outputs)| (format!("{name}.weight"), vec![*outputs, width]));
+        let biases = parts.iter().map(|(name, outputs)| (format!("{name}.bias"), vec![*outputs]));
+        Ok(Linear { weight: self.matrix(weights)?, bias: bias.then(|| self.weight(biases)).transpose()? })
     }
 
     fn norm(&self, name: &str, width: usize) -> Result<Norm<D::Weight>> {
@@ -383,14 +379,28 @@ impl<D: Device> Loader<'_, D> {
 
     /// The tensors of these names and shapes, joined along their first dimension.
     fn weight(&self, parts: impl IntoIterator<Item = (String, Vec<usize>)>) -> Result<D::Weight> {
+        self.bring(parts, D::weight, D::random_weight)
+    }
+
+    /// As [`Loader::weight`], of a layer's matrices.
+    fn matrix(&self, parts: impl IntoIterator<Item = (String, Vec<usize>)>) -> Result<D::Weight> {
+        self.bring(parts, D::matrix, D::random_matrix)
+    }
+
+    fn bring(
+        &self,
+        parts: impl IntoIterator<Item = (String, Vec<usize>)>,
+        stored: impl Fn(&D, &[TensorView]) -> Result<D::Weight>,
+        random: impl Fn(&D, &[usize], u64) -> Result<D::Weight>,
+    ) -> Result<D::Weight> {
         match &self.origin {
-            Origin::Stored(weights) => self.device.weight(&weights.joined(parts)?),
+            Origin::Stored(weights) => stored(self.device, &weights.joined(parts)?),
             Origin::Random(seed) => {
                 let joined = parts.into_iter().map(|(_, shape)| shape).reduce(|mut joined, shape| {
                     joined[0] += shape[0];
                     joined
                 });
-                self.device.random_weight(&joined.unwrap_or_default(), seed.replace(seed.get() + 1))
+                random(self.device, &joined.unwrap_or_default(), seed.replace(seed.get() + 1))
             }
         }
     }

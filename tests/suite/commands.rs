@@ -36,6 +36,29 @@ fn the_plan_of_llama_is_what_its_config_says() {
     assert!((2.5..3.5).contains(&gained), "{gained}");
 }
 
+/// The layers' 6,979,321,856 weights take a byte each and their 1,376,256 outputs a scale; a token's 32 layers x 8 heads x 2
+/// rows a byte a number and a scale.
+#[test]
+fn the_plan_knows_each_models_format() {
+    let plan = |formats: &[&str]| {
+        json(&[&["plan", "--shape", "llama-3.1-8b", "--gpu-memory", "80GiB", "--json"], formats].concat())
+    };
+    let weights = |plan: &Value, at: usize| plan["weights_bytes"][at].as_u64().unwrap();
+    let stored = plan(&[]);
+    let rounded = plan(&["--amateur-dtype", "fp8", "--kv-cache-dtype", "fp8"]);
+    assert_eq!(weights(&rounded, 0), weights(&stored, 0));
+    let saved = 6_979_321_856 - 4 * 32 * (6144 + 4096 + 28_672 + 4096);
+    assert_eq!(weights(&stored, 1) - weights(&rounded, 1), saved);
+    let token = |plan: &Value| plan["cache_bytes_per_token"].as_f64().unwrap();
+    let saved = 2.0 * f64::from(2 * 32 * 8 * (2 * 128 - (128 + 4)));
+    assert!((token(&stored) - token(&rounded) - saved).abs() < 1.0);
+
+    let output =
+        codit(&["plan", "--shape", "llama-3.1-8b", "--dtype", "float32", "--kv-cache-dtype", "bfloat16"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("it may be auto or fp8"));
+}
+
 /// The parameters that the models' publishers count.
 #[test]
 fn shapes_have_the_parameters_of_the_models_they_are_named_after() {

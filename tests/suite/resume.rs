@@ -75,12 +75,15 @@ fn other_settings_models_or_input_are_refused() {
     let expert = place.path("expert");
     crate::synth::copy_embedded_expert(&expert);
     let expert = expert.to_str().unwrap();
-    let changes: [(&[&str], &str); 5] = [
+    let changes: [(&[&str], &str); 8] = [
         (&["--beta", "0.25"], "beta was 1.0, now 0.25"),
         (&["--temperature", "0.5"], "temperature"),
         (&["--system", "Be brief."], "system"),
         (&["--expert", expert, "--amateur", expert], "expert"),
         (&["--ignore-eos"], "ignore_eos"),
+        (&["--dtype", "fp8"], "dtype was \"float32\", now \"fp8\""),
+        (&["--amateur-dtype", "fp8"], "amateur_dtype"),
+        (&["--kv-cache-dtype", "fp8"], "kv_cache_dtype"),
     ];
     for (change, named) in changes {
         let said = refuse(&input, &output, &[&SETTINGS, change].concat());

@@ -1,4 +1,5 @@
 // Each collective alone, for the tests to hold against its definition.
+#include "e4m3.cuh"
 #include "probe.cuh"
 
 // out[thread] = {threadIdx, blockIdx, blockDim, gridDim}; threads of all blocks, x fastest.
@@ -221,6 +222,25 @@ KERNEL(probe_widen, ProbeParams, 256, 1) {
     memcpy(&ieee, &bits, 2);
     out<float>(p)[i] = to_float(brain);
     out<float>(p)[65536 + i] = to_float(ieee);
+}
+
+// in[a] floats to e4m3.
+KERNEL(probe_narrow_e4m3, ProbeParams, 256, 1) {
+    const u32 i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < p.a) out<e4m3>(p)[i] = from_float<e4m3>(in<float>(p)[i]);
+}
+
+// in[256] patterns of e4m3, a thread four of them: as floats, and after these as bf16.
+KERNEL(probe_widen_e4m3, ProbeParams, 64, 1) {
+    const Vec<e4m3, 4> four = load_vec<4>(in<e4m3>(p) + 4 * threadIdx.x);
+    u32 bits, even, odd;
+    memcpy(&bits, &four, 4);
+    widen(bits, even, odd);
+    const u32 pairs[4] = {even << 16, odd << 16, even & 0xffff0000, odd & 0xffff0000};
+    for (u32 i = 0; i < 4; i++) {
+        out<float>(p)[4 * threadIdx.x + i] = to_float(four.v[i]);
+        out<u32>(p)[256 + 4 * threadIdx.x + i] = pairs[i];
+    }
 }
 
 // Integer intrinsics of in[thread]: out[thread] = {popc, ffs, clz, umulhi by `a`}.

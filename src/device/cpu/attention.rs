@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::cache::{Element, Page, Pages};
 use super::isa::Kernel;
 use super::math::{LANES, array, exp, max, mul_add, sum};
 use super::simd::Simd;
@@ -25,6 +26,20 @@ pub fn attention(
     shape: AttentionShape,
     qkv: &Tensor,
     cache: &Cache,
+    out: &mut Tensor,
+) {
+    match cache {
+        Cache::F32(pages) => attend(path, batch, shape, qkv, pages, out),
+        Cache::E4m3(pages) => attend(path, batch, shape, qkv, pages, out),
+    }
+}
+
+fn attend<E: Element>(
+    path: Path,
+    batch: &Batch,
+    shape: AttentionShape,
+    qkv: &Tensor,
+    cache: &Pages<E>,
     out: &mut Tensor,
 ) {
     let spans: Vec<&Span> =
@@ -65,17 +80,17 @@ pub fn attention(
 }
 
 /// One key/value head of one sequence.
-struct Keys<'a> {
-    cache: &'a Cache,
+struct Keys<'a, E> {
+    cache: &'a Pages<E>,
     layer: usize,
     head: usize,
     blocks: &'a [BlockId],
 }
 
 /// The query heads of one token that share a key/value head.
-struct Group<'a> {
+struct Group<'a, E> {
     shape: AttentionShape,
-    keys: Keys<'a>,
+    keys: Keys<'a, E>,
     position: usize,
     /// `[group, dim]`
     queries: &'a [f32],
@@ -84,7 +99,7 @@ struct Group<'a> {
     out: &'a mut [f32],
 }
 
-impl Kernel for Group<'_> {
+impl<E: Element> Kernel for Group<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -101,7 +116,7 @@ impl Kernel for Group<'_> {
     }
 }
 
-impl Group<'_> {
+impl<E: Element> Group<'_, E> {
     /// `G` query heads, which share each reading of keys and values.
     #[inline(always)]
     fn heads<S: Simd, const G: usize>(&mut self, first: usize) {
@@ -144,7 +159,7 @@ struct Run {
     ahead: Result<BlockId, usize>,
 }
 
-impl Keys<'_> {
+impl<E: Element> Keys<'_, E> {
     /// `seen`, cut by blocks.
     #[inline(always)]
     fn runs(&self, seen: Range<usize>) -> impl Iterator<Item = Run> {
@@ -165,22 +180,25 @@ impl Keys<'_> {
         let (size, count) = (self.cache.block_size(), seen.len());
         let first_block = seen.start / size;
         for Run { block, slots, at, ahead } in self.runs(seen) {
-            let keys = self.cache.keys(self.layer, block, self.head);
+            let Page { numbers: keys, scales } = self.cache.keys(self.layer, block, self.head);
             // After the last keys come the first values.
             let ahead = match ahead {
-                Ok(block) => self.cache.keys(self.layer, block, self.head),
+                Ok(block) => self.cache.keys(self.layer, block, self.head).numbers,
                 Err(beyond) => match self.blocks.get(first_block + beyond) {
-                    Some(&block) => self.cache.values(self.layer, block, self.head),
+                    Some(&block) => self.cache.values(self.layer, block, self.head).numbers,
                     None => &[],
                 },
             };
             if size % LANES == 0 {
                 for first in (slots.start / LANES * LANES..slots.end).step_by(LANES) {
-                    let products = products_of_lanes::<S, G>(queries, keys, ahead, size, first);
+                    let products = products_of_lanes::<S, E, G>(queries, keys, ahead, size, first);
                     let lanes = slots.start.max(first)..slots.end.min(first + LANES);
                     for (head, products) in products.iter().enumerate() {
                         let to = &mut out[head * count + at + lanes.start - slots.start..][..lanes.len()];
                         to.copy_from_slice(&products[lanes.start - first..lanes.end - first]);
+                        if E::IS_SCALED {
+                            to.iter_mut().zip(&scales[lanes.clone()]).for_each(|(to, scale)| *to *= scale);
+                        }
                     }
                 }
                 continue;
@@ -188,8 +206,9 @@ impl Keys<'_> {
             for (index, slot) in slots.enumerate() {
                 for (head, query) in queries.iter().enumerate() {
                     let column = keys[slot..].iter().step_by(size).zip(*query);
+                    let product = column.fold(0.0, |sum, (key, q)| mul_add::<S>(*q, key.widen(), sum));
                     out[head * count + at + index] =
-                        column.fold(0.0, |sum, (key, q)| mul_add::<S>(*q, *key, sum));
+                        if E::IS_SCALED { product * scales[slot] } else { product };
                 }
             }
         }
@@ -209,19 +228,25 @@ impl Keys<'_> {
         let (dim, count) = (self.cache.head_dim(), seen.len());
         let mut sums = [[S::splat(0.0); C]; G];
         for Run { block, slots, at, ahead } in self.runs(seen) {
-            let ahead = ahead.map_or(&[][..], |block| self.cache.values(self.layer, block, self.head));
+            let ahead =
+                ahead.map_or(&[][..], |block| self.cache.values(self.layer, block, self.head).numbers);
             let weights: [&[f32]; G] =
                 std::array::from_fn(|head| &weights[head * count + at..][..slots.len()]);
-            let values = &self.cache.values(self.layer, block, self.head)[slots.start * dim..];
-            for (index, row) in values.chunks_exact(dim).take(slots.len()).enumerate() {
+            let Page { numbers: values, scales } = self.cache.values(self.layer, block, self.head);
+            let values = values[slots.start * dim..].chunks_exact(dim).take(slots.len());
+            for (index, row) in values.enumerate() {
                 let (row, _) = row[column..].as_chunks::<LANES>();
                 for lanes in 0..C {
-                    S::prefetch(ahead.get(index * dim + column + lanes * LANES));
+                    prefetch::<S, E>(ahead, index * dim + column + lanes * LANES);
                 }
+                let Some(row) = row.first_chunk::<C>() else { continue };
+                let row = row.each_ref().map(E::load::<S>);
                 for head in 0..G {
-                    let weight = S::splat(weights[head][index]);
+                    let weight = weights[head][index];
+                    let weight =
+                        S::splat(if E::IS_SCALED { weight * scales[slots.start + index] } else { weight });
                     for (sum, row) in sums[head].iter_mut().zip(row) {
-                        *sum = S::mul_add(weight, S::load(row), *sum);
+                        *sum = S::mul_add(weight, row, *sum);
                     }
                 }
             }
@@ -248,9 +273,11 @@ impl Keys<'_> {
         for (head, inverse) in inverses.iter().enumerate() {
             let mut sum = 0.0;
             for Run { block, slots, at, .. } in self.runs(seen.clone()) {
-                let values = self.cache.values(self.layer, block, self.head);
+                let Page { numbers: values, scales } = self.cache.values(self.layer, block, self.head);
                 for (index, slot) in slots.enumerate() {
-                    sum = mul_add::<S>(weights[head * count + at + index], values[slot * dim + column], sum);
+                    let weight = weights[head * count + at + index];
+                    let weight = if E::IS_SCALED { weight * scales[slot] } else { weight };
+                    sum = mul_add::<S>(weight, values[slot * dim + column].widen(), sum);
                 }
             }
             out[head * dim + column] = sum * inverse;
@@ -261,23 +288,32 @@ impl Keys<'_> {
 /// `G` queries times [`LANES`] keys of a block, from slot `first`; `keys[dim, size]`. Meanwhile asks for a block
 /// `ahead`: the processor does not foresee where it lies.
 #[inline(always)]
-fn products_of_lanes<S: Simd, const G: usize>(
+fn products_of_lanes<S: Simd, E: Element, const G: usize>(
     queries: [&[f32]; G],
-    keys: &[f32],
-    ahead: &[f32],
+    keys: &[E],
+    ahead: &[E],
     size: usize,
     first: usize,
 ) -> [[f32; LANES]; G] {
     let mut sums = [S::splat(0.0); G];
     for (column, keys) in keys.chunks_exact(size).enumerate() {
         let Some(keys) = keys[first..].first_chunk() else { continue };
-        S::prefetch(ahead.get(column * size + first));
-        let keys = S::load(keys);
+        prefetch::<S, E>(ahead, column * size + first);
+        let keys = E::load::<S>(keys);
         for head in 0..G {
             sums[head] = S::mul_add(S::splat(queries[head][column]), keys, sums[head]);
         }
     }
     sums.map(array::<S>)
+}
+
+/// Asks for the cache line that begins with `numbers[at]`, if one does and the number is there.
+#[inline(always)]
+fn prefetch<S: Simd, E: Element>(numbers: &[E], at: usize) {
+    const LINE: usize = 64;
+    if LANES * size_of::<E>() >= LINE || (at * size_of::<E>()).is_multiple_of(LINE) {
+        S::prefetch(numbers.get(at));
+    }
 }
 
 /// `exp(scale * x - max)` in place; their sum.

@@ -1,25 +1,29 @@
 //! Zeroed memory that the system may refuse.
 
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::slice;
 use std::sync::{Arc, Weak};
 
+use bytemuck::Pod;
 use memmap2::{MmapMut, MmapRaw};
 
 use crate::error::{Error, Result};
 
-/// f32s, zeroed by the system page by page as they are first touched.
-pub struct Buffer {
+/// Numbers, zeroed by the system page by page as they are first touched.
+pub struct Buffer<T = f32> {
     map: Arc<MmapRaw>,
     len: usize,
+    of: PhantomData<T>,
 }
 
-impl Buffer {
+impl<T: Pod> Buffer<T> {
     /// `rows * width` zeros, to hold `what`.
     pub fn zeroed(rows: usize, width: usize, what: &str) -> Result<Self> {
         Ok(Self {
-            map: Arc::new(map(rows, width.saturating_mul(size_of::<f32>()), what)?.into()),
+            map: Arc::new(map(rows, width.saturating_mul(size_of::<T>()), what)?.into()),
             len: rows.saturating_mul(width),
+            of: PhantomData,
         })
     }
 
@@ -63,17 +67,17 @@ pub fn map(count: usize, size: usize, what: &str) -> Result<MmapMut> {
     Ok(map)
 }
 
-impl Deref for Buffer {
-    type Target = [f32];
-    fn deref(&self) -> &[f32] {
+impl<T: Pod> Deref for Buffer<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
         // SAFETY: the map is that long, aligned to a page, initialized, and written through `&mut self` alone: making a
         // page ready does not change what it holds.
         unsafe { slice::from_raw_parts(self.map.as_ptr().cast(), self.len) }
     }
 }
 
-impl DerefMut for Buffer {
-    fn deref_mut(&mut self) -> &mut [f32] {
+impl<T: Pod> DerefMut for Buffer<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as above, and `self` is borrowed mutably.
         unsafe { slice::from_raw_parts_mut(self.map.as_mut_ptr().cast(), self.len) }
     }

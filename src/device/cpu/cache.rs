@@ -1,38 +1,158 @@
-//! One model's plane of the paged KV cache: f32, for each block, layer and head the keys `[head_dim, block_size]`,
-//! turned so that a query meets a block of them lane by lane, and the values `[block_size, head_dim]`.
+//! One model's plane of the paged KV cache: for each block, layer and head the keys `[head_dim, block_size]`, turned so
+//! that a query meets a block of them lane by lane, and the values `[block_size, head_dim]`.
+
+use bytemuck::Pod;
 
 use super::Tensor;
 use super::buffer::{Buffer, Populating};
-use crate::device::{Batch, CacheShape, Heads};
+use super::math::LANES;
+use super::simd::Simd;
+use crate::device::e4m3::{self, E4m3};
+use crate::device::{Batch, CacheShape, Dtype, Heads};
 use crate::error::Result;
 use crate::ids::BlockId;
 
-/// Keys and values.
-pub struct Cache {
-    data: Buffer,
+/// Keys and values, in numbers of one format.
+pub enum Cache {
+    /// As they are.
+    F32(Pages<f32>),
+    /// With a scale for each token and head, of keys and of values.
+    E4m3(Pages<E4m3>),
+}
+
+/// A number of the cache: what is meant is number times scale.
+pub trait Element: Pod + Send + Sync {
+    /// Whether there are scales; else they are 1.
+    const IS_SCALED: bool;
+
+    /// The scale of a row.
+    fn scale(row: &[f32]) -> f32;
+    /// `x` in units of its row's scale.
+    fn round(x: f32, scale: f32) -> Self;
+    /// The number.
+    fn widen(self) -> f32;
+    /// The numbers, in lanes.
+    fn load<S: Simd>(x: &[Self; LANES]) -> S::Lanes;
+}
+
+impl Element for f32 {
+    const IS_SCALED: bool = false;
+
+    fn scale(_: &[f32]) -> f32 {
+        1.0
+    }
+
+    fn round(x: f32, _: f32) -> f32 {
+        x
+    }
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(x: &[f32; LANES]) -> S::Lanes {
+        S::load(x)
+    }
+}
+
+impl Element for E4m3 {
+    const IS_SCALED: bool = true;
+
+    fn scale(row: &[f32]) -> f32 {
+        e4m3::scale(row)
+    }
+
+    fn round(x: f32, scale: f32) -> E4m3 {
+        e4m3::scaled(x, scale)
+    }
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self.to_f32()
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(x: &[E4m3; LANES]) -> S::Lanes {
+        S::load(&x.map(E4m3::to_f32))
+    }
+}
+
+/// The blocks of a cache.
+pub struct Pages<E> {
+    data: Buffer<E>,
+    /// For each block, layer and head those of the keys `[block_size]` and of the values `[block_size]`; empty where there
+    /// are none.
+    scales: Buffer,
     shape: CacheShape,
 }
 
-/// Bytes of one block over all layers.
-pub fn block_bytes(shape: CacheShape) -> usize {
-    shape.layers * floats(shape) * size_of::<f32>()
+/// What one head has of a block: numbers and their scales, those empty where there are none.
+pub struct Page<'a, E> {
+    /// Keys `[head_dim, block_size]` or values `[block_size, head_dim]`.
+    pub numbers: &'a [E],
+    /// `[block_size]`
+    pub scales: &'a [f32],
 }
 
-/// Floats of one block in one layer.
-fn floats(shape: CacheShape) -> usize {
-    2 * shape.heads * shape.block_size * shape.head_dim
+/// Bytes of one block over all layers.
+pub fn block_bytes(shape: CacheShape, dtype: Dtype) -> usize {
+    let rows = shape.layers * 2 * shape.heads * shape.block_size;
+    rows * dtype.row_bytes(shape.head_dim)
 }
 
 impl Cache {
-    /// An empty cache; its pages are taken from the system as they are first written.
-    pub fn new(shape: CacheShape) -> Result<Self> {
-        let blocks = shape.layers.saturating_mul(shape.blocks);
-        Ok(Self { data: Buffer::zeroed(blocks, floats(shape), "the KV cache")?, shape })
+    /// An empty cache, of f32 where `dtype` says nothing else; its pages are taken from the system as they are first
+    /// written.
+    pub fn new(shape: CacheShape, dtype: Dtype) -> Result<Self> {
+        match dtype {
+            Dtype::F8E4m3 => Pages::new(shape).map(Self::E4m3),
+            _ => Pages::new(shape).map(Self::F32),
+        }
     }
 
     /// See [`Buffer::populating`].
     pub fn populating(&self) -> Populating {
-        self.data.populating()
+        match self {
+            Self::F32(pages) => pages.data.populating(),
+            Self::E4m3(pages) => pages.data.populating(),
+        }
+    }
+
+    /// Makes `to` what `from` is, in all layers.
+    pub fn copy_block(&mut self, from: BlockId, to: BlockId) {
+        match self {
+            Self::F32(pages) => pages.copy_block(from, to),
+            Self::E4m3(pages) => pages.copy_block(from, to),
+        }
+    }
+
+    /// Writes the keys and values of `qkv[tokens, qkv_width]` to the places of their positions.
+    pub fn store(&mut self, batch: &Batch, heads: Heads, layer: usize, qkv: &Tensor) {
+        match self {
+            Self::F32(pages) => pages.store(batch, heads, layer, qkv),
+            Self::E4m3(pages) => pages.store(batch, heads, layer, qkv),
+        }
+    }
+}
+
+/// Makes the piece `to` of so many numbers what the piece `from` is.
+fn copy_within<T: Pod>(numbers: &mut [T], piece: usize, from: BlockId, to: BlockId) {
+    let from = from.index() * piece;
+    numbers.copy_within(from..from + piece, to.index() * piece);
+}
+
+impl<E: Element> Pages<E> {
+    fn new(shape: CacheShape) -> Result<Self> {
+        let (heads, what) =
+            (shape.layers.saturating_mul(shape.blocks).saturating_mul(2 * shape.heads), "the KV cache");
+        let scales = if E::IS_SCALED { shape.block_size } else { 0 };
+        Ok(Self {
+            data: Buffer::zeroed(heads, shape.block_size * shape.head_dim, what)?,
+            scales: Buffer::zeroed(heads, scales, what)?,
+            shape,
+        })
     }
 
     /// Tokens a block.
@@ -45,52 +165,57 @@ impl Cache {
         self.shape.head_dim
     }
 
-    /// `head`'s keys in `block`, `[head_dim, block_size]`.
-    pub fn keys(&self, layer: usize, block: BlockId, head: usize) -> &[f32] {
-        &self.data[self.start(layer, block, 0, head)..][..self.head_floats()]
+    /// `head`'s keys in `block`.
+    pub fn keys(&self, layer: usize, block: BlockId, head: usize) -> Page<'_, E> {
+        self.page(self.index(layer, block, 0, head))
     }
 
-    /// `head`'s values in `block`, `[block_size, head_dim]`.
-    pub fn values(&self, layer: usize, block: BlockId, head: usize) -> &[f32] {
-        &self.data[self.start(layer, block, 1, head)..][..self.head_floats()]
+    /// `head`'s values in `block`.
+    pub fn values(&self, layer: usize, block: BlockId, head: usize) -> Page<'_, E> {
+        self.page(self.index(layer, block, 1, head))
     }
 
-    /// Writes the keys and values of `qkv[tokens, qkv_width]` to the places of their positions.
-    pub fn store(&mut self, batch: &Batch, heads: Heads, layer: usize, qkv: &Tensor) {
+    fn page(&self, index: usize) -> Page<'_, E> {
+        let CacheShape { block_size, head_dim, .. } = self.shape;
+        let scales = if E::IS_SCALED { &self.scales[index * block_size..][..block_size] } else { &[] };
+        Page { numbers: &self.data[index * block_size * head_dim..][..block_size * head_dim], scales }
+    }
+
+    fn store(&mut self, batch: &Batch, heads: Heads, layer: usize, qkv: &Tensor) {
+        let CacheShape { block_size, head_dim, .. } = self.shape;
         for span in &batch.spans {
             let blocks = &batch.blocks[span.blocks.clone()];
             for token in span.tokens.clone() {
                 let position = batch.positions[token] as usize;
-                let (block, slot) =
-                    (blocks[position / self.shape.block_size], position % self.shape.block_size);
+                let (block, slot) = (blocks[position / block_size], position % block_size);
                 let (_, key_value) = qkv.row(token)[..heads.qkv_width()].split_at(heads.query_width());
-                let (keys, values) = key_value.split_at(heads.key_value * heads.dim);
-                for (head, row) in keys.chunks_exact(heads.dim).enumerate() {
-                    let start = self.start(layer, block, 0, head) + slot;
-                    let column = self.data[start..].iter_mut().step_by(self.shape.block_size);
-                    column.zip(row).for_each(|(to, from)| *to = *from);
-                }
-                for (head, row) in values.chunks_exact(heads.dim).enumerate() {
-                    let start = self.start(layer, block, 1, head) + slot * heads.dim;
-                    self.data[start..][..heads.dim].copy_from_slice(row);
+                for (at, row) in key_value.chunks_exact(head_dim).enumerate() {
+                    let (plane, head) = (at / heads.key_value, at % heads.key_value);
+                    let index = self.index(layer, block, plane, head);
+                    let scale = E::scale(row);
+                    if E::IS_SCALED {
+                        self.scales[index * block_size + slot] = scale;
+                    }
+                    let page = &mut self.data[index * block_size * head_dim..][..block_size * head_dim];
+                    // A key is a column of its page, a value a row.
+                    let (first, step) = if plane == 0 { (slot, block_size) } else { (slot * head_dim, 1) };
+                    let places = page[first..].iter_mut().step_by(step);
+                    places.zip(row).for_each(|(to, from)| *to = E::round(*from, scale));
                 }
             }
         }
     }
 
-    /// Makes `to` what `from` is, in all layers.
-    pub fn copy_block(&mut self, from: BlockId, to: BlockId) {
-        let floats = self.shape.layers * floats(self.shape);
-        let from = from.index() * floats;
-        self.data.copy_within(from..from + floats, to.index() * floats);
+    fn copy_block(&mut self, from: BlockId, to: BlockId) {
+        let pages = self.shape.layers * 2 * self.shape.heads;
+        copy_within(&mut self.data, pages * self.shape.block_size * self.shape.head_dim, from, to);
+        if E::IS_SCALED {
+            copy_within(&mut self.scales, pages * self.shape.block_size, from, to);
+        }
     }
 
-    fn head_floats(&self) -> usize {
-        self.shape.block_size * self.shape.head_dim
-    }
-
-    fn start(&self, layer: usize, block: BlockId, plane: usize, head: usize) -> usize {
+    fn index(&self, layer: usize, block: BlockId, plane: usize, head: usize) -> usize {
         let block = block.index() * self.shape.layers + layer;
-        ((block * 2 + plane) * self.shape.heads + head) * self.head_floats()
+        (block * 2 + plane) * self.shape.heads + head
     }
 }

@@ -144,6 +144,9 @@ impl Task<'_> {
         // SAFETY: every column belongs to one task.
         let out = unsafe { self.target.row(row, self.column + at, values.len()) };
         out.copy_from_slice(values);
+        if let Some(scales) = self.part.scales.get(self.outputs.start + at..) {
+            out.iter_mut().zip(scales).for_each(|(out, scale)| *out *= scale);
+        }
         if let Some(bias) = self.bias {
             out.iter_mut().zip(&bias[at..]).for_each(|(out, bias)| *out += bias);
         }

@@ -50,9 +50,12 @@ pub use routing::Routing;
 pub use step::Step;
 pub use weight::Weight;
 
-/// The CPU device. Both lanes are one.
+/// The CPU device. Both lanes are one but for their formats.
 pub struct Cpu {
     common: Arc<Common>,
+    lane: Lane,
+    /// The expert's and the amateur's.
+    formats: [Format; 2],
 }
 
 struct Common {
@@ -99,6 +102,13 @@ impl Tensor {
     }
 }
 
+impl Common {
+    /// Where weights are laid out in tiles, if they are.
+    fn arena(&self) -> Option<&Arena> {
+        self.path.amx.map(|_| &self.weights)
+    }
+}
+
 impl Cpu {
     /// A device of `threads` threads; without a number, as many as the process may use.
     ///
@@ -124,8 +134,28 @@ impl Cpu {
             .thread_name(|index| format!("codit-cpu-{index}"))
             .build()
             .map(|pool| Common { pool, path, weights: Arena::default(), populating: Mutex::default() })
-            .map(|common| Self { common: Arc::new(common) })
+            .map(|common| Self {
+                common: Arc::new(common),
+                lane: Lane::Expert,
+                formats: [Format::of(Dtype::F32); 2],
+            })
             .map_err(|error| Error::Device(format!("cannot start {threads} threads: {error}")))
+    }
+
+    /// The device with other formats for expert and amateur. What is not [`Dtype::F8E4m3`] stays as without them, weights as
+    /// they are stored and the cache in f32.
+    #[must_use]
+    pub fn with_formats(self, formats: [Format; 2]) -> Self {
+        let own = |dtype| if dtype == Dtype::F8E4m3 { dtype } else { Dtype::F32 };
+        let formats = formats.map(|format| Format { weights: own(format.weights), cache: own(format.cache) });
+        Self { formats, ..self }
+    }
+
+    /// See [`Weight::new`]; meanwhile pages of the caches are made ready.
+    fn load(&self, parts: &[TensorView], to: Dtype) -> Result<Weight> {
+        let bytes = parts.iter().map(|part| part.range.len()).sum();
+        let load = || Weight::new(parts, to, self.common.arena());
+        self.common.pool.join(load, || self.populate(bytes)).0
     }
 
     /// Makes `bytes` of the caches ready, of each the same.
@@ -168,8 +198,8 @@ impl Device for Cpu {
         format!("CPU, {} threads, {:?}{amx}", self.common.pool.current_num_threads(), self.common.path.isa)
     }
 
-    fn lane(&self, _: Lane) -> Self {
-        Self { common: Arc::clone(&self.common) }
+    fn lane(&self, lane: Lane) -> Self {
+        Self { common: Arc::clone(&self.common), lane, formats: self.formats }
     }
 
     fn dtype(&self) -> Dtype {
@@ -177,17 +207,23 @@ impl Device for Cpu {
     }
 
     fn format(&self) -> Format {
-        Format::of(Dtype::F32)
+        self.formats[self.lane as usize]
     }
 
     fn weight(&self, parts: &[TensorView]) -> Result<Weight> {
-        let bytes = parts.iter().map(|part| part.range.len()).sum();
-        let load = || Weight::new(parts, self.common.path.amx.map(|_| &self.common.weights));
-        self.common.pool.join(load, || self.populate(bytes)).0
+        self.load(parts, Dtype::F32)
     }
 
     fn random_weight(&self, shape: &[usize], seed: u64) -> Result<Weight> {
-        Weight::random(shape, seed, self.common.path.amx.map(|_| &self.common.weights))
+        Weight::random(shape, seed, Dtype::F32, self.common.arena())
+    }
+
+    fn matrix(&self, parts: &[TensorView]) -> Result<Weight> {
+        self.load(parts, self.format().weights)
+    }
+
+    fn random_matrix(&self, shape: &[usize], seed: u64) -> Result<Weight> {
+        Weight::random(shape, seed, self.format().weights, self.common.arena())
     }
 
     fn tensor(&self, rows: usize, width: usize, _: Precision) -> Result<Tensor> {
@@ -199,7 +235,7 @@ impl Device for Cpu {
     }
 
     fn cache(&self, shape: CacheShape) -> Result<Cache> {
-        let cache = Cache::new(shape)?;
+        let cache = Cache::new(shape, self.format().cache)?;
         if let Ok(mut caches) = self.common.populating.lock() {
             caches.push(cache.populating());
         }
@@ -207,7 +243,7 @@ impl Device for Cpu {
     }
 
     fn block_bytes(&self, shape: CacheShape) -> usize {
-        cache::block_bytes(shape)
+        cache::block_bytes(shape, self.format().cache)
     }
 
     fn routing(&self, _: usize, shape: RoutingShape) -> Result<Routing> {

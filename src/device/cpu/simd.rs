@@ -27,7 +27,7 @@ pub trait Simd: Copy {
     /// `a` where `a > b`, else `b`: `b` where either is NaN.
     fn max(a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
     /// Asks for the cache line of the first of `x`, where there is one.
-    fn prefetch(x: Option<&f32>);
+    fn prefetch<T>(x: Option<&T>);
 }
 
 /// What every machine has: arrays, for the compiler to vectorize.
@@ -70,7 +70,7 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn prefetch(_: Option<&f32>) {}
+    fn prefetch<T>(_: Option<&T>) {}
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -88,7 +88,7 @@ mod x86 {
     use super::{Array, Simd};
 
     #[inline(always)]
-    fn prefetch(x: Option<&f32>) {
+    fn prefetch<T>(x: Option<&T>) {
         if let Some(x) = x {
             // SAFETY: every x86-64 machine has SSE; a prefetch reads nothing.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(x).cast()) }
@@ -141,7 +141,7 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn prefetch(x: Option<&f32>) {
+        fn prefetch<T>(x: Option<&T>) {
             prefetch(x);
         }
     }
@@ -195,7 +195,7 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn prefetch(x: Option<&f32>) {
+        fn prefetch<T>(x: Option<&T>) {
             prefetch(x);
         }
     }

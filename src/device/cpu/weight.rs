@@ -1,10 +1,12 @@
-//! Weights: laid out in tiles where AMX multiplies them, else where they lie in the mapped file.
+//! Weights: laid out in tiles where AMX multiplies them, else where they lie in the mapped file, or in memory where they
+//! were rounded.
 
 use half::bf16;
 
 use super::arena::Arena;
 use super::tiles::{DEPTH, Matrix, Tile};
 use crate::checkpoint::Bytes;
+use crate::device::e4m3::{self, E4m3};
 use crate::device::{Dtype, TensorView};
 use crate::error::{Error, Result};
 
@@ -28,18 +30,22 @@ pub struct Part {
     pub first: usize,
     /// Rows of this part.
     pub rows: usize,
+    /// `[rows]`: of the numbers of a matrix that was rounded; else empty.
+    pub scales: Vec<f32>,
 }
 
 enum Source {
     File(TensorView),
-    /// Of bf16.
+    /// Of bf16, which holds all that e4m3 does.
     Tiles(Matrix),
+    /// A part that was rounded, row-major.
+    E4m3(Vec<E4m3>),
 }
 
 impl Weight {
-    /// The matrices or vectors `parts`, one below the other; matrices of bf16 are laid out in tiles where there is an
-    /// arena to do so.
-    pub fn new(parts: &[TensorView], arena: Option<&Arena>) -> Result<Self> {
+    /// The matrices or vectors `parts`, one below the other, in the format `to` where that is [`Dtype::F8E4m3`], else as they
+    /// are stored; matrices of these and of bf16 are laid out in tiles where there is an arena to do so.
+    pub fn new(parts: &[TensorView], to: Dtype, arena: Option<&Arena>) -> Result<Self> {
         let Some(front) = parts.first() else {
             return Err(Error::Device("a weight of no parts".to_owned()));
         };
@@ -56,15 +62,12 @@ impl Weight {
                     view.name, view.shape, front.name, front.shape
                 )));
             }
-            let source = match arena.filter(|_| view.dtype == Dtype::Bf16 && columns > 1) {
-                Some(arena) => {
-                    let matrix = Matrix::new(arena, view.bytes(), columns)?;
-                    view.file.forget(view.range.clone());
-                    Source::Tiles(matrix)
-                }
-                None => Source::File(view.clone()),
+            let (source, scales) = if to == Dtype::F8E4m3 {
+                Source::rounded(view, arena, columns)?
+            } else {
+                (Source::stored(view, arena, columns)?, Vec::new())
             };
-            weight.parts.push(Part { source, first: weight.rows, rows });
+            weight.parts.push(Part { source, first: weight.rows, rows, scales });
             weight.rows += rows;
         }
         if columns == 1 {
@@ -80,8 +83,8 @@ impl Weight {
         self.parts.iter().map(|part| part.rows * self.columns * part.dtype().size()).sum()
     }
 
-    /// See [`crate::device::Device::random_weight`].
-    pub fn random(shape: &[usize], seed: u64, arena: Option<&Arena>) -> Result<Self> {
+    /// See [`crate::device::Device::random_weight`]; `to` is as of [`Weight::new`].
+    pub fn random(shape: &[usize], seed: u64, to: Dtype, arena: Option<&Arena>) -> Result<Self> {
         let count: usize = shape.iter().product();
         let (bound, offset) = match shape {
             [_, .., columns] => ((3.0 / *columns as f32).sqrt(), 0.0),
@@ -104,7 +107,7 @@ impl Weight {
             file: file.clone(),
             range: index * each..(index + 1) * each,
         };
-        Self::new(&(0..matrices).map(view).collect::<Vec<_>>(), arena)
+        Self::new(&(0..matrices).map(view).collect::<Vec<_>>(), to, arena)
     }
 
     /// The elements of a vector.
@@ -117,9 +120,36 @@ impl Weight {
         let part = self.parts.iter().find(|part| (part.first..part.first + part.rows).contains(&row));
         debug_assert!(part.is_some(), "no row {row} among {}", self.rows);
         match part {
-            Some(part) => part.read_row(row - part.first, out),
+            Some(part) => {
+                part.read_row(row - part.first, out);
+                if let Some(scale) = part.scales.get(row - part.first) {
+                    for x in out {
+                        *x *= scale;
+                    }
+                }
+            }
             None => out.fill(0.0),
         }
+    }
+}
+
+impl Source {
+    fn stored(view: &TensorView, arena: Option<&Arena>, columns: usize) -> Result<Self> {
+        let Some(arena) = arena.filter(|_| view.dtype == Dtype::Bf16 && columns > 1) else {
+            return Ok(Self::File(view.clone()));
+        };
+        let matrix = Matrix::new(arena, view.bytes(), columns)?;
+        view.file.forget(view.range.clone());
+        Ok(Self::Tiles(matrix))
+    }
+
+    /// With the scales of the rows.
+    fn rounded(view: &TensorView, arena: Option<&Arena>, columns: usize) -> Result<(Self, Vec<f32>)> {
+        let (numbers, scales) = e4m3::quantize_matrix(view);
+        view.file.forget(view.range.clone());
+        let Some(arena) = arena else { return Ok((Self::E4m3(numbers), scales)) };
+        let widened: Vec<bf16> = numbers.iter().map(|x| bf16::from_f32(x.to_f32())).collect();
+        Ok((Self::Tiles(Matrix::new(arena, bytemuck::cast_slice(&widened), columns)?), scales))
     }
 }
 
@@ -128,6 +158,7 @@ impl Part {
         match &self.source {
             Source::File(view) => view.dtype,
             Source::Tiles(_) => Dtype::Bf16,
+            Source::E4m3(_) => Dtype::F8E4m3,
         }
     }
 
@@ -135,11 +166,11 @@ impl Part {
     pub fn panel(&self, first: usize) -> Option<&[Tile]> {
         match &self.source {
             Source::Tiles(matrix) => Some(matrix.panel(first)),
-            Source::File(_) => None,
+            Source::File(_) | Source::E4m3(_) => None,
         }
     }
 
-    /// Row `row` of this part as f32; `out` is as long as a row.
+    /// Row `row` of this part as f32, in units of its scale where it has one; `out` is as long as a row.
     #[inline(always)]
     pub fn read_row(&self, row: usize, out: &mut [f32]) {
         let bf16 = |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16);
@@ -151,6 +182,10 @@ impl Part {
                     .zip(matrix.row(row))
                     .for_each(|(out, bytes)| unpack(bytes, out, bf16));
             }
+            Source::E4m3(numbers) => {
+                let row = &numbers[row * out.len()..][..out.len()];
+                return out.iter_mut().zip(row).for_each(|(out, x)| *out = x.to_f32());
+            }
         };
         let row_bytes = out.len() * view.dtype.size();
         let bytes = &view.bytes()[row * row_bytes..][..row_bytes];
@@ -158,6 +193,7 @@ impl Part {
             Dtype::Bf16 => unpack(bytes, out, bf16),
             Dtype::F16 => unpack(bytes, out, |b| f16_to_f32(u16::from_le_bytes(b))),
             Dtype::F32 => unpack(bytes, out, f32::from_le_bytes),
+            Dtype::F8E4m3 => unpack(bytes, out, |[byte]| E4m3(byte).to_f32()),
         }
     }
 }

@@ -248,6 +248,7 @@ fn data_type(dtype: Dtype) -> sys::cudaDataType {
         Dtype::Bf16 => sys::cudaDataType::CUDA_R_16BF,
         Dtype::F16 => sys::cudaDataType::CUDA_R_16F,
         Dtype::F32 => sys::cudaDataType::CUDA_R_32F,
+        Dtype::F8E4m3 => sys::cudaDataType::CUDA_R_8F_E4M3,
     }
 }
 

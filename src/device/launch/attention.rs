@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::machine::{Launch, Machine};
 use super::step::NONE;
 use super::{Cache, Launcher, Step, Tensor};
-use crate::device::{AttentionShape, CacheShape, Device, Dtype, Heads};
+use crate::device::{AttentionShape, CacheShape, Device, Dtype, Format, Heads};
 use crate::error::{Error, Result};
 
 /// Positions that one block of a decode kernel sees.
@@ -23,6 +23,7 @@ const WIDEST_HEAD: usize = 256;
 struct AttentionParams {
     qkv: u64,
     cache: u64,
+    scales: u64,
     out: u64,
     spans: u64,
     prefills: u64,
@@ -36,16 +37,22 @@ struct AttentionParams {
     scale: f32,
 }
 
-/// Whether there are kernels for a cache of this shape.
+/// Whether there are kernels for a cache of this shape and format.
 ///
 /// # Errors
 /// Where there are not.
-pub fn check(shape: CacheShape) -> Result<()> {
-    if shape.head_dim <= WIDEST_HEAD {
-        return Ok(());
+pub fn check(shape: CacheShape, format: Format) -> Result<()> {
+    let (cache, working) = (format.cache, format.working());
+    if shape.head_dim > WIDEST_HEAD {
+        let message = format!("heads of {}: the kernels take up to {WIDEST_HEAD}", shape.head_dim);
+        return Err(Error::Device(message));
     }
-    let message = format!("heads of {}: the kernels take up to {WIDEST_HEAD}", shape.head_dim);
-    Err(Error::Device(message))
+    if cache != working && cache != Dtype::F8E4m3 {
+        let (cache, working) = (cache.name(), working.name());
+        let message = format!("a cache of {cache}: beside {working}, the kernels take {working} or fp8");
+        return Err(Error::Device(message));
+    }
+    Ok(())
 }
 
 /// Bytes that attention's splits need for each block of the cache.
@@ -68,11 +75,11 @@ pub fn attention<M: Machine>(
     out: &mut Tensor<M>,
 ) {
     let heads = shape.heads;
-    let CacheShape { blocks, block_size, .. } = cache.shape;
-    let layer_bytes = blocks * 2 * heads.key_value * block_size * heads.dim * on.format().cache.size();
+    let [keys_and_values, scales] = cache.addresses(on.machine(), shape.layer);
     let parameters = AttentionParams {
         qkv: on.address(&qkv.memory),
-        cache: on.address(&cache.memory) + (shape.layer * layer_bytes) as u64,
+        cache: keys_and_values,
+        scales,
         out: on.address(&out.memory),
         spans: step.section(on, |s| s.spans),
         prefills: step.section(on, |s| s.prefills),
@@ -81,13 +88,16 @@ pub fn attention<M: Machine>(
         kv_heads: heads.key_value as u32,
         group: (heads.query / heads.key_value) as u32,
         head_dim: heads.dim as u32,
-        block_size: block_size as u32,
+        block_size: cache.shape.block_size as u32,
         window: shape.window.and_then(|window| u32::try_from(window).ok()).unwrap_or(NONE),
         scale: shape.scale * std::f32::consts::LOG2_E,
     };
-    let launches = match Tiles::of(on.dtype(), heads.dim) {
-        Some(tiles) => tiles.launches(step, shape),
-        None => vec![plain(on.kernel("attention_bf16", "attention_f32"), step, heads)],
+    let launches = if let Some(tiles) = Tiles::of(on.dtype(), cache.dtype, heads.dim) {
+        tiles.launches(step, shape)
+    } else {
+        let own = ["attention_bf16", "attention_f32"];
+        let e4m3 = ["attention_bf16_e4m3", "attention_f32_e4m3"];
+        vec![plain(on.cache_kernel(cache, own, e4m3), step, heads)]
     };
     for launch in launches.iter().filter(|launch| launch.grid.iter().all(|blocks| *blocks > 0)) {
         on.launch(launch, &parameters);
@@ -109,6 +119,8 @@ fn plain<M: Machine>(kernel: &'static str, step: &Step<M>, heads: Heads) -> Laun
 struct Tiles {
     prefill: &'static str,
     decode: &'static str,
+    /// Number format of keys and values.
+    cache: Dtype,
     head_dim: usize,
     /// Rows of a prefill kernel's tile.
     prefill_rows: usize,
@@ -122,25 +134,40 @@ struct Tiles {
 
 impl Tiles {
     /// `None` where the numbers or the heads are others'.
-    fn of(dtype: Dtype, head_dim: usize) -> Option<Self> {
-        let (prefill, decode) = match head_dim {
+    fn of(dtype: Dtype, cache: Dtype, head_dim: usize) -> Option<Self> {
+        let is_e4m3 = cache == Dtype::F8E4m3;
+        let (prefill, decode) = match (head_dim, is_e4m3) {
             _ if dtype != Dtype::Bf16 => return None,
-            64 => ("attention_prefill_64_bf16", "attention_decode_64_bf16"),
-            80 => ("attention_prefill_80_bf16", "attention_decode_80_bf16"),
-            96 => ("attention_prefill_96_bf16", "attention_decode_96_bf16"),
-            128 => ("attention_prefill_128_bf16", "attention_decode_128_bf16"),
-            256 => ("attention_prefill_256_bf16", "attention_decode_256_bf16"),
+            (64, false) => ("attention_prefill_64_bf16", "attention_decode_64_bf16"),
+            (80, false) => ("attention_prefill_80_bf16", "attention_decode_80_bf16"),
+            (96, false) => ("attention_prefill_96_bf16", "attention_decode_96_bf16"),
+            (128, false) => ("attention_prefill_128_bf16", "attention_decode_128_bf16"),
+            (256, false) => ("attention_prefill_256_bf16", "attention_decode_256_bf16"),
+            (64, true) => ("attention_prefill_64_bf16_e4m3", "attention_decode_64_bf16_e4m3"),
+            (80, true) => ("attention_prefill_80_bf16_e4m3", "attention_decode_80_bf16_e4m3"),
+            (96, true) => ("attention_prefill_96_bf16_e4m3", "attention_decode_96_bf16_e4m3"),
+            (128, true) => ("attention_prefill_128_bf16_e4m3", "attention_decode_128_bf16_e4m3"),
+            (256, true) => ("attention_prefill_256_bf16_e4m3", "attention_decode_256_bf16_e4m3"),
             _ => return None,
         };
         let is_wide = head_dim > 128;
         Some(Self {
             prefill,
             decode,
+            cache,
             head_dim,
             prefill_rows: if is_wide { 64 } else { 128 },
-            prefill_keys: if is_wide { 32 } else { 64 },
+            prefill_keys: match (head_dim, is_e4m3) {
+                _ if is_wide => 32,
+                (128, true) => 48,
+                _ => 64,
+            },
             decode_warps: if is_wide { 2 } else { 4 },
-            decode_stages: if head_dim <= 96 { 3 } else { 2 },
+            decode_stages: match head_dim {
+                _ if is_e4m3 => 4,
+                ..=96 => 3,
+                _ => 2,
+            },
         })
     }
 
@@ -179,21 +206,27 @@ impl Tiles {
         launches
     }
 
-    /// Bytes of `rows` of bf16 in shared memory, as `SharedRows` lays them out.
-    fn rows_bytes(&self, rows: usize) -> usize {
-        let padding = if self.head_dim.is_multiple_of(64) { 0 } else { 8 };
-        rows * (self.head_dim + padding) * size_of::<u16>()
+    /// Bytes of a row in shared memory, as `SharedRows` lays it out, with its scale where it has one.
+    fn row_bytes(&self, dtype: Dtype) -> usize {
+        const CHUNK: usize = 16;
+        let chunks = self.head_dim * dtype.size() / CHUNK;
+        let pitch = if chunks.is_multiple_of(8) { chunks } else { chunks | 1 };
+        pitch * CHUNK + dtype.row_bytes(0)
     }
 
     fn prefill_shared(&self) -> usize {
         let words = 2 * self.prefill_keys + self.prefill_rows;
-        self.rows_bytes(self.prefill_rows + 4 * self.prefill_keys) + words * size_of::<u32>()
+        self.prefill_rows * self.row_bytes(Dtype::Bf16)
+            + 4 * self.prefill_keys * self.row_bytes(self.cache)
+            + words * size_of::<u32>()
     }
 
     fn decode_shared(&self) -> usize {
         let streams = self.decode_warps * self.decode_stages * 2 * TILE_ROWS;
         let words = SPLIT + 2 * self.decode_warps * TILE_ROWS;
-        self.rows_bytes(streams + TILE_ROWS) + words * size_of::<u32>()
+        streams * self.row_bytes(self.cache)
+            + TILE_ROWS * self.row_bytes(Dtype::Bf16)
+            + words * size_of::<u32>()
     }
 }
 

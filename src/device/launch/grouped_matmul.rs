@@ -63,11 +63,11 @@ pub fn grouped_matmul<M: Machine>(
     out: &mut Tensor<M>,
 ) {
     let outputs = w.rows / groups.count;
-    let kernel = Kernel::of(x.dtype, [outputs, w.columns], groups);
+    let kernel = Kernel::of([x.dtype, w.dtype], [outputs, w.columns], groups);
     let parameters = GroupedMatmulParams {
         x: on.address(&x.memory),
         weight: on.address(&w.memory),
-        scales: 0,
+        scales: w.scales.as_ref().map_or(0, |scales| on.address(scales)),
         bias: bias.map_or(0, |bias| on.address(&bias.memory)),
         out: on.address(&out.memory),
         sources: groups.sources,
@@ -97,25 +97,35 @@ struct Kernel {
     outputs: usize,
     /// Tiles of x and of the weight that are held at once; none in the plain kernels.
     stages: usize,
+    /// Bytes of a number of the weight.
+    weight_size: usize,
 }
 
 impl Kernel {
     /// Inputs of a stage.
     const DEPTH: usize = 64;
-    /// Numbers of bf16 in a chunk of 16 bytes.
-    const CHUNK: usize = 8;
+    /// Bytes that are copied at once.
+    const CHUNK: usize = 16;
 
-    /// The one for `inputs` numbers a row and `outputs`: which of the two on tensor cores changes no bit.
-    fn of(dtype: Dtype, [outputs, inputs]: [usize; 2], groups: Groups) -> Self {
-        let plain =
-            |name| Self { name, rows: 16, outputs: outputs.next_multiple_of(32).min(THREADS), stages: 0 };
-        match dtype {
-            Dtype::F32 => plain("grouped_matmul_plain_f32"),
-            _ if !inputs.is_multiple_of(Self::CHUNK) => plain("grouped_matmul_plain_bf16"),
-            _ if groups.rows <= 16 * groups.count => {
-                Self { name: "grouped_matmul_16_bf16", rows: 16, outputs: 64, stages: 4 }
-            }
-            _ => Self { name: "grouped_matmul_64_bf16", rows: 64, outputs: 128, stages: 3 },
+    /// The one for `inputs` numbers a row and `outputs`: which of those on tensor cores changes no bit.
+    fn of([x, weight]: [Dtype; 2], [outputs, inputs]: [usize; 2], groups: Groups) -> Self {
+        let weight_size = weight.size();
+        let tiles =
+            |name, [rows, outputs]: [usize; 2], stages| Self { name, rows, outputs, stages, weight_size };
+        let plain = |name| tiles(name, [16, outputs.next_multiple_of(32).min(THREADS)], 0);
+        let is_whole = inputs.is_multiple_of(Self::CHUNK / weight_size);
+        let rows_a_group = groups.rows.div_ceil(groups.count);
+        match (x, weight) {
+            (Dtype::F32, _) => plain("grouped_matmul_plain_f32"),
+            (_, Dtype::F8E4m3) => match rows_a_group {
+                _ if !is_whole => plain("grouped_matmul_plain_e4m3"),
+                0..=16 => tiles("grouped_matmul_16_e4m3", [16, 64], 8),
+                17..=64 => tiles("grouped_matmul_64_e4m3", [64, 64], 6),
+                _ => tiles("grouped_matmul_128_e4m3", [128, 128], 3),
+            },
+            _ if !is_whole => plain("grouped_matmul_plain_bf16"),
+            _ if rows_a_group <= 16 => tiles("grouped_matmul_16_bf16", [16, 64], 4),
+            _ => tiles("grouped_matmul_64_bf16", [64, 128], 3),
         }
     }
 
@@ -125,6 +135,6 @@ impl Kernel {
     }
 
     fn shared_bytes(&self) -> usize {
-        self.stages * (self.rows + self.outputs) * Self::DEPTH * size_of::<u16>()
+        self.stages * Self::DEPTH * (self.rows * size_of::<u16>() + self.outputs * self.weight_size)
     }
 }

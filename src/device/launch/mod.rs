@@ -4,8 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use half::{bf16, f16};
-
+use super::convert::convert;
 use super::{
     Activation, AttentionShape, Batch, CacheShape, Choice, Delta, Device, Dtype, Format, GroupedRows,
     HeadNorms, Heads, MemoryInfo, Norm, Precision, RoutingShape, RowResult, SampleRow, StepRoom, TensorView,
@@ -18,12 +17,14 @@ mod attention;
 mod grouped_matmul;
 pub mod ledger;
 pub mod machine;
+mod matrix;
 mod mixture;
 mod random_weight;
 mod rows;
 mod sample;
 mod step;
 
+use grouped_matmul::Groups;
 use machine::{Lane, Machine, Matmul};
 pub use mixture::Routing;
 use step::buckets;
@@ -35,7 +36,8 @@ pub const BATCHED_TOKENS: usize = 2048;
 /// What a launcher is made with.
 #[derive(Debug, Clone, Copy)]
 pub struct LauncherConfig {
-    /// The expert's and the amateur's: [`Dtype::Bf16`] or [`Dtype::F32`]. Activations have the weights'.
+    /// The expert's and the amateur's. Weights are [`Dtype::Bf16`], [`Dtype::F32`] or [`Dtype::F8E4m3`], the cache is as
+    /// activations are ([`Format::working`]) or [`Dtype::F8E4m3`].
     pub formats: [Format; 2],
     /// Part of the machine's memory that may be used in all, `0..=1`.
     pub memory_utilization: f64,
@@ -55,9 +57,12 @@ pub struct Launcher<M> {
     config: LauncherConfig,
 }
 
-/// A vector, or a matrix `[rows, columns]`, in the launcher's dtype.
+/// A vector, or a matrix `[rows, columns]`.
 pub struct Weight<M: Machine> {
     memory: M::Memory,
+    /// `[rows]` f32, of a matrix of e4m3.
+    scales: Option<M::Memory>,
+    dtype: Dtype,
     rows: usize,
     columns: usize,
 }
@@ -75,11 +80,14 @@ pub struct Rope<M: Machine> {
     scale: f32,
 }
 
-/// Keys and values, `[layers, blocks, 2, heads, block_size, head_dim]` in the launcher's dtype: a block's keys, then
-/// its values.
+/// Keys and values, `[layers, blocks, 2, heads, block_size, head_dim]` in the lane's format: a block's keys, then its
+/// values.
 pub struct Cache<M: Machine> {
     memory: M::Memory,
+    /// `[layers, blocks, 2, heads, block_size]` f32, where the format has a scale for each row.
+    scales: Option<M::Memory>,
     shape: CacheShape,
+    dtype: Dtype,
     /// What attention's splits leave for one another.
     partials: M::Memory,
 }
@@ -88,6 +96,20 @@ impl<M: Machine> Cache<M> {
     /// Keys and values.
     pub fn memory(&self) -> &M::Memory {
         &self.memory
+    }
+
+    /// Their scales.
+    pub fn scales(&self) -> Option<&M::Memory> {
+        self.scales.as_ref()
+    }
+
+    /// Where the kernels find the keys and values of a layer, and their scales; 0 where there are none.
+    fn addresses(&self, machine: &M, layer: usize) -> [u64; 2] {
+        let CacheShape { blocks, heads, block_size, head_dim, .. } = self.shape;
+        let rows = layer * blocks * 2 * heads * block_size;
+        let scales =
+            self.scales.as_ref().map(|scales| machine.address(scales) + (rows * size_of::<f32>()) as u64);
+        [machine.address(&self.memory) + (rows * head_dim * self.dtype.size()) as u64, scales.unwrap_or(0)]
     }
 }
 
@@ -120,6 +142,17 @@ impl<M: Machine> Launcher<M> {
     fn kernel(&self, bf16: &'static str, f32: &'static str) -> &'static str {
         if self.dtype() == Dtype::F32 { f32 } else { bf16 }
     }
+
+    /// The kernel of this launcher's dtype for `cache`: one of its own format, or of e4m3.
+    fn cache_kernel(
+        &self,
+        cache: &Cache<M>,
+        own: [&'static str; 2],
+        e4m3: [&'static str; 2],
+    ) -> &'static str {
+        let [bf16, f32] = if cache.dtype == Dtype::F8E4m3 { e4m3 } else { own };
+        self.kernel(bf16, f32)
+    }
 }
 
 impl<M: Machine> Device for Launcher<M> {
@@ -144,7 +177,7 @@ impl<M: Machine> Device for Launcher<M> {
     }
 
     fn dtype(&self) -> Dtype {
-        self.format().weights
+        self.format().working()
     }
 
     fn format(&self) -> Format {
@@ -175,7 +208,7 @@ impl<M: Machine> Device for Launcher<M> {
                 begin = place.end;
             }
         })?;
-        Ok(Weight { memory, rows, columns })
+        Ok(Weight { memory, scales: None, dtype, rows, columns })
     }
 
     fn random_weight(&self, shape: &[usize], seed: u64) -> Result<Weight<M>> {
@@ -183,7 +216,21 @@ impl<M: Machine> Device for Launcher<M> {
         let rows = shape.iter().product::<usize>() / columns.max(1);
         let memory = self.allocate(rows * columns * self.dtype().size())?;
         random_weight::random_weight(self, shape, seed, &memory);
-        Ok(Weight { memory, rows, columns })
+        Ok(Weight { memory, scales: None, dtype: self.dtype(), rows, columns })
+    }
+
+    fn matrix(&self, parts: &[TensorView]) -> Result<Weight<M>> {
+        match self.format().weights {
+            Dtype::F8E4m3 => matrix::rounded(self, parts),
+            _ => self.weight(parts),
+        }
+    }
+
+    fn random_matrix(&self, shape: &[usize], seed: u64) -> Result<Weight<M>> {
+        match self.format().weights {
+            Dtype::F8E4m3 => matrix::random(self, shape, seed),
+            _ => self.random_weight(shape, seed),
+        }
     }
 
     fn tensor(&self, rows: usize, width: usize, precision: Precision) -> Result<Tensor<M>> {
@@ -201,19 +248,21 @@ impl<M: Machine> Device for Launcher<M> {
     }
 
     fn cache(&self, shape: CacheShape) -> Result<Cache<M>> {
-        attention::check(shape)?;
-        let keys_and_values = (self.block_bytes(shape) - attention::partial_bytes(shape)) * shape.blocks;
+        let dtype = self.format().cache;
+        attention::check(shape, self.format())?;
+        let rows = shape.blocks * rows_a_block(shape);
+        let scales = dtype.row_bytes(0) * rows;
         Ok(Cache {
-            memory: self.allocate(keys_and_values)?,
+            memory: self.allocate(rows * shape.head_dim * dtype.size())?,
+            scales: (scales > 0).then(|| self.allocate(scales)).transpose()?,
             shape,
+            dtype,
             partials: self.allocate(attention::partial_bytes(shape) * shape.blocks)?,
         })
     }
 
     fn block_bytes(&self, shape: CacheShape) -> usize {
-        let keys_and_values =
-            shape.layers * 2 * shape.heads * shape.block_size * shape.head_dim * self.format().cache.size();
-        keys_and_values + attention::partial_bytes(shape)
+        rows_a_block(shape) * self.format().cache.row_bytes(shape.head_dim) + attention::partial_bytes(shape)
     }
 
     fn routing(&self, rows: usize, shape: RoutingShape) -> Result<Routing<M>> {
@@ -317,6 +366,9 @@ impl<M: Machine> Device for Launcher<M> {
         bias: Option<&Weight<M>>,
         out: &mut Tensor<M>,
     ) {
+        if w.dtype == Dtype::F8E4m3 {
+            return grouped_matmul::grouped_matmul(self, Groups::one(rows), x, w, bias, out);
+        }
         let matmul = Matmul {
             rows,
             outputs: w.rows,
@@ -406,8 +458,8 @@ impl<M: Machine> Device for Launcher<M> {
     }
 
     fn weight_size(&self, weight: &Weight<M>) -> WeightSize {
-        let &Weight { rows, columns, .. } = weight;
-        WeightSize { rows, columns, bytes: rows * columns * self.dtype().size() }
+        let &Weight { rows, columns, dtype, .. } = weight;
+        WeightSize { rows, columns, bytes: rows * dtype.row_bytes(columns) }
     }
 
     fn width(&self, x: &Tensor<M>) -> usize {
@@ -446,23 +498,7 @@ impl<M: Machine> Device for Launcher<M> {
     }
 }
 
-/// Rounds little-endian numbers `from` one format `to` another, as many as `to` holds; what is copied stays as it is.
-fn convert(from: &[u8], source: Dtype, to: &mut [u8], target: Dtype) {
-    if source == target {
-        let bytes = to.len().min(from.len());
-        return to[..bytes].copy_from_slice(&from[..bytes]);
-    }
-    let pairs = from.chunks_exact(source.size()).zip(to.chunks_exact_mut(target.size()));
-    for (from, to) in pairs {
-        let value = match source {
-            Dtype::Bf16 => bf16::from_le_bytes([from[0], from[1]]).to_f32(),
-            Dtype::F16 => f16::from_le_bytes([from[0], from[1]]).to_f32(),
-            Dtype::F32 => f32::from_le_bytes([from[0], from[1], from[2], from[3]]),
-        };
-        match target {
-            Dtype::Bf16 => to.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
-            Dtype::F16 => to.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
-            Dtype::F32 => to.copy_from_slice(&value.to_le_bytes()),
-        }
-    }
+/// Rows of keys and values in a block, over all layers.
+fn rows_a_block(shape: CacheShape) -> usize {
+    shape.layers * 2 * shape.heads * shape.block_size
 }

@@ -124,6 +124,7 @@ struct RopeStoreParams {
     key_norm: NormParams,
     qkv: u64,
     cache: u64,
+    scales: u64,
     query_heads: u32,
     key_value_heads: u32,
     head_dim: u32,
@@ -146,9 +147,7 @@ pub fn rope_store<M: Machine>(
     qkv: &mut Tensor<M>,
     cache: &mut Cache<M>,
 ) {
-    let shape = cache.shape;
-    let layer_bytes =
-        shape.blocks * 2 * shape.heads * shape.block_size * shape.head_dim * on.format().cache.size();
+    let [keys_and_values, scales] = cache.addresses(on.machine(), layer);
     // Of a head, a lane holds one access of each half.
     let lanes = accesses(heads.dim / 2, on.dtype()).next_power_of_two().min(WARP);
     let spans_heads = norms.is_some_and(|norms| norms.scope == NormScope::Projection);
@@ -159,11 +158,12 @@ pub fn rope_store<M: Machine>(
         query_norm: NormParams::new(on, norms.map(|norms| &norms.query)),
         key_norm: NormParams::new(on, norms.map(|norms| &norms.key)),
         qkv: on.address(&qkv.memory),
-        cache: on.address(&cache.memory) + (layer * layer_bytes) as u64,
+        cache: keys_and_values,
+        scales,
         query_heads: heads.query as u32,
         key_value_heads: heads.key_value as u32,
         head_dim: heads.dim as u32,
-        block_size: shape.block_size as u32,
+        block_size: cache.shape.block_size as u32,
         lanes: lanes as u32,
         angle_scale: rope.scale,
         norms_span_heads: spans_heads.into(),
@@ -173,7 +173,11 @@ pub fn rope_store<M: Machine>(
     // A sum over heads is taken by one block.
     let threads = warps_of(all_lanes).min(if spans_heads { MOST_THREADS } else { 128 });
     let launch = Launch {
-        kernel: on.kernel("rope_store_bf16", "rope_store_f32"),
+        kernel: on.cache_kernel(
+            cache,
+            ["rope_store_bf16", "rope_store_f32"],
+            ["rope_store_bf16_e4m3", "rope_store_f32_e4m3"],
+        ),
         grid: [step.tokens as u32, if spans_heads { 1 } else { all_lanes.div_ceil(threads) as u32 }, 1],
         threads: threads as u32,
         shared_bytes: (heads.dim * size_of::<f32>()) as u32 + if spans_heads { sums(threads) } else { 0 },
@@ -257,21 +261,24 @@ struct CopyBlockParams {
 /// See [`Device::copy_block`].
 pub fn copy_block<M: Machine>(on: &Launcher<M>, cache: &mut Cache<M>, from: BlockId, to: BlockId) {
     const THREADS: usize = 256;
-    let shape = cache.shape;
-    let block_bytes = 2 * shape.heads * shape.block_size * shape.head_dim * on.format().cache.size();
-    let parameters = CopyBlockParams {
-        cache: on.address(&cache.memory),
-        layer_bytes: (shape.blocks * block_bytes) as u64,
-        block_bytes: block_bytes as u64,
-        from: from.0,
-        to: to.0,
+    let (shape, [numbers, scales]) = (cache.shape, cache.addresses(on.machine(), 0));
+    let rows = 2 * shape.heads * shape.block_size;
+    let copy = |address: u64, block_bytes: usize| {
+        let parameters = CopyBlockParams {
+            cache: address,
+            layer_bytes: (shape.blocks * block_bytes) as u64,
+            block_bytes: block_bytes as u64,
+            from: from.0,
+            to: to.0,
+        };
+        let grid = [block_bytes.div_ceil(THREADS * ACCESS) as u32, shape.layers as u32, 1];
+        let launch = Launch { kernel: "copy_block", grid, threads: THREADS as u32, shared_bytes: 0 };
+        launch_rows(on, &launch, &parameters);
     };
-    let grid = [block_bytes.div_ceil(THREADS * ACCESS) as u32, shape.layers as u32, 1];
-    launch_rows(
-        on,
-        &Launch { kernel: "copy_block", grid, threads: THREADS as u32, shared_bytes: 0 },
-        &parameters,
-    );
+    copy(numbers, rows * shape.head_dim * on.format().cache.size());
+    if scales != 0 {
+        copy(scales, rows * size_of::<f32>());
+    }
 }
 
 /// Bytes of shared memory for two sums over a block.

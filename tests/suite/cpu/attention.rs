@@ -1,5 +1,6 @@
 use codit::device::cpu::Cpu;
-use codit::device::{AttentionShape, Batch, CacheShape, Device, Heads, Span};
+use codit::device::e4m3;
+use codit::device::{AttentionShape, Batch, CacheShape, Device, Dtype, Format, Heads, Span};
 use codit::ids::{BlockId, TokenId};
 
 use super::{Numbers, bits, close, devices, tensor, upload};
@@ -13,6 +14,7 @@ struct Case {
 }
 
 const SCALE: f32 = 0.3;
+const E4M3_CACHE: Format = Format { weights: Dtype::F32, cache: Dtype::F8E4m3 };
 
 impl Case {
     fn new(numbers: &mut Numbers, heads: Heads, window: Option<usize>, lengths: &[usize]) -> Self {
@@ -86,6 +88,22 @@ impl Case {
         counts.iter().map(|&count| free.split_off(free.len() - count)).collect()
     }
 
+    /// The keys and values as a cache of e4m3 keeps them.
+    fn rounded(&self) -> Self {
+        let Self { heads, window, .. } = *self;
+        let round = |(at, head): (usize, &[f32])| {
+            if at % (heads.query + 2 * heads.key_value) < heads.query {
+                head.to_vec()
+            } else {
+                e4m3::rounded(head)
+            }
+        };
+        let sequences = self.sequences.iter();
+        let sequences =
+            sequences.map(|numbers| numbers.chunks(heads.dim).enumerate().flat_map(round).collect());
+        Self { heads, window, sequences: sequences.collect() }
+    }
+
     fn naive(&self, sequence: usize) -> Vec<f64> {
         let (heads, width) = (self.heads, self.heads.qkv_width());
         let at = |position: usize, head: usize, i: usize| {
@@ -129,6 +147,17 @@ fn agrees_with_f64() {
                     }
                 }
             }
+            let rounded = case.rounded();
+            for (path, cpu) in devices() {
+                let cpu = cpu.with_formats([E4M3_CACHE; 2]);
+                for block_size in [16, 5] {
+                    let found = case.run(&cpu, block_size, |step, sequence| (step * 7 + sequence * 5) % 23);
+                    for (sequence, found) in found.iter().enumerate() {
+                        let what = format!("{path} {heads:?} {window:?} block {block_size} in e4m3");
+                        close(&what, found, &rounded.naive(sequence), 2e-6);
+                    }
+                }
+            }
         }
     }
 }
@@ -137,7 +166,9 @@ fn agrees_with_f64() {
 #[test]
 fn tokens_do_not_depend_on_their_batch() {
     let mut numbers = Numbers(21);
-    for window in [None, Some(30)] {
+    for (window, format) in
+        [None, Some(30)].into_iter().flat_map(|w| [(w, Format::of(Dtype::F32)), (w, E4M3_CACHE)])
+    {
         let heads = Heads { query: 9, key_value: 3, dim: 64 };
         let case = Case::new(&mut numbers, heads, window, &[200, 33, 16]);
         let alone: Vec<Case> = case
@@ -145,10 +176,10 @@ fn tokens_do_not_depend_on_their_batch() {
             .iter()
             .map(|sequence| Case { heads, window, sequences: vec![sequence.clone()] })
             .collect();
-        let cpu = Cpu::new(Some(1)).unwrap();
+        let cpu = Cpu::new(Some(1)).unwrap().with_formats([format; 2]);
         let expected: Vec<_> = alone.iter().map(|case| bits(&case.run(&cpu, 16, |_, _| 1000)[0])).collect();
         for threads in [1, 2, 4] {
-            let cpu = Cpu::new(Some(threads)).unwrap();
+            let cpu = Cpu::new(Some(threads)).unwrap().with_formats([format; 2]);
             for block_size in [16, 1, 7, 64] {
                 let check = |found: Vec<Vec<f32>>, how: &str| {
                     let found: Vec<_> = found.iter().map(|found| bits(found)).collect();

@@ -1,5 +1,5 @@
 use codit::device::cpu::{Cpu, Isa};
-use codit::device::{Device, Dtype, TensorView};
+use codit::device::{Device, Dtype, Format, TensorView, e4m3};
 
 use super::{Numbers, bits, close, devices, rounded, tensor, upload, view};
 use crate::step::begin_forward;
@@ -52,6 +52,29 @@ fn agrees_with_f64() {
                     close(&what, &cpu.download(rows, &out), &product(&x, &w, &b, k), 4e-6);
                 }
             }
+        }
+    }
+}
+
+/// A scale for each output; the numbers may be stored in any format.
+#[test]
+fn rounded_matrices_agree_with_f64() {
+    let mut numbers = Numbers(2);
+    for (path, cpu) in devices() {
+        let cpu = cpu.with_formats([Format::of(Dtype::F8E4m3); 2]);
+        for (dtype, rows, k, outputs) in
+            [(Dtype::Bf16, 3, 100, &[33, 70][..]), (Dtype::F16, 40, 64, &[64, 1]), (Dtype::F32, 1, 7, &[65])]
+        {
+            let n: usize = outputs.iter().sum();
+            let (x, w, b) = (numbers.take(rows * k), numbers.take(n * k), numbers.take(n));
+            let weight = cpu.matrix(&parts(dtype, outputs, k, &w)).unwrap();
+            let bias = cpu.weight(&[view(dtype, &[n], &b, 1)]).unwrap();
+            let mut out = tensor(&cpu, rows, n);
+            cpu.matmul(rows, &upload(&cpu, k, &x), &weight, Some(&bias), &mut out);
+            let stored: Vec<f32> = rounded(dtype, &w).iter().map(|x| *x as f32).collect();
+            let w: Vec<f64> = stored.chunks(k).flat_map(e4m3::rounded).map(f64::from).collect();
+            let what = format!("{path} {dtype:?} {rows} x {k} x {outputs:?}");
+            close(&what, &cpu.download(rows, &out), &product(&x, &w, &rounded(dtype, &b), k), 4e-6);
         }
     }
 }

@@ -56,6 +56,7 @@ fn view(dtype: Dtype, shape: &[usize], values: &[f32], skew: usize) -> TensorVie
             Dtype::Bf16 => bytes.extend(bf16::from_f32(value).to_le_bytes()),
             Dtype::F16 => bytes.extend(f16::from_f32(value).to_le_bytes()),
             Dtype::F32 => bytes.extend(value.to_le_bytes()),
+            Dtype::F8E4m3 => unreachable!("no checkpoint has it"),
         }
     }
     let range = skew..bytes.len();
@@ -75,6 +76,7 @@ fn rounded(dtype: Dtype, values: &[f32]) -> Vec<f64> {
         Dtype::Bf16 => bf16::from_f32(value).to_f64(),
         Dtype::F16 => f16::from_f32(value).to_f64(),
         Dtype::F32 => f64::from(value),
+        Dtype::F8E4m3 => unreachable!("no checkpoint has it"),
     };
     values.iter().map(|&value| round(value)).collect()
 }

@@ -1,24 +1,45 @@
 //! The kernels, on their stand-in on the host, against the CPU device: the same checks that `codit doctor` runs on a GPU.
 
 mod attention;
+mod matmul;
 mod mixture;
 mod rows;
 mod sample;
 
 use codit::Result;
-use codit::device::Dtype;
 use codit::device::cpu::Cpu;
+use codit::device::launch::LauncherConfig;
 use codit::device::simt::Simt;
+use codit::device::{Dtype, Format};
 use codit::doctor::{Check, Comparison, Numbers};
 
 /// Runs a family's checks in both number formats, under a shuffled order of threads.
 fn run(checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<Check>>) {
-    for (seed, dtype) in [(1, Dtype::Bf16), (2, Dtype::F32)] {
-        let (device, cpu) = (Simt::simt(dtype, seed), Cpu::new(None).unwrap());
+    run_in([Format::of(Dtype::Bf16), Format::of(Dtype::F32)], checks);
+}
+
+/// As [`run`], with a cache of e4m3.
+fn run_with_e4m3_cache(checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<Check>>) {
+    let format = |weights| Format { weights, cache: Dtype::F8E4m3 };
+    run_in([format(Dtype::Bf16), format(Dtype::F32)], checks);
+}
+
+/// As [`run`], with all of e4m3.
+fn run_with_e4m3(checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<Check>>) {
+    run_in([Format::of(Dtype::F8E4m3)], checks);
+}
+
+fn run_in<const N: usize>(
+    formats: [Format; N],
+    checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<Check>>,
+) {
+    for (seed, format) in (1..).zip(formats) {
+        let device = Simt::simt_with(LauncherConfig::of(format), seed, false);
+        let cpu = Cpu::new(None).unwrap().with_formats([format; 2]);
         let mut on = Comparison { device: &device, cpu: &cpu, numbers: Numbers(seed) };
         let checks = checks(&mut on).unwrap();
         let failed: Vec<_> = checks.iter().filter(|check| !check.passes()).collect();
-        assert!(failed.is_empty(), "{dtype:?}: {failed:#?}");
+        assert!(failed.is_empty(), "{format:?}: {failed:#?}");
         assert!(!checks.is_empty());
     }
 }

@@ -1,4 +1,5 @@
 use codit::contrast::Vocabulary;
+use codit::device::e4m3::{self, E4m3};
 use codit::device::launch::Cache;
 use codit::device::launch::machine::{Lane, Machine};
 use codit::device::simt::{Host, Simt};
@@ -13,16 +14,27 @@ fn rows_are_as_on_the_cpu() {
 
 #[test]
 fn rope_store_writes_keys_and_values_to_their_slots_and_nowhere_else() {
-    super::run(|on| [8, 16, 24, 64, 80, 96, 128, 248, 256].map(|dim| cache(on, dim)).into_iter().collect());
+    let checks = |on: &mut Comparison<'_, Simt>| {
+        [8, 16, 24, 64, 80, 96, 128, 248, 256].map(|dim| cache(on, dim)).into_iter().collect()
+    };
+    super::run(checks);
+    super::run_with_e4m3_cache(checks);
 }
 
 /// The whole cache as f32, `[layers, blocks, 2, heads, block_size, head_dim]`.
-fn contents(device: &Simt, cache: &Cache<Host>, numbers: usize) -> Vec<f32> {
+fn contents(device: &Simt, cache: &Cache<Host>, rows: usize, dim: usize) -> Vec<f32> {
     let machine = device.machine();
-    let bytes = numbers * device.dtype().size();
-    let bytes = machine.wait(machine.read(Lane::Expert, cache.memory(), bytes)).unwrap();
-    match device.dtype() {
+    let read = |memory, bytes| machine.wait(machine.read(Lane::Expert, memory, bytes)).unwrap();
+    let bytes = read(cache.memory(), rows * dim * device.format().cache.size());
+    match device.format().cache {
         Dtype::F32 => bytemuck::pod_collect_to_vec(&bytes),
+        Dtype::F8E4m3 => {
+            let scales: Vec<f32> =
+                bytemuck::pod_collect_to_vec(&read(cache.scales().unwrap(), rows * size_of::<f32>()));
+            let scaled =
+                |(row, scale): (&[u8], f32)| row.iter().map(move |x| E4m3(*x).to_f32() * scale).collect();
+            bytes.chunks_exact(dim).zip(scales).flat_map(|row| -> Vec<f32> { scaled(row) }).collect()
+        }
         _ => bytemuck::pod_collect_to_vec::<u8, half::bf16>(&bytes).iter().map(|x| x.to_f32()).collect(),
     }
 }
@@ -52,16 +64,18 @@ fn cache(on: &mut Comparison<'_, Simt>, dim: usize) -> codit::Result<Check> {
     on.device.rope_store(&steps.0, heads, None, &ropes.0, 1, &mut qkv.0, &mut caches.0);
     on.cpu.rope_store(&steps.1, heads, None, &ropes.1, 1, &mut qkv.1, &mut caches.1);
 
-    let numbers = shape.layers * shape.blocks * 2 * shape.heads * shape.block_size * dim;
-    let mut expected = vec![f32::NAN; numbers];
+    let rows = shape.layers * shape.blocks * 2 * shape.heads * shape.block_size;
+    let is_e4m3 = on.device.format().cache == Dtype::F8E4m3;
+    let mut expected = vec![f32::NAN; rows * dim];
     for (row, slot) in on.cpu.download(7, &qkv.1).chunks_exact(heads.qkv_width()).zip(slots) {
         let Some((block, place)) = slot else { continue };
         for (index, head) in row[heads.query_width()..].chunks_exact(dim).enumerate() {
             let of_block = (shape.blocks + block) * 2 * shape.heads + index;
-            expected[(of_block * shape.block_size + place) * dim..][..dim].copy_from_slice(head);
+            let head = if is_e4m3 { e4m3::rounded(head) } else { head.to_vec() };
+            expected[(of_block * shape.block_size + place) * dim..][..dim].copy_from_slice(&head);
         }
     }
-    let found = contents(on.device, &caches.0, numbers);
+    let found = contents(on.device, &caches.0, rows, dim);
     let elsewhere = found.iter().zip(&expected).filter(|(a, b)| a.is_nan() != b.is_nan()).count();
     let written = |x: &[f32]| x.iter().copied().filter(|x| !x.is_nan()).collect::<Vec<_>>();
     let error = relative_error(&written(&found), &written(&expected)) + elsewhere as f64;

@@ -1,0 +1,26 @@
+// The kernels that launch/attention.rs launches, for caches of one number format.
+//
+// PRECOND: head_dim as the name says, cache and qkv 16-byte aligned.
+// Prefill: blockIdx (tile of rows, key/value head, index into prefills); 128 threads.
+// Decode: blockIdx (key/value head and part of its group, span, split); 128 threads, 64 for heads of 256.
+// Shared memory: the members of Prefill and Decode, as launch/attention.rs adds them up.
+#pragma once
+
+#include "decode.cuh"
+#include "plain.cuh"
+#include "prefill.cuh"
+
+#define TENSOR_CORE_KERNELS(CACHE, SUFFIX, DIM)                                                      \
+    KERNEL(attention_prefill_##DIM##_##SUFFIX, AttentionParams, (Prefill<CACHE, DIM>::THREADS), 2) { \
+        Prefill<CACHE, DIM>(shared_memory()).run(p);                                                 \
+    }                                                                                                \
+    KERNEL(attention_decode_##DIM##_##SUFFIX, AttentionParams, (Decode<CACHE, DIM>::THREADS), 3) {   \
+        Decode<CACHE, DIM>(shared_memory()).run(p);                                                  \
+    }
+
+// PRECOND: blockIdx (four query rows, span); 128 threads; head_dim up to 256; shared memory of 4 * (head_dim
+// + 64) floats.
+#define PLAIN_KERNEL(ACTIVATIONS, CACHE, SUFFIX)                                         \
+    KERNEL(attention_##SUFFIX, AttentionParams, 128, 1) {                                \
+        Plain<ACTIVATIONS, CACHE>(shared_memory(), p.head_dim, threadIdx.x / 32).run(p); \
+    }
