@@ -1,4 +1,4 @@
-"""Fails if attention or contrast_sample spill registers or have a stack frame.
+"""Fails if attention, grouped_matmul or contrast_sample spill registers or have a stack frame.
 
     cargo build --release --message-format=json | python3 .ci/check_ptxas.py
 
@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-HOT = ("attention", "contrast")
+HOT = ("attention", "contrast", "grouped_matmul")
 ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(\w+)'")
 LOCAL = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers")

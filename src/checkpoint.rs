@@ -1,5 +1,6 @@
 //! A Hugging Face checkpoint as a set of named files: a folder on disk, or one built into the program.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::ops::{Deref, Range};
@@ -7,13 +8,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::Mmap;
+use serde::Deserialize;
 
 use crate::error::{Error, Result};
+
+/// The weights, where they are in one file.
+pub const WEIGHTS_FILE: &str = "model.safetensors";
+/// Which file each tensor is in, where the weights are in several.
+pub const INDEX_FILE: &str = "model.safetensors.index.json";
 
 /// The files of one model. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
     id: String,
+    revision: Option<String>,
     files: Files,
 }
 
@@ -71,17 +79,29 @@ impl Checkpoint {
                 "not a folder; give a Hugging Face checkpoint folder with config.json",
             ));
         }
-        Ok(Self { id: folder.display().to_string(), files: Files::Folder(folder.to_owned()) })
+        let (id, files) = (folder.display().to_string(), Files::Folder(folder.to_owned()));
+        Ok(Self { id, revision: None, files })
+    }
+
+    /// The checkpoint of a repository of models at a commit, in `folder`.
+    pub(crate) fn snapshot(repository: &str, commit: &str, folder: PathBuf) -> Self {
+        let (id, revision) = (repository.to_owned(), Some(commit.to_owned()));
+        Self { id, revision, files: Files::Folder(folder) }
     }
 
     /// A checkpoint whose files are built into the program.
     pub fn embedded(id: &str, files: &'static [(&'static str, &'static [u8])]) -> Self {
-        Self { id: id.to_owned(), files: Files::Embedded(files) }
+        Self { id: id.to_owned(), revision: None, files: Files::Embedded(files) }
     }
 
-    /// What records call this model: the folder as it was given, or the embedded model's name.
+    /// What records call this model: the folder as it was given, the repository, or the embedded model's name.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The commit, where the checkpoint is of a repository.
+    pub fn revision(&self) -> Option<&str> {
+        self.revision.as_deref()
     }
 
     /// Where `file` is, for messages.
@@ -89,6 +109,14 @@ impl Checkpoint {
         match &self.files {
             Files::Folder(folder) => folder.join(file),
             Files::Embedded(_) => Path::new(&self.id).join(file),
+        }
+    }
+
+    /// Whether there is a file `file`.
+    pub fn has(&self, file: &str) -> bool {
+        match &self.files {
+            Files::Folder(folder) => folder.join(file).exists(),
+            Files::Embedded(files) => files.iter().any(|(name, _)| *name == file),
         }
     }
 
@@ -112,6 +140,47 @@ impl Checkpoint {
     pub fn read(&self, file: &str) -> Result<Bytes> {
         self.find(file)?.ok_or_else(|| Error::file(self.path(file), "no such file in the checkpoint"))
     }
+
+    /// The file of each tensor, where there is an index that says so. It names safetensors files beside it only.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it is not such an index.
+    pub fn index(&self) -> Result<Option<BTreeMap<String, String>>> {
+        #[derive(Deserialize)]
+        struct Index {
+            weight_map: BTreeMap<String, String>,
+        }
+        let Some(bytes) = self.find(INDEX_FILE)? else { return Ok(None) };
+        let complain = |message: String| Error::file(self.path(INDEX_FILE), message);
+        let Index { weight_map } = serde_json::from_slice(&bytes)
+            .map_err(|error| complain(format!("not an index of safetensors files: {error}")))?;
+        // It must not lead out of the checkpoint's folder.
+        let foreign = |file: &&String| {
+            let strange = |c: char| matches!(c, '/' | '\\' | ':') || c.is_control();
+            file.contains(strange) || !file.ends_with(".safetensors")
+        };
+        match weight_map.values().find(foreign) {
+            Some(file) => Err(complain(format!(
+                "weight_map names {file:?}; it may name only *.safetensors files next to it"
+            ))),
+            None => Ok(Some(weight_map)),
+        }
+    }
+
+    /// The files that hold the weights: those that the index names, unless one file holds all.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::index`].
+    pub fn weight_files(&self) -> Result<Vec<String>> {
+        if self.has(WEIGHTS_FILE) {
+            return Ok(vec![WEIGHTS_FILE.to_owned()]);
+        }
+        let Some(index) = self.index()? else { return Ok(vec![WEIGHTS_FILE.to_owned()]) };
+        let mut files: Vec<String> = index.into_values().collect();
+        files.sort_unstable();
+        files.dedup();
+        Ok(files)
+    }
 }
 
 fn map(path: &Path) -> Result<Option<Bytes>> {
@@ -128,4 +197,13 @@ fn map(path: &Path) -> Result<Option<Bytes>> {
     // reader of mapped weights can defend against, and the file's length is checked against its header before use.
     let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "cannot map"))?;
     Ok(Some(Bytes::Mapped(Arc::new(map))))
+}
+
+/// Bytes of a hash as it is written.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -40,6 +40,9 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// A model could not be fetched: no network, a transfer that broke, no room for it.
+    #[error("{0}")]
+    Download(String),
     /// The device failed or has too little memory.
     #[error("{0}")]
     Device(String),
@@ -74,7 +77,7 @@ impl Error {
                 io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => 2,
                 _ => 1,
             },
-            Self::Device(_) => 1,
+            Self::Download(_) | Self::Device(_) => 1,
         }
     }
 }

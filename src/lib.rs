@@ -28,6 +28,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`error`], [`ids`], [`checkpoint`], [`profile`] | what everything stands on |
+//! | [`hub`], [`pairs`] | models by name, fetched; teacher pairs by name |
 //! | [`contrast`] | the method's parameters, its noise and its f64 reference |
 //! | [`text`] | tokenizer, chat template |
 //! | [`dataset`] | input, output records, the crash-safe sink, the manifest |
@@ -48,8 +49,10 @@ pub mod doctor;
 pub mod embedded;
 pub mod engine;
 pub mod error;
+pub mod hub;
 pub mod ids;
 pub mod model;
+pub mod pairs;
 pub mod profile;
 pub mod text;
 

@@ -4,8 +4,9 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use crate::device::{
-    Activation, AttentionShape, Batch, CacheShape, Delta, Device, Dtype, Format, HeadNorms, Heads, Lane,
-    MemoryInfo, Norm, Precision, RowResult, SampleRow, StepRoom, TensorView, WeightSize,
+    Activation, AttentionShape, Batch, CacheShape, Choice, Delta, Device, Dtype, Format, GroupedRows,
+    HeadNorms, Heads, Lane, MemoryInfo, Norm, Precision, RoutingShape, RowResult, SampleRow, StepRoom,
+    TensorView, WeightSize,
 };
 use crate::error::Result;
 
@@ -13,6 +14,7 @@ use crate::error::Result;
 pub struct Profiled<D: Device> {
     inner: D,
     entries: Arc<Mutex<Vec<Entry<D::Mark>>>>,
+    routings: Arc<Mutex<Vec<Vec<Choice>>>>,
 }
 
 /// One operation that ran.
@@ -36,15 +38,28 @@ pub struct Step<S> {
     seen: Vec<usize>,
 }
 
+/// A routing, and which branches it leads to.
+pub struct Routing<R> {
+    inner: R,
+    shape: RoutingShape,
+    /// Branches that some row goes through.
+    visited: usize,
+}
+
 impl<D: Device> Profiled<D> {
     /// Around `inner`.
     pub fn new(inner: D) -> Self {
-        Self { inner, entries: Arc::default() }
+        Self { inner, entries: Arc::default(), routings: Arc::default() }
     }
 
     /// What it noted since the last call.
     pub fn take_entries(&self) -> Vec<Entry<D::Mark>> {
         self.entries.lock().map(|mut entries| std::mem::take(&mut *entries)).unwrap_or_default()
+    }
+
+    /// What every routing chose since the last call, each `[tokens, active]`.
+    pub fn take_routings(&self) -> Vec<Vec<Choice>> {
+        self.routings.lock().map(|mut routings| std::mem::take(&mut *routings)).unwrap_or_default()
     }
 
     fn note<T>(
@@ -76,6 +91,7 @@ impl<D: Device> Device for Profiled<D> {
     type Tensor = D::Tensor;
     type Rope = D::Rope;
     type Cache = D::Cache;
+    type Routing = Routing<D::Routing>;
     type Step = Step<D::Step>;
     type Mark = D::Mark;
 
@@ -84,7 +100,11 @@ impl<D: Device> Device for Profiled<D> {
     }
 
     fn lane(&self, lane: Lane) -> Self {
-        Self { inner: self.inner.lane(lane), entries: Arc::clone(&self.entries) }
+        Self {
+            inner: self.inner.lane(lane),
+            entries: Arc::clone(&self.entries),
+            routings: Arc::clone(&self.routings),
+        }
     }
 
     fn is_split(&self) -> bool {
@@ -121,6 +141,10 @@ impl<D: Device> Device for Profiled<D> {
 
     fn block_bytes(&self, shape: CacheShape) -> usize {
         self.inner.block_bytes(shape)
+    }
+
+    fn routing(&self, rows: usize, shape: RoutingShape) -> Result<Self::Routing> {
+        Ok(Routing { inner: self.inner.routing(rows, shape)?, shape, visited: 0 })
     }
 
     fn memory_info(&self) -> Result<Option<MemoryInfo>> {
@@ -256,6 +280,46 @@ impl<D: Device> Device for Profiled<D> {
         self.note("gated", bytes, 0, |d| d.gated(rows, width, activation, x, out));
     }
 
+    fn route(&self, step: &Self::Step, logits: &D::Tensor, routing: &mut Self::Routing) {
+        let (rows, RoutingShape { branches, active, .. }) = (self.rows(step), routing.shape);
+        let bytes = rows * (branches + 4 * active) * SINGLE;
+        self.note("route", bytes, 0, |d| d.route(&step.inner, logits, &mut routing.inner));
+        // Rows after the step's own tokens are padding.
+        let choices = self.inner.choices(step.seen.len(), &routing.inner);
+        let mut visited: Vec<u32> = choices.iter().map(|choice| choice.branch).collect();
+        visited.sort_unstable();
+        visited.dedup();
+        routing.visited = visited.len();
+        if let Ok(mut routings) = self.routings.lock() {
+            routings.push(choices);
+        }
+    }
+
+    fn grouped_matmul(
+        &self,
+        step: &Self::Step,
+        routing: &Self::Routing,
+        rows: GroupedRows,
+        x: &D::Tensor,
+        w: &D::Weight,
+        out: &mut D::Tensor,
+    ) {
+        let (weight, RoutingShape { branches, active, .. }) = (self.weight_size(w), routing.shape);
+        let (outputs, places) = (weight.rows / branches, step.seen.len() * active);
+        let read = if rows == GroupedRows::OfRow { step.seen.len() } else { places };
+        let bytes = weight.bytes / branches * routing.visited
+            + (read * weight.columns + places * outputs) * self.size();
+        let operations = 2 * places * outputs * weight.columns;
+        self.note("grouped_matmul", bytes, operations, |d| {
+            d.grouped_matmul(&step.inner, &routing.inner, rows, x, w, out);
+        });
+    }
+
+    fn weighted_sum(&self, step: &Self::Step, routing: &Self::Routing, x: &D::Tensor, out: &mut D::Tensor) {
+        let bytes = step.seen.len() * (routing.shape.active + 1) * self.width(out) * self.size();
+        self.note("weighted_sum", bytes, 0, |d| d.weighted_sum(&step.inner, &routing.inner, x, out));
+    }
+
     fn gather(&self, step: &Self::Step, outputs: Range<usize>, x: &D::Tensor, out: &mut D::Tensor) {
         let bytes = 2 * outputs.len() * self.width(x) * self.size();
         self.note("gather", bytes, 0, |d| d.gather(&step.inner, outputs, x, out));
@@ -319,5 +383,9 @@ impl<D: Device> Device for Profiled<D> {
 
     fn download(&self, rows: usize, x: &D::Tensor) -> Vec<f32> {
         self.inner.download(rows, x)
+    }
+
+    fn choices(&self, rows: usize, routing: &Self::Routing) -> Vec<Choice> {
+        self.inner.choices(rows, &routing.inner)
     }
 }

@@ -30,6 +30,7 @@ shapes!(
     "qwen3-4b",
     "qwen3-8b",
     "qwen3-14b",
+    "qwen3-30b-a3b",
     "qwen3-32b",
     "smollm2-135m",
 );

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use crate::device::cpu::Cpu;
-use crate::device::cuda::Gpu;
+use crate::device::cuda::{Cuda, Gpu};
 use crate::device::launch::LauncherConfig;
 use crate::device::simt::Simt;
 use crate::device::{Device, Dtype, Format};
@@ -137,7 +137,11 @@ impl DeviceArgs {
         }
         match choice {
             DeviceName::Auto | DeviceName::Cpu => self.give(task, &|_| Cpu::new(self.threads)),
-            DeviceName::Cuda => self.give(task, &|gpus| self.open_gpu(gpus)),
+            DeviceName::Cuda => {
+                // Before anything is fetched or read.
+                Cuda::count()?;
+                self.give(task, &|gpus| self.open_gpu(gpus))
+            }
             DeviceName::Simt => {
                 self.give(task, &|[expert, amateur]| Ok(Simt::simt_with(self.config(), 0, expert != amateur)))
             }

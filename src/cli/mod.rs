@@ -10,8 +10,11 @@ mod bytes;
 #[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
 mod device;
 mod doctor;
+mod download;
 mod interrupt;
+#[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
 mod models;
+mod pairs;
 #[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
 mod plan;
 mod progress;
@@ -30,6 +33,8 @@ struct Cli {
 enum Command {
     /// Reads instructions, decodes a response to each with an expert and an amateur, and writes a dataset.
     Synth(Box<synth::Args>),
+    /// Lists the teacher pairs that --pair knows by name.
+    Pairs,
     /// Says what a pair takes of a GPU's memory and how much fits beside it, without loading anything.
     Plan(plan::Args),
     /// Compares every operation of a device with the CPU, decodes a small pair on both, and measures the device.
@@ -42,6 +47,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Synth(args) => synth::run(&args),
+        Command::Pairs => Ok(pairs::run()),
         Command::Plan(args) => plan::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(args) => bench::run(&args),

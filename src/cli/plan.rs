@@ -27,7 +27,7 @@ pub(super) struct Args {
     #[command(flatten)]
     models: Models,
     /// The shape of a published model, or a config.json, for both models, in place of checkpoints
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["expert", "amateur"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["pair", "expert", "amateur"])]
     shape: Option<String>,
     /// The GPU's memory [default: that of the GPU of this machine; 80GiB where there is none]
     #[arg(long, value_parser = bytes::parse, value_name = "SIZE")]
@@ -188,7 +188,7 @@ impl Args {
             let spec = shapes::find(name)?;
             return Ok((spec.clone(), Some(spec)));
         }
-        let (expert, amateur) = self.models.open_given()?;
+        let (expert, amateur) = self.models.open_configs()?;
         Ok((Spec::open(&expert)?, amateur.as_ref().map(Spec::open).transpose()?))
     }
 }

@@ -8,7 +8,8 @@ use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::engine::{Finish, Stats};
 
-const PLAIN_INTERVAL: Duration = Duration::from_secs(30);
+/// Between lines where there is no terminal.
+pub(super) const PLAIN_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Counts of how records ended.
 #[derive(Debug, Clone, Copy, Default)]

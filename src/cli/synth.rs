@@ -1,5 +1,6 @@
 //! `codit synth`: instructions in, a dataset out.
 
+use std::fs;
 use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,6 +18,8 @@ use crate::dataset::{Body, Done, Input, Manifest, Metadata, ModelMark, Outcome, 
 use crate::device::{Device, Dtype};
 use crate::engine::{self, Completion, Engine, EngineConfig, Finish, Replicas, Request, Stepped};
 use crate::error::Result;
+use crate::hub::Parts;
+use crate::pairs::{MAX_TOKENS, Pair};
 use crate::profile;
 use crate::text::{CLOCK, ChatTemplate, Message, Text, clock};
 
@@ -67,9 +70,9 @@ struct Method {
     /// Keeps tokens at least this times as likely as the likeliest [0..1]
     #[arg(long, default_value_t = 0.0)]
     min_p: f64,
-    /// Longest response, in tokens
-    #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
-    max_tokens: u32,
+    /// Longest response, in tokens [default: the pair's, or 4096]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_tokens: Option<u32>,
     /// Makes a run repeatable; without it one is drawn and recorded in the manifest
     #[arg(long)]
     seed: Option<u64>,
@@ -84,7 +87,7 @@ struct Method {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Prompts")]
 struct Prompting {
-    /// Variables for the chat template, a JSON object such as '{"enable_thinking":false}'
+    /// Variables for the chat template, a JSON object such as '{"enable_thinking":false}', beside those of the pair
     #[arg(long, value_name = "JSON", value_parser = json_object)]
     chat_template_kwargs: Option<Map<String, Value>>,
     /// A system message for conversations that have none
@@ -162,12 +165,13 @@ impl<D: Device> Run<D> {
     fn prepare(args: &Args, devices: &Devices<'_, D>) -> Result<Self> {
         let contrast = args.method.contrast();
         contrast.validate()?;
-        let (expert, amateur) = args.models.open(contrast.needs_amateur())?;
         let input = Input::open(&args.input)?;
+        let earlier = args.earlier()?;
+        let (expert, amateur) = args.models.open(contrast.needs_amateur(), Parts::All, earlier.as_ref())?;
         let config = args.capacity.config();
         let places = devices.replicas(|device| config.fits(device, &expert, amateur.as_ref()))?;
         let mut replicas = Replicas::load(places, &expert, amateur.as_ref(), &config)?;
-        let variables = args.template_variables(replicas.first().text())?;
+        let variables = args.template_variables(replicas.first().text(), earlier.as_ref());
         replicas.set_template_variables(&variables);
         let system = args.prompting.system.clone();
         let engine = replicas.first();
@@ -186,11 +190,11 @@ impl<D: Device> Run<D> {
         let (sink, done) = Sink::open(&args.output, &input, &manifest)?;
         report_placement(replicas.count(), devices.gpus.len());
         report_recovery(&done, args);
-        let metadata = args.method.metadata(&contrast, &expert, amateur.as_ref());
+        let metadata = args.metadata(&contrast, &expert, amateur.as_ref());
         let request = Request {
             contrast,
             seed: sink.seed(),
-            max_tokens: args.method.max_tokens as usize,
+            max_tokens: args.max_tokens() as usize,
             ignore_eos: args.method.ignore_eos,
             log_probabilities: args.method.log_probabilities,
             ..Request::new("", "")
@@ -292,17 +296,28 @@ fn report_recovery(done: &Done, args: &Args) {
 }
 
 impl Args {
-    /// What the user gives the template; a template that writes the date is given the moment at which the run began,
-    /// so that it writes the same when the run is resumed.
-    fn template_variables(&self, text: &Text) -> Result<Map<String, Value>> {
-        let mut variables = self.prompting.chat_template_kwargs.clone().unwrap_or_default();
+    /// The manifest of the run that this one goes on with, if it does.
+    fn earlier(&self) -> Result<Option<Manifest>> {
+        let is_begun = fs::metadata(&self.output).is_ok_and(|output| output.len() > 0);
+        if is_begun { Manifest::read(&Manifest::path(&self.output)) } else { Ok(None) }
+    }
+
+    fn max_tokens(&self) -> u32 {
+        let of_pair = || self.models.pair().map_or(MAX_TOKENS, |pair| pair.max_tokens);
+        self.method.max_tokens.unwrap_or_else(of_pair)
+    }
+
+    /// What the pair and the user give the template; a template that writes the date is given the moment at which the
+    /// run began, so that it writes the same when the run is resumed.
+    fn template_variables(&self, text: &Text, earlier: Option<&Manifest>) -> Map<String, Value> {
+        let mut variables = self.models.pair().map(Pair::template_variables).unwrap_or_default();
+        variables.extend(self.prompting.chat_template_kwargs.clone().unwrap_or_default());
         if text.template().is_some_and(ChatTemplate::tells_time) && !variables.contains_key(CLOCK) {
-            let earlier = Manifest::read(&Manifest::path(&self.output))?;
             let began = earlier.map(|manifest| manifest.settings["chat_template_kwargs"][CLOCK].clone());
             let began = began.filter(Value::is_string).unwrap_or_else(|| json!(clock()));
             variables.insert(CLOCK.to_owned(), began);
         }
-        Ok(variables)
+        variables
     }
 
     /// All that a record's text depends on beside the models, the input and the seed.
@@ -314,7 +329,7 @@ impl Args {
         dtype: Dtype,
     ) -> Value {
         let mut settings = json!(contrast);
-        settings["max_tokens"] = json!(self.method.max_tokens);
+        settings["max_tokens"] = json!(self.max_tokens());
         settings["ignore_eos"] = json!(self.method.ignore_eos);
         // Unset where it is not asked for: a run of a version that did not know it goes on.
         settings["log_probabilities"] = json!(self.method.log_probabilities.then_some(true));
@@ -323,6 +338,19 @@ impl Args {
         settings["dtype"] = json!(dtype.name());
         settings["system"] = json!(self.prompting.system);
         settings
+    }
+
+    fn metadata(&self, contrast: &Contrast, expert: &Checkpoint, amateur: Option<&Checkpoint>) -> Metadata {
+        Metadata {
+            temperature: contrast.temperature,
+            top_p: contrast.top_p,
+            max_tokens: self.max_tokens() as usize,
+            contrastive_decoding: amateur.is_some(),
+            alpha: contrast.alpha,
+            beta: contrast.beta,
+            expert_model_id: expert.id().to_owned(),
+            amateur_model_id: amateur.map(|amateur| amateur.id().to_owned()),
+        }
     }
 
     /// What the manifest says of capacity and device, for the record only.
@@ -350,19 +378,6 @@ impl Method {
         match self.guidance {
             Some(guidance) => contrast.with_guidance(guidance),
             None => contrast,
-        }
-    }
-
-    fn metadata(&self, contrast: &Contrast, expert: &Checkpoint, amateur: Option<&Checkpoint>) -> Metadata {
-        Metadata {
-            temperature: contrast.temperature,
-            top_p: contrast.top_p,
-            max_tokens: self.max_tokens as usize,
-            contrastive_decoding: amateur.is_some(),
-            alpha: contrast.alpha,
-            beta: contrast.beta,
-            expert_model_id: expert.id().to_owned(),
-            amateur_model_id: amateur.map(|amateur| amateur.id().to_owned()),
         }
     }
 }

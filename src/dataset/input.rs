@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::lines::{Line, Lines};
 use super::manifest::InputMark;
 use super::prompt::{Prompt, excerpt};
+use crate::checkpoint::hex;
 use crate::error::{Error, Result};
 
 /// The longest line of an input, in bytes: more text than any model's window holds.
@@ -195,12 +196,4 @@ fn checksum(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(bytes);
     hasher.finish()
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

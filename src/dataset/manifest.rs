@@ -11,9 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::input::hex;
 use super::prompt::excerpt;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, hex};
 use crate::error::{Error, Result};
 
 /// What a run is. A run resumes another if they agree in all but `notes`, the input's path, and the patch number
@@ -55,6 +54,9 @@ pub struct InputMark {
 pub struct ModelMark {
     /// As records call it.
     pub id: String,
+    /// The commit, where it is of a repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// A SHA-256 each, in hex: of the whole file, or of the header and some pages of a file of weights.
     pub files: BTreeMap<String, String>,
 }
@@ -67,7 +69,6 @@ impl ModelMark {
     /// # Errors
     /// If a file cannot be read or the index of the weights is not one.
     pub fn of(checkpoint: &Checkpoint) -> Result<Self> {
-        const INDEX: &str = "model.safetensors.index.json";
         let small = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"];
         let mut files = BTreeMap::new();
         for name in small.into_iter().chain(["chat_template.jinja"]) {
@@ -75,31 +76,14 @@ impl ModelMark {
                 files.insert(name.to_owned(), hex(&Sha256::digest(&*bytes)));
             }
         }
-        let shards = match checkpoint.find(INDEX)? {
-            Some(bytes) => shards(&bytes).map_err(|error| {
-                Error::file(checkpoint.path(INDEX), format!("not an index of weights: {error}"))
-            })?,
-            None => vec!["model.safetensors".to_owned()],
-        };
-        for name in shards {
+        for name in checkpoint.weight_files()? {
             if let Some(bytes) = checkpoint.find(&name)? {
                 files.insert(name, hash_of_weights(&bytes));
             }
         }
-        Ok(Self { id: checkpoint.id().to_owned(), files })
+        let revision = checkpoint.revision().map(str::to_owned);
+        Ok(Self { id: checkpoint.id().to_owned(), revision, files })
     }
-}
-
-fn shards(index: &[u8]) -> serde_json::Result<Vec<String>> {
-    #[derive(Deserialize)]
-    struct Index {
-        weight_map: BTreeMap<String, String>,
-    }
-    let index: Index = serde_json::from_slice(index)?;
-    let mut shards: Vec<String> = index.weight_map.into_values().collect();
-    shards.sort_unstable();
-    shards.dedup();
-    Ok(shards)
 }
 
 fn hash_of_weights(bytes: &[u8]) -> String {

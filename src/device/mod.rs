@@ -221,6 +221,37 @@ pub struct HeadNorms<W> {
 /// What a block adds to the residual: the activations, and the norm that they are given first where there is one.
 pub type Delta<'a, D> = (&'a <D as Device>::Tensor, Option<&'a Norm<<D as Device>::Weight>>);
 
+/// How the rows of a step go through a mixture: each through `active` of its `branches` MLPs (which papers call experts, a
+/// word that belongs to the better model of the pair here).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoutingShape {
+    /// MLPs to choose from.
+    pub branches: usize,
+    /// MLPs that a row goes through, at most `branches`.
+    pub active: usize,
+    /// Whether the weights of a row's choices sum to one; else they are their parts of the softmax over all branches.
+    pub normalized: bool,
+}
+
+/// A branch that a row goes through.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Choice {
+    /// Which.
+    pub branch: u32,
+    /// Its part of the row's sum.
+    pub weight: f32,
+}
+
+/// Which rows a grouped product reads: a *place* is a row's visit to one of its branches, and places lie in the order of
+/// the branches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupedRows {
+    /// The activations of the place's row.
+    OfRow,
+    /// The place's own activations.
+    OfPlace,
+}
+
 /// A row to sample: whose parameters and whose noise.
 #[derive(Debug, Clone, Copy)]
 pub struct SampleRow {
@@ -297,6 +328,8 @@ pub trait Device: Sized + Send + Sync + 'static {
     type Rope: Send + Sync;
     /// One model's plane of the paged KV cache.
     type Cache: Send;
+    /// Which branches of a mixture each row goes through, and the places of these visits.
+    type Routing: Send + Sync;
     /// The step at hand where the operations find it, and the results of the steps before until they are collected.
     type Step: Send + Sync;
     /// A point in time.
@@ -318,8 +351,8 @@ pub trait Device: Sized + Send + Sync + 'static {
     fn format(&self) -> Format;
     /// Brings `parts` to the device, joined along their first dimension (q|k|v, gate|up).
     fn weight(&self, parts: &[TensorView]) -> Result<Self::Weight>;
-    /// A weight of `shape` made on the device, for measurements: a vector of ones, or a matrix of uniform numbers with
-    /// variance `1 / shape[1]`, drawn by `seed`.
+    /// A weight of `shape` made on the device, for measurements: a vector of ones, or a matrix (with three dimensions, as
+    /// many as the first says, one below the other) of uniform numbers with variance `1 / columns`, drawn by `seed`.
     fn random_weight(&self, shape: &[usize], seed: u64) -> Result<Self::Weight>;
     /// Room for activations `[rows, width]`.
     fn tensor(&self, rows: usize, width: usize, precision: Precision) -> Result<Self::Tensor>;
@@ -329,6 +362,8 @@ pub trait Device: Sized + Send + Sync + 'static {
     fn cache(&self, shape: CacheShape) -> Result<Self::Cache>;
     /// Bytes that [`Device::cache`] takes for one block of this shape.
     fn block_bytes(&self, shape: CacheShape) -> usize;
+    /// Room for the routing of `rows` rows.
+    fn routing(&self, rows: usize, shape: RoutingShape) -> Result<Self::Routing>;
     /// The memory of a lane of a device that has its own; `None` where it is the system's.
     ///
     /// # Errors
@@ -439,6 +474,28 @@ pub trait Device: Sized + Send + Sync + 'static {
         x: &Self::Tensor,
         out: &mut Self::Tensor,
     );
+    /// Chooses for each of the step's rows the branches of the greatest `logits[rows, branches]`, the lowest of those that
+    /// tie, greatest first; their weights are softmax's. A NaN makes the weights of its own row NaN.
+    fn route(&self, step: &Self::Step, logits: &Self::Tensor, routing: &mut Self::Routing);
+    /// `out[place, n] = x[.., k] * w[branch, n, k]^T` for every place, by its branch and by the row of `x` that `rows` says.
+    /// `w` is the branches' matrices, joined; none of the parts that it was joined of is of two branches.
+    fn grouped_matmul(
+        &self,
+        step: &Self::Step,
+        routing: &Self::Routing,
+        rows: GroupedRows,
+        x: &Self::Tensor,
+        w: &Self::Weight,
+        out: &mut Self::Tensor,
+    );
+    /// `out[row, width]`: the sum of `x[place, width]` times its weight over the row's places, in the order of its choices.
+    fn weighted_sum(
+        &self,
+        step: &Self::Step,
+        routing: &Self::Routing,
+        x: &Self::Tensor,
+        out: &mut Self::Tensor,
+    );
     /// `out[outputs.len(), width] = x[step.outputs[outputs]]`
     fn gather(&self, step: &Self::Step, outputs: Range<usize>, x: &Self::Tensor, out: &mut Self::Tensor);
     /// Samples the step's `outputs` from their logits `[outputs.len(), vocabulary or more]`, on the expert's lane and
@@ -487,4 +544,6 @@ pub trait Device: Sized + Send + Sync + 'static {
     fn upload(&self, values: &[f32], x: &mut Self::Tensor);
     /// The first `rows` rows of `x`, row by row, as f32; waits for them.
     fn download(&self, rows: usize, x: &Self::Tensor) -> Vec<f32>;
+    /// What was chosen for the first `rows` rows, `[rows, active]`; waits for it. Rows of padding hold anything.
+    fn choices(&self, rows: usize, routing: &Self::Routing) -> Vec<Choice>;
 }

@@ -8,6 +8,7 @@ use crate::device::{Device, Dtype, Precision, TensorView};
 use crate::error::Result;
 
 pub mod attention;
+pub mod mixture;
 pub mod pair;
 pub mod rows;
 pub mod sample;
@@ -86,7 +87,8 @@ impl<D: Device> Comparison<'_, D> {
         Ok((here, self.cpu.tensor(rows, width, precision)?))
     }
 
-    /// A weight of random numbers in -1..1 in the device's format, on both devices.
+    /// A weight of random numbers in -1..1 in the device's format, on both devices. With three dimensions it is as many
+    /// matrices as the first says, one below the other.
     pub fn weights(&mut self, shape: &[usize]) -> Result<(D::Weight, cpu::Weight)> {
         let values = self.numbers.take(shape.iter().product());
         self.weights_of(&values, shape)
@@ -99,14 +101,21 @@ impl<D: Device> Comparison<'_, D> {
             _ => values.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect(),
         };
         let dtype = if self.device.dtype() == Dtype::F32 { Dtype::F32 } else { Dtype::Bf16 };
-        let view = TensorView {
+        let (matrices, shape) = if let [matrices, rows, columns] = *shape {
+            (matrices, vec![rows, columns])
+        } else {
+            (1, shape.to_vec())
+        };
+        let (each, file) = (bytes.len() / matrices, Bytes::Owned(bytes.into()));
+        let view = |index| TensorView {
             name: "doctor".to_owned(),
             dtype,
-            shape: shape.to_vec(),
-            range: 0..bytes.len(),
-            file: Bytes::Owned(bytes.into()),
+            shape: shape.clone(),
+            range: index * each..(index + 1) * each,
+            file: file.clone(),
         };
-        Ok((self.device.weight(std::slice::from_ref(&view))?, self.cpu.weight(&[view])?))
+        let views: Vec<_> = (0..matrices).map(view).collect();
+        Ok((self.device.weight(&views)?, self.cpu.weight(&views)?))
     }
 
     /// Compares the first `rows` rows of an output.
@@ -130,6 +139,7 @@ pub fn all<D: Device>() -> Vec<(&'static str, Checks<D>)> {
     vec![
         ("rows", rows::checks::<D>),
         ("attention", attention::checks::<D>),
+        ("mixture", mixture::checks::<D>),
         ("contrast_sample", sample::checks::<D>),
     ]
 }

@@ -62,10 +62,14 @@ pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
 }
 
 /// A step on both devices.
-type Steps<D> = (<D as Device>::Step, cpu::Step);
+pub(super) type Steps<D> = (<D as Device>::Step, cpu::Step);
 
 /// Room for `batch` on both devices, and `batch` begun there.
-fn begin<D: Device>(on: &Comparison<'_, D>, batch: &Batch, rows: &[SampleRow]) -> Result<Steps<D>> {
+pub(super) fn begin<D: Device>(
+    on: &Comparison<'_, D>,
+    batch: &Batch,
+    rows: &[SampleRow],
+) -> Result<Steps<D>> {
     let vocabulary = Vocabulary::new(VOCABULARY, Vec::new());
     let room = StepRoom {
         tokens: batch.tokens.len(),
@@ -81,7 +85,7 @@ fn begin<D: Device>(on: &Comparison<'_, D>, batch: &Batch, rows: &[SampleRow]) -
 }
 
 /// A token in each of `rows` rows, a span each; without spans, so that they are padding, in every fourth row.
-fn scattered<D: Device>(on: &mut Comparison<'_, D>, rows: usize) -> Batch {
+pub(super) fn scattered<D: Device>(on: &mut Comparison<'_, D>, rows: usize) -> Batch {
     let mut batch = Batch::default();
     for row in 0..rows {
         batch.tokens.push(TokenId(on.numbers.below(VOCABULARY) as u32));
@@ -95,13 +99,13 @@ fn scattered<D: Device>(on: &mut Comparison<'_, D>, rows: usize) -> Batch {
     batch
 }
 
-fn is_padding(row: usize) -> bool {
+pub(super) fn is_padding(row: usize) -> bool {
     row % 4 == 3
 }
 
 /// Compares the columns of the rows that `written` says, of `rows` in all; a number of another row that is not NaN
 /// any more counts as an error of one.
-fn check<D: Device>(
+pub(super) fn check<D: Device>(
     on: &Comparison<'_, D>,
     (operation, case): (&'static str, String),
     (rows, columns): (usize, Range<usize>),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! x = embed(tokens) * scale
-//! for each layer:  x += norm(attention(norm(x)));  x += norm(down(activation(gate(n)) * up(n))),  n = norm(x)
+//! for each layer:  x += norm(attention(norm(x)));  x += norm(mlp(norm(x)))
 //! logits = head(norm(x))
 //! ```
 //!
@@ -11,7 +11,9 @@
 use std::cell::Cell;
 use std::ops::Range;
 
-use super::spec::{NormPlacement, Spec};
+use super::mixture::Mixture;
+use super::mlp::{self, Dense, Mlp};
+use super::spec::{self, NormPlacement, Spec};
 use super::weights::Weights;
 use crate::checkpoint::Checkpoint;
 use crate::device::{AttentionShape, Device, HeadNorms, Norm, NormScope, Precision};
@@ -56,10 +58,7 @@ struct Layer<D: Device> {
     /// `[hidden_size, query_width]`
     attention_out: Linear<D>,
     mlp_norms: BlockNorms<D>,
-    /// `[2 * intermediate_size, hidden_size]`
-    gate_up: Linear<D>,
-    /// `[hidden_size, intermediate_size]`
-    down: Linear<D>,
+    mlp: Mlp<D>,
 }
 
 /// The norms of what a block reads of the residual and of what it adds to it, where there are any. Each `[hidden_size]`.
@@ -69,7 +68,7 @@ struct BlockNorms<D: Device> {
 }
 
 /// `x * weight^T + bias`
-struct Linear<D: Device> {
+pub(super) struct Linear<D: Device> {
     weight: D::Weight,
     bias: Option<D::Weight>,
 }
@@ -86,10 +85,7 @@ struct Scratch<D: Device> {
     qkv: D::Tensor,
     /// `[tokens, query_width]`
     attended: D::Tensor,
-    /// `[tokens, 2 * intermediate_size]`
-    gate_up: D::Tensor,
-    /// `[tokens, intermediate_size]`
-    gated: D::Tensor,
+    mlp: mlp::Scratch<D>,
     /// `[logits, hidden_size]`, rows of `residual`.
     last_residual: D::Tensor,
     /// `[logits, hidden_size]`, rows of `delta`.
@@ -150,9 +146,7 @@ impl<D: Device> Decoder<D> {
 
             let delta = Some((&s.delta, attention.after.as_ref()));
             device.rms_norm(rows, delta, &mut s.residual, mlp.before.as_ref(), &mut s.normed);
-            layer.gate_up.apply(device, rows, &s.normed, &mut s.gate_up);
-            device.gated(rows, spec.intermediate_size, spec.activation, &s.gate_up, &mut s.gated);
-            layer.down.apply(device, rows, &s.gated, &mut s.delta);
+            layer.mlp.apply(device, step, spec.activation, &s.normed, &mut s.mlp, &mut s.delta);
             after = Some(mlp.after.as_ref());
         }
     }
@@ -190,7 +184,7 @@ pub struct Unprojected<'a, D: Device> {
 }
 
 impl<D: Device> Linear<D> {
-    fn apply(&self, device: &D, rows: usize, x: &D::Tensor, out: &mut D::Tensor) {
+    pub(super) fn apply(&self, device: &D, rows: usize, x: &D::Tensor, out: &mut D::Tensor) {
         device.matmul(rows, x, &self.weight, self.bias.as_ref(), out);
     }
 }
@@ -206,8 +200,7 @@ impl<D: Device> Scratch<D> {
             normed: tokens(spec.hidden_size)?,
             qkv: tokens(spec.heads.qkv_width())?,
             attended: tokens(spec.heads.query_width())?,
-            gate_up: tokens(2 * spec.intermediate_size)?,
-            gated: tokens(spec.intermediate_size)?,
+            mlp: mlp::Scratch::new(device, spec, room.tokens)?,
             last_residual: logits(spec.hidden_size, Single)?,
             last_delta: logits(spec.hidden_size, Working)?,
             last_normed: logits(spec.hidden_size, Working)?,
@@ -297,7 +290,7 @@ impl<D: Device> Loader<'_, D> {
     }
 
     fn layer(&self, index: usize) -> Result<Layer<D>> {
-        let &Spec { hidden_size, intermediate_size, heads, attention_bias, mlp_bias, .. } = self.spec;
+        let &Spec { hidden_size, heads, attention_bias, .. } = self.spec;
         let name = |part: &str| self.name(&format!("layers.{index}.{part}"));
         let norm = |part: Option<&str>| part.map(|part| self.norm(&name(part), hidden_size)).transpose();
         let block = |[before, after]: [Option<&str>; 2]| {
@@ -310,16 +303,53 @@ impl<D: Device> Loader<'_, D> {
             (name("self_attn.k_proj"), key),
             (name("self_attn.v_proj"), key),
         ];
-        let gate_up = [(name("mlp.gate_proj"), intermediate_size), (name("mlp.up_proj"), intermediate_size)];
         Ok(Layer {
             attention_norms: block(attention_norms)?,
             qkv: self.linear(&qkv, hidden_size, attention_bias)?,
             head_norms: self.spec.head_norms.map(|scope| self.head_norms(scope, &name)).transpose()?,
             attention_out: self.linear(&[(name("self_attn.o_proj"), hidden_size)], query, attention_bias)?,
             mlp_norms: block(mlp_norms)?,
-            gate_up: self.linear(&gate_up, hidden_size, mlp_bias)?,
-            down: self.linear(&[(name("mlp.down_proj"), hidden_size)], intermediate_size, mlp_bias)?,
+            mlp: match self.spec.layers[index].mlp {
+                spec::Mlp::Dense => Mlp::Dense(self.dense(&name("mlp"))?),
+                spec::Mlp::Mixture(shape) => Mlp::Mixture(self.mixture(&name("mlp"), shape)?),
+            },
         })
+    }
+
+    fn dense(&self, name: &str) -> Result<Dense<D>> {
+        let &Spec { hidden_size, intermediate_size: width, mlp_bias, .. } = self.spec;
+        let gate_up = [(format!("{name}.gate_proj"), width), (format!("{name}.up_proj"), width)];
+        Ok(Dense {
+            gate_up: self.linear(&gate_up, hidden_size, mlp_bias)?,
+            down: self.linear(&[(format!("{name}.down_proj"), hidden_size)], width, mlp_bias)?,
+            width,
+        })
+    }
+
+    fn mixture(&self, name: &str, shape: spec::Mixture) -> Result<Mixture<D>> {
+        let (hidden_size, width, branches) =
+            (self.spec.hidden_size, shape.intermediate_size, shape.routing.branches);
+        Ok(Mixture {
+            router: self.weight([(format!("{name}.gate.weight"), vec![branches, hidden_size])])?,
+            gate_up: self.branches(name, branches, &["gate_proj", "up_proj"], [width, hidden_size])?,
+            down: self.branches(name, branches, &["down_proj"], [hidden_size, width])?,
+            shape,
+        })
+    }
+
+    /// Of each branch of a mixture the matrices `parts`, each of `shape`; all of them joined.
+    fn branches(&self, name: &str, count: usize, parts: &[&str], shape: [usize; 2]) -> Result<D::Weight> {
+        let [outputs, width] = shape;
+        match &self.origin {
+            Origin::Stored(_) => self.weight((0..count).flat_map(|branch| {
+                let tensor = move |part| (format!("{name}.experts.{branch}.{part}.weight"), shape.to_vec());
+                parts.iter().map(tensor)
+            })),
+            Origin::Random(seed) => {
+                let shape = [count, parts.len() * outputs, width];
+                self.device.random_weight(&shape, seed.replace(seed.get() + 1))
+            }
+        }
     }
 
     fn head_norms(&self, scope: NormScope, name: &dyn Fn(&str) -> String) -> Result<HeadNorms<D::Weight>> {

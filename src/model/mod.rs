@@ -2,6 +2,8 @@
 
 pub mod decoder;
 mod fields;
+mod mixture;
+mod mlp;
 pub mod rope;
 pub mod spec;
 pub mod weights;

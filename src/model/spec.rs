@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::fields::Fields;
 use super::rope::Rope;
 use crate::checkpoint::Checkpoint;
-use crate::device::{Activation, CacheShape, Heads, NormScope};
+use crate::device::{Activation, CacheShape, Heads, NormScope, RoutingShape};
 use crate::error::Result;
 use crate::ids::TokenId;
 
@@ -18,7 +18,7 @@ pub struct Spec {
     pub vocab_size: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
-    /// Width of the gated activation.
+    /// Width of the gated activation of a dense MLP.
     pub intermediate_size: usize,
     /// Positions that the model can tell apart, in tokens.
     pub context_length: usize,
@@ -68,6 +68,26 @@ pub struct Layer {
     pub rope: usize,
     /// How many of the last positions a token attends to, itself included; all where `None`.
     pub window: Option<usize>,
+    /// What follows the attention.
+    pub mlp: Mlp,
+}
+
+/// The second half of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mlp {
+    /// One for all rows, of [`Spec::intermediate_size`].
+    Dense,
+    /// Many, of which each row goes through a few.
+    Mixture(Mixture),
+}
+
+/// The shape of a mixture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mixture {
+    /// Its branches, and how many of them a row goes through.
+    pub routing: RoutingShape,
+    /// Width of a branch's gated activation.
+    pub intermediate_size: usize,
 }
 
 /// What a family has that its config.json does not say.
@@ -82,6 +102,8 @@ struct Family {
     /// Whether the embedding is multiplied by the square root of its width.
     scales_embedding: bool,
     windows: Windows,
+    /// Whether layers may have mixtures.
+    has_mixtures: bool,
 }
 
 /// Which layers have a window.
@@ -90,6 +112,8 @@ enum Windows {
     Never,
     /// None unless `use_sliding_window`; then those that `layer_types` names, or all from `max_window_layers` on.
     Optional,
+    /// None unless `use_sliding_window`; then all.
+    OptionalEverywhere,
     /// Those that `layer_types` names, or all but every `sliding_window_pattern`-th. They have a rotation of their own.
     Alternating,
 }
@@ -102,15 +126,24 @@ const LLAMA: Family = Family {
     head_norms: None,
     scales_embedding: false,
     windows: Windows::Never,
+    has_mixtures: false,
 };
 
-const FAMILIES: [Family; 5] = [
+const FAMILIES: [Family; 6] = [
     LLAMA,
     Family {
         architectures: &["Qwen3ForCausalLM"],
         defaults: || json!({"rms_norm_eps": 1e-6, "head_dim": 128, "max_window_layers": 28}),
         head_norms: Some(NormScope::Head),
         windows: Windows::Optional,
+        ..LLAMA
+    },
+    Family {
+        architectures: &["Qwen3MoeForCausalLM"],
+        defaults: || json!({"rms_norm_eps": 1e-6, "decoder_sparse_step": 1}),
+        head_norms: Some(NormScope::Head),
+        windows: Windows::OptionalEverywhere,
+        has_mixtures: true,
         ..LLAMA
     },
     Family {
@@ -129,6 +162,7 @@ const FAMILIES: [Family; 5] = [
         head_norms: Some(NormScope::Head),
         scales_embedding: true,
         windows: Windows::Alternating,
+        ..LLAMA
     },
     Family {
         architectures: &["Olmo2ForCausalLM"],
@@ -167,6 +201,7 @@ const MOST_LAYERS: usize = 1 << 12;
 const MOST_HEADS: usize = 1 << 12;
 const WIDEST_HEAD: usize = 1 << 12;
 const WIDEST: usize = 1 << 24;
+const MOST_BRANCHES: usize = 1 << 10;
 
 impl Spec {
     /// Reads config.json.
@@ -204,10 +239,7 @@ impl Spec {
             mlp_bias: config.flag("mlp_bias")?,
             epsilon: config.number("rms_norm_eps", &(0.0..=1.0))? as f32,
             tied_head: config.flag("tie_word_embeddings")?,
-            layers: read_windows(&config, family.windows)?
-                .into_iter()
-                .map(|window| Layer { rope: if window.is_some() { ropes.len() - 1 } else { 0 }, window })
-                .collect(),
+            layers: read_layers(&config, family)?,
             ropes,
         })
     }
@@ -270,6 +302,38 @@ fn read_activation(config: &Fields) -> Result<Activation> {
     }
 }
 
+fn read_layers(config: &Fields, family: &Family) -> Result<Vec<Layer>> {
+    let windows = read_windows(config, family.windows)?;
+    let mlps =
+        if family.has_mixtures { read_mlps(config, windows.len())? } else { vec![Mlp::Dense; windows.len()] };
+    let rope =
+        |window: Option<usize>| usize::from(window.is_some() && family.windows == Windows::Alternating);
+    Ok(windows.into_iter().zip(mlps).map(|(window, mlp)| Layer { rope: rope(window), window, mlp }).collect())
+}
+
+/// Every `decoder_sparse_step`th layer has a mixture, but for those of `mlp_only_layers`.
+fn read_mlps(config: &Fields, layers: usize) -> Result<Vec<Mlp>> {
+    let names = ["num_experts", "num_local_experts"];
+    let name = names.into_iter().find(|name| config.get(name).is_some()).unwrap_or(names[0]);
+    let branches = config.count(name, MOST_BRANCHES)?;
+    let mixture = Mixture {
+        routing: RoutingShape {
+            branches,
+            active: config.count("num_experts_per_tok", branches)?,
+            normalized: config.flag("norm_topk_prob")?,
+        },
+        intermediate_size: config.count("moe_intermediate_size", WIDEST)?,
+    };
+    let step = config.count("decoder_sparse_step", MOST_LAYERS)?;
+    let dense = config.optional("mlp_only_layers", "a list of layers' numbers", |value| {
+        value.as_array()?.iter().map(Value::as_u64).collect::<Option<Vec<_>>>()
+    })?;
+    let is_dense = |layer: usize| {
+        !(layer + 1).is_multiple_of(step) || dense.iter().flatten().any(|dense| *dense == layer as u64)
+    };
+    Ok((0..layers).map(|layer| if is_dense(layer) { Mlp::Dense } else { Mlp::Mixture(mixture) }).collect())
+}
+
 /// The rotation of layers that see all positions, then that of layers with a window where it is another.
 fn read_ropes(config: &Fields, family: &Family, head_dim: usize) -> Result<Vec<Rope>> {
     let mut ropes = vec![Rope::read(config, head_dim)?];
@@ -284,15 +348,18 @@ fn read_windows(config: &Fields, windows: Windows) -> Result<Vec<Option<usize>>>
     let layers = config.count("num_hidden_layers", MOST_LAYERS)?;
     let window = match windows {
         Windows::Never => return Ok(vec![None; layers]),
-        Windows::Optional if !config.flag("use_sliding_window")? => None,
-        Windows::Optional | Windows::Alternating => Some(config.count("sliding_window", WIDEST)?),
+        Windows::Optional | Windows::OptionalEverywhere if !config.flag("use_sliding_window")? => None,
+        _ => Some(config.count("sliding_window", WIDEST)?),
     };
+    if windows == Windows::OptionalEverywhere {
+        return Ok(vec![window; layers]);
+    }
     let Some(kinds) = config.texts("layer_types")? else {
         let pattern = config.count_or("sliding_window_pattern", MOST_LAYERS, 1)?;
         let full = config.optional("max_window_layers", "a whole number", Value::as_u64)?.unwrap_or(0);
         let has_window = |layer: usize| match windows {
             Windows::Alternating => !(layer + 1).is_multiple_of(pattern),
-            Windows::Never | Windows::Optional => layer as u64 >= full,
+            _ => layer as u64 >= full,
         };
         return Ok((0..layers).map(|layer| window.filter(|_| has_window(layer))).collect());
     };

@@ -6,14 +6,10 @@ use std::ops::Range;
 
 use safetensors::Dtype as FileDtype;
 use safetensors::tensor::{Metadata, TensorInfo};
-use serde::Deserialize;
 
-use crate::checkpoint::{Bytes, Checkpoint};
+use crate::checkpoint::{Bytes, Checkpoint, INDEX_FILE as INDEX, WEIGHTS_FILE as SINGLE};
 use crate::device::{Dtype, TensorView};
 use crate::error::{Error, Result};
-
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
 
 /// Bytes of a header's length, at the start of the file.
 const PREFIX: usize = 8;
@@ -36,13 +32,6 @@ struct Shard {
     bytes: Bytes,
     header: Range<usize>,
     metadata: Metadata,
-}
-
-/// The part of model.safetensors.index.json that counts.
-#[derive(Deserialize)]
-struct Index {
-    /// The file of each tensor.
-    weight_map: BTreeMap<String, String>,
 }
 
 impl Weights {
@@ -187,24 +176,10 @@ impl Shard {
 }
 
 fn read_index(checkpoint: &Checkpoint) -> Result<BTreeMap<String, String>> {
-    let complain = |message: String| Error::file(checkpoint.path(INDEX), message);
-    let Some(bytes) = checkpoint.find(INDEX)? else {
+    checkpoint.index()?.ok_or_else(|| {
         let message = format!("no such file, nor {INDEX}; the weights must be in safetensors format");
-        return Err(Error::file(checkpoint.path(SINGLE), message));
-    };
-    let index: Index = serde_json::from_slice(&bytes)
-        .map_err(|error| complain(format!("not an index of safetensors files: {error}")))?;
-    // The index must not lead out of the checkpoint's folder.
-    let foreign = |file: &&String| {
-        let strange = |c: char| matches!(c, '/' | '\\' | ':') || c.is_control();
-        file.contains(strange) || !file.ends_with(".safetensors")
-    };
-    match index.weight_map.values().find(foreign) {
-        Some(file) => Err(complain(format!(
-            "weight_map names {file:?}; it may name only *.safetensors files next to it"
-        ))),
-        None => Ok(index.weight_map),
-    }
+        Error::file(checkpoint.path(SINGLE), message)
+    })
 }
 
 fn read_shard(checkpoint: &Checkpoint, file: &str) -> Result<Bytes> {

@@ -216,3 +216,7 @@ def conversations():
         for _ in range(dice.randint(1, 3)):
             messages += [user(dice.choice(texts)[1]), assistant(dice.choice(texts)[1])]
         yield {"name": f"dialogue-{i}", "messages": [*messages, user(dice.choice(texts)[1])]}
+    # What functions answer, in the role that OLMo 3 has for it. (Of texts that are above: the tokenizers are learnt from all.)
+    (_, question), (_, call), (_, answer) = texts[:3]
+    messages = [user(question), assistant(call), {"role": "environment", "content": answer}]
+    yield {"name": "environment", "messages": messages}

@@ -22,6 +22,7 @@ HERE = Path(__file__).parent / "models"
 FAMILIES = {  # configuration, architecture
     "llama": ("LlamaConfig", "LlamaForCausalLM"),
     "qwen3": ("Qwen3Config", "Qwen3ForCausalLM"),
+    "qwen3-moe": ("Qwen3MoeConfig", "Qwen3MoeForCausalLM"),
     "gemma3": ("Gemma3TextConfig", "Gemma3ForCausalLM"),
     "gemma3-tower": ("Gemma3Config", "Gemma3ForConditionalGeneration"),
     "olmo2": ("Olmo2Config", "Olmo2ForCausalLM"),
@@ -34,6 +35,8 @@ MAX_TOKENS = 48
 # A prompt is replaced by the next one when a step of its continuation is closer to a tie than this: another order of
 # summation in f32 must not change a token (MARGIN) or the members of a head (EDGE).
 MARGIN, EDGE = 1e-3, 1e-4
+# Likewise a text when a router's logits are closer: its mixture would go through other branches.
+ROUTING_MARGIN = 2e-5
 
 
 def rope(theta, **scaling):
@@ -61,6 +64,11 @@ def shape(hidden, layers, heads, kv, head_dim, mlp, theta, vocab=256, **more):
         head_dim=head_dim, intermediate_size=mlp, vocab_size=vocab, max_position_embeddings=512, bos_token_id=0,
         rope_parameters=theta if isinstance(theta, dict) else rope(theta), **more,
     )  # fmt: skip
+
+
+def mixture(experts, active, width, **more):
+    """The part of a configuration that says what a mixture is."""
+    return dict(num_experts=experts, num_experts_per_tok=active, moe_intermediate_size=width, **more)
 
 
 def case(family, expert, amateur=None, dtype="bfloat16", amateur_dtype=None, amateur_family=None, **more):
@@ -96,6 +104,15 @@ CASES = {
     "qwen3-padded": case(
         "qwen3", shape(48, 2, 4, 2, 32, 48, 10000.0, vocab=320), shape(48, 2, 4, 2, 32, 48, 10000.0, vocab=352), vocab=300
     ),
+    "qwen3-moe": case("qwen3-moe", shape(48, 2, 4, 2, 16, 40, 10000.0, **mixture(40, 8, 8, norm_topk_prob=True))),
+    "qwen3-moe-plain-old": case(
+        "qwen3-moe", shape(48, 4, 4, 1, 16, 48, 10000.0, **mixture(6, 2, 24, decoder_sparse_step=2)), shard="60KB", old=True
+    ),
+    "qwen3-moe-unlike": case(
+        "qwen3-moe",
+        shape(32, 3, 4, 2, 16, 48, 10000.0, vocab=320, use_sliding_window=True, sliding_window=12,
+              **mixture(12, 3, 16, norm_topk_prob=True, mlp_only_layers=[1])),
+        shape(48, 2, 4, 2, 32, 48, 10000.0, vocab=352), amateur_family="qwen3", vocab=300, dtype="float32"),  # fmt: skip
     "qwen3-yarn-old": case(
         "qwen3",
         shape(48, 2, 4, 2, 32, 48, yarn(10000.0, 4.0, 40, beta_fast=16.0, beta_slow=2.0, truncate=False)),
@@ -173,7 +190,7 @@ def randomise(model, seed, vocab, like=None):
             fresh *= 2.8 / math.sqrt(weight.shape[1])
             fresh[vocab:] *= 2  # padding rows would win often, were they not excluded
         else:
-            fresh *= 1.2 / math.sqrt(weight.shape[1])
+            fresh *= 1.2 / math.sqrt(weight.shape[-1])
         if name in twin and twin[name].shape == weight.shape:
             fresh = mean(name) + 0.8 * (twin[name].data - mean(name)) + 0.6 * (fresh - mean(name))
         weight.data.copy_(fresh)
@@ -200,6 +217,8 @@ def to_old_dialect(config, text):
     text["rope_scaling"] = scaling if scaling["rope_type"] != "default" else None
     config["torch_dtype"] = config.pop("dtype")
     config["transformers_version"] = "4.46.0"
+    if "num_local_experts" in text:
+        text["num_experts"] = text.pop("num_local_experts")
     if "gemma3" not in text["model_type"] and text.get("head_dim") == text["hidden_size"] // text["num_attention_heads"]:
         del text["head_dim"]
 
@@ -232,13 +251,40 @@ def save(model, folder, dtype, eos, shard="1GB", old=False):
 
 
 def load(folder):
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    model.routing = Routing(model)
+    return model
 
 
 @torch.no_grad()
 def logits(model, ids):
     """[n, len] -> [n, len, vocab_size], f32."""
     return model(torch.as_tensor(ids), use_cache=False).logits
+
+
+class Routing:
+    """What every router of a model chooses while it reads, and how close it was to another choice."""
+
+    def __init__(self, model):
+        self.clear()
+        for module in model.modules():
+            if type(module).__name__ == "Qwen3MoeTopKRouter":
+                module.register_forward_hook(self.note)
+
+    def clear(self):
+        self.ids, self.weights, self.margin = [], [], math.inf
+
+    def note(self, router, _, output):
+        logits, weights, ids = output
+        self.ids.append(ids)
+        self.weights.append(weights)
+        best = logits.double().topk(router.top_k + 1).values
+        self.margin = min(self.margin, float((best[:, :-1] - best[:, 1:]).min()))
+
+    def tensors(self, name, texts):
+        """[mixtures, texts, len, active] of what was read at once; nothing where there is no mixture."""
+        whole = lambda xs: torch.stack(xs).unflatten(1, (texts, -1)).contiguous()  # noqa: E731
+        return {f"{name}_branches": whole(self.ids), f"{name}_branch_weights": whole(self.weights)} if self.ids else {}
 
 
 def step(expert, amateur, ids, alpha, beta, vocab):
@@ -255,9 +301,11 @@ def step(expert, amateur, ids, alpha, beta, vocab):
 
 def continuation(expert, amateur, prompt, alpha, beta, vocab):
     ids, steps = list(prompt), []
+    expert.routing.clear(), amateur.routing.clear()
     while len(steps) < MAX_TOKENS:
         steps.append(step(expert, amateur, ids, alpha, beta, vocab))
-        if steps[-1][2] < MARGIN or steps[-1][4] < EDGE:
+        routing_margin = min(expert.routing.margin, amateur.routing.margin)
+        if steps[-1][2] < MARGIN or steps[-1][4] < EDGE or routing_margin < ROUTING_MARGIN:
             return None
         ids.append(steps[-1][0])
     return prompt, alpha, beta, steps
@@ -327,13 +375,18 @@ def make(name, families, expert, amateur, dtype, amateur_dtype, vocab=None, leng
 
     expert, amateur = map(load, paths)
     positions = POSITIONS + [p for p in (63, 64, 100, 127, 159) if p < length]
-    ids = torch.randint(vocab, (2, length), generator=torch.Generator().manual_seed(seed + 3))
-    tensors = {
-        "input_ids": ids,
-        "positions": torch.tensor(positions),
-        "expert_logits": logits(expert, ids)[:, positions].contiguous(),
-        "amateur_logits": logits(amateur, ids)[:, positions].contiguous(),
-    }
+    noise, margin = torch.Generator().manual_seed(seed + 3), 0
+    while margin < ROUTING_MARGIN:
+        ids = torch.randint(vocab, (2, length), generator=noise)
+        expert.routing.clear(), amateur.routing.clear()
+        tensors = {
+            "input_ids": ids,
+            "positions": torch.tensor(positions),
+            "expert_logits": logits(expert, ids)[:, positions].contiguous(),
+            "amateur_logits": logits(amateur, ids)[:, positions].contiguous(),
+        }
+        margin = min(expert.routing.margin, amateur.routing.margin)
+    tensors |= expert.routing.tensors("expert", len(ids)) | amateur.routing.tensors("amateur", len(ids))
     save_file(tensors, folder / "golden.safetensors")
     (folder / "golden.safetensors").chmod(0o644)
     report(name, folder, golden, tensors)

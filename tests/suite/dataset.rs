@@ -508,7 +508,11 @@ impl Place {
 }
 
 fn manifest(input: &Input) -> Manifest {
-    let model = |id: &str| ModelMark { id: id.into(), files: [("config.json".into(), "ab".into())].into() };
+    let model = |id: &str| ModelMark {
+        id: id.into(),
+        revision: None,
+        files: [("config.json".into(), "ab".into())].into(),
+    };
     Manifest {
         version: Manifest::VERSION.into(),
         input: input.mark(),
@@ -851,12 +855,14 @@ fn a_checkpoint_is_marked_by_all_that_records_depend_on() {
     write("1.safetensors", &weights(0));
     write("2.safetensors", b"");
     write("model.safetensors.index.json", INDEX.as_bytes());
+    assert!(mark().files.contains_key("model.safetensors"), "where there is one file, it is what is loaded");
+    fs::remove_file(folder.path().join("model.safetensors")).unwrap();
     let sharded = mark();
     assert!(["1.safetensors", "2.safetensors"].iter().all(|name| sharded.files.contains_key(*name)));
     assert!(!sharded.files.contains_key("model.safetensors"));
     write("model.safetensors.index.json", b"[");
     let error = ModelMark::of(&Checkpoint::open(folder.path()).unwrap()).unwrap_err();
-    assert!(error.to_string().contains("not an index of weights"), "{error}");
+    assert!(error.to_string().contains("not an index of safetensors files"), "{error}");
 }
 
 // Other processes: this test program again, told by a variable that it is the child.

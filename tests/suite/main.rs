@@ -7,6 +7,7 @@ mod contrast;
 mod cpu;
 mod cuda;
 mod dataset;
+mod hub;
 mod invariance;
 mod kernels;
 mod launch;

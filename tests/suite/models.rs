@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use codit::bench::profiled::Profiled;
 use codit::checkpoint::Checkpoint;
 use codit::contrast::{Contrast, Noise, Sampled, Vocabulary};
 use codit::device::cpu::Cpu;
 use codit::device::simt::Simt;
-use codit::device::{Batch, Device, Dtype, SampleRow, Span};
+use codit::device::{Batch, Choice, Device, Dtype, SampleRow, Span};
 use codit::doctor::relative_error;
 use codit::ids::{BlockId, TokenId};
 use codit::model::spec::stop_tokens;
@@ -129,6 +130,8 @@ struct Logits {
     positions: Vec<usize>,
     /// `[model][text][position]`, a row of logits each; the expert is model 0.
     rows: [Vec<Vec<Vec<f32>>>; 2],
+    /// `[model][text][mixture]`, `[len, active]` choices each; no mixture where the model has none.
+    routings: [Vec<Vec<Vec<Choice>>>; 2],
 }
 
 impl Logits {
@@ -141,12 +144,29 @@ impl Logits {
         };
         let floats = |name: &str| -> Vec<Vec<Vec<f32>>> {
             let tensor = file.tensor(name).unwrap();
-            let &[_, positions, width] = tensor.shape() else { panic!("{:?}", tensor.shape()) };
+            let &[.., positions, width] = tensor.shape() else { panic!("{:?}", tensor.shape()) };
             let rows = tensor
                 .data()
                 .chunks_exact(width * 4)
                 .map(|row| row.chunks_exact(4).map(|x| f32::from_le_bytes(x.try_into().unwrap())).collect());
             rows.collect::<Vec<_>>().chunks_exact(positions).map(<[_]>::to_vec).collect()
+        };
+        let routings = |model: &str| -> Vec<Vec<Vec<Choice>>> {
+            let Ok(branches) = file.tensor(&format!("{model}_branches")) else { return Vec::new() };
+            let &[mixtures, texts, length, active] = branches.shape() else {
+                panic!("{:?}", branches.shape())
+            };
+            let branches = integers(&format!("{model}_branches")).into_iter().map(|branch| branch as u32);
+            let weights = floats(&format!("{model}_branch_weights")).concat().concat();
+            let choice = |(branch, weight)| Choice { branch, weight };
+            let choices: Vec<_> = branches.zip(weights).map(choice).collect();
+            let of_text = |text: usize| {
+                let rows = |mixture: usize| {
+                    choices[(mixture * texts + text) * length * active..][..length * active].to_vec()
+                };
+                (0..mixtures).map(rows).collect()
+            };
+            (0..texts).map(of_text).collect()
         };
         let length = file.tensor("input_ids").unwrap().shape()[1];
         let text = |ids: &[usize]| ids.iter().map(|&id| TokenId(id as u32)).collect();
@@ -154,6 +174,7 @@ impl Logits {
             texts: integers("input_ids").chunks_exact(length).map(text).collect(),
             positions: integers("positions"),
             rows: ["expert_logits", "amateur_logits"].map(floats),
+            routings: ["expert", "amateur"].map(routings),
         }
     }
 
@@ -255,6 +276,37 @@ fn compare_logits<D: Device>(device: &D, ways: u64) {
             for seed in 0..ways {
                 let chunked = golden.in_chunks(device, &mut model, &mut Random(seed));
                 assert!(chunked == found, "{name}, seed {seed}");
+            }
+        }
+    });
+}
+
+#[test]
+fn the_routing_of_mixtures_is_that_of_transformers() {
+    compare_routings(Cpu::new(Some(2)).unwrap());
+    compare_routings(Simt::simt(Dtype::F32, 5));
+}
+
+/// Branch by branch, for every token and mixture of the golden cases that have any.
+fn compare_routings<D: Device>(device: D) {
+    let device = Profiled::new(device);
+    for_each_case(|case| {
+        let golden = Logits::read(case);
+        for (name, expected) in ["expert", "amateur"].into_iter().zip(&golden.routings) {
+            let expected: Vec<_> = expected.concat();
+            if expected.is_empty() {
+                continue;
+            }
+            device.take_routings();
+            golden.at_once(&device, &mut Model::load(&device, &case.join(name)));
+            let found = device.take_routings();
+            assert_eq!(found.len(), expected.len(), "{name}");
+            for (found, expected) in found.iter().zip(&expected) {
+                assert_eq!(found.len(), expected.len(), "{name}");
+                for (visit, (found, expected)) in found.iter().zip(expected).enumerate() {
+                    assert_eq!(found.branch, expected.branch, "{name}, visit {visit}");
+                    assert!((found.weight - expected.weight).abs() < 1e-5, "{name}: {found:?}, {expected:?}");
+                }
             }
         }
     });

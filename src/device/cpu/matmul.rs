@@ -35,31 +35,86 @@ pub fn matmul(path: Path, rows: usize, x: &Tensor, w: &Weight, bias: Option<&Wei
         out.rows_mut(rows).fill(0.0);
         return;
     }
-    let tasks: Vec<(&Part, usize)> =
-        w.parts.iter().flat_map(|p| (0..p.rows).step_by(OUTPUTS).map(move |first| (p, first))).collect();
-    let target = Columns { start: out.data.as_mut_ptr(), len: out.data.len(), width: out.width };
-    let amx = path.amx.filter(|_| w.parts.iter().any(|part| part.panel(0).is_some()));
-    let pass = rows_a_pass(w.columns);
-    let mut room = PACKED.take();
-    for first in (0..rows).step_by(pass) {
-        let rows = first..rows.min(first + pass);
-        let packed = amx.map(|amx| (amx, pack(amx, x, rows.clone(), w.columns, &mut room)));
-        let run = |&(part, first): &(&Part, usize)| {
-            let outputs = first..part.rows.min(first + OUTPUTS);
-            let bias = bias.map(|bias| &bias.vector()[part.first..][outputs.clone()]);
-            let task = Task { part, outputs, columns: w.columns, bias, rows: rows.clone(), target: &target };
-            match packed.zip(part.panel(first)) {
-                Some(((amx, packed), panel)) => task.by_tiles(amx, panel, packed),
-                None => path.isa.run(Unpacked { task, x }),
-            }
-        };
-        if rows.len().div_ceil(SIDE) * w.rows * w.columns < PARALLEL {
-            tasks.iter().for_each(run);
-        } else {
-            tasks.par_iter().for_each(run);
+    let x = Rows { tensor: x, sources: None };
+    let (columns, out) = (w.columns, Columns::of(out));
+    Product { path, x, columns, parts: &w.parts, bias, out: &out }.run(0..rows);
+}
+
+/// `out[row] = x[row] * w[group of row]^T`, where the rows of group `g` are `offsets[g]..offsets[g + 1]`; see
+/// [`crate::device::Device::grouped_matmul`].
+pub fn grouped_matmul(path: Path, offsets: &[u32], x: Rows<'_>, w: &Weight, out: &mut Tensor) {
+    let outputs = w.rows / (offsets.len() - 1);
+    let (columns, out) = (w.columns, Columns::of(out));
+    offsets.par_windows(2).enumerate().for_each(|(group, offsets)| {
+        let rows = offsets[0] as usize..offsets[1] as usize;
+        if rows.is_empty() {
+            return;
         }
+        let part_at = |row: usize| w.parts.partition_point(|part| part.first < row);
+        let parts = &w.parts[part_at(group * outputs)..part_at((group + 1) * outputs)];
+        debug_assert_eq!(parts.iter().map(|part| part.rows).sum::<usize>(), outputs, "a part of two groups");
+        Product { path, x, columns, parts, bias: None, out: &out }.run(rows);
+    });
+}
+
+/// Rows that are multiplied.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    /// `[any, columns]`
+    pub tensor: &'a Tensor,
+    /// Which of them each row is; where `None`, that of its own number.
+    pub sources: Option<&'a [u32]>,
+}
+
+impl<'a> Rows<'a> {
+    #[inline(always)]
+    fn row(&self, row: usize) -> &'a [f32] {
+        self.tensor.row(self.sources.map_or(row, |sources| sources[row] as usize))
     }
-    PACKED.set(room);
+}
+
+/// Rows times the consecutive parts of a weight, the first of which gives the first outputs.
+struct Product<'a> {
+    path: Path,
+    x: Rows<'a>,
+    columns: usize,
+    parts: &'a [Part],
+    /// Of the whole weight.
+    bias: Option<&'a Weight>,
+    out: &'a Columns,
+}
+
+impl Product<'_> {
+    fn run(&self, rows: Range<usize>) {
+        let &Self { path, x, columns, parts, bias, out } = self;
+        let Some((first_part, last_part)) = parts.first().zip(parts.last()) else { return };
+        let (base, outputs) = (first_part.first, last_part.first + last_part.rows - first_part.first);
+        let tasks: Vec<(&Part, usize)> =
+            parts.iter().flat_map(|p| (0..p.rows).step_by(OUTPUTS).map(move |first| (p, first))).collect();
+        let amx = path.amx.filter(|_| parts.iter().any(|part| part.panel(0).is_some()));
+        let pass = rows_a_pass(columns);
+        let mut room = PACKED.take();
+        for first in rows.clone().step_by(pass) {
+            let rows = first..rows.end.min(first + pass);
+            let packed = amx.map(|amx| (amx, pack(amx, x, rows.clone(), columns, &mut room)));
+            let run = |&(part, first): &(&Part, usize)| {
+                let outputs = first..part.rows.min(first + OUTPUTS);
+                let bias = bias.map(|bias| &bias.vector()[part.first..][outputs.clone()]);
+                let column = part.first - base + first;
+                let task = Task { part, outputs, column, columns, bias, rows: rows.clone(), target: out };
+                match packed.zip(part.panel(first)) {
+                    Some(((amx, packed), panel)) => task.by_tiles(amx, panel, packed),
+                    None => path.isa.run(Unpacked { task, x }),
+                }
+            };
+            if rows.len().div_ceil(SIDE) * outputs * columns < PARALLEL {
+                tasks.iter().for_each(run);
+            } else {
+                tasks.par_iter().for_each(run);
+            }
+        }
+        PACKED.set(room);
+    }
 }
 
 fn rows_a_pass(columns: usize) -> usize {
@@ -72,6 +127,8 @@ struct Task<'a> {
     part: &'a Part,
     /// Rows of the part, at most [`OUTPUTS`].
     outputs: Range<usize>,
+    /// The column of `target` that is the first output's.
+    column: usize,
     columns: usize,
     /// Of the outputs.
     bias: Option<&'a [f32]>,
@@ -85,7 +142,7 @@ impl Task<'_> {
     #[inline(always)]
     fn write(&self, row: usize, at: usize, values: &[f32]) {
         // SAFETY: every column belongs to one task.
-        let out = unsafe { self.target.row(row, self.part.first + self.outputs.start + at, values.len()) };
+        let out = unsafe { self.target.row(row, self.column + at, values.len()) };
         out.copy_from_slice(values);
         if let Some(bias) = self.bias {
             out.iter_mut().zip(&bias[at..]).for_each(|(out, bias)| *out += bias);
@@ -113,7 +170,13 @@ impl Task<'_> {
 }
 
 /// The rows in tiles, block by block; `room` is kept from one product to the next.
-fn pack<'a>(amx: Amx, x: &Tensor, rows: Range<usize>, columns: usize, room: &'a mut Vec<Tile>) -> &'a [Tile] {
+fn pack<'a>(
+    amx: Amx,
+    x: Rows<'_>,
+    rows: Range<usize>,
+    columns: usize,
+    room: &'a mut Vec<Tile>,
+) -> &'a [Tile] {
     let tiles = Amx::tiles(columns);
     let count = rows.len().div_ceil(SIDE) * tiles;
     room.resize(room.len().max(count), Tile::zeroed());
@@ -133,7 +196,7 @@ fn pack<'a>(amx: Amx, x: &Tensor, rows: Range<usize>, columns: usize, room: &'a 
 /// The path without AMX.
 struct Unpacked<'a> {
     task: Task<'a>,
-    x: &'a Tensor,
+    x: Rows<'a>,
 }
 
 impl Kernel for Unpacked<'_> {
@@ -229,6 +292,10 @@ struct Columns {
 unsafe impl Sync for Columns {}
 
 impl Columns {
+    fn of(out: &mut Tensor) -> Self {
+        Self { start: out.data.as_mut_ptr(), len: out.data.len(), width: out.width }
+    }
+
     /// # Safety
     /// No other thread may use these elements.
     #[expect(clippy::mut_from_ref, reason = "the caller keeps threads apart")]

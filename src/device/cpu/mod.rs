@@ -17,6 +17,7 @@ mod isa;
 mod math;
 mod matmul;
 mod rope;
+mod routing;
 mod sample;
 mod simd;
 mod step;
@@ -31,8 +32,9 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use super::{
-    Activation, AttentionShape, Batch, CacheShape, Delta, Device, Dtype, Format, HeadNorms, Heads, Lane,
-    MemoryInfo, Norm, Precision, RowResult, SampleRow, StepRoom, TensorView, WeightSize,
+    Activation, AttentionShape, Batch, CacheShape, Choice, Delta, Device, Dtype, Format, GroupedRows,
+    HeadNorms, Heads, Lane, MemoryInfo, Norm, Precision, RoutingShape, RowResult, SampleRow, StepRoom,
+    TensorView, WeightSize,
 };
 use crate::error::{Error, Result};
 use amx::Amx;
@@ -43,6 +45,7 @@ use elementwise::{AddNorm, Gated};
 pub use isa::Isa;
 pub use rope::Rope;
 use rope::Rotate;
+pub use routing::Routing;
 pub use step::Step;
 pub use weight::Weight;
 
@@ -155,6 +158,7 @@ impl Device for Cpu {
     type Tensor = Tensor;
     type Rope = Rope;
     type Cache = Cache;
+    type Routing = Routing;
     type Step = Step;
     type Mark = Instant;
 
@@ -203,6 +207,10 @@ impl Device for Cpu {
 
     fn block_bytes(&self, shape: CacheShape) -> usize {
         cache::block_bytes(shape)
+    }
+
+    fn routing(&self, _: usize, shape: RoutingShape) -> Result<Routing> {
+        Ok(Routing::new(shape))
     }
 
     fn memory_info(&self) -> Result<Option<MemoryInfo>> {
@@ -327,6 +335,31 @@ impl Device for Cpu {
         });
     }
 
+    fn route(&self, step: &Step, logits: &Tensor, routing: &mut Routing) {
+        self.common.pool.install(|| routing.route(self.rows(step), logits));
+    }
+
+    fn grouped_matmul(
+        &self,
+        _: &Step,
+        routing: &Routing,
+        rows: GroupedRows,
+        x: &Tensor,
+        w: &Weight,
+        out: &mut Tensor,
+    ) {
+        let sources = (rows == GroupedRows::OfRow).then(|| routing.sources());
+        let x = matmul::Rows { tensor: x, sources };
+        self.common.pool.install(|| matmul::grouped_matmul(self.common.path, routing.offsets(), x, w, out));
+    }
+
+    fn weighted_sum(&self, step: &Step, routing: &Routing, x: &Tensor, out: &mut Tensor) {
+        let rows = self.rows(step);
+        self.each_row(rows, rows * out.width, out, |row, out| {
+            self.common.path.isa.run(routing.weighted_row(row, x, out));
+        });
+    }
+
     fn gather(&self, step: &Step, outputs: Range<usize>, x: &Tensor, out: &mut Tensor) {
         for (to, &from) in step.batch.outputs[outputs].iter().enumerate() {
             out.row_mut(to).copy_from_slice(x.row(from as usize));
@@ -390,5 +423,10 @@ impl Device for Cpu {
 
     fn download(&self, rows: usize, x: &Tensor) -> Vec<f32> {
         x.data[..rows * x.width].to_vec()
+    }
+
+    fn choices(&self, rows: usize, routing: &Routing) -> Vec<Choice> {
+        let choices = routing.choices();
+        choices[..choices.len().min(rows * routing.active())].to_vec()
     }
 }

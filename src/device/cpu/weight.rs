@@ -83,13 +83,28 @@ impl Weight {
     /// See [`crate::device::Device::random_weight`].
     pub fn random(shape: &[usize], seed: u64, arena: Option<&Arena>) -> Result<Self> {
         let count: usize = shape.iter().product();
-        let columns = shape.get(1..).unwrap_or(&[]).iter().product::<usize>();
-        let (bound, offset) = if shape.len() > 1 { ((3.0 / columns as f32).sqrt(), 0.0) } else { (0.0, 1.0) };
+        let (bound, offset) = match shape {
+            [_, .., columns] => ((3.0 / *columns as f32).sqrt(), 0.0),
+            _ => (0.0, 1.0),
+        };
         let value = |index: usize| offset + bound * uniform(seed, index as u64);
         let bytes: Vec<u8> = (0..count).flat_map(|i| bf16::from_f32(value(i)).to_le_bytes()).collect();
-        let (name, range) = ("random".to_owned(), 0..bytes.len());
-        let file = Bytes::Owned(bytes.into());
-        Self::new(&[TensorView { name, dtype: Dtype::Bf16, shape: shape.to_vec(), file, range }], arena)
+        let (matrices, shape) = if let [matrices, shape @ ..] = shape
+            && shape.len() > 1
+        {
+            (*matrices, shape)
+        } else {
+            (1, shape)
+        };
+        let (each, file) = (bytes.len() / matrices.max(1), Bytes::Owned(bytes.into()));
+        let view = |index: usize| TensorView {
+            name: "random".to_owned(),
+            dtype: Dtype::Bf16,
+            shape: shape.to_vec(),
+            file: file.clone(),
+            range: index * each..(index + 1) * each,
+        };
+        Self::new(&(0..matrices).map(view).collect::<Vec<_>>(), arena)
     }
 
     /// The elements of a vector.

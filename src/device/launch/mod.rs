@@ -7,20 +7,24 @@ use std::sync::Arc;
 use half::{bf16, f16};
 
 use super::{
-    Activation, AttentionShape, Batch, CacheShape, Delta, Device, Dtype, Format, HeadNorms, Heads,
-    MemoryInfo, Norm, Precision, RowResult, SampleRow, StepRoom, TensorView, WeightSize,
+    Activation, AttentionShape, Batch, CacheShape, Choice, Delta, Device, Dtype, Format, GroupedRows,
+    HeadNorms, Heads, MemoryInfo, Norm, Precision, RoutingShape, RowResult, SampleRow, StepRoom, TensorView,
+    WeightSize,
 };
 use crate::error::{Error, Result};
 
 mod attention;
+mod grouped_matmul;
 pub mod ledger;
 pub mod machine;
+mod mixture;
 mod random_weight;
 mod rows;
 mod sample;
 mod step;
 
 use machine::{Lane, Machine, Matmul};
+pub use mixture::Routing;
 use step::buckets;
 pub use step::{Step, bucket};
 
@@ -122,6 +126,7 @@ impl<M: Machine> Device for Launcher<M> {
     type Tensor = Tensor<M>;
     type Rope = Rope<M>;
     type Cache = Cache<M>;
+    type Routing = Routing<M>;
     type Step = Step<M>;
     type Mark = M::Mark;
 
@@ -173,7 +178,8 @@ impl<M: Machine> Device for Launcher<M> {
     }
 
     fn random_weight(&self, shape: &[usize], seed: u64) -> Result<Weight<M>> {
-        let (rows, columns) = (shape.first().copied().unwrap_or(1), shape.iter().skip(1).product());
+        let columns = if shape.len() > 1 { shape[shape.len() - 1] } else { 1 };
+        let rows = shape.iter().product::<usize>() / columns.max(1);
         let memory = self.allocate(rows * columns * self.dtype().size())?;
         random_weight::random_weight(self, shape, seed, &memory);
         Ok(Weight { memory, rows, columns })
@@ -207,6 +213,10 @@ impl<M: Machine> Device for Launcher<M> {
         let keys_and_values =
             shape.layers * 2 * shape.heads * shape.block_size * shape.head_dim * self.format().cache.size();
         keys_and_values + attention::partial_bytes(shape)
+    }
+
+    fn routing(&self, rows: usize, shape: RoutingShape) -> Result<Routing<M>> {
+        Routing::new(self, rows, shape)
     }
 
     fn memory_info(&self) -> Result<Option<MemoryInfo>> {
@@ -348,6 +358,26 @@ impl<M: Machine> Device for Launcher<M> {
         rows::gated(self, rows, width, activation, x, out);
     }
 
+    fn route(&self, step: &Step<M>, logits: &Tensor<M>, routing: &mut Routing<M>) {
+        mixture::route(self, step, logits, routing);
+    }
+
+    fn grouped_matmul(
+        &self,
+        step: &Step<M>,
+        routing: &Routing<M>,
+        rows: GroupedRows,
+        x: &Tensor<M>,
+        w: &Weight<M>,
+        out: &mut Tensor<M>,
+    ) {
+        grouped_matmul::grouped_matmul(self, routing.groups(self, step, rows), x, w, None, out);
+    }
+
+    fn weighted_sum(&self, step: &Step<M>, routing: &Routing<M>, x: &Tensor<M>, out: &mut Tensor<M>) {
+        mixture::weighted_sum(self, step, routing, x, out);
+    }
+
     fn gather(&self, step: &Step<M>, outputs: Range<usize>, x: &Tensor<M>, out: &mut Tensor<M>) {
         rows::gather(self, step, outputs, x, out);
     }
@@ -396,6 +426,10 @@ impl<M: Machine> Device for Launcher<M> {
         let mut values = vec![f32::NAN; rows * x.width];
         convert(&bytes, x.dtype, bytemuck::cast_slice_mut(&mut values), Dtype::F32);
         values
+    }
+
+    fn choices(&self, rows: usize, routing: &Routing<M>) -> Vec<Choice> {
+        routing.choices(self, rows)
     }
 }
 

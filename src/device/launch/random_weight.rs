@@ -24,7 +24,7 @@ struct RandomWeightParams {
 pub fn random_weight<M: Machine>(on: &Launcher<M>, shape: &[usize], seed: u64, memory: &M::Memory) {
     let elements: usize = shape.iter().product();
     let (bound, offset) = match shape {
-        [_, columns, ..] => ((3.0 / *columns as f32).sqrt(), 0.0),
+        [_, .., columns] => ((3.0 / *columns as f32).sqrt(), 0.0),
         _ => (0.0, 1.0),
     };
     let parameters =

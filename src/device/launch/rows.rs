@@ -259,7 +259,7 @@ fn warps_of(threads: usize) -> usize {
 }
 
 /// A grid of rows and of columns, an access a thread where a thread's numbers are `dtype`.
-fn launch_by_columns<M: Machine>(
+pub fn launch_by_columns<M: Machine>(
     on: &Launcher<M>,
     kernel: &'static str,
     rows: usize,

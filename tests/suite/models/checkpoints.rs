@@ -6,12 +6,13 @@ use std::fs;
 use std::path::Path;
 
 use codit::Result;
+use codit::bench::shapes;
 use codit::checkpoint::Checkpoint;
 use codit::device::cpu::Cpu;
-use codit::device::{Activation, Batch, CacheShape, Device, NormScope, Span};
+use codit::device::{Activation, Batch, CacheShape, Device, NormScope, RoutingShape, Span};
 use codit::ids::{BlockId, TokenId};
 use codit::model::rope::Rope;
-use codit::model::spec::{Layer, NormPlacement, stop_tokens};
+use codit::model::spec::{Layer, Mixture, Mlp, NormPlacement, stop_tokens};
 use codit::model::{Decoder, Room, Spec};
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
@@ -423,15 +424,48 @@ fn configurations_of_published_models() {
         "sliding_window": null, "tie_word_embeddings": false, "use_sliding_window": false, "vocab_size": 151_936
     }));
     assert!(!qwen3.tied_head && qwen3.head_norms == Some(NormScope::Head) && qwen3.vocab_size == 151_936);
-    assert_eq!(qwen3.layers, vec![Layer { rope: 0, window: None }; 36]);
+    assert_eq!(qwen3.layers, vec![Layer { rope: 0, window: None, mlp: Mlp::Dense }; 36]);
     let shape = CacheShape { layers: 36, heads: 8, group: 4, head_dim: 128, block_size: 16, blocks: 100 };
     assert_eq!(qwen3.cache_shape(16, 100), shape);
+
+    let mixture = shapes::find("qwen3-30b-a3b").unwrap();
+    let routing = RoutingShape { branches: 128, active: 8, normalized: true };
+    let mlp = Mlp::Mixture(Mixture { routing, intermediate_size: 768 });
+    assert_eq!(mixture.layers, vec![Layer { rope: 0, window: None, mlp }; 48]);
+}
+
+/// Which layers have a mixture, and what is refused of one.
+#[test]
+fn mixtures_by_their_configuration() {
+    let plain = || Copy::of("qwen3-moe-plain-old"); // four layers, a mixture in every second
+    let spec = |copy: &Copy| Spec::open(&Checkpoint::open(copy.path()).unwrap()).unwrap();
+    let dense = |copy: &Copy| -> Vec<bool> {
+        spec(copy).layers.iter().map(|layer: &Layer| layer.mlp == Mlp::Dense).collect()
+    };
+    assert_eq!(dense(&plain()), [true, false, true, false]);
+    assert_eq!(dense(&plain().set("mlp_only_layers", json!([3, 9]))), [true, false, true, true]);
+    assert_eq!(dense(&plain().set("decoder_sparse_step", Value::Null)), [false; 4]);
+
+    plain().set("num_experts", Value::Null).fails(&[CONFIG, "num_experts is missing"]);
+    plain().set("num_experts_per_tok", json!(7)).fails(&[CONFIG, "num_experts_per_tok", "1 to 6"]);
+    plain().set("mlp_only_layers", json!([-1])).fails(&[
+        CONFIG,
+        "mlp_only_layers",
+        "a list of layers' numbers",
+    ]);
+    plain().set("decoder_sparse_step", json!(0)).fails(&[CONFIG, "decoder_sparse_step"]);
+    plain().set("num_experts", json!(7)).fails(&["model.layers.1.mlp.gate.weight", "[6, 48]", "[7, 48]"]);
+    plain().set("moe_intermediate_size", json!(32)).fails(&[
+        "mlp.experts.0.gate_proj.weight",
+        "[24, 48]",
+        "[32, 48]",
+    ]);
 }
 
 /// Published configurations, the larger ones of Gemma 3 with all that they leave out.
 #[test]
 fn configurations_of_gemma_and_olmo() {
-    let spec = |name: &str| codit::bench::shapes::find(name).unwrap();
+    let spec = |name: &str| shapes::find(name).unwrap();
     let last = |rope: &Rope| f64::from(*rope.inverse_frequencies.last().unwrap());
     let near =
         |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 1e-6, "{found} {expected}");
@@ -447,7 +481,7 @@ fn configurations_of_gemma_and_olmo() {
     near(last(sliding), 1e4f64.powf(-254.0 / 256.0));
     for (index, layer) in gemma.layers.iter().enumerate() {
         let window = (index % 6 != 5).then_some(1024);
-        assert_eq!(*layer, Layer { rope: window.is_some().into(), window });
+        assert_eq!(*layer, Layer { rope: window.is_some().into(), window, mlp: Mlp::Dense });
     }
     near(spec("gemma-3-27b").attention_scale.into(), 168f64.sqrt().recip());
 

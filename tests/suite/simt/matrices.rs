@@ -7,7 +7,7 @@ use crate::random::Random;
 
 #[test]
 fn ldmatrix_deals_rows_or_columns_to_lanes() {
-    let matrices: Vec<u16> = (0..4 * 64).map(|i| i as u16 * 257 + 1).collect();
+    let matrices: Vec<u16> = (0..4 * 64).map(|i| (i as u16).wrapping_mul(257).wrapping_add(1)).collect();
     for seed in SEEDS {
         for count in [2_usize, 4] {
             for transposed in [false, true] {

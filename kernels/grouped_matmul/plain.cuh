@@ -1,0 +1,46 @@
+// Products without tensor cores: f32, where every digit counts, and rows of bf16 that are not made of 16-byte
+// chunks. A thread takes an output and goes through the tile's rows.
+#pragma once
+
+#include "groups.cuh"
+
+template <class T>
+struct PlainProducts {
+    static constexpr int HEIGHT = 16;
+    static constexpr u32 SUMS = 16;  // side by side, so that rounding grows with a 16th of the inputs
+
+    static DEVICE void run(const GroupedMatmulParams& p) {
+        RowTile tile;
+        if (!find_tile<HEIGHT>(p, blockIdx.x, tile)) return;
+        const u32 output = blockIdx.y * blockDim.x + threadIdx.x;
+        if (output >= p.outputs) return;
+        const u64 weight_row = u64(tile.group) * p.outputs + output;
+        const T* const weight = static_cast<const T*>(p.weight) + weight_row * p.inputs;
+        for (u32 row = tile.first; row < tile.end; ++row) {
+            const T* const x = static_cast<const T*>(p.x) + u64(tile.source(p, row)) * p.inputs;
+            const float value = finished<T>(p, dot(x, weight, p.inputs), weight_row);
+            const u64 at = u64(row) * p.outputs + output;
+            if (p.out_is_f32) {
+                static_cast<float*>(p.out)[at] = value;
+            } else {
+                static_cast<T*>(p.out)[at] = from_float<T>(value);
+            }
+        }
+    }
+
+    static DEVICE float dot(const T* x, const T* weight, u32 inputs) {
+        float sums[SUMS] = {};
+        const u32 whole = inputs / SUMS * SUMS;
+        for (u32 first = 0; first < whole; first += SUMS)
+#pragma unroll
+            for (u32 i = 0; i < SUMS; ++i)
+                sums[i] = fmaf(to_float(x[first + i]), to_float(weight[first + i]), sums[i]);
+#pragma unroll
+        for (u32 i = 0; i < SUMS; ++i)
+            if (whole + i < inputs) sums[i] = fmaf(to_float(x[whole + i]), to_float(weight[whole + i]), sums[i]);
+        float sum = 0;
+#pragma unroll
+        for (u32 i = 0; i < SUMS; ++i) sum += sums[i];
+        return sum;
+    }
+};
