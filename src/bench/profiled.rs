@@ -9,6 +9,7 @@ use crate::device::{
     TensorView, WeightSize,
 };
 use crate::error::Result;
+use crate::ids::BlockId;
 
 /// The device. One lane rests while the other runs, so that operations do not overlap.
 pub struct Profiled<D: Device> {
@@ -336,6 +337,24 @@ impl<D: Device> Device for Profiled<D> {
         self.note("contrast_sample", outputs.len() * widths * SINGLE, 0, |d| {
             d.contrast_sample(&mut step.inner, outputs, expert, amateur);
         });
+    }
+
+    fn settle(&self, step: &mut Self::Step, outputs: Range<usize>, expert: &D::Tensor, kept: &mut D::Tensor) {
+        self.note("settle", outputs.len() * self.width(expert) * SINGLE, 0, |d| {
+            d.settle(&mut step.inner, outputs, expert, kept);
+        });
+    }
+
+    fn collect_settled(&self, step: &mut Self::Step) -> Result<Vec<Option<RowResult>>> {
+        self.inner.collect_settled(&mut step.inner)
+    }
+
+    fn defers(&self) -> bool {
+        self.inner.defers()
+    }
+
+    fn copy_block(&self, cache: &mut D::Cache, from: BlockId, to: BlockId) {
+        self.inner.copy_block(cache, from, to);
     }
 
     fn gathers(&self) -> bool {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::device::{DeviceArgs, Devices, Task};
+use super::shortcuts::ShortcutArgs;
 use crate::bench::{self, Load, Report, shapes};
 use crate::contrast::Contrast;
 use crate::device::Device;
@@ -38,6 +39,8 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    shortcuts: ShortcutArgs,
+    #[command(flatten)]
     device: DeviceArgs,
 }
 
@@ -66,6 +69,7 @@ impl Task for Bench<'_> {
             block_size: 16,
             max_num_batched_tokens: args.max_num_batched_tokens,
             contrast,
+            shortcuts: args.shortcuts.shortcuts(),
         };
         let report = bench::run(&|| devices.first(), &load)?;
         if args.json {

@@ -12,8 +12,8 @@ use crate::bench::shapes;
 use crate::device::cuda::{Cuda, Gpu};
 use crate::device::launch::{BATCHED_TOKENS, LauncherConfig};
 use crate::device::{Device, Format};
-use crate::engine::EngineConfig;
 use crate::engine::footprint::Footprint;
+use crate::engine::{EngineConfig, Shortcuts};
 use crate::error::Result;
 use crate::model::spec::Spec;
 
@@ -63,7 +63,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         block_size: args.block_size,
         ..EngineConfig::default()
     };
-    let shape = config.shape(BATCHED_TOKENS)?;
+    let shape = config.shape(BATCHED_TOKENS, Shortcuts::NONE)?;
     let (expert, amateur) = args.specs()?;
     let format = Format::of(args.dtype.dtype());
     let footprint = |is_split| {

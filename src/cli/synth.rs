@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::device::{DeviceArgs, Devices, Task};
 use super::models::Models;
 use super::progress::Progress;
+use super::shortcuts::ShortcutArgs;
 use super::{bytes, interrupt};
 use crate::checkpoint::Checkpoint;
 use crate::contrast::Contrast;
@@ -116,6 +117,8 @@ struct Capacity {
     /// Tell a profiler to begin at step A and to end before step B, counted from 0; GPU only
     #[arg(long, value_name = "A:B", value_parser = steps)]
     profile_steps: Option<Range<u64>>,
+    #[command(flatten)]
+    shortcuts: ShortcutArgs,
 }
 
 fn steps(text: &str) -> std::result::Result<Range<u64>, String> {
@@ -391,6 +394,7 @@ impl Capacity {
             kv_cache_memory: self.kv_cache_memory,
             block_size: self.block_size,
             async_scheduling: None,
+            shortcuts: self.shortcuts.shortcuts(),
             profile_steps: self.profile_steps.clone(),
         }
     }

@@ -263,6 +263,8 @@ pub struct SampleRow {
     pub position: u32,
     /// Whether [`Sampled::log_probabilities`] is wanted.
     pub log_probabilities: bool,
+    /// Which row of the kept logits is this one's, where the amateur is deferred: see [`Device::settle`].
+    pub kept: Option<u32>,
 }
 
 /// How much a [`Device::Step`] makes room for.
@@ -499,7 +501,7 @@ pub trait Device: Sized + Send + Sync + 'static {
     /// `out[outputs.len(), width] = x[step.outputs[outputs]]`
     fn gather(&self, step: &Self::Step, outputs: Range<usize>, x: &Self::Tensor, out: &mut Self::Tensor);
     /// Samples the step's `outputs` from their logits `[outputs.len(), vocabulary or more]`, on the expert's lane and
-    /// from its memory. A row's fault is its own.
+    /// from its memory; those of the expert lie in row [`SampleRow::kept`] where there is one. A row's fault is its own.
     fn contrast_sample(
         &self,
         step: &mut Self::Step,
@@ -526,6 +528,28 @@ pub trait Device: Sized + Send + Sync + 'static {
         self.matmul(outputs.len(), hidden, head, None, logits);
         self.contrast_sample(step, outputs, expert, Some(logits));
     }
+
+    /// Samples those of the step's `outputs` that need no amateur: rows that keep nothing, by the expert alone, and rows
+    /// whose head is one token. The logits of the others go to their rows of `kept[rows, vocabulary or more]`, and
+    /// [`Device::collect_settled`] has no result of them.
+    fn settle(
+        &self,
+        step: &mut Self::Step,
+        outputs: Range<usize>,
+        expert: &Self::Tensor,
+        kept: &mut Self::Tensor,
+    );
+    /// As [`Device::collect`], of a step whose outputs were settled.
+    ///
+    /// # Errors
+    /// Those of [`Device::collect`].
+    fn collect_settled(&self, step: &mut Self::Step) -> Result<Vec<Option<RowResult>>>;
+    /// Whether the amateur is deferred by default: where waiting for what the expert settles costs little.
+    fn defers(&self) -> bool {
+        false
+    }
+    /// Copies a block of the cache into another.
+    fn copy_block(&self, cache: &mut Self::Cache, from: BlockId, to: BlockId);
 
     /// Rows, columns (1 for a vector) and bytes of a weight.
     fn weight_size(&self, weight: &Self::Weight) -> WeightSize;

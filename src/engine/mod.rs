@@ -22,6 +22,7 @@ use crate::model::spec::{Spec, stop_tokens};
 use crate::text::{Message, Text, Tokenizer, check_same_vocabulary};
 
 pub mod blocks;
+pub mod deferral;
 pub mod footprint;
 mod pair;
 pub mod plan;
@@ -56,8 +57,32 @@ pub struct EngineConfig {
     /// Whether a step is queued before the results of the one before are known, so that the device never waits for
     /// the host; a response's end is then known one step late. By default as suits the device.
     pub async_scheduling: Option<bool>,
+    /// What is left out of the work of two models; by default as suits the device.
+    pub shortcuts: Option<Shortcuts>,
     /// Steps, counted from 0, for which a profiler that waits is told to begin and to end, by [`Device::profile`].
     pub profile_steps: Option<Range<u64>>,
+}
+
+/// Work that need not be done. None of it changes a token; the gathered head changes the last bits of scores, as its sums
+/// have another order, and on a GPU so do the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shortcuts {
+    /// Of the amateur's logits those of the head suffice.
+    pub gathered_head: bool,
+    /// A token that is the whole head needs no amateur, whose pass over it waits until a row needs contrast.
+    pub deferred_amateur: bool,
+    /// Tokens that begin several sequences are computed once.
+    pub shared_prefixes: bool,
+}
+
+impl Shortcuts {
+    /// Every token takes both models, in full.
+    pub const NONE: Self = Self { gathered_head: false, deferred_amateur: false, shared_prefixes: false };
+
+    /// Those that are faster on `device`.
+    pub fn of<D: Device>(device: &D) -> Self {
+        Self { gathered_head: device.gathers(), deferred_amateur: device.defers(), shared_prefixes: true }
+    }
 }
 
 impl Default for EngineConfig {
@@ -69,6 +94,7 @@ impl Default for EngineConfig {
             kv_cache_memory: None,
             block_size: 16,
             async_scheduling: None,
+            shortcuts: None,
             profile_steps: None,
         }
     }
@@ -299,7 +325,7 @@ impl EngineConfig {
     ///
     /// # Errors
     /// [`Error::Setting`] for a number out of range.
-    pub fn shape(&self, default_batched_tokens: usize) -> Result<PairShape> {
+    pub fn shape(&self, default_batched_tokens: usize, shortcuts: Shortcuts) -> Result<PairShape> {
         let max_num_batched_tokens =
             self.max_num_batched_tokens.unwrap_or(self.max_num_seqs.max(default_batched_tokens));
         let settings = [
@@ -315,6 +341,8 @@ impl EngineConfig {
             max_num_batched_tokens,
             block_size: self.block_size,
             kv_cache_memory: self.kv_cache_memory,
+            gathers: shortcuts.gathered_head,
+            defers: shortcuts.deferred_amateur,
         })
     }
 
@@ -333,7 +361,8 @@ impl EngineConfig {
         if device.memory_info()?.is_none() || amateur.is_none() {
             return Ok(true);
         }
-        let shape = self.shape(device.default_batched_tokens())?;
+        let shortcuts = self.shortcuts.unwrap_or_else(|| Shortcuts::of(device));
+        let shape = self.shape(device.default_batched_tokens(), shortcuts)?;
         let [expert_lane, amateur_lane] = [Lane::Expert, Lane::Amateur].map(|lane| device.lane(lane));
         let (expert, amateur) = (Spec::open(expert)?, amateur.map(Spec::open).transpose()?);
         let with_format = amateur.as_ref().map(|spec| (spec, amateur_lane.format()));

@@ -1,18 +1,20 @@
 //! Expert and amateur side by side: one step of both, and the contrast of their logits.
 
+use std::borrow::BorrowMut;
 use std::ops::Range;
 
 use crate::checkpoint::Checkpoint;
 use crate::contrast::{Contrast, Noise, Vocabulary};
-use crate::device::{Device, Lane, Precision, RowResult, SampleRow, StepRoom};
+use crate::device::{Device, Dtype, Format, Lane, Precision, RowResult, SampleRow, StepRoom};
 use crate::error::{Error, Result};
 use crate::ids::{BlockId, SeqId, TokenId};
 use crate::model::decoder::{Decoder, Room, Unprojected};
 use crate::model::spec::Spec;
 use crate::profile;
 
-use super::footprint::Footprint;
-use super::plan::StepPlan;
+use super::deferral::{Deferral, StepCost};
+use super::footprint::{Footprint, ModelFootprint};
+use super::plan::{PlanRow, StepPlan};
 
 /// Where a model comes from.
 #[derive(Debug, Clone, Copy)]
@@ -29,20 +31,37 @@ struct Side<D: Device> {
     cache: D::Cache,
 }
 
+/// Variants of steps, beside those of both models: without the amateur, 0, and with it, 1.
+const SETTLE: u32 = 2;
+const CATCH_UP: u32 = 3;
+
+/// Positions that the amateur may be behind a row that decodes: its step over them should cost little more than over one.
+const MOST_LAG: usize = 64;
+
 /// The two models on one device. Without an amateur, the expert runs alone.
 pub(super) struct Pair<D: Device> {
     device: D,
     step: D::Step,
     expert: Side<D>,
     amateur: Option<Side<D>>,
+    deferred: Option<Deferred<D>>,
     /// Rows of logits that are computed at once.
     logit_rows: usize,
+    /// Whether the amateur's logits may be computed for the head alone.
+    gathers: bool,
     /// On a device that is split, room beside the expert's logits for the amateur's, `[logit_rows, vocab_size]`.
     landing: Option<D::Tensor>,
     /// Ids below this have a row in both models.
     known_ids: usize,
     /// When steps began and ended, where that is wanted.
     trace: Option<Vec<[D::Mark; 2]>>,
+}
+
+/// What it takes to have the amateur's steps apart from the expert's.
+struct Deferred<D: Device> {
+    step: D::Step,
+    /// `[max_num_seqs, vocab_size]`: the expert's logits of rows that wait for the amateur.
+    kept: D::Tensor,
 }
 
 /// How much a pair makes room for.
@@ -56,6 +75,10 @@ pub struct PairShape {
     pub block_size: usize,
     /// Bytes of the cache; by default what the device has to give.
     pub kv_cache_memory: Option<usize>,
+    /// Whether the amateur's logits may be computed for the head alone.
+    pub gathers: bool,
+    /// Whether the amateur's steps are apart from the expert's.
+    pub defers: bool,
 }
 
 impl Model<'_> {
@@ -145,26 +168,53 @@ impl<D: Device> Pair<D> {
         let room = Room { tokens: shape.max_num_batched_tokens, logits: logit_rows };
         let specs = (expert_spec, amateur.map(|(_, spec)| spec));
         let load = || load_both(&device, expert, amateur.map(|(amateur, _)| amateur), room);
-        let step = |device: &D, blocks| {
-            device.step(StepRoom {
+        let table = context_length(specs).div_ceil(shape.block_size);
+        let steps = |device: &D, blocks: usize| -> Result<(D::Step, Option<Deferred<D>>)> {
+            let room = StepRoom {
                 tokens: shape.max_num_batched_tokens,
                 sequences: shape.max_num_seqs,
-                blocks,
+                // Each sequence lists its blocks, shared or not.
+                blocks: shape.max_num_seqs * table.min(blocks),
                 block_size: shape.block_size,
                 vocabulary,
-            })
+            };
+            let deferred = || -> Result<_> {
+                let kept = device.tensor(shape.max_num_seqs, expert_spec.vocab_size, Precision::Single)?;
+                Ok(Deferred { step: device.step(room)?, kept })
+            };
+            let defers = shape.defers && amateur.is_some();
+            Ok((device.step(room)?, defers.then(deferred).transpose()?))
+        };
+        let gathers = shape.gathers && device.gathers();
+        let assemble = |device, models: (_, Option<_>), caches: (_, Option<_>), steps| {
+            let side = |(decoder, cache)| Side { decoder, cache };
+            let (expert, amateur) = (side((models.0, caches.0)), models.1.zip(caches.1).map(side));
+            let (step, deferred) = steps;
+            let known_ids = vocabulary.len;
+            Self {
+                device,
+                step,
+                expert,
+                amateur,
+                deferred,
+                logit_rows,
+                gathers,
+                landing: None,
+                known_ids,
+                trace: None,
+            }
         };
         if device.memory_info()?.is_none() {
             // The system has the cache's pages ready by the time the models are there.
             let blocks = blocks(&device, specs, shape)?;
             let caches = caches(&device, specs, shape.block_size, blocks)?;
-            let (models, step) = (load()?, step(&device, blocks)?);
-            return Ok((Self::new(device, step, models, caches, (logit_rows, vocabulary.len)), blocks));
+            let (models, steps) = (load()?, steps(&device, blocks)?);
+            return Ok((assemble(device, models, caches, steps), blocks));
         }
         // The cache takes what the models leave, and what steps turn out to need.
         let (models, caches_of_one) = (load()?, caches(&device, specs, shape.block_size, 1)?);
-        let room = step(&device, shape.max_num_batched_tokens)?;
-        let mut pair = Self::new(device, room, models, caches_of_one, (logit_rows, vocabulary.len));
+        let first_steps = steps(&device, shape.max_num_batched_tokens)?;
+        let mut pair = assemble(device, models, caches_of_one, first_steps);
         if let (true, Some(amateur)) = (pair.device.is_split(), specs.1) {
             pair.landing = Some(landing(&pair.device, logit_rows, amateur)?);
         }
@@ -173,20 +223,8 @@ impl<D: Device> Pair<D> {
         let (expert, amateur) = caches(&pair.device, specs, shape.block_size, blocks)?;
         pair.expert.cache = expert;
         pair.amateur.iter_mut().zip(amateur).for_each(|(side, cache)| side.cache = cache);
-        pair.step = step(&pair.device, blocks)?;
+        (pair.step, pair.deferred) = steps(&pair.device, blocks)?;
         Ok((pair, blocks))
-    }
-
-    fn new(
-        device: D,
-        step: D::Step,
-        models: (Decoder<D>, Option<Decoder<D>>),
-        caches: (D::Cache, Option<D::Cache>),
-        (logit_rows, known_ids): (usize, usize),
-    ) -> Self {
-        let side = |(decoder, cache)| Side { decoder, cache };
-        let (expert, amateur) = (side((models.0, caches.0)), models.1.zip(caches.1).map(side));
-        Self { device, step, expert, amateur, logit_rows, landing: None, known_ids, trace: None }
     }
 
     /// Runs steps of all sizes over a cache of one block, which they write to and read at will.
@@ -196,13 +234,15 @@ impl<D: Device> Pair<D> {
             let mut plan = StepPlan::default();
             for seq in 0..spans {
                 let blocks = vec![BlockId(0); tokens.div_ceil(shape.block_size)];
-                plan.push(SeqId(seq as u64), 0..tokens, &vec![TokenId(0); tokens], 0, &blocks, true);
+                let row = PlanRow { seq: SeqId(seq as u64), positions: 0..tokens, samples: true, kept: None };
+                plan.push(row, &vec![TokenId(0); tokens], 0, &blocks);
             }
             let row = SampleRow {
                 contrast: Contrast::default(),
                 noise: Noise::new(0, "", 0),
                 position: tokens as u32,
                 log_probabilities: false,
+                kept: None,
             };
             for _ in 0..2 {
                 self.queue(&plan, &vec![row; spans], self.has_amateur());
@@ -214,8 +254,8 @@ impl<D: Device> Pair<D> {
 
     /// The longest sequence that both models can read.
     pub fn context_length(&self) -> usize {
-        let expert = self.expert.decoder.spec().context_length;
-        self.amateur.as_ref().map_or(expert, |side| expert.min(side.decoder.spec().context_length))
+        let amateur = self.amateur.as_ref().map(|side| side.decoder.spec());
+        context_length((self.expert.decoder.spec(), amateur))
     }
 
     /// Ids below this can be read and sampled.
@@ -246,6 +286,26 @@ impl<D: Device> Pair<D> {
         Ok(gaps.sum::<Result<f64>>()? / self.device.seconds(first, last)?)
     }
 
+    /// Whether the amateur's steps are apart from the expert's.
+    pub fn defers(&self) -> bool {
+        self.deferred.is_some()
+    }
+
+    /// How the amateur is deferred, if it is.
+    ///
+    /// # Errors
+    /// None that a loaded pair could give.
+    pub fn deferral(&self, shape: &PairShape) -> Result<Option<Deferral>> {
+        let Some(amateur) = self.amateur.as_ref().filter(|_| self.defers()) else { return Ok(None) };
+        let cost = |spec: &Spec| -> Result<StepCost> {
+            let model = ModelFootprint::new(spec, Format::of(Dtype::Bf16), shape)?;
+            let position = model.block as f64 / shape.block_size as f64;
+            Ok(StepCost { weights: model.weights as f64, position })
+        };
+        let (expert, amateur) = (cost(self.expert.decoder.spec())?, cost(amateur.decoder.spec())?);
+        Ok(Some(Deferral { most_lag: MOST_LAG, expert, amateur }))
+    }
+
     /// Whether a step should be queued before the results of the one before are collected.
     pub fn runs_ahead(&self) -> bool {
         self.device.runs_ahead()
@@ -262,12 +322,14 @@ impl<D: Device> Pair<D> {
     /// Queues one step: both forward passes over the plan's batch, then a token for each of its outputs, drawn by
     /// `rows`. The amateur rests where no row of the step needs it.
     pub fn queue(&mut self, plan: &StepPlan, rows: &[SampleRow], needs_amateur: bool) {
-        let Self { device, step, expert, amateur, logit_rows, landing, trace, .. } = self;
+        self.copy_blocks(plan);
+        let Self { device, step, expert, amateur, logit_rows, gathers, landing, trace, .. } = self;
         let mut models = Models {
             expert,
             amateur: amateur.as_mut().filter(|_| needs_amateur),
             landing: landing.as_mut().filter(|_| needs_amateur),
             logit_rows: *logit_rows,
+            gathers: *gathers,
         };
         // What crosses to the other lane's memory cannot be replayed.
         let crosses = models.landing.is_some();
@@ -288,6 +350,81 @@ impl<D: Device> Pair<D> {
         }
     }
 
+    /// Runs a step of the expert alone; the results of rows that it settles, in the order of `rows`.
+    ///
+    /// # Errors
+    /// Those of [`Device::collect`].
+    pub fn settle(&mut self, plan: &StepPlan, rows: &[SampleRow]) -> Result<Vec<Option<RowResult>>> {
+        self.copy_blocks(plan);
+        let Self { device, step, expert, deferred, logit_rows, .. } = self;
+        let Some(Deferred { kept, .. }) = deferred else { return Ok(Vec::new()) };
+        device.begin(step, &plan.batch, rows);
+        device.run(step, SETTLE, |device, step| {
+            {
+                let _range = profile::range(c"expert");
+                expert.decoder.forward(device, step, &mut expert.cache);
+            }
+            let _range = profile::range(c"contrast_sample");
+            for outputs in slices(device.outputs(step), *logit_rows) {
+                let logits = expert.decoder.logits(device, step, outputs.clone());
+                device.settle(step, outputs, logits, kept);
+            }
+        });
+        device.finish(step);
+        device.collect_settled(step)
+    }
+
+    /// Runs a step of the amateur alone, over tokens that the expert has read, and draws by both.
+    ///
+    /// # Errors
+    /// Those of [`Device::collect`].
+    pub fn catch_up(&mut self, plan: &StepPlan, rows: &[SampleRow]) -> Result<Vec<RowResult>> {
+        let Self { device, amateur, deferred, landing, logit_rows, gathers, .. } = self;
+        let Some((amateur, Deferred { step, kept })) = amateur.as_mut().zip(deferred.as_mut()) else {
+            return Ok(Vec::new());
+        };
+        device.begin(step, &plan.batch, rows);
+        device.run(step, CATCH_UP, |device, step| {
+            device.join(
+                |_| (),
+                |device| {
+                    let _range = profile::range(c"amateur");
+                    amateur.decoder.forward(device, step, &mut amateur.cache);
+                },
+            );
+        });
+        let _range = profile::range(c"contrast_sample");
+        for outputs in slices(device.outputs(step), *logit_rows) {
+            let places = outputs.clone();
+            if *gathers && landing.is_none() {
+                let ((), amateur) =
+                    device.join(|_| (), |device| amateur.decoder.hidden(device, step, places));
+                let Unprojected { hidden, head, logits } = amateur;
+                device.contrast_sample_hidden(step, outputs, kept, (hidden, head), logits);
+            } else {
+                let ((), logits) =
+                    device.join(|_| (), |device| logits(device, step, places, &mut amateur.decoder, landing));
+                device.contrast_sample(step, outputs, kept, Some(logits));
+            }
+        }
+        device.finish(step);
+        device.collect(step)
+    }
+
+    /// Gives both planes the plan's copies.
+    fn copy_blocks(&mut self, plan: &StepPlan) {
+        let Self { device, expert, amateur, .. } = self;
+        let copy = |device: &D, cache: &mut D::Cache| {
+            plan.copies.iter().for_each(|(from, to)| device.copy_block(cache, *from, *to));
+        };
+        if !plan.copies.is_empty() {
+            device.join(
+                |device| copy(device, &mut expert.cache),
+                |device| amateur.iter_mut().for_each(|side| copy(device, &mut side.cache)),
+            );
+        }
+    }
+
     /// The results of the oldest step that was queued and not collected, one for each of its outputs.
     ///
     /// # Errors
@@ -303,6 +440,7 @@ struct Models<'a, D: Device> {
     amateur: Option<&'a mut Side<D>>,
     landing: Option<&'a mut D::Tensor>,
     logit_rows: usize,
+    gathers: bool,
 }
 
 impl<D: Device> Models<'_, D> {
@@ -326,19 +464,18 @@ impl<D: Device> Models<'_, D> {
     /// A token for each output of the step at hand, in slices that bound the memory of logits.
     fn sample(&mut self, device: &D, step: &mut D::Step) {
         let _range = profile::range(c"contrast_sample");
-        let count = device.outputs(step);
-        for first in (0..count).step_by(self.logit_rows) {
-            self.sample_slice(device, step, first..count.min(first + self.logit_rows));
+        for outputs in slices(device.outputs(step), self.logit_rows) {
+            self.sample_slice(device, step, outputs);
         }
     }
 
     fn sample_slice(&mut self, device: &D, step: &mut D::Step, outputs: Range<usize>) {
-        let (rows, places) = (outputs.len(), || outputs.clone());
+        let places = || outputs.clone();
         let expert = &mut self.expert.decoder;
         let amateur = self.amateur.as_mut().map(|side| &mut side.decoder);
         let landing = &mut self.landing;
         match amateur {
-            Some(amateur) if device.gathers() && landing.is_none() => {
+            Some(amateur) if self.gathers && landing.is_none() => {
                 let (expert, amateur) = device.join(
                     |device| expert.logits(device, step, places()),
                     |device| amateur.hidden(device, step, places()),
@@ -349,12 +486,7 @@ impl<D: Device> Models<'_, D> {
             amateur => {
                 let (expert, amateur) = device.join(
                     |device| expert.logits(device, step, places()),
-                    |device| {
-                        let logits = amateur?.logits(device, step, places());
-                        let Some(landing) = landing else { return Some(logits) };
-                        device.copy(rows, logits, landing);
-                        Some(&**landing)
-                    },
+                    |device| Some(logits(device, step, places(), amateur?, landing)),
                 );
                 device.contrast_sample(step, places(), expert, amateur);
             }
@@ -381,6 +513,11 @@ fn load_both<D: Device>(
     });
     let panicked = |_| Err(Error::Device("internal error: loading the amateur panicked".to_owned()));
     Ok((expert?, amateur.map(|amateur| amateur.unwrap_or_else(panicked)).transpose()?))
+}
+
+/// The longest sequence that both models can read.
+fn context_length((expert, amateur): (&Spec, Option<&Spec>)) -> usize {
+    amateur.map_or(expert.context_length, |amateur| expert.context_length.min(amateur.context_length))
 }
 
 /// How many blocks the cache's memory holds.
@@ -423,6 +560,26 @@ fn caches<D: Device>(
 ) -> Result<(D::Cache, Option<D::Cache>)> {
     let cache = |lane, spec: &Spec| device.lane(lane).cache(spec.cache_shape(block_size, blocks));
     Ok((cache(Lane::Expert, expert)?, amateur.map(|spec| cache(Lane::Amateur, spec)).transpose()?))
+}
+
+/// `0..count`, at most `size` at a time.
+fn slices(count: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..count).step_by(size).map(move |first| first..count.min(first + size))
+}
+
+/// The amateur's logits of some outputs, where the expert's are.
+fn logits<'a, D: Device>(
+    device: &D,
+    step: &D::Step,
+    outputs: Range<usize>,
+    amateur: &'a mut Decoder<D>,
+    landing: &'a mut Option<impl BorrowMut<D::Tensor>>,
+) -> &'a D::Tensor {
+    let rows = outputs.len();
+    let logits = amateur.logits(device, step, outputs);
+    let Some(landing) = landing else { return logits };
+    device.copy(rows, logits, landing.borrow_mut());
+    landing.borrow_mut()
 }
 
 /// Room for an amateur's logits, in the expert's memory.

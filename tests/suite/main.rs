@@ -18,6 +18,7 @@ mod program;
 mod random;
 mod resume;
 mod scheduler;
+mod shortcuts;
 mod simt;
 mod step;
 mod synth;

@@ -78,6 +78,13 @@ impl Cache {
         }
     }
 
+    /// Makes `to` what `from` is, in all layers.
+    pub fn copy_block(&mut self, from: BlockId, to: BlockId) {
+        let floats = self.shape.layers * floats(self.shape);
+        let from = from.index() * floats;
+        self.data.copy_within(from..from + floats, to.index() * floats);
+    }
+
     fn head_floats(&self) -> usize {
         self.shape.block_size * self.shape.head_dim
     }

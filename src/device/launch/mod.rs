@@ -12,6 +12,7 @@ use super::{
     WeightSize,
 };
 use crate::error::{Error, Result};
+use crate::ids::BlockId;
 
 mod attention;
 mod grouped_matmul;
@@ -282,7 +283,7 @@ impl<M: Machine> Device for Launcher<M> {
     }
 
     fn collect(&self, step: &mut Step<M>) -> Result<Vec<RowResult>> {
-        step.collect(&self.machine)
+        Ok(step.collect(&self.machine)?.into_iter().flatten().collect())
     }
 
     fn rows(&self, step: &Step<M>) -> usize {
@@ -389,7 +390,19 @@ impl<M: Machine> Device for Launcher<M> {
         expert: &Tensor<M>,
         amateur: Option<&Tensor<M>>,
     ) {
-        sample::contrast_sample(self, step, outputs, expert, amateur);
+        sample::contrast_sample(self, step, outputs, expert, amateur, None);
+    }
+
+    fn settle(&self, step: &mut Step<M>, outputs: Range<usize>, expert: &Tensor<M>, kept: &mut Tensor<M>) {
+        sample::contrast_sample(self, step, outputs, expert, None, Some(kept));
+    }
+
+    fn collect_settled(&self, step: &mut Step<M>) -> Result<Vec<Option<RowResult>>> {
+        step.collect(&self.machine)
+    }
+
+    fn copy_block(&self, cache: &mut Cache<M>, from: BlockId, to: BlockId) {
+        rows::copy_block(self, cache, from, to);
     }
 
     fn weight_size(&self, weight: &Weight<M>) -> WeightSize {

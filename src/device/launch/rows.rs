@@ -7,6 +7,7 @@ use bytemuck::{Pod, Zeroable};
 use super::machine::{Launch, Machine};
 use super::{Cache, Launcher, Rope, Step, Tensor, Weight};
 use crate::device::{Activation, Delta, Device, Dtype, HeadNorms, Heads, Norm, NormScope};
+use crate::ids::BlockId;
 
 /// Threads of a warp.
 const WARP: usize = 32;
@@ -240,6 +241,37 @@ pub fn gather<M: Machine>(
     };
     let kernel = if x.dtype == Dtype::F32 { "gather_f32" } else { "gather_bf16" };
     launch_by_columns(on, kernel, outputs.len(), x.width, x.dtype, &parameters);
+}
+
+/// `CopyBlockParams`, which explains the fields.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct CopyBlockParams {
+    cache: u64,
+    layer_bytes: u64,
+    block_bytes: u64,
+    from: u32,
+    to: u32,
+}
+
+/// See [`Device::copy_block`].
+pub fn copy_block<M: Machine>(on: &Launcher<M>, cache: &mut Cache<M>, from: BlockId, to: BlockId) {
+    const THREADS: usize = 256;
+    let shape = cache.shape;
+    let block_bytes = 2 * shape.heads * shape.block_size * shape.head_dim * on.format().cache.size();
+    let parameters = CopyBlockParams {
+        cache: on.address(&cache.memory),
+        layer_bytes: (shape.blocks * block_bytes) as u64,
+        block_bytes: block_bytes as u64,
+        from: from.0,
+        to: to.0,
+    };
+    let grid = [block_bytes.div_ceil(THREADS * ACCESS) as u32, shape.layers as u32, 1];
+    launch_rows(
+        on,
+        &Launch { kernel: "copy_block", grid, threads: THREADS as u32, shared_bytes: 0 },
+        &parameters,
+    );
 }
 
 /// Bytes of shared memory for two sums over a block.

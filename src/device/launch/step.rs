@@ -89,6 +89,10 @@ pub struct SampleWords {
     pub key: [u32; 2],
     /// Of the noise.
     pub record: [u32; 2],
+    /// Which row of the kept logits is this one's, or [`NONE`].
+    pub kept: u32,
+    /// 1 where log-probabilities are wanted.
+    pub flags: u32,
 }
 
 /// What the kernel says of a row.
@@ -97,7 +101,7 @@ pub struct SampleWords {
 pub struct ResultWords {
     /// The token; 0 where there is none.
     pub token: u32,
-    /// 0 for a token, 1 for a NaN, 2 where all is masked.
+    /// 0 for a token, 1 for a NaN, 2 where all is masked, 3 where the amateur must have its say.
     pub status: u32,
     /// |head|
     pub head: u32,
@@ -264,8 +268,8 @@ impl<M: Machine> Step<M> {
         self.results.reflect(machine, bytes);
     }
 
-    /// See [`crate::device::Device::collect`].
-    pub fn collect(&mut self, machine: &M) -> Result<Vec<RowResult>> {
+    /// See [`crate::device::Device::collect_settled`].
+    pub fn collect(&mut self, machine: &M) -> Result<Vec<Option<RowResult>>> {
         let Some(pending) = self.pending.pop_front() else { return Ok(Vec::new()) };
         let bytes = machine.wait(pending)?;
         Ok(bytemuck::allocation::pod_collect_to_vec::<u8, ResultWords>(&bytes)
@@ -389,13 +393,15 @@ impl SampleWords {
             position: row.position,
             key,
             record,
+            kept: row.kept.unwrap_or(NONE),
+            flags: u32::from(row.log_probabilities),
         }
     }
 }
 
 impl ResultWords {
-    fn result(&self) -> RowResult {
-        match self.status {
+    fn result(&self) -> Option<RowResult> {
+        Some(match self.status {
             0 => Ok(Sampled {
                 token: TokenId(self.token),
                 score: self.score,
@@ -406,7 +412,8 @@ impl ResultWords {
                 }),
             }),
             1 => Err(RowFault::NotANumber),
-            _ => Err(RowFault::AllMasked),
-        }
+            2 => Err(RowFault::AllMasked),
+            _ => return None,
+        })
     }
 }
