@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::format::FormatArgs;
 use crate::device::Device;
 use crate::device::cpu::Cpu;
-use crate::device::cuda::Gpu;
+use crate::device::cuda::{Cuda, Gpu};
 use crate::device::launch::LauncherConfig;
 use crate::device::simt::Simt;
 use crate::error::{Error, Result};
@@ -134,7 +134,11 @@ impl DeviceArgs {
             DeviceName::Auto | DeviceName::Cpu => {
                 self.give(task, &|_| Ok(Cpu::new(self.threads)?.with_formats(formats)))
             }
-            DeviceName::Cuda => self.give(task, &|gpus| self.open_gpu(gpus)),
+            DeviceName::Cuda => {
+                // Before anything is fetched or read.
+                Cuda::count()?;
+                self.give(task, &|gpus| self.open_gpu(gpus))
+            }
             DeviceName::Simt => self
                 .give(task, &|[expert, amateur]| Ok(Simt::simt_with(self.config()?, 0, expert != amateur))),
         }

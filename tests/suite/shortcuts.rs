@@ -60,7 +60,7 @@ impl Pair {
             .map(|index| {
                 let same = random.within(0, beginning.len());
                 let prompt: Vec<_> =
-                    beginning[..same].iter().copied().chain((0..1 + index % 7).map(|_| token())).collect();
+                    beginning[..same].iter().copied().chain((0..=index % 7).map(|_| token())).collect();
                 let contrast = Contrast {
                     alpha: [0.0, 0.01, 0.1, 0.3, 0.7, 1.0][index % 6],
                     beta: [1.0, 0.5, 0.0, 1.0][index % 4],
@@ -93,9 +93,9 @@ impl Pair {
         };
         let (expert, amateur) = (Model::Stored(&self.expert), Some(Model::Stored(&self.amateur)));
         let mut steps = StepLoop::load(device, expert, amateur, &self.vocabulary, &config).unwrap();
-        jobs.iter().for_each(|job| {
+        for job in jobs {
             steps.add(job.clone());
-        });
+        }
         let mut responses = Responses::new();
         while !steps.is_idle() {
             responses.extend(steps.step().unwrap().into_iter().map(|ended| (ended.seq, ended)));
@@ -116,8 +116,8 @@ fn assert_same(found: &Responses, expected: &Responses, tolerance: f32, case: &s
             let both = ended.log_probabilities.iter();
             both.flat_map(|l| [l.expert, l.amateur.unwrap_or(0.0)]).collect::<Vec<_>>()
         };
-        let numbers = [&expected.scores, &log_probabilities(expected)].map(|list| list.to_vec()).concat();
-        let others = [&found.scores, &log_probabilities(found)].map(|list| list.to_vec()).concat();
+        let numbers = [expected.scores.clone(), log_probabilities(expected)].concat();
+        let others = [found.scores.clone(), log_probabilities(found)].concat();
         assert_eq!(numbers.len(), others.len(), "{case}: {seq:?}");
         for (a, b) in numbers.iter().zip(&others) {
             assert!(a == b || (a - b).abs() <= tolerance, "{case}: {seq:?}: {a} and {b}");
