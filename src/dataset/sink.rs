@@ -27,6 +27,13 @@ pub struct Sink {
     synced: Instant,
 }
 
+impl Drop for Sink {
+    /// Closing the file alone would leave it locked while a child process that is being started has a copy of it.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
 impl Sink {
     /// Opens `output` for the run that `manifest` describes, to begin it or to resume it.
     ///
