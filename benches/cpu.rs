@@ -230,7 +230,7 @@ fn sample(cpu: &Cpu, rows: usize) {
     ] {
         let noise = Noise::new(1, "bench", 0);
         let samples: Vec<_> = (0..rows as u32)
-            .map(|position| SampleRow { contrast, noise, position, log_probabilities: false })
+            .map(|position| SampleRow { contrast, noise, position, log_probabilities: false, kept: None })
             .collect();
         let batch = decode(rows, 0);
         let mut step = step(cpu, &vocabulary);
@@ -295,7 +295,7 @@ fn steps(expert: &str, amateur: &str, rows: &[usize]) {
         let samples: Vec<_> = batch
             .outputs
             .iter()
-            .map(|&position| SampleRow { contrast, noise, position, log_probabilities: false })
+            .map(|&position| SampleRow { contrast, noise, position, log_probabilities: false, kept: None })
             .collect();
         let mut step = step(&cpu, &vocabulary);
         let mut parts = [vec![], vec![], vec![]];

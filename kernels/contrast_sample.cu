@@ -19,6 +19,8 @@ struct SampleWords {
     u32 top_k;
     u32 position;  // NONE in a row that is padding, which is left alone
     u32 seed[2], record[2];
+    u32 kept;   // the row of kept logits, where the amateur is deferred, or NONE
+    u32 flags;  // WANTS_LOG_PROBABILITIES
 };
 
 // What is known of a tile; TILE_BYTES of src/device/launch/sample.rs
@@ -43,17 +45,32 @@ struct ContrastSampleParams {
     u32 vocabulary;              // at most either stride: what follows in a row is padding and not read
     u32 expert_stride, amateur_stride;
     u32 special_count;
+    float* kept;     // [.., kept_stride], where rows are to be settled: those that need the amateur go there; or null
+    u32 kept_stride;
+    u32 unused;
 };
 
 constexpr u32 TILE = 512, LANE_LOGITS = TILE / 32;
 constexpr u32 FAULT_EXPERT = 1, FAULT_AMATEUR = 2;
-constexpr u32 OK = 0, NOT_A_NUMBER = 1, ALL_MASKED = 2;
+constexpr u32 OK = 0, NOT_A_NUMBER = 1, ALL_MASKED = 2, CONTESTED = 3;
+constexpr u32 WANTS_LOG_PROBABILITIES = 1;
 constexpr u32 ALL_LANES = 0xFFFFFFFF;
 
 DEVICE u32 tiles_of(const ContrastSampleParams& p) { return (p.vocabulary + TILE - 1) / TILE; }
 
 DEVICE bool reads_amateur(const ContrastSampleParams& p, const SampleWords& sample) {
     return p.amateur != nullptr && (sample.beta != 0.0 || sample.special_beta != 0.0);
+}
+
+// The expert's logits: the output's own where they are new, else those that were kept.
+DEVICE const float* expert_row(const ContrastSampleParams& p, u32 index) {
+    const bool is_new = p.kept != nullptr || p.samples[index].kept == NONE;
+    return p.expert + u64(is_new ? index : p.samples[index].kept) * p.expert_stride;
+}
+
+// Whether the row can only be sampled where it needs no amateur.
+DEVICE bool is_deferred(const ContrastSampleParams& p, const SampleWords& sample) {
+    return p.kept != nullptr && sample.kept != NONE;
 }
 
 // Whether top-k, top-p or min-p may cut something.
@@ -208,7 +225,7 @@ KERNEL(contrast_tiles, ContrastSampleParams, 256, 4) {
 
     const bool contrasts = reads_amateur(p, sample);
     float expert[LANE_LOGITS], amateur[LANE_LOGITS];
-    load_tile(p.expert + u64(row) * p.expert_stride, p.vocabulary, tile * TILE, expert);
+    load_tile(expert_row(p, row), p.vocabulary, tile * TILE, expert);
     if (contrasts) load_tile(p.amateur + u64(row) * p.amateur_stride, p.vocabulary, tile * TILE, amateur);
 
     const Summary e = summarize(expert);
@@ -597,11 +614,17 @@ KERNEL(contrast_sample, ContrastSampleParams, 256, 2) {
     const double l_a_zero = contrasts ? double(peaks.amateur) + log(sums.amateur) : 0.0;
 
     u32 size = peaks.unmasked;
+    const auto is_contested = [&](u32 head) {
+        const bool contested = is_deferred(p, sample) && (head > 1 || (sample.flags & WANTS_LOG_PROBABILITIES));
+        if (contested && threadIdx.x == 0) p.results[index] = {0, CONTESTED, head, 0, 0, 0};
+        return contested;
+    };
+    if (direct && is_contested(size)) return;
     if (direct && !truncates(sample)) {
         winner = block_reduce(winner, better);
     } else {
         Row row = {};
-        row.expert = p.expert + u64(index) * p.expert_stride;
+        row.expert = expert_row(p, index);
         row.amateur = contrasts ? p.amateur + u64(index) * p.amateur_stride : nullptr;
         row.tiles = words;
         row.special = p.special;
@@ -615,6 +638,7 @@ KERNEL(contrast_sample, ContrastSampleParams, 256, 2) {
         row.floor = direct ? row.cut_floor() : sample.ln_alpha;
         const u32 found = row.find_head();
         if (!direct) size = found;
+        if (!direct && is_contested(size)) return;
         winner = sample_head(row, size, sums.tempered);
     }
     if (threadIdx.x == 0) {
@@ -622,4 +646,15 @@ KERNEL(contrast_sample, ContrastSampleParams, 256, 2) {
         const float l_a = has_amateur ? (contrasts ? float(double(winner.amateur) - l_a_zero) : -INFINITY) : NAN;
         p.results[index] = {winner.id, OK, size, direct ? l_e : float(winner.value), l_e, l_a};
     }
+}
+
+// The logits of rows that need the amateur, put aside.
+// PRECOND: blockIdx.x is the row, blockIdx.y shares its logits with the threads; after contrast_sample.
+KERNEL(keep_logits, ContrastSampleParams, 256, 1) {
+    const SampleWords& sample = p.samples[blockIdx.x];
+    if (sample.position == NONE || p.results[blockIdx.x].status != CONTESTED) return;
+    const float* const from = p.expert + u64(blockIdx.x) * p.expert_stride;
+    float* const to = p.kept + u64(sample.kept) * p.kept_stride;
+    const u32 first = blockIdx.y * blockDim.x + threadIdx.x, stride = gridDim.y * blockDim.x;
+    for (u32 id = first; id < p.vocabulary; id += stride) to[id] = from[id];
 }

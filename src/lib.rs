@@ -58,5 +58,5 @@ pub mod text;
 
 pub use checkpoint::Checkpoint;
 pub use contrast::Contrast;
-pub use engine::{Completion, Engine, EngineConfig, Finish, Prompt, Request, Stats};
+pub use engine::{Completion, Engine, EngineConfig, Finish, Prompt, Replicas, Request, Stats};
 pub use error::{Error, Result};

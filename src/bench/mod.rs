@@ -10,7 +10,7 @@ use crate::contrast::{Contrast, Noise, Vocabulary};
 use crate::device::{Device, Lane};
 use crate::doctor::Numbers;
 use crate::engine::step_loop::{Job, StepLoop};
-use crate::engine::{EngineConfig, Model};
+use crate::engine::{EngineConfig, Model, Shortcuts};
 use crate::error::Result;
 use crate::ids::TokenId;
 use crate::model::spec::Spec;
@@ -41,6 +41,8 @@ pub struct Load<'a> {
     pub max_num_batched_tokens: Option<usize>,
     /// The method's parameters.
     pub contrast: Contrast,
+    /// What is left out; by default as suits the device.
+    pub shortcuts: Option<Shortcuts>,
 }
 
 /// What was measured.
@@ -225,6 +227,7 @@ impl Load<'_> {
             max_model_len: Some(len),
             kv_cache_memory: Some(blocks * block_bytes),
             block_size: self.block_size,
+            shortcuts: self.shortcuts,
             ..EngineConfig::default()
         };
         let (expert, amateur) = (Model::Random(self.expert, 1), Model::Random(self.amateur, 1 << 32));

@@ -9,6 +9,7 @@ use crate::device::{
     TensorView, WeightSize,
 };
 use crate::error::Result;
+use crate::ids::BlockId;
 
 /// The device. One lane rests while the other runs, so that operations do not overlap.
 pub struct Profiled<D: Device> {
@@ -105,6 +106,10 @@ impl<D: Device> Device for Profiled<D> {
             entries: Arc::clone(&self.entries),
             routings: Arc::clone(&self.routings),
         }
+    }
+
+    fn is_split(&self) -> bool {
+        self.inner.is_split()
     }
 
     fn dtype(&self) -> Dtype {
@@ -344,6 +349,24 @@ impl<D: Device> Device for Profiled<D> {
         });
     }
 
+    fn settle(&self, step: &mut Self::Step, outputs: Range<usize>, expert: &D::Tensor, kept: &mut D::Tensor) {
+        self.note("settle", outputs.len() * self.width(expert) * SINGLE, 0, |d| {
+            d.settle(&mut step.inner, outputs, expert, kept);
+        });
+    }
+
+    fn collect_settled(&self, step: &mut Self::Step) -> Result<Vec<Option<RowResult>>> {
+        self.inner.collect_settled(&mut step.inner)
+    }
+
+    fn defers(&self) -> bool {
+        self.inner.defers()
+    }
+
+    fn copy_block(&self, cache: &mut D::Cache, from: BlockId, to: BlockId) {
+        self.inner.copy_block(cache, from, to);
+    }
+
     fn gathers(&self) -> bool {
         self.inner.gathers()
     }
@@ -371,7 +394,8 @@ impl<D: Device> Device for Profiled<D> {
     }
 
     fn copy(&self, rows: usize, x: &D::Tensor, out: &mut D::Tensor) {
-        self.inner.copy(rows, x, out);
+        let bytes = 2 * rows * self.width(x) * SINGLE;
+        self.note("copy", bytes, 0, |d| d.copy(rows, x, out));
     }
 
     fn mark(&self) -> D::Mark {

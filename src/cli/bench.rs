@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use super::device::{DeviceArgs, Task};
+use super::device::{DeviceArgs, Devices, Task};
+use super::shortcuts::ShortcutArgs;
 use crate::bench::{self, Load, Report, shapes};
 use crate::contrast::Contrast;
 use crate::device::Device;
@@ -38,6 +39,8 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    shortcuts: ShortcutArgs,
+    #[command(flatten)]
     device: DeviceArgs,
 }
 
@@ -51,7 +54,7 @@ struct Bench<'a> {
 }
 
 impl Task for Bench<'_> {
-    fn run<D: Device>(self, open: &dyn Fn() -> Result<D>) -> Result<ExitCode> {
+    fn run<D: Device>(self, devices: &Devices<'_, D>) -> Result<ExitCode> {
         let args = self.args;
         let contrast = Contrast { alpha: args.alpha, beta: args.beta, ..Contrast::default() };
         contrast.validate()?;
@@ -66,8 +69,9 @@ impl Task for Bench<'_> {
             block_size: 16,
             max_num_batched_tokens: args.max_num_batched_tokens,
             contrast,
+            shortcuts: args.shortcuts.shortcuts(),
         };
-        let report = bench::run(open, &load)?;
+        let report = bench::run(&|| devices.first(), &load)?;
         if args.json {
             let text = serde_json::to_string_pretty(&report);
             println!("{}", text.map_err(|error| Error::Device(format!("cannot print the report: {error}")))?);

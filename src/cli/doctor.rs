@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::device::{DeviceArgs, Task};
+use super::device::{DeviceArgs, Devices, Task};
 use super::format;
 use crate::bench::ceilings::Ceilings;
 use crate::device::Device;
@@ -33,11 +33,27 @@ struct Doctor<'a> {
 }
 
 impl Task for Doctor<'_> {
-    fn run<D: Device>(self, open: &dyn Fn() -> Result<D>) -> Result<ExitCode> {
+    /// Checks each GPU, and the first two as the places of a split pair.
+    fn run<D: Device>(self, devices: &Devices<'_, D>) -> Result<ExitCode> {
+        let mut failed = 0;
+        for gpu in &devices.gpus {
+            failed += self.check(&|| devices.on([*gpu; 2]))?;
+        }
+        if let [expert, amateur, ..] = devices.gpus[..] {
+            let open = || devices.on([expert, amateur]);
+            println!("\n{}", open()?.describe());
+            failed += report("split golden pair", &doctor::pair::checks(&open)?);
+        }
+        Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+impl Doctor<'_> {
+    /// How many checks failed on the device that `open` gives.
+    fn check<D: Device>(&self, open: &dyn Fn() -> Result<D>) -> Result<usize> {
         let device = open()?;
         let cpu = Cpu::new(None)?.with_formats([device.format(); 2]);
-        println!("{}", device.describe());
-        println!("\n{}", format::describe(&device));
+        println!("\n{}\n{}", device.describe(), format::describe(&device));
         println!(
             "{:<18} {:>6} {:>6} {:>12} {:>10}  worst case",
             "", "checks", "failed", "worst error", "bound"
@@ -54,7 +70,7 @@ impl Task for Doctor<'_> {
             ceilings.bandwidth / 1e9,
             ceilings.matmul_rate / 1e12
         );
-        Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(failed)
     }
 }
 

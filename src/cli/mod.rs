@@ -21,6 +21,8 @@ mod pairs;
 mod plan;
 mod progress;
 #[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
+mod shortcuts;
+#[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
 mod synth;
 
 /// Writes instruction-tuning datasets by contrastive decoding of a pair of language models.

@@ -1,7 +1,8 @@
-//! `codit plan`: what a pair takes of a GPU, and what fits beside it.
+//! `codit plan`: what a pair takes of a GPU, where it fits, and what fits beside it.
 
 use std::process::ExitCode;
 
+use serde::Serialize;
 use serde_json::json;
 
 use super::bytes;
@@ -9,11 +10,11 @@ use super::device::part;
 use super::format::FormatArgs;
 use super::models::Models;
 use crate::bench::shapes;
-use crate::device::cuda::Gpu;
+use crate::device::cuda::{Cuda, Gpu};
 use crate::device::launch::{BATCHED_TOKENS, LauncherConfig};
 use crate::device::{Device, Dtype, Format};
-use crate::engine::EngineConfig;
 use crate::engine::footprint::Footprint;
+use crate::engine::{EngineConfig, Shortcuts};
 use crate::error::Result;
 use crate::model::spec::Spec;
 
@@ -32,6 +33,9 @@ pub(super) struct Args {
     /// The GPU's memory [default: that of the GPU of this machine; 80GiB where there is none]
     #[arg(long, value_parser = bytes::parse, value_name = "SIZE")]
     gpu_memory: Option<usize>,
+    /// How many such GPUs there are [default: those of this machine; 1 where there is none]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    gpus: Option<u16>,
     /// Part of the GPU's memory that may be used in all
     #[arg(long, value_name = "PART", default_value_t = 0.9, value_parser = part)]
     gpu_memory_utilization: f64,
@@ -59,54 +63,124 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         block_size: args.block_size,
         ..EngineConfig::default()
     };
-    let shape = config.shape(BATCHED_TOKENS)?;
+    let shape = config.shape(BATCHED_TOKENS, Shortcuts::NONE)?;
     let (expert, amateur) = args.specs()?;
     let formats = args.format.formats()?;
-    let amateur = amateur.as_ref().map(|spec| (spec, formats[1]));
-    let footprint = Footprint::new((&expert, formats[0]), amateur, &shape)?;
-    let gpu_memory = args.gpu_memory();
+    let footprint = |is_split| {
+        let amateur = amateur.as_ref().map(|spec| (spec, formats[1]));
+        Footprint::new((&expert, formats[0]), amateur, &shape, is_split)
+    };
+    let (together, split) = (footprint(false)?, footprint(true)?);
+    let (gpu_memory, gpus) = (args.gpu_memory(), args.gpus());
     let usable = (gpu_memory as f64 * args.gpu_memory_utilization) as usize;
-    let tokens = footprint.blocks_in(usable) * args.block_size;
-    let rows = CONTEXTS.map(|context| (context, (tokens / context).min(args.max_num_seqs)));
+    let mut fits = vec![Fit::new(&together, 1, usable, args)];
+    if gpus > 1 {
+        fits.push(Fit::new(&together, gpus, usable, args));
+    }
+    if amateur.is_some() {
+        fits.push(Fit::new(&split, 1, usable, args));
+        if gpus > 3 {
+            fits.push(Fit::new(&split, gpus / 2, usable, args));
+        }
+    }
+    let found = fits.iter().any(|fit| fit.gpus <= gpus && fit.cache_tokens > 0);
     if args.json {
+        let share = together.shares()[0];
         let plan = json!({
-            "weights_bytes": [footprint.expert.weights, footprint.amateur.map(|model| model.weights)],
-            "workspace_bytes": [footprint.expert.workspace, footprint.amateur.map(|model| model.workspace)],
-            "fixed_bytes": footprint.fixed(),
-            "cache_bytes_per_token": footprint.block() as f64 / args.block_size as f64,
+            "weights_bytes": [together.expert.weights, together.amateur.map(|model| model.weights)],
+            "workspace_bytes": [together.expert.workspace, together.amateur.map(|model| model.workspace)],
+            "fixed_bytes": share.fixed,
+            "cache_bytes_per_token": share.block as f64 / args.block_size as f64,
             "usable_bytes": usable,
-            "cache_tokens": tokens,
-            "rows": rows.map(|(context, rows)| json!({"context": context, "rows": rows})),
+            "placements": fits,
         });
         println!("{plan:#}");
-        return Ok(ExitCode::SUCCESS);
+    } else {
+        println!("{together}\n");
+        println!(
+            "{} x {} = {} of each GPU may be used; what weights and workspaces leave is the cache's",
+            bytes::show(gpu_memory),
+            args.gpu_memory_utilization,
+            bytes::show(usable),
+        );
+        println!(
+            "CUDA itself and its graphs take some of it too: 1 GiB more or less, which only a GPU can tell\n"
+        );
+        print(&fits);
+        if !found {
+            let how = if gpus == 1 { "one GPU" } else { "these GPUs" };
+            println!(
+                "the pair does not fit on {how}; take more GPUs or a larger one, or lower max-num-batched-tokens or \
+                 max-num-seqs"
+            );
+        }
     }
-    println!("{footprint}\n");
-    println!(
-        "{} x {} = {} may be used; {} of it for the cache: {tokens} tokens",
-        bytes::show(gpu_memory),
-        args.gpu_memory_utilization,
-        bytes::show(usable),
-        bytes::show(usable.saturating_sub(footprint.fixed())),
-    );
-    println!("CUDA itself and its graphs take some of it too: 1 GiB more or less, which only a GPU can tell");
-    if tokens == 0 {
-        println!("the pair does not fit; lower max-num-batched-tokens or max-num-seqs, or take a larger GPU");
-        return Ok(ExitCode::FAILURE);
+    // JSON is for programs, which read what fits.
+    Ok(if found || args.json { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What fits where the pair is placed in one way.
+#[derive(Serialize)]
+struct Fit {
+    placement: &'static str,
+    gpus: usize,
+    replicas: usize,
+    /// Of each replica; 0 where the pair does not fit.
+    cache_tokens: usize,
+    /// Of all replicas.
+    rows: [Rows; CONTEXTS.len()],
+}
+
+/// How many sequences of a length run at once.
+#[derive(Serialize)]
+struct Rows {
+    context: usize,
+    rows: usize,
+}
+
+impl Fit {
+    fn new(footprint: &Footprint, replicas: usize, usable: usize, args: &Args) -> Self {
+        let cache_tokens = footprint.blocks_in(usable) * args.block_size;
+        let rows = |context: usize| replicas * (cache_tokens / context).min(args.max_num_seqs);
+        Self {
+            placement: if footprint.is_split { "split" } else { "together" },
+            gpus: replicas * footprint.shares().len(),
+            replicas,
+            cache_tokens,
+            rows: CONTEXTS.map(|context| Rows { context, rows: rows(context) }),
+        }
     }
-    for (context, rows) in rows {
-        println!("{rows:>6} rows at once of {context} tokens each");
+}
+
+/// A line for each.
+fn print(fits: &[Fit]) {
+    print!("{:<10} {:>5} {:>9} {:>15}   rows at once of", "placement", "GPUs", "replicas", "cache tokens");
+    for context in CONTEXTS {
+        print!(" {context:>6}");
     }
-    Ok(ExitCode::SUCCESS)
+    println!(" tokens each");
+    for Fit { placement, gpus, replicas, cache_tokens, rows } in fits {
+        let tokens = if *cache_tokens == 0 { "does not fit".to_owned() } else { cache_tokens.to_string() };
+        print!("{placement:<10} {gpus:>5} {replicas:>9} {tokens:>15}   {:15}", "");
+        for Rows { rows, .. } in rows {
+            print!(" {rows:>6}");
+        }
+        println!();
+    }
+    println!();
 }
 
 impl Args {
     fn gpu_memory(&self) -> usize {
         let of_this_machine = || {
-            let gpu = Gpu::cuda(LauncherConfig::of(Format::of(Dtype::Bf16))).ok()?;
+            let gpu = Gpu::cuda([0, 0], LauncherConfig::of(Format::of(Dtype::Bf16))).ok()?;
             gpu.memory_info().ok()?.map(|memory| memory.total)
         };
         self.gpu_memory.or_else(of_this_machine).unwrap_or(USUAL_MEMORY)
+    }
+
+    fn gpus(&self) -> usize {
+        self.gpus.map_or_else(|| Cuda::count().unwrap_or(1), usize::from)
     }
 
     fn specs(&self) -> Result<(Spec, Option<Spec>)> {

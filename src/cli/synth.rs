@@ -1,22 +1,24 @@
 //! `codit synth`: instructions in, a dataset out.
 
 use std::fs;
+use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
 use serde_json::{Map, Value, json};
 
-use super::device::{DeviceArgs, Task};
+use super::device::{DeviceArgs, Devices, Task};
 use super::models::Models;
 use super::progress::Progress;
+use super::shortcuts::ShortcutArgs;
 use super::{bytes, format, interrupt};
 use crate::checkpoint::Checkpoint;
 use crate::contrast::Contrast;
-use crate::dataset::{Body, Done, Input, Manifest, Metadata, ModelMark, Outcome, Prompt, Record, Sink};
+use crate::dataset::{Body, Done, Input, Manifest, Metadata, ModelMark, Outcome, Record, Sink};
 use crate::device::Device;
-use crate::engine::{self, Completion, Engine, EngineConfig, Finish, Request};
-use crate::error::{Error, Result};
+use crate::engine::{self, Completion, Engine, EngineConfig, Finish, Replicas, Request, Stepped};
+use crate::error::Result;
 use crate::hub::Parts;
 use crate::pairs::{MAX_TOKENS, Pair};
 use crate::profile;
@@ -114,12 +116,14 @@ struct Capacity {
     block_size: usize,
     /// Tell a profiler to begin at step A and to end before step B, counted from 0; GPU only
     #[arg(long, value_name = "A:B", value_parser = steps)]
-    profile_steps: Option<(u64, u64)>,
+    profile_steps: Option<Range<u64>>,
+    #[command(flatten)]
+    shortcuts: ShortcutArgs,
 }
 
-fn steps(text: &str) -> std::result::Result<(u64, u64), String> {
-    let ends = text.split_once(':').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
-    ends.filter(|(first, end)| first < end).ok_or_else(|| "not A:B with A below B".to_owned())
+fn steps(text: &str) -> std::result::Result<Range<u64>, String> {
+    let ends = text.split_once(':').and_then(|(a, b)| Some(a.parse().ok()?..b.parse().ok()?));
+    ends.filter(|steps| !steps.is_empty()).ok_or_else(|| "not A:B with A below B".to_owned())
 }
 
 fn json_object(text: &str) -> std::result::Result<Map<String, Value>, String> {
@@ -136,59 +140,45 @@ struct Synth<'a> {
 }
 
 impl Task for Synth<'_> {
-    fn run<D: Device>(self, open: &dyn Fn() -> Result<D>) -> Result<ExitCode> {
-        synthesize(self.args, open()?)
+    fn run<D: Device>(self, devices: &Devices<'_, D>) -> Result<ExitCode> {
+        let run = Run::prepare(self.args, devices)?;
+        let interrupted = interrupt::flag()?;
+        run.decode(&interrupted)?;
+        if interrupt::is_set(&interrupted) {
+            eprintln!("codit: interrupted; the same command resumes the run");
+            return Ok(ExitCode::from(interrupt::EXIT_CODE));
+        }
+        Ok(ExitCode::SUCCESS)
     }
-}
-
-fn synthesize<D: Device>(args: &Args, device: D) -> Result<ExitCode> {
-    let mut synthesis = Synthesis::prepare(args, device)?;
-    let interrupted = interrupt::flag()?;
-    let (pending, total) = (synthesis.pending(), synthesis.input.len());
-    let mut progress = Progress::new(total, total - pending.len());
-    let result = synthesis.decode(pending, &mut progress, &interrupted);
-    progress.finish();
-    result?;
-    synthesis.sink.close()?;
-    if interrupt::is_set(&interrupted) {
-        eprintln!("codit: interrupted; the same command resumes the run");
-        return Ok(ExitCode::from(interrupt::EXIT_CODE));
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// A run: everything that may be refused has been accepted.
-struct Synthesis<D: Device> {
+struct Run<D: Device> {
+    replicas: Replicas<D>,
     input: Input,
-    engine: Engine<D>,
-    sink: Sink,
-    done: Done,
     /// What all requests have in common.
     request: Request,
     system: Option<String>,
+    done: Done,
+    sink: Sink,
     metadata: Metadata,
-    /// Requests that are kept in the engine: enough that a row that finishes is replaced at once.
-    queue: usize,
-    /// See [`Capacity::profile_steps`].
-    profile_steps: Option<(u64, u64)>,
 }
 
-impl<D: Device> Synthesis<D> {
-    fn prepare(args: &Args, device: D) -> Result<Self> {
+impl<D: Device> Run<D> {
+    fn prepare(args: &Args, devices: &Devices<'_, D>) -> Result<Self> {
         let contrast = args.method.contrast();
         contrast.validate()?;
         let input = Input::open(&args.input)?;
-        let formats = format::settings(&device);
         let earlier = args.earlier()?;
         let (expert, amateur) = args.models.open(contrast.needs_amateur(), Parts::All, earlier.as_ref())?;
-        let mut engine = Engine::load(device, &expert, amateur.as_ref(), &args.capacity.config())?;
-        let variables = args.template_variables(engine.text(), earlier.as_ref());
-        engine.set_template_variables(variables.clone());
-        if args.capacity.profile_steps.is_some() {
-            engine.profile(false)?;
-        }
+        let config = args.capacity.config();
+        let places = devices.replicas(|device| config.fits(device, &expert, amateur.as_ref()))?;
+        let mut replicas = Replicas::load(places, &expert, amateur.as_ref(), &config)?;
+        let variables = args.template_variables(replicas.first().text(), earlier.as_ref());
+        replicas.set_template_variables(&variables);
         let system = args.prompting.system.clone();
-        try_template(&engine, &input, system.as_deref())?;
+        let engine = replicas.first();
+        try_template(engine, &input, system.as_deref())?;
 
         let manifest = Manifest {
             version: Manifest::VERSION.to_owned(),
@@ -197,10 +187,16 @@ impl<D: Device> Synthesis<D> {
             amateur: amateur.as_ref().map(ModelMark::of).transpose()?,
             seed: args.method.seed,
             samples: 1,
-            settings: args.settings(&contrast, engine.max_model_len(), &variables, formats),
+            settings: args.settings(
+                &contrast,
+                engine.max_model_len(),
+                &variables,
+                format::settings(engine.device()),
+            ),
             notes: args.notes(),
         };
         let (sink, done) = Sink::open(&args.output, &input, &manifest)?;
+        report_placement(replicas.count(), devices.gpus.len());
         report_recovery(&done, args);
         let metadata = args.metadata(&contrast, &expert, amateur.as_ref());
         let request = Request {
@@ -211,92 +207,51 @@ impl<D: Device> Synthesis<D> {
             log_probabilities: args.method.log_probabilities,
             ..Request::new("", "")
         };
-        let queue = 2 * args.capacity.max_num_seqs;
-        let profile_steps = args.capacity.profile_steps;
-        Ok(Self { input, engine, sink, done, request, system, metadata, queue, profile_steps })
+        Ok(Self { replicas, input, request, system, done, sink, metadata })
     }
 
-    /// Rows of the input without a record.
-    fn pending(&self) -> Vec<usize> {
-        (0..self.input.len()).filter(|row| !self.done.contains(*row, 0)).collect()
-    }
-
-    fn decode(
-        &mut self,
-        pending: Vec<usize>,
-        progress: &mut Progress,
-        interrupted: &AtomicBool,
-    ) -> Result<()> {
-        let mut rows = pending.into_iter();
-        while !interrupt::is_set(interrupted) {
-            while self.engine.pending() < self.queue
-                && let Some(row) = rows.next()
-            {
-                self.submit(row, progress)?;
+    /// Decodes the rows of the input that have no record, and writes each record as it finishes.
+    fn decode(self, interrupted: &AtomicBool) -> Result<()> {
+        let Self { mut replicas, input, request, system, done, mut sink, metadata } = self;
+        let rows: Vec<usize> = (0..input.len()).filter(|row| !done.contains(*row, 0)).collect();
+        let mut progress = Progress::new(input.len(), input.len() - rows.len());
+        let requests = rows.into_iter().map(|row| {
+            let _range = profile::range(c"io");
+            let prompt = input.prompt(row)?;
+            let id = prompt.id.key().to_owned();
+            Ok(Request { id, prompt: to_be_decoded(&prompt.body, system.as_deref()), ..request.clone() })
+        });
+        let result = replicas.decode(requests, |Stepped { completions, stats }| {
+            let _range = profile::range(c"io");
+            for completion in completions {
+                progress.record(&completion.finish);
+                let Some(row) = input.row(&completion.id) else { continue };
+                let outcome = outcome(completion, request.log_probabilities);
+                sink.append(&Record::new(input.prompt(row)?, None, metadata.clone(), outcome))?;
             }
-            if self.engine.pending() == 0 {
-                break;
-            }
-            self.profile()?;
-            self.engine.step()?;
-            while let Some(completion) = self.engine.finished() {
-                self.write(completion, progress)?;
-            }
-            progress.step(self.engine.stats());
-        }
-        Ok(())
+            progress.step(stats);
+            Ok(if interrupt::is_set(interrupted) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            })
+        });
+        progress.finish();
+        result?;
+        sink.close()
     }
+}
 
-    /// Switches the profiler where the next step is an end of what is to be profiled.
-    fn profile(&self) -> Result<()> {
-        let Some((first, end)) = self.profile_steps else { return Ok(()) };
-        let step = self.engine.stats().steps;
-        if step == first || step == end { self.engine.profile(step == first) } else { Ok(()) }
-    }
-
-    fn submit(&mut self, row: usize, progress: &mut Progress) -> Result<()> {
-        let _range = profile::range(c"io");
-        let prompt = self.input.prompt(row)?;
-        let request = Request {
-            id: prompt.id.key().to_owned(),
-            prompt: to_be_decoded(&prompt.body, self.system.as_deref()),
-            ..self.request.clone()
-        };
-        match self.engine.submit(request) {
-            Ok(_) => Ok(()),
-            Err(error @ Error::Request(_)) => {
-                let outcome = Outcome::Failed(error.to_string());
-                self.append(prompt, &Finish::Failed(error), outcome, progress)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn write(&mut self, completion: Completion, progress: &mut Progress) -> Result<()> {
-        let _range = profile::range(c"io");
-        let Some(row) = self.input.row(&completion.id) else { return Ok(()) };
-        let prompt = self.input.prompt(row)?;
-        let outcome = match &completion.finish {
-            Finish::Failed(error) => Outcome::Failed(error.to_string()),
-            finish => Outcome::Answered {
-                response: completion.text,
-                score: completion.scores,
-                log_probabilities: self.request.log_probabilities.then_some(completion.log_probabilities),
-                is_completed: matches!(finish, Finish::Stop),
-            },
-        };
-        self.append(prompt, &completion.finish, outcome, progress)
-    }
-
-    fn append(
-        &mut self,
-        prompt: Prompt,
-        finish: &Finish,
-        outcome: Outcome,
-        progress: &mut Progress,
-    ) -> Result<()> {
-        progress.record(finish);
-        self.sink.append(&Record::new(prompt, None, self.metadata.clone(), outcome))
+/// What a record says of a completion.
+fn outcome(completion: Completion, log_probabilities: bool) -> Outcome {
+    match completion.finish {
+        Finish::Failed(error) => Outcome::Failed(error.to_string()),
+        finish => Outcome::Answered {
+            response: completion.text,
+            score: completion.scores,
+            log_probabilities: log_probabilities.then_some(completion.log_probabilities),
+            is_completed: matches!(finish, Finish::Stop),
+        },
     }
 }
 
@@ -324,6 +279,14 @@ fn try_template<D: Device>(engine: &Engine<D>, input: &Input, system: Option<&st
         }
     }
     Ok(())
+}
+
+/// Where there is a choice.
+fn report_placement(replicas: usize, gpus: usize) {
+    if gpus > 1 {
+        let how = if replicas == gpus { "both models on each" } else { "expert and amateur on one each" };
+        eprintln!("codit: {gpus} GPUs, {how}: {replicas} replica(s) of the pair");
+    }
 }
 
 fn report_recovery(done: &Done, args: &Args) {
@@ -436,6 +399,8 @@ impl Capacity {
             kv_cache_memory: self.kv_cache_memory,
             block_size: self.block_size,
             async_scheduling: None,
+            shortcuts: self.shortcuts.shortcuts(),
+            profile_steps: self.profile_steps.clone(),
         }
     }
 }

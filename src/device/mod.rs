@@ -279,6 +279,8 @@ pub struct SampleRow {
     pub position: u32,
     /// Whether [`Sampled::log_probabilities`] is wanted.
     pub log_probabilities: bool,
+    /// Which row of the kept logits is this one's, where the amateur is deferred: see [`Device::settle`].
+    pub kept: Option<u32>,
 }
 
 /// How much a [`Device::Step`] makes room for.
@@ -356,6 +358,11 @@ pub trait Device: Sized + Send + Sync + 'static {
     /// The same device as one of the models sees it. What is allocated, loaded and queued there is that model's.
     #[must_use]
     fn lane(&self, lane: Lane) -> Self;
+    /// Whether the lanes have memory apart, such as that of two GPUs: then only [`Device::copy`] brings a tensor of one to
+    /// the other, and not within [`Device::run`].
+    fn is_split(&self) -> bool {
+        false
+    }
     /// Number format of activations.
     fn dtype(&self) -> Dtype;
     /// Number formats of this lane's weights and cache.
@@ -379,12 +386,12 @@ pub trait Device: Sized + Send + Sync + 'static {
     fn block_bytes(&self, shape: CacheShape) -> usize;
     /// Room for the routing of `rows` rows.
     fn routing(&self, rows: usize, shape: RoutingShape) -> Result<Self::Routing>;
-    /// The memory of a device that has its own; `None` where it is the system's.
+    /// The memory of a lane of a device that has its own; `None` where it is the system's.
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) if the device does not answer.
     fn memory_info(&self) -> Result<Option<MemoryInfo>>;
-    /// Bytes that the cache may take by default, once everything else is there.
+    /// Bytes that the cache may take of this lane's memory by default, once everything else is there.
     fn default_cache_bytes(&self) -> Result<usize>;
     /// Sizes of batches, in tokens up to `most`, each of which is to be run twice before [`Device::default_cache_bytes`]
     /// is asked: in the first run of a size the device chooses how to compute it, in the second it may record it.
@@ -513,8 +520,8 @@ pub trait Device: Sized + Send + Sync + 'static {
     );
     /// `out[outputs.len(), width] = x[step.outputs[outputs]]`
     fn gather(&self, step: &Self::Step, outputs: Range<usize>, x: &Self::Tensor, out: &mut Self::Tensor);
-    /// Samples the step's `outputs` from their logits `[outputs.len(), vocabulary or more]`. A row's fault is its
-    /// own.
+    /// Samples the step's `outputs` from their logits `[outputs.len(), vocabulary or more]`, on the expert's lane and
+    /// from its memory; those of the expert lie in row [`SampleRow::kept`] where there is one. A row's fault is its own.
     fn contrast_sample(
         &self,
         step: &mut Self::Step,
@@ -542,11 +549,33 @@ pub trait Device: Sized + Send + Sync + 'static {
         self.contrast_sample(step, outputs, expert, Some(logits));
     }
 
+    /// Samples those of the step's `outputs` that need no amateur: rows that keep nothing, by the expert alone, and rows
+    /// whose head is one token. The logits of the others go to their rows of `kept[rows, vocabulary or more]`, and
+    /// [`Device::collect_settled`] has no result of them.
+    fn settle(
+        &self,
+        step: &mut Self::Step,
+        outputs: Range<usize>,
+        expert: &Self::Tensor,
+        kept: &mut Self::Tensor,
+    );
+    /// As [`Device::collect`], of a step whose outputs were settled.
+    ///
+    /// # Errors
+    /// Those of [`Device::collect`].
+    fn collect_settled(&self, step: &mut Self::Step) -> Result<Vec<Option<RowResult>>>;
+    /// Whether the amateur is deferred by default: where waiting for what the expert settles costs little.
+    fn defers(&self) -> bool {
+        false
+    }
+    /// Copies a block of the cache into another.
+    fn copy_block(&self, cache: &mut Self::Cache, from: BlockId, to: BlockId);
+
     /// Rows, columns (1 for a vector) and bytes of a weight.
     fn weight_size(&self, weight: &Self::Weight) -> WeightSize;
     /// The width of activations.
     fn width(&self, x: &Self::Tensor) -> usize;
-    /// `out = x`, the first `rows` rows.
+    /// `out = x`, the first `rows` rows; `out` may be the other lane's.
     fn copy(&self, rows: usize, x: &Self::Tensor, out: &mut Self::Tensor);
     /// A point in the order of what is queued.
     fn mark(&self) -> Self::Mark;

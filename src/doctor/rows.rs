@@ -148,6 +148,7 @@ fn embed_fed<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
         noise: Noise::new(0, "", 0),
         position,
         log_probabilities: false,
+        kept: None,
     });
     let mut steps = begin(on, &batch, &samples)?;
     let logits = on.tensors(3, VOCABULARY, Precision::Single)?;
@@ -370,8 +371,13 @@ fn gather<D: Device>(on: &mut Comparison<'_, D>, width: usize, precision: Precis
     let mut batch = scattered(on, rows);
     batch.outputs = vec![3, 8, 0, 8, 1, 2];
     let contrast = Contrast::direct();
-    let samples =
-        [SampleRow { contrast, noise: Noise::new(0, "", 0), position: 1, log_probabilities: false }; 6];
+    let samples = [SampleRow {
+        contrast,
+        noise: Noise::new(0, "", 0),
+        position: 1,
+        log_probabilities: false,
+        kept: None,
+    }; 6];
     let steps = begin(on, &batch, &samples)?;
     let x = on.tensors(rows, width, precision)?;
     let mut out = on.outputs(5, width, precision)?;

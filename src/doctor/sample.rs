@@ -59,7 +59,7 @@ impl Rows {
             }
             let noise = Noise::new(numbers.bits(), "doctor", row as u32);
             let position = numbers.below(1 << 20) as u32;
-            samples.push(SampleRow { contrast, noise, position, log_probabilities: true });
+            samples.push(SampleRow { contrast, noise, position, log_probabilities: true, kept: None });
         }
         let [expert, amateur] = logits;
         Self {
@@ -312,7 +312,7 @@ pub fn draws<D: Device>(on: &mut Comparison<'_, D>, draws: usize) -> Result<Chec
     let (there, _) = on.tensors_of(&amateur.repeat(ROWS), len, Precision::Single)?;
     for call in 0..draws.div_ceil(ROWS) as u32 {
         let noise = Noise::new(9, "draws", call);
-        let row = |position| SampleRow { contrast, noise, position, log_probabilities: false };
+        let row = |position| SampleRow { contrast, noise, position, log_probabilities: false, kept: None };
         let samples: Vec<SampleRow> = (0..ROWS as u32).map(row).collect();
         for result in sample_step(on.device, &mut step, &samples, &here, Some(&there))? {
             if let Some(count) = result.ok().and_then(|sampled| counts.get_mut(sampled.token.index())) {

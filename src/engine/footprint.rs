@@ -2,18 +2,18 @@
 
 use std::fmt;
 
-use super::pair::PairShape;
+use super::pair::{PairShape, landing};
 use crate::contrast::Vocabulary;
 use crate::device::launch::ledger::Ledger;
 use crate::device::launch::machine::MATMUL_WORKSPACE;
 use crate::device::launch::{Launcher, LauncherConfig};
-use crate::device::{Device, Format, StepRoom};
+use crate::device::{Device, Format, Lane, StepRoom};
 use crate::error::Result;
 use crate::model::decoder::{Decoder, Room};
 use crate::model::spec::Spec;
 
 /// One model's part.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct ModelFootprint {
     /// Bytes of the weights.
     pub weights: usize,
@@ -23,17 +23,28 @@ pub struct ModelFootprint {
     pub block: usize,
 }
 
-/// What a pair takes of a GPU.
+/// What a pair takes of one GPU or of two.
 #[derive(Debug, Clone)]
 pub struct Footprint {
     /// The expert's part.
     pub expert: ModelFootprint,
     /// The amateur's.
     pub amateur: Option<ModelFootprint>,
-    /// Bytes of what the steps share, and of the workspaces of both lanes' matrix products.
-    pub steps: usize,
+    /// Bytes of what the steps share, and of the workspaces of matrix products, by [`Lane`].
+    pub steps: [usize; 2],
+    /// Whether each model has a GPU.
+    pub is_split: bool,
     /// Tokens a block.
     pub block_size: usize,
+}
+
+/// What a pair takes of one GPU.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Bytes of everything but the cache.
+    pub fixed: usize,
+    /// Bytes of one block of the cache, and its place in a block table.
+    pub block: usize,
 }
 
 impl ModelFootprint {
@@ -43,19 +54,19 @@ impl ModelFootprint {
     /// None that a model of a checkpoint could give.
     pub fn new(spec: &Spec, format: Format, shape: &PairShape) -> Result<Self> {
         let taken = |room: Room| {
-            let device = ledger(format);
+            let device = ledger(format, false);
             Decoder::random(&device, spec, 0, room)?;
-            Ok::<_, crate::Error>(device.machine().bytes())
+            Ok::<_, crate::Error>(device.machine().bytes(Lane::Expert))
         };
         let weights = taken(Room { tokens: 0, logits: 0 })?;
         let room = Room { tokens: shape.max_num_batched_tokens, logits: shape.max_num_seqs };
-        let block = ledger(format).block_bytes(spec.cache_shape(shape.block_size, 1));
+        let block = ledger(format, false).block_bytes(spec.cache_shape(shape.block_size, 1));
         Ok(Self { weights, workspace: taken(room)? - weights, block })
     }
 }
 
 impl Footprint {
-    /// Of a pair, each model in its number formats.
+    /// Of a pair, each model in its number formats, on a GPU of its own if the pair `is_split`.
     ///
     /// # Errors
     /// As [`ModelFootprint::new`].
@@ -63,8 +74,9 @@ impl Footprint {
         (expert, format): (&Spec, Format),
         amateur: Option<(&Spec, Format)>,
         shape: &PairShape,
+        is_split: bool,
     ) -> Result<Self> {
-        let device = ledger(format);
+        let device = ledger(format, is_split);
         device.step(StepRoom {
             tokens: shape.max_num_batched_tokens,
             sequences: shape.max_num_seqs,
@@ -72,31 +84,37 @@ impl Footprint {
             block_size: shape.block_size,
             vocabulary: &Vocabulary::new(expert.vocab_size, Vec::new()),
         })?;
+        if let Some((spec, _)) = amateur.filter(|_| is_split) {
+            landing(&device, shape.max_num_seqs, spec)?;
+        }
         Ok(Self {
             expert: ModelFootprint::new(expert, format, shape)?,
             amateur: amateur.map(|(spec, format)| ModelFootprint::new(spec, format, shape)).transpose()?,
-            steps: device.machine().bytes() + 2 * MATMUL_WORKSPACE,
+            steps: [Lane::Expert, Lane::Amateur].map(|lane| device.machine().bytes(lane) + MATMUL_WORKSPACE),
+            is_split,
             block_size: shape.block_size,
         })
     }
 
-    /// Bytes of everything but the cache.
-    pub fn fixed(&self) -> usize {
-        self.models().map(|model| model.weights + model.workspace).sum::<usize>() + self.steps
+    /// The part of each GPU: of one, or of the expert's and the amateur's.
+    pub fn shares(&self) -> Vec<Share> {
+        let lane = |model: Option<&ModelFootprint>, steps| {
+            let model = model.copied().unwrap_or_default();
+            Share { fixed: model.weights + model.workspace + steps, block: model.block + size_of::<u32>() }
+        };
+        let [expert, amateur] =
+            [lane(Some(&self.expert), self.steps[0]), lane(self.amateur.as_ref(), self.steps[1])];
+        if self.is_split {
+            return vec![expert, amateur];
+        }
+        let block = expert.block + self.amateur.map_or(0, |model| model.block);
+        vec![Share { fixed: expert.fixed + amateur.fixed, block }]
     }
 
-    /// Bytes of one block of the cache, both models' planes, and its place in a block table.
-    pub fn block(&self) -> usize {
-        self.models().map(|model| model.block).sum::<usize>() + size_of::<u32>()
-    }
-
-    /// Blocks of the cache that fit beside everything else in `bytes`.
+    /// Blocks of the cache that fit beside everything else, where so many bytes of each GPU may be used.
     pub fn blocks_in(&self, bytes: usize) -> usize {
-        bytes.saturating_sub(self.fixed()) / self.block()
-    }
-
-    fn models(&self) -> impl Iterator<Item = &ModelFootprint> {
-        [Some(&self.expert), self.amateur.as_ref()].into_iter().flatten()
+        let fit = |share: &Share| bytes.saturating_sub(share.fixed) / share.block;
+        self.shares().iter().map(fit).min().unwrap_or(0)
     }
 }
 
@@ -110,11 +128,17 @@ impl fmt::Display for Footprint {
             let token = model.block / self.block_size;
             writeln!(f, "{name:<10} {weights:>12.3} {workspace:>14.3} {token:>16}")?;
         }
-        let (fixed, token) = (gib(self.fixed()), self.block() / self.block_size);
-        write!(f, "{:<10} {fixed:>27.3} {token:>16}", "both")
+        let shares = self.shares();
+        let names = if self.is_split { &["first GPU", "second GPU"][..] } else { &["both"] };
+        for (index, (name, share)) in names.iter().zip(&shares).enumerate() {
+            let (fixed, token) = (gib(share.fixed), share.block / self.block_size);
+            let end = if index + 1 < shares.len() { "\n" } else { "" };
+            write!(f, "{name:<10} {fixed:>27.3} {token:>16}{end}")?;
+        }
+        Ok(())
     }
 }
 
-fn ledger(format: Format) -> Launcher<Ledger> {
-    Launcher::new(Ledger::default(), LauncherConfig::of(format))
+fn ledger(format: Format, is_split: bool) -> Launcher<Ledger> {
+    Launcher::new(Ledger::new(is_split), LauncherConfig::of(format))
 }

@@ -8,27 +8,32 @@
 //! A device with a queue of its own runs one step while the host plans the next and takes in the one before.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use crate::checkpoint::Checkpoint;
 use crate::contrast::Noise;
-use crate::device::Device;
+use crate::device::{Device, Lane};
 use crate::error::{Error, Result};
 use crate::ids::{SeqId, TokenId};
-use crate::model::spec::stop_tokens;
+use crate::model::spec::{Spec, stop_tokens};
 use crate::text::{Message, Text, Tokenizer, check_same_vocabulary};
 
 pub mod blocks;
+pub mod deferral;
 pub mod footprint;
 mod pair;
 pub mod plan;
+mod replicas;
 pub mod request;
 pub mod scheduler;
 pub mod step_loop;
 
+use footprint::Footprint;
 pub use pair::{Model, PairShape};
+pub use replicas::{Replicas, Stepped};
 pub use request::{Completion, Finish, Prompt, Request};
 use scheduler::{End, Ended};
 pub use step_loop::Stats;
@@ -52,6 +57,32 @@ pub struct EngineConfig {
     /// Whether a step is queued before the results of the one before are known, so that the device never waits for
     /// the host; a response's end is then known one step late. By default as suits the device.
     pub async_scheduling: Option<bool>,
+    /// What is left out of the work of two models; by default as suits the device.
+    pub shortcuts: Option<Shortcuts>,
+    /// Steps, counted from 0, for which a profiler that waits is told to begin and to end, by [`Device::profile`].
+    pub profile_steps: Option<Range<u64>>,
+}
+
+/// Work that need not be done. None of it changes a token; the gathered head changes the last bits of scores, as its sums
+/// have another order, and on a GPU so do the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shortcuts {
+    /// Of the amateur's logits those of the head suffice.
+    pub gathered_head: bool,
+    /// A token that is the whole head needs no amateur, whose pass over it waits until a row needs contrast.
+    pub deferred_amateur: bool,
+    /// Tokens that begin several sequences are computed once.
+    pub shared_prefixes: bool,
+}
+
+impl Shortcuts {
+    /// Every token takes both models, in full.
+    pub const NONE: Self = Self { gathered_head: false, deferred_amateur: false, shared_prefixes: false };
+
+    /// Those that are faster on `device`.
+    pub fn of<D: Device>(device: &D) -> Self {
+        Self { gathered_head: device.gathers(), deferred_amateur: device.defers(), shared_prefixes: true }
+    }
 }
 
 impl Default for EngineConfig {
@@ -63,6 +94,8 @@ impl Default for EngineConfig {
             kv_cache_memory: None,
             block_size: 16,
             async_scheduling: None,
+            shortcuts: None,
+            profile_steps: None,
         }
     }
 }
@@ -90,11 +123,18 @@ impl<D: Device> Engine<D> {
         amateur: Option<&Checkpoint>,
         config: &EngineConfig,
     ) -> Result<Self> {
-        let text = Text::load(expert)?;
-        if let Some(amateur) = amateur {
-            check_same_vocabulary(text.tokenizer(), &Tokenizer::load(amateur)?)?;
-        }
-        let stop = stop_tokens(expert)?.into();
+        let (text, stop) = load_text(expert, amateur)?;
+        Self::load_with(device, text, stop, expert, amateur, config)
+    }
+
+    fn load_with(
+        device: D,
+        text: Text,
+        stop: Arc<[TokenId]>,
+        expert: &Checkpoint,
+        amateur: Option<&Checkpoint>,
+        config: &EngineConfig,
+    ) -> Result<Self> {
         let (expert, amateur) = (Model::Stored(expert), amateur.map(Model::Stored));
         Ok(Self {
             steps: StepLoop::load(device, expert, amateur, text.tokenizer().vocabulary(), config)?,
@@ -139,14 +179,7 @@ impl<D: Device> Engine<D> {
     pub fn cancel(&mut self, seq: SeqId) -> bool {
         let is_there = self.steps.cancel(seq);
         if let Some(id) = self.ids.remove(&seq) {
-            self.finished.push_back(Completion {
-                id,
-                text: String::new(),
-                tokens: Vec::new(),
-                scores: Vec::new(),
-                log_probabilities: Vec::new(),
-                finish: Finish::Cancelled,
-            });
+            self.finished.push_back(Completion::without_text(id, Finish::Cancelled));
         }
         is_there
     }
@@ -161,14 +194,6 @@ impl<D: Device> Engine<D> {
             self.finished.push_back(completion);
         }
         Ok(())
-    }
-
-    /// Begins or ends a profile of the device, with [`Device::profile`].
-    ///
-    /// # Errors
-    /// Where the device has no profiler.
-    pub fn profile(&self, is_on: bool) -> Result<()> {
-        self.steps.profile(is_on)
     }
 
     /// A request that has finished by now, if any.
@@ -189,6 +214,21 @@ impl<D: Device> Engine<D> {
     /// The longest sequence, prompt and response, in tokens.
     pub fn max_model_len(&self) -> usize {
         self.steps.max_model_len()
+    }
+
+    /// Lowers the window to `tokens` if it is more.
+    fn shorten_window(&mut self, tokens: usize) {
+        self.steps.shorten_window(tokens);
+    }
+
+    /// Where it decodes.
+    pub fn device(&self) -> &D {
+        self.steps.device()
+    }
+
+    /// Sequences that run at once.
+    pub fn max_num_seqs(&self) -> usize {
+        self.steps.max_num_seqs()
     }
 
     /// What the chat template is given beside the conversation, such as `enable_thinking`.
@@ -257,6 +297,15 @@ impl<D: Device> Engine<D> {
     }
 }
 
+/// The expert's tokenizer and template, and its stop tokens.
+fn load_text(expert: &Checkpoint, amateur: Option<&Checkpoint>) -> Result<(Text, Arc<[TokenId]>)> {
+    let text = Text::load(expert)?;
+    if let Some(amateur) = amateur {
+        check_same_vocabulary(text.tokenizer(), &Tokenizer::load(amateur)?)?;
+    }
+    Ok((text, stop_tokens(expert)?.into()))
+}
+
 /// Completions as they finish; the end when nothing is left to do. Errors are those of [`Engine::step`].
 impl<D: Device> Iterator for Engine<D> {
     type Item = Result<Completion>;
@@ -276,7 +325,7 @@ impl EngineConfig {
     ///
     /// # Errors
     /// [`Error::Setting`] for a number out of range.
-    pub fn shape(&self, default_batched_tokens: usize) -> Result<PairShape> {
+    pub fn shape(&self, default_batched_tokens: usize, shortcuts: Shortcuts) -> Result<PairShape> {
         let max_num_batched_tokens =
             self.max_num_batched_tokens.unwrap_or(self.max_num_seqs.max(default_batched_tokens));
         let settings = [
@@ -292,8 +341,44 @@ impl EngineConfig {
             max_num_batched_tokens,
             block_size: self.block_size,
             kv_cache_memory: self.kv_cache_memory,
+            gathers: shortcuts.gathered_head,
+            defers: shortcuts.deferred_amateur,
         })
     }
+
+    /// Whether a pair fits on `device` with a cache of [`EngineConfig::kv_cache_memory`], or else one that holds a sequence
+    /// of [`EngineConfig::max_model_len`] or [`EngineConfig::USUAL_LEN`] tokens, in what may be used there now. An expert
+    /// alone does: it cannot be split.
+    ///
+    /// # Errors
+    /// A checkpoint that cannot be used, a number out of range, or a device that does not answer.
+    pub fn fits<D: Device>(
+        &self,
+        device: &D,
+        expert: &Checkpoint,
+        amateur: Option<&Checkpoint>,
+    ) -> Result<bool> {
+        if device.memory_info()?.is_none() || amateur.is_none() {
+            return Ok(true);
+        }
+        let shortcuts = self.shortcuts.unwrap_or_else(|| Shortcuts::of(device));
+        let shape = self.shape(device.default_batched_tokens(), shortcuts)?;
+        let [expert_lane, amateur_lane] = [Lane::Expert, Lane::Amateur].map(|lane| device.lane(lane));
+        let (expert, amateur) = (Spec::open(expert)?, amateur.map(Spec::open).transpose()?);
+        let with_format = amateur.as_ref().map(|spec| (spec, amateur_lane.format()));
+        let footprint =
+            Footprint::new((&expert, expert_lane.format()), with_format, &shape, device.is_split())?;
+        let bytes = expert_lane.default_cache_bytes()?.min(amateur_lane.default_cache_bytes()?);
+        let window = amateur.iter().fold(expert.context_length, |len, spec| len.min(spec.context_length));
+        let tokens = self.max_model_len.unwrap_or(window.min(Self::USUAL_LEN));
+        let block: usize = footprint.shares().iter().map(|share| share.block).sum();
+        let wanted =
+            self.kv_cache_memory.map_or(tokens.div_ceil(self.block_size.max(1)), |bytes| bytes / block);
+        Ok(footprint.blocks_in(bytes) >= wanted)
+    }
+
+    /// Tokens of a longer prompt and its response, for [`EngineConfig::fits`].
+    pub const USUAL_LEN: usize = 4096;
 
     /// The window: as asked, or as much as the models and the cache hold.
     fn window(&self, context_length: usize, cache_tokens: usize) -> Result<usize> {

@@ -1,18 +1,20 @@
 //! Expert and amateur side by side: one step of both, and the contrast of their logits.
 
+use std::borrow::BorrowMut;
 use std::ops::Range;
 
 use crate::checkpoint::Checkpoint;
 use crate::contrast::{Contrast, Noise, Vocabulary};
-use crate::device::{Device, Lane, RowResult, SampleRow, StepRoom};
+use crate::device::{Device, Dtype, Format, Lane, Precision, RowResult, SampleRow, StepRoom};
 use crate::error::{Error, Result};
 use crate::ids::{BlockId, SeqId, TokenId};
 use crate::model::decoder::{Decoder, Room, Unprojected};
 use crate::model::spec::Spec;
 use crate::profile;
 
-use super::footprint::Footprint;
-use super::plan::StepPlan;
+use super::deferral::{Deferral, StepCost};
+use super::footprint::{Footprint, ModelFootprint};
+use super::plan::{PlanRow, StepPlan};
 
 /// Where a model comes from.
 #[derive(Debug, Clone, Copy)]
@@ -29,18 +31,37 @@ struct Side<D: Device> {
     cache: D::Cache,
 }
 
+/// Variants of steps, beside those of both models: without the amateur, 0, and with it, 1.
+const SETTLE: u32 = 2;
+const CATCH_UP: u32 = 3;
+
+/// Positions that the amateur may be behind a row that decodes: its step over them should cost little more than over one.
+const MOST_LAG: usize = 64;
+
 /// The two models on one device. Without an amateur, the expert runs alone.
 pub(super) struct Pair<D: Device> {
     device: D,
     step: D::Step,
     expert: Side<D>,
     amateur: Option<Side<D>>,
+    deferred: Option<Deferred<D>>,
     /// Rows of logits that are computed at once.
     logit_rows: usize,
+    /// Whether the amateur's logits may be computed for the head alone.
+    gathers: bool,
+    /// On a device that is split, room beside the expert's logits for the amateur's, `[logit_rows, vocab_size]`.
+    landing: Option<D::Tensor>,
     /// Ids below this have a row in both models.
     known_ids: usize,
     /// When steps began and ended, where that is wanted.
     trace: Option<Vec<[D::Mark; 2]>>,
+}
+
+/// What it takes to have the amateur's steps apart from the expert's.
+struct Deferred<D: Device> {
+    step: D::Step,
+    /// `[max_num_seqs, vocab_size]`: the expert's logits of rows that wait for the amateur.
+    kept: D::Tensor,
 }
 
 /// How much a pair makes room for.
@@ -54,6 +75,10 @@ pub struct PairShape {
     pub block_size: usize,
     /// Bytes of the cache; by default what the device has to give.
     pub kv_cache_memory: Option<usize>,
+    /// Whether the amateur's logits may be computed for the head alone.
+    pub gathers: bool,
+    /// Whether the amateur's steps are apart from the expert's.
+    pub defers: bool,
 }
 
 impl Model<'_> {
@@ -101,23 +126,34 @@ impl<D: Device> Pair<D> {
             Some((spec, vocabulary)) => (Some(spec), vocabulary),
             None => (None, vocabulary),
         };
-        let memory = device.memory_info()?;
+        let memory = [Lane::Expert, Lane::Amateur].map(|lane| device.lane(lane).memory_info());
+        let is_split = device.is_split();
+        if is_split && amateur.is_none() {
+            let message = "placement is split, but there is no amateur to be apart from the expert (is beta 0?); use \
+                           placement together";
+            return Err(Error::Setting(message.to_owned()));
+        }
         let formats = [Lane::Expert, Lane::Amateur].map(|lane| device.lane(lane).format());
         let logits_width = expert_spec.vocab_size + amateur_spec.as_ref().map_or(0, |spec| spec.vocab_size);
         let logit_rows = device.logits_bytes() / (logits_width * size_of::<f32>());
         let logit_rows = logit_rows.clamp(1, shape.max_num_seqs);
         let (expert, amateur) = ((expert, &expert_spec), amateur.zip(amateur_spec.as_ref()));
         Self::place(device, expert, amateur, &vocabulary, shape, logit_rows).map_err(|error| {
-            let (Some(memory), Error::Device(message)) = (memory, &error) else { return error };
+            let ([Ok(Some(first)), Ok(Some(second))], Error::Device(message)) = (memory, &error) else {
+                return error;
+            };
             let amateur = amateur_spec.as_ref().map(|spec| (spec, formats[1]));
-            match Footprint::new((&expert_spec, formats[0]), amateur, shape) {
-                Ok(footprint) => Error::Device(format!(
-                    "{message}\nof {:.1} GiB, {:.1} GiB were free; the pair takes, beside its cache:\n{footprint}",
-                    memory.total as f64 / f64::from(1 << 30),
-                    memory.free as f64 / f64::from(1 << 30)
-                )),
-                Err(_) => error,
-            }
+            let Ok(footprint) = Footprint::new((&expert_spec, formats[0]), amateur, shape, is_split) else {
+                return error;
+            };
+            let gib = |bytes: usize| bytes as f64 / f64::from(1 << 30);
+            let memories = if is_split { vec![first, second] } else { vec![first] };
+            let free: Vec<_> = memories
+                .iter()
+                .map(|m| format!("of {:.1} GiB, {:.1} GiB were free", gib(m.total), gib(m.free)))
+                .collect();
+            let free = free.join(", and ");
+            Error::Device(format!("{message}\n{free}; the pair takes, beside its cache:\n{footprint}"))
         })
     }
 
@@ -132,45 +168,63 @@ impl<D: Device> Pair<D> {
         let room = Room { tokens: shape.max_num_batched_tokens, logits: logit_rows };
         let specs = (expert_spec, amateur.map(|(_, spec)| spec));
         let load = || load_both(&device, expert, amateur.map(|(amateur, _)| amateur), room);
-        let step = |device: &D, blocks| {
-            device.step(StepRoom {
+        let table = context_length(specs).div_ceil(shape.block_size);
+        let steps = |device: &D, blocks: usize| -> Result<(D::Step, Option<Deferred<D>>)> {
+            let room = StepRoom {
                 tokens: shape.max_num_batched_tokens,
                 sequences: shape.max_num_seqs,
-                blocks,
+                // Each sequence lists its blocks, shared or not.
+                blocks: shape.max_num_seqs * table.min(blocks),
                 block_size: shape.block_size,
                 vocabulary,
-            })
+            };
+            let deferred = || -> Result<_> {
+                let kept = device.tensor(shape.max_num_seqs, expert_spec.vocab_size, Precision::Single)?;
+                Ok(Deferred { step: device.step(room)?, kept })
+            };
+            let defers = shape.defers && amateur.is_some();
+            Ok((device.step(room)?, defers.then(deferred).transpose()?))
+        };
+        let gathers = shape.gathers && device.gathers();
+        let assemble = |device, models: (_, Option<_>), caches: (_, Option<_>), steps| {
+            let side = |(decoder, cache)| Side { decoder, cache };
+            let (expert, amateur) = (side((models.0, caches.0)), models.1.zip(caches.1).map(side));
+            let (step, deferred) = steps;
+            let known_ids = vocabulary.len;
+            Self {
+                device,
+                step,
+                expert,
+                amateur,
+                deferred,
+                logit_rows,
+                gathers,
+                landing: None,
+                known_ids,
+                trace: None,
+            }
         };
         if device.memory_info()?.is_none() {
             // The system has the cache's pages ready by the time the models are there.
             let blocks = blocks(&device, specs, shape)?;
             let caches = caches(&device, specs, shape.block_size, blocks)?;
-            let (models, step) = (load()?, step(&device, blocks)?);
-            return Ok((Self::new(device, step, models, caches, (logit_rows, vocabulary.len)), blocks));
+            let (models, steps) = (load()?, steps(&device, blocks)?);
+            return Ok((assemble(device, models, caches, steps), blocks));
         }
         // The cache takes what the models leave, and what steps turn out to need.
         let (models, caches_of_one) = (load()?, caches(&device, specs, shape.block_size, 1)?);
-        let room = step(&device, shape.max_num_batched_tokens)?;
-        let mut pair = Self::new(device, room, models, caches_of_one, (logit_rows, vocabulary.len));
+        let first_steps = steps(&device, shape.max_num_batched_tokens)?;
+        let mut pair = assemble(device, models, caches_of_one, first_steps);
+        if let (true, Some(amateur)) = (pair.device.is_split(), specs.1) {
+            pair.landing = Some(landing(&pair.device, logit_rows, amateur)?);
+        }
         pair.warm_up(shape)?;
         let blocks = blocks(&pair.device, specs, shape)?;
         let (expert, amateur) = caches(&pair.device, specs, shape.block_size, blocks)?;
         pair.expert.cache = expert;
         pair.amateur.iter_mut().zip(amateur).for_each(|(side, cache)| side.cache = cache);
-        pair.step = step(&pair.device, blocks)?;
+        (pair.step, pair.deferred) = steps(&pair.device, blocks)?;
         Ok((pair, blocks))
-    }
-
-    fn new(
-        device: D,
-        step: D::Step,
-        models: (Decoder<D>, Option<Decoder<D>>),
-        caches: (D::Cache, Option<D::Cache>),
-        (logit_rows, known_ids): (usize, usize),
-    ) -> Self {
-        let side = |(decoder, cache)| Side { decoder, cache };
-        let (expert, amateur) = (side((models.0, caches.0)), models.1.zip(caches.1).map(side));
-        Self { device, step, expert, amateur, logit_rows, known_ids, trace: None }
     }
 
     /// Runs steps of all sizes over a cache of one block, which they write to and read at will.
@@ -180,13 +234,15 @@ impl<D: Device> Pair<D> {
             let mut plan = StepPlan::default();
             for seq in 0..spans {
                 let blocks = vec![BlockId(0); tokens.div_ceil(shape.block_size)];
-                plan.push(SeqId(seq as u64), 0..tokens, &vec![TokenId(0); tokens], 0, &blocks, true);
+                let row = PlanRow { seq: SeqId(seq as u64), positions: 0..tokens, samples: true, kept: None };
+                plan.push(row, &vec![TokenId(0); tokens], 0, &blocks);
             }
             let row = SampleRow {
                 contrast: Contrast::default(),
                 noise: Noise::new(0, "", 0),
                 position: tokens as u32,
                 log_probabilities: false,
+                kept: None,
             };
             for _ in 0..2 {
                 self.queue(&plan, &vec![row; spans], self.has_amateur());
@@ -198,8 +254,8 @@ impl<D: Device> Pair<D> {
 
     /// The longest sequence that both models can read.
     pub fn context_length(&self) -> usize {
-        let expert = self.expert.decoder.spec().context_length;
-        self.amateur.as_ref().map_or(expert, |side| expert.min(side.decoder.spec().context_length))
+        let amateur = self.amateur.as_ref().map(|side| side.decoder.spec());
+        context_length((self.expert.decoder.spec(), amateur))
     }
 
     /// Ids below this can be read and sampled.
@@ -230,6 +286,26 @@ impl<D: Device> Pair<D> {
         Ok(gaps.sum::<Result<f64>>()? / self.device.seconds(first, last)?)
     }
 
+    /// Whether the amateur's steps are apart from the expert's.
+    pub fn defers(&self) -> bool {
+        self.deferred.is_some()
+    }
+
+    /// How the amateur is deferred, if it is.
+    ///
+    /// # Errors
+    /// None that a loaded pair could give.
+    pub fn deferral(&self, shape: &PairShape) -> Result<Option<Deferral>> {
+        let Some(amateur) = self.amateur.as_ref().filter(|_| self.defers()) else { return Ok(None) };
+        let cost = |spec: &Spec| -> Result<StepCost> {
+            let model = ModelFootprint::new(spec, Format::of(Dtype::Bf16), shape)?;
+            let position = model.block as f64 / shape.block_size as f64;
+            Ok(StepCost { weights: model.weights as f64, position })
+        };
+        let (expert, amateur) = (cost(self.expert.decoder.spec())?, cost(amateur.decoder.spec())?);
+        Ok(Some(Deferral { most_lag: MOST_LAG, expert, amateur }))
+    }
+
     /// Whether a step should be queued before the results of the one before are collected.
     pub fn runs_ahead(&self) -> bool {
         self.device.runs_ahead()
@@ -246,34 +322,106 @@ impl<D: Device> Pair<D> {
     /// Queues one step: both forward passes over the plan's batch, then a token for each of its outputs, drawn by
     /// `rows`. The amateur rests where no row of the step needs it.
     pub fn queue(&mut self, plan: &StepPlan, rows: &[SampleRow], needs_amateur: bool) {
-        let Self { device, step, expert, amateur, logit_rows, trace, .. } = self;
-        let mut amateur = amateur.as_mut().filter(|_| needs_amateur);
+        self.copy_blocks(plan);
+        let Self { device, step, expert, amateur, logit_rows, gathers, landing, trace, .. } = self;
+        let mut models = Models {
+            expert,
+            amateur: amateur.as_mut().filter(|_| needs_amateur),
+            landing: landing.as_mut().filter(|_| needs_amateur),
+            logit_rows: *logit_rows,
+            gathers: *gathers,
+        };
+        // What crosses to the other lane's memory cannot be replayed.
+        let crosses = models.landing.is_some();
         let began = device.mark();
         device.begin(step, &plan.batch, rows);
         device.run(step, u32::from(needs_amateur), |device, step| {
-            device.join(
-                |device| {
-                    let _range = profile::range(c"expert");
-                    expert.decoder.forward(device, step, &mut expert.cache);
-                },
-                |device| {
-                    if let Some(amateur) = &mut amateur {
-                        let _range = profile::range(c"amateur");
-                        amateur.decoder.forward(device, step, &mut amateur.cache);
-                    }
-                },
-            );
-            let _range = profile::range(c"contrast_sample");
-            let count = device.outputs(step);
-            for first in (0..count).step_by(*logit_rows) {
-                let outputs = first..count.min(first + *logit_rows);
-                let amateur = amateur.as_mut().map(|amateur| &mut amateur.decoder);
-                sample(device, step, outputs, &mut expert.decoder, amateur);
+            models.forward(device, step);
+            if !crosses {
+                models.sample(device, step);
             }
         });
+        if crosses {
+            models.sample(device, step);
+        }
         device.finish(step);
         if let Some(trace) = trace {
             trace.push([began, device.mark()]);
+        }
+    }
+
+    /// Runs a step of the expert alone; the results of rows that it settles, in the order of `rows`.
+    ///
+    /// # Errors
+    /// Those of [`Device::collect`].
+    pub fn settle(&mut self, plan: &StepPlan, rows: &[SampleRow]) -> Result<Vec<Option<RowResult>>> {
+        self.copy_blocks(plan);
+        let Self { device, step, expert, deferred, logit_rows, .. } = self;
+        let Some(Deferred { kept, .. }) = deferred else { return Ok(Vec::new()) };
+        device.begin(step, &plan.batch, rows);
+        device.run(step, SETTLE, |device, step| {
+            {
+                let _range = profile::range(c"expert");
+                expert.decoder.forward(device, step, &mut expert.cache);
+            }
+            let _range = profile::range(c"contrast_sample");
+            for outputs in slices(device.outputs(step), *logit_rows) {
+                let logits = expert.decoder.logits(device, step, outputs.clone());
+                device.settle(step, outputs, logits, kept);
+            }
+        });
+        device.finish(step);
+        device.collect_settled(step)
+    }
+
+    /// Runs a step of the amateur alone, over tokens that the expert has read, and draws by both.
+    ///
+    /// # Errors
+    /// Those of [`Device::collect`].
+    pub fn catch_up(&mut self, plan: &StepPlan, rows: &[SampleRow]) -> Result<Vec<RowResult>> {
+        let Self { device, amateur, deferred, landing, logit_rows, gathers, .. } = self;
+        let Some((amateur, Deferred { step, kept })) = amateur.as_mut().zip(deferred.as_mut()) else {
+            return Ok(Vec::new());
+        };
+        device.begin(step, &plan.batch, rows);
+        device.run(step, CATCH_UP, |device, step| {
+            device.join(
+                |_| (),
+                |device| {
+                    let _range = profile::range(c"amateur");
+                    amateur.decoder.forward(device, step, &mut amateur.cache);
+                },
+            );
+        });
+        let _range = profile::range(c"contrast_sample");
+        for outputs in slices(device.outputs(step), *logit_rows) {
+            let places = outputs.clone();
+            if *gathers && landing.is_none() {
+                let ((), amateur) =
+                    device.join(|_| (), |device| amateur.decoder.hidden(device, step, places));
+                let Unprojected { hidden, head, logits } = amateur;
+                device.contrast_sample_hidden(step, outputs, kept, (hidden, head), logits);
+            } else {
+                let ((), logits) =
+                    device.join(|_| (), |device| logits(device, step, places, &mut amateur.decoder, landing));
+                device.contrast_sample(step, outputs, kept, Some(logits));
+            }
+        }
+        device.finish(step);
+        device.collect(step)
+    }
+
+    /// Gives both planes the plan's copies.
+    fn copy_blocks(&mut self, plan: &StepPlan) {
+        let Self { device, expert, amateur, .. } = self;
+        let copy = |device: &D, cache: &mut D::Cache| {
+            plan.copies.iter().for_each(|(from, to)| device.copy_block(cache, *from, *to));
+        };
+        if !plan.copies.is_empty() {
+            device.join(
+                |device| copy(device, &mut expert.cache),
+                |device| amateur.iter_mut().for_each(|side| copy(device, &mut side.cache)),
+            );
         }
     }
 
@@ -283,6 +431,66 @@ impl<D: Device> Pair<D> {
     /// Those of [`Device::collect`].
     pub fn collect(&mut self) -> Result<Vec<RowResult>> {
         self.device.collect(&mut self.step)
+    }
+}
+
+/// The models that take part in a step.
+struct Models<'a, D: Device> {
+    expert: &'a mut Side<D>,
+    amateur: Option<&'a mut Side<D>>,
+    landing: Option<&'a mut D::Tensor>,
+    logit_rows: usize,
+    gathers: bool,
+}
+
+impl<D: Device> Models<'_, D> {
+    /// Both forward passes over the step at hand.
+    fn forward(&mut self, device: &D, step: &D::Step) {
+        let Self { expert, amateur, .. } = self;
+        device.join(
+            |device| {
+                let _range = profile::range(c"expert");
+                expert.decoder.forward(device, step, &mut expert.cache);
+            },
+            |device| {
+                if let Some(amateur) = amateur {
+                    let _range = profile::range(c"amateur");
+                    amateur.decoder.forward(device, step, &mut amateur.cache);
+                }
+            },
+        );
+    }
+
+    /// A token for each output of the step at hand, in slices that bound the memory of logits.
+    fn sample(&mut self, device: &D, step: &mut D::Step) {
+        let _range = profile::range(c"contrast_sample");
+        for outputs in slices(device.outputs(step), self.logit_rows) {
+            self.sample_slice(device, step, outputs);
+        }
+    }
+
+    fn sample_slice(&mut self, device: &D, step: &mut D::Step, outputs: Range<usize>) {
+        let places = || outputs.clone();
+        let expert = &mut self.expert.decoder;
+        let amateur = self.amateur.as_mut().map(|side| &mut side.decoder);
+        let landing = &mut self.landing;
+        match amateur {
+            Some(amateur) if self.gathers && landing.is_none() => {
+                let (expert, amateur) = device.join(
+                    |device| expert.logits(device, step, places()),
+                    |device| amateur.hidden(device, step, places()),
+                );
+                let Unprojected { hidden, head, logits } = amateur;
+                device.contrast_sample_hidden(step, places(), expert, (hidden, head), logits);
+            }
+            amateur => {
+                let (expert, amateur) = device.join(
+                    |device| expert.logits(device, step, places()),
+                    |device| Some(logits(device, step, places(), amateur?, landing)),
+                );
+                device.contrast_sample(step, places(), expert, amateur);
+            }
+        }
     }
 }
 
@@ -307,22 +515,40 @@ fn load_both<D: Device>(
     Ok((expert?, amateur.map(|amateur| amateur.unwrap_or_else(panicked)).transpose()?))
 }
 
+/// The longest sequence that both models can read.
+fn context_length((expert, amateur): (&Spec, Option<&Spec>)) -> usize {
+    amateur.map_or(expert.context_length, |amateur| expert.context_length.min(amateur.context_length))
+}
+
 /// How many blocks the cache's memory holds.
 fn blocks<D: Device>(
     device: &D,
     (expert, amateur): (&Spec, Option<&Spec>),
     shape: &PairShape,
 ) -> Result<usize> {
-    let bytes = |lane, spec: &Spec| device.lane(lane).block_bytes(spec.cache_shape(shape.block_size, 1));
-    let block = bytes(Lane::Expert, expert) + amateur.map_or(0, |spec| bytes(Lane::Amateur, spec));
-    let (memory, refused) = if let Some(memory) = shape.kv_cache_memory {
+    let lanes = [(Lane::Expert, Some(expert)), (Lane::Amateur, amateur)];
+    let lanes = lanes.into_iter().filter_map(|(lane, spec)| {
+        let (device, spec) = (device.lane(lane), spec?);
+        let block = device.block_bytes(spec.cache_shape(shape.block_size, 1));
+        Some((device, block))
+    });
+    let lanes: Vec<(D, usize)> = lanes.collect();
+    let block: usize = lanes.iter().map(|(_, block)| block).sum();
+    let (blocks, refused) = if let Some(memory) = shape.kv_cache_memory {
         let message = "kv-cache-memory is less than one block, which takes";
-        (memory, Error::Setting(format!("{message} {block} bytes; raise it or lower block-size")))
+        (memory / block, Error::Setting(format!("{message} {block} bytes; raise it or lower block-size")))
     } else {
+        let blocks = if device.is_split() {
+            // A block has a part in either memory.
+            let fit = lanes.iter().map(|(device, block)| Ok(device.default_cache_bytes()? / block));
+            fit.collect::<Result<Vec<_>>>()?.into_iter().min().unwrap_or(0)
+        } else {
+            device.default_cache_bytes()? / block
+        };
         let message = "no memory is left for the cache, of which one block takes";
-        (device.default_cache_bytes()?, Error::Device(format!("{message} {block} bytes")))
+        (blocks, Error::Device(format!("{message} {block} bytes")))
     };
-    Some(memory / block).filter(|blocks| *blocks > 0).ok_or(refused)
+    Some(blocks).filter(|blocks| *blocks > 0).ok_or(refused)
 }
 
 /// Both planes of a cache of so many blocks.
@@ -336,30 +562,27 @@ fn caches<D: Device>(
     Ok((cache(Lane::Expert, expert)?, amateur.map(|spec| cache(Lane::Amateur, spec)).transpose()?))
 }
 
-/// Draws a token for each of `outputs` of the step at hand, whose forward passes have been queued.
-fn sample<D: Device>(
+/// `0..count`, at most `size` at a time.
+fn slices(count: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..count).step_by(size).map(move |first| first..count.min(first + size))
+}
+
+/// The amateur's logits of some outputs, where the expert's are.
+fn logits<'a, D: Device>(
     device: &D,
-    step: &mut D::Step,
+    step: &D::Step,
     outputs: Range<usize>,
-    expert: &mut Decoder<D>,
-    amateur: Option<&mut Decoder<D>>,
-) {
-    let places = || outputs.clone();
-    match amateur {
-        Some(amateur) if device.gathers() => {
-            let (expert, amateur) = device.join(
-                |device| expert.logits(device, step, places()),
-                |device| amateur.hidden(device, step, places()),
-            );
-            let Unprojected { hidden, head, logits } = amateur;
-            device.contrast_sample_hidden(step, places(), expert, (hidden, head), logits);
-        }
-        amateur => {
-            let (expert, amateur) = device.join(
-                |device| expert.logits(device, step, places()),
-                |device| amateur.map(|amateur| amateur.logits(device, step, places())),
-            );
-            device.contrast_sample(step, places(), expert, amateur);
-        }
-    }
+    amateur: &'a mut Decoder<D>,
+    landing: &'a mut Option<impl BorrowMut<D::Tensor>>,
+) -> &'a D::Tensor {
+    let rows = outputs.len();
+    let logits = amateur.logits(device, step, outputs);
+    let Some(landing) = landing else { return logits };
+    device.copy(rows, logits, landing.borrow_mut());
+    landing.borrow_mut()
+}
+
+/// Room for an amateur's logits, in the expert's memory.
+pub(super) fn landing<D: Device>(device: &D, rows: usize, amateur: &Spec) -> Result<D::Tensor> {
+    device.lane(Lane::Expert).tensor(rows, amateur.vocab_size, Precision::Single)
 }

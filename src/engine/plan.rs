@@ -12,6 +12,8 @@ pub struct StepPlan {
     pub rows: Vec<PlanRow>,
     /// The same for the device.
     pub batch: Batch,
+    /// Blocks that are copied into others, in this order, before anything is computed.
+    pub copies: Vec<(BlockId, BlockId)>,
 }
 
 /// A sequence's part in a step.
@@ -23,6 +25,9 @@ pub struct PlanRow {
     pub positions: Range<usize>,
     /// Whether the last of them is the sequence's last, so that its next token is sampled.
     pub samples: bool,
+    /// Where its logits are kept for the amateur if the expert does not settle it; or, in a step of the amateur, where they
+    /// were kept.
+    pub kept: Option<u32>,
 }
 
 impl StepPlan {
@@ -31,33 +36,25 @@ impl StepPlan {
         self.rows.is_empty()
     }
 
-    /// Adds the `positions` of a sequence whose known tokens are `tokens` and whose cache is `blocks`. The position
+    /// Adds the row of a sequence whose known tokens are `tokens` and whose cache is `blocks`. The position
     /// after the known tokens, if it is among them, is that of the token drawn by output `drawn_by` of the step
-    /// before. `samples` says whether the next token is drawn.
-    pub(super) fn push(
-        &mut self,
-        seq: SeqId,
-        positions: Range<usize>,
-        tokens: &[TokenId],
-        drawn_by: u32,
-        blocks: &[BlockId],
-        samples: bool,
-    ) {
-        let batch = &mut self.batch;
+    /// before.
+    pub(super) fn push(&mut self, row: PlanRow, tokens: &[TokenId], drawn_by: u32, blocks: &[BlockId]) {
+        let (batch, positions) = (&mut self.batch, row.positions.clone());
         let (first_token, first_block) = (batch.tokens.len(), batch.blocks.len());
         batch.tokens.extend_from_slice(&tokens[positions.start..positions.end.min(tokens.len())]);
         if positions.end > tokens.len() {
             batch.fed.push(Fed { token: batch.tokens.len() as u32, output: drawn_by });
             batch.tokens.push(TokenId(0));
         }
-        batch.positions.extend(positions.clone().map(|position| position as u32));
+        batch.positions.extend(positions.map(|position| position as u32));
         batch.blocks.extend_from_slice(blocks);
         batch
             .spans
             .push(Span { tokens: first_token..batch.tokens.len(), blocks: first_block..batch.blocks.len() });
-        if samples {
+        if row.samples {
             batch.outputs.push(batch.tokens.len() as u32 - 1);
         }
-        self.rows.push(PlanRow { seq, positions, samples });
+        self.rows.push(row);
     }
 }

@@ -84,6 +84,14 @@ pub struct Completion {
     pub finish: Finish,
 }
 
+impl Completion {
+    /// Of a request that has no response.
+    pub(super) fn without_text(id: String, finish: Finish) -> Self {
+        let (tokens, scores, log_probabilities) = (Vec::new(), Vec::new(), Vec::new());
+        Self { id, text: String::new(), tokens, scores, log_probabilities, finish }
+    }
+}
+
 /// A response while it grows.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Response {

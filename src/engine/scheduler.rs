@@ -7,12 +7,19 @@
 //! A step may be planned before the one before it is committed: a token that is still in flight is then fed from that
 //! step, and a sequence that turns out to have ended leaves a row that nobody takes. Blocks that such a row still
 //! writes may be given to others at once, because steps run in order.
+//!
+//! What is in the cache is found by its content: a sequence takes over the blocks of others, and of its former self, that
+//! begin with the same tokens, and copies the last block of a prompt that others share in part.
+//!
+//! Where the amateur is deferred, a plan is the expert's alone. What it settles goes on; a row that it does not settle
+//! waits for the amateur, which then catches up with all that it has missed ([`Scheduler::plan_amateur`]).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::blocks::BlockPool;
-use super::plan::StepPlan;
+use super::blocks::{BlockPool, Content, Tail};
+use super::deferral::{Deferral, Phases, Rows};
+use super::plan::{PlanRow, StepPlan};
 use super::request::Response;
 use crate::contrast::{LogProbabilities, RowFault, Sampled};
 use crate::ids::{BlockId, SeqId, TokenId};
@@ -28,6 +35,23 @@ pub struct Limits {
     pub block_size: usize,
     /// Blocks in the pool.
     pub blocks: usize,
+    /// Whether what is in the cache is shared.
+    pub shares_prefixes: bool,
+    /// Whether the amateur is deferred, and for how long.
+    pub deferral: Option<Deferral>,
+}
+
+/// A sequence to be scheduled.
+#[derive(Debug, Clone)]
+pub struct NewSequence {
+    /// What it begins with; not empty.
+    pub prompt: Vec<TokenId>,
+    /// Ends it at this length, prompt and response, which the pool must hold.
+    pub max_len: usize,
+    /// Tokens that end it.
+    pub stop: Arc<[TokenId]>,
+    /// Whether the amateur has a say in it.
+    pub needs_amateur: bool,
 }
 
 /// A sequence as the scheduler sees it.
@@ -36,17 +60,27 @@ struct Sequence {
     id: SeqId,
     /// The prompt, then the response as far as it is known.
     tokens: Vec<TokenId>,
+    prompt_len: usize,
     response: Response,
     /// Tokens after these that planned steps draw.
     in_flight: usize,
     /// The output of the last of these steps.
     drawn_by: u32,
-    /// Positions in the cache once all planned steps have run, the same for both models.
+    /// Positions in the expert's plane of the cache once all planned steps have run.
     computed: usize,
+    /// The same of the amateur's plane: fewer where the amateur is deferred. Nothing where the amateur has no say.
+    followed: usize,
+    /// Whether its next token, in flight, waits for the amateur.
+    is_contested: bool,
     blocks: Vec<BlockId>,
-    /// Ends the sequence at this length.
+    /// How many of the blocks are full and can be found, and the content of the last of them.
+    published: usize,
+    content: Content,
+    /// Where its logits are kept while it waits for the amateur: a number that no other running sequence has.
+    slot: u32,
     max_len: usize,
     stop: Arc<[TokenId]>,
+    needs_amateur: bool,
 }
 
 /// How a sequence ended.
@@ -84,52 +118,77 @@ pub struct Scheduler {
     waiting: VecDeque<Sequence>,
     /// Ascending ids.
     running: Vec<Sequence>,
+    /// Of the slots up to `max_num_seqs`, those of no running sequence.
+    slots: Vec<u32>,
+    /// What the expert's and the amateur's steps cost and give.
+    phases: Phases,
     next_id: u64,
+    plans: u64,
     preemptions: u64,
+    shared: u64,
 }
 
 impl Scheduler {
     /// An idle scheduler.
     pub fn new(limits: Limits) -> Self {
-        let pool = BlockPool::new(limits.blocks);
-        Self { limits, pool, waiting: VecDeque::new(), running: Vec::new(), next_id: 0, preemptions: 0 }
+        Self {
+            pool: BlockPool::new(limits.blocks),
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            slots: (0..limits.max_num_seqs as u32).rev().collect(),
+            phases: Phases::default(),
+            next_id: 0,
+            plans: 0,
+            preemptions: 0,
+            shared: 0,
+            limits,
+        }
     }
 
-    /// Queues a sequence that begins with `prompt` (not empty), ends at a token of `stop` or at `max_len` tokens
-    /// in all, of which the pool must hold all.
-    pub fn add(&mut self, prompt: Vec<TokenId>, max_len: usize, stop: Arc<[TokenId]>) -> SeqId {
+    /// Queues a sequence.
+    pub fn add(&mut self, new: NewSequence) -> SeqId {
+        let NewSequence { prompt, max_len, stop, needs_amateur } = new;
         debug_assert!(!prompt.is_empty() && self.blocks_for(max_len) <= self.pool.total());
         let id = SeqId(self.next_id);
         self.next_id += 1;
-        let response = Response::default();
         self.waiting.push_back(Sequence {
             id,
+            prompt_len: prompt.len(),
             tokens: prompt,
-            response,
+            response: Response::default(),
             in_flight: 0,
             drawn_by: 0,
             computed: 0,
+            followed: 0,
+            is_contested: false,
             blocks: Vec::new(),
+            published: 0,
+            content: Content::default(),
+            slot: 0,
             max_len,
             stop,
+            needs_amateur,
         });
         id
     }
 
     /// The next step: decode rows first, then prefill chunks of running and of newly admitted sequences, within
-    /// the token budget. Empty when there is nothing to do.
+    /// the token budget. Empty when there is nothing to do, or nothing before the amateur catches up.
     pub fn plan(&mut self) -> StepPlan {
         self.make_room();
+        self.plans += 1;
         let mut plan = StepPlan::default();
         let mut budget = self.limits.max_num_batched_tokens;
         for is_decode in [true, false] {
             for sequence in self.running.iter_mut().filter(|s| s.is_decoding() == is_decode) {
-                budget -= sequence.advance(budget, &mut plan, &mut self.pool, self.limits.block_size);
+                budget -= sequence.advance(budget, &mut plan, &mut self.pool, &self.limits, self.plans);
             }
         }
         while budget > 0 && self.may_admit() {
             let Some(mut sequence) = self.waiting.pop_front() else { break };
-            budget -= sequence.advance(budget, &mut plan, &mut self.pool, self.limits.block_size);
+            sequence.slot = self.slots.pop().unwrap_or_default();
+            self.shared += sequence.find_prefix(&mut plan, &mut self.pool, &self.limits) as u64;
+            budget -= sequence.advance(budget, &mut plan, &mut self.pool, &self.limits, self.plans);
             self.running.push(sequence);
         }
         plan
@@ -142,11 +201,58 @@ impl Scheduler {
         rows.filter_map(|(row, result)| self.take(row.seq, result)).collect()
     }
 
+    /// As [`Scheduler::commit`], of a step of the expert alone; rows without a result wait for the amateur.
+    pub fn settle(&mut self, plan: &StepPlan, settled: &[Option<Result<Sampled, RowFault>>]) -> Vec<Ended> {
+        let Some(deferral) = self.limits.deferral else { return Vec::new() };
+        let rows = plan.rows.iter().fold(Rows::default(), |rows, row| rows.and(row.positions.end));
+        let contested = settled.iter().filter(|result| result.is_none()).count();
+        self.phases.expert_ran(&deferral, rows, settled.len(), contested);
+        let mut ended = Vec::new();
+        for (row, result) in plan.rows.iter().filter(|row| row.samples).zip(settled) {
+            if let Some(result) = result {
+                ended.extend(self.take(row.seq, result));
+            } else if let Ok(index) = self.running.binary_search_by_key(&row.seq, |s| s.id) {
+                self.running[index].is_contested = true;
+            }
+        }
+        ended
+    }
+
+    /// The amateur's next step, where it is deferred: all that it has missed of the rows that wait for it, and of those
+    /// that it has fallen too far behind. Empty where the expert should go on alone.
+    pub fn plan_amateur(&mut self) -> StepPlan {
+        let mut plan = StepPlan::default();
+        let Some(deferral) = self.limits.deferral else { return plan };
+        if !self.amateur_is_due(&deferral) {
+            return plan;
+        }
+        self.phases.amateur_ran();
+        let mut budget = self.limits.max_num_batched_tokens;
+        for sequence in self.running.iter_mut().filter(|s| s.is_contested || s.lag() > deferral.most_lag) {
+            budget -= sequence.follow(budget, &mut plan, &mut self.pool, self.limits.block_size);
+        }
+        plan
+    }
+
+    fn amateur_is_due(&self, deferral: &Deferral) -> bool {
+        let rows = |is_one: &dyn Fn(&Sequence) -> bool| {
+            let those = self.running.iter().filter(|s| is_one(s));
+            those.fold(Rows::default(), |rows, s| rows.and(s.computed))
+        };
+        let (wait, go) = (rows(&|s| s.is_contested), rows(&Sequence::is_decoding));
+        let lags = |s: &Sequence| s.is_decoding() && s.lag() > deferral.most_lag;
+        // Prompts need steps of the expert in any case.
+        let prefills = self.running.iter().any(|s| s.pending() > 1);
+        let is_worth_it = || prefills || self.phases.amateur_is_due(deferral, wait, go);
+        self.running.iter().any(lags) || wait.count > 0 && is_worth_it()
+    }
+
     /// Gives a sequence its next token, wherever it is by now; `Some` if that ends it.
     fn take(&mut self, seq: SeqId, result: &Result<Sampled, RowFault>) -> Option<Ended> {
         if let Ok(index) = self.running.binary_search_by_key(&seq, |s| s.id) {
             let end = self.running[index].take(result)?;
             let sequence = self.running.remove(index);
+            self.slots.push(sequence.slot);
             return Some(self.dismiss(sequence, end));
         }
         let index = self.waiting.binary_search_by_key(&seq, |s| s.id).ok()?;
@@ -159,18 +265,21 @@ impl Scheduler {
     pub fn cancel(&mut self, seq: SeqId) -> bool {
         if let Ok(index) = self.running.binary_search_by_key(&seq, |s| s.id) {
             let sequence = self.running.remove(index);
-            self.pool.give_back(sequence.blocks);
+            self.slots.push(sequence.slot);
+            self.pool.give_back(sequence.blocks.into_iter());
             return true;
         }
         let place = self.waiting.binary_search_by_key(&seq, |s| s.id);
         place.is_ok_and(|index| self.waiting.remove(index).is_some())
     }
 
-    /// Sends the youngest running sequence back to wait; its cache is recomputed later. False if none runs.
+    /// Sends the youngest running sequence back to wait; what is not found in the cache then is recomputed later. False
+    /// if none runs.
     pub fn preempt_youngest(&mut self) -> bool {
         let Some(mut sequence) = self.running.pop() else { return false };
+        self.slots.push(sequence.slot);
         self.pool.give_back(sequence.blocks.drain(..));
-        sequence.computed = 0;
+        sequence.forget_cache();
         self.waiting.push_front(sequence);
         self.preemptions += 1;
         true
@@ -196,16 +305,26 @@ impl Scheduler {
         self.preemptions
     }
 
+    /// Positions that were found in the cache instead of being computed.
+    pub fn shared(&self) -> u64 {
+        self.shared
+    }
+
     /// The pool of blocks.
     pub fn pool(&self) -> &BlockPool {
         &self.pool
     }
 
-    /// Whether free and held blocks are the whole pool, each once, and nobody waiting holds any.
+    /// Whether each block is free or held, by whom it should be, nobody waiting holds any, and no two running sequences
+    /// have one slot.
     pub fn is_sound(&self) -> bool {
         let held = self.running.iter().flat_map(|s| s.blocks.iter().copied());
-        self.waiting.iter().all(|s| s.blocks.is_empty() && s.computed == 0)
+        let mut slots: Vec<u32> = self.running.iter().map(|s| s.slot).chain(self.slots.clone()).collect();
+        slots.sort_unstable();
+        self.waiting.iter().all(|s| s.blocks.is_empty() && s.computed == 0 && s.followed == 0)
             && self.running.iter().all(|s| s.blocks.len() >= self.blocks_for(s.computed))
+            && self.running.iter().all(|s| s.followed <= s.computed)
+            && slots.into_iter().eq(0..self.limits.max_num_seqs as u32)
             && self.pool.accounts_for(held)
     }
 
@@ -232,14 +351,20 @@ impl Scheduler {
         wanted
     }
 
-    /// Whether the first that waits may run: there is a place, and its tokens fit beside one more block for each
-    /// sequence that runs, lest it be sent back at once.
+    /// Whether the first that waits may run: there is a place, its tokens fit beside one more block for each
+    /// sequence that runs, lest it be sent back at once, and no prompt that it shares is computed in this very step.
     fn may_admit(&self) -> bool {
+        if self.running.len() >= self.limits.max_num_seqs {
+            return false;
+        }
         let Some(first) = self.waiting.front() else { return false };
+        let prefix = first.prefix(&self.pool, &self.limits);
+        let held = prefix.blocks.iter().filter(|block| self.pool.is_held(**block)).count();
         let promised: usize =
             self.running.iter().map(|s| self.blocks_for(s.len()).saturating_sub(s.blocks.len()) + 1).sum();
-        let fits = self.blocks_for(first.len()) + promised <= self.pool.free();
-        self.running.len() < self.limits.max_num_seqs && (fits || self.running.is_empty())
+        let fits = self.blocks_for(first.len()) - held + promised <= self.pool.free();
+        let is_ready = prefix.tail.is_none_or(|(tail, _)| tail.plan < self.plans);
+        is_ready && (fits || self.running.is_empty())
     }
 
     fn blocks_for(&self, tokens: usize) -> usize {
@@ -247,10 +372,22 @@ impl Scheduler {
     }
 
     fn dismiss(&mut self, sequence: Sequence, end: End) -> Ended {
-        self.pool.give_back(sequence.blocks);
+        self.pool.give_back(sequence.blocks.into_iter());
         let Response { tokens, scores, log_probabilities } = sequence.response;
         Ended { seq: sequence.id, tokens, scores, log_probabilities, end }
     }
+}
+
+/// What the cache has of a sequence's beginning.
+#[derive(Debug, Default)]
+struct Prefix<'a> {
+    blocks: Vec<BlockId>,
+    /// Of the last of them.
+    content: Content,
+    /// How many of the blocks the amateur has, from the first on.
+    followed: usize,
+    /// A block that begins as the sequence goes on, and how many of its tokens do.
+    tail: Option<(&'a Tail, usize)>,
 }
 
 impl Sequence {
@@ -259,13 +396,76 @@ impl Sequence {
         self.tokens.len() + self.in_flight
     }
 
-    /// Positions that are not in the cache; none where the token in flight is sure to be the last.
+    /// Positions that are not in the cache; none where the token in flight is sure to be the last, or waits for the
+    /// amateur.
     fn pending(&self) -> usize {
-        if self.len() < self.max_len { self.len() - self.computed } else { 0 }
+        if self.len() < self.max_len && !self.is_contested { self.len() - self.computed } else { 0 }
     }
 
     fn is_decoding(&self) -> bool {
         self.pending() == 1
+    }
+
+    /// Positions that the amateur has to catch up with.
+    fn lag(&self) -> usize {
+        if self.needs_amateur { self.computed - self.followed } else { 0 }
+    }
+
+    fn forget_cache(&mut self) {
+        (self.computed, self.followed) = (0, 0);
+        (self.published, self.content) = (0, Content::default());
+        if std::mem::take(&mut self.is_contested) {
+            // Its logits are drawn from again when they are there again.
+            self.in_flight -= 1;
+        }
+    }
+
+    /// What `pool` has of its tokens but the last, whose logits are wanted.
+    fn prefix<'a>(&self, pool: &'a BlockPool, limits: &Limits) -> Prefix<'a> {
+        let mut prefix = Prefix::default();
+        if !limits.shares_prefixes {
+            return prefix;
+        }
+        let needs_both = self.needs_amateur && limits.deferral.is_none();
+        let known = &self.tokens[..(self.len() - 1).min(self.tokens.len())];
+        let mut rest = known;
+        while let Some((tokens, after)) = rest.split_at_checked(limits.block_size) {
+            let content = prefix.content.then(tokens);
+            let Some(block) = pool.find(&content).filter(|b| !needs_both || pool.has_amateur(*b)) else {
+                break;
+            };
+            if prefix.followed == prefix.blocks.len() && pool.has_amateur(block) {
+                prefix.followed += 1;
+            }
+            prefix.blocks.push(block);
+            (prefix.content, rest) = (content, after);
+        }
+        let tail = pool.tail(&prefix.content).filter(|tail| !needs_both || tail.has_amateur);
+        let same = |tail: &Tail| tail.tokens.iter().zip(rest).take_while(|(a, b)| a == b).count();
+        prefix.tail = tail.map(|tail| (tail, same(tail))).filter(|(_, same)| *same > 0);
+        prefix
+    }
+
+    /// Takes over what the cache has of it; returns the positions that need not be computed.
+    fn find_prefix(&mut self, plan: &mut StepPlan, pool: &mut BlockPool, limits: &Limits) -> usize {
+        let Prefix { blocks, content, followed, tail } = self.prefix(pool, limits);
+        let tail = tail.map(|(tail, same)| (tail.block, same, tail.has_amateur));
+        for block in &blocks {
+            pool.share(*block);
+        }
+        let all_followed = followed == blocks.len();
+        self.computed = blocks.len() * limits.block_size;
+        self.followed = if self.needs_amateur { followed * limits.block_size } else { 0 };
+        (self.published, self.content, self.blocks) = (blocks.len(), content, blocks);
+        if let Some((from, same, has_amateur)) = tail
+            && let Some(to) = pool.take()
+        {
+            plan.copies.push((from, to));
+            self.blocks.push(to);
+            self.computed += same;
+            self.followed += if self.needs_amateur && has_amateur && all_followed { same } else { 0 };
+        }
+        self.computed
     }
 
     /// Puts as many of its pending positions into `plan` as `budget` and the pool allow; returns how many.
@@ -274,20 +474,29 @@ impl Sequence {
         budget: usize,
         plan: &mut StepPlan,
         pool: &mut BlockPool,
-        block_size: usize,
+        limits: &Limits,
+        number: u64,
     ) -> usize {
         let wanted = self.computed + self.pending().min(budget);
-        while self.blocks.len() * block_size < wanted {
+        while self.blocks.len() * limits.block_size < wanted {
             let Some(block) = pool.take() else { break };
             self.blocks.push(block);
         }
-        let end = wanted.min(self.blocks.len() * block_size);
+        let end = wanted.min(self.blocks.len() * limits.block_size);
         if end == self.computed {
             return 0;
         }
         let samples = end == self.len();
         let positions = std::mem::replace(&mut self.computed, end)..end;
-        plan.push(self.id, positions.clone(), &self.tokens, self.drawn_by, &self.blocks, samples);
+        let kept = Some(self.slot).filter(|_| limits.deferral.is_some() && self.needs_amateur);
+        let row = PlanRow { seq: self.id, positions: positions.clone(), samples, kept };
+        plan.push(row, &self.tokens, self.drawn_by, &self.blocks);
+        if limits.deferral.is_none() && self.needs_amateur {
+            self.followed = end;
+        }
+        if limits.shares_prefixes {
+            self.publish(positions.start, pool, limits.block_size, number);
+        }
         if samples {
             self.drawn_by = plan.batch.outputs.len() as u32 - 1;
             self.in_flight += 1;
@@ -295,9 +504,72 @@ impl Sequence {
         positions.len()
     }
 
+    /// Lets others find what is in the cache now, computed from position `start` on.
+    fn publish(&mut self, start: usize, pool: &mut BlockPool, block_size: usize, number: u64) {
+        let known = self.computed.min(self.tokens.len());
+        let prompt_ends = start < self.prompt_len && self.prompt_len <= known;
+        while (self.published + 1) * block_size <= known {
+            let first = self.published * block_size;
+            if prompt_ends && first + block_size == self.prompt_len {
+                self.publish_tail(pool, first, number);
+            }
+            self.content = self.content.then(&self.tokens[first..first + block_size]);
+            pool.publish(self.blocks[self.published], self.content);
+            if self.followed >= first + block_size {
+                pool.set_amateur(self.blocks[self.published]);
+            }
+            self.published += 1;
+        }
+        if prompt_ends
+            && !self.prompt_len.is_multiple_of(block_size)
+            && self.published == self.prompt_len / block_size
+        {
+            self.publish_tail(pool, self.published * block_size, number);
+        }
+    }
+
+    fn publish_tail(&self, pool: &mut BlockPool, first: usize, plan: u64) {
+        let tokens = self.tokens[first..self.prompt_len].to_vec();
+        let has_amateur = self.followed >= self.prompt_len;
+        pool.set_tail(self.content, Tail { block: self.blocks[self.published], tokens, plan, has_amateur });
+    }
+
+    /// Puts as many of the positions into `plan` that the amateur has missed as `budget` allows; returns how many.
+    fn follow(
+        &mut self,
+        budget: usize,
+        plan: &mut StepPlan,
+        pool: &mut BlockPool,
+        block_size: usize,
+    ) -> usize {
+        // Others may have brought the amateur through shared blocks.
+        while self.followed.is_multiple_of(block_size)
+            && self.followed + block_size < self.computed
+            && pool.has_amateur(self.blocks[self.followed / block_size])
+        {
+            self.followed += block_size;
+        }
+        let end = self.computed.min(self.followed + budget);
+        if end == self.followed {
+            return 0;
+        }
+        let positions = std::mem::replace(&mut self.followed, end)..end;
+        let samples = self.is_contested && end == self.computed;
+        let row = PlanRow { seq: self.id, positions: positions.clone(), samples, kept: Some(self.slot) };
+        plan.push(row, &self.tokens, 0, &self.blocks);
+        for block in positions.start / block_size..end / block_size {
+            pool.set_amateur(self.blocks[block]);
+        }
+        if positions.contains(&(self.prompt_len - 1)) {
+            pool.set_amateur_of_tail(self.blocks[(self.prompt_len - 1) / block_size]);
+        }
+        positions.len()
+    }
+
     /// Takes its next token; `Some` if that ends it.
     fn take(&mut self, result: &Result<Sampled, RowFault>) -> Option<End> {
         self.in_flight -= 1;
+        self.is_contested = false;
         let sampled = match result {
             Ok(sampled) => sampled,
             Err(fault) => return Some(End::Fault(*fault)),

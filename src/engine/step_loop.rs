@@ -1,17 +1,19 @@
 //! The step loop: token ids in, token ids out.
 
-use crate::profile;
 use std::collections::{HashMap, VecDeque};
+use std::iter::Sum;
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::EngineConfig;
 use super::pair::{Model, Pair};
 use super::plan::StepPlan;
-use super::scheduler::{Ended, Limits, Scheduler};
+use super::scheduler::{Ended, Limits, NewSequence, Scheduler};
+use super::{EngineConfig, Shortcuts};
 use crate::contrast::{Contrast, Noise, Vocabulary};
 use crate::device::{Device, RowResult, SampleRow};
 use crate::error::{Error, Result};
 use crate::ids::{SeqId, TokenId};
+use crate::profile;
 
 /// Counts since the engine was made, and its present load.
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,6 +28,10 @@ pub struct Stats {
     pub sampled: u64,
     /// Of these, those with a head of one.
     pub forced: u64,
+    /// Steps of the amateur.
+    pub amateur_steps: u64,
+    /// Positions that were found in the cache.
+    pub shared_tokens: u64,
     /// Sum of |head| over the sampled tokens.
     pub head_sum: u64,
     /// How often a sequence was sent back for want of blocks.
@@ -38,6 +44,27 @@ pub struct Stats {
     pub blocks_held: usize,
     /// Blocks in the pool.
     pub blocks: usize,
+}
+
+/// Those of several together.
+impl Sum for Stats {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            steps: sum.steps + one.steps,
+            expert_tokens: sum.expert_tokens + one.expert_tokens,
+            amateur_tokens: sum.amateur_tokens + one.amateur_tokens,
+            sampled: sum.sampled + one.sampled,
+            forced: sum.forced + one.forced,
+            amateur_steps: sum.amateur_steps + one.amateur_steps,
+            shared_tokens: sum.shared_tokens + one.shared_tokens,
+            head_sum: sum.head_sum + one.head_sum,
+            preemptions: sum.preemptions + one.preemptions,
+            running: sum.running + one.running,
+            waiting: sum.waiting + one.waiting,
+            blocks_held: sum.blocks_held + one.blocks_held,
+            blocks: sum.blocks + one.blocks,
+        })
+    }
 }
 
 /// A sequence to be decoded.
@@ -72,8 +99,11 @@ pub struct StepLoop<D: Device> {
     /// Steps that are queued and not committed, oldest first.
     in_flight: VecDeque<StepPlan>,
     runs_ahead: bool,
+    defers: bool,
     draws: HashMap<SeqId, Draw>,
     max_model_len: usize,
+    max_num_seqs: usize,
+    profile_steps: Option<Range<u64>>,
     stats: Stats,
 }
 
@@ -89,18 +119,29 @@ impl<D: Device> StepLoop<D> {
         vocabulary: &Vocabulary,
         config: &EngineConfig,
     ) -> Result<Self> {
-        let shape = config.shape(device.default_batched_tokens())?;
+        let shortcuts = config.shortcuts.unwrap_or_else(|| Shortcuts::of(&device));
+        let shape = config.shape(device.default_batched_tokens(), shortcuts)?;
         let (pair, blocks) = Pair::load(device, expert, amateur, vocabulary, &shape)?;
+        if config.profile_steps.is_some() {
+            // A device that cannot is refused now.
+            pair.profile(false)?;
+        }
         let limits = Limits {
             max_num_seqs: shape.max_num_seqs,
             max_num_batched_tokens: shape.max_num_batched_tokens,
             block_size: shape.block_size,
             blocks,
+            shares_prefixes: shortcuts.shared_prefixes,
+            deferral: pair.deferral(&shape)?,
         };
         Ok(Self {
             max_model_len: config.window(pair.context_length(), blocks * shape.block_size)?,
-            runs_ahead: config.async_scheduling.unwrap_or_else(|| pair.runs_ahead()),
+            // What comes next depends on what is settled.
+            runs_ahead: !pair.defers() && config.async_scheduling.unwrap_or_else(|| pair.runs_ahead()),
+            defers: pair.defers(),
             pair,
+            max_num_seqs: shape.max_num_seqs,
+            profile_steps: config.profile_steps.clone(),
             scheduler: Scheduler::new(limits),
             in_flight: VecDeque::new(),
             draws: HashMap::new(),
@@ -115,8 +156,9 @@ impl<D: Device> StepLoop<D> {
 
     /// Queues a sequence.
     pub fn add(&mut self, job: Job) -> SeqId {
-        let Job { contrast, noise, log_probabilities, .. } = job;
-        let seq = self.scheduler.add(job.prompt, job.max_len, job.stop);
+        let Job { prompt, max_len, stop, contrast, noise, log_probabilities } = job;
+        let needs_amateur = contrast.needs_amateur();
+        let seq = self.scheduler.add(NewSequence { prompt, max_len, stop, needs_amateur });
         self.draws.insert(seq, Draw { contrast, noise, log_probabilities });
         seq
     }
@@ -132,11 +174,15 @@ impl<D: Device> StepLoop<D> {
     /// # Errors
     /// [`Error::Device`] if the device failed or blocks were lost: the loop must not go on.
     pub fn step(&mut self) -> Result<Vec<Ended>> {
+        self.switch_profiler()?;
         let _range = profile::range(c"step");
         let plan = {
             let _range = profile::range(c"schedule");
             self.scheduler.plan()
         };
+        if self.defers {
+            return self.step_apart(&plan);
+        }
         let stay_in_flight = usize::from(self.runs_ahead && !plan.is_empty());
         if !plan.is_empty() {
             self.queue(plan);
@@ -145,12 +191,44 @@ impl<D: Device> StepLoop<D> {
         while self.in_flight.len() > stay_in_flight {
             ended.extend(self.commit()?);
         }
+        self.check_idle()?;
+        Ok(ended)
+    }
+
+    /// A step of the expert, then one of the amateur if that is due.
+    fn step_apart(&mut self, plan: &StepPlan) -> Result<Vec<Ended>> {
+        let mut ended = Vec::new();
+        if !plan.is_empty() {
+            let rows = self.samples(plan);
+            self.stats.steps += 1;
+            self.stats.expert_tokens += plan.batch.tokens.len() as u64;
+            let settled = self.pair.settle(plan, &rows)?;
+            let _range = profile::range(c"commit");
+            self.count(plan, settled.iter().map(Option::as_ref));
+            ended.extend(self.scheduler.settle(plan, &settled));
+        }
+        let plan = self.scheduler.plan_amateur();
+        if !plan.is_empty() {
+            let rows = self.samples(&plan);
+            self.stats.amateur_steps += 1;
+            self.stats.amateur_tokens += plan.batch.tokens.len() as u64;
+            let sampled = self.pair.catch_up(&plan, &rows)?;
+            let _range = profile::range(c"commit");
+            self.count(&plan, sampled.iter().map(Some));
+            ended.extend(self.scheduler.commit(&plan, &sampled));
+        }
+        self.forget(&mut ended);
+        self.check_idle()?;
+        Ok(ended)
+    }
+
+    fn check_idle(&self) -> Result<()> {
         if self.is_idle() && !self.scheduler.is_sound() {
             return Err(Error::Device(
                 "internal error: cache blocks were lost; please report this".to_owned(),
             ));
         }
-        Ok(ended)
+        Ok(())
     }
 
     /// Whether nothing runs, waits or is in flight.
@@ -171,6 +249,16 @@ impl<D: Device> StepLoop<D> {
     /// The longest sequence, prompt and response, in tokens.
     pub fn max_model_len(&self) -> usize {
         self.max_model_len
+    }
+
+    /// Lowers that to `tokens` if it is more.
+    pub(super) fn shorten_window(&mut self, tokens: usize) {
+        self.max_model_len = self.max_model_len.min(tokens);
+    }
+
+    /// Sequences that run at once.
+    pub fn max_num_seqs(&self) -> usize {
+        self.max_num_seqs
     }
 
     /// Whether there is an amateur.
@@ -196,14 +284,6 @@ impl<D: Device> StepLoop<D> {
         self.pair.idle_share()
     }
 
-    /// See [`Device::profile`].
-    ///
-    /// # Errors
-    /// Where the device has no profiler.
-    pub fn profile(&self, is_on: bool) -> Result<()> {
-        self.pair.profile(is_on)
-    }
-
     /// Counts and load.
     pub fn stats(&self) -> Stats {
         let pool = self.scheduler.pool();
@@ -212,25 +292,45 @@ impl<D: Device> StepLoop<D> {
             running: self.scheduler.running(),
             waiting: self.scheduler.waiting(),
             blocks_held: pool.total() - pool.free(),
+            shared_tokens: self.scheduler.shared(),
             ..self.stats
         }
     }
 
-    fn queue(&mut self, plan: StepPlan) {
-        let draws = || plan.rows.iter().filter_map(|row| Some((row, self.draws.get(&row.seq)?)));
-        let rows: Vec<SampleRow> = draws()
-            .filter(|(row, _)| row.samples)
-            .map(|(row, draw)| SampleRow {
+    /// Where the next step is an end of what is to be profiled.
+    fn switch_profiler(&self) -> Result<()> {
+        match &self.profile_steps {
+            Some(steps) if [steps.start, steps.end].contains(&self.stats.steps) => {
+                self.pair.profile(self.stats.steps == steps.start)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// How the plan's outputs are drawn.
+    fn samples(&self, plan: &StepPlan) -> Vec<SampleRow> {
+        let rows = plan.rows.iter().filter(|row| row.samples);
+        rows.filter_map(|row| {
+            let draw = self.draws.get(&row.seq)?;
+            Some(SampleRow {
                 contrast: draw.contrast,
                 noise: draw.noise,
                 position: row.positions.end as u32,
                 log_probabilities: draw.log_probabilities,
+                kept: row.kept,
             })
-            .collect();
-        let needs_amateur = draws().any(|(_, draw)| draw.contrast.needs_amateur());
+        })
+        .collect()
+    }
+
+    fn queue(&mut self, plan: StepPlan) {
+        let rows = self.samples(&plan);
+        let needs = |seq: &SeqId| self.draws.get(seq).is_some_and(|draw| draw.contrast.needs_amateur());
+        let needs_amateur = plan.rows.iter().any(|row| needs(&row.seq));
         let tokens = plan.batch.tokens.len() as u64;
         self.stats.steps += 1;
         self.stats.expert_tokens += tokens;
+        self.stats.amateur_steps += u64::from(needs_amateur);
         self.stats.amateur_tokens += if needs_amateur { tokens } else { 0 };
         self.pair.queue(&plan, &rows, needs_amateur);
         self.in_flight.push_back(plan);
@@ -241,22 +341,27 @@ impl<D: Device> StepLoop<D> {
         let Some(plan) = self.in_flight.pop_front() else { return Ok(Vec::new()) };
         let sampled = self.pair.collect()?;
         let _range = profile::range(c"commit");
-        self.count(&plan, &sampled);
+        self.count(&plan, sampled.iter().map(Some));
         let mut ended = self.scheduler.commit(&plan, &sampled);
-        for ended in &mut ended {
+        self.forget(&mut ended);
+        Ok(ended)
+    }
+
+    /// Forgets how the tokens of sequences were drawn that have ended.
+    fn forget(&mut self, ended: &mut [Ended]) {
+        for ended in ended {
             // Some devices say them in any case.
             if self.draws.remove(&ended.seq).is_none_or(|draw| !draw.log_probabilities) {
                 ended.log_probabilities.clear();
             }
         }
-        Ok(ended)
     }
 
     /// Counts the tokens of rows that are still wanted.
-    fn count(&mut self, plan: &StepPlan, sampled: &[RowResult]) {
+    fn count<'a>(&mut self, plan: &StepPlan, sampled: impl Iterator<Item = Option<&'a RowResult>>) {
         let rows = plan.rows.iter().filter(|row| row.samples).zip(sampled);
         for (_, sampled) in rows.filter(|(row, _)| self.draws.contains_key(&row.seq)) {
-            let Ok(sampled) = sampled else { continue };
+            let Some(Ok(sampled)) = sampled else { continue };
             self.stats.sampled += 1;
             self.stats.forced += u64::from(sampled.head == 1);
             self.stats.head_sum += u64::from(sampled.head);

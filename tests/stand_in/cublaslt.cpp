@@ -10,6 +10,7 @@
 
 using Work = std::function<int()>;
 extern "C" int stand_in_queue(void* stream, Work* work);
+extern "C" bool stand_in_reaches(void* stream, uint64_t address);
 extern "C" void stand_in_search();
 
 namespace {
@@ -116,6 +117,11 @@ int cublasLtMatmul(void*, Operation* operation, const float* alpha, const void* 
                          operation->sums == 68 && operation->scale == F32 && a->rows == b->rows && a->columns == d->rows &&
                          b->columns == d->columns;
     if (!is_ours) return fprintf(stderr, "stand-in cuBLASLt: an unknown product\n"), INVALID_VALUE;
+    for (const void* matrix : {A, B, C, static_cast<const void*>(workspace), operation->bias}) {
+        if (!stand_in_reaches(stream, reinterpret_cast<uint64_t>(matrix))) {
+            return fprintf(stderr, "stand-in cuBLASLt: refused: a matrix is memory of another GPU\n"), INVALID_VALUE;
+        }
+    }
     if (algorithm->number == 2 && algorithm->columns != b->columns) return NOT_SUPPORTED;
     const Operation with = *operation;
     const Layout la = *a, lb = *b, ld = *d;

@@ -1,8 +1,9 @@
 // libcuda.so without a GPU: what src/device/cuda calls of the driver, over memory of the host. Kernels are run by the SIMT
 // runtime that they were built for the host with (kernels/simt), at once; streams only order what is captured.
 //
-// Breaches of CUDA's rules are refused with CUDA's codes and named on stderr: copies past an allocation, waiting or
-// allocating while capturing, lanes that are not joined, launches of nothing.
+// It shows four GPUs. Breaches of CUDA's rules are refused with CUDA's codes and named on stderr: copies past an allocation,
+// waiting or allocating while capturing, copies between GPUs while capturing, lanes that are not joined, launches of nothing;
+// and kernels that are given memory of another GPU than their stream's, which only connected GPUs would forgive.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -12,6 +13,7 @@
 #include <iterator>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -19,60 +21,89 @@
 
 namespace {
 
-enum Status { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_IMAGE = 200, NOT_FOUND = 500, LAUNCH_FAILED = 719,
+enum Status { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_IMAGE = 200,
+              INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, LAUNCH_FAILED = 719,
               CAPTURE_UNSUPPORTED = 900, CAPTURE_UNJOINED = 904, CAPTURE_ISOLATION = 905, CAPTURED_EVENT = 907 };
 
 using Work = std::function<int()>;
 
+const int GPUS = 4;
+
+struct Gpu {
+    int users = 0;
+    unsigned long launches = 0, replays = 0, copies = 0;  // copies: to other GPUs
+    size_t taken = 0, peak = 0;                           // memory
+};
+
+struct Allocation {
+    size_t bytes;
+    Gpu* gpu;
+};
+
 struct Stream {
-    bool is_capturing = false;
+    Gpu* gpu;
+    unsigned long capture = 0;      // the number of the capture that has what is queued, if there is one
     size_t queued = 0, joined = 0;  // of what the capture has of this stream
 };
 
 struct Event {
+    Gpu* gpu;
     Stream* stream = nullptr;
-    bool is_captured = false;
+    unsigned long capture = 0;
     size_t queued = 0;
 };
 
 struct Graph {
     std::vector<Work> work;
+    std::set<Gpu*> gpus;
 };
 
 struct Kernel {
     std::string name;
     size_t params_bytes;
+    Gpu* gpu;
 };
 
 std::recursive_mutex driver;
-std::map<uint64_t, size_t> allocations;
+Gpu gpus[GPUS];
+std::map<uint64_t, Allocation> allocations;
 std::vector<Stream*> streams;
-Stream* origin = nullptr;  // of the capture, while there is one
-Graph captured;
-thread_local void* context = nullptr;
-unsigned long launches = 0, replays = 0;
+std::map<unsigned long, Graph> captures;  // those under way, by number
+thread_local Stream* origin = nullptr;    // of this thread's capture, while there is one
+thread_local Gpu* context = nullptr;
 bool is_profiling = false;
 size_t searches = 0;  // of cuBLASLt for algorithms for a weight of another shape, while profiling
 const size_t TOTAL = size_t(1) << 30, GRAPH = size_t(1) << 20;
-size_t taken = 0, peak = 0;  // memory
 
-void take(size_t bytes) { peak = std::max(peak, taken += bytes); }
+void take(Gpu* gpu, size_t bytes) { gpu->peak = std::max(gpu->peak, gpu->taken += bytes); }
 
 int refuse(Status status, const char* call) {
     fprintf(stderr, "stand-in driver: %s: refused with %d\n", call, status);
     return status;
 }
 
-bool is_allocated(uint64_t address, size_t bytes) {
+// Whose memory it is; null if it is not an allocation's.
+Gpu* owner(uint64_t address, size_t bytes) {
     auto next = allocations.upper_bound(address);
-    if (next == allocations.begin()) return false;
-    const auto& [start, length] = *std::prev(next);
-    return address + bytes <= start + length;
+    if (next == allocations.begin()) return nullptr;
+    const auto& [start, allocation] = *std::prev(next);
+    return address + bytes <= start + allocation.bytes ? allocation.gpu : nullptr;
+}
+
+// STAND_IN_BREAKS=gpu:replays has a GPU break down after so many replays.
+unsigned long most_replays(const Gpu* gpu) {
+    const char* breaks = getenv("STAND_IN_BREAKS");
+    int number = -1;
+    unsigned long most = 0;
+    if (breaks) sscanf(breaks, "%d:%lu", &number, &most);
+    return gpu == gpus + number ? most : ~0ul;
 }
 
 int queue(Stream* stream, Work work) {
-    if (!stream->is_capturing) return work();
+    if (!stream->capture) return work();
+    Graph& captured = captures.at(stream->capture);
     captured.work.push_back(std::move(work));
+    captured.gpus.insert(stream->gpu);
     stream->queued++;
     return SUCCESS;
 }
@@ -91,26 +122,52 @@ int stand_in_queue(Stream* stream, Work* work) {
     return queue(stream, *work);
 }
 
+// Whether kernels of a stream may be given this address, or whatever number it is.
+bool stand_in_reaches(Stream* stream, uint64_t address) {
+    CALL;
+    Gpu* gpu = owner(address, 1);
+    return !gpu || gpu == stream->gpu;
+}
 // For the stand-in of cuBLASLt, once for each shape of weights.
 void stand_in_search() { searches += is_profiling; }
 
 int cuInit(unsigned) { return SUCCESS; }
 int cuDriverGetVersion(int* version) { return *version = 99000, SUCCESS; }
-int cuDeviceGet(int* device, int) { return *device = 0, SUCCESS; }
+int cuDeviceGetCount(int* count) { return *count = GPUS, SUCCESS; }
+int cuDeviceGet(int* device, int ordinal) {
+    if (ordinal < 0 || ordinal >= GPUS) return refuse(INVALID_DEVICE, __func__);
+    return *device = ordinal, SUCCESS;
+}
+int cuDeviceGetName(char* name, int bytes, int) { return snprintf(name, bytes, "a stand-in"), SUCCESS; }
+int cuDeviceCanAccessPeer(int* may, int gpu, int peer) { return *may = gpu / 2 == peer / 2, SUCCESS; }
 int cuDeviceGetAttribute(int* value, int attribute, int) {
     const std::map<int, int> values = {{38, 1 << 20}, {75, 9}, {76, 0}, {97, 232448}};  // cache, 9.0, shared memory
     auto found = values.find(attribute);
     return *value = found == values.end() ? 1 : found->second, SUCCESS;
 }
-int cuDevicePrimaryCtxRetain(void** retained, int) { return *retained = &driver, SUCCESS; }
-int cuDevicePrimaryCtxRelease_v2(int) {
+int cuDevicePrimaryCtxRetain(Gpu** retained, int gpu) {
     CALL;
-    if (!allocations.empty()) fprintf(stderr, "stand-in driver: %zu allocations are left\n", allocations.size());
-    fprintf(stderr, "stand-in driver: %lu launches, %lu replays, %zu searches, %zu bytes\n", launches, replays, searches, peak);
+    *retained = &gpus[gpu];
+    return gpus[gpu].users++, SUCCESS;
+}
+int cuDevicePrimaryCtxRelease_v2(int number) {
+    CALL;
+    Gpu& gpu = gpus[number];
+    if (--gpu.users) return SUCCESS;
+    size_t left = 0;
+    for (const auto& [_, allocation] : allocations) left += allocation.gpu == &gpu;
+    if (left) fprintf(stderr, "stand-in driver: GPU %d: %zu allocations are left\n", number, left);
+    fprintf(stderr, "stand-in driver: GPU %d: %lu launches, %lu replays, %lu copies, %zu bytes; %zu searches in all\n", number,
+            gpu.launches, gpu.replays, gpu.copies, gpu.peak, searches);
     return SUCCESS;
 }
-int cuCtxGetCurrent(void** current) { return *current = context, SUCCESS; }
-int cuCtxSetCurrent(void* current) { return context = current, SUCCESS; }
+int cuCtxGetCurrent(Gpu** current) { return *current = context, SUCCESS; }
+int cuCtxSetCurrent(Gpu* current) { return context = current, SUCCESS; }
+int cuCtxEnablePeerAccess(Gpu* peer, unsigned flags) {
+    int may = 0;
+    cuDeviceCanAccessPeer(&may, context - gpus, peer - gpus);
+    return may && context != peer && flags == 0 ? SUCCESS : refuse(INVALID_VALUE, __func__);
+}
 int cuCtxSynchronize() {
     NOT_WHILE_CAPTURING;
     return SUCCESS;
@@ -121,51 +178,66 @@ int cuProfilerStop() { return is_profiling = false, SUCCESS; }
 int cuMemAlloc_v2(uint64_t* address, size_t bytes) {
     CALL;
     NOT_WHILE_CAPTURING;
-    if (bytes == 0) return refuse(INVALID_VALUE, __func__);
+    if (bytes == 0 || !context) return refuse(INVALID_VALUE, __func__);
     void* memory = codit_simt_allocate(bytes);
     if (!memory) return OUT_OF_MEMORY;
     *address = reinterpret_cast<uint64_t>(memory);
-    allocations[*address] = bytes;
-    take(bytes);
+    allocations[*address] = {bytes, context};
+    take(context, bytes);
     return SUCCESS;
 }
 int cuMemFree_v2(uint64_t address) {
     CALL;
     auto found = allocations.find(address);
     if (found == allocations.end()) return refuse(INVALID_VALUE, __func__);
-    taken -= found->second;
+    found->second.gpu->taken -= found->second.bytes;
     allocations.erase(found);
     codit_simt_free(reinterpret_cast<void*>(address));
     return SUCCESS;
 }
-int cuMemGetInfo_v2(size_t* free, size_t* total) { return *free = TOTAL - std::min(TOTAL, taken), *total = TOTAL, SUCCESS; }
+int cuMemGetInfo_v2(size_t* free, size_t* total) { return *free = TOTAL - std::min(TOTAL, context->taken), *total = TOTAL, SUCCESS; }
 int cuMemHostAlloc(void** memory, size_t bytes, unsigned) {
     NOT_WHILE_CAPTURING;
     return *memory = malloc(bytes), SUCCESS;
 }
 int cuMemFreeHost(void* memory) { return free(memory), SUCCESS; }
-int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, Stream*) {
+int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, Stream* stream) {
     CALL;
     NOT_WHILE_CAPTURING;
-    if (!is_allocated(to, bytes)) return refuse(INVALID_VALUE, __func__);
+    if (owner(to, bytes) != stream->gpu) return refuse(INVALID_VALUE, __func__);
     return memcpy(reinterpret_cast<void*>(to), from, bytes), SUCCESS;
 }
-int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, Stream*) {
+int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, Stream* stream) {
     CALL;
     NOT_WHILE_CAPTURING;
-    if (!is_allocated(from, bytes)) return refuse(INVALID_VALUE, __func__);
+    if (owner(from, bytes) != stream->gpu) return refuse(INVALID_VALUE, __func__);
     return memcpy(to, reinterpret_cast<void*>(from), bytes), SUCCESS;
 }
-int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, Stream*) {
+int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, Stream* stream) {
+    CALL;
+    if (owner(from, bytes) != stream->gpu || owner(to, bytes) != stream->gpu) return refuse(INVALID_VALUE, __func__);
+    return queue(stream, [=] { return memcpy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes), SUCCESS; });
+}
+int cuMemcpyPeerAsync(uint64_t to, Gpu* to_gpu, uint64_t from, Gpu* from_gpu, size_t bytes, Stream* stream) {
+    CALL;
+    if (stream->capture) return refuse(CAPTURE_UNSUPPORTED, __func__);
+    if (owner(from, bytes) != from_gpu || owner(to, bytes) != to_gpu || from_gpu == to_gpu || bytes == 0 ||
+        stream->gpu != from_gpu || context != from_gpu) {
+        return refuse(INVALID_VALUE, __func__);
+    }
+    from_gpu->copies++;
+    return memcpy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes), SUCCESS;
+}
+int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, Stream* stream) {
     CALL;
     NOT_WHILE_CAPTURING;
-    if (!is_allocated(to, bytes)) return refuse(INVALID_VALUE, __func__);
+    if (owner(to, bytes) != stream->gpu) return refuse(INVALID_VALUE, __func__);
     return memset(reinterpret_cast<void*>(to), value, bytes), SUCCESS;
 }
 
 int cuStreamCreate(Stream** stream, unsigned) {
     CALL;
-    streams.push_back(*stream = new Stream);
+    streams.push_back(*stream = new Stream{context});
     return SUCCESS;
 }
 int cuStreamDestroy_v2(Stream*) { return SUCCESS; }
@@ -175,46 +247,53 @@ int cuStreamSynchronize(Stream*) {
 }
 int cuStreamWaitEvent(Stream* stream, Event* event, unsigned) {
     CALL;
-    if (event->is_captured) {
-        stream->is_capturing = true;
+    if (event->capture) {
+        if (!captures.count(event->capture)) return refuse(CAPTURED_EVENT, __func__);
+        if (stream->capture != event->capture) *stream = {stream->gpu, event->capture};
         event->stream->joined = event->queued;
-    } else if (stream->is_capturing && event->stream) {
+    } else if (stream->capture && event->stream) {
         return refuse(CAPTURE_ISOLATION, __func__);
     }
     return SUCCESS;
 }
-int cuStreamBeginCapture_v2(Stream* stream, int) {
+int cuStreamBeginCapture_v2(Stream* stream, int mode) {
+    static unsigned long number = 0;
     CALL;
     NOT_WHILE_CAPTURING;
-    for (Stream* each : streams) *each = {};
-    captured = {};
-    origin = stream;
-    return stream->is_capturing = true, SUCCESS;
+    const int OF_THIS_THREAD = 1;
+    if (mode != OF_THIS_THREAD) return refuse(INVALID_VALUE, __func__);
+    *stream = {stream->gpu, ++number};
+    captures[number] = {};
+    return origin = stream, SUCCESS;
 }
 int cuStreamEndCapture(Stream* stream, Graph** graph) {
     CALL;
     if (stream != origin) return refuse(INVALID_VALUE, __func__);
     origin = nullptr;
+    const auto capture = captures.find(stream->capture);
     bool is_joined = true;
     for (Stream* each : streams) {
+        if (each->capture != capture->first) continue;
         is_joined &= each == stream || each->joined == each->queued;
-        each->is_capturing = false;
+        each->capture = 0;
     }
-    *graph = new Graph(captured);
+    *graph = new Graph(capture->second);
+    captures.erase(capture);
     return is_joined ? SUCCESS : refuse(CAPTURE_UNJOINED, __func__);
 }
 
-int cuEventCreate(Event** event, unsigned) { return *event = new Event, SUCCESS; }
+int cuEventCreate(Event** event, unsigned) { return *event = new Event{context}, SUCCESS; }
 int cuEventDestroy_v2(Event* event) { return delete event, SUCCESS; }
 int cuEventRecord(Event* event, Stream* stream) {
     CALL;
-    *event = {stream, stream->is_capturing, stream->queued};
+    if (event->gpu != stream->gpu) return refuse(INVALID_HANDLE, __func__);
+    *event = {event->gpu, stream, stream->capture, stream->queued};
     return SUCCESS;
 }
 int cuEventQuery(Event* event) {
     CALL;
     NOT_WHILE_CAPTURING;
-    return event->is_captured ? refuse(CAPTURED_EVENT, __func__) : SUCCESS;
+    return event->capture ? refuse(CAPTURED_EVENT, __func__) : SUCCESS;
 }
 int cuEventSynchronize(Event* event) { return cuEventQuery(event); }
 int cuEventElapsedTime_v2(float* milliseconds, Event* from, Event* to) {
@@ -225,35 +304,38 @@ int cuEventElapsedTime_v2(float* milliseconds, Event* from, Event* to) {
 }
 
 int cuGraphInstantiateWithFlags(Graph** instance, Graph* graph, unsigned long long) {
-    take(GRAPH);
+    for (Gpu* gpu : graph->gpus) take(gpu, GRAPH);
     return *instance = new Graph(*graph), SUCCESS;
 }
-int cuGraphLaunch(Graph* instance, Stream*) {
+int cuGraphLaunch(Graph* instance, Stream* stream) {
     CALL;
     NOT_WHILE_CAPTURING;
-    replays++;
+    if (++stream->gpu->replays > most_replays(stream->gpu)) return refuse(LAUNCH_FAILED, __func__);
     for (const Work& work : instance->work) {
         if (int status = work()) return status;
     }
     return SUCCESS;
 }
-int cuGraphExecDestroy(Graph* instance) { return taken -= GRAPH, delete instance, SUCCESS; }
+int cuGraphExecDestroy(Graph* instance) {
+    for (Gpu* gpu : instance->gpus) gpu->taken -= GRAPH;
+    return delete instance, SUCCESS;
+}
 int cuGraphDestroy(Graph* graph) { return delete graph, SUCCESS; }
 
-int cuModuleLoadData(void** module, const void* image) {
+int cuModuleLoadData(Gpu** module, const void* image) {
     const uint32_t fatbin = 0xBA55ED50;
     if (memcmp(image, &fatbin, sizeof fatbin) != 0) return refuse(INVALID_IMAGE, __func__);
-    return *module = &allocations, SUCCESS;
+    return *module = context, SUCCESS;
 }
 int cuModuleUnload(void*) { return SUCCESS; }
-int cuModuleGetFunction(Kernel** function, void*, const char* name) {
+int cuModuleGetFunction(Kernel** function, Gpu* module, const char* name) {
     NOT_WHILE_CAPTURING;
     const size_t count = codit_simt_kernels(nullptr, nullptr, 0);
     std::vector<const char*> names(count);
     std::vector<size_t> sizes(count);
     codit_simt_kernels(names.data(), sizes.data(), count);
     for (size_t i = 0; i < count; i++) {
-        if (names[i] == std::string(name)) return *function = new Kernel{name, sizes[i]}, SUCCESS;
+        if (names[i] == std::string(name)) return *function = new Kernel{name, sizes[i], module}, SUCCESS;
     }
     return NOT_FOUND;
 }
@@ -262,9 +344,18 @@ int cuLaunchKernel(Kernel* kernel, unsigned x, unsigned y, unsigned z, unsigned 
                    Stream* stream, void** arguments, void**) {
     CALL;
     if (!x || !y || !z || !threads) return refuse(INVALID_VALUE, __func__);
-    launches++;
+    if (kernel->gpu != stream->gpu || context != stream->gpu) return refuse(INVALID_CONTEXT, __func__);
+    stream->gpu->launches++;
     const char* first = static_cast<const char*>(arguments[0]);
     std::vector<char> params(first, first + kernel->params_bytes);
+    for (size_t at = 0; at + 8 <= params.size(); at += 8) {
+        uint64_t address;
+        memcpy(&address, &params[at], 8);
+        if (!stand_in_reaches(stream, address)) {
+            fprintf(stderr, "stand-in driver: %s: byte %zu of its parameters is memory of another GPU\n", kernel->name.c_str(), at);
+            return refuse(ILLEGAL_ADDRESS, __func__);
+        }
+    }
     return queue(stream, [=] {
         char message[512] = "";
         const uint32_t grid[3] = {x, y, z}, block[3] = {threads, 1, 1};

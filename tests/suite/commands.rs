@@ -25,8 +25,15 @@ fn the_plan_of_llama_is_what_its_config_says() {
     let exact = 2.0 * 2.0 * 32.0 * 8.0 * 128.0 * 2.0;
     assert!((exact..exact * 1.1).contains(&token), "{token}");
     let (fixed, usable) = (plan["fixed_bytes"].as_f64().unwrap(), plan["usable_bytes"].as_f64().unwrap());
-    let tokens = plan["cache_tokens"].as_f64().unwrap();
+    let placements = plan["placements"].as_array().unwrap();
+    let together = &placements[0];
+    let tokens = together["cache_tokens"].as_f64().unwrap();
     assert!(fixed + tokens * token <= usable && fixed + (tokens + 32.0) * token > usable);
+    // With a GPU each, each model's weights leave more for its half of the cache.
+    let split = placements.iter().find(|fit| fit["placement"] == "split").unwrap();
+    assert!(split["gpus"] == 2 && split["replicas"] == 1, "{split}");
+    let gained = split["cache_tokens"].as_f64().unwrap() / tokens;
+    assert!((2.5..3.5).contains(&gained), "{gained}");
 }
 
 /// The layers' 6,979,321,856 weights take a byte each and their 1,376,256 outputs a scale; a token's 32 layers x 8 heads x 2
@@ -74,6 +81,13 @@ fn a_pair_that_does_not_fit_is_said_to() {
     let output = codit(&["plan", "--shape", "qwen3-32b", "--gpu-memory", "80GiB"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stdout).contains("does not fit"));
+    let plan = ["plan", "--shape", "qwen3-32b", "--gpu-memory", "80GiB", "--gpus", "4", "--json"];
+    let plan = json(&plan);
+    let fits = plan["placements"].as_array().unwrap().iter();
+    let fits: Vec<_> = fits.filter(|fit| fit["cache_tokens"].as_u64() > Some(0)).collect();
+    assert_eq!(fits.len(), 2, "{fits:?}");
+    assert!(fits.iter().all(|fit| fit["placement"] == "split"));
+    assert_eq!(fits[1]["replicas"], 2);
     let output = codit(&["plan", "--shape", "qwen4"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("known shapes: gemma-3-270m"));

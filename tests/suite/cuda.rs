@@ -3,13 +3,24 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
-use super::program::{Workplace, message, sorted_lines, succeed, synth};
+use super::program::{Workplace, message, records, sorted_lines, succeed, synth};
 
 /// What `build/nvcc.rs` and `build/simt.rs` left.
 const BUILT: &str = env!("OUT_DIR");
 
-/// Builds both libraries in `folder`.
+/// The folder of both libraries, which are built once.
+fn stand_in() -> &'static Path {
+    static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stand-in");
+        std::fs::create_dir_all(&folder).unwrap();
+        build_stand_in(&folder);
+        folder
+    });
+    &BUILT
+}
+
 fn build_stand_in(folder: &Path) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
@@ -17,8 +28,10 @@ fn build_stand_in(folder: &Path) {
         let mut command = Command::new(&compiler);
         command.args(["-std=c++17", "-O2", "-shared", "-fPIC", "-I"]).arg(root.join("kernels/simt"));
         command.arg(root.join("tests/stand_in").join(source)).args(rest);
-        let status = command.arg("-o").arg(folder.join(library)).status();
-        assert!(status.unwrap().success(), "{source}");
+        // Another run of the tests may be using it.
+        let built = folder.join(format!("{library}.{}", std::process::id()));
+        assert!(command.arg("-o").arg(&built).status().unwrap().success(), "{source}");
+        std::fs::rename(built, folder.join(library)).unwrap();
     };
     let kernels = format!("{BUILT}/libcodit_simt.a");
     let whole = ["-Wl,--whole-archive", &kernels, "-Wl,--no-whole-archive", "-pthread"];
@@ -52,7 +65,6 @@ fn the_machine_gives_what_simt_gives_and_replays_its_steps() {
         return;
     }
     let place = Workplace::new();
-    build_stand_in(&place.path(""));
     let input = place.instructions(9);
     for (dtype, cache) in [("bfloat16", "auto"), ("float32", "auto"), ("fp8", "fp8")] {
         let with = |device| {
@@ -64,17 +76,77 @@ fn the_machine_gives_what_simt_gives_and_replays_its_steps() {
         succeed(&input, &simt, &with("simt"));
         let mut command = synth(&input, &cuda, &with("cuda"));
         let result =
-            command.args(["--profile-steps", "0:5"]).env("LD_LIBRARY_PATH", place.path("")).output().unwrap();
+            command.args(["--profile-steps", "0:5"]).env("LD_LIBRARY_PATH", stand_in()).output().unwrap();
         let said = message(&result);
         assert!(result.status.success(), "{said}");
         assert_eq!(sorted_lines(&simt), sorted_lines(&cuda), "{said}");
         assert!(!said.contains("refused") && !said.contains("are left"), "{said}");
-        let counts = said.lines().find_map(|line| line.strip_prefix("stand-in driver: ")).unwrap();
-        let count = |at: usize| counts.split_whitespace().nth(at).unwrap().parse::<usize>().unwrap();
-        let (replays, searches, bytes) = (count(2), count(4), count(6));
-        assert!(replays > 4, "{counts}");
-        assert_eq!(searches, 0, "algorithms are chosen at load: {counts}");
-        let may_use = (1 << 30) / 4;
-        assert!(bytes <= may_use && bytes > may_use / 2, "{counts}");
+        assert!(count(&said, 0, "replays") > 4, "{said}");
+        assert_eq!(count(&said, 0, "searches"), 0, "algorithms are chosen at load: {said}");
+        let (bytes, may_use) = (count(&said, 0, "bytes"), (1 << 30) / 4);
+        assert!(bytes <= may_use && bytes > may_use / 2, "{said}");
     }
+}
+
+const SMALL: [&str; 10] = [
+    "--seed",
+    "1",
+    "--max-tokens",
+    "9",
+    "--max-num-seqs",
+    "2",
+    "--max-num-batched-tokens",
+    "8",
+    "--kv-cache-memory",
+    "8MiB",
+];
+
+/// Two pairs of GPUs fed from one queue; a pair that is split because it does not fit on one; a GPU that breaks down.
+#[test]
+fn several_gpus_give_what_one_gives() {
+    if !has_kernels() {
+        return;
+    }
+    let place = Workplace::new();
+    let input = place.instructions(6);
+    let simt = place.path("simt");
+    succeed(&input, &simt, &[&SMALL[..], &["--device", "simt"]].concat());
+    let cuda = |name: &str, arguments: &[&str]| {
+        let mut command =
+            synth(&input, &place.path(name), &[&SMALL[..], &["--device", "cuda"], arguments].concat());
+        command.env("LD_LIBRARY_PATH", stand_in());
+        command
+    };
+    let run = |name: &str, arguments: &[&str]| {
+        let result = cuda(name, arguments).output().unwrap();
+        let said = message(&result);
+        assert!(result.status.success(), "{said}");
+        assert!(!said.contains("refused") && !said.contains("are left"), "{said}");
+        assert_eq!(sorted_lines(&simt), sorted_lines(&place.path(name)), "{said}");
+        said
+    };
+    let said = run("pairs", &["--devices", "0,2,1,3", "--placement", "split"]);
+    for gpu in 0..4 {
+        assert!(count(&said, gpu, "launches") > 100 && count(&said, gpu, "copies") > 4, "{said}");
+    }
+    // Graphs of both GPUs of a pair are replayed on the expert's.
+    assert!(count(&said, 0, "replays") > 2 && count(&said, 1, "replays") > 2, "{said}");
+
+    let said = run("auto", &["--devices", "3,1", "--gpu-memory-utilization", "0.08"]);
+    assert!(said.contains("2 GPUs, expert and amateur on one each: 1 replica(s)"), "{said}");
+    assert!(count(&said, 3, "copies") > 4 && count(&said, 1, "copies") > 4, "{said}");
+
+    let breaking = cuda("broken", &["--devices", "0,1"]).env("STAND_IN_BREAKS", "1:2").output().unwrap();
+    let said = message(&breaking);
+    assert_eq!(breaking.status.code(), Some(1), "{said}");
+    assert!(said.contains("codit: error: CUDA could not launch a graph"), "{said}");
+    assert!(records(&place.path("broken")).len() < 6, "it broke too late to test anything");
+}
+
+/// What the stand-in says of a GPU when that is closed: the number before `what`.
+fn count(said: &str, gpu: usize, what: &str) -> usize {
+    let line = said.lines().rfind(|line| line.starts_with(&format!("stand-in driver: GPU {gpu}: ")));
+    let words: Vec<&str> = line.unwrap().split([' ', ',', ';']).filter(|word| !word.is_empty()).collect();
+    let place = words.iter().position(|word| *word == what).unwrap();
+    words[place - 1].parse().unwrap()
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use codit::contrast::RowFault;
 use codit::device::cpu::Cpu;
+use codit::engine::Shortcuts;
 use codit::ids::SeqId;
 use codit::{Checkpoint, Contrast, Engine, EngineConfig, Error, Finish, Prompt, Request, Stats, embedded};
 
@@ -224,7 +225,8 @@ fn faulty_expert() -> (checkpoints::Copy, Responses) {
 }
 
 fn asynchronous(config: &EngineConfig, is_ahead: bool) -> EngineConfig {
-    EngineConfig { async_scheduling: Some(is_ahead), ..config.clone() }
+    let shortcuts = Some(Shortcuts { deferred_amateur: false, gathered_head: true, shared_prefixes: true });
+    EngineConfig { async_scheduling: Some(is_ahead), shortcuts, ..config.clone() }
 }
 
 /// Stop tokens, lengths, faults and a cache too small for all, with each step queued before the one before it is

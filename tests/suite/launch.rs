@@ -22,7 +22,13 @@ fn batch(spans: &[(usize, usize)]) -> (Batch, Vec<SampleRow>) {
     }
     let noise = Noise::new(1, "launch", 0);
     let rows = vec![
-        SampleRow { contrast: Contrast::default(), noise, position: 1, log_probabilities: false };
+        SampleRow {
+            contrast: Contrast::default(),
+            noise,
+            position: 1,
+            log_probabilities: false,
+            kept: None
+        };
         spans.len()
     ];
     (batch, rows)
@@ -83,5 +89,5 @@ fn results_are_of_the_rows_that_were_asked_for() {
     let (batch, rows) = batch(&[(5, 1); 9]);
     device.begin(&mut step, &batch, &rows);
     device.finish(&mut step);
-    assert_eq!(device.collect(&mut step).unwrap().len(), 9);
+    assert_eq!(device.collect_settled(&mut step).unwrap().len(), 9);
 }

@@ -408,6 +408,7 @@ impl Continuation {
             noise: Noise::new(0, "", 0),
             position: sequence.cached as u32,
             log_probabilities: false,
+            kept: None,
         }
     }
 

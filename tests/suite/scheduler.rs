@@ -1,14 +1,16 @@
-//! Random traces through the scheduler, against a cache that remembers who wrote each of its slots.
+//! Random traces through the scheduler, against a cache that remembers what each of its slots stands for.
 //!
-//! A trace commits every step before it plans the next, or has one step in flight, as the engine does.
+//! A trace commits every step before it plans the next, or has one step in flight, or defers the amateur, as the engine
+//! does.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use codit::contrast::{RowFault, Sampled, philox4x32_10};
 use codit::device::RowResult;
+use codit::engine::deferral::{Deferral, StepCost};
 use codit::engine::plan::StepPlan;
-use codit::engine::scheduler::{End, Ended, Limits, Scheduler};
+use codit::engine::scheduler::{End, Ended, Limits, NewSequence, Scheduler};
 use codit::ids::{SeqId, TokenId};
 
 use crate::random::Random;
@@ -19,6 +21,7 @@ const STOP: TokenId = TokenId(0);
 struct Request {
     prompt: Vec<TokenId>,
     max_len: usize,
+    needs_amateur: bool,
     /// Tokens drawn.
     drawn: usize,
     /// Whether one of them was its last, so that what is planned before that is known is in vain.
@@ -45,6 +48,11 @@ impl Oracle {
                 log_probabilities: None,
             }),
         }
+    }
+
+    /// Whether the expert alone says what [`Oracle::draw`] does.
+    fn is_settled(self, seq: SeqId, position: usize) -> bool {
+        philox4x32_10([seq.0 as u32, position as u32, 2, 0], [self.seed as u32, 0])[0].is_multiple_of(3)
     }
 
     /// The token at `position`; none where the draw failed.
@@ -77,35 +85,56 @@ impl Oracle {
     }
 }
 
-/// One model's plane of the cache and the length that it holds of each sequence.
-#[derive(Default)]
+/// One model's plane of the cache.
 struct Plane {
-    /// Whose position a slot holds.
-    slots: Vec<Option<(SeqId, usize)>>,
-    lengths: BTreeMap<SeqId, usize>,
+    /// What a slot holds: a token after all those before it. None where one of these was not there to be read.
+    slots: Vec<Option<u64>>,
+}
+
+/// Of a token that follows what `before` stands for.
+fn content(before: u64, token: TokenId) -> u64 {
+    let bits = philox4x32_10([before as u32, (before >> 32) as u32, token.0, 0], [3, 4]);
+    u64::from(bits[0]) << 32 | u64::from(bits[1])
 }
 
 impl Plane {
-    /// Writes the plan's positions as a forward pass does, and checks that all earlier ones are still there.
-    fn forward(&mut self, plan: &StepPlan, block_size: usize) {
-        for (row, span) in plan.rows.iter().zip(&plan.batch.spans) {
-            let blocks = &plan.batch.blocks[span.blocks.clone()];
-            for position in row.positions.clone() {
-                let slot = blocks[position / block_size].index() * block_size + position % block_size;
-                self.slots.resize(self.slots.len().max(slot + 1), None);
-                self.slots[slot] = Some((row.seq, position));
-            }
-            let length = self.lengths.entry(row.seq).or_default();
-            // A preempted sequence starts anew.
-            assert!(row.positions.start == *length || row.positions.start == 0, "{row:?} at length {length}");
-            *length = row.positions.end;
+    fn new(limits: &Limits) -> Self {
+        Self { slots: vec![None; limits.blocks * limits.block_size] }
+    }
+
+    fn copy(&mut self, plan: &StepPlan, block_size: usize) {
+        for (from, to) in &plan.copies {
+            let from = from.index() * block_size;
+            self.slots.copy_within(from..from + block_size, to.index() * block_size);
         }
+    }
+
+    /// Writes the plan's positions, of these `tokens`, as a forward pass does: all of a layer before any is read.
+    fn forward(&mut self, plan: &StepPlan, tokens: &[TokenId], block_size: usize) {
+        let mut rows: Vec<_> = plan.rows.iter().zip(&plan.batch.spans).collect();
+        // A row may read what another writes in the same step.
+        rows.sort_by_key(|(row, _)| row.positions.start);
+        for (row, span) in rows {
+            let blocks = &plan.batch.blocks[span.blocks.clone()];
+            let slot =
+                |position: usize| blocks[position / block_size].index() * block_size + position % block_size;
+            for (position, token) in row.positions.clone().zip(span.tokens.clone()) {
+                let before = if position == 0 { Some(0) } else { self.slots[slot(position - 1)] };
+                self.slots[slot(position)] = before.map(|before| content(before, tokens[token]));
+            }
+        }
+    }
+
+    /// That all of a row's positions are there, as far as its tokens are known.
+    fn check(&self, plan: &StepPlan, known: impl Fn(SeqId, usize) -> Option<TokenId>, block_size: usize) {
         for (row, span) in plan.rows.iter().zip(&plan.batch.spans) {
             let blocks = &plan.batch.blocks[span.blocks.clone()];
+            let mut before = 0;
             for position in 0..row.positions.end {
+                let Some(token) = known(row.seq, position) else { break };
+                before = content(before, token);
                 let slot = blocks[position / block_size].index() * block_size + position % block_size;
-                let found = self.slots[slot];
-                assert_eq!(found, Some((row.seq, position)), "the cache of {row:?} was overwritten");
+                assert_eq!(self.slots[slot], Some(before), "the cache of {row:?} is wrong at {position}");
             }
         }
     }
@@ -123,6 +152,13 @@ struct Events {
     /// Sequences that were sent back and dropped while a token of theirs was in flight.
     preempted_in_flight: u64,
     cancelled_in_flight: u64,
+    /// Positions found in the cache, and blocks copied.
+    shared: u64,
+    copies: u64,
+    /// Draws that waited for the amateur, those of them that shared its step with an earlier one, and its steps.
+    contested: u64,
+    gathered: u64,
+    amateur_steps: u64,
 }
 
 impl Events {
@@ -134,6 +170,11 @@ impl Events {
             in_vain: self.in_vain + other.in_vain,
             preempted_in_flight: self.preempted_in_flight + other.preempted_in_flight,
             cancelled_in_flight: self.cancelled_in_flight + other.cancelled_in_flight,
+            shared: self.shared + other.shared,
+            copies: self.copies + other.copies,
+            contested: self.contested + other.contested,
+            gathered: self.gathered + other.gathered,
+            amateur_steps: self.amateur_steps + other.amateur_steps,
         }
     }
 }
@@ -144,20 +185,24 @@ struct Trace {
     limits: Limits,
     scheduler: Scheduler,
     oracle: Oracle,
+    /// What some prompts begin with.
+    beginning: Vec<TokenId>,
     expert: Plane,
     amateur: Plane,
     /// `[outputs]` of the last step.
     drawn: Vec<TokenId>,
     /// Steps that ran and are not committed.
     in_flight: VecDeque<(StepPlan, Vec<RowResult>)>,
+    /// Sequences whose draws wait for the amateur.
+    contested: BTreeSet<SeqId>,
     /// Requests whose end is not known.
     open: BTreeMap<SeqId, Request>,
     events: Events,
 }
 
 impl Trace {
-    /// A trace to its end, with up to `ahead` steps in flight when the next is planned.
-    fn run(seed: u64, ahead: usize) -> Events {
+    /// A trace to its end.
+    fn run(seed: u64, mode: Mode) -> Events {
         let mut random = Random::new(seed);
         let block_size = random.within(1, 5);
         let longest = random.within(3, 24);
@@ -166,17 +211,26 @@ impl Trace {
             max_num_batched_tokens: random.within(1, 20),
             block_size,
             blocks: longest.div_ceil(block_size) + random.within(0, 12),
+            shares_prefixes: !random.once_in(3),
+            deferral: (mode == Mode::Deferred).then(|| Deferral {
+                most_lag: random.within(0, 8),
+                expert: StepCost { weights: random.within(1, 100) as f64, position: 1.0 },
+                amateur: StepCost { weights: random.within(1, 100) as f64, position: 1.0 },
+            }),
         };
+        let beginning = (0..longest).map(|_| TokenId(random.bits() | 1)).collect();
         let mut to_come = random.within(1, 12);
         let mut trace = Self {
             random,
             limits,
             scheduler: Scheduler::new(limits),
             oracle: Oracle { seed },
-            expert: Plane::default(),
-            amateur: Plane::default(),
+            beginning,
+            expert: Plane::new(&limits),
+            amateur: Plane::new(&limits),
             drawn: vec![],
             in_flight: VecDeque::new(),
+            contested: BTreeSet::new(),
             open: BTreeMap::new(),
             events: Events::default(),
         };
@@ -193,21 +247,25 @@ impl Trace {
             if trace.random.once_in(40) {
                 trace.cancel();
             }
-            trace.step(ahead);
+            trace.step(mode);
             assert!(trace.scheduler.is_sound(), "blocks are lost");
         }
         assert!(trace.open.is_empty(), "a sequence never ended");
         assert_eq!(trace.scheduler.pool().free(), trace.scheduler.pool().total());
-        Events { preemptions: trace.scheduler.preemptions(), ..trace.events }
+        let (preemptions, shared) = (trace.scheduler.preemptions(), trace.scheduler.shared());
+        Events { preemptions, shared, ..trace.events }
     }
 
     fn submit(&mut self, longest: usize) {
         let random = &mut self.random;
-        let prompt: Vec<TokenId> =
-            (0..random.within(1, longest - 1)).map(|_| TokenId(random.bits() | 1)).collect();
+        let (len, same) = (random.within(1, longest - 1), random.within(0, longest));
+        let own = (same..len).map(|_| TokenId(random.bits() | 1));
+        let prompt: Vec<TokenId> = self.beginning[..same.min(len)].iter().copied().chain(own).collect();
         let max_len = random.within(prompt.len() + 1, longest);
-        let seq = self.scheduler.add(prompt.clone(), max_len, Arc::from([STOP]));
-        self.open.insert(seq, Request { prompt, max_len, drawn: 0, has_ended: false });
+        let needs_amateur = !random.once_in(4);
+        let new = NewSequence { prompt: prompt.clone(), max_len, stop: Arc::from([STOP]), needs_amateur };
+        let seq = self.scheduler.add(new);
+        self.open.insert(seq, Request { prompt, max_len, needs_amateur, drawn: 0, has_ended: false });
     }
 
     fn preempt(&mut self) {
@@ -232,7 +290,7 @@ impl Trace {
     }
 
     /// A step as the engine makes it.
-    fn step(&mut self, ahead: usize) {
+    fn step(&mut self, mode: Mode) {
         let plan = self.scheduler.plan();
         assert!(
             plan.batch.tokens.len() <= self.limits.max_num_batched_tokens
@@ -241,37 +299,96 @@ impl Trace {
         if let Some((oldest, request)) = self.open.first_key_value() {
             let is_complete = request.prompt.len() + request.drawn == request.max_len;
             let is_planned = plan.rows.iter().any(|row| row.seq == *oldest);
-            assert!(is_planned || is_complete && self.is_in_flight(*oldest), "{oldest:?} is not planned");
+            let may_wait = mode == Mode::Deferred || is_complete && self.is_in_flight(*oldest);
+            assert!(is_planned || may_wait, "{oldest:?} is not planned");
         }
-        let ahead = if plan.is_empty() { 0 } else { ahead };
+        if mode == Mode::Deferred {
+            return self.step_apart(&plan);
+        }
+        let ahead = usize::from(mode == Mode::Ahead && !plan.is_empty());
         if !plan.is_empty() {
             let results = self.forward(&plan);
             self.in_flight.push_back((plan, results));
         }
         while self.in_flight.len() > ahead {
             let (plan, results) = self.in_flight.pop_front().expect("a step");
-            for ended in self.scheduler.commit(&plan, &results) {
-                let request = self.open.remove(&ended.seq).expect("ended twice");
-                self.oracle.check(&ended, &request);
-                assert!(!self.scheduler.cancel(ended.seq));
-            }
+            let ended = self.scheduler.commit(&plan, &results);
+            self.close(ended);
         }
+    }
+
+    fn close(&mut self, ended: Vec<Ended>) {
+        for ended in ended {
+            let request = self.open.remove(&ended.seq).expect("ended twice");
+            self.oracle.check(&ended, &request);
+            assert!(!self.scheduler.cancel(ended.seq));
+        }
+    }
+
+    /// A step of the expert, and one of the amateur if it is due.
+    fn step_apart(&mut self, plan: &StepPlan) {
+        let results = self.forward(plan);
+        let rows = plan.rows.iter().filter(|row| row.samples);
+        let settled: Vec<Option<RowResult>> = rows
+            .zip(results)
+            .map(|(row, result)| {
+                assert_eq!(row.kept.is_some(), self.open[&row.seq].needs_amateur);
+                let is_settled = row.kept.is_none() || self.oracle.is_settled(row.seq, row.positions.end);
+                Some(result).filter(|_| is_settled)
+            })
+            .collect();
+        self.events.contested += settled.iter().filter(|result| result.is_none()).count() as u64;
+        let waits =
+            plan.rows.iter().filter(|row| row.samples).zip(&settled).filter(|(_, result)| result.is_none());
+        self.contested.extend(waits.map(|(row, _)| row.seq));
+        let ended = self.scheduler.settle(plan, &settled);
+        self.close(ended);
+        let later = self.scheduler.plan_amateur();
+        assert!(!plan.is_empty() || !later.is_empty() || self.scheduler.is_idle(), "nobody goes on");
+        assert!(later.batch.tokens.len() <= self.limits.max_num_batched_tokens && later.copies.is_empty());
+        self.events.amateur_steps += u64::from(!later.is_empty());
+        self.amateur.forward(&later, &later.batch.tokens, self.limits.block_size);
+        let (oracle, open) = (self.oracle, &self.open);
+        let known = |seq: SeqId, position| oracle.token(seq, &open[&seq], position);
+        self.amateur.check(&later, known, self.limits.block_size);
+        let rows = later.rows.iter().filter(|row| row.samples);
+        let mut results: Vec<RowResult> = vec![];
+        for row in rows {
+            assert!(self.contested.remove(&row.seq), "{row:?} does not wait");
+            results.push(oracle.draw(row.seq, row.positions.end));
+        }
+        self.events.gathered += results.len().saturating_sub(1) as u64;
+        let ended = self.scheduler.commit(&later, &results);
+        self.close(ended);
     }
 
     /// Checks a step against all that ran before it, and gives its results.
     fn forward(&mut self, plan: &StepPlan) -> Vec<RowResult> {
-        self.expert.forward(plan, self.limits.block_size);
-        self.amateur.forward(plan, self.limits.block_size);
-        assert_eq!(self.expert.lengths, self.amateur.lengths);
-        let (oracle, batch) = (self.oracle, &plan.batch);
+        let (oracle, batch, block_size) = (self.oracle, &plan.batch, self.limits.block_size);
         let mut tokens = batch.tokens.clone();
         for fed in &batch.fed {
             tokens[fed.token as usize] = self.drawn[fed.output as usize];
         }
+        let needs_amateur = |seq: SeqId| self.open[&seq].needs_amateur;
+        let known = |seq: SeqId, position| oracle.token(seq, &self.open[&seq], position);
+        self.expert.copy(plan, block_size);
+        self.amateur.copy(plan, block_size);
+        self.expert.forward(plan, &tokens, block_size);
+        self.expert.check(plan, known, block_size);
+        if self.limits.deferral.is_none() && plan.rows.iter().any(|row| needs_amateur(row.seq)) {
+            self.amateur.forward(plan, &tokens, block_size);
+            let known = |seq, position| known(seq, position).filter(|_| needs_amateur(seq));
+            self.amateur.check(plan, known, block_size);
+        }
         self.events.fed += batch.fed.len() as u64;
+        self.events.copies += plan.copies.len() as u64;
         let mut results = vec![];
         for (row, span) in plan.rows.iter().zip(&batch.spans) {
             let request = self.open.get_mut(&row.seq).expect("planned after its end was known");
+            if self.contested.remove(&row.seq) {
+                // It was sent back, and draws again.
+                (request.drawn, request.has_ended) = (request.drawn - 1, false);
+            }
             self.events.in_vain += u64::from(request.has_ended);
             assert_eq!(span.tokens.len(), row.positions.len());
             for (position, index) in row.positions.clone().zip(span.tokens.clone()) {
@@ -298,13 +415,24 @@ impl Trace {
     }
 }
 
-/// All that happened in many traces, with up to `ahead` steps in flight.
-fn traces(count: u64, ahead: usize) -> Events {
+/// When steps are planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// After the one before is committed.
+    InTurn,
+    /// With one in flight.
+    Ahead,
+    /// Those of the amateur apart from those of the expert.
+    Deferred,
+}
+
+/// All that happened in many traces.
+fn traces(count: u64, mode: Mode) -> Events {
     const THREADS: usize = 2;
     let work = |first: u64| {
         (first..count).step_by(THREADS).fold(Events::default(), |events, seed| {
-            let trace = std::panic::catch_unwind(|| Trace::run(seed, ahead));
-            events.plus(trace.unwrap_or_else(|_| panic!("the trace of seed {seed}, {ahead} ahead")))
+            let trace = std::panic::catch_unwind(|| Trace::run(seed, mode));
+            events.plus(trace.unwrap_or_else(|_| panic!("the trace of seed {seed}, {mode:?}")))
         })
     };
     std::thread::scope(|scope| {
@@ -316,12 +444,13 @@ fn traces(count: u64, ahead: usize) -> Events {
     })
 }
 
-/// No block leaked, no row starved, both models' lengths equal at every step.
+/// No block leaked, no row starved, and both models' planes hold what was read.
 #[test]
 fn a_hundred_thousand_random_traces() {
-    let events = traces(100_000, 0);
+    let events = traces(100_000, Mode::InTurn);
     println!("{events:?}");
     assert!(events.preemptions > 50_000 && events.steps > 1_000_000, "too tame: {events:?}");
+    assert!(events.shared > 1_000_000 && events.copies > 10_000, "too tame: {events:?}");
     assert_eq!(
         (events.fed, events.in_vain, events.preempted_in_flight, events.cancelled_in_flight),
         (0, 0, 0, 0)
@@ -331,20 +460,40 @@ fn a_hundred_thousand_random_traces() {
 /// The same, and what is fed is what was drawn, where each step is planned before the one before it is committed.
 #[test]
 fn a_hundred_thousand_random_traces_with_a_step_in_flight() {
-    let events = traces(100_000, 1);
+    let events = traces(100_000, Mode::Ahead);
     println!("{events:?}");
     assert!(events.preemptions > 50_000 && events.steps > 1_000_000, "too tame: {events:?}");
     let rare = [events.in_vain, events.preempted_in_flight, events.cancelled_in_flight];
     assert!(events.fed > 1_000_000 && rare.iter().all(|count| *count > 1000), "too tame: {events:?}");
+    assert!(events.shared > 1_000_000 && events.copies > 10_000, "too tame: {events:?}");
+}
+
+/// The same where the amateur is deferred.
+#[test]
+fn a_hundred_thousand_random_traces_with_the_amateur_deferred() {
+    let events = traces(100_000, Mode::Deferred);
+    println!("{events:?}");
+    assert!(events.preemptions > 50_000 && events.steps > 1_000_000, "too tame: {events:?}");
+    assert!(events.shared > 1_000_000 && events.copies > 10_000, "too tame: {events:?}");
+    assert!(events.contested > 500_000 && events.gathered > 100_000, "too tame: {events:?}");
+    assert!(events.steps - events.amateur_steps > 500_000, "too tame: {events:?}");
 }
 
 #[test]
 fn decode_rows_go_before_prefill_chunks_and_share_the_budget() {
-    let limits = Limits { max_num_seqs: 4, max_num_batched_tokens: 6, block_size: 4, blocks: 16 };
+    let limits = Limits {
+        max_num_seqs: 4,
+        max_num_batched_tokens: 6,
+        block_size: 4,
+        blocks: 16,
+        shares_prefixes: false,
+        deferral: None,
+    };
     let mut scheduler = Scheduler::new(limits);
     let tokens = |n: usize| vec![TokenId(1); n];
-    let first = scheduler.add(tokens(2), 12, Arc::default());
-    let second = scheduler.add(tokens(9), 12, Arc::default());
+    let new = |prompt| NewSequence { prompt, max_len: 12, stop: Arc::default(), needs_amateur: true };
+    let first = scheduler.add(new(tokens(2)));
+    let second = scheduler.add(new(tokens(9)));
     let one = Ok(Sampled { token: TokenId(1), score: 0.0, head: 2, log_probabilities: None });
     let spans = |plan: &StepPlan| {
         plan.rows.iter().map(|r| (r.seq, r.positions.clone(), r.samples)).collect::<Vec<_>>()

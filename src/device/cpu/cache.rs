@@ -127,6 +127,14 @@ impl Cache {
             Self::E4m3(pages) => pages.store(batch, heads, layer, qkv),
         }
     }
+
+    /// Makes `to` what `from` is, in all layers.
+    pub fn copy_block(&mut self, from: BlockId, to: BlockId) {
+        match self {
+            Self::F32(pages) => pages.copy_block(from, to),
+            Self::E4m3(pages) => pages.copy_block(from, to),
+        }
+    }
 }
 
 impl<E: Element> Pages<E> {
@@ -189,6 +197,18 @@ impl<E: Element> Pages<E> {
                     places.zip(row).for_each(|(to, from)| *to = E::round(*from, scale));
                 }
             }
+        }
+    }
+
+    /// See [`Cache::copy_block`].
+    fn copy_block(&mut self, from: BlockId, to: BlockId) {
+        let heads = self.shape.layers * 2 * self.shape.heads;
+        let (numbers, scales) =
+            (heads * self.shape.block_size * self.shape.head_dim, heads * self.shape.block_size);
+        let copied = |size: usize| from.index() * size..(from.index() + 1) * size;
+        self.data.copy_within(copied(numbers), to.index() * numbers);
+        if E::IS_SCALED {
+            self.scales.copy_within(copied(scales), to.index() * scales);
         }
     }
 

@@ -37,6 +37,7 @@ use super::{
     TensorView, WeightSize,
 };
 use crate::error::{Error, Result};
+use crate::ids::BlockId;
 use amx::Amx;
 use arena::Arena;
 use buffer::{Buffer, Populating};
@@ -290,7 +291,25 @@ impl Device for Cpu {
     }
 
     fn collect(&self, step: &mut Step) -> Result<Vec<RowResult>> {
+        Ok(step.collect().into_iter().flatten().collect())
+    }
+
+    fn settle(&self, step: &mut Step, outputs: Range<usize>, expert: &Tensor, kept: &mut Tensor) {
+        let (rows, vocabulary) = (&step.samples[outputs], &step.vocabulary);
+        let settle = || sample::settle(self.common.path, rows, vocabulary, expert, kept);
+        step.results.extend(self.common.pool.install(settle));
+    }
+
+    fn collect_settled(&self, step: &mut Step) -> Result<Vec<Option<RowResult>>> {
         Ok(step.collect())
+    }
+
+    fn defers(&self) -> bool {
+        true
+    }
+
+    fn copy_block(&self, cache: &mut Cache, from: BlockId, to: BlockId) {
+        cache.copy_block(from, to);
     }
 
     fn rows(&self, step: &Step) -> usize {

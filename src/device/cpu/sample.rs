@@ -25,12 +25,33 @@ pub fn contrast_sample(
     vocabulary: &Vocabulary,
     expert: &Tensor,
     amateur: Option<&Tensor>,
-) -> Vec<RowResult> {
-    let sampled = sample_rows(path, rows, vocabulary, expert, |index, row| match amateur {
+) -> Vec<Option<RowResult>> {
+    sample_rows(path, rows, vocabulary, expert, |index, row| match amateur {
         Some(logits) if row.contrast.needs_amateur() => Amateur::Logits(&logits.row(index)[..vocabulary.len]),
         _ => Amateur::Unread,
+    })
+}
+
+/// See [`crate::device::Device::settle`].
+pub fn settle(
+    path: Path,
+    rows: &[SampleRow],
+    vocabulary: &Vocabulary,
+    expert: &Tensor,
+    kept: &mut Tensor,
+) -> Vec<Option<RowResult>> {
+    let settled = sample_rows(path, rows, vocabulary, expert, |_, row| match row.kept {
+        Some(_) => Amateur::Deferred,
+        None => Amateur::Unread,
     });
-    sampled.into_iter().flatten().collect()
+    let places = rows.iter().zip(&settled).map(|(row, result)| row.kept.filter(|_| result.is_none()));
+    for (index, place) in places.enumerate() {
+        if let Some(place) = place {
+            kept.row_mut(place as usize)[..vocabulary.len]
+                .copy_from_slice(&expert.row(index)[..vocabulary.len]);
+        }
+    }
+    settled
 }
 
 /// See [`crate::device::Device::contrast_sample_hidden`]. Rows for which a few logits do not do are given all of theirs, by
@@ -42,7 +63,7 @@ pub fn contrast_sample_hidden(
     expert: &Tensor,
     (hidden, head): (&Tensor, &Weight),
     logits: &mut Tensor,
-) -> Vec<RowResult> {
+) -> Vec<Option<RowResult>> {
     let hidden_row = |index| Projected { hidden: hidden.row(index), projection: head, logits: None };
     let mut sampled = sample_rows(path, rows, vocabulary, expert, |index, row| {
         if row.contrast.needs_amateur() { Amateur::Projected(hidden_row(index)) } else { Amateur::Unread }
@@ -61,7 +82,7 @@ pub fn contrast_sample_hidden(
             sampled[row] = all[row];
         }
     }
-    sampled.into_iter().flatten().collect()
+    sampled
 }
 
 /// What each row draws; `None` where the amateur's part must be known in full.
@@ -73,12 +94,15 @@ fn sample_rows<'a>(
     amateur: impl Fn(usize, &SampleRow) -> Amateur<'a> + Sync,
 ) -> Vec<Option<RowResult>> {
     let sample = |(index, row): (usize, &SampleRow)| {
+        let amateur = amateur(index, row);
+        // What is settled now was not kept before.
+        let kept = row.kept.filter(|_| !matches!(amateur, Amateur::Deferred));
         let mut head = HEAD.take();
         let sampled = path.isa.run(Row {
             sample: row,
             vocabulary,
-            expert: &expert.row(index)[..vocabulary.len],
-            amateur: amateur(index, row),
+            expert: &expert.row(kept.map_or(index, |kept| kept as usize))[..vocabulary.len],
+            amateur,
             head: &mut head,
         });
         HEAD.set(head);
@@ -123,6 +147,8 @@ impl Head {
 enum Amateur<'a> {
     /// They play no part.
     Unread,
+    /// They are not there yet: only a head of one can be sampled.
+    Deferred,
     /// All of them.
     Logits(&'a [f32]),
     /// Those of the head can be computed.
@@ -173,7 +199,8 @@ impl Row<'_> {
         let beta_of =
             |id: u32| if two_betas && is_special(id) { contrast.special_beta() } else { contrast.beta };
         match amateur {
-            Amateur::Unread | Amateur::Done => {}
+            Amateur::Deferred if head.ids.len() > 1 || sample.log_probabilities => return Ok(None),
+            Amateur::Unread | Amateur::Deferred | Amateur::Done => {}
             Amateur::Logits(logits) => subtract::<S>(logits, two_betas, beta_of, head)?,
             Amateur::Projected(Projected { hidden, projection, logits }) => {
                 let is_large = head.ids.len() * LARGE_HEAD > vocabulary.len;

@@ -14,11 +14,11 @@ pub struct Step {
     pub samples: Vec<SampleRow>,
     /// The ids that may be sampled.
     pub vocabulary: Vocabulary,
-    /// Of the step at hand, so far.
-    pub results: Vec<RowResult>,
+    /// Of the step at hand, so far; none where the amateur must have its say first.
+    pub results: Vec<Option<RowResult>>,
     /// `[outputs]`: what the step before sampled.
     fed: Vec<TokenId>,
-    finished: VecDeque<Vec<RowResult>>,
+    finished: VecDeque<Vec<Option<RowResult>>>,
 }
 
 impl Step {
@@ -48,13 +48,15 @@ impl Step {
     /// See [`crate::device::Device::finish`].
     pub fn finish(&mut self) {
         // A row without a token is discarded by whoever planned on it; until then it needs a token that exists.
-        let token = |result: &RowResult| result.map_or(TokenId(0), |sampled| sampled.token);
+        let token = |result: &Option<RowResult>| {
+            result.and_then(Result::ok).map_or(TokenId(0), |sampled| sampled.token)
+        };
         self.fed = self.results.iter().map(token).collect();
         self.finished.push_back(std::mem::take(&mut self.results));
     }
 
-    /// See [`crate::device::Device::collect`].
-    pub fn collect(&mut self) -> Vec<RowResult> {
+    /// See [`crate::device::Device::collect_settled`].
+    pub fn collect(&mut self) -> Vec<Option<RowResult>> {
         self.finished.pop_front().unwrap_or_default()
     }
 }

@@ -12,11 +12,23 @@ impl Cuda {
     ///
     /// # Errors
     /// Always.
-    pub fn open() -> Result<Self> {
-        let message = "this codit was built without GPU kernels: its build found no nvcc. Run kernels/toolchain.sh, \
-                       or set CUDA_HOME to an installed CUDA toolkit, and build again";
-        Err(Error::Device(message.to_owned()))
+    pub fn open(_: [usize; 2]) -> Result<Self> {
+        Err(no_kernels())
     }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn count() -> Result<usize> {
+        Err(no_kernels())
+    }
+}
+
+fn no_kernels() -> Error {
+    let message = "this codit was built without GPU kernels: its build found no nvcc. Run kernels/toolchain.sh, or set \
+                   CUDA_HOME to an installed CUDA toolkit, and build again";
+    Error::Device(message.to_owned())
 }
 
 impl Machine for Cuda {
@@ -81,6 +93,10 @@ impl Machine for Cuda {
     }
 
     fn replay(&self, _: u64, _: &mut dyn FnMut()) {
+        match *self {}
+    }
+
+    fn is_split(&self) -> bool {
         match *self {}
     }
 

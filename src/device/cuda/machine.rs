@@ -1,98 +1,112 @@
-//! The [`Machine`]: streams, events, and what the other files hold.
+//! The [`Machine`]: two lanes on one GPU or on two, and the order of what they do.
 
-use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use cudarc::driver::sys::{self, CUevent_flags, CUgraphInstantiate_flags, CUresult, CUstreamCaptureMode};
-use cudarc::driver::{
-    CudaContext, CudaEvent, CudaStream, DriverError, profiler_start, profiler_stop, result,
-};
+use cudarc::driver::sys::{CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::{CudaEvent, CudaStream, profiler_start, profiler_stop, result};
 
+use super::card::{Card, describe_driver};
 use super::failure::{Failure, cannot, lock};
 use super::graphs::{Graph, Graphs, State};
-use super::kernels::{ARCHITECTURES, Kernels, RELEASE};
-use super::matmul::Matmuls;
-use super::memory::{Memory, Pending, Staging};
+use super::memory::{Memory, Pending};
 use crate::device::MemoryInfo;
-use crate::device::launch::machine::{Lane, Launch, Machine, Matmul};
+use crate::device::launch::machine::{Lane, Launch, MATMUL_WORKSPACE, Machine, Matmul};
 use crate::error::{Error, Result};
 
-/// As `cuDriverGetVersion` counts: all that is called here is in CUDA 12.8 (`cuEventElapsedTime_v2` is not in 12.7).
-const OLDEST_DRIVER: c_int = 12_080;
-
-/// A GPU. What belongs to it keeps its context alive; whatever runs on it is done when this is dropped.
+/// One GPU for both models, or one for each.
 pub struct Cuda {
-    /// Streams, one a [`Lane`].
-    lanes: [Arc<CudaStream>; 2],
-    forked: CudaEvent,
-    joined: CudaEvent,
-    kernels: Mutex<Kernels>,
-    matmuls: Mutex<Matmuls>,
+    /// By [`Lane`].
+    places: [Place; 2],
     graphs: Mutex<Graphs>,
     /// Whether what is queued goes into a graph.
     is_capturing: AtomicBool,
-    staging: Staging,
     failure: Failure,
-    context: Arc<CudaContext>,
+}
+
+/// Where a lane is.
+struct Place {
+    stream: Arc<CudaStream>,
+    /// How far the stream had come when the other lane was last told to wait for it.
+    reached: CudaEvent,
+    /// Of its matrix products.
+    workspace: Memory,
+    card: Arc<Card>,
+}
+
+impl Place {
+    fn new(card: Arc<Card>) -> Result<Self> {
+        Ok(Self {
+            stream: card.context.new_stream().map_err(cannot("make a stream"))?,
+            reached: card.context.new_event(None).map_err(cannot("make an event"))?,
+            workspace: Memory::new(&card.context, MATMUL_WORKSPACE)?,
+            card,
+        })
+    }
 }
 
 impl Cuda {
-    /// The first GPU that the driver shows (`CUDA_VISIBLE_DEVICES` chooses).
+    /// The GPUs of the expert and of the amateur, which may be the same, by their numbers among those that the driver
+    /// shows.
     ///
     /// # Errors
-    /// [`Error::Device`] that says what is missing: a driver, a GPU, a newer one of either, or cuBLASLt.
-    pub fn open() -> Result<Self> {
-        // SAFETY: loads the driver as any use of it would.
-        if !unsafe { sys::is_culib_present() } {
-            return Err(unusable("there is no NVIDIA driver (libcuda.so was not found)"));
+    /// [`Error::Device`] that says what is missing: a driver, a GPU, a newer one of either, or cuBLASLt;
+    /// [`Error::Setting`] if there are fewer GPUs.
+    pub fn open([expert, amateur]: [usize; 2]) -> Result<Self> {
+        let first = Arc::new(Card::open(expert)?);
+        let second = if expert == amateur { Arc::clone(&first) } else { Arc::new(Card::open(amateur)?) };
+        if expert != amateur {
+            first.connect(&second);
         }
-        check_driver()?;
-        let context = CudaContext::new(0).map_err(cannot("open the GPU"))?;
-        let (major, minor) =
-            context.compute_capability().map_err(cannot("ask for the GPU's architecture"))?;
-        if major < 8 {
-            let message = format!("the GPU's compute capability is {major}.{minor}; 8.0 or newer is needed");
-            return Err(unusable(&message));
-        }
-        let stream = || context.new_stream().map_err(cannot("make a stream"));
-        let event = || context.new_event(None).map_err(cannot("make an event"));
         Ok(Self {
-            lanes: [stream()?, stream()?],
-            forked: event()?,
-            joined: event()?,
-            kernels: Mutex::new(Kernels::load(&context)?),
-            matmuls: Mutex::new(Matmuls::new(&context)?),
+            places: [Place::new(first)?, Place::new(second)?],
             graphs: Mutex::default(),
             is_capturing: AtomicBool::new(false),
-            staging: Staging::new(&context),
             failure: Failure::default(),
-            context,
         })
     }
 
-    /// 0 where the driver does not say.
-    fn free_bytes(&self) -> usize {
-        self.context.mem_get_info().map_or(0, |(free, _)| free)
+    /// How many GPUs the driver shows.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if none can be used.
+    pub fn count() -> Result<usize> {
+        super::card::count()
+    }
+
+    fn place(&self, lane: Lane) -> &Place {
+        &self.places[lane as usize]
+    }
+
+    /// Of each lane's GPU; 0 where the driver does not say.
+    fn free_bytes(&self) -> [usize; 2] {
+        self.places.each_ref().map(|place| place.card.memory_info().map_or(0, |memory| memory.free))
     }
 
     fn stream(&self, lane: Lane) -> &Arc<CudaStream> {
-        &self.lanes[lane as usize]
+        &self.place(lane).stream
+    }
+
+    /// The GPUs, each once.
+    fn cards(&self) -> impl Iterator<Item = &Card> {
+        let count = if self.is_split() { 2 } else { 1 };
+        self.places[..count].iter().map(|place| &*place.card)
     }
 
     /// What is queued on `to` from now on runs after what is queued on `from` by now.
-    fn order(&self, from: Lane, to: Lane, event: &CudaEvent) {
-        let (from, to) = (self.stream(from), self.stream(to));
-        let ordered = event.record(from).and_then(|()| to.wait(event));
+    fn order(&self, from: Lane, to: Lane) {
+        let (from, to) = (self.place(from), self.place(to));
+        let ordered = from.reached.record(&from.stream).and_then(|()| to.stream.wait(&from.reached));
         self.failure.note(ordered.map_err(cannot("order the lanes")));
     }
 
     fn try_launch(&self, lane: Lane, launch: &Launch, parameters: &[u8]) -> Result<()> {
         let &Launch { kernel, grid: [x, y, z], threads, shared_bytes } = launch;
-        self.context.bind_to_thread().map_err(cannot("use the GPU"))?;
-        let mut kernels = lock(&self.kernels);
+        let Place { card, stream, .. } = self.place(lane);
+        card.context.bind_to_thread().map_err(cannot("use the GPU"))?;
+        let mut kernels = lock(&card.kernels);
         let function = kernels.get(kernel)?.cu_function();
-        let (grid, block, stream) = ((x, y, z), (threads, 1, 1), self.stream(lane).cu_stream());
+        let (grid, block, stream) = ((x, y, z), (threads, 1, 1), stream.cu_stream());
         let mut arguments = [parameters.as_ptr().cast_mut().cast()];
         // SAFETY: the function's module lives as long as `self`. Its one parameter is a struct of these bytes, which
         // are copied before this returns: the stand-in on the host refuses any other length. What its addresses point
@@ -102,7 +116,8 @@ impl Cuda {
         )
     }
 
-    /// What `record` queues, as a graph. All of it is queued on the first lane, or between a fork and a join.
+    /// What `record` queues, as a graph, of two GPUs where the lanes are. All of it is queued on the first lane, or between
+    /// a fork and a join.
     fn capture(&self, record: &mut dyn FnMut()) -> Result<Graph> {
         let first = self.stream(Lane::Expert);
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
@@ -118,27 +133,16 @@ impl Cuda {
 
 impl Machine for Cuda {
     type Memory = Memory;
-    type Pending = Result<Pending>;
+    type Pending = Result<(Lane, Pending)>;
     type Mark = Result<CudaEvent>;
 
     fn describe(&self) -> String {
-        let unknown = || "?".to_owned();
-        let name = self.context.name().unwrap_or_else(|_| unknown());
-        let capability = self.context.compute_capability();
-        let capability = capability.map_or_else(|_| unknown(), |(major, minor)| format!("{major}.{minor}"));
-        let driver =
-            driver_version().map_or_else(|_| unknown(), |v| format!("{}.{}", v / 1000, v % 1000 / 10));
-        let memory =
-            self.memory_info(Lane::Expert).map_or(0.0, |memory| memory.total as f64 / f64::from(1 << 30));
-        let architectures = ARCHITECTURES.join(", ");
-        format!(
-            "{name}, {memory:.1} GiB, compute capability {capability}; the driver knows CUDA {driver}; kernels built by CUDA \
-             {RELEASE} for {architectures} and as PTX"
-        )
+        let cards: Vec<String> = self.cards().map(Card::describe).collect();
+        format!("{}; {}", cards.join("; "), describe_driver())
     }
 
-    fn allocate(&self, _: Lane, bytes: usize) -> Result<Memory> {
-        Memory::new(&self.context, bytes)
+    fn allocate(&self, lane: Lane, bytes: usize) -> Result<Memory> {
+        Memory::new(&self.place(lane).card.context, bytes)
     }
 
     fn address(&self, memory: &Memory) -> u64 {
@@ -152,29 +156,33 @@ impl Machine for Cuda {
         bytes: usize,
         source: &mut dyn FnMut(usize, &mut [u8]),
     ) -> Result<()> {
-        self.staging.fill(self.stream(lane), memory, bytes, source)
+        let Place { card, stream, .. } = self.place(lane);
+        card.staging.fill(stream, memory, bytes, source)
     }
 
     fn write(&self, lane: Lane, memory: &Memory, bytes: &[u8]) {
-        self.failure.note(self.staging.write(self.stream(lane), memory, bytes));
+        let Place { card, stream, .. } = self.place(lane);
+        self.failure.note(card.staging.write(stream, memory, bytes));
     }
 
-    fn read(&self, lane: Lane, memory: &Memory, bytes: usize) -> Result<Pending> {
-        self.staging.read(self.stream(lane), memory, bytes)
+    fn read(&self, lane: Lane, memory: &Memory, bytes: usize) -> Self::Pending {
+        let Place { card, stream, .. } = self.place(lane);
+        Ok((lane, card.staging.read(stream, memory, bytes)?))
     }
 
-    fn wait(&self, pending: Result<Pending>) -> Result<Vec<u8>> {
-        let read = self.failure.note(pending.and_then(|pending| self.staging.wait(pending)));
+    fn wait(&self, pending: Self::Pending) -> Result<Vec<u8>> {
+        let read = pending.and_then(|(lane, pending)| self.place(lane).card.staging.wait(pending));
+        let read = self.failure.note(read);
         self.failure.check()?;
         Ok(read.unwrap_or_default())
     }
 
     fn fork(&self) {
-        self.order(Lane::Expert, Lane::Amateur, &self.forked);
+        self.order(Lane::Expert, Lane::Amateur);
     }
 
     fn join(&self) {
-        self.order(Lane::Amateur, Lane::Expert, &self.joined);
+        self.order(Lane::Amateur, Lane::Expert);
     }
 
     fn launch(&self, lane: Lane, launch: &Launch, parameters: &[u8]) {
@@ -187,8 +195,8 @@ impl Machine for Cuda {
     fn matmul(&self, lane: Lane, matmul: &Matmul) {
         if matmul.rows > 0 {
             let may_wait = !self.is_capturing.load(Ordering::Relaxed);
-            let queued = lock(&self.matmuls).queue(self.stream(lane), lane as usize, matmul, may_wait);
-            self.failure.note(queued);
+            let Place { card, stream, workspace, .. } = self.place(lane);
+            self.failure.note(lock(&card.matmuls).queue(stream, workspace, matmul, may_wait));
         }
     }
 
@@ -227,7 +235,8 @@ impl Machine for Cuda {
                 // The first launch places it in memory.
                 launch(&graph);
                 graphs.set(key, State::Captured(graph));
-                graphs.took(free.saturating_sub(self.free_bytes()));
+                let left = self.free_bytes();
+                graphs.took([0, 1].map(|lane| free[lane].saturating_sub(left[lane])));
             }
             Some(State::Captured(graph)) => {
                 launch(graph);
@@ -239,13 +248,17 @@ impl Machine for Cuda {
         true
     }
 
-    fn recording_bytes(&self, _: Lane) -> usize {
-        lock(&self.graphs).to_come()
+    fn recording_bytes(&self, lane: Lane) -> usize {
+        lock(&self.graphs).to_come(lane)
     }
 
-    fn memory_info(&self, _: Lane) -> Result<MemoryInfo> {
-        let (free, total) = self.context.mem_get_info().map_err(cannot("ask for its memory"))?;
-        Ok(MemoryInfo { free, total })
+    fn is_split(&self) -> bool {
+        let [expert, amateur] = &self.places;
+        !Arc::ptr_eq(&expert.card, &amateur.card)
+    }
+
+    fn memory_info(&self, lane: Lane) -> Result<MemoryInfo> {
+        self.place(lane).card.memory_info()
     }
 
     fn runs_ahead(&self) -> bool {
@@ -254,50 +267,16 @@ impl Machine for Cuda {
 
     fn profile(&self, is_on: bool) -> Result<()> {
         let switch = if is_on { profiler_start } else { profiler_stop };
-        self.context.synchronize().and_then(|()| switch()).map_err(cannot("switch the profiler"))
+        let synchronized = self.cards().try_for_each(|card| card.context.synchronize());
+        synchronized.and_then(|()| switch()).map_err(cannot("switch the profiler"))
     }
 }
 
+/// Whatever runs is done before what it uses is freed.
 impl Drop for Cuda {
     fn drop(&mut self) {
-        self.context.record_err(self.context.synchronize());
-    }
-}
-
-/// That the driver works, has a GPU, and is no older than the kernels.
-fn check_driver() -> Result<()> {
-    match result::init() {
-        Ok(()) => {}
-        Err(DriverError(CUresult::CUDA_ERROR_NO_DEVICE)) => {
-            return Err(unusable("the NVIDIA driver shows no GPU"));
-        }
-        Err(DriverError(reason)) => {
-            return Err(unusable(&format!("the NVIDIA driver does not start: {reason:?}")));
+        for card in self.cards() {
+            card.context.record_err(card.context.synchronize());
         }
     }
-    let version = driver_version()?;
-    let needed =
-        RELEASE.split('.').next().and_then(|major| major.parse().ok()).map_or(0, |major: c_int| 1000 * major);
-    if version < needed.max(OLDEST_DRIVER) {
-        let (major, minor) = (version / 1000, version % 1000 / 10);
-        let message = format!(
-            "the NVIDIA driver supports CUDA {major}.{minor}; CUDA 12.8 is needed, and that of the nvcc that built the \
-             kernels, {RELEASE}. Install a newer driver, or build with an older nvcc (CUDA_HOME)"
-        );
-        return Err(unusable(&message));
-    }
-    Ok(())
-}
-
-/// As `cuDriverGetVersion` counts: 1000 times the major release and 10 times the minor.
-fn driver_version() -> Result<c_int> {
-    let mut version: c_int = 0;
-    // SAFETY: the number is valid for a write.
-    let asked = unsafe { sys::cuDriverGetVersion(&raw mut version) };
-    asked.result().map_err(cannot("ask for the driver's version"))?;
-    Ok(version)
-}
-
-fn unusable(reason: &str) -> Error {
-    Error::Device(format!("no GPU can be used: {reason}. --device cpu does without"))
 }

@@ -28,12 +28,10 @@ use crate::device::launch::bucket;
 use crate::device::launch::machine::{MATMUL_WORKSPACE, Matmul};
 use crate::error::{Error, Result};
 
-/// Products on two lanes, and the algorithms for them.
+/// Products on a GPU, and the algorithms for them.
 pub struct Matmuls {
     handle: Handle,
     algorithms: HashMap<Shape, sys::cublasLtMatmulAlgo_t>,
-    /// Of each lane, for partial sums.
-    workspaces: [Memory; 2],
     /// Twice the second-level cache. It is overwritten before a product is timed, which then finds its weight in
     /// memory, as it will between the other layers.
     flush: Memory,
@@ -73,22 +71,26 @@ impl Matmuls {
     pub fn new(context: &Arc<CudaContext>) -> Result<Self> {
         let cache = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE;
         let cache_bytes = context.attribute(cache).map_err(cannot("ask for the size of the cache"))?;
-        let workspace = || Memory::new(context, MATMUL_WORKSPACE);
         Ok(Self {
             handle: Handle::new(context)?,
             algorithms: HashMap::new(),
-            workspaces: [workspace()?, workspace()?],
             flush: Memory::new(context, 2 * usize::try_from(cache_bytes).unwrap_or(0))?,
             context: Arc::clone(context),
         })
     }
 
-    /// Queues a product on `stream`, the lane of that number. With `may_wait` an algorithm may be chosen by time, for
-    /// which the GPU is stopped.
-    pub fn queue(&mut self, stream: &CudaStream, lane: usize, matmul: &Matmul, may_wait: bool) -> Result<()> {
+    /// Queues a product on `stream`, to which `workspace` belongs, for partial sums. With `may_wait` an algorithm may be
+    /// chosen by time, for which the GPU is stopped.
+    pub fn queue(
+        &mut self,
+        stream: &CudaStream,
+        workspace: &Memory,
+        matmul: &Matmul,
+        may_wait: bool,
+    ) -> Result<()> {
         self.context.bind_to_thread().map_err(cannot("use the GPU"))?;
         let product = Product::new(matmul)?;
-        let run = Run { handle: &self.handle, product: &product, workspace: &self.workspaces[lane], stream };
+        let run = Run { handle: &self.handle, product: &product, workspace, stream };
         let shape = Shape::of(matmul);
         if let Some(algorithm) = self.algorithms.get(&shape)
             && run.queue(algorithm).is_ok()

@@ -33,14 +33,23 @@ impl Memory {
         self.address
     }
 
-    /// Queues a copy of the first `bytes`.
+    /// Queues a copy of the first `bytes`, which may go to another GPU. Then it must not be captured: graphs do not
+    /// take cuMemcpyPeerAsync.
     pub fn copy_to(&self, to: &Self, bytes: usize, stream: &CudaStream) -> Result<()> {
         check(self, bytes)?;
         check(to, bytes)?;
-        self.context.bind_to_thread().map_err(cannot("use the GPU"))?;
-        // SAFETY: both allocations are that long; freeing either waits for the GPU.
-        unsafe { result::memcpy_dtod_async(to.address, self.address, bytes, stream.cu_stream()) }
-            .map_err(cannot("copy"))
+        stream.context().bind_to_thread().map_err(cannot("use the GPU"))?;
+        let [own, other] = [self, to].map(|memory| memory.context.cu_ctx());
+        let stream = stream.cu_stream();
+        // SAFETY: both allocations are that long, in these contexts; freeing either waits for its GPU.
+        unsafe {
+            if own == other {
+                result::memcpy_dtod_async(to.address, self.address, bytes, stream)
+            } else {
+                result::memcpy_peer_async(other, to.address, own, self.address, bytes, stream)
+            }
+        }
+        .map_err(cannot("copy"))
     }
 
     /// Queues zeros over all of it.
@@ -72,8 +81,9 @@ fn too_little(context: &CudaContext, bytes: usize) -> Error {
         |(free, total)| format!(" of which {} of {} MiB are free", mib(free), mib(total)),
     );
     Error::Device(format!(
-        "the GPU has too little memory: {} MiB more are needed,{left}. Other programs may hold some of it; \
+        "GPU {} has too little memory: {} MiB more are needed,{left}. Other programs may hold some of it; \
          a smaller kv-cache-memory, max-num-seqs or max-num-batched-tokens needs less",
+        context.ordinal(),
         mib(bytes)
     ))
 }

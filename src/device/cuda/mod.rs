@@ -8,6 +8,8 @@
 #[cfg(not(codit_kernels))]
 mod absent;
 #[cfg(codit_kernels)]
+mod card;
+#[cfg(codit_kernels)]
 mod failure;
 #[cfg(codit_kernels)]
 mod graphs;
@@ -32,11 +34,12 @@ use crate::error::Result;
 pub type Gpu = Launcher<Cuda>;
 
 impl Gpu {
-    /// The first GPU.
+    /// The GPUs of the expert and of the amateur, which may be the same, by their numbers among those that the driver
+    /// shows.
     ///
     /// # Errors
     /// Those of [`Cuda::open`].
-    pub fn cuda(config: LauncherConfig) -> Result<Self> {
-        Ok(Self::new(Cuda::open()?, config))
+    pub fn cuda(gpus: [usize; 2], config: LauncherConfig) -> Result<Self> {
+        Ok(Self::new(Cuda::open(gpus)?, config))
     }
 }

@@ -9,13 +9,20 @@ use crate::error::Result;
 /// The count.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    bytes: AtomicUsize,
+    /// By [`Lane`].
+    bytes: [AtomicUsize; 2],
+    is_split: bool,
 }
 
 impl Ledger {
-    /// Bytes that were asked for so far, each piece rounded up to its alignment.
-    pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+    /// Nothing yet, on a machine whose lanes have memory apart if it `is_split`.
+    pub fn new(is_split: bool) -> Self {
+        Self { bytes: Default::default(), is_split }
+    }
+
+    /// Bytes that were asked for on a lane so far, each piece rounded up to its alignment.
+    pub fn bytes(&self, lane: Lane) -> usize {
+        self.bytes[lane as usize].load(Ordering::Relaxed)
     }
 }
 
@@ -28,8 +35,8 @@ impl Machine for Ledger {
         "a count of memory".to_owned()
     }
 
-    fn allocate(&self, _: Lane, bytes: usize) -> Result<()> {
-        self.bytes.fetch_add(bytes.next_multiple_of(256), Ordering::Relaxed);
+    fn allocate(&self, lane: Lane, bytes: usize) -> Result<()> {
+        self.bytes[lane as usize].fetch_add(bytes.next_multiple_of(256), Ordering::Relaxed);
         Ok(())
     }
 
@@ -67,6 +74,10 @@ impl Machine for Ledger {
 
     fn replay(&self, _: u64, record: &mut dyn FnMut()) {
         record();
+    }
+
+    fn is_split(&self) -> bool {
+        self.is_split
     }
 
     fn memory_info(&self, _: Lane) -> Result<MemoryInfo> {

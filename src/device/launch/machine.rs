@@ -93,7 +93,7 @@ pub trait Machine: Send + Sync + 'static {
     fn launch(&self, lane: Lane, launch: &Launch, parameters: &[u8]);
     /// Queues a matrix product.
     fn matmul(&self, lane: Lane, matmul: &Matmul);
-    /// Queues a copy of the first `bytes`.
+    /// Queues a copy of the first `bytes`, to the other lane's memory too; not within [`Machine::replay`].
     fn copy(&self, lane: Lane, from: &Self::Memory, to: &Self::Memory, bytes: usize);
     /// A point in a lane's order.
     fn mark(&self, lane: Lane) -> Self::Mark;
@@ -105,6 +105,8 @@ pub trait Machine: Send + Sync + 'static {
     /// Queues what `record` queues, by launches, products, forks and joins alone; where the machine can, by replaying
     /// what it recorded under the same key.
     fn replay(&self, key: u64, record: &mut dyn FnMut());
+    /// Whether the lanes have memory apart: then kernels and products find only that of their own lane.
+    fn is_split(&self) -> bool;
     /// The memory of a lane.
     ///
     /// # Errors

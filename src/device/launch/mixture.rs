@@ -91,7 +91,7 @@ pub fn route<M: Machine>(on: &Launcher<M>, step: &Step<M>, logits: &Tensor<M>, r
     let RoutingShape { branches, active, normalized } = routing.shape;
     let parameters = RouteParams {
         logits: on.address(&logits.memory),
-        slots: step.section(on.machine(), |s| s.slots),
+        slots: step.section(on, |s| s.slots),
         branches: on.address(&routing.branches),
         weights: on.address(&routing.weights),
         places: on.address(&routing.places),
@@ -145,7 +145,7 @@ pub fn weighted_sum<M: Machine>(
 ) {
     let parameters = WeightedSumParams {
         x: on.address(&x.memory),
-        slots: step.section(on.machine(), |s| s.slots),
+        slots: step.section(on, |s| s.slots),
         weights: on.address(&routing.weights),
         places: on.address(&routing.places),
         out: on.address(&out.memory),

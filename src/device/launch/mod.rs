@@ -11,6 +11,7 @@ use super::{
     WeightSize,
 };
 use crate::error::{Error, Result};
+use crate::ids::BlockId;
 
 mod attention;
 mod grouped_matmul;
@@ -171,6 +172,10 @@ impl<M: Machine> Device for Launcher<M> {
         Self { machine: Arc::clone(&self.machine), lane, config: self.config }
     }
 
+    fn is_split(&self) -> bool {
+        self.machine.is_split()
+    }
+
     fn dtype(&self) -> Dtype {
         self.format().working()
     }
@@ -327,7 +332,7 @@ impl<M: Machine> Device for Launcher<M> {
     }
 
     fn collect(&self, step: &mut Step<M>) -> Result<Vec<RowResult>> {
-        step.collect(&self.machine)
+        Ok(step.collect(&self.machine)?.into_iter().flatten().collect())
     }
 
     fn rows(&self, step: &Step<M>) -> usize {
@@ -437,7 +442,19 @@ impl<M: Machine> Device for Launcher<M> {
         expert: &Tensor<M>,
         amateur: Option<&Tensor<M>>,
     ) {
-        sample::contrast_sample(self, step, outputs, expert, amateur);
+        sample::contrast_sample(self, step, outputs, expert, amateur, None);
+    }
+
+    fn settle(&self, step: &mut Step<M>, outputs: Range<usize>, expert: &Tensor<M>, kept: &mut Tensor<M>) {
+        sample::contrast_sample(self, step, outputs, expert, None, Some(kept));
+    }
+
+    fn collect_settled(&self, step: &mut Step<M>) -> Result<Vec<Option<RowResult>>> {
+        step.collect(&self.machine)
+    }
+
+    fn copy_block(&self, cache: &mut Cache<M>, from: BlockId, to: BlockId) {
+        rows::copy_block(self, cache, from, to);
     }
 
     fn weight_size(&self, weight: &Weight<M>) -> WeightSize {

@@ -7,6 +7,7 @@ use bytemuck::{Pod, Zeroable};
 use super::machine::{Launch, Machine};
 use super::{Cache, Launcher, Rope, Step, Tensor, Weight};
 use crate::device::{Activation, Delta, Device, Dtype, HeadNorms, Heads, Norm, NormScope};
+use crate::ids::BlockId;
 
 /// Threads of a warp.
 const WARP: usize = 32;
@@ -38,10 +39,10 @@ pub fn embed<M: Machine>(
     out: &mut Tensor<M>,
 ) {
     let parameters = EmbedParams {
-        tokens: step.section(on.machine(), |s| s.tokens),
-        fed: step.section(on.machine(), |s| s.fed),
-        slots: step.section(on.machine(), |s| s.slots),
-        results: step.results(on.machine()),
+        tokens: step.section(on, |s| s.tokens),
+        fed: step.section(on, |s| s.fed),
+        slots: step.section(on, |s| s.slots),
+        results: step.results(on),
         table: on.address(&table.memory),
         out: on.address(&out.memory),
         width: out.width as u32,
@@ -151,8 +152,8 @@ pub fn rope_store<M: Machine>(
     let lanes = accesses(heads.dim / 2, on.dtype()).next_power_of_two().min(WARP);
     let spans_heads = norms.is_some_and(|norms| norms.scope == NormScope::Projection);
     let parameters = RopeStoreParams {
-        positions: step.section(on.machine(), |s| s.positions),
-        slots: step.section(on.machine(), |s| s.slots),
+        positions: step.section(on, |s| s.positions),
+        slots: step.section(on, |s| s.slots),
         inverse_frequencies: on.address(&rope.memory),
         query_norm: NormParams::new(on, norms.map(|norms| &norms.query)),
         key_norm: NormParams::new(on, norms.map(|norms| &norms.key)),
@@ -234,7 +235,7 @@ pub fn gather<M: Machine>(
     x: &Tensor<M>,
     out: &mut Tensor<M>,
 ) {
-    let list = step.section(on.machine(), |s| s.outputs);
+    let list = step.section(on, |s| s.outputs);
     let parameters = GatherParams {
         outputs: list + (outputs.start * size_of::<u32>()) as u64,
         x: on.address(&x.memory),
@@ -244,6 +245,38 @@ pub fn gather<M: Machine>(
     };
     let kernel = if x.dtype == Dtype::F32 { "gather_f32" } else { "gather_bf16" };
     launch_by_columns(on, kernel, outputs.len(), x.width, x.dtype, &parameters);
+}
+
+/// `CopyBlockParams`, which explains the fields.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct CopyBlockParams {
+    cache: u64,
+    layer_bytes: u64,
+    block_bytes: u64,
+    from: u32,
+    to: u32,
+}
+
+/// See [`Device::copy_block`].
+pub fn copy_block<M: Machine>(on: &Launcher<M>, cache: &mut Cache<M>, from: BlockId, to: BlockId) {
+    const THREADS: usize = 256;
+    let shape = cache.shape;
+    let rows = 2 * shape.heads * shape.block_size;
+    let scales = cache.scales.as_ref().map(|scales| (scales, rows * size_of::<f32>()));
+    let numbers = (&cache.memory, rows * shape.head_dim * cache.dtype.size());
+    for (memory, block_bytes) in [numbers].into_iter().chain(scales) {
+        let parameters = CopyBlockParams {
+            cache: on.address(memory),
+            layer_bytes: (shape.blocks * block_bytes) as u64,
+            block_bytes: block_bytes as u64,
+            from: from.0,
+            to: to.0,
+        };
+        let grid = [block_bytes.div_ceil(THREADS * ACCESS) as u32, shape.layers as u32, 1];
+        let launch = Launch { kernel: "copy_block", grid, threads: THREADS as u32, shared_bytes: 0 };
+        launch_rows(on, &launch, &parameters);
+    }
 }
 
 /// Bytes of shared memory for two sums over a block.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytemuck::{Pod, Zeroable};
 
 use super::machine::{Lane, Machine};
-use super::sample;
+use super::{Launcher, sample};
 use crate::contrast::{LogProbabilities, RowFault, Sampled};
 use crate::device::{Batch, RowResult, SampleRow, Span, StepRoom};
 use crate::error::Result;
@@ -89,6 +89,10 @@ pub struct SampleWords {
     pub key: [u32; 2],
     /// Of the noise.
     pub record: [u32; 2],
+    /// Which row of the kept logits is this one's, or [`NONE`].
+    pub kept: u32,
+    /// 1 where log-probabilities are wanted.
+    pub flags: u32,
 }
 
 /// What the kernel says of a row.
@@ -97,7 +101,7 @@ pub struct SampleWords {
 pub struct ResultWords {
     /// The token; 0 where there is none.
     pub token: u32,
-    /// 0 for a token, 1 for a NaN, 2 where all is masked.
+    /// 0 for a token, 1 for a NaN, 2 where all is masked, 3 where the amateur must have its say.
     pub status: u32,
     /// |head|
     pub head: u32,
@@ -121,6 +125,42 @@ pub fn buckets(most: usize) -> Vec<usize> {
     std::iter::successors(Some(1).filter(|_| most > 0), next).collect()
 }
 
+/// What the kernels of both lanes read: one memory, or, where the lanes have memory apart, the same bytes in each.
+struct Shared<M: Machine> {
+    memory: M::Memory,
+    /// The amateur's.
+    mirror: Option<M::Memory>,
+}
+
+impl<M: Machine> Shared<M> {
+    fn new(machine: &M, bytes: usize) -> Result<Self> {
+        let mirror = machine.is_split().then(|| machine.allocate(Lane::Amateur, bytes)).transpose()?;
+        Ok(Self { memory: machine.allocate(Lane::Expert, bytes)?, mirror })
+    }
+
+    fn address(&self, machine: &M, lane: Lane) -> u64 {
+        let mirror = self.mirror.as_ref().filter(|_| lane == Lane::Amateur);
+        machine.address(mirror.unwrap_or(&self.memory))
+    }
+
+    /// Between what was queued on the expert's lane, replays of both lanes' work among it, and what will be.
+    fn write(&self, machine: &M, bytes: &[u8]) {
+        machine.write(Lane::Expert, &self.memory, bytes);
+        if let Some(mirror) = &self.mirror {
+            machine.fork();
+            machine.write(Lane::Amateur, mirror, bytes);
+            machine.join();
+        }
+    }
+
+    /// Makes the amateur's what the expert's lane has written.
+    fn reflect(&self, machine: &M, bytes: usize) {
+        if let Some(mirror) = self.mirror.as_ref().filter(|_| bytes > 0) {
+            machine.copy(Lane::Expert, &self.memory, mirror, bytes);
+        }
+    }
+}
+
 /// See [`crate::device::Device::Step`].
 ///
 /// A step in which every span is one token is padded to a [`bucket`], as far as there is room, so that few sizes occur
@@ -139,9 +179,9 @@ pub struct Step<M: Machine> {
     special: M::Memory,
     special_count: usize,
     /// The sections.
-    buffer: M::Memory,
+    buffer: Shared<M>,
     /// `[outputs]` [`ResultWords`] of this step, and of the one before until they are overwritten.
-    results: M::Memory,
+    results: Shared<M>,
     /// What the kernels of sampling leave for one another, [`sample::row_bytes`] an output.
     tiles: M::Memory,
     /// Rows of the step at hand, padding included.
@@ -177,8 +217,8 @@ impl<M: Machine> Step<M> {
             vocabulary: room.vocabulary.len,
             special: special_memory,
             special_count: special.len(),
-            buffer: machine.allocate(Lane::Expert, sections.bytes())?,
-            results: machine.allocate(Lane::Expert, room.sequences * size_of::<ResultWords>())?,
+            buffer: Shared::new(machine, sections.bytes())?,
+            results: Shared::new(machine, room.sequences * size_of::<ResultWords>())?,
             tiles: machine.allocate(Lane::Expert, room.sequences * sample::row_bytes(room.vocabulary.len))?,
             sections,
             tokens: 0,
@@ -209,7 +249,7 @@ impl<M: Machine> Step<M> {
             (self.tokens, self.spans, self.outputs) = (padded, padded, padded);
             self.longest_context = self.longest_context.next_power_of_two().max(SHORTEST_PADDED_CONTEXT);
         }
-        machine.write(Lane::Expert, &self.buffer, &self.image(batch, rows));
+        self.buffer.write(machine, &self.image(batch, rows));
     }
 
     /// Names what the machine is given to do for the step at hand, where that is likely to come again. It depends on
@@ -223,11 +263,13 @@ impl<M: Machine> Step<M> {
     /// See [`crate::device::Device::finish`].
     pub fn finish(&mut self, machine: &M) {
         let bytes = self.wanted * size_of::<ResultWords>();
-        self.pending.push_back(machine.read(Lane::Expert, &self.results, bytes));
+        self.pending.push_back(machine.read(Lane::Expert, &self.results.memory, bytes));
+        // For the tokens that feed the next step.
+        self.results.reflect(machine, bytes);
     }
 
-    /// See [`crate::device::Device::collect`].
-    pub fn collect(&mut self, machine: &M) -> Result<Vec<RowResult>> {
+    /// See [`crate::device::Device::collect_settled`].
+    pub fn collect(&mut self, machine: &M) -> Result<Vec<Option<RowResult>>> {
         let Some(pending) = self.pending.pop_front() else { return Ok(Vec::new()) };
         let bytes = machine.wait(pending)?;
         Ok(bytemuck::allocation::pod_collect_to_vec::<u8, ResultWords>(&bytes)
@@ -236,24 +278,24 @@ impl<M: Machine> Step<M> {
             .collect())
     }
 
-    /// Where the kernels find a section.
-    pub fn section(&self, machine: &M, section: impl FnOnce(&Sections) -> Section) -> u64 {
-        machine.address(&self.buffer) + section(&self.sections).offset as u64
+    /// Where the kernels of a launcher's lane find a section.
+    pub fn section(&self, on: &Launcher<M>, section: impl FnOnce(&Sections) -> Section) -> u64 {
+        self.buffer.address(&on.machine, on.lane) + section(&self.sections).offset as u64
     }
 
-    /// Where the kernels find the results.
-    pub fn results(&self, machine: &M) -> u64 {
-        machine.address(&self.results)
+    /// Where the kernels of a launcher's lane find the results.
+    pub fn results(&self, on: &Launcher<M>) -> u64 {
+        self.results.address(&on.machine, on.lane)
     }
 
     /// Where the kernels of sampling leave what they know of the tiles.
-    pub fn tiles(&self, machine: &M) -> u64 {
-        machine.address(&self.tiles)
+    pub fn tiles(&self, on: &Launcher<M>) -> u64 {
+        on.address(&self.tiles)
     }
 
-    /// Where the kernels find the special tokens, and how many there are.
-    pub fn special(&self, machine: &M) -> (u64, usize) {
-        (machine.address(&self.special), self.special_count)
+    /// Where the kernels of sampling find the special tokens, and how many there are.
+    pub fn special(&self, on: &Launcher<M>) -> (u64, usize) {
+        (on.address(&self.special), self.special_count)
     }
 
     /// The buffer's bytes for this step.
@@ -351,13 +393,15 @@ impl SampleWords {
             position: row.position,
             key,
             record,
+            kept: row.kept.unwrap_or(NONE),
+            flags: u32::from(row.log_probabilities),
         }
     }
 }
 
 impl ResultWords {
-    fn result(&self) -> RowResult {
-        match self.status {
+    fn result(&self) -> Option<RowResult> {
+        Some(match self.status {
             0 => Ok(Sampled {
                 token: TokenId(self.token),
                 score: self.score,
@@ -368,7 +412,8 @@ impl ResultWords {
                 }),
             }),
             1 => Err(RowFault::NotANumber),
-            _ => Err(RowFault::AllMasked),
-        }
+            2 => Err(RowFault::AllMasked),
+            _ => return None,
+        })
     }
 }

@@ -25,11 +25,12 @@ const MEMORY: usize = 256 << 20;
 /// Elements that are summed side by side in a matrix product.
 const LANES: usize = 16;
 
-/// The host in the place of a GPU.
+/// The host in the place of a GPU, or of two.
 #[derive(Debug)]
 pub struct Host {
     /// Draws the order of threads and blocks of the next launch.
     seed: AtomicU64,
+    is_split: bool,
     failure: Mutex<Option<String>>,
 }
 
@@ -37,12 +38,12 @@ impl Simt {
     /// A device of number format `dtype`, whose threads and blocks take their turns in an order drawn from `seed`, another
     /// for each launch; 0 is index order always.
     pub fn simt(dtype: Dtype, seed: u64) -> Self {
-        Self::simt_with(LauncherConfig::of(Format::of(dtype)), seed)
+        Self::simt_with(LauncherConfig::of(Format::of(dtype)), seed, false)
     }
 
-    /// As [`Simt::simt`], with other formats.
-    pub fn simt_with(config: LauncherConfig, seed: u64) -> Self {
-        let host = Host { seed: AtomicU64::new(seed), failure: Mutex::new(None) };
+    /// As [`Simt::simt`], with other formats, and in the place of two GPUs if it `is_split`.
+    pub fn simt_with(config: LauncherConfig, seed: u64, is_split: bool) -> Self {
+        let host = Host { seed: AtomicU64::new(seed), is_split, failure: Mutex::new(None) };
         Self::new(host, config)
     }
 }
@@ -149,6 +150,10 @@ impl Machine for Host {
 
     fn replay(&self, _: u64, record: &mut dyn FnMut()) {
         record();
+    }
+
+    fn is_split(&self) -> bool {
+        self.is_split
     }
 
     fn memory_info(&self, _: Lane) -> Result<MemoryInfo> {

@@ -34,7 +34,7 @@ fn run_in<const N: usize>(
     checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<Check>>,
 ) {
     for (seed, format) in (1..).zip(formats) {
-        let device = Simt::simt_with(LauncherConfig::of(format), seed);
+        let device = Simt::simt_with(LauncherConfig::of(format), seed, false);
         let cpu = Cpu::new(None).unwrap().with_formats([format; 2]);
         let mut on = Comparison { device: &device, cpu: &cpu, numbers: Numbers(seed) };
         let checks = checks(&mut on).unwrap();

@@ -35,8 +35,13 @@ fn padding_stays_as_it_is() {
         let mut expert = device.tensor(rows, len, Precision::Single).unwrap();
         device.upload(logits, &mut expert);
         let noise = Noise::new(1, "", 0);
-        let row =
-            |position| SampleRow { contrast: Contrast::direct(), noise, position, log_probabilities: false };
+        let row = |position| SampleRow {
+            contrast: Contrast::direct(),
+            noise,
+            position,
+            log_probabilities: false,
+            kept: None,
+        };
         let batch = Batch { outputs: vec![0; rows], ..Batch::default() };
         device.begin(&mut step, &batch, &positions.map(row));
         device.contrast_sample(&mut step, 0..rows, &expert, None);

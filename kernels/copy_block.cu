@@ -1,0 +1,31 @@
+// A block of the cache copied into another, in all layers: before one of two sequences that share it writes to it.
+//
+// Bytes: the block in and out.
+#include "row.cuh"
+
+struct CopyBlockParams {
+    void* cache;      // [layers, blocks, block_bytes]
+    u64 layer_bytes;  // blocks * block_bytes
+    u64 block_bytes;  // a multiple of 4
+    u32 from, to;     // blocks, not the same
+};
+
+template <class Word>
+DEVICE void copy(const char* from, char* to, u64 bytes) {
+    const u64 first = u64(blockIdx.x) * blockDim.x + threadIdx.x, stride = u64(gridDim.x) * blockDim.x;
+    for (u64 i = first; i < bytes / sizeof(Word); i += stride) {
+        reinterpret_cast<Word*>(to)[i] = reinterpret_cast<const Word*>(from)[i];
+    }
+}
+
+// PRECOND: blockIdx.y is the layer, blockIdx.x shares its words with the threads; the cache is aligned to 16 bytes.
+KERNEL(copy_block, CopyBlockParams, 256, 1) {
+    char* const layer = static_cast<char*>(p.cache) + blockIdx.y * p.layer_bytes;
+    const char* const from = layer + p.from * p.block_bytes;
+    char* const to = layer + p.to * p.block_bytes;
+    if (p.block_bytes % sizeof(Vec<u32, 4>) == 0) {
+        copy<Vec<u32, 4>>(from, to, p.block_bytes);
+    } else {
+        copy<u32>(from, to, p.block_bytes);
+    }
+}

@@ -1,0 +1,93 @@
+//! When the amateur catches up, where it is deferred: a token that the expert alone settles, because no other is
+//! plausible, needs no amateur, whose pass over it can wait and join others.
+//!
+//! Which tokens are drawn does not depend on it. A step of either model costs about what it reads: its weights, and the
+//! cache of its rows. The amateur's weights are read once for all rows that wait for it, so that it pays to let more of
+//! them gather, until the rows that are still going are too few for steps of the expert.
+
+/// How the amateur is deferred.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Deferral {
+    /// Positions that the amateur may be behind a row that decodes.
+    pub most_lag: usize,
+    /// Bytes that a step of the expert reads in any case, and for each position of each row.
+    pub expert: StepCost,
+    /// The same of the amateur.
+    pub amateur: StepCost,
+}
+
+/// Bytes that a step of a model reads.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepCost {
+    /// Its weights.
+    pub weights: f64,
+    /// Keys and values of a position.
+    pub position: f64,
+}
+
+/// Some rows of a step.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rows {
+    /// How many.
+    pub count: usize,
+    /// Positions that they attend to, all together.
+    pub positions: usize,
+}
+
+impl Rows {
+    /// One more.
+    #[must_use]
+    pub fn and(self, positions: usize) -> Self {
+        Self { count: self.count + 1, positions: self.positions + positions }
+    }
+}
+
+impl StepCost {
+    fn of(&self, rows: Rows) -> f64 {
+        self.weights + self.position * rows.positions as f64
+    }
+}
+
+/// What happened since the amateur ran last.
+#[derive(Debug, Default)]
+pub struct Phases {
+    /// Bytes.
+    cost: f64,
+    /// Tokens that the expert settled.
+    settled: usize,
+    steps: usize,
+    /// Of all time: tokens that were to be settled, and those that could not.
+    tokens: usize,
+    contested: usize,
+}
+
+/// Steps of the expert that a row waits for others at most.
+const MOST_STEPS: usize = 16;
+
+impl Phases {
+    /// Notes a step of the expert over `rows`, of which so many sampled and so many of these wait for the amateur.
+    pub fn expert_ran(&mut self, deferral: &Deferral, rows: Rows, sampled: usize, contested: usize) {
+        self.cost += deferral.expert.of(rows);
+        self.settled += sampled - contested;
+        self.steps += 1;
+        self.tokens += sampled;
+        self.contested += contested;
+    }
+
+    /// Notes a step of the amateur.
+    pub fn amateur_ran(&mut self) {
+        (self.cost, self.settled, self.steps) = (0.0, 0, 0);
+    }
+
+    /// Whether the amateur should run now for those that `wait`, rather than after another step of those that `go` on:
+    /// whether that step would give fewer tokens for its cost than all gave since the amateur ran last.
+    pub fn amateur_is_due(&self, deferral: &Deferral, wait: Rows, go: Rows) -> bool {
+        if go.count == 0 || self.steps >= MOST_STEPS {
+            return true;
+        }
+        let contested = (self.contested + 1) as f64 / (self.tokens + 2) as f64;
+        let now = (self.settled + wait.count) as f64 / (self.cost + deferral.amateur.of(wait));
+        let later = contested * deferral.amateur.position * go.positions as f64;
+        now >= go.count as f64 / (deferral.expert.of(go) + later)
+    }
+}
