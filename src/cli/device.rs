@@ -114,8 +114,7 @@ impl DeviceArgs {
         if self.threads == Some(0) {
             return Err(Error::Setting("threads is 0; it must be 1 or more".to_owned()));
         }
-        let formats = self.format.formats()?;
-        let choice = self.choice()?;
+        let (choice, config) = (self.choice()?, self.config()?);
         let gpus = self.gpus();
         let is_split = self.placement == Placement::Split;
         let for_gpus = !self.devices.is_empty() || is_split;
@@ -132,15 +131,16 @@ impl DeviceArgs {
         }
         match choice {
             DeviceName::Auto | DeviceName::Cpu => {
-                self.give(task, &|_| Ok(Cpu::new(self.threads)?.with_formats(formats)))
+                self.give(task, &|_| Ok(Cpu::new(self.threads)?.with_formats(config.formats)))
             }
             DeviceName::Cuda => {
                 // Before anything is fetched or read.
                 Cuda::count()?;
-                self.give(task, &|gpus| self.open_gpu(gpus))
+                self.give(task, &|gpus| Gpu::cuda(gpus, config))
             }
-            DeviceName::Simt => self
-                .give(task, &|[expert, amateur]| Ok(Simt::simt_with(self.config()?, 0, expert != amateur))),
+            DeviceName::Simt => {
+                self.give(task, &|[expert, amateur]| Ok(Simt::simt_with(config, 0, expert != amateur)))
+            }
         }
     }
 
@@ -186,10 +186,6 @@ impl DeviceArgs {
             DeviceName::Auto => DeviceName::Cpu,
             chosen => chosen,
         })
-    }
-
-    fn open_gpu(&self, gpus: [usize; 2]) -> Result<Gpu> {
-        Gpu::cuda(gpus, self.config()?)
     }
 
     fn config(&self) -> Result<LauncherConfig> {

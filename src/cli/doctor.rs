@@ -53,8 +53,7 @@ impl Doctor<'_> {
     fn check<D: Device>(&self, open: &dyn Fn() -> Result<D>) -> Result<usize> {
         let device = open()?;
         let cpu = Cpu::new(None)?.with_formats([device.format(); 2]);
-        println!("\n{}", device.describe());
-        println!("\n{}", format::describe(&device));
+        println!("\n{}\n{}", device.describe(), format::describe(&device));
         println!(
             "{:<18} {:>6} {:>6} {:>12} {:>10}  worst case",
             "", "checks", "failed", "worst error", "bound"

@@ -120,14 +120,6 @@ impl Cache {
         }
     }
 
-    /// Makes `to` what `from` is, in all layers.
-    pub fn copy_block(&mut self, from: BlockId, to: BlockId) {
-        match self {
-            Self::F32(pages) => pages.copy_block(from, to),
-            Self::E4m3(pages) => pages.copy_block(from, to),
-        }
-    }
-
     /// Writes the keys and values of `qkv[tokens, qkv_width]` to the places of their positions.
     pub fn store(&mut self, batch: &Batch, heads: Heads, layer: usize, qkv: &Tensor) {
         match self {
@@ -135,12 +127,14 @@ impl Cache {
             Self::E4m3(pages) => pages.store(batch, heads, layer, qkv),
         }
     }
-}
 
-/// Makes the piece `to` of so many numbers what the piece `from` is.
-fn copy_within<T: Pod>(numbers: &mut [T], piece: usize, from: BlockId, to: BlockId) {
-    let from = from.index() * piece;
-    numbers.copy_within(from..from + piece, to.index() * piece);
+    /// Makes `to` what `from` is, in all layers.
+    pub fn copy_block(&mut self, from: BlockId, to: BlockId) {
+        match self {
+            Self::F32(pages) => pages.copy_block(from, to),
+            Self::E4m3(pages) => pages.copy_block(from, to),
+        }
+    }
 }
 
 impl<E: Element> Pages<E> {
@@ -206,11 +200,15 @@ impl<E: Element> Pages<E> {
         }
     }
 
+    /// See [`Cache::copy_block`].
     fn copy_block(&mut self, from: BlockId, to: BlockId) {
-        let pages = self.shape.layers * 2 * self.shape.heads;
-        copy_within(&mut self.data, pages * self.shape.block_size * self.shape.head_dim, from, to);
+        let heads = self.shape.layers * 2 * self.shape.heads;
+        let (numbers, scales) =
+            (heads * self.shape.block_size * self.shape.head_dim, heads * self.shape.block_size);
+        let copied = |size: usize| from.index() * size..(from.index() + 1) * size;
+        self.data.copy_within(copied(numbers), to.index() * numbers);
         if E::IS_SCALED {
-            copy_within(&mut self.scales, pages * self.shape.block_size, from, to);
+            self.scales.copy_within(copied(scales), to.index() * scales);
         }
     }
 

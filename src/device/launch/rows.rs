@@ -261,11 +261,13 @@ struct CopyBlockParams {
 /// See [`Device::copy_block`].
 pub fn copy_block<M: Machine>(on: &Launcher<M>, cache: &mut Cache<M>, from: BlockId, to: BlockId) {
     const THREADS: usize = 256;
-    let (shape, [numbers, scales]) = (cache.shape, cache.addresses(on.machine(), 0));
+    let shape = cache.shape;
     let rows = 2 * shape.heads * shape.block_size;
-    let copy = |address: u64, block_bytes: usize| {
+    let scales = cache.scales.as_ref().map(|scales| (scales, rows * size_of::<f32>()));
+    let numbers = (&cache.memory, rows * shape.head_dim * cache.dtype.size());
+    for (memory, block_bytes) in [numbers].into_iter().chain(scales) {
         let parameters = CopyBlockParams {
-            cache: address,
+            cache: on.address(memory),
             layer_bytes: (shape.blocks * block_bytes) as u64,
             block_bytes: block_bytes as u64,
             from: from.0,
@@ -274,10 +276,6 @@ pub fn copy_block<M: Machine>(on: &Launcher<M>, cache: &mut Cache<M>, from: Bloc
         let grid = [block_bytes.div_ceil(THREADS * ACCESS) as u32, shape.layers as u32, 1];
         let launch = Launch { kernel: "copy_block", grid, threads: THREADS as u32, shared_bytes: 0 };
         launch_rows(on, &launch, &parameters);
-    };
-    copy(numbers, rows * shape.head_dim * on.format().cache.size());
-    if scales != 0 {
-        copy(scales, rows * size_of::<f32>());
     }
 }
 

@@ -64,6 +64,8 @@ fn cache(on: &mut Comparison<'_, Simt>, dim: usize) -> codit::Result<Check> {
     on.device.rope_store(&steps.0, heads, None, &ropes.0, 1, &mut qkv.0, &mut caches.0);
     on.cpu.rope_store(&steps.1, heads, None, &ropes.1, 1, &mut qkv.1, &mut caches.1);
 
+    on.device.copy_block(&mut caches.0, BlockId(6), BlockId(3));
+
     let rows = shape.layers * shape.blocks * 2 * shape.heads * shape.block_size;
     let is_e4m3 = on.device.format().cache == Dtype::F8E4m3;
     let mut expected = vec![f32::NAN; rows * dim];
@@ -75,6 +77,9 @@ fn cache(on: &mut Comparison<'_, Simt>, dim: usize) -> codit::Result<Check> {
             expected[(of_block * shape.block_size + place) * dim..][..dim].copy_from_slice(&head);
         }
     }
+    // Block 6, copied to 3.
+    let block = 2 * shape.heads * shape.block_size * dim;
+    expected.copy_within((shape.blocks + 6) * block..(shape.blocks + 7) * block, (shape.blocks + 3) * block);
     let found = contents(on.device, &caches.0, rows, dim);
     let elsewhere = found.iter().zip(&expected).filter(|(a, b)| a.is_nan() != b.is_nan()).count();
     let written = |x: &[f32]| x.iter().copied().filter(|x| !x.is_nan()).collect::<Vec<_>>();
