@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::ops::Deref;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -20,17 +21,28 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Sink {
     path: PathBuf,
-    file: File,
+    file: Locked,
     /// Of the whole records, in bytes.
     end: u64,
     seed: u64,
     synced: Instant,
 }
 
-impl Drop for Sink {
+/// A file that is locked for this process.
+#[derive(Debug)]
+struct Locked(File);
+
+impl Deref for Locked {
+    type Target = File;
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for Locked {
     /// Closing the file alone would leave it locked while a child process that is being started has a copy of it.
     fn drop(&mut self) {
-        let _ = self.file.unlock();
+        let _ = self.0.unlock();
     }
 }
 
@@ -114,7 +126,7 @@ impl Sink {
     }
 }
 
-fn open_and_lock(output: &Path, input: &Input) -> Result<File> {
+fn open_and_lock(output: &Path, input: &Input) -> Result<Locked> {
     match fs::metadata(output) {
         Ok(metadata) if metadata.is_dir() => {
             return Err(Error::file(output, "a folder; give a file to write"));
@@ -146,6 +158,7 @@ fn open_and_lock(output: &Path, input: &Input) -> Result<File> {
         }
         Err(TryLockError::Error(error)) => return Err(Error::io(output, "cannot lock")(error)),
     }
+    let file = Locked(file);
     // Between opening and locking, the file may have been replaced.
     let (locked, named) = (file.metadata(), fs::metadata(output));
     let locked = locked.map_err(Error::io(output, "cannot stat"))?;
