@@ -564,7 +564,7 @@ pub trait Device: Sized + Send + Sync + 'static {
     /// # Errors
     /// Those of [`Device::collect`].
     fn collect_settled(&self, step: &mut Self::Step) -> Result<Vec<Option<RowResult>>>;
-    /// Whether the amateur is deferred by default: where waiting for what the expert settles costs little.
+    /// Whether the amateur is deferred by default: where a step of one model takes half as long as one of both.
     fn defers(&self) -> bool {
         false
     }

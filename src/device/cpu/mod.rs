@@ -304,10 +304,6 @@ impl Device for Cpu {
         Ok(step.collect())
     }
 
-    fn defers(&self) -> bool {
-        true
-    }
-
     fn copy_block(&self, cache: &mut Cache, from: BlockId, to: BlockId) {
         cache.copy_block(from, to);
     }
