@@ -359,10 +359,6 @@ impl<D: Device> Device for Profiled<D> {
         self.inner.collect_settled(&mut step.inner)
     }
 
-    fn defers(&self) -> bool {
-        self.inner.defers()
-    }
-
     fn copy_block(&self, cache: &mut D::Cache, from: BlockId, to: BlockId) {
         self.inner.copy_block(cache, from, to);
     }

@@ -564,10 +564,6 @@ pub trait Device: Sized + Send + Sync + 'static {
     /// # Errors
     /// Those of [`Device::collect`].
     fn collect_settled(&self, step: &mut Self::Step) -> Result<Vec<Option<RowResult>>>;
-    /// Whether the amateur is deferred by default: where a step of one model takes half as long as one of both.
-    fn defers(&self) -> bool {
-        false
-    }
     /// Copies a block of the cache into another.
     fn copy_block(&self, cache: &mut Self::Cache, from: BlockId, to: BlockId);
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::pair::{PairShape, landing};
+use super::pair::{PairShape, context_length, landing};
 use crate::contrast::Vocabulary;
 use crate::device::launch::ledger::Ledger;
 use crate::device::launch::machine::MATMUL_WORKSPACE;
@@ -43,7 +43,7 @@ pub struct Footprint {
 pub struct Share {
     /// Bytes of everything but the cache.
     pub fixed: usize,
-    /// Bytes of one block of the cache, and its place in a block table.
+    /// Bytes of one block of the cache.
     pub block: usize,
 }
 
@@ -77,10 +77,11 @@ impl Footprint {
         is_split: bool,
     ) -> Result<Self> {
         let device = ledger(format, is_split);
+        let longest = context_length((expert, amateur.map(|(spec, _)| spec)));
         device.step(StepRoom {
             tokens: shape.max_num_batched_tokens,
             sequences: shape.max_num_seqs,
-            blocks: 0,
+            blocks: shape.max_num_seqs * longest.div_ceil(shape.block_size),
             block_size: shape.block_size,
             vocabulary: &Vocabulary::new(expert.vocab_size, Vec::new()),
         })?;
@@ -100,7 +101,7 @@ impl Footprint {
     pub fn shares(&self) -> Vec<Share> {
         let lane = |model: Option<&ModelFootprint>, steps| {
             let model = model.copied().unwrap_or_default();
-            Share { fixed: model.weights + model.workspace + steps, block: model.block + size_of::<u32>() }
+            Share { fixed: model.weights + model.workspace + steps, block: model.block }
         };
         let [expert, amateur] =
             [lane(Some(&self.expert), self.steps[0]), lane(self.amateur.as_ref(), self.steps[1])];

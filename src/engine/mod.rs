@@ -79,9 +79,9 @@ impl Shortcuts {
     /// Every token takes both models, in full.
     pub const NONE: Self = Self { gathered_head: false, deferred_amateur: false, shared_prefixes: false };
 
-    /// Those that are faster on `device`.
+    /// Those that are faster on `device`. To defer the amateur is on none yet.
     pub fn of<D: Device>(device: &D) -> Self {
-        Self { gathered_head: device.gathers(), deferred_amateur: device.defers(), shared_prefixes: true }
+        Self { gathered_head: device.gathers(), deferred_amateur: false, shared_prefixes: true }
     }
 }
 
@@ -341,8 +341,7 @@ impl EngineConfig {
             max_num_batched_tokens,
             block_size: self.block_size,
             kv_cache_memory: self.kv_cache_memory,
-            gathers: shortcuts.gathered_head,
-            defers: shortcuts.deferred_amateur,
+            shortcuts,
         })
     }
 

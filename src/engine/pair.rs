@@ -1,17 +1,17 @@
 //! Expert and amateur side by side: one step of both, and the contrast of their logits.
 
-use std::borrow::BorrowMut;
 use std::ops::Range;
 
 use crate::checkpoint::Checkpoint;
 use crate::contrast::{Contrast, Noise, Vocabulary};
-use crate::device::{Device, Dtype, Format, Lane, Precision, RowResult, SampleRow, StepRoom};
+use crate::device::{Device, Lane, Precision, RowResult, SampleRow, StepRoom};
 use crate::error::{Error, Result};
 use crate::ids::{BlockId, SeqId, TokenId};
 use crate::model::decoder::{Decoder, Room, Unprojected};
 use crate::model::spec::Spec;
 use crate::profile;
 
+use super::Shortcuts;
 use super::deferral::{Deferral, StepCost};
 use super::footprint::{Footprint, ModelFootprint};
 use super::plan::{PlanRow, StepPlan};
@@ -75,10 +75,8 @@ pub struct PairShape {
     pub block_size: usize,
     /// Bytes of the cache; by default what the device has to give.
     pub kv_cache_memory: Option<usize>,
-    /// Whether the amateur's logits may be computed for the head alone.
-    pub gathers: bool,
-    /// Whether the amateur's steps are apart from the expert's.
-    pub defers: bool,
+    /// What is left out.
+    pub shortcuts: Shortcuts,
 }
 
 impl Model<'_> {
@@ -182,10 +180,10 @@ impl<D: Device> Pair<D> {
                 let kept = device.tensor(shape.max_num_seqs, expert_spec.vocab_size, Precision::Single)?;
                 Ok(Deferred { step: device.step(room)?, kept })
             };
-            let defers = shape.defers && amateur.is_some();
+            let defers = shape.shortcuts.deferred_amateur && amateur.is_some();
             Ok((device.step(room)?, defers.then(deferred).transpose()?))
         };
-        let gathers = shape.gathers && device.gathers();
+        let gathers = shape.shortcuts.gathered_head && device.gathers();
         let assemble = |device, models: (_, Option<_>), caches: (_, Option<_>), steps| {
             let side = |(decoder, cache)| Side { decoder, cache };
             let (expert, amateur) = (side((models.0, caches.0)), models.1.zip(caches.1).map(side));
@@ -229,18 +227,21 @@ impl<D: Device> Pair<D> {
 
     /// Runs steps of all sizes over a cache of one block, which they write to and read at will.
     fn warm_up(&mut self, shape: &PairShape) -> Result<()> {
-        for size in self.device.warm_up_sizes(shape.max_num_batched_tokens) {
-            let (spans, tokens) = if size <= shape.max_num_seqs { (size, 1) } else { (1, size) };
+        let most = shape.max_num_batched_tokens.min(shape.max_num_seqs * self.context_length());
+        for size in self.device.warm_up_sizes(most) {
+            let spans = size.min(shape.max_num_seqs);
             let mut plan = StepPlan::default();
-            for seq in 0..spans {
+            for span in 0..spans {
+                let tokens = size / spans + usize::from(span < size % spans);
                 let blocks = vec![BlockId(0); tokens.div_ceil(shape.block_size)];
-                let row = PlanRow { seq: SeqId(seq as u64), positions: 0..tokens, samples: true, kept: None };
+                let row =
+                    PlanRow { seq: SeqId(span as u64), positions: 0..tokens, samples: true, kept: None };
                 plan.push(row, &vec![TokenId(0); tokens], 0, &blocks);
             }
             let row = SampleRow {
                 contrast: Contrast::default(),
                 noise: Noise::new(0, "", 0),
-                position: tokens as u32,
+                position: size as u32,
                 log_probabilities: false,
                 kept: None,
             };
@@ -297,12 +298,13 @@ impl<D: Device> Pair<D> {
     /// None that a loaded pair could give.
     pub fn deferral(&self, shape: &PairShape) -> Result<Option<Deferral>> {
         let Some(amateur) = self.amateur.as_ref().filter(|_| self.defers()) else { return Ok(None) };
-        let cost = |spec: &Spec| -> Result<StepCost> {
-            let model = ModelFootprint::new(spec, Format::of(Dtype::Bf16), shape)?;
+        let cost = |lane, spec: &Spec| -> Result<StepCost> {
+            let model = ModelFootprint::new(spec, self.device.lane(lane).format(), shape)?;
             let position = model.block as f64 / shape.block_size as f64;
             Ok(StepCost { weights: model.weights as f64, position })
         };
-        let (expert, amateur) = (cost(self.expert.decoder.spec())?, cost(amateur.decoder.spec())?);
+        let expert = cost(Lane::Expert, self.expert.decoder.spec())?;
+        let amateur = cost(Lane::Amateur, amateur.decoder.spec())?;
         Ok(Some(Deferral { most_lag: MOST_LAG, expert, amateur }))
     }
 
@@ -395,17 +397,8 @@ impl<D: Device> Pair<D> {
         });
         let _range = profile::range(c"contrast_sample");
         for outputs in slices(device.outputs(step), *logit_rows) {
-            let places = outputs.clone();
-            if *gathers && landing.is_none() {
-                let ((), amateur) =
-                    device.join(|_| (), |device| amateur.decoder.hidden(device, step, places));
-                let Unprojected { hidden, head, logits } = amateur;
-                device.contrast_sample_hidden(step, outputs, kept, (hidden, head), logits);
-            } else {
-                let ((), logits) =
-                    device.join(|_| (), |device| logits(device, step, places, &mut amateur.decoder, landing));
-                device.contrast_sample(step, outputs, kept, Some(logits));
-            }
+            let amateur = Some(&mut amateur.decoder);
+            draw(device, step, outputs, |_, _, _| kept, amateur, landing.as_mut(), *gathers);
         }
         device.finish(step);
         device.collect(step)
@@ -465,31 +458,41 @@ impl<D: Device> Models<'_, D> {
     fn sample(&mut self, device: &D, step: &mut D::Step) {
         let _range = profile::range(c"contrast_sample");
         for outputs in slices(device.outputs(step), self.logit_rows) {
-            self.sample_slice(device, step, outputs);
+            let expert = &mut self.expert.decoder;
+            let amateur = self.amateur.as_mut().map(|side| &mut side.decoder);
+            let (landing, gathers) = (self.landing.as_deref_mut(), self.gathers);
+            draw(device, step, outputs, move |d, s, o| expert.logits(d, s, o), amateur, landing, gathers);
         }
     }
+}
 
-    fn sample_slice(&mut self, device: &D, step: &mut D::Step, outputs: Range<usize>) {
-        let places = || outputs.clone();
-        let expert = &mut self.expert.decoder;
-        let amateur = self.amateur.as_mut().map(|side| &mut side.decoder);
-        let landing = &mut self.landing;
-        match amateur {
-            Some(amateur) if self.gathers && landing.is_none() => {
-                let (expert, amateur) = device.join(
-                    |device| expert.logits(device, step, places()),
-                    |device| amateur.hidden(device, step, places()),
-                );
-                let Unprojected { hidden, head, logits } = amateur;
-                device.contrast_sample_hidden(step, places(), expert, (hidden, head), logits);
-            }
-            amateur => {
-                let (expert, amateur) = device.join(
-                    |device| expert.logits(device, step, places()),
-                    |device| Some(logits(device, step, places(), amateur?, landing)),
-                );
-                device.contrast_sample(step, places(), expert, amateur);
-            }
+/// Draws a token for each of `outputs` of the step at hand from what `expert` gives of its logits and from those of the
+/// amateur, whose forward pass has been queued.
+fn draw<'a, D: Device>(
+    device: &D,
+    step: &mut D::Step,
+    outputs: Range<usize>,
+    expert: impl FnOnce(&D, &D::Step, Range<usize>) -> &'a D::Tensor + Send,
+    amateur: Option<&mut Decoder<D>>,
+    landing: Option<&mut D::Tensor>,
+    gathers: bool,
+) {
+    let places = || outputs.clone();
+    match amateur {
+        Some(amateur) if gathers && landing.is_none() => {
+            let (expert, amateur) = device.join(
+                |device| expert(device, step, places()),
+                |device| amateur.hidden(device, step, places()),
+            );
+            let Unprojected { hidden, head, logits } = amateur;
+            device.contrast_sample_hidden(step, places(), expert, (hidden, head), logits);
+        }
+        amateur => {
+            let (expert, amateur) = device.join(
+                |device| expert(device, step, places()),
+                |device| Some(logits(device, step, places(), amateur?, landing)),
+            );
+            device.contrast_sample(step, places(), expert, amateur);
         }
     }
 }
@@ -516,7 +519,7 @@ fn load_both<D: Device>(
 }
 
 /// The longest sequence that both models can read.
-fn context_length((expert, amateur): (&Spec, Option<&Spec>)) -> usize {
+pub(super) fn context_length((expert, amateur): (&Spec, Option<&Spec>)) -> usize {
     amateur.map_or(expert.context_length, |amateur| expert.context_length.min(amateur.context_length))
 }
 
@@ -573,13 +576,13 @@ fn logits<'a, D: Device>(
     step: &D::Step,
     outputs: Range<usize>,
     amateur: &'a mut Decoder<D>,
-    landing: &'a mut Option<impl BorrowMut<D::Tensor>>,
+    landing: Option<&'a mut D::Tensor>,
 ) -> &'a D::Tensor {
     let rows = outputs.len();
     let logits = amateur.logits(device, step, outputs);
     let Some(landing) = landing else { return logits };
-    device.copy(rows, logits, landing.borrow_mut());
-    landing.borrow_mut()
+    device.copy(rows, logits, landing);
+    landing
 }
 
 /// Room for an amateur's logits, in the expert's memory.

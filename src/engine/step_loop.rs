@@ -99,7 +99,6 @@ pub struct StepLoop<D: Device> {
     /// Steps that are queued and not committed, oldest first.
     in_flight: VecDeque<StepPlan>,
     runs_ahead: bool,
-    defers: bool,
     draws: HashMap<SeqId, Draw>,
     max_model_len: usize,
     max_num_seqs: usize,
@@ -138,7 +137,6 @@ impl<D: Device> StepLoop<D> {
             max_model_len: config.window(pair.context_length(), blocks * shape.block_size)?,
             // What comes next depends on what is settled.
             runs_ahead: !pair.defers() && config.async_scheduling.unwrap_or_else(|| pair.runs_ahead()),
-            defers: pair.defers(),
             pair,
             max_num_seqs: shape.max_num_seqs,
             profile_steps: config.profile_steps.clone(),
@@ -180,7 +178,7 @@ impl<D: Device> StepLoop<D> {
             let _range = profile::range(c"schedule");
             self.scheduler.plan()
         };
-        if self.defers {
+        if self.pair.defers() {
             return self.step_apart(&plan);
         }
         let stay_in_flight = usize::from(self.runs_ahead && !plan.is_empty());
