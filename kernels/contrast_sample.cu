@@ -5,13 +5,17 @@
 // tiles together; the row's peak says which tiles hold some of the head, and only those are read again. Where the head
 // is the expert's whole row, the same is done for what top-k, top-p and min-p can leave of it.
 //
+// Where the amateur's logits are not there yet, its hidden states being, `contrast_heads` comes between: it lists the tokens
+// of each head, whose logits contrast_project.cu then computes, and the rows that need all of theirs, which a grouped
+// product gives them. Which of the two a row is depends on itself alone.
+//
 // Whatever decides is computed in f64 as the reference does. Sums over the head are of integers (fixed point), and all
 // else is a maximum, a minimum or a sum in an order that the vocabulary fixes: a row's bits depend on nothing else.
 //
 // Floor: 8 bytes a token of the vocabulary and row. 256 rows of 131,072 tokens of two models are 268 MB, 80 us at
-// 3.35 TB/s; sampled from the expert alone, half of that. Not measured on metal yet.
+// 3.35 TB/s; sampled from the expert alone, or with heads gathered, half of that. Not measured on metal yet.
+#include "heads.cuh"
 #include "philox.cuh"
-#include "step.cuh"
 
 // SampleWords of src/device/launch/step.rs
 struct SampleWords {
@@ -26,7 +30,7 @@ struct SampleWords {
 // What is known of a tile; TILE_BYTES of src/device/launch/sample.rs
 struct TileWords {
     float expert_peak, expert_sum;    // the largest logit z, and sum exp(z - peak)
-    float amateur_peak, amateur_sum;  // where the amateur is read
+    float amateur_peak, amateur_sum;  // where the amateur is read, else -inf and 0
     u32 faults;                       // FAULT_*
     u32 unmasked;                     // where the row is direct: how many tokens the expert does not mask
     float tempered_sum;               // where direct and cut: sum exp((z - peak) / temperature)
@@ -42,12 +46,17 @@ struct ContrastSampleParams {
     const SampleWords* samples;  // [rows]
     TileWords* tiles;            // [rows, tiles of the vocabulary]
     ResultWords* results;        // [rows]
-    u32 vocabulary;              // at most either stride: what follows in a row is padding and not read
+    float* kept;     // [.., kept_stride], where rows are to be settled: those that need the amateur go there; or null
+    // Where the amateur's logits are those of the heads, and all of some rows; else null
+    HeadWords* heads;     // [rows]
+    HeadEntry* entries;   // [rows * capacity]
+    HeadCounts* counts;
+    u32* full_rows;       // [counts->full[1]], in any order
+    u32 vocabulary;  // at most either stride: what follows in a row is padding and not read
     u32 expert_stride, amateur_stride;
     u32 special_count;
-    float* kept;     // [.., kept_stride], where rows are to be settled: those that need the amateur go there; or null
     u32 kept_stride;
-    u32 unused;
+    u32 capacity;  // the largest head that is listed, at most LISTED
 };
 
 constexpr u32 TILE = 512, LANE_LOGITS = TILE / 32;
@@ -61,6 +70,11 @@ DEVICE u32 tiles_of(const ContrastSampleParams& p) { return (p.vocabulary + TILE
 DEVICE bool reads_amateur(const ContrastSampleParams& p, const SampleWords& sample) {
     return p.amateur != nullptr && (sample.beta != 0.0 || sample.special_beta != 0.0);
 }
+
+// Whether the whole vocabulary is the head, as far as the expert does not mask it: then all of the amateur's logits are there.
+DEVICE bool keeps_all(const SampleWords& sample) { return sample.ln_alpha == -INFINITY; }
+
+DEVICE bool wants_log_probabilities(const SampleWords& sample) { return sample.flags & WANTS_LOG_PROBABILITIES; }
 
 // The expert's logits: the output's own where they are new, else those that were kept.
 DEVICE const float* expert_row(const ContrastSampleParams& p, u32 index) {
@@ -81,7 +95,7 @@ DEVICE bool truncates(const SampleWords& sample) {
 // Whether the head is the expert's whole row and scores are its log-probabilities. If nothing is cut either, each tile
 // can name its own winner.
 DEVICE bool is_direct(const ContrastSampleParams& p, const SampleWords& sample) {
-    return sample.ln_alpha == -INFINITY && !reads_amateur(p, sample);
+    return keeps_all(sample) && !reads_amateur(p, sample);
 }
 
 // The id of a lane's logit within its tile: runs of four, so that a lane reads 16 bytes and four share their noise.
@@ -221,9 +235,10 @@ KERNEL(contrast_tiles, ContrastSampleParams, 256, 4) {
     const u32 warps = blockDim.x / 32, tiles = tiles_of(p), blocks = (tiles + warps - 1) / warps;
     const u32 row = blockIdx.x / blocks, tile = blockIdx.x % blocks * warps + threadIdx.x / 32;
     const SampleWords& sample = p.samples[row];
+    if (p.counts && blockIdx.x == 0 && threadIdx.x == 0) *p.counts = {0, {0, 0}, 0};
     if (tile >= tiles || sample.position == NONE) return;
 
-    const bool contrasts = reads_amateur(p, sample);
+    const bool contrasts = reads_amateur(p, sample) && !p.heads;
     float expert[LANE_LOGITS], amateur[LANE_LOGITS];
     load_tile(expert_row(p, row), p.vocabulary, tile * TILE, expert);
     if (contrasts) load_tile(p.amateur + u64(row) * p.amateur_stride, p.vocabulary, tile * TILE, amateur);
@@ -388,7 +403,8 @@ DEVICE Bound select(u64 target, V visit) {
 
 // A row whose tiles are done, and the tokens of its head.
 struct Row {
-    const float *expert, *amateur;  // logits; no amateur where it has no say
+    const float *expert, *amateur;  // logits; no amateur where it has no say, or only its logits of the head are there
+    bool contrasts;                 // whether it has a say
     const TileWords* tiles;         // [tile_count]
     const u32* special;
     u32 special_count, vocabulary, tile_count;
@@ -414,7 +430,7 @@ struct Row {
     // The score up to a constant of the row.
     DEVICE double s(u32 id, float z_e, float z_a) const {
         const double l_e = double(z_e) - double(expert_peak);
-        if (!amateur) return l_e;
+        if (!contrasts) return l_e;
         const bool takes_special = sample->beta != sample->special_beta && is_special(id);
         const double l_a = z_a > -INFINITY ? double(z_a) - amateur_zero : masked;
         return l_e - (takes_special ? sample->special_beta : sample->beta) * l_a;
@@ -487,11 +503,27 @@ struct Row {
                 ++at;
             }
         });
+        settle_masked(least);
+        is_listed = shared().listed <= LISTED;
+        return shared().listed;
+    }
+
+    // Of a head that is listed already.
+    DEVICE void take_listed() {
+        double least = INFINITY;
+        for (u32 i = threadIdx.x; i < shared().listed; i += blockDim.x) {
+            const float z_a = shared().amateur[i];
+            if (z_a > -INFINITY) least = fmin(least, double(z_a));
+        }
+        settle_masked(least);
+        is_listed = true;
+    }
+
+    // Given the least that the amateur does not mask of what this thread has seen of the head.
+    DEVICE void settle_masked(double least) {
         least = block_reduce(least, least_of);
         __syncthreads();
         masked = least < INFINITY ? least - amateur_zero : 0.0;
-        is_listed = shared().listed <= LISTED;
-        return shared().listed;
     }
 
     DEVICE double weight(double below) const { return exp(below / sample->temperature); }
@@ -572,28 +604,131 @@ DEVICE Candidate sample_head(const Row& row, u32 size, double tempered_sum) {
     return winner;
 }
 
+DEVICE TileWords* tiles_of_row(const ContrastSampleParams& p, u32 index) { return p.tiles + u64(index) * tiles_of(p); }
+
+// Over the row's tiles, by the block.
+DEVICE Peaks peaks_of_row(const ContrastSampleParams& p, u32 index) {
+    const TileWords* const words = tiles_of_row(p, index);
+    Peaks peaks = {-INFINITY, -INFINITY, 0, 0};
+    for (u32 tile = threadIdx.x; tile < tiles_of(p); tile += blockDim.x) {
+        const TileWords of = words[tile];
+        peaks = combine_peaks(peaks, {of.expert_peak, of.amateur_peak, of.faults, of.unmasked});
+    }
+    return block_reduce(peaks, combine_peaks);
+}
+
+DEVICE bool is_masked(const Peaks& peaks) { return peaks.expert == -INFINITY && !(peaks.faults & FAULT_EXPERT); }
+
+// Its head is still to be found.
+DEVICE Row row_of(const ContrastSampleParams& p, u32 index, const Peaks& peaks) {
+    Row row = {};
+    row.expert = expert_row(p, index);
+    row.tiles = tiles_of_row(p, index);
+    row.special = p.special;
+    row.special_count = p.special_count;
+    row.vocabulary = p.vocabulary;
+    row.tile_count = tiles_of(p);
+    row.sample = &p.samples[index];
+    row.expert_peak = peaks.expert;
+    row.floor = row.sample->ln_alpha;
+    return row;
+}
+
+// Lists the heads whose logits of the amateur are to be computed one by one, and the rows that need all of theirs: a head
+// that is large, or in which two betas meet, as then the amateur's normalizer counts.
+// PRECOND: as of contrast_sample.
+KERNEL(contrast_heads, ContrastSampleParams, 256, 2) {
+    const u32 index = blockIdx.x;
+    const SampleWords& sample = p.samples[index];
+    if (sample.position == NONE || !reads_amateur(p, sample)) return;
+    if (keeps_all(sample)) {
+        if (threadIdx.x == 0) p.heads[index] = {0, NONE};
+        return;
+    }
+    const Peaks peaks = peaks_of_row(p, index);
+    if (peaks.faults || is_masked(peaks)) {
+        if (threadIdx.x == 0) p.heads[index] = {0, 0};
+        return;
+    }
+    Row row = row_of(p, index, peaks);
+    const u32 size = row.find_head();
+    u64 special = 0;
+    if (size <= p.capacity && sample.beta != sample.special_beta) {
+        row.each([&](u32 id, double, float, float) { special += row.is_special(id) ? 1 : 0; });
+        special = block_reduce(special, add);
+    }
+    const bool is_full = size > p.capacity || special > 0;
+    if (threadIdx.x == 0) {
+        const u32 place = is_full ? atomicAdd(&p.counts->full[1], 1u) : atomicAdd(&p.counts->entries, size);
+        if (is_full) p.full_rows[place] = index;
+        p.heads[index] = {is_full ? 0 : place, is_full ? NONE : size};
+        shared().base = place;
+    }
+    __syncthreads();
+    if (is_full) return;
+    for (u32 i = threadIdx.x; i < size; i += blockDim.x) {
+        p.entries[shared().base + i] = {index, shared().id[i], shared().expert[i], 0};
+    }
+}
+
+// What contrast_tiles leaves of the amateur, of a row whose logits were not there yet.
+DEVICE void summarize_amateur(const ContrastSampleParams& p, u32 index) {
+    TileWords* const words = tiles_of_row(p, index);
+    for (u32 tile = threadIdx.x / 32; tile < tiles_of(p); tile += blockDim.x / 32) {
+        float z[LANE_LOGITS];
+        load_tile(p.amateur + u64(index) * p.amateur_stride, p.vocabulary, tile * TILE, z);
+        const Summary a = summarize(z);
+        if (threadIdx.x % 32 == 0) {
+            words[tile].amateur_peak = a.peak;
+            words[tile].amateur_sum = a.sum;
+            words[tile].faults |= a.has_fault ? FAULT_AMATEUR : 0;
+        }
+    }
+    __syncthreads();
+}
+
+// Brings a head whose logits were computed one by one to where `each` finds it. Of it, not of the row: the amateur's
+// peak, which takes the place of its normalizer, and its faults.
+DEVICE Peaks bring_head(const ContrastSampleParams& p, const HeadWords& head) {
+    Peaks peaks = {-INFINITY, -INFINITY, 0, 0};
+    for (u32 i = threadIdx.x; i < head.size; i += blockDim.x) {
+        const HeadEntry entry = p.entries[head.first + i];
+        shared().id[i] = entry.id;
+        shared().expert[i] = entry.expert;
+        shared().amateur[i] = entry.amateur;
+        peaks.amateur = fmaxf(peaks.amateur, entry.amateur);
+        peaks.faults |= entry.amateur < INFINITY ? 0 : FAULT_AMATEUR;
+    }
+    if (threadIdx.x == 0) shared().listed = head.size;
+    __syncthreads();
+    return block_reduce(peaks, combine_peaks);
+}
+
 // PRECOND: grid = rows, 1, 1; block = 32 min(tiles, 8); SHARED_BYTES of shared memory; after contrast_tiles.
 KERNEL(contrast_sample, ContrastSampleParams, 256, 2) {
     const u32 index = blockIdx.x, tiles = tiles_of(p);
     const SampleWords& sample = p.samples[index];
     if (sample.position == NONE) return;
-    const TileWords* words = p.tiles + u64(index) * tiles;
+    const TileWords* words = tiles_of_row(p, index);
 
-    Peaks peaks = {-INFINITY, -INFINITY, 0, 0};
-    for (u32 tile = threadIdx.x; tile < tiles; tile += blockDim.x) {
-        const TileWords of = words[tile];
-        peaks = combine_peaks(peaks, {of.expert_peak, of.amateur_peak, of.faults, of.unmasked});
+    const bool has_amateur = reads_amateur(p, sample), is_late = has_amateur && p.heads;
+    const HeadWords head = is_late ? p.heads[index] : HeadWords{0, NONE};
+    const bool is_gathered = head.size != NONE;
+    if (is_late && (!is_gathered || wants_log_probabilities(sample))) summarize_amateur(p, index);
+    Peaks peaks = peaks_of_row(p, index);
+    float amateur_peak = peaks.amateur;
+    if (is_gathered) {
+        const Peaks of_head = bring_head(p, head);
+        amateur_peak = of_head.amateur;
+        peaks.faults |= of_head.faults;
     }
-    peaks = block_reduce(peaks, combine_peaks);
-
-    const bool is_masked = peaks.expert == -INFINITY && !(peaks.faults & FAULT_EXPERT);
-    if (is_masked || peaks.faults) {
-        if (threadIdx.x == 0) p.results[index] = {0, is_masked ? ALL_MASKED : NOT_A_NUMBER, 0, 0, 0, 0};
+    if (is_masked(peaks) || peaks.faults) {
+        if (threadIdx.x == 0) p.results[index] = {0, is_masked(peaks) ? ALL_MASKED : NOT_A_NUMBER, 0, 0, 0, 0};
         return;
     }
 
     // An amateur that masks all has no say.
-    const bool has_amateur = reads_amateur(p, sample), contrasts = has_amateur && peaks.amateur > -INFINITY;
+    const bool contrasts = has_amateur && amateur_peak > -INFINITY, is_normalized = peaks.amateur > -INFINITY;
     const bool direct = is_direct(p, sample);
     Sums sums = {0, 0, 0};
     Candidate winner = NOBODY;
@@ -601,7 +736,7 @@ KERNEL(contrast_sample, ContrastSampleParams, 256, 2) {
         const TileWords of = words[tile];
         const double below = double(of.expert_peak) - double(peaks.expert);
         sums.expert += of.expert_sum * exp(below);
-        if (contrasts) sums.amateur += of.amateur_sum * exp(double(of.amateur_peak) - double(peaks.amateur));
+        if (is_normalized) sums.amateur += of.amateur_sum * exp(double(of.amateur_peak) - double(peaks.amateur));
         if (of.tempered_sum > 0) sums.tempered += of.tempered_sum * exp(below / sample.temperature);
         if (of.winner != NONE) {
             const double value = perturbed(sample, double(of.winner_logit) - double(peaks.expert),
@@ -611,39 +746,36 @@ KERNEL(contrast_sample, ContrastSampleParams, 256, 2) {
     }
     sums = block_reduce(sums, combine_sums);
     const double l_e_zero = double(peaks.expert) + log(sums.expert);
-    const double l_a_zero = contrasts ? double(peaks.amateur) + log(sums.amateur) : 0.0;
+    const double l_a_zero = is_normalized ? double(peaks.amateur) + log(sums.amateur) : 0.0;
 
     u32 size = peaks.unmasked;
-    const auto is_contested = [&](u32 head) {
-        const bool contested = is_deferred(p, sample) && (head > 1 || (sample.flags & WANTS_LOG_PROBABILITIES));
-        if (contested && threadIdx.x == 0) p.results[index] = {0, CONTESTED, head, 0, 0, 0};
+    const auto is_contested = [&](u32 found) {
+        const bool contested = is_deferred(p, sample) && (found > 1 || wants_log_probabilities(sample));
+        if (contested && threadIdx.x == 0) p.results[index] = {0, CONTESTED, found, 0, 0, 0};
         return contested;
     };
     if (direct && is_contested(size)) return;
     if (direct && !truncates(sample)) {
         winner = block_reduce(winner, better);
     } else {
-        Row row = {};
-        row.expert = expert_row(p, index);
-        row.amateur = contrasts ? p.amateur + u64(index) * p.amateur_stride : nullptr;
-        row.tiles = words;
-        row.special = p.special;
-        row.special_count = p.special_count;
-        row.vocabulary = p.vocabulary;
-        row.tile_count = tiles;
-        row.sample = &sample;
-        row.expert_peak = peaks.expert;
+        Row row = row_of(p, index, peaks);
+        row.contrasts = contrasts;
+        row.amateur = contrasts && !is_gathered ? p.amateur + u64(index) * p.amateur_stride : nullptr;
         // With one beta the amateur's normalizer is the same for all.
-        row.amateur_zero = sample.beta == sample.special_beta ? double(peaks.amateur) : l_a_zero;
-        row.floor = direct ? row.cut_floor() : sample.ln_alpha;
-        const u32 found = row.find_head();
+        const bool is_constant = is_gathered || sample.beta == sample.special_beta;
+        row.amateur_zero = is_constant ? double(amateur_peak) : l_a_zero;
+        if (direct) row.floor = row.cut_floor();
+        if (is_gathered) row.take_listed();
+        const u32 found = is_gathered ? head.size : row.find_head();
         if (!direct) size = found;
         if (!direct && is_contested(size)) return;
         winner = sample_head(row, size, sums.tempered);
     }
     if (threadIdx.x == 0) {
         const float l_e = float(double(winner.expert) - l_e_zero);
-        const float l_a = has_amateur ? (contrasts ? float(double(winner.amateur) - l_a_zero) : -INFINITY) : NAN;
+        // Unknown where only the head's logits are there: those that were not asked for.
+        const bool has_l_a = has_amateur && (!is_gathered || wants_log_probabilities(sample));
+        const float l_a = has_l_a ? (is_normalized ? float(double(winner.amateur) - l_a_zero) : -INFINITY) : NAN;
         p.results[index] = {winner.id, OK, size, direct ? l_e : float(winner.value), l_e, l_a};
     }
 }

@@ -8,7 +8,7 @@ struct GroupedMatmulParams {
     const void* weight;   // [groups, outputs, inputs]
     const float* scales;  // [groups, outputs] where the weight's format has them, else null
     const void* bias;     // [groups, outputs], or null
-    void* out;            // [rows, outputs]
+    void* out;            // [rows, outputs]; where it scatters, [any, outputs]
     const u32* sources;   // [rows]: which row of x; null where it is the row's own number
     const u32* offsets;   // [groups + 1]: where each group's rows begin and the last one's end; null for one group
     u32 rows;             // of the one group
@@ -16,7 +16,7 @@ struct GroupedMatmulParams {
     u32 outputs;
     u32 inputs;
     u32 out_is_f32;  // else out is in the format of x
-    u32 unused;
+    u32 scatters;    // whether a row of out is numbered as its source is
 };
 
 // Some rows of one group.
@@ -24,6 +24,8 @@ struct RowTile {
     u32 group, first, end;
 
     DEVICE u32 source(const GroupedMatmulParams& p, u32 row) const { return p.sources ? p.sources[row] : row; }
+    // The row of out.
+    DEVICE u32 target(const GroupedMatmulParams& p, u32 row) const { return p.scatters ? p.sources[row] : row; }
 };
 
 // The tile number `index` where each group's rows are cut into tiles of HEIGHT; false where there are fewer.

@@ -19,7 +19,7 @@ struct PlainProducts {
         for (u32 row = tile.first; row < tile.end; ++row) {
             const T* const x = static_cast<const T*>(p.x) + u64(tile.source(p, row)) * p.inputs;
             const float value = finished<T>(p, dot(x, weight, p.inputs), weight_row);
-            const u64 at = u64(row) * p.outputs + output;
+            const u64 at = u64(tile.target(p, row)) * p.outputs + output;
             if (p.out_is_f32) {
                 static_cast<float*>(p.out)[at] = value;
             } else {

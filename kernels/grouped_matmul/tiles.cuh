@@ -132,9 +132,10 @@ struct Tiles {
                 for (int half = 0; half < 2; ++half) {
                     const u32 row = tile.first + first_row() + m * 16 + half * 8 + lane / 4;
                     if (row >= tile.end) continue;
+                    const u32 target = tile.target(p, row);
 #pragma unroll
                     for (int n = 0; n < 2 * N; ++n)
-                        store_pair(p, tile.group, row, first_output + first_column() + n * 8 + lane % 4 * 2,
+                        store_pair(p, tile.group, target, first_output + first_column() + n * 8 + lane % 4 * 2,
                                    v[m][n][half * 2], v[m][n][half * 2 + 1]);
                 }
         }
@@ -144,11 +145,11 @@ struct Tiles {
     };
 
     // Two neighbours, in one access where every row begins at an even number.
-    static DEVICE void store_pair(const GroupedMatmulParams& p, u32 group, u32 row, u32 output, float left,
+    static DEVICE void store_pair(const GroupedMatmulParams& p, u32 group, u32 target, u32 output, float left,
                                   float right) {
         if (output >= p.outputs) return;
         const bool has_right = output + 1 < p.outputs;
-        const u64 weight_row = u64(group) * p.outputs + output, at = u64(row) * p.outputs + output;
+        const u64 weight_row = u64(group) * p.outputs + output, at = u64(target) * p.outputs + output;
         left = finished<bf16>(p, left, weight_row);
         if (has_right) right = finished<bf16>(p, right, weight_row + 1);
         if (p.out_is_f32) {

@@ -327,6 +327,15 @@ pub enum Precision {
     Single,
 }
 
+/// What a [`Device::contrast_sample_hidden`] computed of the amateur's logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Projected {
+    /// Logits that were computed one by one.
+    pub gathered: usize,
+    /// Rows whose logits were all computed.
+    pub full: usize,
+}
+
 fn no_profiler() -> Error {
     Error::Setting("this device cannot be profiled by step; --device cuda can".to_owned())
 }
@@ -547,6 +556,10 @@ pub trait Device: Sized + Send + Sync + 'static {
     ) {
         self.matmul(outputs.len(), hidden, head, None, logits);
         self.contrast_sample(step, outputs, expert, Some(logits));
+    }
+    /// What the last [`Device::contrast_sample_hidden`] of the step at hand computed; waits for it.
+    fn projected(&self, step: &Self::Step) -> Projected {
+        Projected { gathered: 0, full: self.outputs(step) }
     }
 
     /// Samples those of the step's `outputs` that need no amateur: rows that keep nothing, by the expert alone, and rows

@@ -25,7 +25,7 @@ struct GroupedMatmulParams {
     outputs: u32,
     inputs: u32,
     out_is_f32: u32,
-    unused: u32,
+    scatters: u32,
 }
 
 /// Which rows belong to which group.
@@ -39,12 +39,14 @@ pub struct Groups {
     pub sources: u64,
     /// Address of `[count + 1]` u32: where each group's rows begin, and the last one's end; 0 for one group of all rows.
     pub offsets: u64,
+    /// Whether a row of `out` is numbered as its source is.
+    pub scatters: bool,
 }
 
 impl Groups {
     /// One of all rows, as they are.
     pub fn one(rows: usize) -> Self {
-        Self { count: 1, rows, sources: 0, offsets: 0 }
+        Self { count: 1, rows, sources: 0, offsets: 0, scatters: false }
     }
 
     /// Tiles of `height` rows at most: each group begins one of its own.
@@ -53,7 +55,7 @@ impl Groups {
     }
 }
 
-/// `out[row] = x[source of row] * w[group of row]^T + bias[group of row]`
+/// `out[row or source of row] = x[source of row] * w[group of row]^T + bias[group of row]`
 pub fn grouped_matmul<M: Machine>(
     on: &Launcher<M>,
     groups: Groups,
@@ -77,7 +79,7 @@ pub fn grouped_matmul<M: Machine>(
         outputs: outputs as u32,
         inputs: w.columns as u32,
         out_is_f32: u32::from(out.dtype == Dtype::F32),
-        unused: 0,
+        scatters: u32::from(groups.scatters),
     };
     let launch = Launch {
         kernel: kernel.name,

@@ -53,6 +53,7 @@ impl<M: Machine> Routing<M> {
                 GroupedRows::OfPlace => 0,
             },
             offsets: on.address(&self.offsets),
+            scatters: false,
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::convert::convert;
 use super::{
     Activation, AttentionShape, Batch, CacheShape, Choice, Delta, Device, Dtype, Format, GroupedRows,
-    HeadNorms, Heads, MemoryInfo, Norm, Precision, RoutingShape, RowResult, SampleRow, StepRoom, TensorView,
+    HeadNorms, Heads, MemoryInfo, Norm, Precision, Projected, RoutingShape, RowResult, SampleRow, StepRoom, TensorView,
     WeightSize,
 };
 use crate::error::{Error, Result};
@@ -15,6 +15,7 @@ use crate::ids::BlockId;
 
 mod attention;
 mod grouped_matmul;
+mod heads;
 pub mod ledger;
 pub mod machine;
 mod matrix;
@@ -442,11 +443,30 @@ impl<M: Machine> Device for Launcher<M> {
         expert: &Tensor<M>,
         amateur: Option<&Tensor<M>>,
     ) {
-        sample::contrast_sample(self, step, outputs, expert, amateur, None);
+        sample::contrast_sample(self, step, outputs, expert, amateur);
+    }
+
+    fn gathers(&self) -> bool {
+        true
+    }
+
+    fn contrast_sample_hidden(
+        &self,
+        step: &mut Step<M>,
+        outputs: Range<usize>,
+        expert: &Tensor<M>,
+        amateur: (&Tensor<M>, &Weight<M>),
+        logits: &mut Tensor<M>,
+    ) {
+        sample::contrast_sample_hidden(self, step, outputs, expert, amateur, logits);
+    }
+
+    fn projected(&self, step: &Step<M>) -> Projected {
+        step.projected(self)
     }
 
     fn settle(&self, step: &mut Step<M>, outputs: Range<usize>, expert: &Tensor<M>, kept: &mut Tensor<M>) {
-        sample::contrast_sample(self, step, outputs, expert, None, Some(kept));
+        sample::settle(self, step, outputs, expert, kept);
     }
 
     fn collect_settled(&self, step: &mut Step<M>) -> Result<Vec<Option<RowResult>>> {

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytemuck::{Pod, Zeroable};
 
 use super::machine::{Lane, Machine};
+use super::heads::Heads;
 use super::{Launcher, sample};
 use crate::contrast::{LogProbabilities, RowFault, Sampled};
-use crate::device::{Batch, RowResult, SampleRow, Span, StepRoom};
+use crate::device::{Batch, Projected, RowResult, SampleRow, Span, StepRoom};
 use crate::error::Result;
 use crate::ids::TokenId;
 
@@ -161,6 +162,27 @@ impl<M: Machine> Shared<M> {
     }
 }
 
+/// Which of the amateur's logits some row of a step wants, by what is known before it runs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OfAmateur {
+    /// Those of its head.
+    pub heads: bool,
+    /// All: they are its head, or make up a log-probability that is asked for.
+    pub all: bool,
+}
+
+impl OfAmateur {
+    fn of(rows: &[SampleRow]) -> Self {
+        let mut wanted = Self::default();
+        for row in rows.iter().filter(|row| row.contrast.needs_amateur()) {
+            let keeps_all = row.contrast.alpha == 0.0;
+            wanted.heads |= !keeps_all;
+            wanted.all |= keeps_all || row.log_probabilities;
+        }
+        wanted
+    }
+}
+
 /// See [`crate::device::Device::Step`].
 ///
 /// A step in which every span is one token is padded to a [`bucket`], as far as there is room, so that few sizes occur
@@ -184,6 +206,8 @@ pub struct Step<M: Machine> {
     results: Shared<M>,
     /// What the kernels of sampling leave for one another, [`sample::row_bytes`] an output.
     tiles: M::Memory,
+    /// Of outputs that are sampled together.
+    pub heads: Heads<M>,
     /// Rows of the step at hand, padding included.
     pub tokens: usize,
     /// Spans of the step at hand, padding included.
@@ -198,6 +222,8 @@ pub struct Step<M: Machine> {
     pub outputs: usize,
     /// Outputs of the step at hand that are wanted.
     wanted: usize,
+    /// What is wanted of the amateur's logits.
+    pub wanted_of_amateur: OfAmateur,
     is_padded: bool,
     pending: VecDeque<M::Pending>,
 }
@@ -220,6 +246,7 @@ impl<M: Machine> Step<M> {
             buffer: Shared::new(machine, sections.bytes())?,
             results: Shared::new(machine, room.sequences * size_of::<ResultWords>())?,
             tiles: machine.allocate(Lane::Expert, room.sequences * sample::row_bytes(room.vocabulary.len))?,
+            heads: Heads::new(machine, room.sequences, room.vocabulary.len)?,
             sections,
             tokens: 0,
             spans: 0,
@@ -228,6 +255,7 @@ impl<M: Machine> Step<M> {
             longest_context: 0,
             outputs: 0,
             wanted: 0,
+            wanted_of_amateur: OfAmateur::default(),
             is_padded: false,
             pending: VecDeque::new(),
         })
@@ -243,6 +271,7 @@ impl<M: Machine> Step<M> {
         self.longest_context = batch.spans.iter().map(context).max().unwrap_or(0);
         self.outputs = batch.outputs.len();
         self.wanted = self.outputs;
+        self.wanted_of_amateur = OfAmateur::of(rows);
         self.is_padded = self.longest_span == 1 && self.tokens <= self.room;
         if self.is_padded {
             let padded = bucket(self.tokens).min(self.room);
@@ -256,6 +285,8 @@ impl<M: Machine> Step<M> {
     /// nothing but what the name is made of.
     pub fn replay_key(&self, variant: u32) -> Option<u64> {
         let context = u64::from(self.longest_context.trailing_zeros());
+        let OfAmateur { heads, all } = self.wanted_of_amateur;
+        let variant = (variant << 2) | (u32::from(heads) << 1) | u32::from(all);
         let shape = (u64::from(variant) << 32) | (context << 24) | self.tokens as u64;
         self.is_padded.then_some((self.id << 40) | shape)
     }
@@ -291,6 +322,13 @@ impl<M: Machine> Step<M> {
     /// Where the kernels of sampling leave what they know of the tiles.
     pub fn tiles(&self, on: &Launcher<M>) -> u64 {
         on.address(&self.tiles)
+    }
+
+    /// See [`crate::device::Device::projected`].
+    pub fn projected(&self, on: &Launcher<M>) -> Projected {
+        let OfAmateur { heads, all } = self.wanted_of_amateur;
+        let found = if heads { self.heads.projected(on) } else { Projected::default() };
+        Projected { full: if all { self.outputs } else { found.full }, ..found }
     }
 
     /// Where the kernels of sampling find the special tokens, and how many there are.
