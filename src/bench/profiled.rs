@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use crate::device::{
     Activation, AttentionShape, Batch, CacheShape, Choice, Delta, Device, Dtype, Format, GroupedRows,
-    HeadNorms, Heads, Lane, MemoryInfo, Norm, Precision, RoutingShape, RowResult, SampleRow, StepRoom,
-    TensorView, WeightSize,
+    HeadNorms, Heads, Lane, MemoryInfo, Norm, Precision, Projections, RoutingShape, RowResult, SampleRow,
+    StepRoom, TensorView, WeightSize,
 };
 use crate::error::Result;
 use crate::ids::BlockId;
@@ -72,11 +72,14 @@ impl<D: Device> Profiled<D> {
     ) -> T {
         let before = self.inner.mark();
         let result = run(&self.inner);
-        let entry = Entry { operation, marks: [before, self.inner.mark()], bytes, operations };
+        self.add(Entry { operation, marks: [before, self.inner.mark()], bytes, operations });
+        result
+    }
+
+    fn add(&self, entry: Entry<D::Mark>) {
         if let Ok(mut entries) = self.entries.lock() {
             entries.push(entry);
         }
-        result
     }
 
     /// Bytes of an activation.
@@ -375,10 +378,20 @@ impl<D: Device> Device for Profiled<D> {
         amateur: (&D::Tensor, &D::Weight),
         logits: &mut D::Tensor,
     ) {
-        // What it reads of the amateur's head depends on the rows.
-        self.note("contrast_sample", outputs.len() * self.width(expert) * SINGLE, 0, |d| {
-            d.contrast_sample_hidden(&mut step.inner, outputs, expert, amateur, logits);
-        });
+        let (rows, head, before) = (outputs.len(), self.weight_size(amateur.1), self.inner.mark());
+        self.inner.contrast_sample_hidden(&mut step.inner, outputs, expert, amateur, logits);
+        let marks = [before, self.inner.mark()];
+        let Projections { gathered, full } = self.inner.projections(&step.inner);
+        // Of the head the rows that were gathered, or all of it; logits that are written are read again.
+        let read = if full > 0 { head.bytes } else { gathered * head.columns * self.size() };
+        let logits = (rows * self.width(expert) + 2 * full * head.rows) * SINGLE;
+        let bytes = rows * head.columns * self.size() + read + logits;
+        let operations = 2 * head.columns * (gathered + full * head.rows);
+        self.add(Entry { operation: "contrast_sample", marks, bytes, operations });
+    }
+
+    fn projections(&self, step: &Self::Step) -> Projections {
+        self.inner.projections(&step.inner)
     }
 
     fn weight_size(&self, weight: &D::Weight) -> WeightSize {

@@ -329,7 +329,7 @@ pub enum Precision {
 
 /// What a [`Device::contrast_sample_hidden`] computed of the amateur's logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Projected {
+pub struct Projections {
     /// Logits that were computed one by one.
     pub gathered: usize,
     /// Rows whose logits were all computed.
@@ -558,8 +558,8 @@ pub trait Device: Sized + Send + Sync + 'static {
         self.contrast_sample(step, outputs, expert, Some(logits));
     }
     /// What the last [`Device::contrast_sample_hidden`] of the step at hand computed; waits for it.
-    fn projected(&self, step: &Self::Step) -> Projected {
-        Projected { gathered: 0, full: self.outputs(step) }
+    fn projections(&self, step: &Self::Step) -> Projections {
+        Projections { gathered: 0, full: self.outputs(step) }
     }
 
     /// Samples those of the step's `outputs` that need no amateur: rows that keep nothing, by the expert alone, and rows

@@ -8,6 +8,7 @@ use crate::device::{Device, Dtype, Precision, TensorView};
 use crate::error::Result;
 
 pub mod attention;
+pub mod heads;
 pub mod matmul;
 pub mod mixture;
 pub mod pair;
@@ -110,25 +111,7 @@ impl<D: Device> Comparison<'_, D> {
 
     /// `values` as a checkpoint holds them, in the device's format.
     fn views(&self, values: &[f32], shape: &[usize]) -> Vec<TensorView> {
-        let bytes: Vec<u8> = match self.device.dtype() {
-            Dtype::F32 => bytemuck::cast_slice(values).to_vec(),
-            _ => values.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect(),
-        };
-        let dtype = if self.device.dtype() == Dtype::F32 { Dtype::F32 } else { Dtype::Bf16 };
-        let (matrices, shape) = if let [matrices, rows, columns] = *shape {
-            (matrices, vec![rows, columns])
-        } else {
-            (1, shape.to_vec())
-        };
-        let (each, file) = (bytes.len() / matrices, Bytes::Owned(bytes.into()));
-        let view = |index| TensorView {
-            name: "doctor".to_owned(),
-            dtype,
-            shape: shape.clone(),
-            range: index * each..(index + 1) * each,
-            file: file.clone(),
-        };
-        (0..matrices).map(view).collect()
+        views(self.device.dtype(), values, shape)
     }
 
     /// Compares the first `rows` rows of an output.
@@ -144,6 +127,29 @@ impl<D: Device> Comparison<'_, D> {
     }
 }
 
+/// `values` as a checkpoint in the format of a device whose activations are `dtype` holds them.
+fn views(dtype: Dtype, values: &[f32], shape: &[usize]) -> Vec<TensorView> {
+    let bytes: Vec<u8> = match dtype {
+        Dtype::F32 => bytemuck::cast_slice(values).to_vec(),
+        _ => values.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect(),
+    };
+    let dtype = if dtype == Dtype::F32 { Dtype::F32 } else { Dtype::Bf16 };
+    let (matrices, shape) = if let [matrices, rows, columns] = *shape {
+        (matrices, vec![rows, columns])
+    } else {
+        (1, shape.to_vec())
+    };
+    let (each, file) = (bytes.len() / matrices, Bytes::Owned(bytes.into()));
+    let view = |index| TensorView {
+        name: "doctor".to_owned(),
+        dtype,
+        shape: shape.clone(),
+        range: index * each..(index + 1) * each,
+        file: file.clone(),
+    };
+    (0..matrices).map(view).collect()
+}
+
 /// A family of checks.
 pub type Checks<D> = fn(&mut Comparison<'_, D>) -> Result<Vec<Check>>;
 
@@ -155,6 +161,7 @@ pub fn all<D: Device>() -> Vec<(&'static str, Checks<D>)> {
         ("attention", attention::checks::<D>),
         ("mixture", mixture::checks::<D>),
         ("contrast_sample", sample::checks::<D>),
+        ("gathered heads", heads::checks::<D>),
     ]
 }
 

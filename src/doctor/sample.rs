@@ -104,11 +104,11 @@ impl Rows {
     /// How many rows differ from the reference.
     fn differences(&self, found: &[RowResult]) -> usize {
         let differs = |row: usize| {
-            let SampleRow { contrast, noise, position, .. } = &self.samples[row];
-            let expected =
-                Distribution::new(contrast, &self.vocabulary, self.expert(row), Some(self.amateur(row)));
+            let sample = &self.samples[row];
+            let amateur = Some(self.amateur(row));
+            let expected = Distribution::new(&sample.contrast, &self.vocabulary, self.expert(row), amateur);
             match (&found[row], expected) {
-                (Ok(found), Ok(expected)) => !agrees(found, &expected, contrast, noise, *position),
+                (Ok(found), Ok(expected)) => !agrees(found, &expected, sample),
                 (Err(found), Err(expected)) => *found != expected,
                 _ => true,
             }
@@ -118,8 +118,20 @@ impl Rows {
 }
 
 /// Room for a step of `rows` decoding sequences.
-fn step<D: Device>(device: &D, rows: usize, vocabulary: &Vocabulary) -> Result<D::Step> {
+pub(super) fn step<D: Device>(device: &D, rows: usize, vocabulary: &Vocabulary) -> Result<D::Step> {
     device.step(StepRoom { tokens: rows, sequences: rows, blocks: rows, block_size: 1, vocabulary })
+}
+
+/// A batch of `rows` sequences of one token, all of which are sampled.
+pub(super) fn decoding(rows: usize) -> Batch {
+    Batch {
+        tokens: vec![TokenId(0); rows],
+        fed: Vec::new(),
+        positions: vec![0; rows],
+        spans: (0..rows).map(|row| Span { tokens: row..row + 1, blocks: row..row + 1 }).collect(),
+        blocks: (0..rows as u32).map(BlockId).collect(),
+        outputs: (0..rows as u32).collect(),
+    }
 }
 
 fn sample_step<D: Device>(
@@ -130,21 +142,13 @@ fn sample_step<D: Device>(
     amateur: Option<&D::Tensor>,
 ) -> Result<Vec<RowResult>> {
     let rows = samples.len();
-    let batch = Batch {
-        tokens: vec![TokenId(0); rows],
-        fed: Vec::new(),
-        positions: vec![0; rows],
-        spans: (0..rows).map(|row| Span { tokens: row..row + 1, blocks: row..row + 1 }).collect(),
-        blocks: (0..rows as u32).map(BlockId).collect(),
-        outputs: (0..rows as u32).collect(),
-    };
-    device.begin(step, &batch, samples);
+    device.begin(step, &decoding(rows), samples);
     device.contrast_sample(step, 0..rows, expert, amateur);
     device.finish(step);
     device.collect(step)
 }
 
-fn random_contrast(numbers: &mut Numbers) -> Contrast {
+pub(super) fn random_contrast(numbers: &mut Numbers) -> Contrast {
     let (alpha, beta, special_token_beta) = match numbers.below(4) {
         // The expert alone, of which the kernels know more.
         0 => (0.0, 0.0, None),
@@ -166,7 +170,7 @@ fn random_contrast(numbers: &mut Numbers) -> Contrast {
 }
 
 /// Logits with peaks, ties and masks; some rows are masked as a whole.
-fn random_logits(numbers: &mut Numbers, len: usize, ties: bool) -> Vec<f32> {
+pub(super) fn random_logits(numbers: &mut Numbers, len: usize, ties: bool) -> Vec<f32> {
     let spread = numbers.one_of(&[1.0, 5.0, 15.0]);
     let masks = numbers.one_of(&[0.0, 0.0, 0.3]);
     if numbers.below(50) == 0 {
@@ -180,13 +184,10 @@ fn random_logits(numbers: &mut Numbers, len: usize, ties: bool) -> Vec<f32> {
     (0..len).map(|_| one(numbers)).collect()
 }
 
-fn agrees(
-    found: &Sampled,
-    reference: &Distribution,
-    contrast: &Contrast,
-    noise: &Noise,
-    position: u32,
-) -> bool {
+/// Whether `sample` may have found this.
+pub(super) fn agrees(found: &Sampled, reference: &Distribution, sample: &SampleRow) -> bool {
+    let &SampleRow { contrast, noise, position, .. } = sample;
+    let (contrast, noise) = (&contrast, &noise);
     let expected = reference.sample(noise, position);
     // Equal scores of equal logits are no matter of rounding.
     let is_certain = margin(contrast, reference, noise, position) > MARGIN
@@ -206,11 +207,13 @@ fn agrees(
     reference.probabilities[index] > 0.0
         && found.head == expected.head
         && is_close(found.score, reference.scores[index] as f32)
-        && found.log_probabilities.is_some_and(|found| {
-            is_close(found.expert, models.expert)
-                && found.amateur.is_some() == models.amateur.is_some()
-                && found.amateur.zip(models.amateur).is_none_or(|(found, expected)| is_close(found, expected))
-        })
+        && (!sample.log_probabilities
+            || found.log_probabilities.is_some_and(|found| {
+                let both = found.amateur.zip(models.amateur);
+                is_close(found.expert, models.expert)
+                    && found.amateur.is_some() == models.amateur.is_some()
+                    && both.is_none_or(|(found, expected)| is_close(found, expected))
+            }))
 }
 
 /// How far the winner is ahead of the runner-up.
@@ -289,7 +292,7 @@ fn alone<D: Device>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
 }
 
 /// A result, bit by bit.
-fn words(result: &RowResult) -> std::result::Result<[u32; 5], RowFault> {
+pub(super) fn words(result: &RowResult) -> std::result::Result<[u32; 5], RowFault> {
     let bits = |l: Option<f32>| l.unwrap_or(f32::NAN).to_bits();
     result.map(|sampled| {
         let models = sampled.log_probabilities;
@@ -336,6 +339,6 @@ pub fn draws<D: Device>(on: &mut Comparison<'_, D>, draws: usize) -> Result<Chec
     Ok(Check { operation: OPERATION, case, error, bound: 4.0 })
 }
 
-fn count(case: String, wrong: usize) -> Check {
+pub(super) fn count(case: String, wrong: usize) -> Check {
     Check { operation: OPERATION, case, error: wrong as f64, bound: 0.0 }
 }

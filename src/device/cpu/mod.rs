@@ -33,8 +33,8 @@ use rayon::prelude::*;
 
 use super::{
     Activation, AttentionShape, Batch, CacheShape, Choice, Delta, Device, Dtype, Format, GroupedRows,
-    HeadNorms, Heads, Lane, MemoryInfo, Norm, Precision, RoutingShape, RowResult, SampleRow, StepRoom,
-    TensorView, WeightSize,
+    HeadNorms, Heads, Lane, MemoryInfo, Norm, Precision, Projections, RoutingShape, RowResult, SampleRow,
+    StepRoom, TensorView, WeightSize,
 };
 use crate::error::{Error, Result};
 use crate::ids::BlockId;
@@ -445,7 +445,13 @@ impl Device for Cpu {
         let amateur = (hidden, head);
         let sample =
             || sample::contrast_sample_hidden(self.common.path, rows, vocabulary, expert, amateur, logits);
-        step.results.extend(self.common.pool.install(sample));
+        let (results, projections) = self.common.pool.install(sample);
+        step.results.extend(results);
+        step.projections = projections;
+    }
+
+    fn projections(&self, step: &Step) -> Projections {
+        step.projections
     }
 
     fn weight_size(&self, weight: &Weight) -> WeightSize {

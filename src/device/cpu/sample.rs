@@ -10,7 +10,7 @@ use super::math::{LANES, array, dot, exp_f64};
 use super::simd::Simd;
 use super::{PARALLEL, Path, Tensor, Weight, matmul};
 use crate::contrast::{Contrast, GUMBEL_MAX, LogProbabilities, Noise, RowFault, Sampled, Vocabulary};
-use crate::device::{RowResult, SampleRow};
+use crate::device::{Projections, RowResult, SampleRow};
 use crate::ids::TokenId;
 
 thread_local! {
@@ -63,11 +63,13 @@ pub fn contrast_sample_hidden(
     expert: &Tensor,
     (hidden, head): (&Tensor, &Weight),
     logits: &mut Tensor,
-) -> Vec<Option<RowResult>> {
+) -> (Vec<Option<RowResult>>, Projections) {
     let hidden_row = |index| Projected { hidden: hidden.row(index), projection: head, logits: None };
     let mut sampled = sample_rows(path, rows, vocabulary, expert, |index, row| {
         if row.contrast.needs_amateur() { Amateur::Projected(hidden_row(index)) } else { Amateur::Unread }
     });
+    let heads = rows.iter().zip(&sampled).filter(|(row, _)| row.contrast.needs_amateur());
+    let gathered = heads.filter_map(|(_, result)| result.and_then(Result::ok)).map(|s| s.head as usize).sum();
     let left: Vec<usize> = (0..rows.len()).filter(|&row| sampled[row].is_none()).collect();
     if !left.is_empty() {
         matmul::matmul(path, rows.len(), hidden, head, None, logits);
@@ -78,11 +80,12 @@ pub fn contrast_sample_hidden(
             }
             Some(_) => Amateur::Done,
         });
-        for row in left {
+        for &row in &left {
             sampled[row] = all[row];
         }
     }
-    sampled
+    let full = if left.is_empty() { 0 } else { rows.len() };
+    (sampled, Projections { gathered, full })
 }
 
 /// What each row draws; `None` where the amateur's part must be known in full.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::contrast::Vocabulary;
-use crate::device::{Batch, RowResult, SampleRow};
+use crate::device::{Batch, Projections, RowResult, SampleRow};
 use crate::ids::TokenId;
 
 /// See [`crate::device::Device::Step`].
@@ -16,6 +16,8 @@ pub struct Step {
     pub vocabulary: Vocabulary,
     /// Of the step at hand, so far; none where the amateur must have its say first.
     pub results: Vec<Option<RowResult>>,
+    /// What was computed of the amateur's logits last.
+    pub projections: Projections,
     /// `[outputs]`: what the step before sampled.
     fed: Vec<TokenId>,
     finished: VecDeque<Vec<Option<RowResult>>>,
@@ -29,6 +31,7 @@ impl Step {
             samples: Vec::new(),
             vocabulary,
             results: Vec::new(),
+            projections: Projections::default(),
             fed: Vec::new(),
             finished: VecDeque::new(),
         }

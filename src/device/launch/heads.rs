@@ -6,7 +6,7 @@ use bytemuck::{Pod, Zeroable};
 use super::grouped_matmul::{self, Groups};
 use super::machine::{Lane, Launch, Machine};
 use super::{Launcher, Tensor, Weight};
-use crate::device::{Device, Projected};
+use crate::device::{Device, Projections};
 use crate::error::Result;
 
 /// A head is large where it is more than one in so many of the vocabulary, or more than this in all: a row then needs all
@@ -115,11 +115,11 @@ impl<M: Machine> Heads<M> {
     }
 
     /// How many logits were listed, and how many rows needed all of theirs; waits for it.
-    pub fn projected(&self, on: &Launcher<M>) -> Projected {
+    pub fn projections(&self, on: &Launcher<M>) -> Projections {
         let pending = on.machine.read(Lane::Expert, &self.memory, COUNTS_BYTES);
         // A failure is reported by `collect`; what is read after one says nothing.
         let counts: Vec<u32> = bytemuck::pod_collect_to_vec(&on.machine.wait(pending).unwrap_or_default());
         let count = |index: usize| counts.get(index).map_or(0, |count| *count as usize);
-        Projected { gathered: count(0), full: count(2) }
+        Projections { gathered: count(0), full: count(2) }
     }
 }

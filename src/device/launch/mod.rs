@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::convert::convert;
 use super::{
     Activation, AttentionShape, Batch, CacheShape, Choice, Delta, Device, Dtype, Format, GroupedRows,
-    HeadNorms, Heads, MemoryInfo, Norm, Precision, Projected, RoutingShape, RowResult, SampleRow, StepRoom, TensorView,
-    WeightSize,
+    HeadNorms, Heads, MemoryInfo, Norm, Precision, Projections, RoutingShape, RowResult, SampleRow, StepRoom,
+    TensorView, WeightSize,
 };
 use crate::error::{Error, Result};
 use crate::ids::BlockId;
@@ -461,8 +461,8 @@ impl<M: Machine> Device for Launcher<M> {
         sample::contrast_sample_hidden(self, step, outputs, expert, amateur, logits);
     }
 
-    fn projected(&self, step: &Step<M>) -> Projected {
-        step.projected(self)
+    fn projections(&self, step: &Step<M>) -> Projections {
+        step.projections(self)
     }
 
     fn settle(&self, step: &mut Step<M>, outputs: Range<usize>, expert: &Tensor<M>, kept: &mut Tensor<M>) {

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytemuck::{Pod, Zeroable};
 
-use super::machine::{Lane, Machine};
 use super::heads::Heads;
+use super::machine::{Lane, Machine};
 use super::{Launcher, sample};
 use crate::contrast::{LogProbabilities, RowFault, Sampled};
-use crate::device::{Batch, Projected, RowResult, SampleRow, Span, StepRoom};
+use crate::device::{Batch, Projections, RowResult, SampleRow, Span, StepRoom};
 use crate::error::Result;
 use crate::ids::TokenId;
 
@@ -324,11 +324,11 @@ impl<M: Machine> Step<M> {
         on.address(&self.tiles)
     }
 
-    /// See [`crate::device::Device::projected`].
-    pub fn projected(&self, on: &Launcher<M>) -> Projected {
+    /// See [`crate::device::Device::projections`].
+    pub fn projections(&self, on: &Launcher<M>) -> Projections {
         let OfAmateur { heads, all } = self.wanted_of_amateur;
-        let found = if heads { self.heads.projected(on) } else { Projected::default() };
-        Projected { full: if all { self.outputs } else { found.full }, ..found }
+        let found = if heads { self.heads.projections(on) } else { Projections::default() };
+        Projections { full: if all { self.outputs } else { found.full }, ..found }
     }
 
     /// Where the kernels of sampling find the special tokens, and how many there are.

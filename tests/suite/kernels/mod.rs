@@ -1,6 +1,7 @@
 //! The kernels, on their stand-in on the host, against the CPU device: the same checks that `codit doctor` runs on a GPU.
 
 mod attention;
+mod heads;
 mod matmul;
 mod mixture;
 mod rows;
