@@ -18,13 +18,23 @@ struct ContrastProjectParams {
 // By a warp, in an order that the width fixes.
 template <class T, int N>
 DEVICE float dot(const T* x, const T* y, u32 width) {
+    constexpr u32 STRIDE = 32 * N, AHEAD = 4;  // accesses on their way at once
     float sum = 0;
-#pragma unroll 4
-    for (u32 i = threadIdx.x % 32 * N; i < width; i += 32 * N) {
-        const Floats<N> a = load_floats<N>(x + i), b = load_floats<N>(y + i);
+    const auto add = [&](const Vec<T, N>& a, const Vec<T, N>& b) {
 #pragma unroll
-        for (int j = 0; j < N; ++j) sum = fmaf(a[j], b[j], sum);
+        for (int i = 0; i < N; ++i) sum = fmaf(to_float(a.v[i]), to_float(b.v[i]), sum);
+    };
+    u32 at = threadIdx.x % 32 * N;
+    for (; at + (AHEAD - 1) * STRIDE < width; at += AHEAD * STRIDE) {
+        Vec<T, N> a[AHEAD], b[AHEAD];
+#pragma unroll
+        for (u32 i = 0; i < AHEAD; ++i) b[i] = load_vec<N>(y + at + i * STRIDE);
+#pragma unroll
+        for (u32 i = 0; i < AHEAD; ++i) a[i] = load_vec<N>(x + at + i * STRIDE);
+#pragma unroll
+        for (u32 i = 0; i < AHEAD; ++i) add(a[i], b[i]);
     }
+    for (; at < width; at += STRIDE) add(load_vec<N>(x + at), load_vec<N>(y + at));
     return warp_sum(sum);
 }
 

@@ -447,7 +447,7 @@ impl<M: Machine> Device for Launcher<M> {
     }
 
     fn gathers(&self) -> bool {
-        true
+        !self.is_split()
     }
 
     fn contrast_sample_hidden(
