@@ -66,11 +66,14 @@ fn the_machine_gives_what_simt_gives_and_replays_its_steps() {
     }
     let place = Workplace::new();
     let input = place.instructions(9);
-    for (dtype, cache) in [("bfloat16", "auto"), ("float32", "auto"), ("fp8", "fp8")] {
+    // With log-probabilities all of the amateur's logits are wanted, beside those of the heads.
+    let all: [(_, _, &[&str]); 3] =
+        [("bfloat16", "auto", &[]), ("float32", "auto", &["--log-probabilities"]), ("fp8", "fp8", &[])];
+    for (dtype, cache, more) in all {
         let with = |device| {
             let method = ["--seed", "1", "--max-tokens", "16", "--dtype", dtype, "--device", device];
             let sizes = ["--max-num-seqs", "5", "--max-num-batched-tokens", "24", "--kv-cache-dtype", cache];
-            [method.as_slice(), &sizes, &["--gpu-memory-utilization", "0.25"]].concat()
+            [method.as_slice(), &sizes, &["--gpu-memory-utilization", "0.25"], more].concat()
         };
         let (simt, cuda) = (place.path(&format!("simt-{dtype}")), place.path(&format!("cuda-{dtype}")));
         succeed(&input, &simt, &with("simt"));

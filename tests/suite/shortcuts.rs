@@ -171,14 +171,14 @@ fn random_pairs_of_every_family_on_the_cpu() {
 fn the_embedded_pair_through_the_kernels() {
     let pair = Pair::embedded();
     let jobs = pair.jobs(40, 6, 7);
-    for dtype in [Dtype::F32, Dtype::Bf16] {
+    for (dtype, jobs) in [(Dtype::F32, &jobs[..]), (Dtype::Bf16, &jobs[..16])] {
         let device = || Simt::simt(dtype, 1);
         let case = |name: &str| format!("{name}, {dtype:?}");
-        let (eager, _) = pair.run(device(), Shortcuts::NONE, &jobs);
-        assert_same(&pair.run(device(), GATHERED, &jobs).0, &eager, 1e-4, &case("gathered"));
+        let (eager, _) = pair.run(device(), Shortcuts::NONE, jobs);
+        assert_same(&pair.run(device(), GATHERED, jobs).0, &eager, 1e-4, &case("gathered"));
         // A token that is found in the cache was computed by a prefill there, and has other last bits of bf16.
         if dtype == Dtype::F32 {
-            let (found, stats) = pair.run(device(), ALL, &jobs);
+            let (found, stats) = pair.run(device(), ALL, jobs);
             assert_same(&found, &eager, 1e-4, &case("all"));
             assert!(stats.shared_tokens > 100 && stats.amateur_steps < stats.sampled, "{stats:?}");
         }
