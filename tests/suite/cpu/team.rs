@@ -16,7 +16,9 @@ fn every_item_is_worked_on_once() {
             let lane = |team: &Team| {
                 let mut by_stretch: Vec<AtomicU32> = Vec::new();
                 by_stretch.resize_with(count, AtomicU32::default);
-                team.each_in_stretches(&by_stretch, |item| drop(item.fetch_add(1, Ordering::Relaxed)));
+                team.each_in_stretches(&by_stretch, |item| {
+                    item.fetch_add(1, Ordering::Relaxed);
+                });
                 let mut items = vec![0; count];
                 team.each(items.iter_mut().zip(&by_stretch), |(item, other)| {
                     *item = other.load(Ordering::Relaxed);
@@ -42,7 +44,9 @@ fn works_within_works_end() {
         }
         let (a, b) = team.join(|| nested(team, depth - 1), || nested(team, depth - 1));
         let sum = AtomicUsize::new(0);
-        team.each([a, b].into_iter(), |leaves| drop(sum.fetch_add(leaves, Ordering::Relaxed)));
+        team.each([a, b].into_iter(), |leaves| {
+            sum.fetch_add(leaves, Ordering::Relaxed);
+        });
         sum.into_inner()
     }
     for threads in [1, 2, 4] {
@@ -67,6 +71,8 @@ fn a_panic_is_the_callers() {
         let side = || team.join(|| (), || assert!(bad > 1000, "b"));
         assert!(catch_unwind(AssertUnwindSafe(side)).is_err());
     }
-    team.each(0..8, |_| drop(count.fetch_add(1, Ordering::Relaxed)));
+    team.each(0..8, |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
     assert!(count.into_inner() >= 8);
 }
