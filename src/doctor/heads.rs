@@ -199,7 +199,7 @@ fn each_way<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
             sample.contrast.special_token_beta = Some(0.3);
         }
         rows.expert[row * len + first..][..size].fill_with(|| on.numbers.uniform());
-        heads += if row < 3 || row >= 9 { size } else { 0 };
+        heads += if (3..9).contains(&row) { 0 } else { size };
     }
     let (found, projections) = rows.sample(on.device)?;
     let expected = if on.device.gathers() { (heads, 6) } else { (0, 12) };
