@@ -178,6 +178,23 @@ fn the_embedded_pair_through_the_kernels() {
     assert!(stats.shared_tokens > 100 && stats.amateur_steps < stats.sampled, "{stats:?}");
 }
 
+/// A prompt that the expert computed alone is computed again for both, and found from then on.
+#[test]
+fn what_the_expert_computed_alone_hides_nothing() {
+    let pair = Pair::embedded();
+    let prompt: Vec<TokenId> = (0..61).map(|token| TokenId(20 + token % 50)).collect();
+    let jobs = [0.0, 1.0, 1.0, 1.0].map(|beta| Job {
+        prompt: prompt.clone(),
+        max_len: prompt.len() + 4,
+        stop: Arc::default(),
+        contrast: Contrast { beta, ..Contrast::default() },
+        noise: Noise::new(1, "same", 0),
+        log_probabilities: false,
+    });
+    let (_, stats) = pair.run(cpu(), SHARED, &jobs);
+    assert_eq!(stats.expert_tokens, 2 * 61 + 2 + 4 * 3, "{stats:?}");
+}
+
 /// Eight samples of one prompt compute it once, but for the last token, whose logits each needs.
 #[test]
 fn samples_of_one_prompt_compute_it_once() {
