@@ -88,6 +88,42 @@ fn the_machine_gives_what_simt_gives_and_replays_its_steps() {
     }
 }
 
+/// One algorithm for each weight, which does not cut its sums, and responses that depend on no capacity.
+#[test]
+fn a_deterministic_machine_multiplies_any_number_of_rows_alike() {
+    if !has_kernels() {
+        return;
+    }
+    let place = Workplace::new();
+    let input = place.instructions(9);
+    let run = |name: &str, arguments: &[&str]| {
+        let method = ["--seed", "1", "--max-tokens", "9", "--device", "cuda", "--kv-cache-memory", "8MiB"];
+        let mut command = synth(&input, &place.path(name), &[&method[..], arguments].concat());
+        let result = command.env("LD_LIBRARY_PATH", stand_in()).output().unwrap();
+        let said = message(&result);
+        assert!(result.status.success() && !said.contains("refused"), "{said}");
+        let line = said.lines().find(|line| line.starts_with("stand-in cuBLASLt: ")).unwrap();
+        let numbers = line.split(' ').filter_map(|word| word.parse().ok());
+        (sorted_lines(&place.path(name)), numbers.collect::<Vec<usize>>())
+    };
+    let (_, free) = run("free", &["--max-num-seqs", "5"]);
+    assert!(free[0] > 1 && free[1] > 0, "{free:?}");
+    let (some, counts) = run("some", &["--max-num-seqs", "5", "--deterministic"]);
+    assert_eq!(counts, [1, 0]);
+    let few = [
+        "--max-num-seqs",
+        "2",
+        "--max-num-batched-tokens",
+        "3",
+        "--deterministic",
+        "--shortcuts",
+        "gathered-head",
+    ];
+    let (others, counts) = run("others", &few);
+    assert_eq!(counts, [1, 0]);
+    assert_eq!(some, others);
+}
+
 const SMALL: [&str; 10] = [
     "--seed",
     "1",

@@ -33,8 +33,22 @@ fn run_in<const N: usize>(
     formats: [Format; N],
     checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<Check>>,
 ) {
-    for (seed, format) in (1..).zip(formats) {
-        let device = Simt::simt_with(LauncherConfig::of(format), seed, false);
+    run_with(formats.map(LauncherConfig::of), checks);
+}
+
+/// As [`run`], on devices that are deterministic.
+fn run_deterministic(checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<Check>>) {
+    let config = |format| LauncherConfig { is_deterministic: true, ..LauncherConfig::of(Format::of(format)) };
+    run_with([config(Dtype::Bf16), config(Dtype::F32)], checks);
+}
+
+fn run_with<const N: usize>(
+    configs: [LauncherConfig; N],
+    checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<Check>>,
+) {
+    for (seed, config) in (1..).zip(configs) {
+        let format = config.formats[0];
+        let device = Simt::simt_with(config, seed, false);
         let cpu = Cpu::new(None).unwrap().with_formats([format; 2]);
         let mut on = Comparison { device: &device, cpu: &cpu, numbers: Numbers(seed) };
         let checks = checks(&mut on).unwrap();
