@@ -95,31 +95,25 @@ fn a_deterministic_machine_multiplies_any_number_of_rows_alike() {
         return;
     }
     let place = Workplace::new();
-    let input = place.instructions(9);
-    let run = |name: &str, arguments: &[&str]| {
+    let input = place.instructions(5);
+    let run = |name: &str, batched_tokens: &str, arguments: &[&str]| {
         let method = ["--seed", "1", "--max-tokens", "9", "--device", "cuda", "--kv-cache-memory", "8MiB"];
-        let mut command = synth(&input, &place.path(name), &[&method[..], arguments].concat());
-        let result = command.env("LD_LIBRARY_PATH", stand_in()).output().unwrap();
+        let sizes = ["--max-num-seqs", "3", "--max-num-batched-tokens", batched_tokens];
+        let mut command = synth(&input, &place.path(name), &[&method[..], &sizes, arguments].concat());
+        command.env("LD_LIBRARY_PATH", stand_in()).env("STAND_IN_CUTS", "1");
+        let result = command.output().unwrap();
         let said = message(&result);
         assert!(result.status.success() && !said.contains("refused"), "{said}");
         let line = said.lines().find(|line| line.starts_with("stand-in cuBLASLt: ")).unwrap();
         let numbers = line.split(' ').filter_map(|word| word.parse().ok());
         (sorted_lines(&place.path(name)), numbers.collect::<Vec<usize>>())
     };
-    let (_, free) = run("free", &["--max-num-seqs", "5"]);
-    assert!(free[0] > 1 && free[1] > 0, "{free:?}");
-    let (some, counts) = run("some", &["--max-num-seqs", "5", "--deterministic"]);
+    let (free, counts) = run("free", "24", &[]);
+    assert!(counts[0] > 1 && counts[1] > 0, "{counts:?}");
+    assert_ne!(free, run("free-too", "3", &[]).0, "they would be the same in any case");
+    let (some, counts) = run("some", "24", &["--deterministic"]);
     assert_eq!(counts, [1, 0]);
-    let few = [
-        "--max-num-seqs",
-        "2",
-        "--max-num-batched-tokens",
-        "3",
-        "--deterministic",
-        "--shortcuts",
-        "gathered-head",
-    ];
-    let (others, counts) = run("others", &few);
+    let (others, counts) = run("others", "3", &["--deterministic", "--shortcuts", "gathered-head"]);
     assert_eq!(counts, [1, 0]);
     assert_eq!(some, others);
 }
