@@ -213,7 +213,7 @@ type Piece = (usize, Range<usize>);
 fn halves((sequence, positions): &Piece, is_deterministic: bool) -> Vec<Piece> {
     let first = if is_deterministic { 1 } else { positions.len() / 3 + 1 };
     let least = if is_deterministic { 1 } else { 2 };
-    if positions.len() < first + least || first < least {
+    if first.min(positions.len() - first) < least {
         return vec![(*sequence, positions.clone())];
     }
     let middle = positions.start + first;
