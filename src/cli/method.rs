@@ -53,8 +53,18 @@ pub(super) struct Method {
     pub log_probabilities: bool,
 }
 
-/// The parameters that a sweep may list several values of, by what stands for each in the name of an output.
-const SWEPT: [(&str, fn(&Contrast) -> f64); 2] = [("{alpha}", |c| c.alpha), ("{beta}", |c| c.beta)];
+/// A parameter that a sweep may list several values of.
+struct Swept {
+    /// What stands for it in the name of an output.
+    placeholder: &'static str,
+    /// Its value, in the fewest digits.
+    value: fn(&Contrast) -> String,
+}
+
+const SWEPT: [Swept; 2] = [
+    Swept { placeholder: "{alpha}", value: |contrast| contrast.alpha.to_string() },
+    Swept { placeholder: "{beta}", value: |contrast| contrast.beta.to_string() },
+];
 
 /// Parameters, and where what is decoded by them is written.
 pub(super) struct Setting {
@@ -100,18 +110,15 @@ impl Method {
 /// The name of a setting's output. One that is not UTF-8 has no placeholders.
 fn fill(output: &Path, contrast: &Contrast) -> PathBuf {
     let Some(name) = output.to_str() else { return output.to_owned() };
-    let fill = |name: String, (placeholder, value): &(&str, fn(&Contrast) -> f64)| {
-        name.replace(placeholder, &value(contrast).to_string())
-    };
+    let fill = |name: String, swept: &Swept| name.replace(swept.placeholder, &(swept.value)(contrast));
     SWEPT.iter().fold(name.to_owned(), fill).into()
 }
 
 /// That the name of the output tells the settings apart.
 fn check_placeholders(contrasts: &[Contrast], output: &Path) -> Result<()> {
     let name = output.to_str().unwrap_or_default();
-    let varies = |value: fn(&Contrast) -> f64| contrasts.iter().any(|c| value(c) != value(&contrasts[0]));
-    let swept = SWEPT.iter().filter(|(_, value)| varies(*value)).map(|(placeholder, _)| *placeholder);
-    let swept: Vec<&str> = swept.collect();
+    let varies = |swept: &&Swept| contrasts.iter().any(|c| (swept.value)(c) != (swept.value)(&contrasts[0]));
+    let swept: Vec<&str> = SWEPT.iter().filter(varies).map(|swept| swept.placeholder).collect();
     if swept.iter().all(|placeholder| name.contains(placeholder)) {
         return Ok(());
     }
