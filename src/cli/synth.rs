@@ -252,7 +252,7 @@ impl<I: Iterator> Iterator for Counted<I> {
 
 impl<I: Iterator> ExactSizeIterator for Counted<I> {}
 
-fn to_be_decoded(body: &Body, system: Option<&str>) -> engine::Prompt {
+pub(super) fn to_be_decoded(body: &Body, system: Option<&str>) -> engine::Prompt {
     match body {
         Body::Text(text) => engine::Prompt::Text(text.clone()),
         Body::Instruction(text) => engine::Prompt::Chat(conversation(&[Message::new("user", text)], system)),
