@@ -19,7 +19,7 @@ struct AttentionParams {
         scales;         // [blocks, 2, kv_heads, block_size]: of the rows of a cache of e4m3; null for others
     void* out;          // [tokens, kv_heads * group, head_dim]
     const Span* spans;  // [spans]
-    const u32* prefills;  // [prefills]: the spans of more than one token
+    const u32* prefills;  // [prefills]: the spans of the prefill kernel: those of several tokens, or all
     const u32* blocks;    // the spans' block tables
     float* partials;      // [slots, kv_heads * group, head_dim + 4]: what the splits of long contexts leave
     u32 kv_heads;

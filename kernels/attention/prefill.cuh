@@ -1,4 +1,4 @@
-// Spans of several tokens. A block takes a tile of query rows of one key/value head, a row a token and one of
+// Spans of several tokens, or all. A block takes a tile of query rows of one key/value head, a row a token and one of
 // the query heads that share the keys, and goes through the keys tile by tile, the next one on its way.
 //
 // Tiles of keys begin at multiples of their size whatever the span, and one that a row does not see changes
@@ -24,7 +24,7 @@ struct Prefill {
     bf16* queries;         // [ROWS, DIM]; at the end the outputs
     unsigned char* tiles;  // [2] tiles of keys and values
     u32* key_rows;         // [2, KEYS]: where the keys lie that will be asked for
-    u32* positions;        // [ROWS]
+    u32* positions;        // [ROWS]; NONE in a warp that has no row
 
     DEVICE explicit Prefill(unsigned char* shared)
         : queries(reinterpret_cast<bf16*>(shared)),
@@ -49,7 +49,8 @@ struct Prefill {
         u32 tile = first / KEYS;
 
         copy_queries(p, span, head, first_row);
-        for (u32 row = thread; row < ROWS; row += THREADS) positions[row] = position(row);
+        for (u32 row = thread; row < ROWS; row += THREADS)
+            positions[row] = first_row + row / (M * 16) * (M * 16) < rows ? position(row) : NONE;
         for (u32 i = thread; i < 2 * KEYS; i += THREADS)
             key_rows[(tile * KEYS + i) % (2 * KEYS)] = at.row(tile * KEYS + i);
         __syncthreads();
@@ -64,7 +65,8 @@ struct Prefill {
             if ((tile + 1) * KEYS <= last) copy(p, tile + 1);
             const u32 warp_first = positions[warp_row], warp_last = positions[warp_row + M * 16 - 1];
             const u32 first_key = tile * KEYS, last_key = first_key + KEYS - 1;
-            if (first_key <= warp_last && last_key >= first_seen(warp_first, p.window)) {
+            if (warp_first != NONE && first_key <= warp_last &&
+                last_key >= first_seen(warp_first, p.window)) {
                 float s[M][KEYS / 8][4];
                 const Tile keys = keys_of(tile);
                 mine.template products<KEYS>(s, queries + warp_row * PITCH, keys, lane);

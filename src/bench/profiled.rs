@@ -123,6 +123,10 @@ impl<D: Device> Device for Profiled<D> {
         self.inner.format()
     }
 
+    fn is_deterministic(&self) -> bool {
+        self.inner.is_deterministic()
+    }
+
     fn weight(&self, parts: &[TensorView]) -> Result<D::Weight> {
         self.inner.weight(parts)
     }

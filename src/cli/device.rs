@@ -32,6 +32,10 @@ pub(super) struct DeviceArgs {
     /// Both models together on one GPU, or split over two; auto splits a pair that does not fit on one of several
     #[arg(long, value_enum, default_value_t = Placement::Auto)]
     placement: Placement,
+    /// On a GPU, keep a row's bits from depending on the rows beside it, as they never do on the CPU: a response is then the
+    /// same in every batch, at a cost in speed
+    #[arg(long)]
+    deterministic: bool,
     /// Threads of the CPU device [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -157,25 +161,31 @@ impl DeviceArgs {
         }
     }
 
-    /// The same choice in every number format that the device has.
-    pub(super) fn in_each_format(&self) -> Result<Vec<Self>> {
-        Ok(match self.choice()? {
-            DeviceName::Auto | DeviceName::Cpu => vec![self.clone()],
-            _ => FormatArgs::each().map(|format| Self { format, ..self.clone() }).into(),
-        })
+    /// The same choice in every number format that the device has, deterministic and not.
+    pub(super) fn in_each_mode(&self) -> Result<Vec<Self>> {
+        if matches!(self.choice()?, DeviceName::Auto | DeviceName::Cpu) {
+            return Ok(vec![self.clone()]);
+        }
+        let modes =
+            FormatArgs::each().into_iter().flat_map(|format| [(format.clone(), false), (format, true)]);
+        Ok(modes.map(|(format, deterministic)| Self { format, deterministic, ..self.clone() }).collect())
     }
 
     /// What the manifest says of the device, for the record only.
     pub(super) fn notes(&self) -> Value {
         let name = self.device.to_possible_value().map(|value| value.get_name().to_owned());
         let placement = self.placement.to_possible_value().map(|value| value.get_name().to_owned());
-        json!({
+        let mut notes = json!({
             "device": name,
             "devices": self.gpus(),
             "placement": placement,
             "gpu_memory_utilization": self.gpu_memory_utilization,
             "threads": self.threads,
-        })
+        });
+        if self.deterministic {
+            notes["deterministic"] = json!(true);
+        }
+        notes
     }
 
     /// What auto stands for on this machine.
@@ -190,7 +200,8 @@ impl DeviceArgs {
 
     fn config(&self) -> Result<LauncherConfig> {
         let formats = self.format.formats()?;
-        Ok(LauncherConfig { formats, memory_utilization: self.gpu_memory_utilization })
+        let (memory_utilization, is_deterministic) = (self.gpu_memory_utilization, self.deterministic);
+        Ok(LauncherConfig { formats, memory_utilization, is_deterministic })
     }
 }
 

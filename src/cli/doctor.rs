@@ -22,7 +22,7 @@ pub(super) struct Args {
 /// Checks and prints; fails if a check does.
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let mut passed = true;
-    for device in args.device.in_each_format()? {
+    for device in args.device.in_each_mode()? {
         passed &= device.run(Doctor { args })? == ExitCode::SUCCESS;
     }
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -53,7 +53,8 @@ impl Doctor<'_> {
     fn check<D: Device>(&self, open: &dyn Fn() -> Result<D>) -> Result<usize> {
         let device = open()?;
         let cpu = Cpu::new(None)?.with_formats([device.format(); 2]);
-        println!("\n{}\n{}", device.describe(), format::describe(&device));
+        let mode = if device.is_deterministic() { ", deterministic" } else { "" };
+        println!("\n{}\n{}{mode}", device.describe(), format::describe(&device));
         println!(
             "{:<18} {:>6} {:>6} {:>12} {:>10}  worst case",
             "", "checks", "failed", "worst error", "bound"

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 #[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
 mod bench;
 mod bytes;
+mod datasets;
 #[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
 mod device;
 mod doctor;
@@ -14,6 +15,8 @@ mod download;
 #[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
 mod format;
 mod interrupt;
+#[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
+mod method;
 #[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
 mod models;
 mod pairs;

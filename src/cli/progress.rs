@@ -116,13 +116,23 @@ impl Progress {
 /// The summary.
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Stats { expert_tokens, amateur_tokens, sampled, forced, head_sum, preemptions, .. } = self.stats;
+        let Stats {
+            expert_tokens,
+            amateur_tokens,
+            shared_tokens,
+            sampled,
+            forced,
+            head_sum,
+            preemptions,
+            ..
+        } = self.stats;
         let (seconds, Ends { stop, length, failed }) = (self.seconds(), self.ends);
         let share = |part: u64| part as f64 / sampled.max(1) as f64;
         write!(
             f,
             "{} records ({stop} stop, {length} length, {failed} error), {sampled} tokens in {seconds:.2} s: \
-             {:.1} tok/s, {:.1} through both models; forced {:.1}%, mean head {:.2}, {preemptions} preemptions",
+             {:.1} tok/s, {:.1} through both models; the expert computed {expert_tokens} and found {shared_tokens} in \
+             the cache; forced {:.1}%, mean head {:.2}, {preemptions} preemptions",
             self.written(),
             sampled as f64 / seconds,
             (expert_tokens + amateur_tokens) as f64 / seconds,

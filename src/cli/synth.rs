@@ -1,6 +1,5 @@
 //! `codit synth`: instructions in, a dataset out.
 
-use std::fs;
 use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,16 +7,18 @@ use std::sync::atomic::AtomicBool;
 
 use serde_json::{Map, Value, json};
 
+use super::datasets::{Dataset, Earlier, Written};
 use super::device::{DeviceArgs, Devices, Task};
+use super::method::{Method, Setting};
 use super::models::Models;
 use super::progress::Progress;
 use super::shortcuts::ShortcutArgs;
 use super::{bytes, format, interrupt};
 use crate::checkpoint::Checkpoint;
 use crate::contrast::Contrast;
-use crate::dataset::{Body, Done, Input, Manifest, Metadata, ModelMark, Outcome, Record, Sink};
+use crate::dataset::{Body, Input, Manifest, Metadata, ModelMark};
 use crate::device::Device;
-use crate::engine::{self, Completion, Engine, EngineConfig, Finish, Replicas, Request, Stepped};
+use crate::engine::{self, Engine, EngineConfig, Replicas, Request, Stepped};
 use crate::error::Result;
 use crate::hub::Parts;
 use crate::pairs::{MAX_TOKENS, Pair};
@@ -28,7 +29,7 @@ use crate::text::{CLOCK, ChatTemplate, Message, Text, clock};
 pub(super) struct Args {
     /// Instructions, one JSON object a line with `instruction`, `messages` or `prompt`
     input: PathBuf,
-    /// The dataset; resumed if it is there already
+    /// The dataset; resumed if it is there already. {alpha} and {beta} in its name stand for their values
     #[arg(short, long)]
     output: PathBuf,
 
@@ -42,47 +43,6 @@ pub(super) struct Args {
     capacity: Capacity,
     #[command(flatten)]
     device: DeviceArgs,
-}
-
-#[derive(clap::Args)]
-#[command(next_help_heading = "Method")]
-struct Method {
-    /// Plausibility: a token is in the head if it is at least this times as likely as the expert's favourite [0..1]
-    #[arg(long, default_value_t = 0.01)]
-    alpha: f64,
-    /// Weight of the amateur's log-probability; 0 runs the expert alone
-    #[arg(long, default_value_t = 1.0)]
-    beta: f64,
-    /// beta for special tokens, stop tokens among them [default: beta]
-    #[arg(long, value_name = "B")]
-    special_token_beta: Option<f64>,
-    /// Contrast as (1 + G) z_e - G z_a: the same as --beta G/(1+G) with temperature / (1 + G)
-    #[arg(long, value_name = "G", conflicts_with = "beta")]
-    guidance: Option<f64>,
-    /// 0 takes the best score
-    #[arg(long, default_value_t = 1.0)]
-    temperature: f64,
-    /// Nucleus: keeps the likeliest tokens whose probabilities reach this (0..1]
-    #[arg(long, default_value_t = 1.0)]
-    top_p: f64,
-    /// Keeps this many of the likeliest tokens; 0 keeps all
-    #[arg(long, default_value_t = 0)]
-    top_k: u32,
-    /// Keeps tokens at least this times as likely as the likeliest [0..1]
-    #[arg(long, default_value_t = 0.0)]
-    min_p: f64,
-    /// Longest response, in tokens [default: the pair's, or 4096]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    max_tokens: Option<u32>,
-    /// Makes a run repeatable; without it one is drawn and recorded in the manifest
-    #[arg(long)]
-    seed: Option<u64>,
-    /// Goes on past stop tokens, for measurements
-    #[arg(long)]
-    ignore_eos: bool,
-    /// Records each token's log-probability by either model, as expert_logprobs and amateur_logprobs
-    #[arg(long)]
-    log_probabilities: bool,
 }
 
 #[derive(clap::Args)]
@@ -156,104 +116,141 @@ impl Task for Synth<'_> {
 struct Run<D: Device> {
     replicas: Replicas<D>,
     input: Input,
-    /// What all requests have in common.
-    request: Request,
     system: Option<String>,
-    done: Done,
-    sink: Sink,
-    metadata: Metadata,
+    order: Order,
+    /// One a setting.
+    datasets: Vec<Dataset>,
 }
 
 impl<D: Device> Run<D> {
     fn prepare(args: &Args, devices: &Devices<'_, D>) -> Result<Self> {
-        let contrast = args.method.contrast();
-        contrast.validate()?;
+        let settings = args.method.settings(&args.output)?;
         let input = Input::open(&args.input)?;
-        let earlier = args.earlier()?;
-        let (expert, amateur) = args.models.open(contrast.needs_amateur(), Parts::All, earlier.as_ref())?;
+        let earlier = Earlier::read(&settings, args.method.seed)?;
+        let needs_amateur = settings.iter().any(|setting| setting.contrast.needs_amateur());
+        let (expert, amateur) = args.models.open(needs_amateur, Parts::All, earlier.manifest())?;
         let config = args.capacity.config();
         let places = devices.replicas(|device| config.fits(device, &expert, amateur.as_ref()))?;
         let mut replicas = Replicas::load(places, &expert, amateur.as_ref(), &config)?;
-        let variables = args.template_variables(replicas.first().text(), earlier.as_ref());
+        let variables = args.template_variables(replicas.first().text(), earlier.manifest());
         replicas.set_template_variables(&variables);
         let system = args.prompting.system.clone();
         let engine = replicas.first();
         try_template(engine, &input, system.as_deref())?;
 
-        let manifest = Manifest {
-            version: Manifest::VERSION.to_owned(),
-            input: input.mark(),
-            expert: ModelMark::of(&expert)?,
-            amateur: amateur.as_ref().map(ModelMark::of).transpose()?,
-            seed: args.method.seed,
-            samples: 1,
-            settings: args.settings(
-                &contrast,
-                engine.max_model_len(),
-                &variables,
-                format::settings(engine.device()),
-            ),
-            notes: args.notes(),
-        };
-        let (sink, done) = Sink::open(&args.output, &input, &manifest)?;
+        let marks = (ModelMark::of(&expert)?, amateur.as_ref().map(ModelMark::of).transpose()?);
+        let mut seed = earlier.seed();
+        let mut datasets = Vec::with_capacity(settings.len());
+        for Setting { contrast, output } in &settings {
+            let has_say = contrast.needs_amateur();
+            let manifest = Manifest {
+                version: Manifest::VERSION.to_owned(),
+                input: input.mark(),
+                expert: marks.0.clone(),
+                amateur: marks.1.clone().filter(|_| has_say),
+                seed,
+                samples: args.method.samples,
+                settings: args.settings(contrast, engine, &variables),
+                notes: args.notes(),
+            };
+            let metadata = args.metadata(contrast, &expert, amateur.as_ref().filter(|_| has_say));
+            let dataset = Dataset::open(output, &input, &manifest, metadata, args.request(contrast))?;
+            // All settings draw by one.
+            seed = Some(dataset.todo.request.seed);
+            datasets.push(dataset);
+        }
         report_placement(replicas.count(), devices.gpus.len());
-        report_recovery(&done, args);
-        let metadata = args.metadata(&contrast, &expert, amateur.as_ref());
-        let request = Request {
-            contrast,
-            seed: sink.seed(),
-            max_tokens: args.max_tokens() as usize,
-            ignore_eos: args.method.ignore_eos,
-            log_probabilities: args.method.log_probabilities,
-            ..Request::new("", "")
-        };
-        Ok(Self { replicas, input, request, system, done, sink, metadata })
+        let order = Order { settings: settings.len(), samples: args.method.samples as usize };
+        Ok(Self { replicas, input, system, order, datasets })
     }
 
-    /// Decodes the rows of the input that have no record, and writes each record as it finishes.
+    /// Decodes what has no record yet, and writes each record as it finishes.
     fn decode(self, interrupted: &AtomicBool) -> Result<()> {
-        let Self { mut replicas, input, request, system, done, mut sink, metadata } = self;
-        let rows: Vec<usize> = (0..input.len()).filter(|row| !done.contains(*row, 0)).collect();
-        let mut progress = Progress::new(input.len(), input.len() - rows.len());
-        let requests = rows.into_iter().map(|row| {
+        let Self { mut replicas, input, system, order, datasets } = self;
+        let total = input.len() * order.settings * order.samples;
+        let done = datasets.iter().map(|dataset| dataset.todo.done.recovery().records).sum();
+        let (todo, mut written): (Vec<_>, Vec<_>) =
+            datasets.into_iter().map(|dataset| (dataset.todo, dataset.written)).unzip();
+        let mut progress = Progress::new(total, done);
+        let left = (0..total).filter(|tag| {
+            let Place { row, setting, sample } = order.place(*tag);
+            !todo[setting].done.contains(row, sample)
+        });
+        let requests = left.map(|tag| {
             let _range = profile::range(c"io");
+            let Place { row, setting, sample } = order.place(tag);
             let prompt = input.prompt(row)?;
             let id = prompt.id.key().to_owned();
-            Ok(Request { id, prompt: to_be_decoded(&prompt.body, system.as_deref()), ..request.clone() })
+            let prompt = to_be_decoded(&prompt.body, system.as_deref());
+            Ok(Request { id, prompt, sample, tag, ..todo[setting].request.clone() })
         });
-        let result = replicas.decode(requests, |Stepped { completions, stats }| {
-            let _range = profile::range(c"io");
-            for completion in completions {
-                progress.record(&completion.finish);
-                let Some(row) = input.row(&completion.id) else { continue };
-                let outcome = outcome(completion, request.log_probabilities);
-                sink.append(&Record::new(input.prompt(row)?, None, metadata.clone(), outcome))?;
-            }
-            progress.step(stats);
-            Ok(if interrupt::is_set(interrupted) {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            })
-        });
+        let result = replicas.decode(
+            Counted { items: requests, left: total - done },
+            |Stepped { completions, stats }| {
+                let _range = profile::range(c"io");
+                for completion in completions {
+                    progress.record(&completion.finish);
+                    let Place { row, setting, sample } = order.place(completion.tag);
+                    written[setting].append(input.prompt(row)?, sample, completion)?;
+                }
+                progress.step(stats);
+                Ok(if interrupt::is_set(interrupted) {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                })
+            },
+        );
         progress.finish();
         result?;
-        sink.close()
+        written.into_iter().try_for_each(Written::close)
     }
 }
 
-/// What a record says of a completion.
-fn outcome(completion: Completion, log_probabilities: bool) -> Outcome {
-    match completion.finish {
-        Finish::Failed(error) => Outcome::Failed(error.to_string()),
-        finish => Outcome::Answered {
-            response: completion.text,
-            score: completion.scores,
-            log_probabilities: log_probabilities.then_some(completion.log_probabilities),
-            is_completed: matches!(finish, Finish::Stop),
-        },
+/// The order of requests, each called by its place in it: all responses to one prompt one after another, so that what
+/// they begin with is computed once.
+#[derive(Clone, Copy)]
+struct Order {
+    settings: usize,
+    samples: usize,
+}
+
+/// A response to be had.
+struct Place {
+    row: usize,
+    setting: usize,
+    sample: u32,
+}
+
+impl Order {
+    fn place(self, number: usize) -> Place {
+        let (prompt_and_setting, sample) = (number / self.samples, number % self.samples);
+        let (row, setting) = (prompt_and_setting / self.settings, prompt_and_setting % self.settings);
+        Place { row, setting, sample: sample as u32 }
     }
 }
+
+/// Items of which it is known how many are left.
+struct Counted<I> {
+    items: I,
+    left: usize,
+}
+
+impl<I: Iterator> Iterator for Counted<I> {
+    type Item = I::Item;
+
+    fn next(&mut self) -> Option<I::Item> {
+        let item = self.items.next()?;
+        self.left = self.left.saturating_sub(1);
+        Some(item)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl<I: Iterator> ExactSizeIterator for Counted<I> {}
 
 pub(super) fn to_be_decoded(body: &Body, system: Option<&str>) -> engine::Prompt {
     match body {
@@ -289,27 +286,7 @@ fn report_placement(replicas: usize, gpus: usize) {
     }
 }
 
-fn report_recovery(done: &Done, args: &Args) {
-    let recovery = done.recovery();
-    if recovery.cut_bytes > 0 {
-        eprintln!(
-            "codit: {}: cut off {} bytes of a torn record at its end",
-            args.output.display(),
-            recovery.cut_bytes
-        );
-    }
-    if recovery.records > 0 {
-        eprintln!("codit: {}: resuming after {} records", args.output.display(), recovery.records);
-    }
-}
-
 impl Args {
-    /// The manifest of the run that this one goes on with, if it does.
-    fn earlier(&self) -> Result<Option<Manifest>> {
-        let is_begun = fs::metadata(&self.output).is_ok_and(|output| output.len() > 0);
-        if is_begun { Manifest::read(&Manifest::path(&self.output)) } else { Ok(None) }
-    }
-
     fn max_tokens(&self) -> u32 {
         let of_pair = || self.models.pair().map_or(MAX_TOKENS, |pair| pair.max_tokens);
         self.method.max_tokens.unwrap_or_else(of_pair)
@@ -328,23 +305,33 @@ impl Args {
         variables
     }
 
+    /// What all requests of a setting have in common; its dataset knows the seed.
+    fn request(&self, contrast: &Contrast) -> Request {
+        Request {
+            contrast: *contrast,
+            max_tokens: self.max_tokens() as usize,
+            ignore_eos: self.method.ignore_eos,
+            log_probabilities: self.method.log_probabilities,
+            ..Request::new("", "")
+        }
+    }
+
     /// All that a record's text depends on beside the models, the input and the seed.
-    fn settings(
+    fn settings<D: Device>(
         &self,
         contrast: &Contrast,
-        max_model_len: usize,
+        engine: &Engine<D>,
         variables: &Map<String, Value>,
-        formats: Map<String, Value>,
     ) -> Value {
         let mut settings = json!(contrast);
         settings["max_tokens"] = json!(self.max_tokens());
         settings["ignore_eos"] = json!(self.method.ignore_eos);
         // Unset where it is not asked for: a run of a version that did not know it goes on.
         settings["log_probabilities"] = json!(self.method.log_probabilities.then_some(true));
-        settings["max_model_len"] = json!(max_model_len);
+        settings["max_model_len"] = json!(engine.windows().of(contrast));
         settings["chat_template_kwargs"] = json!(variables);
         settings["system"] = json!(self.prompting.system);
-        formats.into_iter().for_each(|(name, format)| settings[name] = format);
+        format::settings(engine.device()).into_iter().for_each(|(name, format)| settings[name] = format);
         settings
     }
 
@@ -369,24 +356,6 @@ impl Args {
         notes["kv_cache_memory"] = json!(self.capacity.kv_cache_memory.map(bytes::show));
         notes["block_size"] = json!(self.capacity.block_size);
         notes
-    }
-}
-
-impl Method {
-    fn contrast(&self) -> Contrast {
-        let contrast = Contrast {
-            alpha: self.alpha,
-            beta: self.beta,
-            special_token_beta: self.special_token_beta,
-            temperature: self.temperature,
-            top_p: self.top_p,
-            top_k: self.top_k,
-            min_p: self.min_p,
-        };
-        match self.guidance {
-            Some(guidance) => contrast.with_guidance(guidance),
-            None => contrast,
-        }
     }
 }
 

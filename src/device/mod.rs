@@ -376,6 +376,9 @@ pub trait Device: Sized + Send + Sync + 'static {
     fn dtype(&self) -> Dtype;
     /// Number formats of this lane's weights and cache.
     fn format(&self) -> Format;
+    /// Whether the numbers of a token are the same, bit for bit, whatever else is in the steps that compute its sequence and
+    /// however the sequence is cut into them.
+    fn is_deterministic(&self) -> bool;
     /// Brings `parts` to the device, joined along their first dimension (q|k|v, gate|up).
     fn weight(&self, parts: &[TensorView]) -> Result<Self::Weight>;
     /// A weight of `shape` made on the device, for measurements: a vector of ones, or a matrix (with three dimensions, as

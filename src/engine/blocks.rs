@@ -132,13 +132,18 @@ impl BlockPool {
         self.blocks[id.index()].holders > 0
     }
 
-    /// Notes that the expert's plane of a held block is full by the steps planned so far, so that it can be found. One of
-    /// two blocks of one content is.
-    pub fn publish(&mut self, id: BlockId, content: Content) {
-        self.by_content.entry(content).or_insert_with(|| {
-            self.blocks[id.index()].content = Some(content);
-            id
-        });
+    /// Notes that the expert's plane of a held block is full by the steps planned so far, and maybe the amateur's, so that
+    /// it can be found. One of two blocks of one content is: rather one that both models have.
+    pub fn publish(&mut self, id: BlockId, content: Content, has_amateur: bool) {
+        self.blocks[id.index()].has_amateur |= has_amateur;
+        if let Some(other) = self.find(&content) {
+            if !has_amateur || self.has_amateur(other) {
+                return;
+            }
+            self.blocks[other.index()].content = None;
+        }
+        self.by_content.insert(content, id);
+        self.blocks[id.index()].content = Some(content);
     }
 
     /// Whether the amateur's plane of a block is full by the steps planned so far.

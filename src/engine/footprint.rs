@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::pair::{PairShape, context_length, landing};
+use super::pair::{PairShape, landing};
 use crate::contrast::Vocabulary;
 use crate::device::launch::ledger::Ledger;
 use crate::device::launch::machine::MATMUL_WORKSPACE;
@@ -77,11 +77,10 @@ impl Footprint {
         is_split: bool,
     ) -> Result<Self> {
         let device = ledger(format, is_split);
-        let longest = context_length((expert, amateur.map(|(spec, _)| spec)));
         device.step(StepRoom {
             tokens: shape.max_num_batched_tokens,
             sequences: shape.max_num_seqs,
-            blocks: shape.max_num_seqs * longest.div_ceil(shape.block_size),
+            blocks: shape.max_num_seqs * expert.context_length.div_ceil(shape.block_size),
             block_size: shape.block_size,
             vocabulary: &Vocabulary::new(expert.vocab_size, Vec::new()),
         })?;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::checkpoint::Checkpoint;
-use crate::contrast::Noise;
+use crate::contrast::{Contrast, Noise};
 use crate::device::{Device, Lane};
 use crate::error::{Error, Result};
 use crate::ids::{SeqId, TokenId};
@@ -112,13 +112,34 @@ impl Default for EngineConfig {
     }
 }
 
+/// The longest sequence, prompt and response, in tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Windows {
+    /// Of those that the expert alone reads.
+    pub expert: usize,
+    /// Of those that both models read.
+    pub both: usize,
+}
+
+impl Windows {
+    /// That of a request with these parameters.
+    pub fn of(self, contrast: &Contrast) -> usize {
+        if contrast.needs_amateur() { self.both } else { self.expert }
+    }
+
+    /// The lesser of each.
+    fn min(self, other: Self) -> Self {
+        Self { expert: self.expert.min(other.expert), both: self.both.min(other.both) }
+    }
+}
+
 /// Decodes requests with a pair of models, many at once. See the [crate's example](crate).
 pub struct Engine<D: Device> {
     steps: StepLoop<D>,
     text: Text,
     template_variables: Map<String, Value>,
-    /// The ids of the requests that are decoded.
-    ids: HashMap<SeqId, String>,
+    /// The requests that are decoded: their ids and tags.
+    names: HashMap<SeqId, (String, usize)>,
     finished: VecDeque<Completion>,
     stop: Arc<[TokenId]>,
 }
@@ -152,7 +173,7 @@ impl<D: Device> Engine<D> {
             steps: StepLoop::load(device, expert, amateur, text.tokenizer().vocabulary(), config)?,
             text,
             template_variables: Map::new(),
-            ids: HashMap::new(),
+            names: HashMap::new(),
             finished: VecDeque::new(),
             stop,
         })
@@ -169,9 +190,10 @@ impl<D: Device> Engine<D> {
             return Err(Error::Setting("beta over 0 needs an amateur; load one or set beta to 0".to_owned()));
         }
         let prompt = request.prompt.into_ids(&self.text, &self.template_variables)?;
-        self.check(&prompt)?;
+        let window = self.windows().of(&request.contrast);
+        self.check(&prompt, window)?;
         let job = Job {
-            max_len: prompt.len().saturating_add(request.max_tokens.max(1)).min(self.max_model_len()),
+            max_len: prompt.len().saturating_add(request.max_tokens.max(1)).min(window),
             prompt,
             stop: if request.ignore_eos { Arc::default() } else { Arc::clone(&self.stop) },
             contrast: request.contrast,
@@ -179,15 +201,15 @@ impl<D: Device> Engine<D> {
             log_probabilities: request.log_probabilities,
         };
         let seq = self.steps.add(job);
-        self.ids.insert(seq, request.id);
+        self.names.insert(seq, (request.id, request.tag));
         Ok(seq)
     }
 
     /// Drops a request. It still yields a [`Completion`], without text. False if it has ended before.
     pub fn cancel(&mut self, seq: SeqId) -> bool {
         let is_there = self.steps.cancel(seq);
-        if let Some(id) = self.ids.remove(&seq) {
-            self.finished.push_back(Completion::without_text(id, Finish::Cancelled));
+        if let Some((id, tag)) = self.names.remove(&seq) {
+            self.finished.push_back(Completion::without_text(id, tag, Finish::Cancelled));
         }
         is_there
     }
@@ -219,14 +241,9 @@ impl<D: Device> Engine<D> {
         self.steps.pending()
     }
 
-    /// The longest sequence, prompt and response, in tokens.
-    pub fn max_model_len(&self) -> usize {
-        self.steps.max_model_len()
-    }
-
-    /// Lowers the window to `tokens` if it is more.
-    fn shorten_window(&mut self, tokens: usize) {
-        self.steps.shorten_window(tokens);
+    /// How long sequences may be.
+    pub fn windows(&self) -> Windows {
+        self.steps.windows()
     }
 
     /// The device.
@@ -262,15 +279,14 @@ impl<D: Device> Engine<D> {
         self.steps.stats()
     }
 
-    fn check(&self, prompt: &[TokenId]) -> Result<()> {
-        let max_model_len = self.max_model_len();
+    fn check(&self, prompt: &[TokenId], window: usize) -> Result<()> {
         if prompt.is_empty() {
             return Err(Error::Request("the prompt has no tokens".to_owned()));
         }
-        if prompt.len() >= max_model_len {
-            let (found, most) = (prompt.len(), max_model_len);
+        if prompt.len() >= window {
+            let found = prompt.len();
             let message =
-                format!("the prompt has {found} tokens, which leaves no room in the window of {most}");
+                format!("the prompt has {found} tokens, which leaves no room in the window of {window}");
             return Err(Error::Request(message));
         }
         match prompt.iter().find(|token| token.index() >= self.steps.known_ids()) {
@@ -286,7 +302,7 @@ impl<D: Device> Engine<D> {
     }
 
     fn complete(&mut self, ended: Ended) -> Result<Completion> {
-        let Some(id) = self.ids.remove(&ended.seq) else {
+        let Some((id, tag)) = self.names.remove(&ended.seq) else {
             return Err(Error::Device(
                 "internal error: a sequence without a request; please report this".to_owned(),
             ));
@@ -301,7 +317,7 @@ impl<D: Device> Engine<D> {
         };
         let text = self.text.tokenizer().decode(&ended.tokens, true)?;
         let Ended { tokens, scores, log_probabilities, .. } = ended;
-        Ok(Completion { id, text, tokens, scores, log_probabilities, finish })
+        Ok(Completion { id, tag, text, tokens, scores, log_probabilities, finish })
     }
 }
 
@@ -387,7 +403,13 @@ impl EngineConfig {
     /// Tokens of a longer prompt and its response, for [`EngineConfig::fits`].
     pub const USUAL_LEN: usize = 4096;
 
-    /// The window: as asked, or as much as the models and the cache hold.
+    /// The windows where models can read `context`.
+    fn windows(&self, context: Windows, cache_tokens: usize) -> Result<Windows> {
+        let both = self.window(context.both, cache_tokens)?;
+        Ok(Windows { both, expert: self.window(context.expert, cache_tokens)? })
+    }
+
+    /// One of them: as asked, or as much as the models and the cache hold.
     fn window(&self, context_length: usize, cache_tokens: usize) -> Result<usize> {
         let window = self.max_model_len.unwrap_or(context_length.min(cache_tokens));
         let refuse = |what: String| Err(Error::Setting(format!("max-model-len is {window}, but {what}")));

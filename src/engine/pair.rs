@@ -11,10 +11,10 @@ use crate::model::decoder::{Decoder, Room, Unprojected};
 use crate::model::spec::Spec;
 use crate::profile;
 
-use super::Shortcuts;
 use super::deferral::{Deferral, StepCost};
 use super::footprint::{Footprint, ModelFootprint};
 use super::plan::{PlanRow, StepPlan};
+use super::{Shortcuts, Windows};
 
 /// Where a model comes from.
 #[derive(Debug, Clone, Copy)]
@@ -177,7 +177,7 @@ impl<D: Device> Pair<D> {
         let room = Room { tokens: shape.max_num_batched_tokens, logits: logit_rows };
         let specs = (expert_spec, amateur.map(|(_, spec)| spec));
         let load = || load_both(&device, expert, amateur.map(|(amateur, _)| amateur), room);
-        let table = context_length(specs).div_ceil(shape.block_size);
+        let table = expert_spec.context_length.div_ceil(shape.block_size);
         let steps = |device: &D, blocks: usize| -> Result<(D::Step, Option<Deferred<D>>)> {
             let room = StepRoom {
                 tokens: shape.max_num_batched_tokens,
@@ -238,7 +238,7 @@ impl<D: Device> Pair<D> {
 
     /// Runs steps of all sizes over a cache of one block, which they write to and read at will.
     fn warm_up(&mut self, shape: &PairShape) -> Result<()> {
-        let most = shape.max_num_batched_tokens.min(shape.max_num_seqs * self.context_length());
+        let most = shape.max_num_batched_tokens.min(shape.max_num_seqs * self.windows().expert);
         for size in self.device.warm_up_sizes(most) {
             let spans = size.min(shape.max_num_seqs);
             let mut plan = StepPlan::default();
@@ -265,10 +265,11 @@ impl<D: Device> Pair<D> {
         Ok(())
     }
 
-    /// The longest sequence that both models can read.
-    pub fn context_length(&self) -> usize {
-        let amateur = self.amateur.as_ref().map(|side| side.decoder.spec());
-        context_length((self.expert.decoder.spec(), amateur))
+    /// What the models can read.
+    pub fn windows(&self) -> Windows {
+        let expert = self.expert.decoder.spec().context_length;
+        let amateur = self.amateur.as_ref().map(|side| side.decoder.spec().context_length);
+        Windows { expert, both: amateur.map_or(expert, |amateur| expert.min(amateur)) }
     }
 
     /// Ids below this can be read and sampled.
@@ -528,11 +529,6 @@ fn load_both<D: Device>(
     });
     let panicked = |_| Err(Error::Device("internal error: loading the amateur panicked".to_owned()));
     Ok((expert?, amateur.map(|amateur| amateur.unwrap_or_else(panicked)).transpose()?))
-}
-
-/// The longest sequence that both models can read.
-pub(super) fn context_length((expert, amateur): (&Spec, Option<&Spec>)) -> usize {
-    amateur.map_or(expert.context_length, |amateur| expert.context_length.min(amateur.context_length))
 }
 
 /// How many blocks the cache's memory holds.

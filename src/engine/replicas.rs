@@ -11,7 +11,7 @@ use std::thread;
 
 use serde_json::{Map, Value};
 
-use super::{Completion, Engine, EngineConfig, Finish, Request, Stats, load_text};
+use super::{Completion, Engine, EngineConfig, Finish, Request, Stats, Windows, load_text};
 use crate::checkpoint::Checkpoint;
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -32,7 +32,7 @@ pub struct Stepped {
 }
 
 impl<D: Device> Replicas<D> {
-    /// Loads a pair onto each of `devices`, at once. The window of all is that of the smallest.
+    /// Loads a pair onto each of `devices`, at once. The windows of all are those of the smallest.
     ///
     /// # Errors
     /// Those of [`Engine::load`]; [`Error::Setting`] if there is no device.
@@ -56,11 +56,11 @@ impl<D: Device> Replicas<D> {
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(panicked()))).collect()
         });
         let mut engines = loaded.into_iter().collect::<Result<Vec<_>>>()?;
-        let Some(window) = engines.iter().map(Engine::max_model_len).min() else {
+        let Some(windows) = engines.iter().map(Engine::windows).reduce(Windows::min) else {
             return Err(Error::Setting("there is no device to decode on; give one or more".to_owned()));
         };
         for engine in &mut engines {
-            engine.shorten_window(window);
+            engine.steps.set_windows(windows);
         }
         Ok(Self { engines })
     }
@@ -155,10 +155,10 @@ fn serve<D: Device>(
 
 /// Hands a request to the engine; the completion of one that cannot be served.
 fn submit<D: Device>(engine: &mut Engine<D>, request: Request) -> Result<Option<Completion>> {
-    let id = request.id.clone();
+    let (id, tag) = (request.id.clone(), request.tag);
     match engine.submit(request) {
         Ok(_) => Ok(None),
-        Err(error @ Error::Request(_)) => Ok(Some(Completion::without_text(id, Finish::Failed(error)))),
+        Err(error @ Error::Request(_)) => Ok(Some(Completion::without_text(id, tag, Finish::Failed(error)))),
         Err(error) => Err(error),
     }
 }

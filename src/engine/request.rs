@@ -26,6 +26,8 @@ pub struct Request {
     pub ignore_eos: bool,
     /// Whether [`Completion::log_probabilities`] is wanted.
     pub log_probabilities: bool,
+    /// The caller's own mark, which comes back in the [`Completion`] and changes nothing.
+    pub tag: usize,
 }
 
 /// A prompt in one of its forms.
@@ -66,6 +68,7 @@ impl Request {
             max_tokens: 4096,
             ignore_eos: false,
             log_probabilities: false,
+            tag: 0,
         }
     }
 }
@@ -88,6 +91,8 @@ pub enum Finish {
 pub struct Completion {
     /// The request's id.
     pub id: String,
+    /// The request's tag.
+    pub tag: usize,
     /// The response, without special tokens.
     pub text: String,
     /// The generated tokens, the stop token included.
@@ -102,9 +107,9 @@ pub struct Completion {
 
 impl Completion {
     /// Of a request that has no response.
-    pub(super) fn without_text(id: String, finish: Finish) -> Self {
+    pub(super) fn without_text(id: String, tag: usize, finish: Finish) -> Self {
         let (tokens, scores, log_probabilities) = (Vec::new(), Vec::new(), Vec::new());
-        Self { id, text: String::new(), tokens, scores, log_probabilities, finish }
+        Self { id, tag, text: String::new(), tokens, scores, log_probabilities, finish }
     }
 }
 

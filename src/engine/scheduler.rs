@@ -514,10 +514,8 @@ impl Sequence {
                 self.publish_tail(pool, first, number);
             }
             self.content = self.content.then(&self.tokens[first..first + block_size]);
-            pool.publish(self.blocks[self.published], self.content);
-            if self.followed >= first + block_size {
-                pool.set_amateur(self.blocks[self.published]);
-            }
+            let has_amateur = self.followed >= first + block_size;
+            pool.publish(self.blocks[self.published], self.content, has_amateur);
             self.published += 1;
         }
         if prompt_ends

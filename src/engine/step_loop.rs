@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::pair::{Model, Pair};
 use super::plan::StepPlan;
 use super::scheduler::{Ended, Limits, NewSequence, Scheduler};
-use super::{EngineConfig, Shortcuts};
+use super::{EngineConfig, Shortcuts, Windows};
 use crate::contrast::{Contrast, Noise, Vocabulary};
 use crate::device::{Device, RowResult, SampleRow};
 use crate::error::{Error, Result};
@@ -72,7 +72,7 @@ impl Sum for Stats {
 pub struct Job {
     /// Not empty, and shorter than `max_len`.
     pub prompt: Vec<TokenId>,
-    /// Prompt and response, at most [`StepLoop::max_model_len`].
+    /// Prompt and response, at most what [`StepLoop::windows`] says.
     pub max_len: usize,
     /// Tokens that end it.
     pub stop: Arc<[TokenId]>,
@@ -100,7 +100,7 @@ pub struct StepLoop<D: Device> {
     in_flight: VecDeque<StepPlan>,
     runs_ahead: bool,
     draws: HashMap<SeqId, Draw>,
-    max_model_len: usize,
+    windows: Windows,
     max_num_seqs: usize,
     profile_steps: Option<Range<u64>>,
     stats: Stats,
@@ -134,7 +134,7 @@ impl<D: Device> StepLoop<D> {
             deferral: pair.deferral(&shape)?,
         };
         Ok(Self {
-            max_model_len: config.window(pair.context_length(), blocks * shape.block_size)?,
+            windows: config.windows(pair.windows(), blocks * shape.block_size)?,
             // What comes next depends on what is settled.
             runs_ahead: !pair.defers() && config.async_scheduling.unwrap_or_else(|| pair.runs_ahead()),
             pair,
@@ -244,14 +244,14 @@ impl<D: Device> StepLoop<D> {
         self.scheduler.preempt_youngest()
     }
 
-    /// The longest sequence, prompt and response, in tokens.
-    pub fn max_model_len(&self) -> usize {
-        self.max_model_len
+    /// How long sequences may be.
+    pub fn windows(&self) -> Windows {
+        self.windows
     }
 
-    /// Lowers that to `tokens` if it is more.
-    pub(super) fn shorten_window(&mut self, tokens: usize) {
-        self.max_model_len = self.max_model_len.min(tokens);
+    /// Sets that, to no more than it is.
+    pub(super) fn set_windows(&mut self, windows: Windows) {
+        self.windows = windows;
     }
 
     /// Sequences that run at once.

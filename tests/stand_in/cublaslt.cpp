@@ -1,11 +1,17 @@
 // libcublasLt.so without a GPU: what src/device/cuda/matmul.rs calls, column-major as cuBLASLt is, with sums in the order of
-// src/device/simt. Of the three algorithms that it proposes, the third suits only the number of columns it was proposed for.
+// src/device/simt. Of the four algorithms that it proposes, in an order of the number of columns, one suits only the number it
+// was proposed for, and one cuts sums into parts: with STAND_IN_CUTS set, its sums have the order of that. When it is closed it says how many algorithms served one weight at most, and
+// how many products were cut.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <map>
+#include <mutex>
 #include <set>
+#include <tuple>
 #include <utility>
 
 using Work = std::function<int()>;
@@ -29,8 +35,10 @@ struct Operation {
     const void* bias = nullptr;
 };
 
+enum Kind : uint64_t { LARGE_TILE, SMALL_TILE, ONE_SIZE, SPLIT };
+
 struct Algorithm {
-    uint64_t number, columns, rest[6];
+    uint64_t kind, columns, rest[6];
 };
 
 struct Proposal {
@@ -40,6 +48,11 @@ struct Proposal {
     float waves;
     int reserved[4];
 };
+
+// Which algorithms served a weight: its shape, its type and that of the products.
+std::mutex uses_lock;
+std::map<std::tuple<uint64_t, uint64_t, int, int>, std::set<uint64_t>> uses;
+size_t splits = 0;
 
 float get(int type, const void* numbers, size_t index) {
     if (type == F32) return static_cast<const float*>(numbers)[index];
@@ -59,10 +72,11 @@ void put(int type, void* numbers, size_t index, float x) {
     static_cast<uint16_t*>(numbers)[index] = x == x ? (bits + 0x7FFF + (bits >> 16 & 1)) >> 16 : 0x7FFF;
 }
 
-// One element of a^T * b.
-float dot(const Layout& a, const void* A, uint64_t row, const Layout& b, const void* B, uint64_t column) {
+// One element of a^T * b, of the terms from `first` to `last`.
+float dot(const Layout& a, const void* A, uint64_t row, const Layout& b, const void* B, uint64_t column, uint64_t first,
+          uint64_t last) {
     float sums[16] = {};
-    for (uint64_t k = 0; k < a.rows; k++) {
+    for (uint64_t k = first; k < last; k++) {
         sums[k % 16] += get(a.type, A, row * a.stride + k) * get(b.type, B, column * b.stride + k);
     }
     float sum = 0;
@@ -80,7 +94,13 @@ bool set(T& field, const void* value, size_t bytes) {
 extern "C" {
 
 int cublasLtCreate(void** handle) { return *handle = handle, SUCCESS; }
-int cublasLtDestroy(void*) { return SUCCESS; }
+int cublasLtDestroy(void*) {
+    std::lock_guard<std::mutex> lock(uses_lock);
+    size_t most = 0;
+    for (const auto& [weight, kinds] : uses) most = std::max(most, kinds.size());
+    fprintf(stderr, "stand-in cuBLASLt: %zu algorithms for a weight, %zu sums cut\n", most, splits);
+    return SUCCESS;
+}
 int cublasLtMatrixLayoutCreate(Layout** layout, int type, uint64_t rows, uint64_t columns, int64_t stride) {
     return *layout = new Layout{type, rows, columns, stride}, SUCCESS;
 }
@@ -106,9 +126,23 @@ int cublasLtMatmulAlgoGetHeuristic(void*, Operation*, Layout* a, Layout* b, Layo
                                    int* count) {
     static std::set<std::pair<uint64_t, uint64_t>> weights;
     if (weights.insert({a->rows, a->columns}).second) stand_in_search();
-    *count = std::min(room, 3);
-    for (int i = 0; i < *count; i++) proposals[i] = {{uint64_t(i), b->columns, {}}, 0, SUCCESS, 1, {}};
+    const Kind small[4] = {ONE_SIZE, SPLIT, SMALL_TILE, LARGE_TILE}, medium[4] = {SPLIT, ONE_SIZE, SMALL_TILE, LARGE_TILE},
+               large[4] = {LARGE_TILE, SPLIT, ONE_SIZE, SMALL_TILE};
+    const Kind* kinds = b->columns <= 4 ? small : b->columns <= 64 ? medium : large;
+    *count = std::min(room, 4);
+    for (int i = 0; i < *count; i++) proposals[i] = {{kinds[i], b->columns, {}}, 0, SUCCESS, 1, {}};
     return SUCCESS;
+}
+int cublasLtMatmulAlgoConfigGetAttribute(const Algorithm* algorithm, int attribute, uint32_t* value, size_t bytes, size_t* written) {
+    if (bytes != sizeof *value || (attribute != 2 && attribute != 3)) return INVALID_VALUE;
+    const bool is_split = algorithm->kind == SPLIT;
+    *value = attribute == 2 ? (is_split ? 4 : 1) : (is_split ? 2 : 0);  // parts, and how they are added
+    return *written = bytes, SUCCESS;
+}
+int cublasLtMatmulAlgoCheck(void*, Operation*, Layout*, Layout* b, Layout*, Layout*, const Algorithm* algorithm,
+                            Proposal* proposal) {
+    if (algorithm->kind == ONE_SIZE && algorithm->columns != b->columns) return NOT_SUPPORTED;
+    return *proposal = {*algorithm, 0, SUCCESS, 1, {}}, SUCCESS;
 }
 int cublasLtMatmul(void*, Operation* operation, const float* alpha, const void* A, Layout* a, const void* B, Layout* b,
                    const float* beta, const void* C, Layout*, void* D, Layout* d, const Algorithm* algorithm, void* workspace,
@@ -122,13 +156,20 @@ int cublasLtMatmul(void*, Operation* operation, const float* alpha, const void* 
             return fprintf(stderr, "stand-in cuBLASLt: refused: a matrix is memory of another GPU\n"), INVALID_VALUE;
         }
     }
-    if (algorithm->number == 2 && algorithm->columns != b->columns) return NOT_SUPPORTED;
+    if (algorithm->kind == ONE_SIZE && algorithm->columns != b->columns) return NOT_SUPPORTED;
+    {
+        std::lock_guard<std::mutex> lock(uses_lock);
+        uses[{a->rows, a->columns, a->type, d->type}].insert(algorithm->kind);
+        splits += algorithm->kind == SPLIT;
+    }
     const Operation with = *operation;
     const Layout la = *a, lb = *b, ld = *d;
+    const uint64_t terms = la.rows, cut = algorithm->kind == SPLIT && getenv("STAND_IN_CUTS") ? terms / 3 : 0;
     Work work = [=] {
         for (uint64_t column = 0; column < ld.columns; column++) {
             for (uint64_t row = 0; row < ld.rows; row++) {
-                float sum = dot(la, A, row, lb, B, column);
+                float sum = dot(la, A, row, lb, B, column, cut, terms);
+                if (cut) sum += dot(la, A, row, lb, B, column, 0, cut);
                 if (with.epilogue == 4) sum += get(with.bias_type, with.bias, row);
                 put(ld.type, D, column * ld.stride + row, sum);
             }

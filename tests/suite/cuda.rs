@@ -91,6 +91,36 @@ fn the_machine_gives_what_simt_gives_and_replays_its_steps() {
     }
 }
 
+/// One algorithm for each weight, which does not cut its sums, and responses that depend on no capacity.
+#[test]
+fn a_deterministic_machine_multiplies_any_number_of_rows_alike() {
+    if !has_kernels() {
+        return;
+    }
+    let place = Workplace::new();
+    let input = place.instructions(3);
+    let run = |name: &str, batched_tokens: &str, arguments: &[&str]| {
+        let method = ["--seed", "1", "--max-tokens", "6", "--device", "cuda", "--kv-cache-memory", "8MiB"];
+        let sizes = ["--max-num-seqs", "3", "--max-num-batched-tokens", batched_tokens];
+        let mut command = synth(&input, &place.path(name), &[&method[..], &sizes, arguments].concat());
+        command.env("LD_LIBRARY_PATH", stand_in()).env("STAND_IN_CUTS", "1");
+        let result = command.output().unwrap();
+        let said = message(&result);
+        assert!(result.status.success() && !said.contains("refused"), "{said}");
+        let line = said.lines().find(|line| line.starts_with("stand-in cuBLASLt: ")).unwrap();
+        let numbers = line.split(' ').filter_map(|word| word.parse().ok());
+        (sorted_lines(&place.path(name)), numbers.collect::<Vec<usize>>())
+    };
+    let (free, counts) = run("free", "8", &[]);
+    assert!(counts[0] > 1 && counts[1] > 0, "{counts:?}");
+    assert_ne!(free, run("free-too", "3", &[]).0, "they would be the same in any case");
+    let (some, counts) = run("some", "8", &["--deterministic"]);
+    assert_eq!(counts, [1, 0]);
+    let (others, counts) = run("others", "3", &["--deterministic", "--shortcuts", "gathered-head"]);
+    assert_eq!(counts, [1, 0]);
+    assert_eq!(some, others);
+}
+
 /// All of the amateur's logits, as a split pair computes them in any case.
 const SMALL: [&str; 12] = [
     "--seed",

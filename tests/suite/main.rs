@@ -21,5 +21,6 @@ mod scheduler;
 mod shortcuts;
 mod simt;
 mod step;
+mod sweep;
 mod synth;
 mod text;

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use codit::contrast::{Noise, Vocabulary};
 use codit::device::cpu::Cpu;
+use codit::device::launch::LauncherConfig;
 use codit::device::simt::Simt;
-use codit::device::{Device, Dtype};
+use codit::device::{Device, Dtype, Format};
 use codit::engine::scheduler::Ended;
 use codit::engine::step_loop::{Job, StepLoop};
 use codit::engine::{Model, Shortcuts, Stats};
@@ -183,6 +184,42 @@ fn the_embedded_pair_through_the_kernels() {
             assert!(stats.shared_tokens > 100 && stats.amateur_steps < stats.sampled, "{stats:?}");
         }
     }
+}
+
+/// Through the kernels, bit for bit, where the device is deterministic.
+#[test]
+fn a_deterministic_device_gives_the_same_bits_whatever_is_left_out() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models");
+    for name in ["llama-head64-old", "qwen3-head128-old"] {
+        let pair = Pair::golden(&models.join(name));
+        let jobs = pair.jobs(12, 6, 8);
+        let run = |shortcuts| {
+            let config = LauncherConfig::of(Format::of(Dtype::Bf16));
+            let device = Simt::simt_with(LauncherConfig { is_deterministic: true, ..config }, 1, false);
+            pair.run(device, shortcuts, &jobs)
+        };
+        let (eager, _) = run(Shortcuts::NONE);
+        let (found, stats) = run(Shortcuts { gathered_head: false, ..ALL });
+        assert_same(&found, &eager, 0.0, name);
+        assert!(stats.shared_tokens > 50, "{stats:?}");
+    }
+}
+
+/// A prompt that the expert computed alone is computed again for both, and found from then on.
+#[test]
+fn what_the_expert_computed_alone_hides_nothing() {
+    let pair = Pair::embedded();
+    let prompt: Vec<TokenId> = (0..61).map(|token| TokenId(20 + token % 50)).collect();
+    let jobs = [0.0, 1.0, 1.0, 1.0].map(|beta| Job {
+        prompt: prompt.clone(),
+        max_len: prompt.len() + 4,
+        stop: Arc::default(),
+        contrast: Contrast { beta, ..Contrast::default() },
+        noise: Noise::new(1, "same", 0),
+        log_probabilities: false,
+    });
+    let (_, stats) = pair.run(cpu(), SHARED, &jobs);
+    assert_eq!(stats.expert_tokens, 2 * 61 + 2 + 4 * 3, "{stats:?}");
 }
 
 /// Eight samples of one prompt compute it once, but for the last token, whose logits each needs.

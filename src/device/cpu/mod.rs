@@ -206,6 +206,10 @@ impl Device for Cpu {
         self.formats[self.lane as usize]
     }
 
+    fn is_deterministic(&self) -> bool {
+        true
+    }
+
     fn weight(&self, parts: &[TensorView]) -> Result<Weight> {
         self.load(parts, Dtype::F32)
     }

@@ -25,12 +25,13 @@ pub struct Card {
 }
 
 impl Card {
-    /// GPU number `ordinal` of those that the driver shows.
+    /// GPU number `ordinal` of those that the driver shows, whose products are those of [`Matmuls`] that are deterministic
+    /// or not.
     ///
     /// # Errors
     /// [`Error::Device`] that says what is missing: a driver, a GPU, a newer one of either, or cuBLASLt;
     /// [`Error::Setting`] if there are fewer GPUs.
-    pub fn open(ordinal: usize) -> Result<Self> {
+    pub fn open(ordinal: usize, is_deterministic: bool) -> Result<Self> {
         let count = count()?;
         if ordinal >= count {
             return Err(Error::Setting(format!(
@@ -47,7 +48,7 @@ impl Card {
         }
         Ok(Self {
             kernels: Mutex::new(Kernels::load(&context)?),
-            matmuls: Mutex::new(Matmuls::new(&context)?),
+            matmuls: Mutex::new(Matmuls::new(&context, is_deterministic)?),
             staging: Staging::new(&context),
             context,
         })

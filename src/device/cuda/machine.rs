@@ -47,14 +47,15 @@ impl Place {
 
 impl Cuda {
     /// The GPUs of the expert and of the amateur, which may be the same, by their numbers among those that the driver
-    /// shows.
+    /// shows. A product's row has the same bits whatever the number of rows beside it if the machine `is_deterministic`.
     ///
     /// # Errors
     /// [`Error::Device`] that says what is missing: a driver, a GPU, a newer one of either, or cuBLASLt;
     /// [`Error::Setting`] if there are fewer GPUs.
-    pub fn open([expert, amateur]: [usize; 2]) -> Result<Self> {
-        let first = Arc::new(Card::open(expert)?);
-        let second = if expert == amateur { Arc::clone(&first) } else { Arc::new(Card::open(amateur)?) };
+    pub fn open([expert, amateur]: [usize; 2], is_deterministic: bool) -> Result<Self> {
+        let open = |gpu| Card::open(gpu, is_deterministic).map(Arc::new);
+        let first = open(expert)?;
+        let second = if expert == amateur { Arc::clone(&first) } else { open(amateur)? };
         if expert != amateur {
             first.connect(&second);
         }

@@ -6,9 +6,15 @@
 //!
 //! What holds of the numbers: sums are f32 and products of f32 are not rounded to tf32. Algorithms that add parts in an
 //! order which depends on timing are excluded, so a product repeats bit for bit. A row's bits do not depend on what the
-//! other rows hold, but on the algorithm, which is chosen once for all numbers of rows with one [`bucket`]: cuBLASLt
-//! promises nothing between two algorithms. The choice is by time, hence the first proposal wins unless another is
-//! clearly faster.
+//! other rows hold, but on the algorithm: cuBLASLt promises nothing between two algorithms. It is chosen
+//!
+//! - once for all numbers of rows with one [`bucket`], by time, hence the first proposal wins unless another is clearly
+//!   faster;
+//! - or, where a row's bits must not depend on the number of rows, once for all of them: of the proposals for
+//!   [`Product::USUAL_ROWS`], then for other numbers, the first that goes through the inputs in one sequence and takes any
+//!   number of rows. An algorithm is a tile, a depth of stages, a shape of cluster and the instruction: they are the order
+//!   of an output's sum, together with the number of parts that it is cut into, which is one. No clock has a say, so that
+//!   GPUs of one kind choose alike, and a process as the one that it resumes.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -32,6 +38,8 @@ use crate::error::{Error, Result};
 pub struct Matmuls {
     handle: Handle,
     algorithms: HashMap<Shape, sys::cublasLtMatmulAlgo_t>,
+    /// Whether one serves all numbers of rows.
+    is_deterministic: bool,
     /// Twice the second-level cache. It is overwritten before a product is timed, which then finds its weight in
     /// memory, as it will between the other layers.
     flush: Memory,
@@ -41,6 +49,7 @@ pub struct Matmuls {
 /// Products that are computed alike.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Shape {
+    /// All of one bucket; 0 where all numbers of rows are.
     rows: usize,
     outputs: usize,
     inputs: usize,
@@ -50,9 +59,9 @@ struct Shape {
 }
 
 impl Shape {
-    fn of(matmul: &Matmul) -> Self {
+    fn of(matmul: &Matmul, is_deterministic: bool) -> Self {
         Self {
-            rows: bucket(matmul.rows),
+            rows: if is_deterministic { 0 } else { bucket(matmul.rows) },
             outputs: matmul.outputs,
             inputs: matmul.inputs,
             dtype: data_type(matmul.dtype),
@@ -68,12 +77,13 @@ impl Matmuls {
     /// How often each is timed.
     const REPEATS: usize = 8;
 
-    pub fn new(context: &Arc<CudaContext>) -> Result<Self> {
+    pub fn new(context: &Arc<CudaContext>, is_deterministic: bool) -> Result<Self> {
         let cache = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE;
         let cache_bytes = context.attribute(cache).map_err(cannot("ask for the size of the cache"))?;
         Ok(Self {
             handle: Handle::new(context)?,
             algorithms: HashMap::new(),
+            is_deterministic,
             flush: Memory::new(context, 2 * usize::try_from(cache_bytes).unwrap_or(0))?,
             context: Arc::clone(context),
         })
@@ -91,15 +101,20 @@ impl Matmuls {
         self.context.bind_to_thread().map_err(cannot("use the GPU"))?;
         let product = Product::new(matmul)?;
         let run = Run { handle: &self.handle, product: &product, workspace, stream };
-        let shape = Shape::of(matmul);
-        if let Some(algorithm) = self.algorithms.get(&shape)
-            && run.queue(algorithm).is_ok()
-        {
-            return Ok(());
+        let shape = Shape::of(matmul, self.is_deterministic);
+        if let Some(algorithm) = self.algorithms.get(&shape) {
+            let queued = run.queue(algorithm);
+            if queued.is_ok() || self.is_deterministic {
+                return queued;
+            }
         }
         // None yet, or one that does not suit this number of rows.
-        let candidates = product.candidates(&self.handle)?;
-        let algorithm = if may_wait { self.fastest(&run, &candidates)? } else { candidates[0] };
+        let algorithm = if self.is_deterministic {
+            Product::algorithm_for_all_rows(matmul, &self.handle)?
+        } else {
+            let candidates = product.candidates(&self.handle, &Preference::fast()?)?;
+            if may_wait { self.fastest(&run, &candidates)? } else { candidates[0] }
+        };
         run.queue(&algorithm)?;
         self.algorithms.insert(shape, algorithm);
         Ok(())
@@ -193,6 +208,51 @@ struct Product {
 }
 
 impl Product {
+    /// Decoding with a GPU's worth of rows.
+    const USUAL_ROWS: usize = 64;
+    /// Numbers of rows of all kinds: for which others are proposed, and which an algorithm must take that takes any.
+    const ALL_ROWS: [usize; 14] = [1, 2, 3, 4, 8, 15, 16, 33, 64, 100, 256, 1000, 2048, 8192];
+
+    /// The one for this product with any number of rows.
+    fn algorithm_for_all_rows(matmul: &Matmul, handle: &Handle) -> Result<sys::cublasLtMatmulAlgo_t> {
+        let preference = Preference::in_sequence()?;
+        let with_rows = |rows| Self::new(&Matmul { rows, ..*matmul });
+        let all = Self::ALL_ROWS.into_iter().map(with_rows).collect::<Result<Vec<_>>>()?;
+        for product in [&with_rows(Self::USUAL_ROWS)?].into_iter().chain(&all) {
+            let candidates = product.candidates(handle, &preference).unwrap_or_default();
+            let serves_all = |algorithm: &sys::cublasLtMatmulAlgo_t| {
+                sums_in_sequence(algorithm) && all.iter().all(|product| product.takes(handle, algorithm))
+            };
+            if let Some(algorithm) = candidates.into_iter().find(serves_all) {
+                return Ok(algorithm);
+            }
+        }
+        Err(Error::Device(format!(
+            "cuBLASLt has no algorithm to {} that serves any other number of rows; do without --deterministic",
+            with_rows(matmul.rows)?.name()
+        )))
+    }
+
+    /// Whether cuBLASLt can compute it by this algorithm, without room for parts of sums.
+    fn takes(&self, handle: &Handle, algorithm: &sys::cublasLtMatmulAlgo_t) -> bool {
+        let mut result = MaybeUninit::<sys::cublasLtMatmulHeuristicResult_t>::uninit();
+        let Self { operation, weight, x, out, .. } = self;
+        // SAFETY: all handles live, and the algorithm is one that the library gave; the result is written if it says so.
+        unsafe {
+            let status = sys::cublasLtMatmulAlgoCheck(
+                handle.0,
+                operation.0,
+                weight.0,
+                x.0,
+                out.0,
+                out.0,
+                from_ref(algorithm),
+                result.as_mut_ptr(),
+            );
+            status.result().is_ok() && result.assume_init_ref().workspaceSize == 0
+        }
+    }
+
     fn new(matmul: &Matmul) -> Result<Self> {
         let &Matmul { rows, outputs, inputs, dtype, out_dtype, bias, .. } = matmul;
         Ok(Self {
@@ -205,8 +265,7 @@ impl Product {
     }
 
     /// Algorithms for it, the one that cuBLASLt thinks best first; at least one.
-    fn candidates(&self, handle: &Handle) -> Result<Vec<sys::cublasLtMatmulAlgo_t>> {
-        let preference = Preference::new()?;
+    fn candidates(&self, handle: &Handle, preference: &Preference) -> Result<Vec<sys::cublasLtMatmulAlgo_t>> {
         let mut found =
             [const { MaybeUninit::<sys::cublasLtMatmulHeuristicResult_t>::uninit() }; Matmuls::CANDIDATES];
         let mut count = 0;
@@ -241,6 +300,30 @@ impl Product {
         let Matmul { rows, outputs, inputs, dtype, out_dtype, .. } = self.matmul;
         format!("multiply [{rows}, {inputs}] and [{outputs}, {inputs}]^T, {dtype:?} to {out_dtype:?}")
     }
+}
+
+/// Whether an output is summed as one part, not as several that are added up.
+fn sums_in_sequence(algorithm: &sys::cublasLtMatmulAlgo_t) -> bool {
+    use sys::cublasLtMatmulAlgoConfigAttributes_t as Attribute;
+
+    let get = |attribute| {
+        let (mut value, mut written) = (0_u32, 0);
+        let place = (&raw mut value).cast();
+        // SAFETY: the value is as long as is said.
+        let status = unsafe {
+            sys::cublasLtMatmulAlgoConfigGetAttribute(
+                from_ref(algorithm),
+                attribute,
+                place,
+                size_of::<u32>(),
+                &raw mut written,
+            )
+        };
+        status.result().ok().map(|()| value)
+    };
+    let parts = get(Attribute::CUBLASLT_ALGO_CONFIG_SPLITK_NUM);
+    let scheme = get(Attribute::CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME);
+    matches!(parts, Some(0 | 1)) && scheme == Some(0)
 }
 
 fn data_type(dtype: Dtype) -> sys::cudaDataType {
@@ -336,14 +419,23 @@ impl Drop for Operation {
 struct Preference(sys::cublasLtMatmulPreference_t);
 
 impl Preference {
-    fn new() -> Result<Self> {
+    /// Parts of a sum, where there are parts, are added as f32 and in order.
+    fn fast() -> Result<Self> {
+        let scheme = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+        Self::new(scheme, MATMUL_WORKSPACE)
+    }
+
+    /// A sum has no parts, and no room for any.
+    fn in_sequence() -> Result<Self> {
+        Self::new(sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_NONE, 0)
+    }
+
+    fn new(reductions: sys::cublasLtReductionScheme_t, workspace: usize) -> Result<Self> {
         use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
 
         let preference = lt::create_matmul_pref().map(Self).map_err(blas_cannot("describe a preference"))?;
-        preference.set(Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &(MATMUL_WORKSPACE as u64))?;
-        // Parts of a sum, where there are parts, are added as f32 and in order.
-        let reductions = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
-        preference.set(Attribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions)?;
+        preference.set(Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &(workspace as u64))?;
+        preference.set(Attribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &(reductions as u32))?;
         Ok(preference)
     }
 

@@ -40,6 +40,6 @@ impl Gpu {
     /// # Errors
     /// Those of [`Cuda::open`].
     pub fn cuda(gpus: [usize; 2], config: LauncherConfig) -> Result<Self> {
-        Ok(Self::new(Cuda::open(gpus)?, config))
+        Ok(Self::new(Cuda::open(gpus, config.is_deterministic)?, config))
     }
 }

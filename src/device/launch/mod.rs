@@ -42,12 +42,15 @@ pub struct LauncherConfig {
     pub formats: [Format; 2],
     /// Part of the machine's memory that may be used in all, `0..=1`.
     pub memory_utilization: f64,
+    /// Whether a row's bits must depend on nothing but the row: one algorithm for products of any number of rows, one
+    /// attention kernel for prompts and decoding.
+    pub is_deterministic: bool,
 }
 
 impl LauncherConfig {
     /// Both models in one format, in all of the memory.
     pub fn of(format: Format) -> Self {
-        Self { formats: [format; 2], memory_utilization: 1.0 }
+        Self { formats: [format; 2], memory_utilization: 1.0, is_deterministic: false }
     }
 }
 
@@ -185,6 +188,10 @@ impl<M: Machine> Device for Launcher<M> {
         self.config.formats[self.lane as usize]
     }
 
+    fn is_deterministic(&self) -> bool {
+        self.config.is_deterministic
+    }
+
     fn weight(&self, parts: &[TensorView]) -> Result<Weight<M>> {
         let Some(first) = parts.first() else {
             return Err(Error::Device("a weight of no parts".to_owned()));
@@ -302,7 +309,7 @@ impl<M: Machine> Device for Launcher<M> {
     }
 
     fn step(&self, room: StepRoom<'_>) -> Result<Step<M>> {
-        Step::new(&self.machine, room)
+        Step::new(&self.machine, room, self.config.is_deterministic)
     }
 
     fn begin(&self, step: &mut Step<M>, batch: &Batch, rows: &[SampleRow]) {

@@ -41,7 +41,7 @@ pub struct Sections {
     pub slots: Section,
     /// `[spans]` [`SpanWords`]
     pub spans: Section,
-    /// `[prefills]` u32: the spans of more than one token.
+    /// `[prefills]` u32: the spans that are computed as prompts are.
     pub prefills: Section,
     /// `[outputs]` u32: rows whose logits are wanted.
     pub outputs: Section,
@@ -191,6 +191,8 @@ impl OfAmateur {
 pub struct Step<M: Machine> {
     /// Which of the process's steps: the addresses that a recording holds are this one's.
     id: u64,
+    /// Whether all spans are computed alike, which makes the numbers of a token those of any step that computes it.
+    is_uniform: bool,
     sections: Sections,
     /// Rows and spans at most, where all spans are one token.
     room: usize,
@@ -212,7 +214,7 @@ pub struct Step<M: Machine> {
     pub tokens: usize,
     /// Spans of the step at hand, padding included.
     pub spans: usize,
-    /// Spans of more than one token.
+    /// Spans that are computed as prompts are: those of more than one token, or all.
     pub prefills: usize,
     /// The longest span of the step at hand.
     pub longest_span: usize,
@@ -230,7 +232,7 @@ pub struct Step<M: Machine> {
 
 impl<M: Machine> Step<M> {
     /// Room for steps.
-    pub fn new(machine: &M, room: StepRoom<'_>) -> Result<Self> {
+    pub fn new(machine: &M, room: StepRoom<'_>, is_uniform: bool) -> Result<Self> {
         static STEPS: AtomicU64 = AtomicU64::new(0);
         let sections = Sections::new(&room);
         let special: Vec<u32> = room.vocabulary.special.iter().map(|token| token.0).collect();
@@ -238,6 +240,7 @@ impl<M: Machine> Step<M> {
         machine.write(Lane::Expert, &special_memory, bytemuck::cast_slice(&special));
         Ok(Self {
             id: STEPS.fetch_add(1, Ordering::Relaxed),
+            is_uniform,
             room: room.tokens.min(room.sequences),
             block_size: room.block_size,
             vocabulary: room.vocabulary.len,
@@ -266,7 +269,6 @@ impl<M: Machine> Step<M> {
         let context = |span: &Span| batch.positions[span.tokens.end - 1] as usize + 1;
         self.tokens = batch.tokens.len();
         self.spans = batch.spans.len();
-        self.prefills = batch.spans.iter().filter(|span| span.tokens.len() > 1).count();
         self.longest_span = batch.spans.iter().map(|span| span.tokens.len()).max().unwrap_or(0);
         self.longest_context = batch.spans.iter().map(context).max().unwrap_or(0);
         self.outputs = batch.outputs.len();
@@ -278,6 +280,9 @@ impl<M: Machine> Step<M> {
             (self.tokens, self.spans, self.outputs) = (padded, padded, padded);
             self.longest_context = self.longest_context.next_power_of_two().max(SHORTEST_PADDED_CONTEXT);
         }
+        let is_longer = |span: &&Span| span.tokens.len() > 1;
+        self.prefills =
+            if self.is_uniform { self.spans } else { batch.spans.iter().filter(is_longer).count() };
         self.buffer.write(machine, &self.image(batch, rows));
     }
 
@@ -364,9 +369,10 @@ impl<M: Machine> Step<M> {
                 first_block: span.blocks.start as u32,
             })
             .collect();
-        let prefills: Vec<u32> =
-            (0..).zip(&spans).filter(|(_, span)| span.tokens > 1).map(|(index, _)| index).collect();
         spans.resize(self.spans, SpanWords::zeroed());
+        let is_prefill = |span: &SpanWords| self.is_uniform || span.tokens > 1;
+        let prefills: Vec<u32> =
+            (0..).zip(&spans).filter(|(_, span)| is_prefill(span)).map(|(index, _)| index).collect();
         let mut outputs = batch.outputs.clone();
         outputs.resize(self.outputs, 0);
         let mut samples: Vec<SampleWords> = rows.iter().map(SampleWords::new).collect();

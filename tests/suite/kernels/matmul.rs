@@ -3,6 +3,7 @@ use codit::doctor::{matmul, mixture};
 #[test]
 fn products_are_as_on_the_cpu() {
     super::run(matmul::checks);
+    super::run_deterministic(matmul::checks);
     super::run_with_e4m3(matmul::checks);
 }
 

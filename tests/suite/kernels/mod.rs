@@ -34,8 +34,22 @@ fn run_in<const N: usize>(
     formats: [Format; N],
     checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<Check>>,
 ) {
-    for (seed, format) in (1..).zip(formats) {
-        let device = Simt::simt_with(LauncherConfig::of(format), seed, false);
+    run_with(formats.map(LauncherConfig::of), checks);
+}
+
+/// As [`run`], on a device that is deterministic; in f32 none is otherwise.
+fn run_deterministic(checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<Check>>) {
+    let config = LauncherConfig::of(Format::of(Dtype::Bf16));
+    run_with([LauncherConfig { is_deterministic: true, ..config }], checks);
+}
+
+fn run_with<const N: usize>(
+    configs: [LauncherConfig; N],
+    checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<Check>>,
+) {
+    for (seed, config) in (1..).zip(configs) {
+        let format = config.formats[0];
+        let device = Simt::simt_with(config, seed, false);
         let cpu = Cpu::new(None).unwrap().with_formats([format; 2]);
         let mut on = Comparison { device: &device, cpu: &cpu, numbers: Numbers(seed) };
         let checks = checks(&mut on).unwrap();
