@@ -368,7 +368,7 @@ impl EngineConfig {
         let footprint =
             Footprint::new((&expert, expert_lane.format()), with_format, &shape, device.is_split())?;
         let bytes = expert_lane.default_cache_bytes()?.min(amateur_lane.default_cache_bytes()?);
-        let window = amateur.iter().fold(expert.context_length, |len, spec| len.min(spec.context_length));
+        let window = pair::context_length((&expert, amateur.as_ref()));
         let tokens = self.max_model_len.unwrap_or(window.min(Self::USUAL_LEN));
         let block: usize = footprint.shares().iter().map(|share| share.block).sum();
         let wanted =
