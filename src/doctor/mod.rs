@@ -13,6 +13,7 @@ pub mod mixture;
 pub mod pair;
 pub mod rows;
 pub mod sample;
+pub mod settle;
 
 /// One comparison.
 #[derive(Debug, Clone)]
@@ -155,6 +156,7 @@ pub fn all<D: Device>() -> Vec<(&'static str, Checks<D>)> {
         ("attention", attention::checks::<D>),
         ("mixture", mixture::checks::<D>),
         ("contrast_sample", sample::checks::<D>),
+        ("settle", settle::checks::<D>),
     ]
 }
 

@@ -35,15 +35,15 @@ pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
 
 /// Rows to sample: logits `[rows, width]` of both models, where the widths differ and what follows the vocabulary is
 /// poison.
-struct Rows {
-    vocabulary: Vocabulary,
-    samples: Vec<SampleRow>,
-    expert: (usize, Vec<f32>),
-    amateur: (usize, Vec<f32>),
+pub(super) struct Rows {
+    pub(super) vocabulary: Vocabulary,
+    pub(super) samples: Vec<SampleRow>,
+    pub(super) expert: (usize, Vec<f32>),
+    pub(super) amateur: (usize, Vec<f32>),
 }
 
 impl Rows {
-    fn random(numbers: &mut Numbers, len: usize, rows: usize) -> Self {
+    pub(super) fn random(numbers: &mut Numbers, len: usize, rows: usize) -> Self {
         let special = (0..5).map(|_| TokenId(numbers.below(len) as u32)).collect();
         // Widths that leave rows aligned to 16 bytes, and widths that do not.
         let widths = [len + numbers.one_of(&[0, 3, 8]), len + numbers.one_of(&[0, 1, 4])];
@@ -70,11 +70,11 @@ impl Rows {
         }
     }
 
-    fn expert(&self, row: usize) -> &[f32] {
+    pub(super) fn expert(&self, row: usize) -> &[f32] {
         &self.expert.1[row * self.expert.0..][..self.expert.0]
     }
 
-    fn amateur(&self, row: usize) -> &[f32] {
+    pub(super) fn amateur(&self, row: usize) -> &[f32] {
         &self.amateur.1[row * self.amateur.0..][..self.amateur.0]
     }
 
@@ -130,18 +130,22 @@ fn sample_step<D: Device>(
     amateur: Option<&D::Tensor>,
 ) -> Result<Vec<RowResult>> {
     let rows = samples.len();
-    let batch = Batch {
+    device.begin(step, &decoding(rows), samples);
+    device.contrast_sample(step, 0..rows, expert, amateur);
+    device.finish(step);
+    device.collect(step)
+}
+
+/// The batch of so many rows that decode.
+pub(super) fn decoding(rows: usize) -> Batch {
+    Batch {
         tokens: vec![TokenId(0); rows],
         fed: Vec::new(),
         positions: vec![0; rows],
         spans: (0..rows).map(|row| Span { tokens: row..row + 1, blocks: row..row + 1 }).collect(),
         blocks: (0..rows as u32).map(BlockId).collect(),
         outputs: (0..rows as u32).collect(),
-    };
-    device.begin(step, &batch, samples);
-    device.contrast_sample(step, 0..rows, expert, amateur);
-    device.finish(step);
-    device.collect(step)
+    }
 }
 
 fn random_contrast(numbers: &mut Numbers) -> Contrast {
@@ -180,7 +184,8 @@ fn random_logits(numbers: &mut Numbers, len: usize, ties: bool) -> Vec<f32> {
     (0..len).map(|_| one(numbers)).collect()
 }
 
-fn agrees(
+/// Whether a token, its head, score and log-probabilities are the reference's.
+pub(super) fn agrees(
     found: &Sampled,
     reference: &Distribution,
     contrast: &Contrast,

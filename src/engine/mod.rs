@@ -211,6 +211,11 @@ impl<D: Device> Engine<D> {
         self.steps.pending()
     }
 
+    /// Whether the device has a step to run.
+    pub fn is_ahead(&self) -> bool {
+        self.steps.is_ahead()
+    }
+
     /// The longest sequence, prompt and response, in tokens.
     pub fn max_model_len(&self) -> usize {
         self.steps.max_model_len()

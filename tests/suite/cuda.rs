@@ -66,11 +66,14 @@ fn the_machine_gives_what_simt_gives_and_replays_its_steps() {
     }
     let place = Workplace::new();
     let input = place.instructions(9);
-    for (dtype, cache) in [("bfloat16", "auto"), ("float32", "auto"), ("fp8", "fp8")] {
+    let usual = "gathered-head,shared-prefixes";
+    let formats = [("bfloat16", "auto", usual), ("float32", "auto", DEFERRED), ("fp8", "fp8", usual)];
+    for (dtype, cache, shortcuts) in formats {
         let with = |device| {
             let method = ["--seed", "1", "--max-tokens", "16", "--dtype", dtype, "--device", device];
             let sizes = ["--max-num-seqs", "5", "--max-num-batched-tokens", "24", "--kv-cache-dtype", cache];
-            [method.as_slice(), &sizes, &["--gpu-memory-utilization", "0.25"]].concat()
+            let rest = ["--gpu-memory-utilization", "0.25", "--shortcuts", shortcuts];
+            [method.as_slice(), &sizes, &rest].concat()
         };
         let (simt, cuda) = (place.path(&format!("simt-{dtype}")), place.path(&format!("cuda-{dtype}")));
         succeed(&input, &simt, &with("simt"));
@@ -87,6 +90,8 @@ fn the_machine_gives_what_simt_gives_and_replays_its_steps() {
         assert!(bytes <= may_use && bytes > may_use / 2, "{said}");
     }
 }
+
+const DEFERRED: &str = "deferred-amateur,shared-prefixes";
 
 const SMALL: [&str; 10] = [
     "--seed",
@@ -117,14 +122,15 @@ fn several_gpus_give_what_one_gives() {
         command.env("LD_LIBRARY_PATH", stand_in());
         command
     };
-    let run = |name: &str, arguments: &[&str]| {
+    let run_as = |expected: &Path, name: &str, arguments: &[&str]| {
         let result = cuda(name, arguments).output().unwrap();
         let said = message(&result);
         assert!(result.status.success(), "{said}");
         assert!(!said.contains("refused") && !said.contains("are left"), "{said}");
-        assert_eq!(sorted_lines(&simt), sorted_lines(&place.path(name)), "{said}");
+        assert_eq!(sorted_lines(expected), sorted_lines(&place.path(name)), "{said}");
         said
     };
+    let run = |name: &str, arguments: &[&str]| run_as(&simt, name, arguments);
     let said = run("pairs", &["--devices", "0,2,1,3", "--placement", "split"]);
     for gpu in 0..4 {
         assert!(count(&said, gpu, "launches") > 100 && count(&said, gpu, "copies") > 4, "{said}");
@@ -135,6 +141,12 @@ fn several_gpus_give_what_one_gives() {
     let said = run("auto", &["--devices", "3,1", "--gpu-memory-utilization", "0.08"]);
     assert!(said.contains("2 GPUs, expert and amateur on one each: 1 replica(s)"), "{said}");
     assert!(count(&said, 3, "copies") > 4 && count(&said, 1, "copies") > 4, "{said}");
+
+    let deferred = place.path("simt-deferred");
+    succeed(&input, &deferred, &[&SMALL[..], &["--device", "simt", "--shortcuts", DEFERRED]].concat());
+    let arguments = ["--devices", "2,0", "--placement", "split", "--shortcuts", DEFERRED];
+    let said = run_as(&deferred, "deferred", &arguments);
+    assert!(count(&said, 2, "copies") > 4, "{said}");
 
     let breaking = cuda("broken", &["--devices", "0,1"]).env("STAND_IN_BREAKS", "1:2").output().unwrap();
     let said = message(&breaking);
