@@ -562,7 +562,7 @@ pub trait Device: Sized + Send + Sync + 'static {
         expert: &Self::Tensor,
         kept: &mut Self::Tensor,
     );
-    /// As [`Device::collect`], of a step whose outputs were settled.
+    /// As [`Device::collect`], of a step whose outputs may have been settled.
     ///
     /// # Errors
     /// Those of [`Device::collect`].

@@ -567,6 +567,11 @@ impl Sequence {
     fn publish_tail(&self, pool: &mut BlockPool, first: usize, plan: u64) {
         let tokens = self.tokens[first..self.prompt_len].to_vec();
         let has_amateur = self.followed >= self.prompt_len;
+        let is_as_good = |known: &Tail| known.tokens == tokens && known.has_amateur >= has_amateur;
+        if pool.tail(&self.content).is_some_and(is_as_good) {
+            // One that was there before: whoever waits for this prompt need not wait for this step.
+            return;
+        }
         pool.set_tail(self.content, Tail { block: self.blocks[self.published], tokens, plan, has_amateur });
     }
 

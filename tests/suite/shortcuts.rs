@@ -213,6 +213,7 @@ fn samples_of_one_prompt_compute_it_once() {
             let expected = prompt.len() as u64 + 7 + decoded;
             assert_eq!((stats.sampled, stats.expert_tokens), (32, expected), "{stats:?}");
             assert_eq!(stats.amateur_tokens, expected, "{stats:?}");
+            assert_eq!(stats.steps, 1 + 4, "all but the first begin together: {stats:?}");
         }
     }
 }
