@@ -328,5 +328,14 @@ fn steps(expert: &str, amateur: &str, rows: &[usize]) {
             parts[1].iter().min().expect("a time"),
             parts[2].iter().min().expect("a time"),
         );
+        let alone = repeat(40, || {
+            expert.forward(&cpu, &step, expert_cache);
+            black_box(expert.logits(&cpu, &step, 0..samples.len()));
+        });
+        println!(
+            "    the expert alone, forward and logits: {:.2} ms best, {:.2} ms median",
+            alone.0 * 1e3,
+            alone.1 * 1e3
+        );
     }
 }

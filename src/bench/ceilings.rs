@@ -32,6 +32,12 @@ impl Ceilings {
             matmul_rate: rate(|side| matmul(device, side))?,
         })
     }
+
+    /// Seconds that so many bytes and operations take at least.
+    #[must_use]
+    pub fn floor(&self, bytes: usize, operations: usize) -> f64 {
+        (bytes as f64 / self.bandwidth).max(operations as f64 / self.matmul_rate)
+    }
 }
 
 /// Work done a second, at the smallest size that is long enough to be timed.

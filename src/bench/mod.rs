@@ -13,8 +13,8 @@ use crate::engine::step_loop::{Job, StepLoop};
 use crate::engine::{EngineConfig, Model, Shortcuts};
 use crate::error::Result;
 use crate::ids::TokenId;
-use crate::model::spec::Spec;
 
+pub mod ablation;
 pub mod ceilings;
 pub mod profiled;
 pub mod shapes;
@@ -23,16 +23,16 @@ use ceilings::Ceilings;
 use profiled::Profiled;
 
 /// What is decoded.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Load<'a> {
-    /// The expert's shape.
-    pub expert: &'a Spec,
-    /// The amateur's.
-    pub amateur: &'a Spec,
-    /// Sequences at once.
-    pub rows: usize,
-    /// Tokens of a prompt.
-    pub input_len: usize,
+    /// The expert.
+    pub expert: Model<'a>,
+    /// The amateur.
+    pub amateur: Model<'a>,
+    /// What both know.
+    pub vocabulary: Vocabulary,
+    /// What responses are given to.
+    pub prompts: Prompts,
     /// Tokens of a response.
     pub output_len: usize,
     /// Tokens a cache block.
@@ -43,6 +43,20 @@ pub struct Load<'a> {
     pub contrast: Contrast,
     /// What is left out; by default as suits the device.
     pub shortcuts: Option<Shortcuts>,
+}
+
+/// Prompts, all of which are decoded at once.
+#[derive(Debug, Clone)]
+pub enum Prompts {
+    /// So many, each of so many random tokens.
+    Random {
+        /// Sequences.
+        rows: usize,
+        /// Tokens of each.
+        len: usize,
+    },
+    /// These.
+    Given(Vec<Vec<TokenId>>),
 }
 
 /// What was measured.
@@ -100,12 +114,12 @@ pub fn run<D: Device>(open: &dyn Fn() -> Result<D>, load: &Load<'_>) -> Result<R
     let ceilings = Ceilings::measure(&open()?)?;
     let operations = profile(open()?, load, &ceilings)?;
     let speed = Speed::measure(open()?, load)?;
-    let floor: f64 = operations.iter().map(|operation| ceilings.floor(operation)).sum();
+    let floor: f64 = operations.iter().map(|one| ceilings.floor(one.bytes, one.operations)).sum();
     Ok(Report {
         copy_bandwidth: ceilings.bandwidth,
         matmul_rate: ceilings.matmul_rate,
-        tokens_per_second: (load.rows * load.output_len) as f64 / speed.total,
-        prefill_tokens_per_second: (load.rows * load.input_len) as f64 / speed.prefill,
+        tokens_per_second: (load.prompts.rows() * load.output_len) as f64 / speed.total,
+        prefill_tokens_per_second: load.prompts.tokens() as f64 / speed.prefill,
         decode_step_seconds: speed.step,
         decode_floor_seconds: floor,
         fraction_of_floor: floor / speed.step,
@@ -125,14 +139,10 @@ struct Speed {
 impl Speed {
     fn measure<D: Device>(device: D, load: &Load<'_>) -> Result<Self> {
         let mut steps = load.start(device)?;
-        // Once for what happens once: recording, choosing algorithms, first touches.
-        load.add(&mut steps, 0);
-        while !steps.is_idle() {
-            steps.step()?;
-        }
+        load.warm_up(&mut steps)?;
         let start = Instant::now();
-        load.add(&mut steps, 1);
-        let prefilled = load.rows * load.output_len + load.rows;
+        load.add(&mut steps, &load.prompts);
+        let prefilled = load.prompts.rows() * (load.output_len + 1);
         while steps.stats().sampled < prefilled as u64 {
             steps.step()?;
         }
@@ -157,8 +167,8 @@ impl Speed {
 
 fn profile<D: Device>(device: D, load: &Load<'_>, ceilings: &Ceilings) -> Result<Vec<Operation>> {
     let mut steps = load.start(Profiled::new(device))?;
-    load.add(&mut steps, 0);
-    while steps.stats().sampled < load.rows as u64 {
+    load.add(&mut steps, &load.prompts);
+    while steps.stats().sampled < load.prompts.rows() as u64 {
         steps.step()?;
     }
     let mut totals: BTreeMap<&'static str, Operation> = BTreeMap::new();
@@ -206,23 +216,20 @@ impl Operation {
     }
 }
 
-impl Ceilings {
-    /// Seconds that an operation takes at least.
-    fn floor(&self, operation: &Operation) -> f64 {
-        (operation.bytes as f64 / self.bandwidth).max(operation.operations as f64 / self.matmul_rate)
-    }
-}
-
 impl Load<'_> {
     fn start<D: Device>(&self, device: D) -> Result<StepLoop<D>> {
-        let len = self.input_len + self.output_len;
-        let blocks = self.rows * (len.div_ceil(self.block_size) + 1);
-        let block_bytes: usize = [(Lane::Expert, self.expert), (Lane::Amateur, self.amateur)]
+        let rows = self.prompts.rows();
+        let len = self.prompts.longest() + self.output_len;
+        let blocks = rows * (len.div_ceil(self.block_size) + 1);
+        let block_bytes = [(Lane::Expert, self.expert), (Lane::Amateur, self.amateur)]
             .iter()
-            .map(|(lane, spec)| device.lane(*lane).block_bytes(spec.cache_shape(self.block_size, 1)))
-            .sum();
+            .map(|(lane, model)| {
+                let shape = model.open_spec()?.cache_shape(self.block_size, 1);
+                Ok(device.lane(*lane).block_bytes(shape))
+            })
+            .sum::<Result<usize>>()?;
         let config = EngineConfig {
-            max_num_seqs: self.rows,
+            max_num_seqs: rows,
             max_num_batched_tokens: self.max_num_batched_tokens,
             max_model_len: Some(len),
             kv_cache_memory: Some(blocks * block_bytes),
@@ -230,27 +237,67 @@ impl Load<'_> {
             shortcuts: self.shortcuts,
             ..EngineConfig::default()
         };
-        let (expert, amateur) = (Model::Random(self.expert, 1), Model::Random(self.amateur, 1 << 32));
-        StepLoop::load(device, expert, Some(amateur), &self.vocabulary(), &config)
+        StepLoop::load(device, self.expert, Some(self.amateur), &self.vocabulary, &config)
     }
 
-    fn vocabulary(&self) -> Vocabulary {
-        Vocabulary::new(self.expert.vocab_size.min(self.amateur.vocab_size), Vec::new())
+    /// Once over random prompts, for what happens once: recording, choosing algorithms, first touches.
+    fn warm_up<D: Device>(&self, steps: &mut StepLoop<D>) -> Result<()> {
+        let (rows, len) = (self.prompts.rows(), self.prompts.longest());
+        self.add(steps, &Prompts::Given(Prompts::Random { rows, len }.draw(1, &self.vocabulary)));
+        while !steps.is_idle() {
+            steps.step()?;
+        }
+        Ok(())
     }
 
-    /// Queues all rows, with prompts drawn by `seed`.
-    fn add<D: Device>(&self, steps: &mut StepLoop<D>, seed: u64) {
-        let (mut numbers, tokens) = (Numbers(seed), self.vocabulary().len);
-        for row in 0..self.rows {
-            let prompt = (0..self.input_len).map(|_| TokenId(numbers.below(tokens) as u32)).collect();
+    /// Queues all of `prompts`.
+    fn add<D: Device>(&self, steps: &mut StepLoop<D>, prompts: &Prompts) {
+        for (row, prompt) in prompts.draw(0, &self.vocabulary).into_iter().enumerate() {
             steps.add(Job {
+                max_len: prompt.len() + self.output_len,
                 prompt,
-                max_len: self.input_len + self.output_len,
                 stop: Arc::default(),
                 contrast: self.contrast,
-                noise: Noise::new(seed, &row.to_string(), 0),
+                noise: Noise::new(0, &row.to_string(), 0),
                 log_probabilities: false,
             });
+        }
+    }
+}
+
+impl Prompts {
+    fn rows(&self) -> usize {
+        match self {
+            Self::Random { rows, .. } => *rows,
+            Self::Given(prompts) => prompts.len(),
+        }
+    }
+
+    /// Of all of them.
+    fn tokens(&self) -> usize {
+        match self {
+            Self::Random { rows, len } => rows * len,
+            Self::Given(prompts) => prompts.iter().map(Vec::len).sum(),
+        }
+    }
+
+    fn longest(&self) -> usize {
+        match self {
+            Self::Random { len, .. } => *len,
+            Self::Given(prompts) => prompts.iter().map(Vec::len).max().unwrap_or(0),
+        }
+    }
+
+    /// Themselves, the random ones drawn by `seed`.
+    fn draw(&self, seed: u64, vocabulary: &Vocabulary) -> Vec<Vec<TokenId>> {
+        match self {
+            Self::Random { rows, len } => {
+                let mut numbers = Numbers(seed);
+                let mut prompt =
+                    || (0..*len).map(|_| TokenId(numbers.below(vocabulary.len) as u32)).collect();
+                (0..*rows).map(|_| prompt()).collect()
+            }
+            Self::Given(prompts) => prompts.clone(),
         }
     }
 }

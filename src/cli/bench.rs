@@ -1,13 +1,25 @@
-//! `codit bench`: how fast a device decodes a pair, and what of its ceilings that is.
+//! `codit bench`: how fast a device decodes a pair, what of its ceilings that is, and what the shortcuts save.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use serde::Serialize;
+
 use super::device::{DeviceArgs, Devices, Task};
+use super::models::Models;
 use super::shortcuts::ShortcutArgs;
-use crate::bench::{self, Load, Report, shapes};
-use crate::contrast::Contrast;
+use super::synth;
+use crate::bench::ablation::{self, Ablation};
+use crate::bench::{self, Load, Prompts, Report, shapes};
+use crate::checkpoint::Checkpoint;
+use crate::contrast::{Contrast, Vocabulary};
+use crate::dataset::Input;
 use crate::device::Device;
+use crate::engine::Model;
 use crate::error::{Error, Result};
+use crate::hub::Parts;
+use crate::model::spec::Spec;
+use crate::text::{Text, Tokenizer, check_same_vocabulary};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -17,6 +29,11 @@ pub(super) struct Args {
     /// The amateur's shape, if it is another
     #[arg(long, value_name = "NAME")]
     amateur_shape: Option<String>,
+    /// Instructions that a pair with its own weights is to answer, in place of random ones: the first of these
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["shape", "amateur_shape", "input_len"])]
+    input: Option<PathBuf>,
+    #[command(flatten)]
+    models: Models,
     /// Sequences at once
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     rows: u32,
@@ -35,6 +52,9 @@ pub(super) struct Args {
     /// Weight of the amateur's log-probability
     #[arg(long, default_value_t = 1.0)]
     beta: f64,
+    /// Measures without shortcuts, with each and with all of them, and counts what they save
+    #[arg(long, conflicts_with_all = ["eager", "shortcuts"])]
+    ablation: bool,
     /// Prints JSON
     #[arg(long)]
     json: bool,
@@ -58,28 +78,90 @@ impl Task for Bench<'_> {
         let args = self.args;
         let contrast = Contrast { alpha: args.alpha, beta: args.beta, ..Contrast::default() };
         contrast.validate()?;
-        let expert = shapes::find(&args.shape)?;
-        let amateur = shapes::find(args.amateur_shape.as_ref().unwrap_or(&args.shape))?;
+        let pair = Pair::open(args)?;
         let load = Load {
-            expert: &expert,
-            amateur: &amateur,
-            rows: args.rows as usize,
-            input_len: args.input_len as usize,
+            expert: pair.expert.model(1),
+            amateur: pair.amateur.model(1 << 32),
+            vocabulary: pair.vocabulary,
+            prompts: pair.prompts,
             output_len: args.output_len as usize,
             block_size: 16,
             max_num_batched_tokens: args.max_num_batched_tokens,
             contrast,
             shortcuts: args.shortcuts.shortcuts(),
         };
-        let report = bench::run(&|| devices.first(), &load)?;
-        if args.json {
-            let text = serde_json::to_string_pretty(&report);
-            println!("{}", text.map_err(|error| Error::Device(format!("cannot print the report: {error}")))?);
+        let open = || devices.first();
+        if args.ablation {
+            show(&ablation::run(&open, &load)?, args.json, print_ablation)?;
         } else {
-            print(&report);
+            show(&bench::run(&open, &load)?, args.json, print)?;
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Who decodes what.
+struct Pair {
+    expert: Subject,
+    amateur: Subject,
+    vocabulary: Vocabulary,
+    prompts: Prompts,
+}
+
+enum Subject {
+    Shape(Spec),
+    Stored(Checkpoint),
+}
+
+impl Subject {
+    fn model(&self, seed: u64) -> Model<'_> {
+        match self {
+            Self::Shape(spec) => Model::Random(spec, seed),
+            Self::Stored(checkpoint) => Model::Stored(checkpoint),
+        }
+    }
+}
+
+impl Pair {
+    fn open(args: &Args) -> Result<Self> {
+        let Some(input) = &args.input else { return Self::of_shapes(args) };
+        let (expert, amateur) = args.models.open(true, Parts::All, None)?;
+        let Some(amateur) = amateur else {
+            return Err(Error::Setting("the bench is of a pair; give an --amateur".to_owned()));
+        };
+        let text = Text::load(&expert)?;
+        check_same_vocabulary(text.tokenizer(), &Tokenizer::load(&amateur)?)?;
+        let input = Input::open(input)?;
+        let rows = input.len().min(args.rows as usize);
+        let variables = args.models.pair().map(crate::pairs::Pair::template_variables).unwrap_or_default();
+        let prompts = (0..rows)
+            .map(|row| synth::to_be_decoded(&input.prompt(row)?.body, None).into_ids(&text, &variables));
+        let prompts = Prompts::Given(prompts.collect::<Result<_>>()?);
+        let vocabulary = text.tokenizer().vocabulary().clone();
+        Ok(Self { expert: Subject::Stored(expert), amateur: Subject::Stored(amateur), vocabulary, prompts })
+    }
+
+    fn of_shapes(args: &Args) -> Result<Self> {
+        if args.models.are_given() {
+            let message = "a pair with its own weights answers instructions; give an --input, or a --shape in place of it";
+            return Err(Error::Setting(message.to_owned()));
+        }
+        let expert = shapes::find(&args.shape)?;
+        let amateur = shapes::find(args.amateur_shape.as_ref().unwrap_or(&args.shape))?;
+        let vocabulary = Vocabulary::new(expert.vocab_size.min(amateur.vocab_size), Vec::new());
+        let prompts = Prompts::Random { rows: args.rows as usize, len: args.input_len as usize };
+        Ok(Self { expert: Subject::Shape(expert), amateur: Subject::Shape(amateur), vocabulary, prompts })
+    }
+}
+
+fn show<T: Serialize>(report: &T, json: bool, print: impl FnOnce(&T)) -> Result<()> {
+    if json {
+        let text = serde_json::to_string_pretty(report);
+        println!("{}", text.map_err(|error| Error::Device(format!("cannot print the report: {error}")))?);
+    } else {
+        print(report);
+    }
+    Ok(())
 }
 
 fn print(report: &Report) {
@@ -112,4 +194,47 @@ fn print(report: &Report) {
     println!("idle share     {:>12.2} %", report.idle_share * 100.0);
     println!("prefill        {:>12.1} tokens/s", report.prefill_tokens_per_second);
     println!("decoded        {:>12.1} tokens/s, prefill included", report.tokens_per_second);
+}
+
+fn print_ablation(ablation: &Ablation) {
+    println!("ceilings, measured: copy {:.1} GB/s", ablation.copy_bandwidth / 1e9);
+    println!("                    matmul {:.3} TFLOP/s", ablation.matmul_rate / 1e12);
+    println!();
+    println!(
+        "{:<48} {:>10} {:>8} {:>9} {:>8} {:>10} {:>10} {:>10} {:>9} {:>9} {:>7} {:>6}",
+        "shortcuts",
+        "tokens/s",
+        "speed-up",
+        "predicted",
+        "amateur",
+        "positions:",
+        "",
+        "",
+        "GB",
+        "GFLOP",
+        "forced",
+        "same"
+    );
+    println!(
+        "{:<48} {:>10} {:>8} {:>9} {:>8} {:>10} {:>10} {:>10}",
+        "", "", "", "", "steps", "expert", "amateur", "shared"
+    );
+    for setting in &ablation.settings {
+        let names =
+            if setting.shortcuts.is_empty() { "none".to_owned() } else { setting.shortcuts.join(",") };
+        println!(
+            "{names:<48} {:>10.1} {:>8.2} {:>9.2} {:>8} {:>10} {:>10} {:>10} {:>9.2} {:>9.1} {:>6.1}% {:>5.0}%",
+            setting.tokens_per_second,
+            setting.speed_up,
+            setting.predicted_speed_up,
+            setting.amateur_steps,
+            setting.expert_tokens,
+            setting.amateur_tokens,
+            setting.shared_tokens,
+            setting.bytes as f64 / 1e9,
+            setting.operations as f64 / 1e9,
+            setting.forced_share * 100.0,
+            setting.same_responses * 100.0,
+        );
+    }
 }

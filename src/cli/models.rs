@@ -34,6 +34,11 @@ impl Models {
         pairs::find(self.pair.as_ref()?)
     }
 
+    /// Whether any of them is given.
+    pub(super) fn are_given(&self) -> bool {
+        self.pair.is_some() || self.expert.is_some() || self.amateur.is_some()
+    }
+
     /// The configurations of what is given: a pair, or an expert alone.
     pub(super) fn open_configs(&self) -> Result<(Checkpoint, Option<Checkpoint>)> {
         let has_amateur = self.pair.is_some() || self.expert.is_none() || self.amateur.is_some();

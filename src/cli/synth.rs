@@ -255,7 +255,7 @@ fn outcome(completion: Completion, log_probabilities: bool) -> Outcome {
     }
 }
 
-fn to_be_decoded(body: &Body, system: Option<&str>) -> engine::Prompt {
+pub(super) fn to_be_decoded(body: &Body, system: Option<&str>) -> engine::Prompt {
     match body {
         Body::Text(text) => engine::Prompt::Text(text.clone()),
         Body::Instruction(text) => engine::Prompt::Chat(conversation(&[Message::new("user", text)], system)),

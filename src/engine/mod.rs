@@ -83,6 +83,18 @@ impl Shortcuts {
     pub fn of<D: Device>(device: &D) -> Self {
         Self { gathered_head: device.gathers(), deferred_amateur: false, shared_prefixes: true }
     }
+
+    /// What they are called.
+    #[must_use]
+    pub fn names(&self) -> Vec<&'static str> {
+        let Self { gathered_head, deferred_amateur, shared_prefixes } = *self;
+        let all = [
+            (gathered_head, "gathered-head"),
+            (deferred_amateur, "deferred-amateur"),
+            (shared_prefixes, "shared-prefixes"),
+        ];
+        all.into_iter().filter_map(|(is_on, name)| is_on.then_some(name)).collect()
+    }
 }
 
 impl Default for EngineConfig {
@@ -156,11 +168,7 @@ impl<D: Device> Engine<D> {
         if request.contrast.needs_amateur() && !self.steps.has_amateur() {
             return Err(Error::Setting("beta over 0 needs an amateur; load one or set beta to 0".to_owned()));
         }
-        let prompt = match request.prompt {
-            Prompt::Chat(messages) => self.chat_ids(&messages)?,
-            Prompt::Text(text) => self.text.prompt_ids_of_text(&text)?,
-            Prompt::Tokens(tokens) => tokens,
-        };
+        let prompt = request.prompt.into_ids(&self.text, &self.template_variables)?;
         self.check(&prompt)?;
         let job = Job {
             max_len: prompt.len().saturating_add(request.max_tokens.max(1)).min(self.max_model_len()),

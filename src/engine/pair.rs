@@ -74,6 +74,17 @@ pub struct PairShape {
 }
 
 impl Model<'_> {
+    /// Its shape.
+    ///
+    /// # Errors
+    /// As [`Spec::open`].
+    pub fn open_spec(&self) -> Result<Spec> {
+        match self {
+            Self::Random(spec, _) => Ok((*spec).clone()),
+            Self::Stored(checkpoint) => Spec::open(checkpoint),
+        }
+    }
+
     /// Its shape, and what of the vocabulary has a row in it.
     fn spec(&self, vocabulary: &Vocabulary) -> Result<(Spec, Vocabulary)> {
         match self {

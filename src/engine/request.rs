@@ -1,9 +1,11 @@
 //! What is asked of the engine, and what it answers.
 
+use serde_json::{Map, Value};
+
 use crate::contrast::{Contrast, LogProbabilities, Sampled};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::ids::TokenId;
-use crate::text::Message;
+use crate::text::{Message, Text};
 
 /// One response to be written.
 #[derive(Debug, Clone)]
@@ -35,6 +37,20 @@ pub enum Prompt {
     Text(String),
     /// Token ids.
     Tokens(Vec<TokenId>),
+}
+
+impl Prompt {
+    /// Its token ids; the chat template is given `variables`.
+    ///
+    /// # Errors
+    /// As [`Text::prompt_ids`] and [`Text::prompt_ids_of_text`].
+    pub fn into_ids(self, text: &Text, variables: &Map<String, Value>) -> Result<Vec<TokenId>> {
+        match self {
+            Self::Chat(messages) => text.prompt_ids(&messages, variables),
+            Self::Text(plain) => text.prompt_ids_of_text(&plain),
+            Self::Tokens(tokens) => Ok(tokens),
+        }
+    }
 }
 
 impl Request {

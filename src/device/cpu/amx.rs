@@ -125,7 +125,7 @@ pub struct Ahead {
 
 impl Ahead {
     /// How many tiles ahead.
-    const DISTANCE: usize = 64;
+    const DISTANCE: usize = 24;
 
     /// The share of row block `block` of `blocks` in asking for as much as the panel, some way on.
     pub fn share(panel: &[Tile], block: usize, blocks: usize) -> Self {

@@ -4,8 +4,6 @@
 use std::cell::Cell;
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::cache::{Element, Page, Pages};
 use super::isa::Kernel;
 use super::math::{LANES, array, exp, max, mul_add, sum};
@@ -21,7 +19,7 @@ thread_local! {
 
 /// See [`crate::device::Device::attention`].
 pub fn attention(
-    path: Path,
+    path: Path<'_>,
     batch: &Batch,
     shape: AttentionShape,
     qkv: &Tensor,
@@ -35,7 +33,7 @@ pub fn attention(
 }
 
 fn attend<E: Element>(
-    path: Path,
+    path: Path<'_>,
     batch: &Batch,
     shape: AttentionShape,
     qkv: &Tensor,
@@ -63,19 +61,17 @@ fn attend<E: Element>(
         });
         WEIGHTS.set(weights);
     };
-    let tokens = out.rows_mut(batch.tokens.len());
+    // Cut by token and by key/value head: a task is one group of query heads.
+    let tokens = out.rows_mut(batch.tokens.len()).chunks_exact_mut(width).enumerate();
+    let groups = tokens.flat_map(|(token, out)| {
+        let groups = out[..heads.query_width()].chunks_exact_mut(group).enumerate();
+        groups.map(move |(head, out)| (token, head, out))
+    });
     let seen: usize = batch.positions.iter().map(|position| *position as usize + 1).sum();
     if seen * heads.key_value * heads.dim < PARALLEL {
-        for (token, out) in tokens.chunks_exact_mut(width).enumerate() {
-            let groups = out[..heads.query_width()].chunks_exact_mut(group);
-            groups.enumerate().for_each(|(head, out)| attend(token, head, out));
-        }
+        groups.for_each(|(token, head, out)| attend(token, head, out));
     } else {
-        // Cut by token and by key/value head: a task is one group of query heads.
-        tokens.par_chunks_exact_mut(width).enumerate().for_each(|(token, out)| {
-            let groups = out[..heads.query_width()].par_chunks_exact_mut(group);
-            groups.enumerate().for_each(|(head, out)| attend(token, head, out));
-        });
+        path.team.each(groups, |(token, head, out)| attend(token, head, out));
     }
 }
 

@@ -8,16 +8,15 @@
 use std::cell::Cell;
 use std::ops::{Range, RangeInclusive};
 
-use bytemuck::Zeroable;
-use rayon::prelude::*;
-
 use super::amx::{Ahead, Amx, Products};
 use super::isa::Kernel;
 use super::math::{LANES, array, mul_add, tree};
 use super::simd::Simd;
+use super::team::Team;
 use super::tiles::{OUTPUTS, SIDE, Tile};
 use super::weight::Part;
 use super::{PARALLEL, Path, Tensor, Weight};
+use bytemuck::Zeroable;
 
 /// Rows multiplied with one reading of the weights: as many as a core's cache holds packed, within these limits.
 const ROWS: RangeInclusive<usize> = 64..=256;
@@ -30,7 +29,7 @@ thread_local! {
 }
 
 /// See [`crate::device::Device::matmul`].
-pub fn matmul(path: Path, rows: usize, x: &Tensor, w: &Weight, bias: Option<&Weight>, out: &mut Tensor) {
+pub fn matmul(path: Path<'_>, rows: usize, x: &Tensor, w: &Weight, bias: Option<&Weight>, out: &mut Tensor) {
     if w.columns == 0 {
         out.rows_mut(rows).fill(0.0);
         return;
@@ -42,10 +41,10 @@ pub fn matmul(path: Path, rows: usize, x: &Tensor, w: &Weight, bias: Option<&Wei
 
 /// `out[row] = x[row] * w[group of row]^T`, where the rows of group `g` are `offsets[g]..offsets[g + 1]`; see
 /// [`crate::device::Device::grouped_matmul`].
-pub fn grouped_matmul(path: Path, offsets: &[u32], x: Rows<'_>, w: &Weight, out: &mut Tensor) {
+pub fn grouped_matmul(path: Path<'_>, offsets: &[u32], x: Rows<'_>, w: &Weight, out: &mut Tensor) {
     let outputs = w.rows / (offsets.len() - 1);
     let (columns, out) = (w.columns, Columns::of(out));
-    offsets.par_windows(2).enumerate().for_each(|(group, offsets)| {
+    path.team.each(offsets.windows(2).enumerate(), |(group, offsets)| {
         let rows = offsets[0] as usize..offsets[1] as usize;
         if rows.is_empty() {
             return;
@@ -75,7 +74,7 @@ impl<'a> Rows<'a> {
 
 /// Rows times the consecutive parts of a weight, the first of which gives the first outputs.
 struct Product<'a> {
-    path: Path,
+    path: Path<'a>,
     x: Rows<'a>,
     columns: usize,
     parts: &'a [Part],
@@ -96,7 +95,7 @@ impl Product<'_> {
         let mut room = PACKED.take();
         for first in rows.clone().step_by(pass) {
             let rows = first..rows.end.min(first + pass);
-            let packed = amx.map(|amx| (amx, pack(amx, x, rows.clone(), columns, &mut room)));
+            let packed = amx.map(|amx| (amx, pack(path.team, amx, x, rows.clone(), columns, &mut room)));
             let run = |&(part, first): &(&Part, usize)| {
                 let outputs = first..part.rows.min(first + OUTPUTS);
                 let bias = bias.map(|bias| &bias.vector()[part.first..][outputs.clone()]);
@@ -110,7 +109,7 @@ impl Product<'_> {
             if rows.len().div_ceil(SIDE) * outputs * columns < PARALLEL {
                 tasks.iter().for_each(run);
             } else {
-                tasks.par_iter().for_each(run);
+                path.team.each_in_stretches(&tasks, run);
             }
         }
         PACKED.set(room);
@@ -174,6 +173,7 @@ impl Task<'_> {
 
 /// The rows in tiles, block by block; `room` is kept from one product to the next.
 fn pack<'a>(
+    team: &Team,
     amx: Amx,
     x: Rows<'_>,
     rows: Range<usize>,
@@ -191,7 +191,7 @@ fn pack<'a>(
     if rows.len() <= 2 * SIDE {
         packed.chunks_exact_mut(tiles).enumerate().for_each(pack);
     } else {
-        packed.par_chunks_exact_mut(tiles).enumerate().for_each(pack);
+        team.each(packed.chunks_exact_mut(tiles).enumerate(), pack);
     }
     packed
 }

@@ -21,6 +21,7 @@ mod routing;
 mod sample;
 mod simd;
 mod step;
+mod team;
 mod tiles;
 mod weight;
 
@@ -28,15 +29,12 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use rayon::ThreadPool;
-use rayon::prelude::*;
-
 use super::{
     Activation, AttentionShape, Batch, CacheShape, Choice, Delta, Device, Dtype, Format, GroupedRows,
     HeadNorms, Heads, Lane, MemoryInfo, Norm, Precision, RoutingShape, RowResult, SampleRow, StepRoom,
     TensorView, WeightSize,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ids::BlockId;
 use amx::Amx;
 use arena::Arena;
@@ -48,6 +46,7 @@ pub use rope::Rope;
 use rope::Rotate;
 pub use routing::Routing;
 pub use step::Step;
+pub use team::Team;
 pub use weight::Weight;
 
 /// The CPU device. Both lanes are one but for their formats.
@@ -59,16 +58,18 @@ pub struct Cpu {
 }
 
 struct Common {
-    pool: ThreadPool,
-    path: Path,
+    team: Team,
+    isa: Isa,
+    amx: Option<Amx>,
     weights: Arena,
     /// Caches whose pages are made ready while weights are loaded, as many bytes of the one as of the other.
     populating: Mutex<Vec<Populating>>,
 }
 
 /// What of the machine is used.
-#[derive(Debug, Clone, Copy)]
-struct Path {
+#[derive(Clone, Copy)]
+struct Path<'a> {
+    team: &'a Team,
     isa: Isa,
     amx: Option<Amx>,
 }
@@ -103,9 +104,13 @@ impl Tensor {
 }
 
 impl Common {
+    fn path(&self) -> Path<'_> {
+        Path { team: &self.team, isa: self.isa, amx: self.amx }
+    }
+
     /// Where weights are laid out in tiles, if they are.
     fn arena(&self) -> Option<&Arena> {
-        self.path.amx.map(|_| &self.weights)
+        self.amx.map(|_| &self.weights)
     }
 }
 
@@ -115,7 +120,7 @@ impl Cpu {
     /// # Errors
     /// If the system refuses the threads.
     pub fn new(threads: Option<usize>) -> Result<Self> {
-        Self::with_path(threads, Path { isa: Isa::detect(), amx: Amx::detect() })
+        Self::with_path(threads, Isa::detect(), Amx::detect())
     }
 
     /// As [`Cpu::new`] without AMX and with at most `isa`: for tests, which compare the paths.
@@ -123,23 +128,15 @@ impl Cpu {
     /// # Errors
     /// As [`Cpu::new`].
     pub fn limited(threads: Option<usize>, isa: Isa) -> Result<Self> {
-        Self::with_path(threads, Path { isa: isa.min(Isa::detect()), amx: None })
+        Self::with_path(threads, isa.min(Isa::detect()), None)
     }
 
-    fn with_path(threads: Option<usize>, path: Path) -> Result<Self> {
+    fn with_path(threads: Option<usize>, isa: Isa, amx: Option<Amx>) -> Result<Self> {
         let threads =
-            threads.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1).max(1);
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|index| format!("codit-cpu-{index}"))
-            .build()
-            .map(|pool| Common { pool, path, weights: Arena::default(), populating: Mutex::default() })
-            .map(|common| Self {
-                common: Arc::new(common),
-                lane: Lane::Expert,
-                formats: [Format::of(Dtype::F32); 2],
-            })
-            .map_err(|error| Error::Device(format!("cannot start {threads} threads: {error}")))
+            threads.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
+        let (weights, populating) = (Arena::default(), Mutex::default());
+        let common = Common { team: Team::new(threads)?, isa, amx, weights, populating };
+        Ok(Self { common: Arc::new(common), lane: Lane::Expert, formats: [Format::of(Dtype::F32); 2] })
     }
 
     /// The device with other formats for expert and amateur. What is not [`Dtype::F8E4m3`] stays as without them, weights as
@@ -155,7 +152,7 @@ impl Cpu {
     fn load(&self, parts: &[TensorView], to: Dtype) -> Result<Weight> {
         let bytes = parts.iter().map(|part| part.range.len()).sum();
         let load = || Weight::new(parts, to, self.common.arena());
-        self.common.pool.join(load, || self.populate(bytes)).0
+        self.common.team.join(load, || self.populate(bytes)).0
     }
 
     /// Makes `bytes` of the caches ready, of each the same.
@@ -178,8 +175,7 @@ impl Cpu {
         if elements < PARALLEL {
             out.chunks_exact_mut(width).enumerate().for_each(|(index, out)| row(index, out));
         } else {
-            let rows = out.par_chunks_exact_mut(width).enumerate();
-            self.common.pool.install(|| rows.for_each(|(index, out)| row(index, out)));
+            self.common.team.each(out.chunks_exact_mut(width).enumerate(), |(index, out)| row(index, out));
         }
     }
 }
@@ -194,8 +190,8 @@ impl Device for Cpu {
     type Mark = Instant;
 
     fn describe(&self) -> String {
-        let amx = if self.common.path.amx.is_some() { " and AMX" } else { "" };
-        format!("CPU, {} threads, {:?}{amx}", self.common.pool.current_num_threads(), self.common.path.isa)
+        let amx = if self.common.amx.is_some() { " and AMX" } else { "" };
+        format!("CPU, {} threads, {:?}{amx}", self.common.team.threads(), self.common.isa)
     }
 
     fn lane(&self, lane: Lane) -> Self {
@@ -283,7 +279,7 @@ impl Device for Cpu {
         a: impl FnOnce(&Self) -> A + Send,
         b: impl FnOnce(&Self) -> B + Send,
     ) -> (A, B) {
-        self.common.pool.join(|| a(self), || b(self))
+        self.common.team.join(|| a(self), || b(self))
     }
 
     fn finish(&self, step: &mut Step) {
@@ -296,8 +292,7 @@ impl Device for Cpu {
 
     fn settle(&self, step: &mut Step, outputs: Range<usize>, expert: &Tensor, kept: &mut Tensor) {
         let (rows, vocabulary) = (&step.samples[outputs], &step.vocabulary);
-        let settle = || sample::settle(self.common.path, rows, vocabulary, expert, kept);
-        step.results.extend(self.common.pool.install(settle));
+        step.results.extend(sample::settle(self.common.path(), rows, vocabulary, expert, kept));
     }
 
     fn collect_settled(&self, step: &mut Step) -> Result<Vec<Option<RowResult>>> {
@@ -337,23 +332,20 @@ impl Device for Cpu {
         let work = rows * out.width;
         let one = |row: usize, residual: &mut [f32], out: &mut [f32]| {
             let delta = delta.map(|(delta, norm)| (delta.row(row), norm));
-            self.common.path.isa.run(AddNorm { delta, residual, norm, out });
+            self.common.isa.run(AddNorm { delta, residual, norm, out });
         };
         let (width, residual_width) = (out.width.max(1), residual.width.max(1));
         let (out, residual) = (out.rows_mut(rows), residual.rows_mut(rows));
+        let pairs = residual.chunks_exact_mut(residual_width).zip(out.chunks_exact_mut(width)).enumerate();
         if work < PARALLEL {
-            let pairs = residual.chunks_exact_mut(residual_width).zip(out.chunks_exact_mut(width));
-            pairs.enumerate().for_each(|(row, (residual, out))| one(row, residual, out));
+            pairs.for_each(|(row, (residual, out))| one(row, residual, out));
         } else {
-            let pairs = residual.par_chunks_exact_mut(residual_width).zip(out.par_chunks_exact_mut(width));
-            self.common
-                .pool
-                .install(|| pairs.enumerate().for_each(|(row, (residual, out))| one(row, residual, out)));
+            self.common.team.each(pairs, |(row, (residual, out))| one(row, residual, out));
         }
     }
 
     fn matmul(&self, rows: usize, x: &Tensor, w: &Weight, bias: Option<&Weight>, out: &mut Tensor) {
-        self.common.pool.install(|| matmul::matmul(self.common.path, rows, x, w, bias, out));
+        matmul::matmul(self.common.path(), rows, x, w, bias, out);
     }
 
     fn rope_store(
@@ -368,26 +360,24 @@ impl Device for Cpu {
     ) {
         let positions = &step.batch.positions;
         self.each_row(positions.len(), positions.len() * qkv.width, qkv, |row, qkv| {
-            self.common.path.isa.run(Rotate { rope, position: positions[row], heads, norms, qkv });
+            self.common.isa.run(Rotate { rope, position: positions[row], heads, norms, qkv });
         });
         cache.store(&step.batch, heads, layer, qkv);
     }
 
     fn attention(&self, step: &Step, shape: AttentionShape, qkv: &Tensor, cache: &Cache, out: &mut Tensor) {
-        self.common
-            .pool
-            .install(|| attention::attention(self.common.path, &step.batch, shape, qkv, cache, out));
+        attention::attention(self.common.path(), &step.batch, shape, qkv, cache, out);
     }
 
     fn gated(&self, rows: usize, width: usize, activation: Activation, x: &Tensor, out: &mut Tensor) {
         self.each_row(rows, rows * width, out, |row, out| {
             let (gate, up) = x.row(row).split_at(width);
-            self.common.path.isa.run(Gated { activation, gate, up, out: &mut out[..width] });
+            self.common.isa.run(Gated { activation, gate, up, out: &mut out[..width] });
         });
     }
 
     fn route(&self, step: &Step, logits: &Tensor, routing: &mut Routing) {
-        self.common.pool.install(|| routing.route(self.rows(step), logits));
+        routing.route(&self.common.team, self.rows(step), logits);
     }
 
     fn grouped_matmul(
@@ -401,13 +391,13 @@ impl Device for Cpu {
     ) {
         let sources = (rows == GroupedRows::OfRow).then(|| routing.sources());
         let x = matmul::Rows { tensor: x, sources };
-        self.common.pool.install(|| matmul::grouped_matmul(self.common.path, routing.offsets(), x, w, out));
+        matmul::grouped_matmul(self.common.path(), routing.offsets(), x, w, out);
     }
 
     fn weighted_sum(&self, step: &Step, routing: &Routing, x: &Tensor, out: &mut Tensor) {
         let rows = self.rows(step);
         self.each_row(rows, rows * out.width, out, |row, out| {
-            self.common.path.isa.run(routing.weighted_row(row, x, out));
+            self.common.isa.run(routing.weighted_row(row, x, out));
         });
     }
 
@@ -425,8 +415,8 @@ impl Device for Cpu {
         amateur: Option<&Tensor>,
     ) {
         let (rows, vocabulary) = (&step.samples[outputs], &step.vocabulary);
-        let sample = || sample::contrast_sample(self.common.path, rows, vocabulary, expert, amateur);
-        step.results.extend(self.common.pool.install(sample));
+        let sampled = sample::contrast_sample(self.common.path(), rows, vocabulary, expert, amateur);
+        step.results.extend(sampled);
     }
 
     fn gathers(&self) -> bool {
@@ -443,9 +433,9 @@ impl Device for Cpu {
     ) {
         let (rows, vocabulary) = (&step.samples[outputs], &step.vocabulary);
         let amateur = (hidden, head);
-        let sample =
-            || sample::contrast_sample_hidden(self.common.path, rows, vocabulary, expert, amateur, logits);
-        step.results.extend(self.common.pool.install(sample));
+        let path = self.common.path();
+        let sampled = sample::contrast_sample_hidden(path, rows, vocabulary, expert, amateur, logits);
+        step.results.extend(sampled);
     }
 
     fn weight_size(&self, weight: &Weight) -> WeightSize {

@@ -1,11 +1,10 @@
 //! Which branches of a mixture each row goes through, and the sum of what they give.
 
-use rayon::prelude::*;
-
 use super::Tensor;
 use super::isa::Kernel;
 use super::math::{exp, mul_add};
 use super::simd::{Portable, Simd};
+use super::team::Team;
 use crate::device::{Choice, RoutingShape};
 
 /// See [`crate::device::Device::Routing`].
@@ -49,11 +48,11 @@ impl Routing {
     }
 
     /// See [`crate::device::Device::route`].
-    pub fn route(&mut self, rows: usize, logits: &Tensor) {
+    pub fn route(&mut self, team: &Team, rows: usize, logits: &Tensor) {
         let RoutingShape { branches, active, normalized } = self.shape;
         self.choices.resize(rows * active, Choice { branch: 0, weight: 0.0 });
-        let choices = self.choices.par_chunks_exact_mut(active).enumerate();
-        choices.for_each(|(row, choices)| choose(&logits.row(row)[..branches], normalized, choices));
+        let choices = self.choices.chunks_exact_mut(active).enumerate();
+        team.each(choices, |(row, choices)| choose(&logits.row(row)[..branches], normalized, choices));
         self.sort(rows);
     }
 

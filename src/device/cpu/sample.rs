@@ -3,8 +3,6 @@
 
 use std::cell::Cell;
 
-use rayon::prelude::*;
-
 use super::isa::Kernel;
 use super::math::{LANES, array, dot, exp_f64};
 use super::simd::Simd;
@@ -20,7 +18,7 @@ thread_local! {
 
 /// See [`crate::device::Device::contrast_sample`].
 pub fn contrast_sample(
-    path: Path,
+    path: Path<'_>,
     rows: &[SampleRow],
     vocabulary: &Vocabulary,
     expert: &Tensor,
@@ -34,7 +32,7 @@ pub fn contrast_sample(
 
 /// See [`crate::device::Device::settle`].
 pub fn settle(
-    path: Path,
+    path: Path<'_>,
     rows: &[SampleRow],
     vocabulary: &Vocabulary,
     expert: &Tensor,
@@ -57,7 +55,7 @@ pub fn settle(
 /// See [`crate::device::Device::contrast_sample_hidden`]. Rows for which a few logits do not do are given all of theirs, by
 /// one product for all such rows; which these are depends on each row alone.
 pub fn contrast_sample_hidden(
-    path: Path,
+    path: Path<'_>,
     rows: &[SampleRow],
     vocabulary: &Vocabulary,
     expert: &Tensor,
@@ -87,7 +85,7 @@ pub fn contrast_sample_hidden(
 
 /// What each row draws; `None` where the amateur's part must be known in full.
 fn sample_rows<'a>(
-    path: Path,
+    path: Path<'_>,
     rows: &[SampleRow],
     vocabulary: &Vocabulary,
     expert: &Tensor,
@@ -111,7 +109,10 @@ fn sample_rows<'a>(
     if rows.len() * vocabulary.len < PARALLEL {
         rows.iter().enumerate().map(sample).collect()
     } else {
-        rows.par_iter().enumerate().map(sample).collect()
+        let mut sampled = vec![None; rows.len()];
+        let places = sampled.iter_mut().zip(rows.iter().enumerate());
+        path.team.each(places, |(place, row)| *place = sample(row));
+        sampled
     }
 }
 

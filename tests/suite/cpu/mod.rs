@@ -4,6 +4,7 @@ mod attention;
 mod elementwise;
 mod matmul;
 mod sample;
+mod team;
 
 use codit::checkpoint::Bytes;
 use codit::device::cpu::{Cpu, Isa};
