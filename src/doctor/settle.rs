@@ -5,8 +5,8 @@
 
 use super::sample::{Rows, agrees, decoding};
 use super::{Check, Comparison};
-use crate::contrast::{Distribution, Sampled};
-use crate::device::{Device, Fed, Precision, RowResult, SampleRow, StepRoom};
+use crate::contrast::{Distribution, RowFault, Sampled};
+use crate::device::{Batch, Device, Fed, Precision, RowResult, SampleRow, StepRoom};
 use crate::error::Result;
 
 const ROWS: usize = 48;
@@ -54,8 +54,8 @@ fn check<D: Device>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
     };
     let is_right = |row: usize| {
         let waits = is_contested(&first, row);
-        is_settled(&first, row, &one[row])
-            && if waits { keeps(&first, row) } else { is_settled(&second, row, &two[row]) }
+        is_settled(&first, row, one[row])
+            && if waits { keeps(&first, row) } else { is_settled(&second, row, two[row]) }
             && (waits || !is_contested(&second, row) || keeps(&second, row))
     };
     let mut wrong = (0..ROWS).filter(|row| !is_right(*row)).count();
@@ -91,13 +91,13 @@ fn settle<D: Device>(
     let (width, logits) = &rows.expert;
     let mut expert = device.tensor(ROWS, *width, Precision::Single)?;
     device.upload(logits, &mut expert);
-    device.begin(step, &crate::device::Batch { fed, ..decoding(ROWS) }, &rows.samples);
+    device.begin(step, &Batch { fed, ..decoding(ROWS) }, &rows.samples);
     device.settle(step, 0..ROWS, &expert, kept);
     device.finish(step);
     Ok(())
 }
 
-fn reference(rows: &Rows, row: usize) -> std::result::Result<Distribution, crate::contrast::RowFault> {
+fn reference(rows: &Rows, row: usize) -> std::result::Result<Distribution, RowFault> {
     let contrast = &rows.samples[row].contrast;
     Distribution::new(contrast, &rows.vocabulary, rows.expert(row), Some(rows.amateur(row)))
 }
@@ -109,13 +109,13 @@ fn is_contested(rows: &Rows, row: usize) -> bool {
 }
 
 /// Whether a result is what the expert alone can say.
-fn is_settled(rows: &Rows, row: usize, found: &Option<RowResult>) -> bool {
+fn is_settled(rows: &Rows, row: usize, found: Option<RowResult>) -> bool {
     match (found, reference(rows, row)) {
         (None, _) => is_contested(rows, row),
-        (Some(Err(found)), Err(expected)) => *found == expected,
+        (Some(Err(found)), Err(expected)) => found == expected,
         (Some(Ok(Sampled { token, head, .. })), Ok(expected)) => {
-            let is_in_head = expected.tokens.binary_search(token).is_ok();
-            !is_contested(rows, row) && is_in_head && *head as usize == expected.tokens.len()
+            let is_in_head = expected.tokens.binary_search(&token).is_ok();
+            !is_contested(rows, row) && is_in_head && head as usize == expected.tokens.len()
         }
         _ => false,
     }

@@ -101,7 +101,9 @@ fn rows_without_a_token_are_padding() {
     };
     // The second row has two tokens that are alike.
     let mut logits = vec![0.0; rows * 8];
-    [4, 8 + 1, 8 + 6, 16 + 7].map(|likely| logits[likely] = 9.0);
+    for likely in [4, 8 + 1, 8 + 6, 16 + 7] {
+        logits[likely] = 9.0;
+    }
     let mut kept = tensor(8, &[f32::NAN; 24]);
     let mut settle = |step: &mut _| {
         device.settle(step, 0..rows, &tensor(8, &logits), &mut kept);

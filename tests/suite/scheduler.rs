@@ -441,7 +441,7 @@ impl Trace {
             epochs.push(request.epoch);
         }
         self.events.gathered += results.len().saturating_sub(1) as u64;
-        self.drawn = results.iter().map(fed).collect();
+        self.drawn = results.iter().copied().map(fed).collect();
         Ran { plan, results, epochs }
     }
 
@@ -528,7 +528,7 @@ impl Trace {
             }
         }
         assert_eq!(batch.outputs.len(), results.len());
-        self.drawn = results.iter().map(fed).collect();
+        self.drawn = results.iter().copied().map(fed).collect();
         Ran { plan, results, epochs }
     }
 }
@@ -539,7 +539,7 @@ fn ends(result: &RowResult) -> bool {
 }
 
 /// What a device feeds the next step of a result.
-fn fed(result: &Option<RowResult>) -> Option<TokenId> {
+fn fed(result: Option<RowResult>) -> Option<TokenId> {
     result.map(|result| result.map_or(TokenId(0), |sampled| sampled.token))
 }
 
