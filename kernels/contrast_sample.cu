@@ -17,16 +17,6 @@
 #include "heads.cuh"
 #include "philox.cuh"
 
-// SampleWords of src/device/launch/step.rs
-struct SampleWords {
-    double ln_alpha, beta, special_beta, temperature, top_p, min_p;
-    u32 top_k;
-    u32 position;  // NONE in a row that is padding, which is left alone
-    u32 seed[2], record[2];
-    u32 kept;   // the row of kept logits, where the amateur is deferred, or NONE
-    u32 flags;  // WANTS_LOG_PROBABILITIES
-};
-
 // What is known of a tile; TILE_BYTES of src/device/launch/sample.rs
 struct TileWords {
     float expert_peak, expert_sum;    // the largest logit z, and sum exp(z - peak)
@@ -61,7 +51,6 @@ struct ContrastSampleParams {
 
 constexpr u32 TILE = 512, LANE_LOGITS = TILE / 32;
 constexpr u32 FAULT_EXPERT = 1, FAULT_AMATEUR = 2;
-constexpr u32 OK = 0, NOT_A_NUMBER = 1, ALL_MASKED = 2, CONTESTED = 3;
 constexpr u32 WANTS_LOG_PROBABILITIES = 1;
 constexpr u32 ALL_LANES = 0xFFFFFFFF;
 

@@ -4,14 +4,6 @@
 #include "../e4m3.cuh"
 #include "../step.cuh"
 
-// A run of consecutive tokens of one sequence.
-struct alignas(16) Span {
-    u32 first_token;
-    u32 tokens;
-    u32 context;  // positions in the cache after this step; 0: padding, to be left alone
-    u32 first_block;
-};
-
 struct AttentionParams {
     const void* qkv;    // [tokens, kv_heads * (group + 2), head_dim]: the queries, then keys and values
     const void* cache;  // [blocks, 2, kv_heads, block_size, head_dim]: a block's keys, then its values

@@ -9,6 +9,7 @@ use super::bytes;
 use super::device::part;
 use super::format::FormatArgs;
 use super::models::Models;
+use super::shortcuts::ShortcutArgs;
 use crate::bench::shapes;
 use crate::device::cuda::{Cuda, Gpu};
 use crate::device::launch::{BATCHED_TOKENS, LauncherConfig};
@@ -41,6 +42,8 @@ pub(super) struct Args {
     gpu_memory_utilization: f64,
     #[command(flatten)]
     format: FormatArgs,
+    #[command(flatten)]
+    shortcuts: ShortcutArgs,
     /// Sequences decoded at once
     #[arg(long, default_value_t = 256)]
     max_num_seqs: usize,
@@ -63,7 +66,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         block_size: args.block_size,
         ..EngineConfig::default()
     };
-    let shape = config.shape(BATCHED_TOKENS, Shortcuts::NONE)?;
+    let shape = config.shape(BATCHED_TOKENS, args.shortcuts.shortcuts().unwrap_or(Shortcuts::NONE))?;
     let (expert, amateur) = args.specs()?;
     let formats = args.format.formats()?;
     let footprint = |is_split| {

@@ -113,7 +113,8 @@ impl TensorView {
 pub struct Batch {
     /// `[tokens]`, spans one after the other.
     pub tokens: Vec<TokenId>,
-    /// Tokens that the step before sampled and the host may not know yet: `tokens` holds anything in their place.
+    /// Tokens that the step before sampled and the host may not know yet: `tokens` holds anything in their place. Where that
+    /// step could leave them to the amateur, each is a span of its own, which samples.
     pub fed: Vec<Fed>,
     /// `[tokens]`: each token's position in its sequence.
     pub positions: Vec<u32>,
@@ -428,7 +429,9 @@ pub trait Device: Sized + Send + Sync + 'static {
 
     /// Room for steps.
     fn step(&self, room: StepRoom<'_>) -> Result<Self::Step>;
-    /// Makes `batch` the step at hand; row `i` of its outputs will be sampled by `rows[i]`.
+    /// Makes `batch` the step at hand; row `i` of its outputs will be sampled by `rows[i]`. A row whose token should come
+    /// from an output that the step before left to the amateur is in vain: nothing of it is kept, and its result, and what
+    /// the cache then holds at its position, are anything.
     fn begin(&self, step: &mut Self::Step, batch: &Batch, rows: &[SampleRow]);
     /// Queues what `record` queues for the step at hand. `record` depends on nothing but the step and
     /// the variant, so a device may replay what it recorded for a step of the same shape.
@@ -575,7 +578,7 @@ pub trait Device: Sized + Send + Sync + 'static {
         expert: &Self::Tensor,
         kept: &mut Self::Tensor,
     );
-    /// As [`Device::collect`], of a step whose outputs were settled.
+    /// As [`Device::collect`], of a step whose outputs may have been settled.
     ///
     /// # Errors
     /// Those of [`Device::collect`].

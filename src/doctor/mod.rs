@@ -14,6 +14,7 @@ pub mod mixture;
 pub mod pair;
 pub mod rows;
 pub mod sample;
+pub mod settle;
 
 /// One comparison.
 #[derive(Debug, Clone)]
@@ -162,6 +163,7 @@ pub fn all<D: Device>() -> Vec<(&'static str, Checks<D>)> {
         ("mixture", mixture::checks::<D>),
         ("contrast_sample", sample::checks::<D>),
         ("gathered heads", heads::checks::<D>),
+        ("settle", settle::checks::<D>),
     ]
 }
 

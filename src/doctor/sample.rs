@@ -35,15 +35,15 @@ pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
 
 /// Rows to sample: logits `[rows, width]` of both models, where the widths differ and what follows the vocabulary is
 /// poison.
-struct Rows {
-    vocabulary: Vocabulary,
-    samples: Vec<SampleRow>,
-    expert: (usize, Vec<f32>),
-    amateur: (usize, Vec<f32>),
+pub(super) struct Rows {
+    pub(super) vocabulary: Vocabulary,
+    pub(super) samples: Vec<SampleRow>,
+    pub(super) expert: (usize, Vec<f32>),
+    pub(super) amateur: (usize, Vec<f32>),
 }
 
 impl Rows {
-    fn random(numbers: &mut Numbers, len: usize, rows: usize) -> Self {
+    pub(super) fn random(numbers: &mut Numbers, len: usize, rows: usize) -> Self {
         let special = (0..5).map(|_| TokenId(numbers.below(len) as u32)).collect();
         // Widths that leave rows aligned to 16 bytes, and widths that do not.
         let widths = [len + numbers.one_of(&[0, 3, 8]), len + numbers.one_of(&[0, 1, 4])];
@@ -70,11 +70,11 @@ impl Rows {
         }
     }
 
-    fn expert(&self, row: usize) -> &[f32] {
+    pub(super) fn expert(&self, row: usize) -> &[f32] {
         &self.expert.1[row * self.expert.0..][..self.expert.0]
     }
 
-    fn amateur(&self, row: usize) -> &[f32] {
+    pub(super) fn amateur(&self, row: usize) -> &[f32] {
         &self.amateur.1[row * self.amateur.0..][..self.amateur.0]
     }
 

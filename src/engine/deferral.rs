@@ -28,37 +28,43 @@ pub struct StepCost {
 /// Some rows of a step.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Rows {
-    /// How many.
-    pub count: usize,
+    /// How many, or how many are to be expected.
+    pub count: f64,
     /// Positions that they attend to, all together.
-    pub positions: usize,
+    pub positions: f64,
 }
 
 impl Rows {
     /// One more.
     #[must_use]
     pub fn and(self, positions: usize) -> Self {
-        Self { count: self.count + 1, positions: self.positions + positions }
+        Self { count: self.count + 1.0, positions: self.positions + positions as f64 }
+    }
+
+    /// These, and `part` of the others.
+    #[must_use]
+    pub fn plus(self, part: f64, others: Self) -> Self {
+        Self { count: self.count + part * others.count, positions: self.positions + part * others.positions }
     }
 }
 
 impl StepCost {
     fn of(&self, rows: Rows) -> f64 {
-        self.weights + self.position * rows.positions as f64
+        self.weights + self.position * rows.positions
     }
 }
 
 /// What happened since the amateur ran last.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Phases {
     /// Bytes.
     cost: f64,
     /// Tokens that the expert settled.
-    settled: usize,
+    settled: f64,
     steps: usize,
     /// Of all time: tokens that were to be settled, and those that could not.
-    tokens: usize,
-    contested: usize,
+    tokens: f64,
+    contested: f64,
 }
 
 /// Steps of the expert that a row waits for others at most.
@@ -66,7 +72,7 @@ const MOST_STEPS: usize = 16;
 
 impl Phases {
     /// Notes a step of the expert over `rows`, of which so many sampled and so many of these wait for the amateur.
-    pub fn expert_ran(&mut self, deferral: &Deferral, rows: Rows, sampled: usize, contested: usize) {
+    pub fn expert_ran(&mut self, deferral: &Deferral, rows: Rows, sampled: f64, contested: f64) {
         self.cost += deferral.expert.of(rows);
         self.settled += sampled - contested;
         self.steps += 1;
@@ -76,18 +82,31 @@ impl Phases {
 
     /// Notes a step of the amateur.
     pub fn amateur_ran(&mut self) {
-        (self.cost, self.settled, self.steps) = (0.0, 0, 0);
+        (self.cost, self.settled, self.steps) = (0.0, 0.0, 0);
+    }
+
+    /// The part of all tokens that is contested.
+    pub fn contested(&self) -> f64 {
+        (self.contested + 1.0) / (self.tokens + 2.0)
+    }
+
+    /// As it will be when a step of the expert over `rows` is known, if that is as others were.
+    #[must_use]
+    pub fn expecting(mut self, deferral: &Deferral, rows: Rows) -> Self {
+        if rows.count > 0.0 {
+            self.expert_ran(deferral, rows, rows.count, self.contested() * rows.count);
+        }
+        self
     }
 
     /// Whether the amateur should run now for those that `wait`, rather than after another step of those that `go` on:
     /// whether that step would give fewer tokens for its cost than all gave since the amateur ran last.
     pub fn amateur_is_due(&self, deferral: &Deferral, wait: Rows, go: Rows) -> bool {
-        if go.count == 0 || self.steps >= MOST_STEPS {
+        if go.count < 1.0 || self.steps >= MOST_STEPS {
             return true;
         }
-        let contested = (self.contested + 1) as f64 / (self.tokens + 2) as f64;
-        let now = (self.settled + wait.count) as f64 / (self.cost + deferral.amateur.of(wait));
-        let later = contested * deferral.amateur.position * go.positions as f64;
-        now >= go.count as f64 / (deferral.expert.of(go) + later)
+        let now = (self.settled + wait.count) / (self.cost + deferral.amateur.of(wait));
+        let later = self.contested() * deferral.amateur.position * go.positions;
+        now >= go.count / (deferral.expert.of(go) + later)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::pair::{PairShape, landing};
+use super::pair::{PairShape, kept, landing};
 use crate::contrast::Vocabulary;
 use crate::device::launch::ledger::Ledger;
 use crate::device::launch::machine::MATMUL_WORKSPACE;
@@ -84,6 +84,9 @@ impl Footprint {
             block_size: shape.block_size,
             vocabulary: &Vocabulary::new(expert.vocab_size, Vec::new()),
         })?;
+        if amateur.is_some() && shape.shortcuts.deferred_amateur {
+            kept(&device, shape, expert)?;
+        }
         if let Some((spec, _)) = amateur.filter(|_| is_split) {
             landing(&device, shape.max_num_seqs, spec)?;
         }

@@ -246,6 +246,11 @@ impl<D: Device> Engine<D> {
         self.steps.windows()
     }
 
+    /// Whether the device has a step to run.
+    pub fn is_ahead(&self) -> bool {
+        self.steps.is_ahead()
+    }
+
     /// The device.
     pub fn device(&self) -> &D {
         self.steps.device()

@@ -13,7 +13,7 @@ use crate::profile;
 
 use super::deferral::{Deferral, StepCost};
 use super::footprint::{Footprint, ModelFootprint};
-use super::plan::{PlanRow, StepPlan};
+use super::plan::{Kind, PlanRow, StepPlan};
 use super::{Shortcuts, Windows};
 
 /// Where a model comes from.
@@ -44,7 +44,8 @@ pub(super) struct Pair<D: Device> {
     step: D::Step,
     expert: Side<D>,
     amateur: Option<Side<D>>,
-    deferred: Option<Deferred<D>>,
+    /// Where the amateur is deferred, the expert's logits of rows that wait for it, `[max_num_seqs, vocab_size]`.
+    kept: Option<D::Tensor>,
     /// Rows of logits that are computed at once.
     logit_rows: usize,
     /// Whether the amateur's logits may be computed for the head alone.
@@ -55,13 +56,6 @@ pub(super) struct Pair<D: Device> {
     known_ids: usize,
     /// When steps began and ended, where that is wanted.
     trace: Option<Vec<[D::Mark; 2]>>,
-}
-
-/// What it takes to have the amateur's steps apart from the expert's.
-struct Deferred<D: Device> {
-    step: D::Step,
-    /// `[max_num_seqs, vocab_size]`: the expert's logits of rows that wait for the amateur.
-    kept: D::Tensor,
 }
 
 /// How much a pair makes room for.
@@ -178,34 +172,29 @@ impl<D: Device> Pair<D> {
         let specs = (expert_spec, amateur.map(|(_, spec)| spec));
         let load = || load_both(&device, expert, amateur.map(|(amateur, _)| amateur), room);
         let table = expert_spec.context_length.div_ceil(shape.block_size);
-        let steps = |device: &D, blocks: usize| -> Result<(D::Step, Option<Deferred<D>>)> {
-            let room = StepRoom {
+        let step = |device: &D, blocks: usize| {
+            device.step(StepRoom {
                 tokens: shape.max_num_batched_tokens,
                 sequences: shape.max_num_seqs,
                 // Each sequence lists its blocks, shared or not.
                 blocks: shape.max_num_seqs * table.min(blocks),
                 block_size: shape.block_size,
                 vocabulary,
-            };
-            let deferred = || -> Result<_> {
-                let kept = device.tensor(shape.max_num_seqs, expert_spec.vocab_size, Precision::Single)?;
-                Ok(Deferred { step: device.step(room)?, kept })
-            };
-            let defers = shape.shortcuts.deferred_amateur && amateur.is_some();
-            Ok((device.step(room)?, defers.then(deferred).transpose()?))
+            })
         };
+        let defers = shape.shortcuts.deferred_amateur && amateur.is_some();
+        let kept = defers.then(|| kept(&device, shape, expert_spec)).transpose()?;
         let gathers = shape.shortcuts.gathered_head && device.gathers();
-        let assemble = |device, models: (_, Option<_>), caches: (_, Option<_>), steps| {
+        let assemble = |device, models: (_, Option<_>), caches: (_, Option<_>), step| {
             let side = |(decoder, cache)| Side { decoder, cache };
             let (expert, amateur) = (side((models.0, caches.0)), models.1.zip(caches.1).map(side));
-            let (step, deferred) = steps;
             let known_ids = vocabulary.len;
             Self {
                 device,
                 step,
                 expert,
                 amateur,
-                deferred,
+                kept,
                 logit_rows,
                 gathers,
                 landing: None,
@@ -217,13 +206,13 @@ impl<D: Device> Pair<D> {
             // The system has the cache's pages ready by the time the models are there.
             let blocks = blocks(&device, specs, shape)?;
             let caches = caches(&device, specs, shape.block_size, blocks)?;
-            let (models, steps) = (load()?, steps(&device, blocks)?);
-            return Ok((assemble(device, models, caches, steps), blocks));
+            let (models, step) = (load()?, step(&device, blocks)?);
+            return Ok((assemble(device, models, caches, step), blocks));
         }
         // The cache takes what the models leave, and what steps turn out to need.
         let (models, caches_of_one) = (load()?, caches(&device, specs, shape.block_size, 1)?);
-        let first_steps = steps(&device, shape.max_num_batched_tokens)?;
-        let mut pair = assemble(device, models, caches_of_one, first_steps);
+        let first_step = step(&device, shape.max_num_batched_tokens)?;
+        let mut pair = assemble(device, models, caches_of_one, first_step);
         if let (true, Some(amateur)) = (pair.device.is_split(), specs.1) {
             pair.landing = Some(landing(&pair.device, logit_rows, amateur)?);
         }
@@ -232,33 +221,35 @@ impl<D: Device> Pair<D> {
         let (expert, amateur) = caches(&pair.device, specs, shape.block_size, blocks)?;
         pair.expert.cache = expert;
         pair.amateur.iter_mut().zip(amateur).for_each(|(side, cache)| side.cache = cache);
-        (pair.step, pair.deferred) = steps(&pair.device, blocks)?;
+        pair.step = step(&pair.device, blocks)?;
         Ok((pair, blocks))
     }
 
-    /// Runs steps of all sizes over a cache of one block, which they write to and read at will.
+    /// Runs steps of all kinds and sizes over a cache of one block, which they write to and read at will.
     fn warm_up(&mut self, shape: &PairShape) -> Result<()> {
+        let kinds = if self.defers() { &[Kind::Settle, Kind::CatchUp][..] } else { &[Kind::Whole] };
         let most = shape.max_num_batched_tokens.min(shape.max_num_seqs * self.windows().expert);
         for size in self.device.warm_up_sizes(most) {
             let spans = size.min(shape.max_num_seqs);
             let mut plan = StepPlan::default();
+            let mut rows = Vec::new();
             for span in 0..spans {
                 let tokens = size / spans + usize::from(span < size % spans);
                 let blocks = vec![BlockId(0); tokens.div_ceil(shape.block_size)];
-                let row =
-                    PlanRow { seq: SeqId(span as u64), positions: 0..tokens, samples: true, kept: None };
+                let kept = Some(span as u32).filter(|_| self.defers());
+                let row = PlanRow { seq: SeqId(span as u64), positions: 0..tokens, samples: true, kept };
                 plan.push(row, &vec![TokenId(0); tokens], 0, &blocks);
+                rows.push(SampleRow {
+                    contrast: Contrast::default(),
+                    noise: Noise::new(0, "", 0),
+                    position: size as u32,
+                    log_probabilities: false,
+                    kept,
+                });
             }
-            let row = SampleRow {
-                contrast: Contrast::default(),
-                noise: Noise::new(0, "", 0),
-                position: size as u32,
-                // So that all of the amateur's logits are computed too, beside those of the heads.
-                log_probabilities: true,
-                kept: None,
-            };
-            for _ in 0..2 {
-                self.queue(&plan, &vec![row; spans], self.has_amateur());
+            for kind in kinds.iter().flat_map(|kind| [kind; 2]) {
+                plan.kind = *kind;
+                self.queue(&plan, &rows, self.has_amateur());
                 self.collect()?;
             }
         }
@@ -302,7 +293,7 @@ impl<D: Device> Pair<D> {
 
     /// Whether the amateur's steps are apart from the expert's.
     pub fn defers(&self) -> bool {
-        self.deferred.is_some()
+        self.kept.is_some()
     }
 
     /// How the amateur is deferred, if it is.
@@ -334,46 +325,40 @@ impl<D: Device> Pair<D> {
         self.device.profile(is_on)
     }
 
-    /// Queues one step: both forward passes over the plan's batch, then a token for each of its outputs, drawn by
-    /// `rows`. The amateur rests where no row of the step needs it.
+    /// Queues one step: the forward passes over the plan's batch, then a token for each of its outputs, drawn by `rows`.
+    /// The amateur rests where no row of the step needs it.
     pub fn queue(&mut self, plan: &StepPlan, rows: &[SampleRow], needs_amateur: bool) {
         self.copy_blocks(plan);
-        let Self { device, step, expert, amateur, logit_rows, gathers, landing, trace, .. } = self;
-        let mut models = Models {
-            expert,
+        let began = self.device.mark();
+        self.device.begin(&mut self.step, &plan.batch, rows);
+        match plan.kind {
+            Kind::Whole => self.both(needs_amateur),
+            Kind::Settle => self.settle(),
+            Kind::CatchUp => self.catch_up(),
+        }
+        self.device.finish(&mut self.step);
+        if let Some(trace) = &mut self.trace {
+            trace.push([began, self.device.mark()]);
+        }
+    }
+
+    /// Both models, or the expert alone where the amateur has no say.
+    fn both(&mut self, needs_amateur: bool) {
+        let Self { device, step, expert, amateur, logit_rows, gathers, landing, .. } = self;
+        let models = Models {
+            expert: Logits::Of(expert),
             amateur: amateur.as_mut().filter(|_| needs_amateur),
             landing: landing.as_mut().filter(|_| needs_amateur),
             logit_rows: *logit_rows,
             gathers: *gathers,
         };
-        // What crosses to the other lane's memory cannot be replayed.
-        let crosses = models.landing.is_some();
-        let began = device.mark();
-        device.begin(step, &plan.batch, rows);
-        device.run(step, u32::from(needs_amateur), |device, step| {
-            models.forward(device, step);
-            if !crosses {
-                models.sample(device, step);
-            }
-        });
-        if crosses {
-            models.sample(device, step);
-        }
-        device.finish(step);
-        if let Some(trace) = trace {
-            trace.push([began, device.mark()]);
-        }
+        models.run(device, step, u32::from(needs_amateur));
     }
 
-    /// Runs a step of the expert alone; the results of rows that it settles, in the order of `rows`.
-    ///
-    /// # Errors
-    /// Those of [`Device::collect`].
-    pub fn settle(&mut self, plan: &StepPlan, rows: &[SampleRow]) -> Result<Vec<Option<RowResult>>> {
-        self.copy_blocks(plan);
-        let Self { device, step, expert, deferred, logit_rows, .. } = self;
-        let Some(Deferred { kept, .. }) = deferred else { return Ok(Vec::new()) };
-        device.begin(step, &plan.batch, rows);
+    /// The expert alone, and the tokens that it settles.
+    fn settle(&mut self) {
+        let Self { device, step, expert, kept, logit_rows, .. } = self;
+        let Some(kept) = kept else { return };
         device.run(step, SETTLE, |device, step| {
             {
                 let _range = profile::range(c"expert");
@@ -385,36 +370,20 @@ impl<D: Device> Pair<D> {
                 device.settle(step, outputs, logits, kept);
             }
         });
-        device.finish(step);
-        device.collect_settled(step)
     }
 
-    /// Runs a step of the amateur alone, over tokens that the expert has read, and draws by both.
-    ///
-    /// # Errors
-    /// Those of [`Device::collect`].
-    pub fn catch_up(&mut self, plan: &StepPlan, rows: &[SampleRow]) -> Result<Vec<RowResult>> {
-        let Self { device, amateur, deferred, landing, logit_rows, gathers, .. } = self;
-        let Some((amateur, Deferred { step, kept })) = amateur.as_mut().zip(deferred.as_mut()) else {
-            return Ok(Vec::new());
+    /// The amateur alone, over tokens that the expert has read; draws by the logits of both.
+    fn catch_up(&mut self) {
+        let Self { device, step, amateur, kept, logit_rows, gathers, landing, .. } = self;
+        let Some(kept) = kept else { return };
+        let models = Models {
+            expert: Logits::Kept(kept),
+            amateur: amateur.as_mut(),
+            landing: landing.as_mut(),
+            logit_rows: *logit_rows,
+            gathers: *gathers,
         };
-        device.begin(step, &plan.batch, rows);
-        device.run(step, CATCH_UP, |device, step| {
-            device.join(
-                |_| (),
-                |device| {
-                    let _range = profile::range(c"amateur");
-                    amateur.decoder.forward(device, step, &mut amateur.cache);
-                },
-            );
-        });
-        let _range = profile::range(c"contrast_sample");
-        for outputs in slices(device.outputs(step), *logit_rows) {
-            let amateur = Some(&mut amateur.decoder);
-            draw(device, step, outputs, |_, _, _| kept, amateur, landing.as_mut(), *gathers);
-        }
-        device.finish(step);
-        device.collect(step)
+        models.run(device, step, CATCH_UP);
     }
 
     /// Gives both planes the plan's copies.
@@ -431,18 +400,37 @@ impl<D: Device> Pair<D> {
         }
     }
 
-    /// The results of the oldest step that was queued and not collected, one for each of its outputs.
+    /// The results of the oldest step that was queued and not collected, one for each of its outputs; none where the
+    /// amateur must have its say.
     ///
     /// # Errors
     /// Those of [`Device::collect`].
-    pub fn collect(&mut self) -> Result<Vec<RowResult>> {
-        self.device.collect(&mut self.step)
+    pub fn collect(&mut self) -> Result<Vec<Option<RowResult>>> {
+        self.device.collect_settled(&mut self.step)
+    }
+}
+
+/// Where the expert's logits come from.
+enum Logits<'a, D: Device> {
+    /// Its forward pass.
+    Of(&'a mut Side<D>),
+    /// An earlier step: [`Device::settle`].
+    Kept(&'a D::Tensor),
+}
+
+impl<D: Device> Logits<'_, D> {
+    /// Where those of some outputs of the step at hand are.
+    fn rows(&mut self, device: &D, step: &D::Step, outputs: Range<usize>) -> &D::Tensor {
+        match self {
+            Self::Of(expert) => expert.decoder.logits(device, step, outputs),
+            Self::Kept(kept) => kept,
+        }
     }
 }
 
 /// The models that take part in a step.
 struct Models<'a, D: Device> {
-    expert: &'a mut Side<D>,
+    expert: Logits<'a, D>,
     amateur: Option<&'a mut Side<D>>,
     landing: Option<&'a mut D::Tensor>,
     logit_rows: usize,
@@ -450,13 +438,30 @@ struct Models<'a, D: Device> {
 }
 
 impl<D: Device> Models<'_, D> {
-    /// Both forward passes over the step at hand.
+    /// The step at hand: forward passes, and a token for each of its outputs.
+    fn run(mut self, device: &D, step: &mut D::Step, variant: u32) {
+        // What crosses to the other lane's memory cannot be replayed.
+        let crosses = self.landing.is_some();
+        device.run(step, variant, |device, step| {
+            self.forward(device, step);
+            if !crosses {
+                self.sample(device, step);
+            }
+        });
+        if crosses {
+            self.sample(device, step);
+        }
+    }
+
+    /// The forward passes over the step at hand.
     fn forward(&mut self, device: &D, step: &D::Step) {
         let Self { expert, amateur, .. } = self;
         device.join(
             |device| {
-                let _range = profile::range(c"expert");
-                expert.decoder.forward(device, step, &mut expert.cache);
+                if let Logits::Of(expert) = expert {
+                    let _range = profile::range(c"expert");
+                    expert.decoder.forward(device, step, &mut expert.cache);
+                }
             },
             |device| {
                 if let Some(amateur) = amateur {
@@ -471,10 +476,10 @@ impl<D: Device> Models<'_, D> {
     fn sample(&mut self, device: &D, step: &mut D::Step) {
         let _range = profile::range(c"contrast_sample");
         for outputs in slices(device.outputs(step), self.logit_rows) {
-            let expert = &mut self.expert.decoder;
+            let expert = &mut self.expert;
             let amateur = self.amateur.as_mut().map(|side| &mut side.decoder);
             let (landing, gathers) = (self.landing.as_deref_mut(), self.gathers);
-            draw(device, step, outputs, move |d, s, o| expert.logits(d, s, o), amateur, landing, gathers);
+            draw(device, step, outputs, move |d, s, o| expert.rows(d, s, o), amateur, landing, gathers);
         }
     }
 }
@@ -591,6 +596,11 @@ fn logits<'a, D: Device>(
     let Some(landing) = landing else { return logits };
     device.copy(rows, logits, landing);
     landing
+}
+
+/// Room for the expert's logits of rows that wait for the amateur.
+pub(super) fn kept<D: Device>(device: &D, shape: &PairShape, expert: &Spec) -> Result<D::Tensor> {
+    device.lane(Lane::Expert).tensor(shape.max_num_seqs, expert.vocab_size, Precision::Single)
 }
 
 /// Room for an amateur's logits, in the expert's memory.

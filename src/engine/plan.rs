@@ -5,9 +5,25 @@ use std::ops::Range;
 use crate::device::{Batch, Fed, Span};
 use crate::ids::{BlockId, SeqId, TokenId};
 
+/// What of a pair's work a step does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// All of it.
+    #[default]
+    Whole,
+    /// The expert's, and the tokens that it settles.
+    Settle,
+    /// What the amateur has missed, and the tokens that waited for it.
+    CatchUp,
+}
+
 /// One step: which positions of which sequences are computed, and which sequences get their next token.
 #[derive(Debug, Default)]
 pub struct StepPlan {
+    /// Which: ascending.
+    pub number: u64,
+    /// Whose work it is.
+    pub kind: Kind,
     /// The sequences that take part, one span of the batch each.
     pub rows: Vec<PlanRow>,
     /// The same for the device.

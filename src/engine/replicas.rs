@@ -129,6 +129,11 @@ impl<D: Device> Replicas<D> {
     }
 }
 
+/// Requests that are taken between two steps while the device works. What is done between steps (prompts rendered and
+/// tokenized, texts put together) takes no time of the device as long as it takes less than a step; a burst, such as where
+/// all responses end at their full length, is spread over several.
+const MOST_BETWEEN_STEPS: usize = 32;
+
 /// One replica's thread: steps until there is nothing left, or nobody listens.
 fn serve<D: Device>(
     engine: &mut Engine<D>,
@@ -137,7 +142,9 @@ fn serve<D: Device>(
 ) -> Result<()> {
     while !queue.is_stopped() {
         let mut completions = Vec::new();
-        while let Some(request) = queue.next(engine.pending(), engine.max_num_seqs()) {
+        let most = if engine.is_ahead() { MOST_BETWEEN_STEPS } else { usize::MAX };
+        for _ in 0..most {
+            let Some(request) = queue.next(engine.pending(), engine.max_num_seqs()) else { break };
             completions.extend(submit(engine, request?)?);
         }
         if engine.pending() == 0 && completions.is_empty() {

@@ -6,22 +6,27 @@
 //!
 //! A step may be planned before the one before it is committed: a token that is still in flight is then fed from that
 //! step, and a sequence that turns out to have ended leaves a row that nobody takes. Blocks that such a row still
-//! writes may be given to others at once, because steps run in order.
+//! writes may be given to others at once, because steps run in order. A sequence that is sent back draws again what is in
+//! flight.
 //!
 //! What is in the cache is found by its content: a sequence takes over the blocks of others, and of its former self, that
 //! begin with the same tokens, and copies the last block of a prompt that others share in part.
 //!
-//! Where the amateur is deferred, a plan is the expert's alone. What it settles goes on; a row that it does not settle
-//! waits for the amateur, which then catches up with all that it has missed ([`Scheduler::plan_amateur`]).
+//! Where the amateur is deferred, a plan is the expert's alone. What it settles goes on; a row that it does not settle is
+//! contested: it waits for the amateur, which then catches up with all that it has missed ([`Scheduler::plan_amateur`]).
+//! If the next step of the expert was planned before that was known, the row has no token to read there: the device leaves
+//! it out, nobody takes its result, and its position is planned again. It is none that others could have found, since only
+//! tokens that are known make a block's content.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::blocks::{BlockPool, Content, Tail};
 use super::deferral::{Deferral, Phases, Rows};
-use super::plan::{PlanRow, StepPlan};
+use super::plan::{Kind, PlanRow, StepPlan};
 use super::request::Response;
-use crate::contrast::{LogProbabilities, RowFault, Sampled};
+use crate::contrast::{LogProbabilities, RowFault};
+use crate::device::RowResult;
 use crate::ids::{BlockId, SeqId, TokenId};
 
 /// The bounds of a step and of the cache.
@@ -66,11 +71,13 @@ struct Sequence {
     in_flight: usize,
     /// The output of the last of these steps.
     drawn_by: u32,
+    /// Results of plans before this one are not its own any more.
+    since: u64,
     /// Positions in the expert's plane of the cache once all planned steps have run.
     computed: usize,
     /// The same of the amateur's plane: fewer where the amateur is deferred. Nothing where the amateur has no say.
     followed: usize,
-    /// Whether its next token, in flight, waits for the amateur.
+    /// Whether its next token, in flight, waits for a step of the amateur to be planned.
     is_contested: bool,
     blocks: Vec<BlockId>,
     /// How many of the blocks are full and can be found, and the content of the last of them.
@@ -158,6 +165,7 @@ impl Scheduler {
             response: Response::default(),
             in_flight: 0,
             drawn_by: 0,
+            since: 0,
             computed: 0,
             followed: 0,
             is_contested: false,
@@ -177,7 +185,8 @@ impl Scheduler {
     pub fn plan(&mut self) -> StepPlan {
         self.make_room();
         self.plans += 1;
-        let mut plan = StepPlan::default();
+        let kind = if self.limits.deferral.is_some() { Kind::Settle } else { Kind::Whole };
+        let mut plan = StepPlan { number: self.plans, kind, ..StepPlan::default() };
         let mut budget = self.limits.max_num_batched_tokens;
         for is_decode in [true, false] {
             for sequence in self.running.iter_mut().filter(|s| s.is_decoding() == is_decode) {
@@ -194,38 +203,57 @@ impl Scheduler {
         plan
     }
 
-    /// Takes in what the oldest step that is not committed gave: a result for each row that samples, in order.
-    /// Returns the sequences that ended by it.
-    pub fn commit(&mut self, plan: &StepPlan, sampled: &[Result<Sampled, RowFault>]) -> Vec<Ended> {
-        let rows = plan.rows.iter().filter(|row| row.samples).zip(sampled);
-        rows.filter_map(|(row, result)| self.take(row.seq, result)).collect()
-    }
-
-    /// As [`Scheduler::commit`], of a step of the expert alone; rows without a result wait for the amateur.
-    pub fn settle(&mut self, plan: &StepPlan, settled: &[Option<Result<Sampled, RowFault>>]) -> Vec<Ended> {
-        let Some(deferral) = self.limits.deferral else { return Vec::new() };
-        let rows = plan.rows.iter().fold(Rows::default(), |rows, row| rows.and(row.positions.end));
-        let contested = settled.iter().filter(|result| result.is_none()).count();
-        self.phases.expert_ran(&deferral, rows, settled.len(), contested);
+    /// Takes in what the oldest step that is not committed gave: a result for each row that samples, in order; none where
+    /// the row waits for the amateur. Returns the sequences that ended by it.
+    pub fn commit(&mut self, plan: &StepPlan, sampled: &[Option<RowResult>]) -> Vec<Ended> {
+        self.note(plan, sampled);
         let mut ended = Vec::new();
-        for (row, result) in plan.rows.iter().filter(|row| row.samples).zip(settled) {
-            if let Some(result) = result {
-                ended.extend(self.take(row.seq, result));
-            } else if let Ok(index) = self.running.binary_search_by_key(&row.seq, |s| s.id) {
-                self.running[index].is_contested = true;
+        for (row, result) in plan.rows.iter().filter(|row| row.samples).zip(sampled) {
+            match (self.awaiting(plan, row), result) {
+                (Some(index), Some(result)) => ended.extend(self.take(index, result)),
+                (Some(index), None) => self.running[index].contest(row, self.plans + 1),
+                (None, _) => {}
             }
         }
         ended
     }
 
-    /// The amateur's next step, where it is deferred: all that it has missed of the rows that wait for it, and of those
-    /// that it has fallen too far behind. Empty where the expert should go on alone.
-    pub fn plan_amateur(&mut self) -> StepPlan {
-        let mut plan = StepPlan::default();
-        let Some(deferral) = self.limits.deferral else { return plan };
-        if !self.amateur_is_due(&deferral) {
-            return plan;
+    /// Whether the result of a plan's row is still wanted: it is not where the sequence has ended, was sent back, or was
+    /// contested in the step before.
+    pub fn awaits(&self, plan: &StepPlan, row: &PlanRow) -> bool {
+        self.awaiting(plan, row).is_some()
+    }
+
+    /// The running sequence whose row it is.
+    fn awaiting(&self, plan: &StepPlan, row: &PlanRow) -> Option<usize> {
+        let index = self.running.binary_search_by_key(&row.seq, |s| s.id).ok()?;
+        (self.running[index].since <= plan.number).then_some(index)
+    }
+
+    /// Notes what a step of the expert alone cost and gave.
+    fn note(&mut self, plan: &StepPlan, settled: &[Option<RowResult>]) {
+        let Some(deferral) = self.limits.deferral.filter(|_| plan.kind == Kind::Settle) else { return };
+        let mut results = settled.iter();
+        let (mut rows, mut sampled, mut contested) = (Rows::default(), 0.0, 0.0);
+        for row in &plan.rows {
+            let result = if row.samples { results.next() } else { None };
+            if self.awaits(plan, row) {
+                rows = rows.and(row.positions.end);
+                sampled += f64::from(u8::from(row.samples));
+                contested += f64::from(u8::from(result.is_some_and(Option::is_none)));
+            }
         }
+        self.phases.expert_ran(&deferral, rows, sampled, contested);
+    }
+
+    /// The amateur's next step, where it is deferred: all that it has missed of the rows that wait for it, and of those
+    /// that it has fallen too far behind. Empty where the expert should go on alone. To be asked when all that was planned
+    /// is committed.
+    pub fn plan_amateur(&mut self) -> StepPlan {
+        let mut plan = StepPlan { kind: Kind::CatchUp, ..StepPlan::default() };
+        let Some(deferral) = self.limits.deferral.filter(|_| self.amateur_is_due()) else { return plan };
+        self.plans += 1;
+        plan.number = self.plans;
         self.phases.amateur_ran();
         let mut budget = self.limits.max_num_batched_tokens;
         for sequence in self.running.iter_mut().filter(|s| s.is_contested || s.lag() > deferral.most_lag) {
@@ -234,31 +262,35 @@ impl Scheduler {
         plan
     }
 
-    fn amateur_is_due(&self, deferral: &Deferral) -> bool {
+    /// Whether the amateur, where it is deferred, should run before another step of the expert is planned: by what is
+    /// known, and by what is to be expected of a step in flight.
+    pub fn amateur_is_due(&self) -> bool {
+        let Some(deferral) = &self.limits.deferral else { return false };
         let rows = |is_one: &dyn Fn(&Sequence) -> bool| {
             let those = self.running.iter().filter(|s| is_one(s));
             those.fold(Rows::default(), |rows, s| rows.and(s.computed))
         };
-        let (wait, go) = (rows(&|s| s.is_contested), rows(&Sequence::is_decoding));
+        let (known, unknown) = (|s: &Sequence| !s.is_unknown(), Sequence::is_unknown);
+        let contested = self.phases.contested();
+        let wait = rows(&|s| s.is_contested).plus(contested, rows(&unknown));
+        let go = rows(&|s| s.is_decoding() && known(s))
+            .plus(1.0 - contested, rows(&|s| s.is_decoding() && unknown(s)));
         let lags = |s: &Sequence| s.is_decoding() && s.lag() > deferral.most_lag;
         // Prompts need steps of the expert in any case.
         let prefills = self.running.iter().any(|s| s.pending() > 1);
-        let is_worth_it = || prefills || self.phases.amateur_is_due(deferral, wait, go);
-        self.running.iter().any(lags) || wait.count > 0 && is_worth_it()
+        let phases = self.phases.expecting(deferral, rows(&unknown));
+        let is_worth_it = || prefills || phases.amateur_is_due(deferral, wait, go);
+        self.running.iter().any(lags) || wait.count >= 1.0 && is_worth_it()
     }
 
-    /// Gives a sequence its next token, wherever it is by now; `Some` if that ends it.
-    fn take(&mut self, seq: SeqId, result: &Result<Sampled, RowFault>) -> Option<Ended> {
-        if let Ok(index) = self.running.binary_search_by_key(&seq, |s| s.id) {
-            let end = self.running[index].take(result)?;
-            let sequence = self.running.remove(index);
-            self.slots.push(sequence.slot);
-            return Some(self.dismiss(sequence, end));
-        }
-        let index = self.waiting.binary_search_by_key(&seq, |s| s.id).ok()?;
-        let end = self.waiting[index].take(result)?;
-        let sequence = self.waiting.remove(index)?;
-        Some(self.dismiss(sequence, end))
+    /// Gives a running sequence its next token; `Some` if that ends it.
+    fn take(&mut self, index: usize, result: &RowResult) -> Option<Ended> {
+        let end = self.running[index].take(result)?;
+        let sequence = self.running.remove(index);
+        self.slots.push(sequence.slot);
+        self.pool.give_back(sequence.blocks.into_iter());
+        let Response { tokens, scores, log_probabilities } = sequence.response;
+        Some(Ended { seq: sequence.id, tokens, scores, log_probabilities, end })
     }
 
     /// Drops a sequence wherever it is; false if it is not there (any more).
@@ -279,7 +311,7 @@ impl Scheduler {
         let Some(mut sequence) = self.running.pop() else { return false };
         self.slots.push(sequence.slot);
         self.pool.give_back(sequence.blocks.drain(..));
-        sequence.forget_cache();
+        sequence.forget_cache(self.plans + 1);
         self.waiting.push_front(sequence);
         self.preemptions += 1;
         true
@@ -321,7 +353,8 @@ impl Scheduler {
         let held = self.running.iter().flat_map(|s| s.blocks.iter().copied());
         let mut slots: Vec<u32> = self.running.iter().map(|s| s.slot).chain(self.slots.clone()).collect();
         slots.sort_unstable();
-        self.waiting.iter().all(|s| s.blocks.is_empty() && s.computed == 0 && s.followed == 0)
+        let is_fresh = |s: &Sequence| s.blocks.is_empty() && [s.computed, s.followed, s.in_flight] == [0; 3];
+        self.waiting.iter().all(is_fresh)
             && self.running.iter().all(|s| s.blocks.len() >= self.blocks_for(s.computed))
             && self.running.iter().all(|s| s.followed <= s.computed)
             && slots.into_iter().eq(0..self.limits.max_num_seqs as u32)
@@ -370,12 +403,6 @@ impl Scheduler {
     fn blocks_for(&self, tokens: usize) -> usize {
         tokens.div_ceil(self.limits.block_size)
     }
-
-    fn dismiss(&mut self, sequence: Sequence, end: End) -> Ended {
-        self.pool.give_back(sequence.blocks.into_iter());
-        let Response { tokens, scores, log_probabilities } = sequence.response;
-        Ended { seq: sequence.id, tokens, scores, log_probabilities, end }
-    }
 }
 
 /// What the cache has of a sequence's beginning.
@@ -411,13 +438,23 @@ impl Sequence {
         if self.needs_amateur { self.computed - self.followed } else { 0 }
     }
 
-    fn forget_cache(&mut self) {
+    /// Whether a step in flight draws its next token, or finds that it cannot.
+    fn is_unknown(&self) -> bool {
+        self.in_flight > 0 && !self.is_contested
+    }
+
+    /// Has its next token, of the step whose `row` is given, wait for the amateur. What was planned after it, up to plan
+    /// `since`, is in vain.
+    fn contest(&mut self, row: &PlanRow, since: u64) {
+        self.is_contested = true;
+        (self.in_flight, self.computed, self.since) = (1, row.positions.end, since);
+    }
+
+    /// Begins anew with the tokens that are known, by plan `since` or a later one.
+    fn forget_cache(&mut self, since: u64) {
         (self.computed, self.followed) = (0, 0);
         (self.published, self.content) = (0, Content::default());
-        if std::mem::take(&mut self.is_contested) {
-            // Its logits are drawn from again when they are there again.
-            self.in_flight -= 1;
-        }
+        (self.in_flight, self.is_contested, self.since) = (0, false, since);
     }
 
     /// What `pool` has of its tokens but the last, whose logits are wanted.
@@ -427,8 +464,7 @@ impl Sequence {
             return prefix;
         }
         let needs_both = self.needs_amateur && limits.deferral.is_none();
-        let known = &self.tokens[..(self.len() - 1).min(self.tokens.len())];
-        let mut rest = known;
+        let mut rest = &self.tokens[..self.tokens.len() - 1];
         while let Some((tokens, after)) = rest.split_at_checked(limits.block_size) {
             let content = prefix.content.then(tokens);
             let Some(block) = pool.find(&content).filter(|b| !needs_both || pool.has_amateur(*b)) else {
@@ -529,6 +565,11 @@ impl Sequence {
     fn publish_tail(&self, pool: &mut BlockPool, first: usize, plan: u64) {
         let tokens = self.tokens[first..self.prompt_len].to_vec();
         let has_amateur = self.followed >= self.prompt_len;
+        let is_as_good = |known: &Tail| known.tokens == tokens && known.has_amateur >= has_amateur;
+        if pool.tail(&self.content).is_some_and(is_as_good) {
+            // One that was there before: whoever waits for this prompt need not wait for this step.
+            return;
+        }
         pool.set_tail(self.content, Tail { block: self.blocks[self.published], tokens, plan, has_amateur });
     }
 
@@ -555,6 +596,10 @@ impl Sequence {
         let samples = self.is_contested && end == self.computed;
         let row = PlanRow { seq: self.id, positions: positions.clone(), samples, kept: Some(self.slot) };
         plan.push(row, &self.tokens, 0, &self.blocks);
+        if samples {
+            self.is_contested = false;
+            self.drawn_by = plan.batch.outputs.len() as u32 - 1;
+        }
         for block in positions.start / block_size..end / block_size {
             pool.set_amateur(self.blocks[block]);
         }
@@ -565,9 +610,8 @@ impl Sequence {
     }
 
     /// Takes its next token; `Some` if that ends it.
-    fn take(&mut self, result: &Result<Sampled, RowFault>) -> Option<End> {
+    fn take(&mut self, result: &RowResult) -> Option<End> {
         self.in_flight -= 1;
-        self.is_contested = false;
         let sampled = match result {
             Ok(sampled) => sampled,
             Err(fault) => return Some(End::Fault(*fault)),

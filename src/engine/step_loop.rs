@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::pair::{Model, Pair};
-use super::plan::StepPlan;
+use super::plan::{Kind, StepPlan};
 use super::scheduler::{Ended, Limits, NewSequence, Scheduler};
 use super::{EngineConfig, Shortcuts, Windows};
 use crate::contrast::{Contrast, Noise, Vocabulary};
@@ -34,6 +34,8 @@ pub struct Stats {
     pub shared_tokens: u64,
     /// Sum of |head| over the sampled tokens.
     pub head_sum: u64,
+    /// How often a device that runs ahead had nothing queued while the host took in what decides what comes next.
+    pub stalls: u64,
     /// How often a sequence was sent back for want of blocks.
     pub preemptions: u64,
     /// Sequences that run.
@@ -58,6 +60,7 @@ impl Sum for Stats {
             amateur_steps: sum.amateur_steps + one.amateur_steps,
             shared_tokens: sum.shared_tokens + one.shared_tokens,
             head_sum: sum.head_sum + one.head_sum,
+            stalls: sum.stalls + one.stalls,
             preemptions: sum.preemptions + one.preemptions,
             running: sum.running + one.running,
             waiting: sum.waiting + one.waiting,
@@ -135,8 +138,7 @@ impl<D: Device> StepLoop<D> {
         };
         Ok(Self {
             windows: config.windows(pair.windows(), blocks * shape.block_size)?,
-            // What comes next depends on what is settled.
-            runs_ahead: !pair.defers() && config.async_scheduling.unwrap_or_else(|| pair.runs_ahead()),
+            runs_ahead: config.async_scheduling.unwrap_or_else(|| pair.runs_ahead()),
             pair,
             max_num_seqs: shape.max_num_seqs,
             profile_steps: config.profile_steps.clone(),
@@ -167,7 +169,8 @@ impl<D: Device> StepLoop<D> {
         self.scheduler.cancel(seq)
     }
 
-    /// One step of both models for everything that runs; returns the sequences that are known to have ended by now.
+    /// One step of both models for everything that runs, or one of the expert, and one of the amateur if that is due;
+    /// returns the sequences that are known to have ended by now.
     ///
     /// # Errors
     /// [`Error::Device`] if the device failed or blocks were lost: the loop must not go on.
@@ -178,45 +181,34 @@ impl<D: Device> StepLoop<D> {
             let _range = profile::range(c"schedule");
             self.scheduler.plan()
         };
-        if self.pair.defers() {
-            return self.step_apart(&plan);
-        }
-        let stay_in_flight = usize::from(self.runs_ahead && !plan.is_empty());
-        if !plan.is_empty() {
-            self.queue(plan);
-        }
-        let mut ended = Vec::new();
-        while self.in_flight.len() > stay_in_flight {
-            ended.extend(self.commit()?);
+        let mut ended = self.queue_and_commit(plan)?;
+        if self.scheduler.amateur_is_due() {
+            // Who waits for it is known when nothing is in flight. What the expert does next is queued behind it.
+            self.stats.stalls += u64::from(!self.in_flight.is_empty());
+            ended.extend(self.commit_all_but(0)?);
+            let plan = self.scheduler.plan_amateur();
+            ended.extend(self.queue_and_commit(plan)?);
         }
         self.check_idle()?;
         Ok(ended)
     }
 
-    /// A step of the expert, then one of the amateur if that is due.
-    fn step_apart(&mut self, plan: &StepPlan) -> Result<Vec<Ended>> {
+    /// Queues a step, if there is anything to do, and takes in the results of those before it; of itself too, where it need
+    /// not be in flight.
+    fn queue_and_commit(&mut self, plan: StepPlan) -> Result<Vec<Ended>> {
+        let stay_in_flight = usize::from(self.runs_ahead && !plan.is_empty());
+        if !plan.is_empty() {
+            self.queue(&plan);
+            self.in_flight.push_back(plan);
+        }
+        self.commit_all_but(stay_in_flight)
+    }
+
+    fn commit_all_but(&mut self, stay_in_flight: usize) -> Result<Vec<Ended>> {
         let mut ended = Vec::new();
-        if !plan.is_empty() {
-            let rows = self.samples(plan);
-            self.stats.steps += 1;
-            self.stats.expert_tokens += plan.batch.tokens.len() as u64;
-            let settled = self.pair.settle(plan, &rows)?;
-            let _range = profile::range(c"commit");
-            self.count(plan, settled.iter().map(Option::as_ref));
-            ended.extend(self.scheduler.settle(plan, &settled));
+        while self.in_flight.len() > stay_in_flight {
+            ended.extend(self.commit()?);
         }
-        let plan = self.scheduler.plan_amateur();
-        if !plan.is_empty() {
-            let rows = self.samples(&plan);
-            self.stats.amateur_steps += 1;
-            self.stats.amateur_tokens += plan.batch.tokens.len() as u64;
-            let sampled = self.pair.catch_up(&plan, &rows)?;
-            let _range = profile::range(c"commit");
-            self.count(&plan, sampled.iter().map(Some));
-            ended.extend(self.scheduler.commit(&plan, &sampled));
-        }
-        self.forget(&mut ended);
-        self.check_idle()?;
         Ok(ended)
     }
 
@@ -232,6 +224,11 @@ impl<D: Device> StepLoop<D> {
     /// Whether nothing runs, waits or is in flight.
     pub fn is_idle(&self) -> bool {
         self.scheduler.is_idle() && self.in_flight.is_empty()
+    }
+
+    /// Whether the device has a step to run.
+    pub fn is_ahead(&self) -> bool {
+        !self.in_flight.is_empty()
     }
 
     /// Sequences that run or wait.
@@ -321,17 +318,20 @@ impl<D: Device> StepLoop<D> {
         .collect()
     }
 
-    fn queue(&mut self, plan: StepPlan) {
-        let rows = self.samples(&plan);
+    fn queue(&mut self, plan: &StepPlan) {
+        let rows = self.samples(plan);
         let needs = |seq: &SeqId| self.draws.get(seq).is_some_and(|draw| draw.contrast.needs_amateur());
-        let needs_amateur = plan.rows.iter().any(|row| needs(&row.seq));
+        let (has_expert, has_amateur) = match plan.kind {
+            Kind::Whole => (true, plan.rows.iter().any(|row| needs(&row.seq))),
+            Kind::Settle => (true, false),
+            Kind::CatchUp => (false, true),
+        };
         let tokens = plan.batch.tokens.len() as u64;
-        self.stats.steps += 1;
-        self.stats.expert_tokens += tokens;
-        self.stats.amateur_steps += u64::from(needs_amateur);
-        self.stats.amateur_tokens += if needs_amateur { tokens } else { 0 };
-        self.pair.queue(&plan, &rows, needs_amateur);
-        self.in_flight.push_back(plan);
+        self.stats.steps += u64::from(has_expert);
+        self.stats.expert_tokens += if has_expert { tokens } else { 0 };
+        self.stats.amateur_steps += u64::from(has_amateur);
+        self.stats.amateur_tokens += if has_amateur { tokens } else { 0 };
+        self.pair.queue(plan, &rows, has_amateur);
     }
 
     /// Takes in the results of the oldest step in flight.
@@ -339,7 +339,7 @@ impl<D: Device> StepLoop<D> {
         let Some(plan) = self.in_flight.pop_front() else { return Ok(Vec::new()) };
         let sampled = self.pair.collect()?;
         let _range = profile::range(c"commit");
-        self.count(&plan, sampled.iter().map(Some));
+        self.count(&plan, &sampled);
         let mut ended = self.scheduler.commit(&plan, &sampled);
         self.forget(&mut ended);
         Ok(ended)
@@ -356,9 +356,9 @@ impl<D: Device> StepLoop<D> {
     }
 
     /// Counts the tokens of rows that are still wanted.
-    fn count<'a>(&mut self, plan: &StepPlan, sampled: impl Iterator<Item = Option<&'a RowResult>>) {
+    fn count(&mut self, plan: &StepPlan, sampled: &[Option<RowResult>]) {
         let rows = plan.rows.iter().filter(|row| row.samples).zip(sampled);
-        for (_, sampled) in rows.filter(|(row, _)| self.draws.contains_key(&row.seq)) {
+        for (_, sampled) in rows.filter(|(row, _)| self.scheduler.awaits(plan, row)) {
             let Some(Ok(sampled)) = sampled else { continue };
             self.stats.sampled += 1;
             self.stats.forced += u64::from(sampled.head == 1);

@@ -59,6 +59,17 @@ fn the_plan_knows_each_models_format() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("it may be auto or fp8"));
 }
 
+/// Logits of 128,256 tokens in f32 for each of 256 rows.
+#[test]
+fn the_plan_counts_what_is_kept_for_a_deferred_amateur() {
+    let fixed = |more: &[&str]| {
+        let plan =
+            json(&[&["plan", "--shape", "llama-3.1-8b", "--gpu-memory", "80GiB", "--json"], more].concat());
+        plan["fixed_bytes"].as_u64().unwrap()
+    };
+    assert_eq!(fixed(&["--shortcuts", "deferred-amateur"]) - fixed(&[]), 256 * 128_256 * 4);
+}
+
 /// The parameters that the models' publishers count.
 #[test]
 fn shapes_have_the_parameters_of_the_models_they_are_named_after() {

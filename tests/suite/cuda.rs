@@ -66,14 +66,20 @@ fn the_machine_gives_what_simt_gives_and_replays_its_steps() {
     }
     let place = Workplace::new();
     let input = place.instructions(9);
+    let usual = "gathered-head,shared-prefixes";
     // With log-probabilities all of the amateur's logits are wanted, beside those of the heads.
-    let all: [(_, _, &[&str]); 3] =
-        [("bfloat16", "auto", &[]), ("float32", "auto", &["--log-probabilities"]), ("fp8", "fp8", &[])];
-    for (dtype, cache, more) in all {
+    let all: [(_, _, _, &[&str]); 4] = [
+        ("bfloat16", "auto", usual, &[]),
+        ("float32", "auto", usual, &["--log-probabilities"]),
+        ("float32", "auto", DEFERRED, &[]),
+        ("fp8", "fp8", usual, &[]),
+    ];
+    for (dtype, cache, shortcuts, more) in all {
         let with = |device| {
             let method = ["--seed", "1", "--max-tokens", "16", "--dtype", dtype, "--device", device];
             let sizes = ["--max-num-seqs", "5", "--max-num-batched-tokens", "24", "--kv-cache-dtype", cache];
-            [method.as_slice(), &sizes, &["--gpu-memory-utilization", "0.25"], more].concat()
+            let rest = ["--gpu-memory-utilization", "0.25", "--shortcuts", shortcuts];
+            [method.as_slice(), &sizes, &rest, more].concat()
         };
         let (simt, cuda) = (place.path(&format!("simt-{dtype}")), place.path(&format!("cuda-{dtype}")));
         succeed(&input, &simt, &with("simt"));
@@ -121,6 +127,8 @@ fn a_deterministic_machine_multiplies_any_number_of_rows_alike() {
     assert_eq!(some, others);
 }
 
+const DEFERRED: &str = "deferred-amateur,shared-prefixes";
+
 /// All of the amateur's logits, as a split pair computes them in any case.
 const SMALL: [&str; 12] = [
     "--seed",
@@ -153,14 +161,15 @@ fn several_gpus_give_what_one_gives() {
         command.env("LD_LIBRARY_PATH", stand_in());
         command
     };
-    let run = |name: &str, arguments: &[&str]| {
+    let run_as = |expected: &Path, name: &str, arguments: &[&str]| {
         let result = cuda(name, arguments).output().unwrap();
         let said = message(&result);
         assert!(result.status.success(), "{said}");
         assert!(!said.contains("refused") && !said.contains("are left"), "{said}");
-        assert_eq!(sorted_lines(&simt), sorted_lines(&place.path(name)), "{said}");
+        assert_eq!(sorted_lines(expected), sorted_lines(&place.path(name)), "{said}");
         said
     };
+    let run = |name: &str, arguments: &[&str]| run_as(&simt, name, arguments);
     let said = run("pairs", &["--devices", "0,2,1,3", "--placement", "split"]);
     for gpu in 0..4 {
         assert!(count(&said, gpu, "launches") > 100 && count(&said, gpu, "copies") > 4, "{said}");
@@ -171,6 +180,12 @@ fn several_gpus_give_what_one_gives() {
     let said = run("auto", &["--devices", "3,1", "--gpu-memory-utilization", "0.08"]);
     assert!(said.contains("2 GPUs, expert and amateur on one each: 1 replica(s)"), "{said}");
     assert!(count(&said, 3, "copies") > 4 && count(&said, 1, "copies") > 4, "{said}");
+
+    let deferred = place.path("simt-deferred");
+    succeed(&input, &deferred, &[&SMALL[..], &["--device", "simt", "--shortcuts", DEFERRED]].concat());
+    let arguments = ["--devices", "2,0", "--placement", "split", "--shortcuts", DEFERRED];
+    let said = run_as(&deferred, "deferred", &arguments);
+    assert!(count(&said, 2, "copies") > 4, "{said}");
 
     let breaking = cuda("broken", &["--devices", "0,1"]).env("STAND_IN_BREAKS", "1:2").output().unwrap();
     let said = message(&breaking);

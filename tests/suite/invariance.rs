@@ -224,8 +224,8 @@ fn faulty_expert() -> (checkpoints::Copy, Responses) {
     (copy, until_the_fault(&alone, token))
 }
 
-fn asynchronous(config: &EngineConfig, is_ahead: bool) -> EngineConfig {
-    let shortcuts = Some(Shortcuts { deferred_amateur: false, gathered_head: true, shared_prefixes: true });
+fn asynchronous(config: &EngineConfig, is_ahead: bool, deferred_amateur: bool) -> EngineConfig {
+    let shortcuts = Some(Shortcuts { deferred_amateur, gathered_head: true, shared_prefixes: true });
     EngineConfig { async_scheduling: Some(is_ahead), shortcuts, ..config.clone() }
 }
 
@@ -239,16 +239,18 @@ fn a_step_queued_ahead_changes_nothing() {
         let count = expected.values().filter(|response| response.finish.starts_with(end)).count();
         assert!(count > 2, "{count} of {end}");
     }
-    let mut steps = [0, 0];
+    let mut steps = [0; 3];
     for config in [config(1, 512), config(3, 16), config(16, 7), config(64, 512), tight()] {
-        for is_ahead in [false, true] {
-            let config = asynchronous(&config, is_ahead);
+        for (index, (is_ahead, is_deferred)) in
+            [(false, false), (true, false), (true, true)].into_iter().enumerate()
+        {
+            let config = asynchronous(&config, is_ahead, is_deferred);
             let (found, stats) = decode_by(&expert, &config, requests(), |_, _| {});
             assert!(found == expected, "{config:?}");
             let tokens: usize = found.values().map(|response| response.tokens.len()).sum();
             assert_eq!((stats.sampled, stats.blocks_held), (tokens as u64, 0), "{config:?}");
             assert!(stats.preemptions > 0 || config.block_size != tight().block_size, "it was not tight");
-            steps[usize::from(is_ahead)] += stats.steps;
+            steps[index] += stats.steps;
         }
     }
     assert!(steps[1] > steps[0], "no step was in vain, so none was ahead: {steps:?}");
@@ -265,7 +267,7 @@ fn preemption_and_cancellation_with_a_step_in_flight() {
             let mut random = Random::new(seed);
             let mut cancelled = BTreeSet::new();
             let (found, stats) =
-                decode_by(&expert, &asynchronous(&config, true), requests(), |engine, ids| {
+                decode_by(&expert, &asynchronous(&config, true, seed % 2 == 1), requests(), |engine, ids| {
                     while random.once_in(6) && engine.preempt_youngest() {}
                     let place = random.within(0, ids.len() - 1);
                     if random.once_in(5) && engine.cancel(ids[place]) {
@@ -287,7 +289,7 @@ fn preemption_and_cancellation_with_a_step_in_flight() {
         let mut step = 0;
         let (found, _) = decode_by(
             &embedded::expert(),
-            &asynchronous(&config(16, 64), is_ahead),
+            &asynchronous(&config(16, 64), is_ahead, false),
             requests(),
             |engine, ids| {
                 step += 1;

@@ -3,7 +3,9 @@
 use codit::contrast::{Contrast, Noise, Vocabulary};
 use codit::device::launch::bucket;
 use codit::device::simt::Simt;
-use codit::device::{Batch, Device, Dtype, SampleRow, Span, StepRoom};
+use codit::device::{
+    AttentionShape, Batch, CacheShape, Device, Dtype, Fed, Heads, Precision, SampleRow, Span, StepRoom,
+};
 use codit::ids::{BlockId, TokenId};
 
 const BLOCK_SIZE: usize = 4;
@@ -79,6 +81,60 @@ fn decoding_is_padded_within_the_room_and_named_by_its_size() {
     device.begin(&mut step, &batch, &rows);
     device.begin(&mut other, &batch, &rows);
     assert_ne!(other.replay_key(0), step.replay_key(0), "another step's recording is at other addresses");
+}
+
+/// Of a step that is begun before it is known which of its rows have a token, those that have none are left alone, and
+/// others are as they would be.
+#[test]
+fn rows_without_a_token_are_padding() {
+    let (device, rows, heads) = (Simt::simt(Dtype::F32, 3), 3, Heads { query: 1, key_value: 1, dim: 16 });
+    let vocabulary = Vocabulary::new(8, vec![]);
+    let mut step = device.step(room(&vocabulary)).unwrap();
+    let (mut batch, mut samples) = batch(&[(0, 1); 3]);
+    for (row, kept) in samples.iter_mut().zip(0..) {
+        (row.contrast.alpha, row.kept) = (0.5, Some(kept));
+    }
+    let tensor = |width, values: &[f32]| {
+        let mut tensor = device.tensor(rows, width, Precision::Single).unwrap();
+        device.upload(values, &mut tensor);
+        tensor
+    };
+    // The second row has two tokens that are alike.
+    let mut logits = vec![0.0; rows * 8];
+    for likely in [4, 8 + 1, 8 + 6, 16 + 7] {
+        logits[likely] = 9.0;
+    }
+    let mut kept = tensor(8, &[f32::NAN; 24]);
+    let mut settle = |step: &mut _| {
+        device.settle(step, 0..rows, &tensor(8, &logits), &mut kept);
+        device.finish(step);
+        let settled = device.collect_settled(step).unwrap();
+        settled.iter().map(|row| row.map(|row| row.unwrap().token.0)).collect::<Vec<_>>()
+    };
+    device.begin(&mut step, &batch, &samples);
+    assert_eq!(settle(&mut step), [Some(4), None, Some(7)]);
+
+    batch.fed = (0..3).map(|row| Fed { token: row, output: row }).collect();
+    device.begin(&mut step, &batch, &samples);
+    let table = device.random_weight(&[8, 16], 1).unwrap();
+    let mut out = tensor(16, &[f32::NAN; 48]);
+    device.embed(&step, &table, 1.0, &mut out);
+    let is_there = |out: &_| {
+        let numbers = device.download(rows, out);
+        numbers.chunks(16).map(|row| row.iter().all(|x| !x.is_nan())).collect::<Vec<_>>()
+    };
+    assert_eq!(is_there(&out), [true, false, true]);
+    let shape =
+        CacheShape { layers: 1, heads: 1, group: 1, head_dim: 16, block_size: BLOCK_SIZE, blocks: 4096 };
+    let mut cache = device.cache(shape).unwrap();
+    let rope = device.rope(&[1.0; 8], 1.0).unwrap();
+    let mut qkv = tensor(48, &[1.0; 144]);
+    device.rope_store(&step, heads, None, &rope, 0, &mut qkv, &mut cache);
+    let mut out = tensor(16, &[f32::NAN; 48]);
+    let attention = AttentionShape { heads, scale: 1.0, window: None, layer: 0 };
+    device.attention(&step, attention, &qkv, &cache, &mut out);
+    assert_eq!(is_there(&out), [true, false, true]);
+    assert_eq!(settle(&mut step)[2], Some(7));
 }
 
 #[test]

@@ -115,6 +115,32 @@ fn devices_share_a_queue_and_change_nothing() {
     assert_eq!(found.len(), 3);
 }
 
+/// Where all end at once, few are taken between two steps of a device that works.
+#[test]
+fn a_burst_of_requests_is_spread_over_steps() {
+    let config = EngineConfig {
+        max_num_seqs: 80,
+        kv_cache_memory: Some(8 << 20),
+        async_scheduling: Some(true),
+        ..EngineConfig::default()
+    };
+    let devices = vec![Cpu::new(Some(1)).unwrap()];
+    let mut replicas =
+        Replicas::load(devices, &embedded::expert(), Some(&embedded::amateur()), &config).unwrap();
+    let requests = requests(200).into_iter().map(|request| Ok(Request { max_tokens: 3, ..request? }));
+    let requests: Vec<Result<Request>> = requests.collect();
+    let mut taken = vec![0];
+    let mut done = 0;
+    let each = |step: codit::engine::Stepped| {
+        done += step.completions.len();
+        taken.push(done + step.stats.running + step.stats.waiting);
+        Ok(ControlFlow::Continue(()))
+    };
+    replicas.decode(requests.into_iter(), each).unwrap();
+    let each: Vec<usize> = taken.windows(2).map(|step| step[1] - step[0]).collect();
+    assert!(each[0] == 80 && each[1..].iter().max() == Some(&32) && done == 200, "{each:?}");
+}
+
 #[test]
 fn a_bad_request_is_its_own_fault_and_a_bad_queue_ends_the_run() {
     let mut list = requests(12);

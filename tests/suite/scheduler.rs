@@ -1,7 +1,7 @@
 //! Random traces through the scheduler, against a cache that remembers what each of its slots stands for.
 //!
-//! A trace commits every step before it plans the next, or has one step in flight, or defers the amateur, as the engine
-//! does.
+//! A trace commits every step before it plans the next, or has one step in flight; and it defers the amateur or does not,
+//! as the engine does.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use std::sync::Arc;
 use codit::contrast::{RowFault, Sampled, philox4x32_10};
 use codit::device::RowResult;
 use codit::engine::deferral::{Deferral, StepCost};
-use codit::engine::plan::StepPlan;
+use codit::engine::plan::{Kind, PlanRow, StepPlan};
 use codit::engine::scheduler::{End, Ended, Limits, NewSequence, Scheduler};
-use codit::ids::{SeqId, TokenId};
+use codit::ids::{BlockId, SeqId, TokenId};
 
 use crate::random::Random;
 
@@ -22,10 +22,37 @@ struct Request {
     prompt: Vec<TokenId>,
     max_len: usize,
     needs_amateur: bool,
-    /// Tokens drawn.
+    /// Tokens that are known, and these and those that steps in flight draw.
+    known: usize,
     drawn: usize,
     /// Whether one of them was its last, so that what is planned before that is known is in vain.
     has_ended: bool,
+    /// Where its last row ended.
+    computed: usize,
+    /// How often what was in flight became void.
+    epoch: u32,
+}
+
+impl Request {
+    /// It was sent back: what is in flight is drawn again.
+    fn begin_anew(&mut self) {
+        (self.drawn, self.has_ended, self.computed) = (self.known, false, 0);
+        self.epoch += 1;
+    }
+
+    /// Its row that ended at `end` waits for the amateur: what was planned after it is void.
+    fn wait(&mut self, end: usize) {
+        (self.drawn, self.has_ended, self.computed) = (self.known + 1, false, end);
+        self.epoch += 1;
+    }
+}
+
+/// A step that ran and is not committed.
+struct Ran {
+    plan: StepPlan,
+    results: Vec<Option<RowResult>>,
+    /// Of each result: [`Request::epoch`] when it was planned.
+    epochs: Vec<u32>,
 }
 
 /// What the models would say, whatever has been asked before.
@@ -109,8 +136,9 @@ impl Plane {
         }
     }
 
-    /// Writes the plan's positions, of these `tokens`, as a forward pass does: all of a layer before any is read.
-    fn forward(&mut self, plan: &StepPlan, tokens: &[TokenId], block_size: usize) {
+    /// Writes the plan's positions, of these `tokens`, as a forward pass does: all of a layer before any is read. Where there
+    /// is no token, anything.
+    fn forward(&mut self, plan: &StepPlan, tokens: &[Option<TokenId>], block_size: usize) {
         let mut rows: Vec<_> = plan.rows.iter().zip(&plan.batch.spans).collect();
         // A row may read what another writes in the same step.
         rows.sort_by_key(|(row, _)| row.positions.start);
@@ -120,22 +148,36 @@ impl Plane {
                 |position: usize| blocks[position / block_size].index() * block_size + position % block_size;
             for (position, token) in row.positions.clone().zip(span.tokens.clone()) {
                 let before = if position == 0 { Some(0) } else { self.slots[slot(position - 1)] };
-                self.slots[slot(position)] = before.map(|before| content(before, tokens[token]));
+                let token = tokens[token].unwrap_or(TokenId(2));
+                self.slots[slot(position)] = before.map(|before| content(before, token));
             }
         }
+    }
+
+    /// How many of a row's positions are there from the first on, as far as its tokens are known, and how many these are.
+    fn has(
+        &self,
+        row: &PlanRow,
+        blocks: &[BlockId],
+        known: impl Fn(SeqId, usize) -> Option<TokenId>,
+        block_size: usize,
+    ) -> [usize; 2] {
+        let (mut before, mut there) = (0, 0);
+        for position in 0..row.positions.end {
+            let Some(token) = known(row.seq, position) else { return [there, position] };
+            before = content(before, token);
+            let slot = blocks[position / block_size].index() * block_size + position % block_size;
+            there += usize::from(there == position && self.slots[slot] == Some(before));
+        }
+        [there, row.positions.end]
     }
 
     /// That all of a row's positions are there, as far as its tokens are known.
     fn check(&self, plan: &StepPlan, known: impl Fn(SeqId, usize) -> Option<TokenId>, block_size: usize) {
         for (row, span) in plan.rows.iter().zip(&plan.batch.spans) {
             let blocks = &plan.batch.blocks[span.blocks.clone()];
-            let mut before = 0;
-            for position in 0..row.positions.end {
-                let Some(token) = known(row.seq, position) else { break };
-                before = content(before, token);
-                let slot = blocks[position / block_size].index() * block_size + position % block_size;
-                assert_eq!(self.slots[slot], Some(before), "the cache of {row:?} is wrong at {position}");
-            }
+            let [there, wanted] = self.has(row, blocks, &known, block_size);
+            assert_eq!(there, wanted, "the cache of {row:?} is wrong at {there}");
         }
     }
 }
@@ -159,6 +201,10 @@ struct Events {
     contested: u64,
     gathered: u64,
     amateur_steps: u64,
+    /// Rows whose token turned out to wait for the amateur, and steps after which nothing was in flight until it was known
+    /// who waits.
+    void: u64,
+    stalls: u64,
 }
 
 impl Events {
@@ -175,6 +221,8 @@ impl Events {
             contested: self.contested + other.contested,
             gathered: self.gathered + other.gathered,
             amateur_steps: self.amateur_steps + other.amateur_steps,
+            void: self.void + other.void,
+            stalls: self.stalls + other.stalls,
         }
     }
 }
@@ -189,12 +237,16 @@ struct Trace {
     beginning: Vec<TokenId>,
     expert: Plane,
     amateur: Plane,
-    /// `[outputs]` of the last step.
-    drawn: Vec<TokenId>,
+    /// `[outputs]` of the last step; none where the amateur must have its say.
+    drawn: Vec<Option<TokenId>>,
     /// Steps that ran and are not committed.
-    in_flight: VecDeque<(StepPlan, Vec<RowResult>)>,
+    in_flight: VecDeque<Ran>,
     /// Sequences whose draws wait for the amateur.
     contested: BTreeSet<SeqId>,
+    /// By slot: whose logits are kept there, and of which position.
+    kept: BTreeMap<u32, (SeqId, usize)>,
+    /// Whether the amateur could not catch up at once for want of room in a step.
+    is_cramped: bool,
     /// Requests whose end is not known.
     open: BTreeMap<SeqId, Request>,
     events: Events,
@@ -212,7 +264,7 @@ impl Trace {
             block_size,
             blocks: longest.div_ceil(block_size) + random.within(0, 12),
             shares_prefixes: !random.once_in(3),
-            deferral: (mode == Mode::Deferred).then(|| Deferral {
+            deferral: mode.defers().then(|| Deferral {
                 most_lag: random.within(0, 8),
                 expert: StepCost { weights: random.within(1, 100) as f64, position: 1.0 },
                 amateur: StepCost { weights: random.within(1, 100) as f64, position: 1.0 },
@@ -231,6 +283,8 @@ impl Trace {
             drawn: vec![],
             in_flight: VecDeque::new(),
             contested: BTreeSet::new(),
+            kept: BTreeMap::new(),
+            is_cramped: false,
             open: BTreeMap::new(),
             events: Events::default(),
         };
@@ -265,7 +319,9 @@ impl Trace {
         let needs_amateur = !random.once_in(4);
         let new = NewSequence { prompt: prompt.clone(), max_len, stop: Arc::from([STOP]), needs_amateur };
         let seq = self.scheduler.add(new);
-        self.open.insert(seq, Request { prompt, max_len, needs_amateur, drawn: 0, has_ended: false });
+        let (known, drawn, has_ended, computed, epoch) = (0, 0, false, 0, 0);
+        let request = Request { prompt, max_len, needs_amateur, known, drawn, has_ended, computed, epoch };
+        self.open.insert(seq, request);
     }
 
     fn preempt(&mut self) {
@@ -274,6 +330,17 @@ impl Trace {
         let is_in_flight = youngest.is_some_and(|seq| self.is_in_flight(seq));
         self.events.preempted_in_flight += u64::from(is_in_flight);
         assert_eq!(self.scheduler.preempt_youngest(), youngest.is_some());
+        self.notice_preemptions();
+    }
+
+    /// Those that run are the oldest; others have been sent back, if they ran.
+    fn notice_preemptions(&mut self) {
+        for (seq, request) in self.open.iter_mut().skip(self.scheduler.running()) {
+            if request.computed > 0 {
+                request.begin_anew();
+                self.contested.remove(seq);
+            }
+        }
     }
 
     fn cancel(&mut self) {
@@ -286,12 +353,13 @@ impl Trace {
 
     /// Whether a step that is not committed draws a token of `seq`.
     fn is_in_flight(&self, seq: SeqId) -> bool {
-        self.in_flight.iter().any(|(plan, _)| plan.rows.iter().any(|row| row.seq == seq && row.samples))
+        self.in_flight.iter().any(|ran| ran.plan.rows.iter().any(|row| row.seq == seq && row.samples))
     }
 
     /// A step as the engine makes it.
     fn step(&mut self, mode: Mode) {
         let plan = self.scheduler.plan();
+        self.notice_preemptions();
         assert!(
             plan.batch.tokens.len() <= self.limits.max_num_batched_tokens
                 && plan.rows.len() <= self.limits.max_num_seqs
@@ -299,120 +367,180 @@ impl Trace {
         if let Some((oldest, request)) = self.open.first_key_value() {
             let is_complete = request.prompt.len() + request.drawn == request.max_len;
             let is_planned = plan.rows.iter().any(|row| row.seq == *oldest);
-            let may_wait = mode == Mode::Deferred || is_complete && self.is_in_flight(*oldest);
-            assert!(is_planned || may_wait, "{oldest:?} is not planned");
+            let waits = self.contested.contains(oldest) || is_complete && self.is_in_flight(*oldest);
+            assert!(is_planned || waits, "{oldest:?} is not planned");
         }
-        if mode == Mode::Deferred {
-            return self.step_apart(&plan);
+        let mut has_advanced = !plan.is_empty() || !self.in_flight.is_empty();
+        self.run_and_commit(plan, mode);
+        if self.scheduler.amateur_is_due() {
+            self.events.stalls += u64::from(!self.in_flight.is_empty());
+            self.commit_all_but(0);
+            let plan = self.scheduler.plan_amateur();
+            assert!(plan.batch.tokens.len() <= self.limits.max_num_batched_tokens && plan.copies.is_empty());
+            has_advanced |= !plan.is_empty();
+            self.run_and_commit(plan, mode);
         }
-        let ahead = usize::from(mode == Mode::Ahead && !plan.is_empty());
+        assert!(has_advanced || self.scheduler.is_idle(), "nobody goes on");
+    }
+
+    /// Runs a step as soon as it is queued.
+    fn run_and_commit(&mut self, plan: StepPlan, mode: Mode) {
+        let stay_in_flight = usize::from(mode.runs_ahead() && !plan.is_empty());
         if !plan.is_empty() {
-            let results = self.forward(&plan);
-            self.in_flight.push_back((plan, results));
+            let ran = match plan.kind {
+                Kind::CatchUp => self.catch_up(plan),
+                Kind::Whole | Kind::Settle => self.forward(plan),
+            };
+            self.in_flight.push_back(ran);
         }
-        while self.in_flight.len() > ahead {
-            let (plan, results) = self.in_flight.pop_front().expect("a step");
-            let ended = self.scheduler.commit(&plan, &results);
-            self.close(ended);
+        self.commit_all_but(stay_in_flight);
+    }
+
+    fn commit_all_but(&mut self, stay_in_flight: usize) {
+        while self.in_flight.len() > stay_in_flight {
+            let Ran { plan, results, epochs } = self.in_flight.pop_front().expect("a step");
+            let rows = plan.rows.iter().filter(|row| row.samples);
+            for ((row, result), epoch) in rows.zip(&results).zip(epochs) {
+                let wanted = self.open.get_mut(&row.seq).filter(|request| request.epoch == epoch);
+                assert_eq!(self.scheduler.awaits(&plan, row), wanted.is_some(), "{row:?}");
+                let Some(request) = wanted else { continue };
+                if result.is_some() {
+                    request.known += 1;
+                } else {
+                    request.wait(row.positions.end);
+                    self.contested.insert(row.seq);
+                }
+            }
+            for ended in self.scheduler.commit(&plan, &results) {
+                let request = self.open.remove(&ended.seq).expect("ended twice");
+                self.oracle.check(&ended, &request);
+                assert!(!self.scheduler.cancel(ended.seq));
+            }
         }
     }
 
-    fn close(&mut self, ended: Vec<Ended>) {
-        for ended in ended {
-            let request = self.open.remove(&ended.seq).expect("ended twice");
-            self.oracle.check(&ended, &request);
-            assert!(!self.scheduler.cancel(ended.seq));
-        }
-    }
-
-    /// A step of the expert, and one of the amateur if it is due.
-    fn step_apart(&mut self, plan: &StepPlan) {
-        let results = self.forward(plan);
-        let rows = plan.rows.iter().filter(|row| row.samples);
-        let settled: Vec<Option<RowResult>> = rows
-            .zip(results)
-            .map(|(row, result)| {
-                assert_eq!(row.kept.is_some(), self.open[&row.seq].needs_amateur);
-                let is_settled = row.kept.is_none() || self.oracle.is_settled(row.seq, row.positions.end);
-                Some(result).filter(|_| is_settled)
-            })
-            .collect();
-        self.events.contested += settled.iter().filter(|result| result.is_none()).count() as u64;
-        let waits =
-            plan.rows.iter().filter(|row| row.samples).zip(&settled).filter(|(_, result)| result.is_none());
-        self.contested.extend(waits.map(|(row, _)| row.seq));
-        let ended = self.scheduler.settle(plan, &settled);
-        self.close(ended);
-        let later = self.scheduler.plan_amateur();
-        assert!(!plan.is_empty() || !later.is_empty() || self.scheduler.is_idle(), "nobody goes on");
-        assert!(later.batch.tokens.len() <= self.limits.max_num_batched_tokens && later.copies.is_empty());
-        self.events.amateur_steps += u64::from(!later.is_empty());
-        self.amateur.forward(&later, &later.batch.tokens, self.limits.block_size);
+    /// Checks a step of the amateur, and gives its results.
+    fn catch_up(&mut self, plan: StepPlan) -> Ran {
+        assert!(self.in_flight.is_empty() && plan.batch.fed.is_empty());
+        let tokens: Vec<_> = plan.batch.tokens.iter().copied().map(Some).collect();
+        self.amateur.forward(&plan, &tokens, self.limits.block_size);
         let (oracle, open) = (self.oracle, &self.open);
         let known = |seq: SeqId, position| oracle.token(seq, &open[&seq], position);
-        self.amateur.check(&later, known, self.limits.block_size);
-        let rows = later.rows.iter().filter(|row| row.samples);
-        let mut results: Vec<RowResult> = vec![];
-        for row in rows {
+        self.amateur.check(&plan, known, self.limits.block_size);
+        self.events.amateur_steps += 1;
+        self.is_cramped |= tokens.len() == self.limits.max_num_batched_tokens;
+        let (mut results, mut epochs) = (vec![], vec![]);
+        for row in plan.rows.iter().filter(|row| row.samples) {
             assert!(self.contested.remove(&row.seq), "{row:?} does not wait");
-            results.push(oracle.draw(row.seq, row.positions.end));
+            let kept = row.kept.and_then(|slot| self.kept.get(&slot));
+            assert_eq!(kept, Some(&(row.seq, row.positions.end)), "the logits of {row:?} are lost");
+            let request = self.open.get_mut(&row.seq).expect("it waits");
+            let result = oracle.draw(row.seq, row.positions.end);
+            request.has_ended |= ends(&result);
+            results.push(Some(result));
+            epochs.push(request.epoch);
         }
         self.events.gathered += results.len().saturating_sub(1) as u64;
-        let ended = self.scheduler.commit(&later, &results);
-        self.close(ended);
+        self.drawn = results.iter().copied().map(fed).collect();
+        Ran { plan, results, epochs }
     }
 
-    /// Checks a step against all that ran before it, and gives its results.
-    fn forward(&mut self, plan: &StepPlan) -> Vec<RowResult> {
+    /// Checks a step of both models or of the expert against all that ran before it, and gives its results.
+    fn forward(&mut self, plan: StepPlan) -> Ran {
         let (oracle, batch, block_size) = (self.oracle, &plan.batch, self.limits.block_size);
-        let mut tokens = batch.tokens.clone();
+        let mut tokens: Vec<_> = batch.tokens.iter().copied().map(Some).collect();
         for fed in &batch.fed {
             tokens[fed.token as usize] = self.drawn[fed.output as usize];
         }
+        let rows = || plan.rows.iter().zip(&batch.spans);
+        let void: BTreeSet<SeqId> = rows()
+            .filter(|(_, span)| tokens[span.tokens.end - 1].is_none())
+            .inspect(|(row, span)| assert!(span.tokens.len() == 1 && row.samples, "{row:?}"))
+            .map(|(row, _)| row.seq)
+            .collect();
+        for (row, span) in rows() {
+            let request = self.open.get_mut(&row.seq).expect("planned after its end was known");
+            if row.positions.start != request.computed {
+                // It begins, or was sent back in this very plan.
+                request.begin_anew();
+                self.contested.remove(&row.seq);
+            } else if row.kept.is_some() && row.samples && span.tokens.len() == 1 && !self.is_cramped {
+                let blocks = &batch.blocks[span.blocks.clone()];
+                let known = |seq, position| oracle.token(seq, &self.open[&seq], position);
+                let [there, known] = self.amateur.has(row, blocks, known, block_size);
+                let most_lag = self.limits.deferral.expect("logits are kept").most_lag;
+                assert!(known <= there + most_lag + 1, "the amateur has {there} of {row:?}");
+            }
+        }
         let needs_amateur = |seq: SeqId| self.open[&seq].needs_amateur;
-        let known = |seq: SeqId, position| oracle.token(seq, &self.open[&seq], position);
-        self.expert.copy(plan, block_size);
-        self.amateur.copy(plan, block_size);
-        self.expert.forward(plan, &tokens, block_size);
-        self.expert.check(plan, known, block_size);
+        let known = |seq: SeqId, position| {
+            let is_void = void.contains(&seq) && position >= self.open[&seq].computed;
+            oracle.token(seq, &self.open[&seq], position).filter(|_| !is_void)
+        };
+        self.expert.copy(&plan, block_size);
+        self.amateur.copy(&plan, block_size);
+        self.expert.forward(&plan, &tokens, block_size);
+        self.expert.check(&plan, known, block_size);
         if self.limits.deferral.is_none() && plan.rows.iter().any(|row| needs_amateur(row.seq)) {
-            self.amateur.forward(plan, &tokens, block_size);
+            self.amateur.forward(&plan, &tokens, block_size);
             let known = |seq, position| known(seq, position).filter(|_| needs_amateur(seq));
-            self.amateur.check(plan, known, block_size);
+            self.amateur.check(&plan, known, block_size);
         }
         self.events.fed += batch.fed.len() as u64;
+        self.events.void += void.len() as u64;
         self.events.copies += plan.copies.len() as u64;
-        let mut results = vec![];
-        for (row, span) in plan.rows.iter().zip(&batch.spans) {
+        let (mut results, mut epochs) = (vec![], vec![]);
+        for (row, span) in rows() {
             let request = self.open.get_mut(&row.seq).expect("planned after its end was known");
-            if self.contested.remove(&row.seq) {
-                // It was sent back, and draws again.
-                (request.drawn, request.has_ended) = (request.drawn - 1, false);
-            }
+            assert!(!self.contested.contains(&row.seq), "{row:?} waits");
             self.events.in_vain += u64::from(request.has_ended);
             assert_eq!(span.tokens.len(), row.positions.len());
             for (position, index) in row.positions.clone().zip(span.tokens.clone()) {
                 assert_eq!(batch.positions[index] as usize, position);
                 // A failed draw is no token: whatever follows it is in vain.
                 let expected = oracle.token(row.seq, request, position);
-                assert!(expected.is_none_or(|token| token == tokens[index]), "{row:?}: a wrong token");
+                let is_right =
+                    expected.is_none() || tokens[index].is_none_or(|token| Some(token) == expected);
+                assert!(is_right, "{row:?}: a wrong token");
             }
             let (end, length) = (row.positions.end, request.prompt.len() + request.drawn);
             assert!(end <= length && end < request.max_len, "{row:?} goes beyond its end");
             assert_eq!(row.samples, end == length, "{row:?} of {length}");
+            request.computed = end;
             if row.samples {
                 assert_eq!(batch.outputs[results.len()] as usize, span.tokens.end - 1);
-                let result = oracle.draw(row.seq, end);
+                assert_eq!(row.kept.is_some(), request.needs_amateur && self.limits.deferral.is_some());
                 request.drawn += 1;
-                request.has_ended |= result.is_ok_and(|sampled| sampled.token == STOP) || result.is_err();
-                results.push(result);
+                epochs.push(request.epoch);
+                let result = oracle.draw(row.seq, end);
+                results.push(if void.contains(&row.seq) {
+                    // The result of nothing is anything.
+                    Some(Ok(Sampled { token: STOP, score: 0.0, head: 1, log_probabilities: None }))
+                        .filter(|_| self.random.once_in(2))
+                } else if let Some(slot) = row.kept.filter(|_| !oracle.is_settled(row.seq, end)) {
+                    self.kept.insert(slot, (row.seq, end));
+                    self.events.contested += 1;
+                    None
+                } else {
+                    request.has_ended |= ends(&result);
+                    Some(result)
+                });
             }
         }
         assert_eq!(batch.outputs.len(), results.len());
-        self.drawn =
-            results.iter().map(|result| result.map_or(TokenId(0), |sampled| sampled.token)).collect();
-        results
+        self.drawn = results.iter().copied().map(fed).collect();
+        Ran { plan, results, epochs }
     }
+}
+
+/// Whether nothing follows what was drawn.
+fn ends(result: &RowResult) -> bool {
+    result.map_or(true, |sampled| sampled.token == STOP)
+}
+
+/// What a device feeds the next step of a result.
+fn fed(result: Option<RowResult>) -> Option<TokenId> {
+    result.map(|result| result.map_or(TokenId(0), |sampled| sampled.token))
 }
 
 /// When steps are planned.
@@ -422,8 +550,20 @@ enum Mode {
     InTurn,
     /// With one in flight.
     Ahead,
-    /// Those of the amateur apart from those of the expert.
+    /// Those of the amateur apart from those of the expert, in turn.
     Deferred,
+    /// The same with one in flight.
+    DeferredAhead,
+}
+
+impl Mode {
+    fn defers(self) -> bool {
+        matches!(self, Self::Deferred | Self::DeferredAhead)
+    }
+
+    fn runs_ahead(self) -> bool {
+        matches!(self, Self::Ahead | Self::DeferredAhead)
+    }
 }
 
 /// All that happened in many traces.
@@ -477,6 +617,21 @@ fn a_hundred_thousand_random_traces_with_the_amateur_deferred() {
     assert!(events.shared > 1_000_000 && events.copies > 10_000, "too tame: {events:?}");
     assert!(events.contested > 500_000 && events.gathered > 100_000, "too tame: {events:?}");
     assert!(events.steps - events.amateur_steps > 500_000, "too tame: {events:?}");
+    assert_eq!((events.fed, events.void, events.stalls), (0, 0, 0));
+}
+
+/// The same, and what waits for the amateur is found again, where each step of the expert is planned before it is known who
+/// waits.
+#[test]
+fn a_hundred_thousand_random_traces_with_the_amateur_deferred_and_a_step_in_flight() {
+    let events = traces(100_000, Mode::DeferredAhead);
+    println!("{events:?}");
+    assert!(events.preemptions > 50_000 && events.steps > 1_000_000, "too tame: {events:?}");
+    assert!(events.shared > 1_000_000 && events.copies > 10_000, "too tame: {events:?}");
+    assert!(events.contested > 500_000 && events.gathered > 100_000, "too tame: {events:?}");
+    let rare = [events.in_vain, events.preempted_in_flight, events.cancelled_in_flight];
+    assert!(events.fed > 1_000_000 && rare.iter().all(|count| *count > 1000), "too tame: {events:?}");
+    assert!(events.void > 100_000 && events.stalls <= events.amateur_steps * 2, "{events:?}");
 }
 
 #[test]
@@ -494,7 +649,7 @@ fn decode_rows_go_before_prefill_chunks_and_share_the_budget() {
     let new = |prompt| NewSequence { prompt, max_len: 12, stop: Arc::default(), needs_amateur: true };
     let first = scheduler.add(new(tokens(2)));
     let second = scheduler.add(new(tokens(9)));
-    let one = Ok(Sampled { token: TokenId(1), score: 0.0, head: 2, log_probabilities: None });
+    let one = Some(Ok(Sampled { token: TokenId(1), score: 0.0, head: 2, log_probabilities: None }));
     let spans = |plan: &StepPlan| {
         plan.rows.iter().map(|r| (r.seq, r.positions.clone(), r.samples)).collect::<Vec<_>>()
     };

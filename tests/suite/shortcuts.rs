@@ -83,7 +83,18 @@ impl Pair {
     }
 
     fn run<D: Device>(&self, device: D, shortcuts: Shortcuts, jobs: &[Job]) -> (Responses, Stats) {
+        self.run_as(device, shortcuts, None, jobs)
+    }
+
+    fn run_as<D: Device>(
+        &self,
+        device: D,
+        shortcuts: Shortcuts,
+        async_scheduling: Option<bool>,
+        jobs: &[Job],
+    ) -> (Responses, Stats) {
         let config = EngineConfig {
+            async_scheduling,
             max_num_seqs: 16,
             max_num_batched_tokens: Some(64),
             max_model_len: Some(120),
@@ -152,8 +163,9 @@ fn two_thousand_records_of_the_embedded_pair_on_the_cpu() {
     assert!(stats.shared_tokens > 10_000, "{stats:?}");
     let (gathered, _) = pair.run(cpu(), GATHERED, &jobs);
     assert_same(&gathered, &eager, 1e-4, "gathered");
-    let (all, _) = pair.run(cpu(), ALL, &jobs);
-    assert_same(&all, &gathered, 0.0, "all");
+    let (all, stats) = pair.run_as(cpu(), ALL, Some(true), &jobs);
+    assert_same(&all, &gathered, 0.0, "all, one step ahead");
+    assert!(stats.stalls > 0 && stats.stalls < stats.amateur_steps * 3 / 2, "{stats:?}");
 }
 
 #[test]
@@ -182,6 +194,7 @@ fn the_embedded_pair_through_the_kernels() {
             let (found, stats) = pair.run(device(), ALL, jobs);
             assert_same(&found, &eager, 1e-4, &case("all"));
             assert!(stats.shared_tokens > 100 && stats.amateur_steps < stats.sampled, "{stats:?}");
+            assert!(stats.stalls > 0 && stats.stalls < stats.amateur_steps * 3 / 2, "{stats:?}");
         }
     }
 }
@@ -244,6 +257,7 @@ fn samples_of_one_prompt_compute_it_once() {
             let expected = prompt.len() as u64 + 7 + decoded;
             assert_eq!((stats.sampled, stats.expert_tokens), (32, expected), "{stats:?}");
             assert_eq!(stats.amateur_tokens, expected, "{stats:?}");
+            assert_eq!(stats.steps, 1 + 4, "all but the first begin together: {stats:?}");
         }
     }
 }

@@ -18,8 +18,8 @@ pub struct Step {
     pub results: Vec<Option<RowResult>>,
     /// What was computed of the amateur's logits last.
     pub projections: Projections,
-    /// `[outputs]`: what the step before sampled.
-    fed: Vec<TokenId>,
+    /// `[outputs]`: what the step before sampled, if it did.
+    fed: Vec<Option<TokenId>>,
     finished: VecDeque<Vec<Option<RowResult>>>,
 }
 
@@ -40,19 +40,24 @@ impl Step {
     /// See [`crate::device::Device::begin`].
     pub fn begin(&mut self, batch: &Batch, samples: &[SampleRow]) {
         self.batch.clone_from(batch);
-        for fed in &batch.fed {
-            self.batch.tokens[fed.token as usize] = self.fed[fed.output as usize];
-        }
         self.samples.clear();
         self.samples.extend_from_slice(samples);
         self.results.clear();
+        for fed in &batch.fed {
+            if let Some(token) = self.fed[fed.output as usize] {
+                self.batch.tokens[fed.token as usize] = token;
+            } else if let Some(output) = batch.outputs.iter().position(|output| *output == fed.token) {
+                // In vain: computed with any token, as if it did not need the amateur.
+                self.samples[output].kept = None;
+            }
+        }
     }
 
     /// See [`crate::device::Device::finish`].
     pub fn finish(&mut self) {
-        // A row without a token is discarded by whoever planned on it; until then it needs a token that exists.
+        // What is planned on a fault is discarded; until then it needs a token that exists.
         let token = |result: &Option<RowResult>| {
-            result.and_then(Result::ok).map_or(TokenId(0), |sampled| sampled.token)
+            result.map(|result| result.map_or(TokenId(0), |sampled| sampled.token))
         };
         self.fed = self.results.iter().map(token).collect();
         self.finished.push_back(std::mem::take(&mut self.results));

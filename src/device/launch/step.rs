@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytemuck::{Pod, Zeroable};
 
 use super::heads::Heads;
-use super::machine::{Lane, Machine};
+use super::machine::{Lane, Launch, Machine};
 use super::{Launcher, sample};
 use crate::contrast::{LogProbabilities, RowFault, Sampled};
 use crate::device::{Batch, Projections, RowResult, SampleRow, Span, StepRoom};
@@ -112,6 +112,20 @@ pub struct ResultWords {
     pub expert_log_probability: f32,
     /// `l_a` at the token; NaN where the amateur has no say in the row.
     pub amateur_log_probability: f32,
+}
+
+/// `VoidRowsParams`, which explains the fields.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct VoidRowsParams {
+    fed: u64,
+    outputs: u64,
+    results: u64,
+    slots: u64,
+    spans: u64,
+    samples: u64,
+    span_count: u32,
+    output_count: u32,
 }
 
 /// Sizes that are padded to one, or treated as one: 1, 2, 4, multiples of 8 up to 64, and four between powers of two.
@@ -284,6 +298,28 @@ impl<M: Machine> Step<M> {
         self.prefills =
             if self.is_uniform { self.spans } else { batch.spans.iter().filter(is_longer).count() };
         self.buffer.write(machine, &self.image(batch, rows));
+        if !batch.fed.is_empty() && rows.iter().any(|row| row.kept.is_some()) {
+            self.void_rows(machine, batch);
+        }
+    }
+
+    /// Leaves out the rows that have no token, on the lane that settles.
+    fn void_rows(&self, machine: &M, batch: &Batch) {
+        const THREADS: usize = 256;
+        let section = |section: Section| machine.address(&self.buffer.memory) + section.offset as u64;
+        let parameters = VoidRowsParams {
+            fed: section(self.sections.fed),
+            outputs: section(self.sections.outputs),
+            results: machine.address(&self.results.memory),
+            slots: section(self.sections.slots),
+            spans: section(self.sections.spans),
+            samples: section(self.sections.samples),
+            span_count: batch.spans.len() as u32,
+            output_count: batch.outputs.len() as u32,
+        };
+        let grid = [batch.outputs.len().div_ceil(THREADS) as u32, 1, 1];
+        let launch = Launch { kernel: "void_rows", grid, threads: THREADS as u32, shared_bytes: 0 };
+        machine.launch(Lane::Expert, &launch, bytemuck::bytes_of(&parameters));
     }
 
     /// Names what the machine is given to do for the step at hand, where that is likely to come again. It depends on

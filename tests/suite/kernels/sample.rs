@@ -1,7 +1,7 @@
 use codit::contrast::{Contrast, Noise, Vocabulary};
 use codit::device::simt::Simt;
 use codit::device::{Batch, Device, Dtype, Precision, SampleRow, StepRoom};
-use codit::doctor::{Comparison, Numbers, sample};
+use codit::doctor::{Check, Comparison, Numbers, sample, settle};
 
 /// Logits are f32 in either format of the rest, so that one does.
 #[test]
@@ -11,6 +11,18 @@ fn next_tokens_are_the_references() {
     let checks = sample::checks(&mut on).unwrap();
     let failed: Vec<_> = checks.iter().filter(|check| !check.passes()).collect();
     assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
+fn what_the_expert_settles_and_what_is_kept_for_the_amateur() {
+    fn failures<D: Device>(device: &D) -> Vec<Check> {
+        let cpu = codit::device::cpu::Cpu::new(None).unwrap();
+        let mut on = Comparison { device, cpu: &cpu, numbers: Numbers(7) };
+        settle::checks(&mut on).unwrap().into_iter().filter(|check| !check.passes()).collect()
+    }
+    let failed =
+        [failures(&Simt::simt(Dtype::F32, 7)), failures(&codit::device::cpu::Cpu::new(None).unwrap())];
+    assert!(failed.iter().all(Vec::is_empty), "{failed:#?}");
 }
 
 #[test]

@@ -1,0 +1,227 @@
+//! What the deferred amateur saves, counted: the scheduler itself, over tokens of which a random part is forced, with the
+//! bytes that each step reads.
+//!
+//! ```text
+//! cargo bench --bench deferral -- [SHAPE [CONTEXT]]
+//! ```
+//!
+//! Two models of the shape, in bfloat16, decode so many rows of about so many tokens. A step reads its model's weights and
+//! the cache of its rows; nothing else is counted, and no time: prompts, products, launches. The bytes of a token with both
+//! models in full are over those of a token with the amateur deferred: in turn, where the host learns what is settled before
+//! it plans the next step, as on the CPU; and one step ahead, as on a GPU. There, a wait is a step of the amateur, or a
+//! moment in which it was thought to be due, before which nothing was queued.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use codit::bench::shapes;
+use codit::contrast::{Sampled, philox4x32_10};
+use codit::device::{Dtype, Format, RowResult};
+use codit::engine::deferral::{Deferral, StepCost};
+use codit::engine::footprint::ModelFootprint;
+use codit::engine::plan::{Kind, StepPlan};
+use codit::engine::scheduler::{Limits, NewSequence, Scheduler};
+use codit::engine::{PairShape, Shortcuts};
+use codit::ids::{SeqId, TokenId};
+
+const BLOCK: usize = 16;
+/// Tokens that each row draws.
+const DRAWN: usize = 256;
+/// As `MOST_LAG` of the pair.
+const MOST_LAG: usize = 64;
+
+fn main() -> codit::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let shape = arguments.first().map_or("llama-3.1-8b", |name| name);
+    let context = arguments.get(1).map_or(1000, |text| text.parse().expect("tokens"));
+    let spec = shapes::find(shape)?;
+    let room = PairShape {
+        max_num_seqs: 1,
+        max_num_batched_tokens: 1,
+        block_size: BLOCK,
+        kv_cache_memory: None,
+        shortcuts: Shortcuts::NONE,
+    };
+    let model = ModelFootprint::new(&spec, Format::of(Dtype::Bf16), &room)?;
+    // Of the embedding a step reads its tokens' rows; a head of its own is read whole.
+    let embedding = if spec.tied_head { 0 } else { spec.vocab_size * spec.hidden_size * Dtype::Bf16.size() };
+    let weights = (model.weights - embedding) as f64;
+    let cost = StepCost { weights, position: model.block as f64 / BLOCK as f64 };
+    println!(
+        "two models of {shape}: {:.2} GB of weights a step, {:.1} KB a position; contexts of about {context}",
+        cost.weights / 1e9,
+        cost.position / 1e3
+    );
+    println!(
+        "{:>6} {:>7} {:>10} | {:>8} {:>13} | {:>8} {:>13} {:>11} {:>9}",
+        "rows", "forced", "eager", "in turn", "expert steps", "ahead", "expert steps", "waits", "in vain"
+    );
+    println!(
+        "{:>6} {:>7} {:>10} | {:>8} {:>13} | {:>8} {:>13} {:>11} {:>9}",
+        "", "", "MB/token", "times", "per amateur's", "times", "per amateur's", "per expert's", "of rows"
+    );
+    for rows in [16, 64, 151] {
+        for forced in [0.3, 0.5, 0.7, 0.9] {
+            let run = |mode| Run::new(rows, context, forced, cost, mode).measure();
+            let (eager, turn, ahead) = (run(Mode::Eager), run(Mode::InTurn), run(Mode::Ahead));
+            println!(
+                "{rows:>6} {forced:>7} {:>10.1} | {:>7.3}x {:>13.2} | {:>7.3}x {:>13.2} {:>11.2} {:>8.1}%",
+                eager.bytes_per_token() / 1e6,
+                eager.bytes_per_token() / turn.bytes_per_token(),
+                turn.steps[0] / turn.steps[1],
+                eager.bytes_per_token() / ahead.bytes_per_token(),
+                ahead.steps[0] / ahead.steps[1],
+                ahead.waits / ahead.steps[0],
+                ahead.void / ahead.rows * 100.0,
+            );
+        }
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Eager,
+    InTurn,
+    Ahead,
+}
+
+/// What was counted while all rows decoded.
+#[derive(Default)]
+struct Counts {
+    bytes: f64,
+    tokens: f64,
+    /// Of the expert, or of both models, and of the amateur.
+    steps: [f64; 2],
+    waits: f64,
+    /// Rows of the expert's steps, and those of them that had no token.
+    rows: f64,
+    void: f64,
+}
+
+impl Counts {
+    fn bytes_per_token(&self) -> f64 {
+        self.bytes / self.tokens
+    }
+}
+
+/// A step that ran, and what it gave.
+struct Ran {
+    plan: StepPlan,
+    results: Vec<Option<RowResult>>,
+}
+
+/// The steps of [`codit::engine::step_loop`], over a device that counts.
+struct Run {
+    scheduler: Scheduler,
+    mode: Mode,
+    cost: StepCost,
+    forced: f64,
+    in_flight: VecDeque<Ran>,
+    /// Whether the outputs of the last step have a token.
+    drawn: Vec<bool>,
+    is_counting: bool,
+    counts: Counts,
+}
+
+impl Run {
+    fn new(rows: usize, context: usize, forced: f64, cost: StepCost, mode: Mode) -> Self {
+        let deferral = Deferral { most_lag: MOST_LAG, expert: cost, amateur: cost };
+        let prompt = context.saturating_sub(DRAWN / 2).max(1);
+        let mut scheduler = Scheduler::new(Limits {
+            max_num_seqs: rows,
+            max_num_batched_tokens: rows * (prompt + DRAWN),
+            block_size: BLOCK,
+            blocks: rows * (prompt + DRAWN).div_ceil(BLOCK),
+            shares_prefixes: false,
+            deferral: (mode != Mode::Eager).then_some(deferral),
+        });
+        for _ in 0..rows {
+            scheduler.add(NewSequence {
+                prompt: vec![TokenId(1); prompt],
+                max_len: prompt + DRAWN,
+                stop: Arc::default(),
+                needs_amateur: true,
+            });
+        }
+        let (in_flight, drawn, counts) = (VecDeque::new(), Vec::new(), Counts::default());
+        Self { scheduler, mode, cost, forced, in_flight, drawn, is_counting: false, counts }
+    }
+
+    /// Runs until the first row ends, and counts from the time on that both models have read the prompts.
+    fn measure(mut self) -> Counts {
+        while self.step() {
+            let has_begun = self.mode == Mode::Eager || self.counts.steps[1] > 0.0;
+            if has_begun && !self.is_counting {
+                (self.is_counting, self.counts) = (true, Counts::default());
+            }
+        }
+        self.counts
+    }
+
+    /// Whether all rows still run.
+    fn step(&mut self) -> bool {
+        let plan = self.scheduler.plan();
+        let mut all_run = self.run_and_commit(plan);
+        if self.scheduler.amateur_is_due() {
+            self.counts.waits += f64::from(u8::from(!self.in_flight.is_empty()));
+            all_run &= self.commit_all_but(0);
+            let plan = self.scheduler.plan_amateur();
+            all_run &= self.run_and_commit(plan);
+        }
+        all_run
+    }
+
+    fn run_and_commit(&mut self, plan: StepPlan) -> bool {
+        let stay_in_flight = usize::from(self.mode == Mode::Ahead && !plan.is_empty());
+        if !plan.is_empty() {
+            let ran = self.run(plan);
+            self.in_flight.push_back(ran);
+        }
+        self.commit_all_but(stay_in_flight)
+    }
+
+    fn commit_all_but(&mut self, stay_in_flight: usize) -> bool {
+        while self.in_flight.len() > stay_in_flight {
+            let Some(Ran { plan, results }) = self.in_flight.pop_front() else { break };
+            let rows = plan.rows.iter().filter(|row| row.samples).zip(&results);
+            let wanted = rows.filter(|(row, result)| result.is_some() && self.scheduler.awaits(&plan, row));
+            self.counts.tokens += wanted.count() as f64;
+            if !self.scheduler.commit(&plan, &results).is_empty() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn run(&mut self, plan: StepPlan) -> Ran {
+        let fed = plan.batch.fed.iter().filter(|fed| !self.drawn[fed.output as usize]);
+        let void: Vec<u32> = fed.map(|fed| fed.token).collect();
+        let is_void = |token: usize| void.contains(&(token as u32));
+        let spans = plan.rows.iter().zip(&plan.batch.spans);
+        let read: usize =
+            spans.filter(|(_, span)| !is_void(span.tokens.end - 1)).map(|(row, _)| row.positions.end).sum();
+        let models = if plan.kind == Kind::Whole { 2.0 } else { 1.0 };
+        self.counts.bytes += models * (self.cost.weights + self.cost.position * read as f64);
+        let is_catch_up = plan.kind == Kind::CatchUp;
+        self.counts.steps[usize::from(is_catch_up)] += 1.0;
+        if !is_catch_up {
+            self.counts.rows += plan.rows.len() as f64;
+            self.counts.void += void.len() as f64;
+        }
+        let token = Sampled { token: TokenId(1), score: 0.0, head: 1, log_probabilities: None };
+        let result = |seq: SeqId, position: usize| {
+            let waits = plan.kind == Kind::Settle && !self.is_forced(seq, position);
+            (!waits).then_some(Ok(token))
+        };
+        let sampling = plan.rows.iter().filter(|row| row.samples);
+        let results: Vec<_> = sampling.map(|row| result(row.seq, row.positions.end)).collect();
+        self.drawn = results.iter().map(Option::is_some).collect();
+        Ran { plan, results }
+    }
+
+    fn is_forced(&self, seq: SeqId, position: usize) -> bool {
+        let [bits, ..] = philox4x32_10([seq.0 as u32, position as u32, 0, 0], [1, 2]);
+        f64::from(bits) < self.forced * f64::from(u32::MAX)
+    }
+}

@@ -1,0 +1,121 @@
+//! Checks of [`Device::settle`] and of what follows it, against the f64 reference of `contrast.rs`: which rows are settled,
+//! what is kept of the others, that it outlasts a step which was begun before that was known, and what is drawn from it.
+//!
+//! Its errors are counts of rows.
+
+use super::sample::{Rows, agrees, decoding};
+use super::{Check, Comparison};
+use crate::contrast::{Distribution, RowFault, Sampled};
+use crate::device::{Batch, Device, Fed, Precision, RowResult, SampleRow, StepRoom};
+use crate::error::Result;
+
+const ROWS: usize = 48;
+
+/// All of them.
+pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
+    // 512 is a tile of the kernel, eight tiles fill a block.
+    [40, 513, 5000].map(|len| check(on, len)).into_iter().collect()
+}
+
+/// A step, one that is fed by it and begun before its results are known, and the amateur's over what the first has left.
+fn check<D: Device>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
+    let mut first = Rows::random(&mut on.numbers, len, ROWS);
+    let mut second =
+        Rows { vocabulary: first.vocabulary.clone(), ..Rows::random(&mut on.numbers, len, ROWS) };
+    for (index, (first, second)) in first.samples.iter_mut().zip(&mut second.samples).enumerate() {
+        second.contrast = first.contrast;
+        for row in [first, second] {
+            row.log_probabilities = on.numbers.below(4) == 0;
+            // Some other row.
+            row.kept = row.contrast.needs_amateur().then_some((ROWS - 1 - index) as u32);
+        }
+    }
+    let device = on.device;
+    let mut step = device.step(StepRoom {
+        tokens: ROWS,
+        sequences: ROWS,
+        blocks: ROWS,
+        block_size: 1,
+        vocabulary: &first.vocabulary,
+    })?;
+    let width = len + 3;
+    let mut kept = device.tensor(ROWS, width, Precision::Single)?;
+    device.upload(&vec![f32::NAN; ROWS * width], &mut kept);
+
+    settle(device, &mut step, &first, Vec::new(), &mut kept)?;
+    let fed = (0..ROWS as u32).map(|row| Fed { token: row, output: row }).collect();
+    settle(device, &mut step, &second, fed, &mut kept)?;
+    let (one, two) = (device.collect_settled(&mut step)?, device.collect_settled(&mut step)?);
+    let left = device.download(ROWS, &kept);
+    let keeps = |rows: &Rows, row: usize| {
+        let slot = ROWS - 1 - row;
+        let found = &left[slot * width..][..len];
+        found.iter().zip(rows.expert(row)).all(|(a, b)| a.to_bits() == b.to_bits())
+    };
+    let is_right = |row: usize| {
+        let waits = is_contested(&first, row);
+        is_settled(&first, row, one[row])
+            && if waits { keeps(&first, row) } else { is_settled(&second, row, two[row]) }
+            && (waits || !is_contested(&second, row) || keeps(&second, row))
+    };
+    let mut wrong = (0..ROWS).filter(|row| !is_right(*row)).count();
+
+    let waiting: Vec<usize> = (0..ROWS).filter(|row| is_contested(&first, *row)).collect();
+    let samples: Vec<SampleRow> =
+        waiting.iter().map(|row| SampleRow { log_probabilities: true, ..first.samples[*row] }).collect();
+    let amateur: Vec<f32> = waiting.iter().flat_map(|row| first.amateur(*row)).copied().collect();
+    let mut logits = device.tensor(waiting.len(), first.amateur.0, Precision::Single)?;
+    device.upload(&amateur, &mut logits);
+    device.begin(&mut step, &decoding(waiting.len()), &samples);
+    device.contrast_sample(&mut step, 0..waiting.len(), &kept, Some(&logits));
+    device.finish(&mut step);
+    for (row, drawn) in waiting.into_iter().zip(device.collect(&mut step)?) {
+        let is_right = match (drawn, reference(&first, row)) {
+            (Ok(found), Ok(expected)) => agrees(&found, &expected, &first.samples[row]),
+            (found, expected) => found.err() == expected.err(),
+        };
+        wrong += usize::from(!is_right);
+    }
+    let case = format!("{ROWS} rows of {len} tokens, a step in vain, and what is kept");
+    Ok(Check { operation: "settle", case, error: wrong as f64, bound: 0.0 })
+}
+
+fn settle<D: Device>(
+    device: &D,
+    step: &mut D::Step,
+    rows: &Rows,
+    fed: Vec<Fed>,
+    kept: &mut D::Tensor,
+) -> Result<()> {
+    let (width, logits) = &rows.expert;
+    let mut expert = device.tensor(ROWS, *width, Precision::Single)?;
+    device.upload(logits, &mut expert);
+    device.begin(step, &Batch { fed, ..decoding(ROWS) }, &rows.samples);
+    device.settle(step, 0..ROWS, &expert, kept);
+    device.finish(step);
+    Ok(())
+}
+
+fn reference(rows: &Rows, row: usize) -> std::result::Result<Distribution, RowFault> {
+    let contrast = &rows.samples[row].contrast;
+    Distribution::new(contrast, &rows.vocabulary, rows.expert(row), Some(rows.amateur(row)))
+}
+
+/// Whether a row must wait for the amateur.
+fn is_contested(rows: &Rows, row: usize) -> bool {
+    let SampleRow { kept, log_probabilities, .. } = rows.samples[row];
+    kept.is_some() && reference(rows, row).is_ok_and(|head| log_probabilities || head.tokens.len() > 1)
+}
+
+/// Whether a result is what the expert alone can say.
+fn is_settled(rows: &Rows, row: usize, found: Option<RowResult>) -> bool {
+    match (found, reference(rows, row)) {
+        (None, _) => is_contested(rows, row),
+        (Some(Err(found)), Err(expected)) => found == expected,
+        (Some(Ok(Sampled { token, head, .. })), Ok(expected)) => {
+            let is_in_head = expected.tokens.binary_search(&token).is_ok();
+            !is_contested(rows, row) && is_in_head && head as usize == expected.tokens.len()
+        }
+        _ => false,
+    }
+}
