@@ -46,7 +46,7 @@ fn main() -> codit::Result<()> {
     // Of the embedding a step reads its tokens' rows; a head of its own is read whole.
     let embedding = if spec.tied_head { 0 } else { spec.vocab_size * spec.hidden_size * Dtype::Bf16.size() };
     let weights = (model.weights - embedding) as f64;
-    let cost = StepCost { weights, position: model.block as f64 / BLOCK as f64 };
+    let cost = StepCost { weights, row: 0.0, position: model.block as f64 / BLOCK as f64 };
     println!(
         "two models of {shape}: {:.2} GB of weights a step, {:.1} KB a position; contexts of about {context}",
         cost.weights / 1e9,
@@ -126,7 +126,7 @@ struct Run {
 
 impl Run {
     fn new(rows: usize, context: usize, forced: f64, cost: StepCost, mode: Mode) -> Self {
-        let deferral = Deferral { most_lag: MOST_LAG, expert: cost, amateur: cost };
+        let deferral = Deferral { most_lag: MOST_LAG, expert: cost, amateur: cost, alone: None };
         let prompt = context.saturating_sub(DRAWN / 2).max(1);
         let mut scheduler = Scheduler::new(Limits {
             max_num_seqs: rows,
@@ -142,6 +142,7 @@ impl Run {
                 max_len: prompt + DRAWN,
                 stop: Arc::default(),
                 needs_amateur: true,
+                settles: true,
             });
         }
         let (in_flight, drawn, counts) = (VecDeque::new(), Vec::new(), Counts::default());

@@ -9,8 +9,8 @@ use super::Load;
 use super::ceilings::Ceilings;
 use super::profiled::Profiled;
 use crate::device::Device;
-use crate::engine::Shortcuts;
 use crate::engine::step_loop::Stats;
+use crate::engine::{Deferred, Shortcuts};
 use crate::error::Result;
 use crate::ids::{SeqId, TokenId};
 
@@ -63,9 +63,9 @@ const REPEATS: usize = 3;
 const SETTINGS: [Shortcuts; 5] = [
     Shortcuts::NONE,
     Shortcuts { gathered_head: true, ..Shortcuts::NONE },
-    Shortcuts { deferred_amateur: true, ..Shortcuts::NONE },
+    Shortcuts { deferred_amateur: Deferred::WhereItPays, ..Shortcuts::NONE },
     Shortcuts { shared_prefixes: true, ..Shortcuts::NONE },
-    Shortcuts { gathered_head: true, deferred_amateur: true, shared_prefixes: true },
+    Shortcuts { gathered_head: true, deferred_amateur: Deferred::WhereItPays, shared_prefixes: true },
 ];
 
 /// Runs `load` under each setting, and under the device's own, on devices that `open` gives, one after the other.

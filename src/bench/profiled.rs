@@ -370,6 +370,14 @@ impl<D: Device> Device for Profiled<D> {
         self.inner.copy_block(cache, from, to);
     }
 
+    fn alone(&self) -> Option<f64> {
+        self.inner.alone()
+    }
+
+    fn row_cost(&self) -> f64 {
+        self.inner.row_cost()
+    }
+
     fn gathers(&self) -> bool {
         self.inner.gathers()
     }

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::engine::Shortcuts;
+use crate::engine::{Deferred, Shortcuts};
 
 /// What is left out of the work of two models. No token depends on it.
 #[derive(clap::Args)]
@@ -19,7 +19,7 @@ pub(super) struct ShortcutArgs {
 enum Shortcut {
     /// The amateur's logits for the head alone
     GatheredHead,
-    /// The amateur waits while the expert settles tokens alone
+    /// The amateur waits while the expert settles tokens alone, as long as that pays
     DeferredAmateur,
     /// Beginnings that texts share are computed once
     SharedPrefixes,
@@ -34,7 +34,11 @@ impl ShortcutArgs {
         let chosen = self.shortcuts.as_ref()?;
         Some(Shortcuts {
             gathered_head: chosen.contains(&Shortcut::GatheredHead),
-            deferred_amateur: chosen.contains(&Shortcut::DeferredAmateur),
+            deferred_amateur: if chosen.contains(&Shortcut::DeferredAmateur) {
+                Deferred::WhereItPays
+            } else {
+                Deferred::Never
+            },
             shared_prefixes: chosen.contains(&Shortcut::SharedPrefixes),
         })
     }

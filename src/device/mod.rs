@@ -545,6 +545,17 @@ pub trait Device: Sized + Send + Sync + 'static {
         amateur: Option<&Self::Tensor>,
     );
 
+    /// How many times longer a step of one model takes alone than its part of a step of both side by side, where that has
+    /// been measured.
+    fn alone(&self) -> Option<f64> {
+        None
+    }
+
+    /// What the products of a row add to a step, over the reading of the weights.
+    fn row_cost(&self) -> f64 {
+        0.0
+    }
+
     /// Whether [`Device::contrast_sample_hidden`] costs less than all of the amateur's logits.
     fn gathers(&self) -> bool {
         false

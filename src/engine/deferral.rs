@@ -14,13 +14,18 @@ pub struct Deferral {
     pub expert: StepCost,
     /// The same of the amateur.
     pub amateur: StepCost,
+    /// How many times longer a step of one model takes than its part of a step of both; `None` has the models apart in any
+    /// case.
+    pub alone: Option<f64>,
 }
 
-/// Bytes that a step of a model reads.
+/// Bytes that a step of a model reads, or might have read while it computed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepCost {
     /// Its weights.
     pub weights: f64,
+    /// For each row the products with them.
+    pub row: f64,
     /// Keys and values of a position.
     pub position: f64,
 }
@@ -50,7 +55,7 @@ impl Rows {
 
 impl StepCost {
     fn of(&self, rows: Rows) -> f64 {
-        self.weights + self.position * rows.positions
+        self.weights + self.row * rows.count + self.position * rows.positions
     }
 }
 
@@ -62,13 +67,17 @@ pub struct Phases {
     /// Tokens that the expert settled.
     settled: f64,
     steps: usize,
-    /// Of all time: tokens that were to be settled, and those that could not.
+    /// Tokens that were to be settled, and those that could not; of old ones a part.
     tokens: f64,
     contested: f64,
 }
 
 /// Steps of the expert that a row waits for others at most.
 const MOST_STEPS: usize = 16;
+/// Tokens after which an old one counts for a third of a new one.
+const MEMORY: f64 = 2048.0;
+/// Tokens to be seen before the models are apart.
+const EVIDENCE: f64 = 32.0;
 
 impl Phases {
     /// Notes a step of the expert over `rows`, of which so many sampled and so many of these wait for the amateur.
@@ -76,8 +85,14 @@ impl Phases {
         self.cost += deferral.expert.of(rows);
         self.settled += sampled - contested;
         self.steps += 1;
-        self.tokens += sampled;
-        self.contested += contested;
+        self.sampled(sampled, contested);
+    }
+
+    /// Notes tokens, of which the expert alone cannot settle or could not have settled so many.
+    pub fn sampled(&mut self, tokens: f64, contested: f64) {
+        let kept = (-tokens / MEMORY).exp();
+        self.tokens = self.tokens * kept + tokens;
+        self.contested = self.contested * kept + contested;
     }
 
     /// Notes a step of the amateur.
@@ -108,5 +123,33 @@ impl Phases {
         let now = (self.settled + wait.count) / (self.cost + deferral.amateur.of(wait));
         let later = self.contested() * deferral.amateur.position * go.positions;
         now >= go.count / (deferral.expert.of(go) + later)
+    }
+
+    /// Whether the amateur's passes over `rows` that would be saved make up for having the models apart.
+    pub fn pays(&self, deferral: &Deferral, rows: Rows) -> bool {
+        let Some(alone) = deferral.alone else { return true };
+        let together = (deferral.expert.of(rows) + deferral.amateur.of(rows)) / rows.count;
+        self.tokens >= EVIDENCE && together > alone * self.apart(deferral, rows)
+    }
+
+    /// Bytes for each token where the amateur follows after as many steps of the expert as is best.
+    fn apart(&self, deferral: &Deferral, rows: Rows) -> f64 {
+        let contested = self.contested();
+        let (mut going, mut cost, mut least) = (1.0, 0.0, f64::INFINITY);
+        for steps in 1..=MOST_STEPS {
+            cost += deferral.expert.of(Rows::default().plus(going, rows));
+            going *= 1.0 - contested;
+            let waiting = Rows::default().plus(1.0 - going, rows);
+            let tokens = rows.count * (1.0 - going) / contested;
+            let any_waits = 1.0 - (1.0 - contested).powf(rows.count * steps as f64);
+            let amateur = any_waits * deferral.amateur.weights
+                + deferral.amateur.row * tokens
+                + deferral.amateur.position * waiting.positions;
+            least = least.min((cost + amateur) / tokens);
+            if going * rows.count < 1.0 {
+                break;
+            }
+        }
+        least
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::Deferred;
 use super::pair::{PairShape, kept, landing};
 use crate::contrast::Vocabulary;
 use crate::device::launch::ledger::Ledger;
@@ -84,7 +85,7 @@ impl Footprint {
             block_size: shape.block_size,
             vocabulary: &Vocabulary::new(expert.vocab_size, Vec::new()),
         })?;
-        if amateur.is_some() && shape.shortcuts.deferred_amateur {
+        if amateur.is_some() && shape.shortcuts.deferred_amateur != Deferred::Never {
             kept(&device, shape, expert)?;
         }
         if let Some((spec, _)) = amateur.filter(|_| is_split) {

@@ -70,18 +70,32 @@ pub struct Shortcuts {
     /// Of the amateur's logits those of the head suffice.
     pub gathered_head: bool,
     /// A token that is the whole head needs no amateur, whose pass over it waits until a row needs contrast.
-    pub deferred_amateur: bool,
+    pub deferred_amateur: Deferred,
     /// Tokens that begin several sequences are computed once.
     pub shared_prefixes: bool,
 }
 
+/// When the amateur is deferred.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deferred {
+    /// At no time.
+    Never,
+    /// As long as so many tokens are forced that what is saved of the amateur's work makes up for models that run one after
+    /// the other.
+    WhereItPays,
+    /// At all times.
+    Always,
+}
+
 impl Shortcuts {
     /// Every token takes both models, in full.
-    pub const NONE: Self = Self { gathered_head: false, deferred_amateur: false, shared_prefixes: false };
+    pub const NONE: Self =
+        Self { gathered_head: false, deferred_amateur: Deferred::Never, shared_prefixes: false };
 
-    /// Those that are faster on `device`. To defer the amateur is on none yet.
+    /// Those that are faster on `device`.
     pub fn of<D: Device>(device: &D) -> Self {
-        Self { gathered_head: device.gathers(), deferred_amateur: false, shared_prefixes: true }
+        let deferred_amateur = if device.alone().is_some() { Deferred::WhereItPays } else { Deferred::Never };
+        Self { gathered_head: device.gathers(), deferred_amateur, shared_prefixes: true }
     }
 
     /// What they are called.
@@ -90,7 +104,7 @@ impl Shortcuts {
         let Self { gathered_head, deferred_amateur, shared_prefixes } = *self;
         let all = [
             (gathered_head, "gathered-head"),
-            (deferred_amateur, "deferred-amateur"),
+            (deferred_amateur != Deferred::Never, "deferred-amateur"),
             (shared_prefixes, "shared-prefixes"),
         ];
         all.into_iter().filter_map(|(is_on, name)| is_on.then_some(name)).collect()

@@ -14,7 +14,7 @@ use crate::profile;
 use super::deferral::{Deferral, StepCost};
 use super::footprint::{Footprint, ModelFootprint};
 use super::plan::{Kind, PlanRow, StepPlan};
-use super::{Shortcuts, Windows};
+use super::{Deferred, Shortcuts, Windows};
 
 /// Where a model comes from.
 #[derive(Debug, Clone, Copy)]
@@ -182,7 +182,7 @@ impl<D: Device> Pair<D> {
                 vocabulary,
             })
         };
-        let defers = shape.shortcuts.deferred_amateur && amateur.is_some();
+        let defers = shape.shortcuts.deferred_amateur != Deferred::Never && amateur.is_some();
         let kept = defers.then(|| kept(&device, shape, expert_spec)).transpose()?;
         let gathers = shape.shortcuts.gathered_head && device.gathers();
         let assemble = |device, models: (_, Option<_>), caches: (_, Option<_>), step| {
@@ -227,7 +227,11 @@ impl<D: Device> Pair<D> {
 
     /// Runs steps of all kinds and sizes over a cache of one block, which they write to and read at will.
     fn warm_up(&mut self, shape: &PairShape) -> Result<()> {
-        let kinds = if self.defers() { &[Kind::Settle, Kind::CatchUp][..] } else { &[Kind::Whole] };
+        let kinds = match shape.shortcuts.deferred_amateur {
+            _ if !self.defers() => &[Kind::Whole][..],
+            Deferred::Always => &[Kind::Settle, Kind::CatchUp],
+            _ => &[Kind::Whole, Kind::Settle, Kind::CatchUp],
+        };
         let most = shape.max_num_batched_tokens.min(shape.max_num_seqs * self.windows().expert);
         for size in self.device.warm_up_sizes(most) {
             let spans = size.min(shape.max_num_seqs);
@@ -304,12 +308,16 @@ impl<D: Device> Pair<D> {
         let Some(amateur) = self.amateur.as_ref().filter(|_| self.defers()) else { return Ok(None) };
         let cost = |lane, spec: &Spec| -> Result<StepCost> {
             let model = ModelFootprint::new(spec, self.device.lane(lane).format(), shape)?;
-            let position = model.block as f64 / shape.block_size as f64;
-            Ok(StepCost { weights: model.weights as f64, position })
+            let (weights, position) = (model.weights as f64, model.block as f64 / shape.block_size as f64);
+            Ok(StepCost { weights, row: weights * self.device.row_cost(), position })
         };
         let expert = cost(Lane::Expert, self.expert.decoder.spec())?;
         let amateur = cost(Lane::Amateur, amateur.decoder.spec())?;
-        Ok(Some(Deferral { most_lag: MOST_LAG, expert, amateur }))
+        let alone = match shape.shortcuts.deferred_amateur {
+            Deferred::Always => None,
+            _ => Some(self.device.alone().unwrap_or(1.0)),
+        };
+        Ok(Some(Deferral { most_lag: MOST_LAG, expert, amateur, alone }))
     }
 
     /// Whether a step should be queued before the results of the one before are collected.

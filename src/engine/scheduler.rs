@@ -12,7 +12,7 @@
 //! What is in the cache is found by its content: a sequence takes over the blocks of others, and of its former self, that
 //! begin with the same tokens, and copies the last block of a prompt that others share in part.
 //!
-//! Where the amateur is deferred, a plan is the expert's alone. What it settles goes on; a row that it does not settle is
+//! Where the amateur is deferred, and as long as that pays, a plan is the expert's alone. What it settles goes on; a row that it does not settle is
 //! contested: it waits for the amateur, which then catches up with all that it has missed ([`Scheduler::plan_amateur`]).
 //! If the next step of the expert was planned before that was known, the row has no token to read there: the device leaves
 //! it out, nobody takes its result, and its position is planned again. It is none that others could have found, since only
@@ -25,7 +25,7 @@ use super::blocks::{BlockPool, Content, Tail};
 use super::deferral::{Deferral, Phases, Rows};
 use super::plan::{Kind, PlanRow, StepPlan};
 use super::request::Response;
-use crate::contrast::{LogProbabilities, RowFault};
+use crate::contrast::{LogProbabilities, RowFault, Sampled};
 use crate::device::RowResult;
 use crate::ids::{BlockId, SeqId, TokenId};
 
@@ -57,6 +57,8 @@ pub struct NewSequence {
     pub stop: Arc<[TokenId]>,
     /// Whether the amateur has a say in it.
     pub needs_amateur: bool,
+    /// Whether a head of one token settles it without the amateur, whose log-probabilities nobody wants.
+    pub settles: bool,
 }
 
 /// A sequence as the scheduler sees it.
@@ -88,6 +90,7 @@ struct Sequence {
     max_len: usize,
     stop: Arc<[TokenId]>,
     needs_amateur: bool,
+    settles: bool,
 }
 
 /// How a sequence ended.
@@ -154,7 +157,7 @@ impl Scheduler {
 
     /// Queues a sequence.
     pub fn add(&mut self, new: NewSequence) -> SeqId {
-        let NewSequence { prompt, max_len, stop, needs_amateur } = new;
+        let NewSequence { prompt, max_len, stop, needs_amateur, settles } = new;
         debug_assert!(!prompt.is_empty() && self.blocks_for(max_len) <= self.pool.total());
         let id = SeqId(self.next_id);
         self.next_id += 1;
@@ -176,6 +179,7 @@ impl Scheduler {
             max_len,
             stop,
             needs_amateur,
+            settles,
         });
         id
     }
@@ -185,7 +189,7 @@ impl Scheduler {
     pub fn plan(&mut self) -> StepPlan {
         self.make_room();
         self.plans += 1;
-        let kind = if self.limits.deferral.is_some() { Kind::Settle } else { Kind::Whole };
+        let kind = self.kind();
         let mut plan = StepPlan { number: self.plans, kind, ..StepPlan::default() };
         let mut budget = self.limits.max_num_batched_tokens;
         for is_decode in [true, false] {
@@ -193,7 +197,7 @@ impl Scheduler {
                 budget -= sequence.advance(budget, &mut plan, &mut self.pool, &self.limits, self.plans);
             }
         }
-        while budget > 0 && self.may_admit() {
+        while budget > 0 && self.may_admit(kind) {
             let Some(mut sequence) = self.waiting.pop_front() else { break };
             sequence.slot = self.slots.pop().unwrap_or_default();
             self.shared += sequence.find_prefix(&mut plan, &mut self.pool, &self.limits) as u64;
@@ -201,6 +205,20 @@ impl Scheduler {
             self.running.push(sequence);
         }
         plan
+    }
+
+    /// Which models the next step is of. A step of both takes all rows to be as far in the one as in the other.
+    fn kind(&self) -> Kind {
+        let is_apart = self.limits.deferral.as_ref().is_some_and(|deferral| self.is_apart(deferral));
+        if is_apart || self.running.iter().any(|s| s.lag() > 0) { Kind::Settle } else { Kind::Whole }
+    }
+
+    /// Whether the models should be apart.
+    fn is_apart(&self, deferral: &Deferral) -> bool {
+        let decoding = self.running.iter().filter(|s| s.len() > s.prompt_len);
+        let rows = decoding.fold(Rows::default(), |rows, s| rows.and(s.computed));
+        let is_empty = rows.count < 1.0;
+        self.phases.pays(deferral, if is_empty { Rows::default().and(0) } else { rows })
     }
 
     /// Takes in what the oldest step that is not committed gave: a result for each row that samples, in order; none where
@@ -230,24 +248,32 @@ impl Scheduler {
         (self.running[index].since <= plan.number).then_some(index)
     }
 
-    /// Notes what a step of the expert alone cost and gave.
+    /// Notes what a step of the expert cost and gave, or what one alone would have given.
     fn note(&mut self, plan: &StepPlan, settled: &[Option<RowResult>]) {
-        let Some(deferral) = self.limits.deferral.filter(|_| plan.kind == Kind::Settle) else { return };
+        let Some(deferral) = self.limits.deferral.filter(|_| plan.kind != Kind::CatchUp) else { return };
         let mut results = settled.iter();
         let (mut rows, mut sampled, mut contested) = (Rows::default(), 0.0, 0.0);
         for row in &plan.rows {
             let result = if row.samples { results.next() } else { None };
-            if self.awaits(plan, row) {
-                rows = rows.and(row.positions.end);
-                sampled += f64::from(u8::from(row.samples));
-                contested += f64::from(u8::from(result.is_some_and(Option::is_none)));
-            }
+            let Some(index) = self.awaiting(plan, row) else { continue };
+            let is_contested = match result {
+                Some(Some(Ok(sampled))) => plan.kind == Kind::Whole && self.running[index].contests(sampled),
+                Some(None) => true,
+                Some(Some(Err(_))) | None => false,
+            };
+            rows = rows.and(row.positions.end);
+            sampled += f64::from(u8::from(row.samples));
+            contested += f64::from(u8::from(is_contested));
         }
-        self.phases.expert_ran(&deferral, rows, sampled, contested);
+        if plan.kind == Kind::Settle {
+            self.phases.expert_ran(&deferral, rows, sampled, contested);
+        } else {
+            self.phases.sampled(sampled, contested);
+        }
     }
 
     /// The amateur's next step, where it is deferred: all that it has missed of the rows that wait for it, and of those
-    /// that it has fallen too far behind. Empty where the expert should go on alone. To be asked when all that was planned
+    /// that it has fallen too far behind; of all rows where the models are to go on side by side. Empty where the expert should go on alone. To be asked when all that was planned
     /// is committed.
     pub fn plan_amateur(&mut self) -> StepPlan {
         let mut plan = StepPlan { kind: Kind::CatchUp, ..StepPlan::default() };
@@ -256,7 +282,8 @@ impl Scheduler {
         plan.number = self.plans;
         self.phases.amateur_ran();
         let mut budget = self.limits.max_num_batched_tokens;
-        for sequence in self.running.iter_mut().filter(|s| s.is_contested || s.lag() > deferral.most_lag) {
+        let most_lag = if self.is_apart(&deferral) { deferral.most_lag } else { 0 };
+        for sequence in self.running.iter_mut().filter(|s| s.is_contested || s.lag() > most_lag) {
             budget -= sequence.follow(budget, &mut plan, &mut self.pool, self.limits.block_size);
         }
         plan
@@ -276,6 +303,9 @@ impl Scheduler {
         let go = rows(&|s| s.is_decoding() && known(s))
             .plus(1.0 - contested, rows(&|s| s.is_decoding() && unknown(s)));
         let lags = |s: &Sequence| s.is_decoding() && s.lag() > deferral.most_lag;
+        if !self.is_apart(deferral) && self.running.iter().any(|s| s.lag() > 0) {
+            return true;
+        }
         // Prompts need steps of the expert in any case.
         let prefills = self.running.iter().any(|s| s.pending() > 1);
         let phases = self.phases.expecting(deferral, rows(&unknown));
@@ -385,13 +415,15 @@ impl Scheduler {
     }
 
     /// Whether the first that waits may run: there is a place, its tokens fit beside one more block for each
-    /// sequence that runs, lest it be sent back at once, and no prompt that it shares is computed in this very step.
-    fn may_admit(&self) -> bool {
-        if self.running.len() >= self.limits.max_num_seqs {
+    /// sequence that runs, lest it be sent back at once, and no prompt that it shares is computed in this very step. Nor is
+    /// the amateur about to catch up with all, after which both models begin with it side by side.
+    fn may_admit(&self, kind: Kind) -> bool {
+        let is_apart = || self.limits.deferral.as_ref().is_some_and(|deferral| self.is_apart(deferral));
+        if self.running.len() >= self.limits.max_num_seqs || kind == Kind::Settle && !is_apart() {
             return false;
         }
         let Some(first) = self.waiting.front() else { return false };
-        let prefix = first.prefix(&self.pool, &self.limits);
+        let prefix = first.prefix(kind, &self.pool, &self.limits);
         let held = prefix.blocks.iter().filter(|block| self.pool.is_held(**block)).count();
         let promised: usize =
             self.running.iter().map(|s| self.blocks_for(s.len()).saturating_sub(s.blocks.len()) + 1).sum();
@@ -438,6 +470,11 @@ impl Sequence {
         if self.needs_amateur { self.computed - self.followed } else { 0 }
     }
 
+    /// Whether the expert alone would not have settled what both models drew.
+    fn contests(&self, sampled: &Sampled) -> bool {
+        self.needs_amateur && !(self.settles && sampled.head == 1)
+    }
+
     /// Whether a step in flight draws its next token, or finds that it cannot.
     fn is_unknown(&self) -> bool {
         self.in_flight > 0 && !self.is_contested
@@ -458,12 +495,12 @@ impl Sequence {
     }
 
     /// What `pool` has of its tokens but the last, whose logits are wanted.
-    fn prefix<'a>(&self, pool: &'a BlockPool, limits: &Limits) -> Prefix<'a> {
+    fn prefix<'a>(&self, kind: Kind, pool: &'a BlockPool, limits: &Limits) -> Prefix<'a> {
         let mut prefix = Prefix::default();
         if !limits.shares_prefixes {
             return prefix;
         }
-        let needs_both = self.needs_amateur && limits.deferral.is_none();
+        let needs_both = self.needs_amateur && kind == Kind::Whole;
         let mut rest = &self.tokens[..self.tokens.len() - 1];
         while let Some((tokens, after)) = rest.split_at_checked(limits.block_size) {
             let content = prefix.content.then(tokens);
@@ -484,7 +521,7 @@ impl Sequence {
 
     /// Takes over what the cache has of it; returns the positions that need not be computed.
     fn find_prefix(&mut self, plan: &mut StepPlan, pool: &mut BlockPool, limits: &Limits) -> usize {
-        let Prefix { blocks, content, followed, tail } = self.prefix(pool, limits);
+        let Prefix { blocks, content, followed, tail } = self.prefix(plan.kind, pool, limits);
         let tail = tail.map(|(tail, same)| (tail.block, same, tail.has_amateur));
         for block in &blocks {
             pool.share(*block);
@@ -524,10 +561,10 @@ impl Sequence {
         }
         let samples = end == self.len();
         let positions = std::mem::replace(&mut self.computed, end)..end;
-        let kept = Some(self.slot).filter(|_| limits.deferral.is_some() && self.needs_amateur);
+        let kept = Some(self.slot).filter(|_| plan.kind == Kind::Settle && self.needs_amateur);
         let row = PlanRow { seq: self.id, positions: positions.clone(), samples, kept };
         plan.push(row, &self.tokens, self.drawn_by, &self.blocks);
-        if limits.deferral.is_none() && self.needs_amateur {
+        if plan.kind == Kind::Whole && self.needs_amateur {
             self.followed = end;
         }
         if limits.shares_prefixes {

@@ -158,7 +158,8 @@ impl<D: Device> StepLoop<D> {
     pub fn add(&mut self, job: Job) -> SeqId {
         let Job { prompt, max_len, stop, contrast, noise, log_probabilities } = job;
         let needs_amateur = contrast.needs_amateur();
-        let seq = self.scheduler.add(NewSequence { prompt, max_len, stop, needs_amateur });
+        let settles = !log_probabilities;
+        let seq = self.scheduler.add(NewSequence { prompt, max_len, stop, needs_amateur, settles });
         self.draws.insert(seq, Draw { contrast, noise, log_probabilities });
         seq
     }

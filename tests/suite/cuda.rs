@@ -81,7 +81,10 @@ fn the_machine_gives_what_simt_gives_and_replays_its_steps() {
             let rest = ["--gpu-memory-utilization", "0.25", "--shortcuts", shortcuts];
             [method.as_slice(), &sizes, &rest, more].concat()
         };
-        let (simt, cuda) = (place.path(&format!("simt-{dtype}")), place.path(&format!("cuda-{dtype}")));
+        let (simt, cuda) = (
+            place.path(&format!("simt-{dtype}-{shortcuts}")),
+            place.path(&format!("cuda-{dtype}-{shortcuts}")),
+        );
         succeed(&input, &simt, &with("simt"));
         let mut command = synth(&input, &cuda, &with("cuda"));
         let result =

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use codit::contrast::RowFault;
 use codit::device::cpu::Cpu;
-use codit::engine::Shortcuts;
+use codit::engine::{Deferred, Shortcuts};
 use codit::ids::SeqId;
 use codit::{Checkpoint, Contrast, Engine, EngineConfig, Error, Finish, Prompt, Request, Stats, embedded};
 
@@ -225,6 +225,7 @@ fn faulty_expert() -> (checkpoints::Copy, Responses) {
 }
 
 fn asynchronous(config: &EngineConfig, is_ahead: bool, deferred_amateur: bool) -> EngineConfig {
+    let deferred_amateur = if deferred_amateur { Deferred::Always } else { Deferred::Never };
     let shortcuts = Some(Shortcuts { deferred_amateur, gathered_head: true, shared_prefixes: true });
     EngineConfig { async_scheduling: Some(is_ahead), shortcuts, ..config.clone() }
 }

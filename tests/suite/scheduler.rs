@@ -65,16 +65,13 @@ impl Oracle {
     fn draw(self, seq: SeqId, position: usize) -> RowResult {
         let key = [self.seed as u32, (self.seed >> 32) as u32];
         let bits = philox4x32_10([seq.0 as u32, position as u32, 1, 0], key);
-        match bits[0] % 60 {
-            0 => Err(RowFault::NotANumber),
-            1..=4 => Ok(Sampled { token: STOP, score: position as f32, head: 1, log_probabilities: None }),
-            _ => Ok(Sampled {
-                token: TokenId(bits[1] | 1),
-                score: position as f32,
-                head: 1,
-                log_probabilities: None,
-            }),
-        }
+        let token = match bits[0] % 60 {
+            0 => return Err(RowFault::NotANumber),
+            1..=4 => STOP,
+            _ => TokenId(bits[1] | 1),
+        };
+        let head = if self.is_settled(seq, position) { 1 } else { 2 };
+        Ok(Sampled { token, score: position as f32, head, log_probabilities: None })
     }
 
     /// Whether the expert alone says what [`Oracle::draw`] does.
@@ -205,6 +202,8 @@ struct Events {
     /// who waits.
     void: u64,
     stalls: u64,
+    /// How often the models went from side by side to apart, or back.
+    turns: u64,
 }
 
 impl Events {
@@ -223,6 +222,7 @@ impl Events {
             amateur_steps: self.amateur_steps + other.amateur_steps,
             void: self.void + other.void,
             stalls: self.stalls + other.stalls,
+            turns: self.turns + other.turns,
         }
     }
 }
@@ -239,6 +239,8 @@ struct Trace {
     amateur: Plane,
     /// `[outputs]` of the last step; none where the amateur must have its say.
     drawn: Vec<Option<TokenId>>,
+    /// Of the last step with the expert.
+    kind: Option<Kind>,
     /// Steps that ran and are not committed.
     in_flight: VecDeque<Ran>,
     /// Sequences whose draws wait for the amateur.
@@ -266,8 +268,9 @@ impl Trace {
             shares_prefixes: !random.once_in(3),
             deferral: mode.defers().then(|| Deferral {
                 most_lag: random.within(0, 8),
-                expert: StepCost { weights: random.within(1, 100) as f64, position: 1.0 },
-                amateur: StepCost { weights: random.within(1, 100) as f64, position: 1.0 },
+                expert: StepCost { weights: random.within(1, 100) as f64, row: 1.0, position: 1.0 },
+                amateur: StepCost { weights: random.within(1, 100) as f64, row: 1.0, position: 1.0 },
+                alone: random.once_in(4).then(|| random.within(0, 30) as f64 / 20.0),
             }),
         };
         let beginning = (0..longest).map(|_| TokenId(random.bits() | 1)).collect();
@@ -281,6 +284,7 @@ impl Trace {
             expert: Plane::new(&limits),
             amateur: Plane::new(&limits),
             drawn: vec![],
+            kind: None,
             in_flight: VecDeque::new(),
             contested: BTreeSet::new(),
             kept: BTreeMap::new(),
@@ -317,7 +321,13 @@ impl Trace {
         let prompt: Vec<TokenId> = self.beginning[..same.min(len)].iter().copied().chain(own).collect();
         let max_len = random.within(prompt.len() + 1, longest);
         let needs_amateur = !random.once_in(4);
-        let new = NewSequence { prompt: prompt.clone(), max_len, stop: Arc::from([STOP]), needs_amateur };
+        let new = NewSequence {
+            prompt: prompt.clone(),
+            max_len,
+            stop: Arc::from([STOP]),
+            needs_amateur,
+            settles: true,
+        };
         let seq = self.scheduler.add(new);
         let (known, drawn, has_ended, computed, epoch) = (0, 0, false, 0, 0);
         let request = Request { prompt, max_len, needs_amateur, known, drawn, has_ended, computed, epoch };
@@ -481,10 +491,14 @@ impl Trace {
         self.amateur.copy(&plan, block_size);
         self.expert.forward(&plan, &tokens, block_size);
         self.expert.check(&plan, known, block_size);
-        if self.limits.deferral.is_none() && plan.rows.iter().any(|row| needs_amateur(row.seq)) {
+        if plan.kind == Kind::Whole && plan.rows.iter().any(|row| needs_amateur(row.seq)) {
             self.amateur.forward(&plan, &tokens, block_size);
             let known = |seq, position| known(seq, position).filter(|_| needs_amateur(seq));
             self.amateur.check(&plan, known, block_size);
+        }
+        if plan.kind != Kind::CatchUp {
+            let before = self.kind.replace(plan.kind);
+            self.events.turns += u64::from(before.is_some_and(|kind| kind != plan.kind));
         }
         self.events.fed += batch.fed.len() as u64;
         self.events.void += void.len() as u64;
@@ -509,7 +523,7 @@ impl Trace {
             request.computed = end;
             if row.samples {
                 assert_eq!(batch.outputs[results.len()] as usize, span.tokens.end - 1);
-                assert_eq!(row.kept.is_some(), request.needs_amateur && self.limits.deferral.is_some());
+                assert_eq!(row.kept.is_some(), request.needs_amateur && plan.kind == Kind::Settle);
                 request.drawn += 1;
                 epochs.push(request.epoch);
                 let result = oracle.draw(row.seq, end);
@@ -617,6 +631,7 @@ fn a_hundred_thousand_random_traces_with_the_amateur_deferred() {
     assert!(events.shared > 1_000_000 && events.copies > 10_000, "too tame: {events:?}");
     assert!(events.contested > 500_000 && events.gathered > 100_000, "too tame: {events:?}");
     assert!(events.steps - events.amateur_steps > 500_000, "too tame: {events:?}");
+    assert!(events.turns > 1_000, "too tame: {events:?}");
     assert_eq!((events.fed, events.void, events.stalls), (0, 0, 0));
 }
 
@@ -632,6 +647,7 @@ fn a_hundred_thousand_random_traces_with_the_amateur_deferred_and_a_step_in_flig
     let rare = [events.in_vain, events.preempted_in_flight, events.cancelled_in_flight];
     assert!(events.fed > 1_000_000 && rare.iter().all(|count| *count > 1000), "too tame: {events:?}");
     assert!(events.void > 100_000 && events.stalls <= events.amateur_steps * 2, "{events:?}");
+    assert!(events.turns > 1_000, "too tame: {events:?}");
 }
 
 #[test]
@@ -646,7 +662,13 @@ fn decode_rows_go_before_prefill_chunks_and_share_the_budget() {
     };
     let mut scheduler = Scheduler::new(limits);
     let tokens = |n: usize| vec![TokenId(1); n];
-    let new = |prompt| NewSequence { prompt, max_len: 12, stop: Arc::default(), needs_amateur: true };
+    let new = |prompt| NewSequence {
+        prompt,
+        max_len: 12,
+        stop: Arc::default(),
+        needs_amateur: true,
+        settles: true,
+    };
     let first = scheduler.add(new(tokens(2)));
     let second = scheduler.add(new(tokens(9)));
     let one = Some(Ok(Sampled { token: TokenId(1), score: 0.0, head: 2, log_probabilities: None }));

@@ -12,16 +12,17 @@ use codit::device::simt::Simt;
 use codit::device::{Device, Dtype, Format};
 use codit::engine::scheduler::Ended;
 use codit::engine::step_loop::{Job, StepLoop};
-use codit::engine::{Model, Shortcuts, Stats};
+use codit::engine::{Deferred, Model, Shortcuts, Stats};
 use codit::ids::{SeqId, TokenId};
 use codit::{Checkpoint, Contrast, EngineConfig, embedded};
 use serde_json::Value;
 
 use crate::random::Random;
 
-const ALL: Shortcuts = Shortcuts { gathered_head: true, deferred_amateur: true, shared_prefixes: true };
+const ALL: Shortcuts =
+    Shortcuts { gathered_head: true, deferred_amateur: Deferred::Always, shared_prefixes: true };
 const GATHERED: Shortcuts = Shortcuts { gathered_head: true, ..Shortcuts::NONE };
-const DEFERRED: Shortcuts = Shortcuts { deferred_amateur: true, ..Shortcuts::NONE };
+const DEFERRED: Shortcuts = Shortcuts { deferred_amateur: Deferred::Always, ..Shortcuts::NONE };
 const SHARED: Shortcuts = Shortcuts { shared_prefixes: true, ..Shortcuts::NONE };
 
 /// Two models, and the ids below which both know all tokens.

@@ -80,6 +80,11 @@ const PARALLEL: usize = 1 << 16;
 const LOGITS_BYTES: usize = 64 << 20;
 /// Tokens a step: more would leave the caches from one operation to the next.
 const BATCHED_TOKENS: usize = 256;
+/// See [`Device::alone`]: threads that share a model's operations wait for each other after each. `cargo bench --bench cpu`
+/// with a pair prints both steps.
+const ALONE: f64 = 1.15;
+/// See [`Device::row_cost`], with AMX and without: of steps of 1 and of 16 rows by the same bench.
+const ROW_COST: (f64, f64) = (0.03, 0.4);
 /// The cache's default size.
 const CACHE_BYTES: usize = 4 << 30;
 
@@ -421,6 +426,14 @@ impl Device for Cpu {
         let (rows, vocabulary) = (&step.samples[outputs], &step.vocabulary);
         let sampled = sample::contrast_sample(self.common.path(), rows, vocabulary, expert, amateur);
         step.results.extend(sampled);
+    }
+
+    fn alone(&self) -> Option<f64> {
+        Some(if self.common.team.threads() > 1 { ALONE } else { 1.0 })
+    }
+
+    fn row_cost(&self) -> f64 {
+        if self.common.amx.is_some() { ROW_COST.0 } else { ROW_COST.1 }
     }
 
     fn gathers(&self) -> bool {
