@@ -247,7 +247,8 @@ impl<D: Device> Pair<D> {
                     contrast: Contrast::default(),
                     noise: Noise::new(0, "", 0),
                     position: size as u32,
-                    log_probabilities: false,
+                    // So that all of the amateur's logits are computed too, beside those of the heads.
+                    log_probabilities: true,
                     kept,
                 });
             }

@@ -74,17 +74,14 @@ fn the_machine_gives_what_simt_gives_and_replays_its_steps() {
         ("float32", "auto", DEFERRED, &[]),
         ("fp8", "fp8", usual, &[]),
     ];
-    for (dtype, cache, shortcuts, more) in all {
+    for (index, (dtype, cache, shortcuts, more)) in all.into_iter().enumerate() {
         let with = |device| {
             let method = ["--seed", "1", "--max-tokens", "16", "--dtype", dtype, "--device", device];
             let sizes = ["--max-num-seqs", "5", "--max-num-batched-tokens", "24", "--kv-cache-dtype", cache];
             let rest = ["--gpu-memory-utilization", "0.25", "--shortcuts", shortcuts];
             [method.as_slice(), &sizes, &rest, more].concat()
         };
-        let (simt, cuda) = (
-            place.path(&format!("simt-{dtype}-{shortcuts}")),
-            place.path(&format!("cuda-{dtype}-{shortcuts}")),
-        );
+        let (simt, cuda) = (place.path(&format!("simt-{index}")), place.path(&format!("cuda-{index}")));
         succeed(&input, &simt, &with("simt"));
         let mut command = synth(&input, &cuda, &with("cuda"));
         let result =
