@@ -60,10 +60,11 @@ pub struct Setting {
 const REPEATS: usize = 3;
 
 /// None, each, and all.
-const SETTINGS: [Shortcuts; 5] = [
+const SETTINGS: [Shortcuts; 6] = [
     Shortcuts::NONE,
     Shortcuts { gathered_head: true, ..Shortcuts::NONE },
     Shortcuts { deferred_amateur: Deferred::WhereItPays, ..Shortcuts::NONE },
+    Shortcuts { deferred_amateur: Deferred::Always, ..Shortcuts::NONE },
     Shortcuts { shared_prefixes: true, ..Shortcuts::NONE },
     Shortcuts { gathered_head: true, deferred_amateur: Deferred::WhereItPays, shared_prefixes: true },
 ];
@@ -125,9 +126,11 @@ impl Count {
         let mut steps = load.start(Profiled::new(device))?;
         let (mut bytes, mut operations, mut floor) = (0, 0, 0.0);
         let mut responses = HashMap::new();
-        load.add(&mut steps, &load.prompts);
-        // What was noted while the models were loaded.
+        // As where it is timed: when the amateur is deferred depends on what came before.
+        load.warm_up(&mut steps)?;
         steps.device().take_entries();
+        let before = steps.stats();
+        load.add(&mut steps, &load.prompts);
         while !steps.is_idle() {
             responses.extend(steps.step()?.into_iter().map(|ended| (ended.seq, ended.tokens)));
             for entry in steps.device().take_entries() {
@@ -136,7 +139,17 @@ impl Count {
                 floor += ceilings.floor(entry.bytes, entry.operations);
             }
         }
-        Ok(Self { stats: steps.stats(), bytes, operations, floor, responses })
+        let after = steps.stats();
+        let stats = Stats {
+            expert_tokens: after.expert_tokens - before.expert_tokens,
+            amateur_steps: after.amateur_steps - before.amateur_steps,
+            amateur_tokens: after.amateur_tokens - before.amateur_tokens,
+            shared_tokens: after.shared_tokens - before.shared_tokens,
+            sampled: after.sampled - before.sampled,
+            forced: after.forced - before.forced,
+            ..after
+        };
+        Ok(Self { stats, bytes, operations, floor, responses })
     }
 
     /// The part of the responses that are `other`'s.

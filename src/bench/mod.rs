@@ -240,10 +240,9 @@ impl Load<'_> {
         StepLoop::load(device, self.expert, Some(self.amateur), &self.vocabulary, &config)
     }
 
-    /// Once over random prompts, for what happens once: recording, choosing algorithms, first touches.
+    /// Once over other prompts, for what happens once: recording, choosing algorithms, first touches.
     fn warm_up<D: Device>(&self, steps: &mut StepLoop<D>) -> Result<()> {
-        let (rows, len) = (self.prompts.rows(), self.prompts.longest());
-        self.add(steps, &Prompts::Given(Prompts::Random { rows, len }.draw(1, &self.vocabulary)));
+        self.add(steps, &self.prompts.others(&self.vocabulary));
         while !steps.is_idle() {
             steps.step()?;
         }
@@ -286,6 +285,16 @@ impl Prompts {
             Self::Random { len, .. } => *len,
             Self::Given(prompts) => prompts.iter().map(Vec::len).max().unwrap_or(0),
         }
+    }
+
+    /// Such prompts, but none that begins as one of these does.
+    fn others(&self, vocabulary: &Vocabulary) -> Self {
+        Self::Given(match self {
+            Self::Random { .. } => self.draw(1, vocabulary),
+            Self::Given(prompts) => {
+                prompts.iter().map(|prompt| prompt[prompt.len().min(2) - 1..].to_vec()).collect()
+            }
+        })
     }
 
     /// Themselves, the random ones drawn by `seed`.

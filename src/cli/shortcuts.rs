@@ -21,6 +21,8 @@ enum Shortcut {
     GatheredHead,
     /// The amateur waits while the expert settles tokens alone, as long as that pays
     DeferredAmateur,
+    /// The same whether or not it pays, for comparison
+    AlwaysDeferredAmateur,
     /// Beginnings that texts share are computed once
     SharedPrefixes,
 }
@@ -34,7 +36,9 @@ impl ShortcutArgs {
         let chosen = self.shortcuts.as_ref()?;
         Some(Shortcuts {
             gathered_head: chosen.contains(&Shortcut::GatheredHead),
-            deferred_amateur: if chosen.contains(&Shortcut::DeferredAmateur) {
+            deferred_amateur: if chosen.contains(&Shortcut::AlwaysDeferredAmateur) {
+                Deferred::Always
+            } else if chosen.contains(&Shortcut::DeferredAmateur) {
                 Deferred::WhereItPays
             } else {
                 Deferred::Never

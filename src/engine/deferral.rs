@@ -75,9 +75,11 @@ pub struct Phases {
 /// Steps of the expert that a row waits for others at most.
 const MOST_STEPS: usize = 16;
 /// Tokens after which an old one counts for a third of a new one.
-const MEMORY: f64 = 2048.0;
+const MEMORY: f64 = 256.0;
 /// Tokens to be seen before the models are apart.
-const EVIDENCE: f64 = 32.0;
+const EVIDENCE: f64 = 64.0;
+/// What having them apart must promise: forced tokens come less evenly than the estimate takes them to.
+const PROMISE: f64 = 1.1;
 
 impl Phases {
     /// Notes a step of the expert over `rows`, of which so many sampled and so many of these wait for the amateur.
@@ -129,7 +131,7 @@ impl Phases {
     pub fn pays(&self, deferral: &Deferral, rows: Rows) -> bool {
         let Some(alone) = deferral.alone else { return true };
         let together = (deferral.expert.of(rows) + deferral.amateur.of(rows)) / rows.count;
-        self.tokens >= EVIDENCE && together > alone * self.apart(deferral, rows)
+        self.tokens >= EVIDENCE && together > PROMISE * alone * self.apart(deferral, rows)
     }
 
     /// Bytes for each token where the amateur follows after as many steps of the expert as is best.

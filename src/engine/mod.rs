@@ -104,7 +104,8 @@ impl Shortcuts {
         let Self { gathered_head, deferred_amateur, shared_prefixes } = *self;
         let all = [
             (gathered_head, "gathered-head"),
-            (deferred_amateur != Deferred::Never, "deferred-amateur"),
+            (deferred_amateur == Deferred::WhereItPays, "deferred-amateur"),
+            (deferred_amateur == Deferred::Always, "always-deferred-amateur"),
             (shared_prefixes, "shared-prefixes"),
         ];
         all.into_iter().filter_map(|(is_on, name)| is_on.then_some(name)).collect()

@@ -12,7 +12,7 @@ use crate::model::spec::Spec;
 use crate::profile;
 
 use super::deferral::{Deferral, StepCost};
-use super::footprint::{Footprint, ModelFootprint};
+use super::footprint::Footprint;
 use super::plan::{Kind, PlanRow, StepPlan};
 use super::{Deferred, Shortcuts, Windows};
 
@@ -302,23 +302,25 @@ impl<D: Device> Pair<D> {
     }
 
     /// How the amateur is deferred, if it is.
-    ///
-    /// # Errors
-    /// None that a loaded pair could give.
-    pub fn deferral(&self, shape: &PairShape) -> Result<Option<Deferral>> {
-        let Some(amateur) = self.amateur.as_ref().filter(|_| self.defers()) else { return Ok(None) };
-        let cost = |lane, spec: &Spec| -> Result<StepCost> {
-            let model = ModelFootprint::new(spec, self.device.lane(lane).format(), shape)?;
-            let (weights, position) = (model.weights as f64, model.block as f64 / shape.block_size as f64);
-            Ok(StepCost { weights, row: weights * self.device.row_cost(), position })
+    pub fn deferral(&self, shape: &PairShape) -> Option<Deferral> {
+        let amateur = self.amateur.as_ref().filter(|_| self.defers())?;
+        let cost = |lane, decoder: &Decoder<D>, has_head: bool| {
+            let device = self.device.lane(lane);
+            let head = if has_head { decoder.head_bytes(&device) } else { 0 };
+            let weights = (decoder.layer_bytes(&device) + head) as f64;
+            let block = device.block_bytes(decoder.spec().cache_shape(shape.block_size, 1));
+            let position = block as f64 / shape.block_size as f64;
+            StepCost { weights, row: weights * device.row_cost(), position }
         };
-        let expert = cost(Lane::Expert, self.expert.decoder.spec())?;
-        let amateur = cost(Lane::Amateur, amateur.decoder.spec())?;
-        let alone = match shape.shortcuts.deferred_amateur {
-            Deferred::Always => None,
-            _ => Some(self.device.alone().unwrap_or(1.0)),
-        };
-        Ok(Some(Deferral { most_lag: MOST_LAG, expert, amateur, alone }))
+        Some(Deferral {
+            most_lag: MOST_LAG,
+            expert: cost(Lane::Expert, &self.expert.decoder, true),
+            amateur: cost(Lane::Amateur, &amateur.decoder, !self.gathers),
+            alone: match shape.shortcuts.deferred_amateur {
+                Deferred::Always => None,
+                _ => Some(self.device.alone().unwrap_or(1.0)),
+            },
+        })
     }
 
     /// Whether a step should be queued before the results of the one before are collected.

@@ -134,7 +134,7 @@ impl<D: Device> StepLoop<D> {
             block_size: shape.block_size,
             blocks,
             shares_prefixes: shortcuts.shared_prefixes,
-            deferral: pair.deferral(&shape)?,
+            deferral: pair.deferral(&shape),
         };
         Ok(Self {
             windows: config.windows(pair.windows(), blocks * shape.block_size)?,

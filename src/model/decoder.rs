@@ -123,6 +123,17 @@ impl<D: Device> Decoder<D> {
         &self.spec
     }
 
+    /// Bytes that a step reads of the layers' matrices.
+    pub fn layer_bytes(&self, device: &D) -> usize {
+        let of = |layer: &Layer<D>| [&layer.qkv, &layer.attention_out].map(|linear| linear.bytes(device));
+        self.layers.iter().map(|layer| of(layer).iter().sum::<usize>() + layer.mlp.bytes(device)).sum()
+    }
+
+    /// Bytes of the output head.
+    pub fn head_bytes(&self, device: &D) -> usize {
+        device.weight_size(self.head.as_ref().unwrap_or(&self.embedding)).bytes
+    }
+
     /// Runs the step at hand through all layers, appending its keys and values to `cache`; [`Decoder::logits`] then
     /// gives the logits of its outputs.
     ///
@@ -184,6 +195,10 @@ pub struct Unprojected<'a, D: Device> {
 }
 
 impl<D: Device> Linear<D> {
+    pub(super) fn bytes(&self, device: &D) -> usize {
+        device.weight_size(&self.weight).bytes
+    }
+
     pub(super) fn apply(&self, device: &D, rows: usize, x: &D::Tensor, out: &mut D::Tensor) {
         device.matmul(rows, x, &self.weight, self.bias.as_ref(), out);
     }

@@ -62,6 +62,16 @@ impl<D: Device> DenseScratch<D> {
 }
 
 impl<D: Device> Mlp<D> {
+    /// Bytes of its matrices.
+    pub fn bytes(&self, device: &D) -> usize {
+        match self {
+            Self::Dense(dense) => dense.gate_up.bytes(device) + dense.down.bytes(device),
+            Self::Mixture(Mixture { router, gate_up, down, .. }) => {
+                [router, gate_up, down].map(|weight| device.weight_size(weight).bytes).iter().sum()
+            }
+        }
+    }
+
     /// `out = mlp(x)`, both `[rows, hidden_size]` of the step at hand.
     pub fn apply(
         &self,

@@ -162,3 +162,53 @@ fn without_a_gpu_the_gpu_is_refused_with_a_reason() {
     assert!(output.status.code() == Some(1) && said.contains("codit: error:"), "{output:?}");
     assert_eq!(said.lines().count(), 1, "{said}");
 }
+
+/// The embedded pair over instructions that begin alike: each shortcut saves what is its own, and changes no token.
+#[test]
+fn the_ablation_counts_what_each_shortcut_saves() {
+    let prompts = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/prompts.jsonl");
+    let report = json(&[
+        "bench",
+        "--ablation",
+        "--input",
+        prompts,
+        "--rows",
+        "6",
+        "--output-len",
+        "32",
+        "--device",
+        "cpu",
+        "--json",
+    ]);
+    let settings = report["settings"].as_array().unwrap();
+    let with = |name: &str| {
+        let names = |setting: &&serde_json::Value| {
+            let names = setting["shortcuts"].as_array().unwrap();
+            if name == "none" { names.is_empty() } else { names.len() == 1 && names[0] == name }
+        };
+        settings.iter().find(names).unwrap()
+    };
+    let count = |name: &str, what: &str| with(name)[what].as_u64().unwrap();
+    for setting in settings {
+        assert_eq!(setting["same_responses"], 1.0, "{setting}");
+        assert!(setting["speed_up"].as_f64().unwrap() > 0.0, "{setting}");
+    }
+    assert_eq!(with("none")["predicted_speed_up"], 1.0);
+    assert!(count("gathered-head", "bytes") < count("none", "bytes"));
+    assert!(count("gathered-head", "operations") < count("none", "operations"));
+    assert!(count("always-deferred-amateur", "amateur_steps") < count("none", "amateur_steps"));
+    let (all, left) = (count("none", "expert_tokens"), count("shared-prefixes", "expert_tokens"));
+    assert_eq!(left + count("shared-prefixes", "shared_tokens"), all);
+}
+
+#[test]
+fn a_pair_is_measured_on_instructions_and_a_shape_on_random_tokens() {
+    let refused = |arguments: &[&str], part: &str| {
+        let output = codit(&[&["bench"], arguments].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(part), "{part}: {said}");
+    };
+    refused(&["--pair", "qwen3-0.6b"], "--input");
+    refused(&["--input", "examples/prompts.jsonl", "--shape", "qwen3-8b"], "--shape");
+}

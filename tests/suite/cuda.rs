@@ -127,7 +127,7 @@ fn a_deterministic_machine_multiplies_any_number_of_rows_alike() {
     assert_eq!(some, others);
 }
 
-const DEFERRED: &str = "deferred-amateur,shared-prefixes";
+const DEFERRED: &str = "always-deferred-amateur,shared-prefixes";
 
 /// All of the amateur's logits, as a split pair computes them in any case.
 const SMALL: [&str; 12] = [

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use codit::contrast::{RowFault, Sampled, philox4x32_10};
 use codit::device::RowResult;
-use codit::engine::deferral::{Deferral, StepCost};
+use codit::engine::deferral::{Deferral, Phases, Rows, StepCost};
 use codit::engine::plan::{Kind, PlanRow, StepPlan};
 use codit::engine::scheduler::{End, Ended, Limits, NewSequence, Scheduler};
 use codit::ids::{BlockId, SeqId, TokenId};
@@ -270,7 +270,7 @@ impl Trace {
                 most_lag: random.within(0, 8),
                 expert: StepCost { weights: random.within(1, 100) as f64, row: 1.0, position: 1.0 },
                 amateur: StepCost { weights: random.within(1, 100) as f64, row: 1.0, position: 1.0 },
-                alone: random.once_in(4).then(|| random.within(0, 30) as f64 / 20.0),
+                alone: random.once_in(4).then(|| random.within(0, 28) as f64 / 20.0),
             }),
         };
         let beginning = (0..longest).map(|_| TokenId(random.bits() | 1)).collect();
@@ -682,4 +682,21 @@ fn decode_rows_go_before_prefill_chunks_and_share_the_budget() {
     let plan = scheduler.plan();
     assert_eq!(spans(&plan), [(first, 2..3, true), (second, 4..9, true)]);
     assert_eq!(plan.batch.outputs, [0, 5]);
+}
+
+/// One row, of which a part of the tokens is contested: both models in turn cost `1 + contested` of two side by side.
+#[test]
+fn the_models_are_apart_where_it_pays() {
+    let cost = StepCost { weights: 1.0, row: 0.0, position: 0.0 };
+    let one = Rows::default().and(0);
+    let pays = |alone, contested| {
+        let mut phases = Phases::default();
+        phases.sampled(100.0, 100.0 * contested);
+        phases.pays(&Deferral { most_lag: 64, expert: cost, amateur: cost, alone }, one)
+    };
+    assert!(pays(Some(1.0), 0.1) && pays(Some(1.5), 0.1) && !pays(Some(2.0), 0.1));
+    assert!(pays(Some(1.2), 0.4) && !pays(Some(1.2), 0.6) && !pays(Some(1.0), 1.0));
+    assert!(pays(None, 1.0), "asked for in any case");
+    let unseen = Deferral { most_lag: 64, expert: cost, amateur: cost, alone: Some(1.0) };
+    assert!(!Phases::default().pays(&unseen, one), "without evidence");
 }
