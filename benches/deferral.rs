@@ -126,7 +126,7 @@ struct Run {
 
 impl Run {
     fn new(rows: usize, context: usize, forced: f64, cost: StepCost, mode: Mode) -> Self {
-        let deferral = Deferral { most_lag: MOST_LAG, expert: cost, amateur: cost, alone: None };
+        let deferral = Deferral { most_lag: MOST_LAG, evidence: 0, expert: cost, amateur: cost, alone: None };
         let prompt = context.saturating_sub(DRAWN / 2).max(1);
         let mut scheduler = Scheduler::new(Limits {
             max_num_seqs: rows,

@@ -4,6 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+#[macro_use]
+mod print;
+
 #[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
 mod bench;
 mod bytes;

@@ -14,6 +14,8 @@ pub struct Deferral {
     pub expert: StepCost,
     /// The same of the amateur.
     pub amateur: StepCost,
+    /// Tokens to be seen before the models are apart, unless they are in any case.
+    pub evidence: usize,
     /// How many times longer a step of one model takes than its part of a step of both; `None` has the models apart in any
     /// case.
     pub alone: Option<f64>,
@@ -76,8 +78,6 @@ pub struct Phases {
 const MOST_STEPS: usize = 16;
 /// Tokens after which an old one counts for a third of a new one.
 const MEMORY: f64 = 256.0;
-/// Tokens to be seen before the models are apart.
-const EVIDENCE: f64 = 64.0;
 /// What having them apart must promise: forced tokens come less evenly than the estimate takes them to.
 const PROMISE: f64 = 1.1;
 
@@ -131,7 +131,7 @@ impl Phases {
     pub fn pays(&self, deferral: &Deferral, rows: Rows) -> bool {
         let Some(alone) = deferral.alone else { return true };
         let together = (deferral.expert.of(rows) + deferral.amateur.of(rows)) / rows.count;
-        self.tokens >= EVIDENCE && together > PROMISE * alone * self.apart(deferral, rows)
+        self.tokens >= deferral.evidence as f64 && together > PROMISE * alone * self.apart(deferral, rows)
     }
 
     /// Bytes for each token where the amateur follows after as many steps of the expert as is best.

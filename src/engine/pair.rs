@@ -37,6 +37,8 @@ const CATCH_UP: u32 = 3;
 
 /// Positions that the amateur may be behind a row that decodes: its step over them should cost little more than over one.
 const MOST_LAG: usize = 64;
+/// Tokens to be seen before the amateur is deferred.
+const EVIDENCE: usize = 64;
 
 /// The two models on one device. Without an amateur, the expert runs alone.
 pub(super) struct Pair<D: Device> {
@@ -314,6 +316,7 @@ impl<D: Device> Pair<D> {
         };
         Some(Deferral {
             most_lag: MOST_LAG,
+            evidence: EVIDENCE,
             expert: cost(Lane::Expert, &self.expert.decoder, true),
             amateur: cost(Lane::Amateur, &amateur.decoder, !self.gathers),
             alone: match shape.shortcuts.deferred_amateur {

@@ -212,3 +212,17 @@ fn a_pair_is_measured_on_instructions_and_a_shape_on_random_tokens() {
     refused(&["--pair", "qwen3-0.6b"], "--input");
     refused(&["--input", "examples/prompts.jsonl", "--shape", "qwen3-8b"], "--shape");
 }
+
+/// Whoever reads may go before all is written.
+#[test]
+fn a_reader_that_goes_is_no_failure() {
+    use std::process::Stdio;
+    for arguments in [&["pairs"][..], &["plan", "--gpus", "4"]] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_codit"));
+        let mut program =
+            command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(program.stdout.take());
+        let output = program.wait_with_output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}

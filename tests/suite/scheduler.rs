@@ -268,6 +268,7 @@ impl Trace {
             shares_prefixes: !random.once_in(3),
             deferral: mode.defers().then(|| Deferral {
                 most_lag: random.within(0, 8),
+                evidence: random.within(0, 20),
                 expert: StepCost { weights: random.within(1, 100) as f64, row: 1.0, position: 1.0 },
                 amateur: StepCost { weights: random.within(1, 100) as f64, row: 1.0, position: 1.0 },
                 alone: random.once_in(4).then(|| random.within(0, 28) as f64 / 20.0),
@@ -692,11 +693,11 @@ fn the_models_are_apart_where_it_pays() {
     let pays = |alone, contested| {
         let mut phases = Phases::default();
         phases.sampled(100.0, 100.0 * contested);
-        phases.pays(&Deferral { most_lag: 64, expert: cost, amateur: cost, alone }, one)
+        phases.pays(&Deferral { most_lag: 64, evidence: 64, expert: cost, amateur: cost, alone }, one)
     };
     assert!(pays(Some(1.0), 0.1) && pays(Some(1.5), 0.1) && !pays(Some(2.0), 0.1));
     assert!(pays(Some(1.2), 0.4) && !pays(Some(1.2), 0.6) && !pays(Some(1.0), 1.0));
     assert!(pays(None, 1.0), "asked for in any case");
-    let unseen = Deferral { most_lag: 64, expert: cost, amateur: cost, alone: Some(1.0) };
+    let unseen = Deferral { most_lag: 64, evidence: 64, expert: cost, amateur: cost, alone: Some(1.0) };
     assert!(!Phases::default().pays(&unseen, one), "without evidence");
 }
