@@ -124,7 +124,7 @@ fn a_burst_of_requests_is_spread_over_steps() {
         kv_cache_memory: Some(8 << 20),
         async_scheduling: Some(true),
         // With the amateur deferred there are moments in which nothing is in flight, and as many as fit are taken.
-        shortcuts: Some(Shortcuts::NONE),
+        shortcuts: Some(Shortcuts { shared_prefixes: true, ..Shortcuts::NONE }),
         ..EngineConfig::default()
     };
     let devices = vec![Cpu::new(Some(1)).unwrap()];
