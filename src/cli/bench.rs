@@ -131,12 +131,21 @@ impl Pair {
         };
         let text = Text::load(&expert)?;
         check_same_vocabulary(text.tokenizer(), &Tokenizer::load(&amateur)?)?;
-        let input = Input::open(input)?;
-        let rows = input.len().min(args.rows as usize);
+        let (path, input, rows) = (input, Input::open(input)?, args.rows as usize);
+        if input.len() < rows {
+            let message = format!("{} instructions; give more, or --rows {0}", input.len());
+            return Err(Error::file(path, message));
+        }
         let variables = args.models.pair().map(crate::pairs::Pair::template_variables).unwrap_or_default();
-        let prompts = (0..rows)
-            .map(|row| synth::to_be_decoded(&input.prompt(row)?.body, None).into_ids(&text, &variables));
-        let prompts = Prompts::Given(prompts.collect::<Result<_>>()?);
+        let prompt = |row| {
+            let prompt = input.prompt(row)?;
+            let ids = synth::to_be_decoded(&prompt.body, None).into_ids(&text, &variables)?;
+            if ids.is_empty() {
+                return Err(Error::file(path, format!("{}: the prompt has no tokens", prompt.id.key())));
+            }
+            Ok(ids)
+        };
+        let prompts = Prompts::Given((0..rows).map(prompt).collect::<Result<_>>()?);
         let vocabulary = text.tokenizer().vocabulary().clone();
         Ok(Self { expert: Subject::Stored(expert), amateur: Subject::Stored(amateur), vocabulary, prompts })
     }
@@ -164,10 +173,14 @@ fn show<T: Serialize>(report: &T, json: bool, print: impl FnOnce(&T)) -> Result<
     Ok(())
 }
 
-fn print(report: &Report) {
-    println!("ceilings, measured: copy {:.1} GB/s", report.copy_bandwidth / 1e9);
-    println!("                    matmul {:.3} TFLOP/s", report.matmul_rate / 1e12);
+fn print_ceilings(copy_bandwidth: f64, matmul_rate: f64) {
+    println!("ceilings, measured: copy {:.1} GB/s", copy_bandwidth / 1e9);
+    println!("                    matmul {:.3} TFLOP/s", matmul_rate / 1e12);
     println!();
+}
+
+fn print(report: &Report) {
+    print_ceilings(report.copy_bandwidth, report.matmul_rate);
     println!(
         "{:<16} {:>6} {:>11} {:>11} {:>11} {:>9} {:>9}",
         "decode step", "calls", "us", "MB", "MFLOP", "of copy", "of matmul"
@@ -197,9 +210,7 @@ fn print(report: &Report) {
 }
 
 fn print_ablation(ablation: &Ablation) {
-    println!("ceilings, measured: copy {:.1} GB/s", ablation.copy_bandwidth / 1e9);
-    println!("                    matmul {:.3} TFLOP/s", ablation.matmul_rate / 1e12);
-    println!();
+    print_ceilings(ablation.copy_bandwidth, ablation.matmul_rate);
     println!(
         "{:<48} {:>10} {:>8} {:>9} {:>8} {:>10} {:>10} {:>10} {:>9} {:>9} {:>7} {:>6}",
         "shortcuts",

@@ -490,41 +490,32 @@ impl<D: Device> Models<'_, D> {
     fn sample(&mut self, device: &D, step: &mut D::Step) {
         let _range = profile::range(c"contrast_sample");
         for outputs in slices(device.outputs(step), self.logit_rows) {
-            let expert = &mut self.expert;
-            let amateur = self.amateur.as_mut().map(|side| &mut side.decoder);
-            let (landing, gathers) = (self.landing.as_deref_mut(), self.gathers);
-            draw(device, step, outputs, move |d, s, o| expert.rows(d, s, o), amateur, landing, gathers);
+            self.sample_slice(device, step, outputs);
         }
     }
-}
 
-/// Draws a token for each of `outputs` of the step at hand from what `expert` gives of its logits and from those of the
-/// amateur, whose forward pass has been queued.
-fn draw<'a, D: Device>(
-    device: &D,
-    step: &mut D::Step,
-    outputs: Range<usize>,
-    expert: impl FnOnce(&D, &D::Step, Range<usize>) -> &'a D::Tensor + Send,
-    amateur: Option<&mut Decoder<D>>,
-    landing: Option<&mut D::Tensor>,
-    gathers: bool,
-) {
-    let places = || outputs.clone();
-    match amateur {
-        Some(amateur) if gathers && landing.is_none() => {
-            let (expert, amateur) = device.join(
-                |device| expert(device, step, places()),
-                |device| amateur.hidden(device, step, places()),
-            );
-            let Unprojected { hidden, head, logits } = amateur;
-            device.contrast_sample_hidden(step, places(), expert, (hidden, head), logits);
-        }
-        amateur => {
-            let (expert, amateur) = device.join(
-                |device| expert(device, step, places()),
-                |device| Some(logits(device, step, places(), amateur?, landing)),
-            );
-            device.contrast_sample(step, places(), expert, amateur);
+    fn sample_slice(&mut self, device: &D, step: &mut D::Step, outputs: Range<usize>) {
+        let Self { expert, amateur, landing, gathers, .. } = self;
+        let places = || outputs.clone();
+        match amateur {
+            Some(amateur) if *gathers && landing.is_none() => {
+                let (expert, amateur) = device.join(
+                    |device| expert.rows(device, step, places()),
+                    |device| amateur.decoder.hidden(device, step, places()),
+                );
+                let Unprojected { hidden, head, logits } = amateur;
+                device.contrast_sample_hidden(step, places(), expert, (hidden, head), logits);
+            }
+            amateur => {
+                let (expert, amateur) = device.join(
+                    |device| expert.rows(device, step, places()),
+                    |device| {
+                        let decoder = &mut amateur.as_mut()?.decoder;
+                        Some(logits(device, step, places(), decoder, landing.as_deref_mut()))
+                    },
+                );
+                device.contrast_sample(step, places(), expert, amateur);
+            }
         }
     }
 }

@@ -12,8 +12,9 @@
 //! What is in the cache is found by its content: a sequence takes over the blocks of others, and of its former self, that
 //! begin with the same tokens, and copies the last block of a prompt that others share in part.
 //!
-//! Where the amateur is deferred, and as long as that pays, a plan is the expert's alone. What it settles goes on; a row that it does not settle is
-//! contested: it waits for the amateur, which then catches up with all that it has missed ([`Scheduler::plan_amateur`]).
+//! Where the amateur is deferred, and as long as that pays, a plan is the expert's alone. What it settles goes on; a row
+//! that it does not settle is contested: it waits for the amateur, which then catches up with all that it has missed
+//! ([`Scheduler::plan_amateur`]).
 //! If the next step of the expert was planned before that was known, the row has no token to read there: the device leaves
 //! it out, nobody takes its result, and its position is planned again. It is none that others could have found, since only
 //! tokens that are known make a block's content.
@@ -194,14 +195,14 @@ impl Scheduler {
         let mut budget = self.limits.max_num_batched_tokens;
         for is_decode in [true, false] {
             for sequence in self.running.iter_mut().filter(|s| s.is_decoding() == is_decode) {
-                budget -= sequence.advance(budget, &mut plan, &mut self.pool, &self.limits, self.plans);
+                budget -= sequence.advance(budget, &mut plan, &mut self.pool, &self.limits);
             }
         }
         while budget > 0 && self.may_admit(kind) {
             let Some(mut sequence) = self.waiting.pop_front() else { break };
             sequence.slot = self.slots.pop().unwrap_or_default();
             self.shared += sequence.find_prefix(&mut plan, &mut self.pool, &self.limits) as u64;
-            budget -= sequence.advance(budget, &mut plan, &mut self.pool, &self.limits, self.plans);
+            budget -= sequence.advance(budget, &mut plan, &mut self.pool, &self.limits);
             self.running.push(sequence);
         }
         plan
@@ -209,12 +210,12 @@ impl Scheduler {
 
     /// Which models the next step is of. A step of both takes all rows to be as far in the one as in the other.
     fn kind(&self) -> Kind {
-        let is_apart = self.limits.deferral.as_ref().is_some_and(|deferral| self.is_apart(deferral));
-        if is_apart || self.running.iter().any(|s| s.lag() > 0) { Kind::Settle } else { Kind::Whole }
+        if self.is_apart() || self.running.iter().any(|s| s.lag() > 0) { Kind::Settle } else { Kind::Whole }
     }
 
     /// Whether the models should be apart.
-    fn is_apart(&self, deferral: &Deferral) -> bool {
+    fn is_apart(&self) -> bool {
+        let Some(deferral) = &self.limits.deferral else { return false };
         let decoding = self.running.iter().filter(|s| s.len() > s.prompt_len);
         let rows = decoding.fold(Rows::default(), |rows, s| rows.and(s.computed));
         let is_empty = rows.count < 1.0;
@@ -273,8 +274,8 @@ impl Scheduler {
     }
 
     /// The amateur's next step, where it is deferred: all that it has missed of the rows that wait for it, and of those
-    /// that it has fallen too far behind; of all rows where the models are to go on side by side. Empty where the expert should go on alone. To be asked when all that was planned
-    /// is committed.
+    /// that it has fallen too far behind; of all rows where the models are to go on side by side. Empty where the expert
+    /// should go on alone. To be asked when all that was planned is committed.
     pub fn plan_amateur(&mut self) -> StepPlan {
         let mut plan = StepPlan { kind: Kind::CatchUp, ..StepPlan::default() };
         let Some(deferral) = self.limits.deferral.filter(|_| self.amateur_is_due()) else { return plan };
@@ -282,7 +283,7 @@ impl Scheduler {
         plan.number = self.plans;
         self.phases.amateur_ran();
         let mut budget = self.limits.max_num_batched_tokens;
-        let most_lag = if self.is_apart(&deferral) { deferral.most_lag } else { 0 };
+        let most_lag = if self.is_apart() { deferral.most_lag } else { 0 };
         for sequence in self.running.iter_mut().filter(|s| s.is_contested || s.lag() > most_lag) {
             budget -= sequence.follow(budget, &mut plan, &mut self.pool, self.limits.block_size);
         }
@@ -303,7 +304,7 @@ impl Scheduler {
         let go = rows(&|s| s.is_decoding() && known(s))
             .plus(1.0 - contested, rows(&|s| s.is_decoding() && unknown(s)));
         let lags = |s: &Sequence| s.is_decoding() && s.lag() > deferral.most_lag;
-        if !self.is_apart(deferral) && self.running.iter().any(|s| s.lag() > 0) {
+        if !self.is_apart() && self.running.iter().any(|s| s.lag() > 0) {
             return true;
         }
         // Prompts need steps of the expert in any case.
@@ -418,8 +419,7 @@ impl Scheduler {
     /// sequence that runs, lest it be sent back at once, and no prompt that it shares is computed in this very step. Nor is
     /// the amateur about to catch up with all, after which both models begin with it side by side.
     fn may_admit(&self, kind: Kind) -> bool {
-        let is_apart = || self.limits.deferral.as_ref().is_some_and(|deferral| self.is_apart(deferral));
-        if self.running.len() >= self.limits.max_num_seqs || kind == Kind::Settle && !is_apart() {
+        if self.running.len() >= self.limits.max_num_seqs || kind == Kind::Settle && !self.is_apart() {
             return false;
         }
         let Some(first) = self.waiting.front() else { return false };
@@ -548,7 +548,6 @@ impl Sequence {
         plan: &mut StepPlan,
         pool: &mut BlockPool,
         limits: &Limits,
-        number: u64,
     ) -> usize {
         let wanted = self.computed + self.pending().min(budget);
         while self.blocks.len() * limits.block_size < wanted {
@@ -568,7 +567,7 @@ impl Sequence {
             self.followed = end;
         }
         if limits.shares_prefixes {
-            self.publish(positions.start, pool, limits.block_size, number);
+            self.publish(positions.start, pool, limits.block_size, plan.number);
         }
         if samples {
             self.drawn_by = plan.batch.outputs.len() as u32 - 1;

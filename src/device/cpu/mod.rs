@@ -83,7 +83,8 @@ const BATCHED_TOKENS: usize = 256;
 /// See [`Device::alone`]: threads that share a model's operations wait for each other after each. `cargo bench --bench cpu`
 /// with a pair prints both steps.
 const ALONE: f64 = 1.15;
-/// See [`Device::row_cost`], with AMX and without: of steps of 1 and of 16 rows by the same bench.
+/// See [`Device::row_cost`], with AMX, by steps of 1 and of 16 rows, and without, by the product `gate_up avx512` of as many;
+/// the same bench prints all of them.
 const ROW_COST: (f64, f64) = (0.03, 0.4);
 /// The cache's default size.
 const CACHE_BYTES: usize = 4 << 30;
