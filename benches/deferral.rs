@@ -17,10 +17,10 @@ use std::sync::Arc;
 use codit::bench::shapes;
 use codit::contrast::{Sampled, philox4x32_10};
 use codit::device::{Dtype, Format, RowResult};
-use codit::engine::deferral::{Deferral, StepCost};
 use codit::engine::footprint::ModelFootprint;
-use codit::engine::plan::{Kind, StepPlan};
+use codit::engine::scheduler::cost::{Deferral, StepCost};
 use codit::engine::scheduler::{Limits, NewSequence, Scheduler};
+use codit::engine::step::{Kind, StepPlan};
 use codit::engine::{PairShape, Shortcuts};
 use codit::ids::{SeqId, TokenId};
 

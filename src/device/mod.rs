@@ -10,11 +10,10 @@ use crate::contrast::{Contrast, Noise, RowFault, Sampled, Vocabulary};
 use crate::error::{Error, Result};
 use crate::ids::{BlockId, TokenId};
 
-mod convert;
 pub mod cpu;
 pub mod cuda;
-pub mod e4m3;
-pub mod launch;
+pub mod gpu;
+pub mod number;
 pub mod simt;
 
 /// Number format of a tensor, little-endian.
@@ -26,7 +25,7 @@ pub enum Dtype {
     F16,
     /// IEEE single
     F32,
-    /// [`e4m3::E4m3`], a scale for each row: what a device makes of others.
+    /// [`number::e4m3::E4m3`], a scale for each row: what a device makes of others.
     F8E4m3,
 }
 

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use super::{Check, Comparison, relative_error};
 use crate::contrast::Vocabulary;
+use crate::device::cpu;
+use crate::device::number::e4m3;
 use crate::device::{AttentionShape, Batch, CacheShape, Device, Dtype, Heads, Precision, Span, StepRoom};
-use crate::device::{cpu, e4m3};
 use crate::error::Result;
 use crate::ids::{BlockId, TokenId};
 

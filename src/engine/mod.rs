@@ -21,14 +21,13 @@ use crate::ids::{SeqId, TokenId};
 use crate::model::spec::{Spec, stop_tokens};
 use crate::text::{Message, Text, Tokenizer, check_same_vocabulary};
 
-pub mod blocks;
-pub mod deferral;
 pub mod footprint;
+pub mod kv_cache;
 mod pair;
-pub mod plan;
 mod replicas;
 pub mod request;
 pub mod scheduler;
+pub mod step;
 pub mod step_loop;
 
 use footprint::Footprint;

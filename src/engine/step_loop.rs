@@ -6,11 +6,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::pair::{Model, Pair};
-use super::plan::{Kind, StepPlan};
 use super::scheduler::{Ended, Limits, NewSequence, Scheduler};
 use super::{EngineConfig, Shortcuts, Windows};
 use crate::contrast::{Contrast, Noise, Vocabulary};
 use crate::device::{Device, RowResult, SampleRow};
+use crate::engine::step::{Kind, StepPlan};
 use crate::error::{Error, Result};
 use crate::ids::{SeqId, TokenId};
 use crate::profile;

@@ -1,7 +1,7 @@
 //! Steps of decoding are padded to few sizes, others are as they are.
 
 use codit::contrast::{Contrast, Noise, Vocabulary};
-use codit::device::launch::bucket;
+use codit::device::gpu::bucket;
 use codit::device::simt::Simt;
 use codit::device::{
     AttentionShape, Batch, CacheShape, Device, Dtype, Fed, Heads, Precision, SampleRow, Span, StepRoom,

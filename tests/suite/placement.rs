@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use codit::device::cpu::Cpu;
-use codit::device::launch::LauncherConfig;
+use codit::device::gpu::LauncherConfig;
 use codit::device::simt::Simt;
 use codit::device::{Dtype, Format};
 use codit::engine::Shortcuts;

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use codit::contrast::{RowFault, Sampled, philox4x32_10};
 use codit::device::RowResult;
-use codit::engine::deferral::{Deferral, Phases, Rows, StepCost};
-use codit::engine::plan::{Kind, PlanRow, StepPlan};
+use codit::engine::scheduler::cost::{Deferral, Phases, Rows, StepCost};
 use codit::engine::scheduler::{End, Ended, Limits, NewSequence, Scheduler};
+use codit::engine::step::{Kind, PlanRow, StepPlan};
 use codit::ids::{BlockId, SeqId, TokenId};
 
 use crate::random::Random;

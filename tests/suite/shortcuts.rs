@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use codit::contrast::{Noise, Vocabulary};
 use codit::device::cpu::Cpu;
-use codit::device::launch::LauncherConfig;
+use codit::device::gpu::LauncherConfig;
 use codit::device::simt::Simt;
 use codit::device::{Device, Dtype, Format};
 use codit::engine::scheduler::Ended;

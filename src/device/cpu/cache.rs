@@ -7,7 +7,7 @@ use super::Tensor;
 use super::buffer::{Buffer, Populating};
 use super::math::LANES;
 use super::simd::Simd;
-use crate::device::e4m3::{self, E4m3};
+use crate::device::number::e4m3::{self, E4m3};
 use crate::device::{Batch, CacheShape, Dtype, Heads};
 use crate::error::Result;
 use crate::ids::BlockId;

@@ -16,12 +16,12 @@ mod elementwise;
 mod isa;
 mod math;
 mod matmul;
+mod pool;
 mod rope;
 mod routing;
 mod sample;
 mod simd;
 mod step;
-mod team;
 mod tiles;
 mod weight;
 
@@ -42,11 +42,11 @@ use buffer::{Buffer, Populating};
 pub use cache::Cache;
 use elementwise::{AddNorm, Gated};
 pub use isa::Isa;
+pub use pool::Team;
 pub use rope::Rope;
 use rope::Rotate;
 pub use routing::Routing;
 pub use step::Step;
-pub use team::Team;
 pub use weight::Weight;
 
 /// The CPU device. Both lanes are one but for their formats.

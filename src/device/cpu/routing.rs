@@ -3,8 +3,8 @@
 use super::Tensor;
 use super::isa::Kernel;
 use super::math::{exp, mul_add};
+use super::pool::Team;
 use super::simd::{Portable, Simd};
-use super::team::Team;
 use crate::device::{Choice, RoutingShape};
 
 /// See [`crate::device::Device::Routing`].

@@ -6,7 +6,7 @@ use half::bf16;
 use super::arena::Arena;
 use super::tiles::{DEPTH, Matrix, Tile};
 use crate::checkpoint::Bytes;
-use crate::device::e4m3::{self, E4m3};
+use crate::device::number::e4m3::{self, E4m3};
 use crate::device::{Dtype, TensorView};
 use crate::error::{Error, Result};
 

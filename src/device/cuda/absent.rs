@@ -1,7 +1,7 @@
 //! Stands in for the GPU where the build found no nvcc.
 
 use crate::device::MemoryInfo;
-use crate::device::launch::machine::{Lane, Launch, Machine, Matmul};
+use crate::device::gpu::runtime::{Lane, Launch, Machine, Matmul};
 use crate::error::{Error, Result};
 
 /// There is none.

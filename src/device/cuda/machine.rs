@@ -11,7 +11,7 @@ use super::failure::{Failure, cannot, lock};
 use super::graphs::{Graph, Graphs, State};
 use super::memory::{Memory, Pending};
 use crate::device::MemoryInfo;
-use crate::device::launch::machine::{Lane, Launch, MATMUL_WORKSPACE, Machine, Matmul};
+use crate::device::gpu::runtime::{Lane, Launch, MATMUL_WORKSPACE, Machine, Matmul};
 use crate::error::{Error, Result};
 
 /// One GPU for both models, or one for each.

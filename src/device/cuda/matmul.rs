@@ -30,8 +30,8 @@ use cudarc::driver::{CudaContext, CudaStream};
 use super::failure::{blas_cannot, cannot};
 use super::memory::Memory;
 use crate::device::Dtype;
-use crate::device::launch::bucket;
-use crate::device::launch::machine::{MATMUL_WORKSPACE, Matmul};
+use crate::device::gpu::bucket;
+use crate::device::gpu::runtime::{MATMUL_WORKSPACE, Matmul};
 use crate::error::{Error, Result};
 
 /// Products on a GPU, and the algorithms for them.

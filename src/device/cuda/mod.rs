@@ -1,4 +1,4 @@
-//! The GPU: a [`Machine`](super::launch::machine::Machine) over CUDA's driver and cuBLASLt, both loaded when one is opened.
+//! The GPU: a [`Machine`](super::gpu::runtime::Machine) over CUDA's driver and cuBLASLt, both loaded when one is opened.
 //!
 //! Without nvcc there are no kernels to run, and [`Cuda`] is a stand-in that says so. Nothing outside this folder may
 //! ask which of the two it is.
@@ -27,7 +27,7 @@ pub use absent::Cuda;
 #[cfg(codit_kernels)]
 pub use machine::Cuda;
 
-use super::launch::{Launcher, LauncherConfig};
+use super::gpu::{Launcher, LauncherConfig};
 use crate::error::Result;
 
 /// The device.

@@ -11,8 +11,8 @@ use std::time::Instant;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::launch::machine::{Lane, Launch, Machine, Matmul};
-use super::launch::{Launcher, LauncherConfig};
+use super::gpu::runtime::{Lane, Launch, Machine, Matmul};
+use super::gpu::{Launcher, LauncherConfig};
 use super::{Dtype, Format, MemoryInfo};
 use crate::error::{Error, Result};
 use runtime::Memory;

@@ -1,5 +1,5 @@
 use codit::device::cpu::Cpu;
-use codit::device::e4m3;
+use codit::device::number::e4m3;
 use codit::device::{AttentionShape, Batch, CacheShape, Device, Dtype, Format, Heads, Span};
 use codit::ids::{BlockId, TokenId};
 

@@ -1,5 +1,6 @@
 use codit::device::cpu::{Cpu, Isa};
-use codit::device::{Device, Dtype, Format, TensorView, e4m3};
+use codit::device::number::e4m3;
+use codit::device::{Device, Dtype, Format, TensorView};
 
 use super::{Numbers, bits, close, devices, rounded, tensor, upload, view};
 use crate::step::begin_forward;

@@ -9,7 +9,7 @@ mod sample;
 
 use codit::Result;
 use codit::device::cpu::Cpu;
-use codit::device::launch::LauncherConfig;
+use codit::device::gpu::LauncherConfig;
 use codit::device::simt::Simt;
 use codit::device::{Dtype, Format};
 use codit::doctor::{Check, Comparison, Numbers};

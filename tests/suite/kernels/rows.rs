@@ -1,7 +1,7 @@
 use codit::contrast::Vocabulary;
-use codit::device::e4m3::{self, E4m3};
-use codit::device::launch::Cache;
-use codit::device::launch::machine::{Lane, Machine};
+use codit::device::gpu::Cache;
+use codit::device::gpu::runtime::{Lane, Machine};
+use codit::device::number::e4m3::{self, E4m3};
 use codit::device::simt::{Host, Simt};
 use codit::device::{Batch, CacheShape, Device, Dtype, Heads, Precision, Span, StepRoom};
 use codit::doctor::{Check, Comparison, relative_error, rows};

@@ -1,0 +1,4 @@
+//! Number formats: the e4m3 format of eight bits, and conversions between formats.
+
+pub mod convert;
+pub mod e4m3;
