@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256};
 
 use super::lines::{Line, Lines};
 use super::manifest::InputMark;
-use super::prompt::{Prompt, excerpt};
+use super::prompt::Prompt;
+use super::schema::excerpt;
 use crate::checkpoint::hex;
 use crate::error::{Error, Result};
 

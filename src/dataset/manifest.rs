@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::prompt::excerpt;
+use super::schema::excerpt;
 use crate::checkpoint::{Checkpoint, hex};
 use crate::error::{Error, Result};
 

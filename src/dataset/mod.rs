@@ -5,17 +5,20 @@
 //! it again: [`Sink::open`] compares its [`Manifest`] with the one beside the output, cuts off a torn last line and
 //! returns what is [`Done`].
 
+mod id;
 mod input;
 mod lines;
 mod manifest;
 mod prompt;
 mod record;
 mod resume;
+mod schema;
 mod writer;
 
+pub use id::Id;
 pub use input::{Input, MAX_LINE};
 pub use manifest::{InputMark, Manifest, ModelMark};
-pub use prompt::{Body, Columns, Id, Prompt};
+pub use prompt::{Body, Columns, Prompt};
 pub use record::{Metadata, Outcome, Record};
 pub use resume::{Done, Recovery};
 pub use writer::Sink;

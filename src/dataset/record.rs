@@ -2,21 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::prompt::{Body, Columns, Id, Prompt};
+use super::id::Id;
+use super::prompt::{Body, Columns, Prompt};
 use crate::contrast::LogProbabilities;
 use crate::error::{Error, Result};
-
-/// The columns that the output defines and no input may hold. (`id` and `instruction` are taken from the input.)
-pub(super) const COLUMNS: [&str; 8] = [
-    "sample_index",
-    "is_completed",
-    "response",
-    "res_metadata",
-    "score",
-    "expert_logprobs",
-    "amateur_logprobs",
-    "error",
-];
 
 /// How a record was made. Field names and order are those of the method's own datasets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

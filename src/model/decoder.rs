@@ -11,6 +11,7 @@
 use std::cell::Cell;
 use std::ops::Range;
 
+use super::linear::Linear;
 use super::mixture::Mixture;
 use super::mlp::{self, Dense, Mlp};
 use super::spec::{self, NormPlacement, Spec};
@@ -65,12 +66,6 @@ struct Layer<D: Device> {
 struct BlockNorms<D: Device> {
     before: Option<Norm<D::Weight>>,
     after: Option<Norm<D::Weight>>,
-}
-
-/// `x * weight^T + bias`
-pub(super) struct Linear<D: Device> {
-    weight: D::Weight,
-    bias: Option<D::Weight>,
 }
 
 /// The activations, allocated once.
@@ -192,16 +187,6 @@ pub struct Unprojected<'a, D: Device> {
     pub head: &'a D::Weight,
     /// `[rows, vocab_size]`
     pub logits: &'a mut D::Tensor,
-}
-
-impl<D: Device> Linear<D> {
-    pub(super) fn bytes(&self, device: &D) -> usize {
-        device.weight_size(&self.weight).bytes
-    }
-
-    pub(super) fn apply(&self, device: &D, rows: usize, x: &D::Tensor, out: &mut D::Tensor) {
-        device.matmul(rows, x, &self.weight, self.bias.as_ref(), out);
-    }
 }
 
 impl<D: Device> Scratch<D> {

@@ -2,6 +2,7 @@
 
 pub mod decoder;
 mod fields;
+mod linear;
 mod mixture;
 mod mlp;
 pub mod rope;
