@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Check, Comparison, relative_error};
 use crate::contrast::Vocabulary;
 use crate::device::cpu;
-use crate::device::number::e4m3;
+use crate::device::number::quantize;
 use crate::device::{AttentionShape, Batch, CacheShape, Device, Dtype, Heads, Precision, Span, StepRoom};
 use crate::error::Result;
 use crate::ids::{BlockId, TokenId};
@@ -377,7 +377,7 @@ impl Case {
             for head in
                 self.stored.iter_mut().flatten().flat_map(|row| row[query_width..].chunks_mut(self.heads.dim))
             {
-                head.copy_from_slice(&e4m3::rounded(head));
+                head.copy_from_slice(&quantize::rounded(head));
             }
         }
         self.store(on.device, &batch, &mut here, &mut caches.0)?;

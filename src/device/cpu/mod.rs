@@ -22,6 +22,7 @@ mod routing;
 mod sample;
 mod simd;
 mod step;
+mod tile;
 mod tiles;
 mod weight;
 

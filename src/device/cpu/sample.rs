@@ -4,7 +4,8 @@
 use std::cell::Cell;
 
 use super::isa::Kernel;
-use super::math::{LANES, array, dot, exp_f64};
+use super::math::{array, dot, exp_f64};
+use super::simd::LANES;
 use super::simd::Simd;
 use super::{PARALLEL, Path, Tensor, Weight, matmul};
 use crate::contrast::{Contrast, GUMBEL_MAX, LogProbabilities, Noise, RowFault, Sampled, Vocabulary};

@@ -6,114 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytemuck::{Pod, Zeroable};
 
 use super::Launcher;
+use super::abi::{NONE, ResultWords, SampleWords, Section, Sections, SpanWords, row_bytes};
 use super::ops::heads::Heads;
-use super::ops::sample;
-use crate::contrast::{LogProbabilities, RowFault, Sampled};
+use super::padding::bucket;
 use crate::device::gpu::runtime::{Lane, Launch, Machine};
 use crate::device::{Batch, Projections, RowResult, SampleRow, Span, StepRoom};
 use crate::error::Result;
 use crate::ids::TokenId;
 
-/// Stands for no slot, no token, no output.
-pub const NONE: u32 = u32::MAX;
-
 /// Padded steps of shorter contexts count as one.
 const SHORTEST_PADDED_CONTEXT: usize = 256;
-
-/// A list within the step's buffer.
-#[derive(Debug, Clone, Copy)]
-pub struct Section {
-    /// First byte.
-    offset: usize,
-    /// Bytes.
-    len: usize,
-}
-
-/// Where the lists are.
-#[derive(Debug, Clone, Copy)]
-pub struct Sections {
-    /// `[tokens]` u32: ids.
-    pub tokens: Section,
-    /// `[tokens]` u32: which result of the step before is the token instead, or [`NONE`].
-    pub fed: Section,
-    /// `[tokens]` u32
-    pub positions: Section,
-    /// `[tokens]` u32: `block * block_size + position % block_size`, where keys and values go, or [`NONE`].
-    pub slots: Section,
-    /// `[spans]` [`SpanWords`]
-    pub spans: Section,
-    /// `[prefills]` u32: the spans that are computed as prompts are.
-    pub prefills: Section,
-    /// `[outputs]` u32: rows whose logits are wanted.
-    pub outputs: Section,
-    /// `[outputs]` [`SampleWords`]
-    pub samples: Section,
-    /// The spans' block tables, u32. The longest list, and the last, so that what is not used is not sent.
-    pub blocks: Section,
-}
-
-/// A span, for the kernels.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-pub struct SpanWords {
-    /// Its first row.
-    pub first_token: u32,
-    /// Its rows.
-    pub tokens: u32,
-    /// Positions in the cache after this step; 0 in a span that is padding.
-    pub context: u32,
-    /// Where its blocks begin in the list of blocks.
-    pub first_block: u32,
-}
-
-/// A row to sample, for the kernel.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-pub struct SampleWords {
-    /// `ln(alpha)`; `-inf` keeps all.
-    pub ln_alpha: f64,
-    /// Of ordinary tokens.
-    pub beta: f64,
-    /// Of special tokens.
-    pub special_beta: f64,
-    /// 0 takes the best.
-    pub temperature: f64,
-    /// 1 keeps all.
-    pub top_p: f64,
-    /// 0 keeps all.
-    pub min_p: f64,
-    /// 0 keeps all.
-    pub top_k: u32,
-    /// The position of the drawn token; [`NONE`] in a row that is padding, which is not sampled and whose result stays
-    /// as it is.
-    pub position: u32,
-    /// Of the noise.
-    pub key: [u32; 2],
-    /// Of the noise.
-    pub record: [u32; 2],
-    /// Which row of the kept logits is this one's, or [`NONE`].
-    pub kept: u32,
-    /// 1 where log-probabilities are wanted.
-    pub flags: u32,
-}
-
-/// What the kernel says of a row.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-pub struct ResultWords {
-    /// The token; 0 where there is none.
-    pub token: u32,
-    /// 0 for a token, 1 for a NaN, 2 where all is masked, 3 where the amateur must have its say.
-    pub status: u32,
-    /// |head|
-    pub head: u32,
-    /// `log_softmax(s)` at the token.
-    pub score: f32,
-    /// `l_e` at the token.
-    pub expert_log_probability: f32,
-    /// `l_a` at the token; NaN where the amateur has no say in the row.
-    pub amateur_log_probability: f32,
-}
 
 /// `VoidRowsParams`, which explains the fields.
 #[repr(C)]
@@ -127,18 +29,6 @@ struct VoidRowsParams {
     samples: u64,
     span_count: u32,
     output_count: u32,
-}
-
-/// Sizes that are padded to one, or treated as one: 1, 2, 4, multiples of 8 up to 64, and four between powers of two.
-pub fn bucket(size: usize) -> usize {
-    let power = size.next_power_of_two();
-    if size <= 4 { power } else { size.next_multiple_of((power / 8).max(8)) }
-}
-
-/// The sizes that sizes up to `most` are padded to where there is room for `most`.
-pub fn buckets(most: usize) -> Vec<usize> {
-    let next = |size: &usize| Some(bucket(size + 1).min(most)).filter(|next| next > size);
-    std::iter::successors(Some(1).filter(|_| most > 0), next).collect()
 }
 
 /// What the kernels of both lanes read: one memory, or, where the lanes have memory apart, the same bytes in each.
@@ -221,7 +111,7 @@ pub struct Step<M: Machine> {
     buffer: Shared<M>,
     /// `[outputs]` [`ResultWords`] of this step, and of the one before until they are overwritten.
     results: Shared<M>,
-    /// What the kernels of sampling leave for one another, [`sample::row_bytes`] an output.
+    /// What the kernels of sampling leave for one another, [`row_bytes`] an output.
     tiles: M::Memory,
     /// Of outputs that are sampled together.
     pub heads: Heads<M>,
@@ -263,7 +153,7 @@ impl<M: Machine> Step<M> {
             special_count: special.len(),
             buffer: Shared::new(machine, sections.bytes())?,
             results: Shared::new(machine, room.sequences * size_of::<ResultWords>())?,
-            tiles: machine.allocate(Lane::Expert, room.sequences * sample::row_bytes(room.vocabulary.len))?,
+            tiles: machine.allocate(Lane::Expert, room.sequences * row_bytes(room.vocabulary.len))?,
             heads: Heads::new(machine, room.sequences, room.vocabulary.len)?,
             sections,
             tokens: 0,
@@ -430,71 +320,5 @@ impl<M: Machine> Step<M> {
         put(at.samples, bytemuck::cast_slice(&samples));
         put(at.blocks, bytemuck::cast_slice(&batch.blocks));
         image
-    }
-}
-
-impl Sections {
-    fn new(room: &StepRoom<'_>) -> Self {
-        let mut end = 0;
-        let mut section = |len: usize| {
-            let offset = end;
-            end += len.next_multiple_of(256);
-            Section { offset, len }
-        };
-        let word = size_of::<u32>();
-        Self {
-            tokens: section(room.tokens * word),
-            fed: section(room.tokens * word),
-            positions: section(room.tokens * word),
-            slots: section(room.tokens * word),
-            spans: section(room.sequences * size_of::<SpanWords>()),
-            prefills: section(room.sequences * word),
-            outputs: section(room.sequences * word),
-            samples: section(room.sequences * size_of::<SampleWords>()),
-            blocks: section(room.blocks * word),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        self.blocks.offset + self.blocks.len
-    }
-}
-
-impl SampleWords {
-    fn new(row: &SampleRow) -> Self {
-        let (contrast, [key, record]) = (&row.contrast, row.noise.words());
-        Self {
-            ln_alpha: contrast.alpha.ln(),
-            beta: contrast.beta,
-            special_beta: contrast.special_beta(),
-            temperature: contrast.temperature,
-            top_p: contrast.top_p,
-            min_p: contrast.min_p,
-            top_k: contrast.top_k,
-            position: row.position,
-            key,
-            record,
-            kept: row.kept.unwrap_or(NONE),
-            flags: u32::from(row.log_probabilities),
-        }
-    }
-}
-
-impl ResultWords {
-    fn result(&self) -> Option<RowResult> {
-        Some(match self.status {
-            0 => Ok(Sampled {
-                token: TokenId(self.token),
-                score: self.score,
-                head: self.head,
-                log_probabilities: Some(LogProbabilities {
-                    expert: self.expert_log_probability,
-                    amateur: Some(self.amateur_log_probability).filter(|l_a| !l_a.is_nan()),
-                }),
-            }),
-            1 => Err(RowFault::NotANumber),
-            2 => Err(RowFault::AllMasked),
-            _ => return None,
-        })
     }
 }

@@ -13,16 +13,19 @@ use crate::device::number::convert::convert;
 use crate::error::{Error, Result};
 use crate::ids::BlockId;
 
+mod abi;
 mod inputs;
 pub mod ledger;
 mod ops;
+mod padding;
 pub mod runtime;
 
-use inputs::buckets;
-pub use inputs::{Step, bucket};
+pub use inputs::Step;
 use ops::grouped_matmul::Groups;
 pub use ops::mixture::Routing;
 use ops::{attention, grouped_matmul, matrix, mixture, random_weight, rows, sample};
+pub use padding::bucket;
+use padding::buckets;
 use runtime::{Lane, Machine, Matmul};
 
 /// Tokens a step: enough that weights are read for many rows, few enough that decoding rows do not wait long.

@@ -3,3 +3,4 @@
 pub mod convert;
 pub mod dtype;
 pub mod e4m3;
+pub mod quantize;

@@ -1,7 +1,8 @@
 use codit::contrast::Vocabulary;
 use codit::device::gpu::Cache;
 use codit::device::gpu::runtime::{Lane, Machine};
-use codit::device::number::e4m3::{self, E4m3};
+use codit::device::number::e4m3::E4m3;
+use codit::device::number::quantize;
 use codit::device::simt::{Host, Simt};
 use codit::device::{Batch, CacheShape, Device, Dtype, Heads, Precision, Span, StepRoom};
 use codit::doctor::{Check, Comparison, relative_error, rows};
@@ -73,7 +74,7 @@ fn cache(on: &mut Comparison<'_, Simt>, dim: usize) -> codit::Result<Check> {
         let Some((block, place)) = slot else { continue };
         for (index, head) in row[heads.query_width()..].chunks_exact(dim).enumerate() {
             let of_block = (shape.blocks + block) * 2 * shape.heads + index;
-            let head = if is_e4m3 { e4m3::rounded(head) } else { head.to_vec() };
+            let head = if is_e4m3 { quantize::rounded(head) } else { head.to_vec() };
             expected[(of_block * shape.block_size + place) * dim..][..dim].copy_from_slice(&head);
         }
     }

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::device::gpu::inputs::NONE;
+use crate::device::gpu::abi::NONE;
 use crate::device::gpu::runtime::{Launch, Machine};
 use crate::device::gpu::{Cache, Launcher, Step, Tensor};
 use crate::device::{AttentionShape, CacheShape, Device, Dtype, Format, Heads};

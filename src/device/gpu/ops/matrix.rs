@@ -2,7 +2,8 @@
 
 use crate::device::gpu::runtime::Machine;
 use crate::device::gpu::{Launcher, Weight, random_weight};
-use crate::device::number::e4m3::{self, E4m3};
+use crate::device::number::e4m3::E4m3;
+use crate::device::number::quantize;
 use crate::device::{Dtype, TensorView};
 use crate::error::{Error, Result};
 
@@ -19,7 +20,7 @@ pub fn rounded<M: Machine>(on: &Launcher<M>, parts: &[TensorView]) -> Result<Wei
     let weight = allocate(on, rows, columns)?;
     let (mut numbers, mut scales) = (Vec::with_capacity(rows * columns), Vec::with_capacity(rows));
     for part in parts {
-        let (of_part, scales_of_part) = e4m3::quantize_matrix(part);
+        let (of_part, scales_of_part) = quantize::quantize_matrix(part);
         numbers.extend(of_part);
         scales.extend(scales_of_part);
     }

@@ -17,7 +17,7 @@ const SORTING_THREADS: usize = 256;
 /// See [`crate::device::Device::Routing`].
 pub struct Routing<M: Machine> {
     shape: RoutingShape,
-    /// `[rows, active]` u32: the branches, [`crate::device::gpu::inputs::NONE`] in rows of padding.
+    /// `[rows, active]` u32: the branches, [`crate::device::gpu::abi::NONE`] in rows of padding.
     branches: M::Memory,
     /// `[rows, active]` f32: their weights.
     weights: M::Memory,

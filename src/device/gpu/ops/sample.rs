@@ -6,14 +6,10 @@ use bytemuck::{Pod, Zeroable};
 
 use super::heads::Addresses;
 use crate::device::Device;
-use crate::device::gpu::inputs::{ResultWords, SampleWords};
+use crate::device::gpu::abi::{ResultWords, SampleWords, TILE, row_bytes};
 use crate::device::gpu::runtime::{Launch, Machine};
 use crate::device::gpu::{Launcher, Step, Tensor, Weight};
 
-/// Tokens of a tile, the work of one warp.
-const TILE: usize = 512;
-/// Bytes that the kernels keep of a tile: its peaks, sums, faults and winner.
-const TILE_BYTES: usize = 36;
 /// Warps a block, of both kernels.
 const WARPS: usize = 8;
 /// What `contrast_sample` keeps of a row: a small head, and histograms.
@@ -37,11 +33,6 @@ struct Params {
     special_count: u32,
     kept_stride: u32,
     capacity: u32,
-}
-
-/// Bytes that the kernels need for each row that samples.
-pub fn row_bytes(vocabulary: usize) -> usize {
-    vocabulary.div_ceil(TILE) * TILE_BYTES
 }
 
 /// See [`crate::device::Device::contrast_sample`].
