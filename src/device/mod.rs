@@ -19,9 +19,9 @@ pub mod types;
 pub use info::{MemoryInfo, Precision, Projections, WeightSize};
 pub use number::dtype::{Dtype, Format};
 pub use types::attention::{AttentionShape, CacheShape, Heads};
-pub use types::batch::{Batch, Fed, RowResult, SampleRow, Span, StepRoom};
+pub use types::batch::{Batch, PendingToken, RowResult, SampleRow, Span, StepCapacity};
 pub use types::norm::{Activation, HeadNorms, Norm, NormScope};
-pub use types::role::Lane;
+pub use types::role::Role;
 pub use types::routing::{Choice, GroupedRows, RoutingShape};
 pub use types::tensor::TensorView;
 
@@ -55,15 +55,15 @@ pub trait Device: Sized + Send + Sync + 'static {
     fn describe(&self) -> String;
     /// The same device as one of the models sees it. What is allocated, loaded and queued there is that model's.
     #[must_use]
-    fn lane(&self, lane: Lane) -> Self;
-    /// Whether the lanes have memory apart, such as that of two GPUs: then only [`Device::copy`] brings a tensor of one to
+    fn role(&self, role: Role) -> Self;
+    /// Whether the streams have memory apart, such as that of two GPUs: then only [`Device::copy`] brings a tensor of one to
     /// the other, and not within [`Device::run`].
     fn is_split(&self) -> bool {
         false
     }
     /// Number format of activations.
     fn dtype(&self) -> Dtype;
-    /// Number formats of this lane's weights and cache.
+    /// Number formats of this stream's weights and cache.
     fn format(&self) -> Format;
     /// Whether the numbers of a token are the same, bit for bit, whatever else is in the steps that compute its sequence and
     /// however the sequence is cut into them.
@@ -73,7 +73,7 @@ pub trait Device: Sized + Send + Sync + 'static {
     /// A weight of `shape` made on the device, for measurements: a vector of ones, or a matrix (with three dimensions, as
     /// many as the first says, one below the other) of uniform numbers with variance `1 / columns`, drawn by `seed`.
     fn random_weight(&self, shape: &[usize], seed: u64) -> Result<Self::Weight>;
-    /// As [`Device::weight`], of matrices of the layers: they are kept in this lane's [`Format::weights`].
+    /// As [`Device::weight`], of matrices of the layers: they are kept in this stream's [`Format::weights`].
     fn matrix(&self, parts: &[TensorView]) -> Result<Self::Weight>;
     /// As [`Device::random_weight`], of matrices of the layers.
     fn random_matrix(&self, shape: &[usize], seed: u64) -> Result<Self::Weight>;
@@ -87,12 +87,12 @@ pub trait Device: Sized + Send + Sync + 'static {
     fn block_bytes(&self, shape: CacheShape) -> usize;
     /// Room for the routing of `rows` rows.
     fn routing(&self, rows: usize, shape: RoutingShape) -> Result<Self::Routing>;
-    /// The memory of a lane of a device that has its own; `None` where it is the system's.
+    /// The memory of a stream of a device that has its own; `None` where it is the system's.
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) if the device does not answer.
     fn memory_info(&self) -> Result<Option<MemoryInfo>>;
-    /// Bytes that the cache may take of this lane's memory by default, once everything else is there.
+    /// Bytes that the cache may take of this stream's memory by default, once everything else is there.
     fn default_cache_bytes(&self) -> Result<usize>;
     /// Sizes of batches, in tokens up to `most`, each of which is to be run twice before [`Device::default_cache_bytes`]
     /// is asked: in the first run of a size the device chooses how to compute it, in the second it may record it.
@@ -116,7 +116,7 @@ pub trait Device: Sized + Send + Sync + 'static {
     }
 
     /// Room for steps.
-    fn step(&self, room: StepRoom<'_>) -> Result<Self::Step>;
+    fn step(&self, room: StepCapacity<'_>) -> Result<Self::Step>;
     /// Makes `batch` the step at hand; row `i` of its outputs will be sampled by `rows[i]`. A row whose token should come
     /// from an output that the step before left to the amateur is in vain: nothing of it is kept, and its result, and what
     /// the cache then holds at its position, are anything.
@@ -126,7 +126,7 @@ pub trait Device: Sized + Send + Sync + 'static {
     fn run(&self, step: &mut Self::Step, _variant: u32, mut record: impl FnMut(&Self, &mut Self::Step)) {
         record(self, step);
     }
-    /// Runs both, at once where that is faster: `a` on the expert's lane, `b` on the amateur's.
+    /// Runs both, at once where that is faster: `a` on the expert's stream, `b` on the amateur's.
     fn join<A: Send, B: Send>(
         &self,
         a: impl FnOnce(&Self) -> A + Send,
@@ -223,8 +223,8 @@ pub trait Device: Sized + Send + Sync + 'static {
     );
     /// `out[outputs.len(), width] = x[step.outputs[outputs]]`
     fn gather(&self, step: &Self::Step, outputs: Range<usize>, x: &Self::Tensor, out: &mut Self::Tensor);
-    /// Samples the step's `outputs` from their logits `[outputs.len(), vocabulary or more]`, on the expert's lane and
-    /// from its memory; those of the expert lie in row [`SampleRow::kept`] where there is one. A row's fault is its own.
+    /// Samples the step's `outputs` from their logits `[outputs.len(), vocabulary or more]`, on the expert's stream and
+    /// from its memory; those of the expert lie in row [`SampleRow::deferred_row`] where there is one. A row's fault is its own.
     fn contrast_sample(
         &self,
         step: &mut Self::Step,
@@ -235,7 +235,7 @@ pub trait Device: Sized + Send + Sync + 'static {
 
     /// How many times longer a step of one model takes alone than its part of a step of both side by side, where that has
     /// been measured.
-    fn alone(&self) -> Option<f64> {
+    fn solo_slowdown(&self) -> Option<f64> {
         None
     }
 
@@ -268,14 +268,14 @@ pub trait Device: Sized + Send + Sync + 'static {
     }
 
     /// Samples those of the step's `outputs` that need no amateur: rows that keep nothing, by the expert alone, and rows
-    /// whose head is one token. The logits of the others go to their rows of `kept[rows, vocabulary or more]`, and
+    /// whose head is one token. The logits of the others go to their rows of `deferred_logits[rows, vocabulary or more]`, and
     /// [`Device::collect_settled`] has no result of them.
     fn settle(
         &self,
         step: &mut Self::Step,
         outputs: Range<usize>,
         expert: &Self::Tensor,
-        kept: &mut Self::Tensor,
+        deferred_logits: &mut Self::Tensor,
     );
     /// As [`Device::collect`], of a step whose outputs may have been settled.
     ///
@@ -289,7 +289,7 @@ pub trait Device: Sized + Send + Sync + 'static {
     fn weight_size(&self, weight: &Self::Weight) -> WeightSize;
     /// The width of activations.
     fn width(&self, x: &Self::Tensor) -> usize;
-    /// `out = x`, the first `rows` rows; `out` may be the other lane's.
+    /// `out = x`, the first `rows` rows; `out` may be the other stream's.
     fn copy(&self, rows: usize, x: &Self::Tensor, out: &mut Self::Tensor);
     /// A point in the order of what is queued.
     fn mark(&self) -> Self::Mark;

@@ -6,7 +6,7 @@ use super::{Check, Comparison, relative_error};
 use crate::contrast::Vocabulary;
 use crate::device::cpu;
 use crate::device::number::quantize;
-use crate::device::{AttentionShape, Batch, CacheShape, Device, Dtype, Heads, Precision, Span, StepRoom};
+use crate::device::{AttentionShape, Batch, CacheShape, Device, Dtype, Heads, Precision, Span, StepCapacity};
 use crate::error::Result;
 use crate::ids::{BlockId, TokenId};
 
@@ -319,7 +319,7 @@ impl Case {
     /// A step of `batch`, which has room for more.
     fn begin<X: Device>(&self, device: &X, batch: &Batch) -> Result<X::Step> {
         let vocabulary = Vocabulary::new(1, Vec::new());
-        let mut step = device.step(StepRoom {
+        let mut step = device.step(StepCapacity {
             tokens: batch.tokens.len() + SPARE,
             sequences: batch.spans.len() + SPARE,
             blocks: batch.blocks.len(),

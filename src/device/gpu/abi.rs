@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::contrast::{LogProbabilities, RowFault, Sampled};
-use crate::device::{RowResult, SampleRow, StepRoom};
+use crate::device::{RowResult, SampleRow, StepCapacity};
 use crate::ids::TokenId;
 
 /// Stands for no slot, no token, no output.
@@ -80,8 +80,8 @@ pub struct SampleWords {
     pub key: [u32; 2],
     /// Of the noise.
     pub record: [u32; 2],
-    /// Which row of the kept logits is this one's, or [`NONE`].
-    pub kept: u32,
+    /// Which row of the deferred logits is this one's, or [`NONE`].
+    pub deferred_row: u32,
     /// 1 where log-probabilities are wanted.
     pub flags: u32,
 }
@@ -105,7 +105,7 @@ pub struct ResultWords {
 }
 
 impl Sections {
-    pub fn new(room: &StepRoom<'_>) -> Self {
+    pub fn new(room: &StepCapacity<'_>) -> Self {
         let mut end = 0;
         let mut section = |len: usize| {
             let offset = end;
@@ -145,7 +145,7 @@ impl SampleWords {
             position: row.position,
             key,
             record,
-            kept: row.kept.unwrap_or(NONE),
+            deferred_row: row.deferred_row.unwrap_or(NONE),
             flags: u32::from(row.log_probabilities),
         }
     }

@@ -12,7 +12,7 @@ pub struct Batch {
     pub tokens: Vec<TokenId>,
     /// Tokens that the step before sampled and the host may not know yet: `tokens` holds anything in their place. Where that
     /// step could leave them to the amateur, each is a span of its own, which samples.
-    pub fed: Vec<Fed>,
+    pub pending_tokens: Vec<PendingToken>,
     /// `[tokens]`: each token's position in its sequence.
     pub positions: Vec<u32>,
     /// Where each sequence's tokens lie.
@@ -20,16 +20,16 @@ pub struct Batch {
     /// The sequences' block tables, one after the other; [`Span::blocks`] says which part is whose.
     pub blocks: Vec<BlockId>,
     /// `[samples]`: indices into `tokens` whose logits are wanted, one for each row that samples.
-    pub outputs: Vec<u32>,
+    pub logits_indices: Vec<u32>,
 }
 
 /// A token that comes from the step before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fed {
+pub struct PendingToken {
     /// Which of [`Batch::tokens`].
-    pub token: u32,
-    /// Which of the earlier step's [`Batch::outputs`] drew it.
-    pub output: u32,
+    pub index: u32,
+    /// Which of the earlier step's [`Batch::logits_indices`] drew it.
+    pub source_output: u32,
 }
 
 /// A run of consecutive tokens of one sequence within a [`Batch`].
@@ -52,13 +52,13 @@ pub struct SampleRow {
     pub position: u32,
     /// Whether [`Sampled::log_probabilities`] is wanted.
     pub log_probabilities: bool,
-    /// Which row of the kept logits is this one's, where the amateur is deferred: see [`Device::settle`].
-    pub kept: Option<u32>,
+    /// Which row of the deferred logits is this one's, where the amateur is deferred: see [`Device::settle`].
+    pub deferred_row: Option<u32>,
 }
 
 /// How much a [`Device::Step`] makes room for.
 #[derive(Debug, Clone, Copy)]
-pub struct StepRoom<'a> {
+pub struct StepCapacity<'a> {
     /// Tokens of the largest batch.
     pub tokens: usize,
     /// Spans of the largest batch, and rows that sample.

@@ -2,7 +2,7 @@
 
 /// One of the two models' places on a device: an order of execution (a CUDA stream), memory, and number formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
+pub enum Role {
     /// The expert's, and that of everything which belongs to both models.
     Expert,
     /// The amateur's.
