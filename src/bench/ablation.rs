@@ -62,11 +62,11 @@ const REPEATS: usize = 3;
 /// None, each, and all.
 const SETTINGS: [Shortcuts; 6] = [
     Shortcuts::NONE,
-    Shortcuts { gathered_head: true, ..Shortcuts::NONE },
+    Shortcuts { gathered_candidates: true, ..Shortcuts::NONE },
     Shortcuts { deferred_amateur: Deferred::WhereItPays, ..Shortcuts::NONE },
     Shortcuts { deferred_amateur: Deferred::Always, ..Shortcuts::NONE },
     Shortcuts { shared_prefixes: true, ..Shortcuts::NONE },
-    Shortcuts { gathered_head: true, deferred_amateur: Deferred::WhereItPays, shared_prefixes: true },
+    Shortcuts { gathered_candidates: true, deferred_amateur: Deferred::WhereItPays, shared_prefixes: true },
 ];
 
 /// Runs `load` under each setting, and under the device's own, on devices that `open` gives, one after the other.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::contrast::{Contrast, Noise, Vocabulary};
-use crate::device::{Device, Lane};
+use crate::device::{Device, Role};
 use crate::doctor::Numbers;
 use crate::engine::step_loop::{Job, StepLoop};
 use crate::engine::{EngineConfig, Model, Shortcuts};
@@ -234,11 +234,11 @@ impl Load<'_> {
         let rows = self.prompts.rows();
         let len = self.prompts.longest() + self.output_len;
         let blocks = rows * (len.div_ceil(self.block_size) + 1);
-        let block_bytes = [(Lane::Expert, self.expert), (Lane::Amateur, self.amateur)]
+        let block_bytes = [(Role::Expert, self.expert), (Role::Amateur, self.amateur)]
             .iter()
             .map(|(lane, model)| {
                 let shape = model.open_spec()?.cache_shape(self.block_size, 1);
-                Ok(device.lane(*lane).block_bytes(shape))
+                Ok(device.role(*lane).block_bytes(shape))
             })
             .sum::<Result<usize>>()?;
         let config = EngineConfig {

@@ -2,17 +2,17 @@
 
 use std::ops::Range;
 
-use crate::device::{Batch, Fed, Span};
+use crate::device::{Batch, PendingToken, Span};
 use crate::ids::{BlockId, SeqId, TokenId};
 
 /// What of a pair's work a step does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Kind {
+pub enum Pass {
     /// All of it.
     #[default]
-    Whole,
+    Joint,
     /// The expert's, and the tokens that it settles.
-    Settle,
+    ExpertOnly,
     /// What the amateur has missed, and the tokens that waited for it.
     CatchUp,
 }
@@ -23,7 +23,7 @@ pub struct StepPlan {
     /// Which: ascending.
     pub number: u64,
     /// Whose work it is.
-    pub kind: Kind,
+    pub pass: Pass,
     /// The sequences that take part, one span of the batch each.
     pub rows: Vec<PlanRow>,
     /// The same for the device.
@@ -43,7 +43,7 @@ pub struct PlanRow {
     pub samples: bool,
     /// Where its logits are kept for the amateur if the expert does not settle it; or, in a step of the amateur, where they
     /// were kept.
-    pub kept: Option<u32>,
+    pub deferred_row: Option<u32>,
 }
 
 impl StepPlan {
@@ -53,14 +53,14 @@ impl StepPlan {
     }
 
     /// Adds the row of a sequence whose known tokens are `tokens` and whose cache is `blocks`. The position
-    /// after the known tokens, if it is among them, is that of the token drawn by output `drawn_by` of the step
+    /// after the known tokens, if it is among them, is that of the token drawn by output `source_output` of the step
     /// before.
-    pub(super) fn push(&mut self, row: PlanRow, tokens: &[TokenId], drawn_by: u32, blocks: &[BlockId]) {
+    pub(super) fn push(&mut self, row: PlanRow, tokens: &[TokenId], source_output: u32, blocks: &[BlockId]) {
         let (batch, positions) = (&mut self.batch, row.positions.clone());
         let (first_token, first_block) = (batch.tokens.len(), batch.blocks.len());
         batch.tokens.extend_from_slice(&tokens[positions.start..positions.end.min(tokens.len())]);
         if positions.end > tokens.len() {
-            batch.fed.push(Fed { token: batch.tokens.len() as u32, output: drawn_by });
+            batch.pending_tokens.push(PendingToken { index: batch.tokens.len() as u32, source_output });
             batch.tokens.push(TokenId(0));
         }
         batch.positions.extend(positions.map(|position| position as u32));
@@ -69,7 +69,7 @@ impl StepPlan {
             .spans
             .push(Span { tokens: first_token..batch.tokens.len(), blocks: first_block..batch.blocks.len() });
         if row.samples {
-            batch.outputs.push(batch.tokens.len() as u32 - 1);
+            batch.logits_indices.push(batch.tokens.len() as u32 - 1);
         }
         self.rows.push(row);
     }

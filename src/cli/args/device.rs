@@ -9,7 +9,7 @@ use crate::cli::args::format::FormatArgs;
 use codit::device::Device;
 use codit::device::cpu::Cpu;
 use codit::device::cuda::{Cuda, Gpu};
-use codit::device::gpu::LauncherConfig;
+use codit::device::gpu::GpuConfig;
 use codit::device::simt::Simt;
 use codit::error::{Error, Result};
 
@@ -198,10 +198,10 @@ impl DeviceArgs {
         })
     }
 
-    fn config(&self) -> Result<LauncherConfig> {
+    fn config(&self) -> Result<GpuConfig> {
         let formats = self.format.formats()?;
         let (memory_utilization, is_deterministic) = (self.gpu_memory_utilization, self.deterministic);
-        Ok(LauncherConfig { formats, memory_utilization, is_deterministic })
+        Ok(GpuConfig { formats, memory_utilization, is_deterministic })
     }
 }
 

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
-use codit::device::{Device, Dtype, Format, Lane};
+use codit::device::{Device, Dtype, Format, Role};
 use codit::error::{Error, Result};
 
 /// In what numbers each model is kept.
@@ -84,8 +84,8 @@ impl FormatArgs {
 /// What a manifest says of a device's formats: they change responses. What is as it was in versions without the setting is
 /// unset.
 pub fn settings<D: Device>(device: &D) -> Map<String, Value> {
-    let [expert, amateur] = [Lane::Expert, Lane::Amateur].map(|lane| {
-        let device = device.lane(lane);
+    let [expert, amateur] = [Role::Expert, Role::Amateur].map(|role| {
+        let device = device.role(role);
         (weights(&device), device.format().cache == Dtype::F8E4m3)
     });
     let has_fp8_cache = expert.1 || amateur.1;

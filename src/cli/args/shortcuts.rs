@@ -35,7 +35,7 @@ impl ShortcutArgs {
         }
         let chosen = self.shortcuts.as_ref()?;
         Some(Shortcuts {
-            gathered_head: chosen.contains(&Shortcut::GatheredHead),
+            gathered_candidates: chosen.contains(&Shortcut::GatheredHead),
             deferred_amateur: if chosen.contains(&Shortcut::AlwaysDeferredAmateur) {
                 Deferred::Always
             } else if chosen.contains(&Shortcut::DeferredAmateur) {

@@ -12,7 +12,7 @@ use crate::cli::args::models::Models;
 use crate::cli::args::shortcuts::ShortcutArgs;
 use codit::bench::shapes;
 use codit::device::cuda::{Cuda, Gpu};
-use codit::device::gpu::{BATCHED_TOKENS, LauncherConfig};
+use codit::device::gpu::{BATCHED_TOKENS, GpuConfig};
 use codit::device::{Device, Dtype, Format};
 use codit::engine::footprint::Footprint;
 use codit::engine::{EngineConfig, Shortcuts};
@@ -176,7 +176,7 @@ fn print(fits: &[Fit]) {
 impl Args {
     fn gpu_memory(&self) -> usize {
         let of_this_machine = || {
-            let gpu = Gpu::cuda([0, 0], LauncherConfig::of(Format::of(Dtype::Bf16))).ok()?;
+            let gpu = Gpu::cuda([0, 0], GpuConfig::of(Format::of(Dtype::Bf16))).ok()?;
             gpu.memory_info().ok()?.map(|memory| memory.total)
         };
         self.gpu_memory.or_else(of_this_machine).unwrap_or(USUAL_MEMORY)

@@ -2,8 +2,9 @@
 
 use super::Tensor;
 use super::isa::Kernel;
-use super::math::{exp, mul_add};
+use super::math::exp;
 use super::pool::Team;
+use super::simd::mul_add;
 use super::simd::{Portable, Simd};
 use crate::device::{Choice, RoutingShape};
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::checkpoint::Checkpoint;
 use crate::contrast::{Contrast, Noise, Vocabulary};
-use crate::device::{Device, Lane, Precision, RowResult, SampleRow, StepRoom};
+use crate::device::{Device, Precision, Role, RowResult, SampleRow, StepCapacity};
 use crate::error::{Error, Result};
 use crate::ids::{BlockId, SeqId, TokenId};
 use crate::model::decoder::{Decoder, Room, Unprojected};
@@ -13,7 +13,7 @@ use crate::profile;
 
 use crate::engine::footprint::Footprint;
 use crate::engine::scheduler::cost::{Deferral, StepCost};
-use crate::engine::step::{Kind, PlanRow, StepPlan};
+use crate::engine::step::{Pass, PlanRow, StepPlan};
 use crate::engine::{Deferred, Shortcuts, Windows};
 
 /// Where a model comes from.
@@ -47,13 +47,13 @@ pub(super) struct Pair<D: Device> {
     expert: Side<D>,
     amateur: Option<Side<D>>,
     /// Where the amateur is deferred, the expert's logits of rows that wait for it, `[max_num_seqs, vocab_size]`.
-    kept: Option<D::Tensor>,
+    deferred_logits: Option<D::Tensor>,
     /// Rows of logits that are computed at once.
     logit_rows: usize,
     /// Whether the amateur's logits may be computed for the head alone.
     gathers: bool,
     /// On a device that is split, room beside the expert's logits for the amateur's, `[logit_rows, vocab_size]`.
-    landing: Option<D::Tensor>,
+    peer_logits: Option<D::Tensor>,
     /// Ids below this have a row in both models.
     known_ids: usize,
     /// When steps began and ended, where that is wanted.
@@ -131,14 +131,14 @@ impl<D: Device> Pair<D> {
             Some((spec, vocabulary)) => (Some(spec), vocabulary),
             None => (None, vocabulary),
         };
-        let memory = [Lane::Expert, Lane::Amateur].map(|lane| device.lane(lane).memory_info());
+        let memory = [Role::Expert, Role::Amateur].map(|role| device.role(role).memory_info());
         let is_split = device.is_split();
         if is_split && amateur.is_none() {
             let message = "placement is split, but there is no amateur to be apart from the expert (is beta 0?); use \
                            placement together";
             return Err(Error::Setting(message.to_owned()));
         }
-        let formats = [Lane::Expert, Lane::Amateur].map(|lane| device.lane(lane).format());
+        let formats = [Role::Expert, Role::Amateur].map(|role| device.role(role).format());
         let logits_width = expert_spec.vocab_size + amateur_spec.as_ref().map_or(0, |spec| spec.vocab_size);
         let logit_rows = device.logits_bytes() / (logits_width * size_of::<f32>());
         let logit_rows = logit_rows.clamp(1, shape.max_num_seqs);
@@ -175,7 +175,7 @@ impl<D: Device> Pair<D> {
         let load = || load_both(&device, expert, amateur.map(|(amateur, _)| amateur), room);
         let table = expert_spec.context_length.div_ceil(shape.block_size);
         let step = |device: &D, blocks: usize| {
-            device.step(StepRoom {
+            device.step(StepCapacity {
                 tokens: shape.max_num_batched_tokens,
                 sequences: shape.max_num_seqs,
                 // Each sequence lists its blocks, shared or not.
@@ -185,8 +185,8 @@ impl<D: Device> Pair<D> {
             })
         };
         let defers = shape.shortcuts.deferred_amateur != Deferred::Never && amateur.is_some();
-        let kept = defers.then(|| kept(&device, shape, expert_spec)).transpose()?;
-        let gathers = shape.shortcuts.gathered_head && device.gathers();
+        let deferred_logits = defers.then(|| deferred_logits(&device, shape, expert_spec)).transpose()?;
+        let gathers = shape.shortcuts.gathered_candidates && device.gathers();
         let assemble = |device, models: (_, Option<_>), caches: (_, Option<_>), step| {
             let side = |(decoder, cache)| Side { decoder, cache };
             let (expert, amateur) = (side((models.0, caches.0)), models.1.zip(caches.1).map(side));
@@ -196,10 +196,10 @@ impl<D: Device> Pair<D> {
                 step,
                 expert,
                 amateur,
-                kept,
+                deferred_logits,
                 logit_rows,
                 gathers,
-                landing: None,
+                peer_logits: None,
                 known_ids,
                 trace: None,
             }
@@ -216,7 +216,7 @@ impl<D: Device> Pair<D> {
         let first_step = step(&device, shape.max_num_batched_tokens)?;
         let mut pair = assemble(device, models, caches_of_one, first_step);
         if let (true, Some(amateur)) = (pair.device.is_split(), specs.1) {
-            pair.landing = Some(landing(&pair.device, logit_rows, amateur)?);
+            pair.peer_logits = Some(peer_logits(&pair.device, logit_rows, amateur)?);
         }
         pair.warm_up(shape)?;
         let blocks = blocks(&pair.device, specs, shape)?;
@@ -227,12 +227,12 @@ impl<D: Device> Pair<D> {
         Ok((pair, blocks))
     }
 
-    /// Runs steps of all kinds and sizes over a cache of one block, which they write to and read at will.
+    /// Runs steps of all passes and sizes over a cache of one block, which they write to and read at will.
     fn warm_up(&mut self, shape: &PairShape) -> Result<()> {
-        let kinds = match shape.shortcuts.deferred_amateur {
-            _ if !self.defers() => &[Kind::Whole][..],
-            Deferred::Always => &[Kind::Settle, Kind::CatchUp],
-            _ => &[Kind::Whole, Kind::Settle, Kind::CatchUp],
+        let passes = match shape.shortcuts.deferred_amateur {
+            _ if !self.defers() => &[Pass::Joint][..],
+            Deferred::Always => &[Pass::ExpertOnly, Pass::CatchUp],
+            _ => &[Pass::Joint, Pass::ExpertOnly, Pass::CatchUp],
         };
         let most = shape.max_num_batched_tokens.min(shape.max_num_seqs * self.windows().expert);
         for size in self.device.warm_up_sizes(most) {
@@ -242,8 +242,9 @@ impl<D: Device> Pair<D> {
             for span in 0..spans {
                 let tokens = size / spans + usize::from(span < size % spans);
                 let blocks = vec![BlockId(0); tokens.div_ceil(shape.block_size)];
-                let kept = Some(span as u32).filter(|_| self.defers());
-                let row = PlanRow { seq: SeqId(span as u64), positions: 0..tokens, samples: true, kept };
+                let deferred_row = Some(span as u32).filter(|_| self.defers());
+                let row =
+                    PlanRow { seq: SeqId(span as u64), positions: 0..tokens, samples: true, deferred_row };
                 plan.push(row, &vec![TokenId(0); tokens], 0, &blocks);
                 rows.push(SampleRow {
                     contrast: Contrast::default(),
@@ -251,11 +252,11 @@ impl<D: Device> Pair<D> {
                     position: size as u32,
                     // So that all of the amateur's logits are computed too, beside those of the heads.
                     log_probabilities: true,
-                    kept,
+                    deferred_row,
                 });
             }
-            for kind in kinds.iter().flat_map(|kind| [kind; 2]) {
-                plan.kind = *kind;
+            for pass in passes.iter().flat_map(|pass| [pass; 2]) {
+                plan.pass = *pass;
                 self.queue(&plan, &rows, self.has_amateur());
                 self.collect()?;
             }
@@ -300,14 +301,14 @@ impl<D: Device> Pair<D> {
 
     /// Whether the amateur's steps are apart from the expert's.
     pub fn defers(&self) -> bool {
-        self.kept.is_some()
+        self.deferred_logits.is_some()
     }
 
     /// How the amateur is deferred, if it is.
     pub fn deferral(&self, shape: &PairShape) -> Option<Deferral> {
         let amateur = self.amateur.as_ref().filter(|_| self.defers())?;
-        let cost = |lane, decoder: &Decoder<D>, has_head: bool| {
-            let device = self.device.lane(lane);
+        let cost = |role, decoder: &Decoder<D>, has_head: bool| {
+            let device = self.device.role(role);
             let head = if has_head { decoder.head_bytes(&device) } else { 0 };
             let weights = (decoder.layer_bytes(&device) + head) as f64;
             let block = device.block_bytes(decoder.spec().cache_shape(shape.block_size, 1));
@@ -317,11 +318,11 @@ impl<D: Device> Pair<D> {
         Some(Deferral {
             most_lag: MOST_LAG,
             evidence: EVIDENCE,
-            expert: cost(Lane::Expert, &self.expert.decoder, true),
-            amateur: cost(Lane::Amateur, &amateur.decoder, !self.gathers),
+            expert: cost(Role::Expert, &self.expert.decoder, true),
+            amateur: cost(Role::Amateur, &amateur.decoder, !self.gathers),
             alone: match shape.shortcuts.deferred_amateur {
                 Deferred::Always => None,
-                _ => Some(self.device.alone().unwrap_or(1.0)),
+                _ => Some(self.device.solo_slowdown().unwrap_or(1.0)),
             },
         })
     }
@@ -345,10 +346,10 @@ impl<D: Device> Pair<D> {
         self.copy_blocks(plan);
         let began = self.device.mark();
         self.device.begin(&mut self.step, &plan.batch, rows);
-        match plan.kind {
-            Kind::Whole => self.both(needs_amateur),
-            Kind::Settle => self.settle(),
-            Kind::CatchUp => self.catch_up(),
+        match plan.pass {
+            Pass::Joint => self.both(needs_amateur),
+            Pass::ExpertOnly => self.settle(),
+            Pass::CatchUp => self.catch_up(),
         }
         self.device.finish(&mut self.step);
         if let Some(trace) = &mut self.trace {
@@ -358,11 +359,11 @@ impl<D: Device> Pair<D> {
 
     /// Both models, or the expert alone where the amateur has no say.
     fn both(&mut self, needs_amateur: bool) {
-        let Self { device, step, expert, amateur, logit_rows, gathers, landing, .. } = self;
+        let Self { device, step, expert, amateur, logit_rows, gathers, peer_logits, .. } = self;
         let models = Models {
             expert: Logits::Of(expert),
             amateur: amateur.as_mut().filter(|_| needs_amateur),
-            landing: landing.as_mut().filter(|_| needs_amateur),
+            peer_logits: peer_logits.as_mut().filter(|_| needs_amateur),
             logit_rows: *logit_rows,
             gathers: *gathers,
         };
@@ -371,8 +372,8 @@ impl<D: Device> Pair<D> {
 
     /// The expert alone, and the tokens that it settles.
     fn settle(&mut self) {
-        let Self { device, step, expert, kept, logit_rows, .. } = self;
-        let Some(kept) = kept else { return };
+        let Self { device, step, expert, deferred_logits, logit_rows, .. } = self;
+        let Some(deferred_logits) = deferred_logits else { return };
         device.run(step, SETTLE, |device, step| {
             {
                 let _range = profile::range(c"expert");
@@ -381,19 +382,19 @@ impl<D: Device> Pair<D> {
             let _range = profile::range(c"contrast_sample");
             for outputs in slices(device.outputs(step), *logit_rows) {
                 let logits = expert.decoder.logits(device, step, outputs.clone());
-                device.settle(step, outputs, logits, kept);
+                device.settle(step, outputs, logits, deferred_logits);
             }
         });
     }
 
     /// The amateur alone, over tokens that the expert has read; draws by the logits of both.
     fn catch_up(&mut self) {
-        let Self { device, step, amateur, kept, logit_rows, gathers, landing, .. } = self;
-        let Some(kept) = kept else { return };
+        let Self { device, step, amateur, deferred_logits, logit_rows, gathers, peer_logits, .. } = self;
+        let Some(deferred_logits) = deferred_logits else { return };
         let models = Models {
-            expert: Logits::Kept(kept),
+            expert: Logits::Deferred(deferred_logits),
             amateur: amateur.as_mut(),
-            landing: landing.as_mut(),
+            peer_logits: peer_logits.as_mut(),
             logit_rows: *logit_rows,
             gathers: *gathers,
         };
@@ -429,7 +430,7 @@ enum Logits<'a, D: Device> {
     /// Its forward pass.
     Of(&'a mut Side<D>),
     /// An earlier step: [`Device::settle`].
-    Kept(&'a D::Tensor),
+    Deferred(&'a D::Tensor),
 }
 
 impl<D: Device> Logits<'_, D> {
@@ -437,7 +438,7 @@ impl<D: Device> Logits<'_, D> {
     fn rows(&mut self, device: &D, step: &D::Step, outputs: Range<usize>) -> &D::Tensor {
         match self {
             Self::Of(expert) => expert.decoder.logits(device, step, outputs),
-            Self::Kept(kept) => kept,
+            Self::Deferred(deferred_logits) => deferred_logits,
         }
     }
 }
@@ -446,7 +447,7 @@ impl<D: Device> Logits<'_, D> {
 struct Models<'a, D: Device> {
     expert: Logits<'a, D>,
     amateur: Option<&'a mut Side<D>>,
-    landing: Option<&'a mut D::Tensor>,
+    peer_logits: Option<&'a mut D::Tensor>,
     logit_rows: usize,
     gathers: bool,
 }
@@ -454,8 +455,8 @@ struct Models<'a, D: Device> {
 impl<D: Device> Models<'_, D> {
     /// The step at hand: forward passes, and a token for each of its outputs.
     fn run(mut self, device: &D, step: &mut D::Step, variant: u32) {
-        // What crosses to the other lane's memory cannot be replayed.
-        let crosses = self.landing.is_some();
+        // What crosses to the other stream's memory cannot be replayed.
+        let crosses = self.peer_logits.is_some();
         device.run(step, variant, |device, step| {
             self.forward(device, step);
             if !crosses {
@@ -495,10 +496,10 @@ impl<D: Device> Models<'_, D> {
     }
 
     fn sample_slice(&mut self, device: &D, step: &mut D::Step, outputs: Range<usize>) {
-        let Self { expert, amateur, landing, gathers, .. } = self;
+        let Self { expert, amateur, peer_logits, gathers, .. } = self;
         let places = || outputs.clone();
         match amateur {
-            Some(amateur) if *gathers && landing.is_none() => {
+            Some(amateur) if *gathers && peer_logits.is_none() => {
                 let (expert, amateur) = device.join(
                     |device| expert.rows(device, step, places()),
                     |device| amateur.decoder.hidden(device, step, places()),
@@ -511,7 +512,7 @@ impl<D: Device> Models<'_, D> {
                     |device| expert.rows(device, step, places()),
                     |device| {
                         let decoder = &mut amateur.as_mut()?.decoder;
-                        Some(logits(device, step, places(), decoder, landing.as_deref_mut()))
+                        Some(logits(device, step, places(), decoder, peer_logits.as_deref_mut()))
                     },
                 );
                 device.contrast_sample(step, places(), expert, amateur);
@@ -528,8 +529,8 @@ fn load_both<D: Device>(
     amateur: Option<Model<'_>>,
     room: Room,
 ) -> Result<(Decoder<D>, Option<Decoder<D>>)> {
-    let load_expert = || expert.load(&device.lane(Lane::Expert), room);
-    let load_amateur = |amateur: Model<'_>| amateur.load(&device.lane(Lane::Amateur), room);
+    let load_expert = || expert.load(&device.role(Role::Expert), room);
+    let load_amateur = |amateur: Model<'_>| amateur.load(&device.role(Role::Amateur), room);
     if device.memory_info()?.is_none() {
         return Ok((load_expert()?, amateur.map(load_amateur).transpose()?));
     }
@@ -547,21 +548,21 @@ fn blocks<D: Device>(
     (expert, amateur): (&Spec, Option<&Spec>),
     shape: &PairShape,
 ) -> Result<usize> {
-    let lanes = [(Lane::Expert, Some(expert)), (Lane::Amateur, amateur)];
-    let lanes = lanes.into_iter().filter_map(|(lane, spec)| {
-        let (device, spec) = (device.lane(lane), spec?);
+    let roles = [(Role::Expert, Some(expert)), (Role::Amateur, amateur)];
+    let roles = roles.into_iter().filter_map(|(role, spec)| {
+        let (device, spec) = (device.role(role), spec?);
         let block = device.block_bytes(spec.cache_shape(shape.block_size, 1));
         Some((device, block))
     });
-    let lanes: Vec<(D, usize)> = lanes.collect();
-    let block: usize = lanes.iter().map(|(_, block)| block).sum();
+    let roles: Vec<(D, usize)> = roles.collect();
+    let block: usize = roles.iter().map(|(_, block)| block).sum();
     let (blocks, refused) = if let Some(memory) = shape.kv_cache_memory {
         let message = "kv-cache-memory is less than one block, which takes";
         (memory / block, Error::Setting(format!("{message} {block} bytes; raise it or lower block-size")))
     } else {
         let blocks = if device.is_split() {
             // A block has a part in either memory.
-            let fit = lanes.iter().map(|(device, block)| Ok(device.default_cache_bytes()? / block));
+            let fit = roles.iter().map(|(device, block)| Ok(device.default_cache_bytes()? / block));
             fit.collect::<Result<Vec<_>>>()?.into_iter().min().unwrap_or(0)
         } else {
             device.default_cache_bytes()? / block
@@ -579,8 +580,8 @@ fn caches<D: Device>(
     block_size: usize,
     blocks: usize,
 ) -> Result<(D::Cache, Option<D::Cache>)> {
-    let cache = |lane, spec: &Spec| device.lane(lane).cache(spec.cache_shape(block_size, blocks));
-    Ok((cache(Lane::Expert, expert)?, amateur.map(|spec| cache(Lane::Amateur, spec)).transpose()?))
+    let cache = |role, spec: &Spec| device.role(role).cache(spec.cache_shape(block_size, blocks));
+    Ok((cache(Role::Expert, expert)?, amateur.map(|spec| cache(Role::Amateur, spec)).transpose()?))
 }
 
 /// `0..count`, at most `size` at a time.
@@ -594,21 +595,21 @@ fn logits<'a, D: Device>(
     step: &D::Step,
     outputs: Range<usize>,
     amateur: &'a mut Decoder<D>,
-    landing: Option<&'a mut D::Tensor>,
+    peer_logits: Option<&'a mut D::Tensor>,
 ) -> &'a D::Tensor {
     let rows = outputs.len();
     let logits = amateur.logits(device, step, outputs);
-    let Some(landing) = landing else { return logits };
-    device.copy(rows, logits, landing);
-    landing
+    let Some(peer_logits) = peer_logits else { return logits };
+    device.copy(rows, logits, peer_logits);
+    peer_logits
 }
 
 /// Room for the expert's logits of rows that wait for the amateur.
-pub(super) fn kept<D: Device>(device: &D, shape: &PairShape, expert: &Spec) -> Result<D::Tensor> {
-    device.lane(Lane::Expert).tensor(shape.max_num_seqs, expert.vocab_size, Precision::Single)
+pub(super) fn deferred_logits<D: Device>(device: &D, shape: &PairShape, expert: &Spec) -> Result<D::Tensor> {
+    device.role(Role::Expert).tensor(shape.max_num_seqs, expert.vocab_size, Precision::Single)
 }
 
 /// Room for an amateur's logits, in the expert's memory.
-pub(super) fn landing<D: Device>(device: &D, rows: usize, amateur: &Spec) -> Result<D::Tensor> {
-    device.lane(Lane::Expert).tensor(rows, amateur.vocab_size, Precision::Single)
+pub(super) fn peer_logits<D: Device>(device: &D, rows: usize, amateur: &Spec) -> Result<D::Tensor> {
+    device.role(Role::Expert).tensor(rows, amateur.vocab_size, Precision::Single)
 }

@@ -28,7 +28,7 @@ use crate::contrast::{LogProbabilities, RowFault, Sampled};
 use crate::device::RowResult;
 use crate::engine::kv_cache::pool::{BlockPool, Content, Tail};
 use crate::engine::request::Response;
-use crate::engine::step::{Kind, PlanRow, StepPlan};
+use crate::engine::step::{Pass, PlanRow, StepPlan};
 use crate::ids::{BlockId, SeqId, TokenId};
 use cost::{Deferral, Phases, Rows};
 
@@ -75,7 +75,7 @@ struct Sequence {
     /// Tokens after these that planned steps draw.
     in_flight: usize,
     /// The output of the last of these steps.
-    drawn_by: u32,
+    source_output: u32,
     /// Results of plans before this one are not its own any more.
     since: u64,
     /// Positions in the expert's plane of the cache once all planned steps have run.
@@ -170,7 +170,7 @@ impl Scheduler {
             tokens: prompt,
             response: Response::default(),
             in_flight: 0,
-            drawn_by: 0,
+            source_output: 0,
             since: 0,
             computed: 0,
             followed: 0,
@@ -192,15 +192,15 @@ impl Scheduler {
     pub fn plan(&mut self) -> StepPlan {
         self.make_room();
         self.plans += 1;
-        let kind = self.kind();
-        let mut plan = StepPlan { number: self.plans, kind, ..StepPlan::default() };
+        let pass = self.pass();
+        let mut plan = StepPlan { number: self.plans, pass, ..StepPlan::default() };
         let mut budget = self.limits.max_num_batched_tokens;
         for is_decode in [true, false] {
             for sequence in self.running.iter_mut().filter(|s| s.is_decoding() == is_decode) {
                 budget -= sequence.advance(budget, &mut plan, &mut self.pool, &self.limits);
             }
         }
-        while budget > 0 && self.may_admit(kind) {
+        while budget > 0 && self.may_admit(pass) {
             let Some(mut sequence) = self.waiting.pop_front() else { break };
             sequence.slot = self.slots.pop().unwrap_or_default();
             self.shared += sequence.find_prefix(&mut plan, &mut self.pool, &self.limits) as u64;
@@ -211,8 +211,12 @@ impl Scheduler {
     }
 
     /// Which models the next step is of. A step of both takes all rows to be as far in the one as in the other.
-    fn kind(&self) -> Kind {
-        if self.is_apart() || self.running.iter().any(|s| s.lag() > 0) { Kind::Settle } else { Kind::Whole }
+    fn pass(&self) -> Pass {
+        if self.is_apart() || self.running.iter().any(|s| s.lag() > 0) {
+            Pass::ExpertOnly
+        } else {
+            Pass::Joint
+        }
     }
 
     /// Whether the models should be apart.
@@ -253,14 +257,14 @@ impl Scheduler {
 
     /// Notes what a step of the expert cost and gave, or what one alone would have given.
     fn note(&mut self, plan: &StepPlan, settled: &[Option<RowResult>]) {
-        let Some(deferral) = self.limits.deferral.filter(|_| plan.kind != Kind::CatchUp) else { return };
+        let Some(deferral) = self.limits.deferral.filter(|_| plan.pass != Pass::CatchUp) else { return };
         let mut results = settled.iter();
         let (mut rows, mut sampled, mut contested) = (Rows::default(), 0.0, 0.0);
         for row in &plan.rows {
             let result = if row.samples { results.next() } else { None };
             let Some(index) = self.awaiting(plan, row) else { continue };
             let is_contested = match result {
-                Some(Some(Ok(sampled))) => plan.kind == Kind::Whole && self.running[index].contests(sampled),
+                Some(Some(Ok(sampled))) => plan.pass == Pass::Joint && self.running[index].contests(sampled),
                 Some(None) => true,
                 Some(Some(Err(_))) | None => false,
             };
@@ -268,7 +272,7 @@ impl Scheduler {
             sampled += f64::from(u8::from(row.samples));
             contested += f64::from(u8::from(is_contested));
         }
-        if plan.kind == Kind::Settle {
+        if plan.pass == Pass::ExpertOnly {
             self.phases.expert_ran(&deferral, rows, sampled, contested);
         } else {
             self.phases.sampled(sampled, contested);
@@ -279,7 +283,7 @@ impl Scheduler {
     /// that it has fallen too far behind; of all rows where the models are to go on side by side. Empty where the expert
     /// should go on alone. To be asked when all that was planned is committed.
     pub fn plan_amateur(&mut self) -> StepPlan {
-        let mut plan = StepPlan { kind: Kind::CatchUp, ..StepPlan::default() };
+        let mut plan = StepPlan { pass: Pass::CatchUp, ..StepPlan::default() };
         let Some(deferral) = self.limits.deferral.filter(|_| self.amateur_is_due()) else { return plan };
         self.plans += 1;
         plan.number = self.plans;
@@ -420,12 +424,12 @@ impl Scheduler {
     /// Whether the first that waits may run: there is a place, its tokens fit beside one more block for each
     /// sequence that runs, lest it be sent back at once, and no prompt that it shares is computed in this very step. Nor is
     /// the amateur about to catch up with all, after which both models begin with it side by side.
-    fn may_admit(&self, kind: Kind) -> bool {
-        if self.running.len() >= self.limits.max_num_seqs || kind == Kind::Settle && !self.is_apart() {
+    fn may_admit(&self, pass: Pass) -> bool {
+        if self.running.len() >= self.limits.max_num_seqs || pass == Pass::ExpertOnly && !self.is_apart() {
             return false;
         }
         let Some(first) = self.waiting.front() else { return false };
-        let prefix = first.prefix(kind, &self.pool, &self.limits);
+        let prefix = first.prefix(pass, &self.pool, &self.limits);
         let held = prefix.blocks.iter().filter(|block| self.pool.is_held(**block)).count();
         let promised: usize =
             self.running.iter().map(|s| self.blocks_for(s.len()).saturating_sub(s.blocks.len()) + 1).sum();
@@ -497,12 +501,12 @@ impl Sequence {
     }
 
     /// What `pool` has of its tokens but the last, whose logits are wanted.
-    fn prefix<'a>(&self, kind: Kind, pool: &'a BlockPool, limits: &Limits) -> Prefix<'a> {
+    fn prefix<'a>(&self, pass: Pass, pool: &'a BlockPool, limits: &Limits) -> Prefix<'a> {
         let mut prefix = Prefix::default();
         if !limits.shares_prefixes {
             return prefix;
         }
-        let needs_both = self.needs_amateur && kind == Kind::Whole;
+        let needs_both = self.needs_amateur && pass == Pass::Joint;
         let mut rest = &self.tokens[..self.tokens.len() - 1];
         while let Some((tokens, after)) = rest.split_at_checked(limits.block_size) {
             let content = prefix.content.then(tokens);
@@ -523,7 +527,7 @@ impl Sequence {
 
     /// Takes over what the cache has of it; returns the positions that need not be computed.
     fn find_prefix(&mut self, plan: &mut StepPlan, pool: &mut BlockPool, limits: &Limits) -> usize {
-        let Prefix { blocks, content, followed, tail } = self.prefix(plan.kind, pool, limits);
+        let Prefix { blocks, content, followed, tail } = self.prefix(plan.pass, pool, limits);
         let tail = tail.map(|(tail, same)| (tail.block, same, tail.has_amateur));
         for block in &blocks {
             pool.share(*block);
@@ -562,17 +566,17 @@ impl Sequence {
         }
         let samples = end == self.len();
         let positions = std::mem::replace(&mut self.computed, end)..end;
-        let kept = Some(self.slot).filter(|_| plan.kind == Kind::Settle && self.needs_amateur);
-        let row = PlanRow { seq: self.id, positions: positions.clone(), samples, kept };
-        plan.push(row, &self.tokens, self.drawn_by, &self.blocks);
-        if plan.kind == Kind::Whole && self.needs_amateur {
+        let deferred_row = Some(self.slot).filter(|_| plan.pass == Pass::ExpertOnly && self.needs_amateur);
+        let row = PlanRow { seq: self.id, positions: positions.clone(), samples, deferred_row };
+        plan.push(row, &self.tokens, self.source_output, &self.blocks);
+        if plan.pass == Pass::Joint && self.needs_amateur {
             self.followed = end;
         }
         if limits.shares_prefixes {
             self.publish(positions.start, pool, limits.block_size, plan.number);
         }
         if samples {
-            self.drawn_by = plan.batch.outputs.len() as u32 - 1;
+            self.source_output = plan.batch.logits_indices.len() as u32 - 1;
             self.in_flight += 1;
         }
         positions.len()
@@ -632,11 +636,12 @@ impl Sequence {
         }
         let positions = std::mem::replace(&mut self.followed, end)..end;
         let samples = self.is_contested && end == self.computed;
-        let row = PlanRow { seq: self.id, positions: positions.clone(), samples, kept: Some(self.slot) };
+        let row =
+            PlanRow { seq: self.id, positions: positions.clone(), samples, deferred_row: Some(self.slot) };
         plan.push(row, &self.tokens, 0, &self.blocks);
         if samples {
             self.is_contested = false;
-            self.drawn_by = plan.batch.outputs.len() as u32 - 1;
+            self.source_output = plan.batch.logits_indices.len() as u32 - 1;
         }
         for block in positions.start / block_size..end / block_size {
             pool.set_amateur(self.blocks[block]);

@@ -2,9 +2,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::device::gpu::inputs::NONE;
-use crate::device::gpu::runtime::{Launch, Machine};
-use crate::device::gpu::{Cache, Launcher, Step, Tensor};
+use crate::device::gpu::abi::NONE;
+use crate::device::gpu::runtime::{GpuRuntime, Launch};
+use crate::device::gpu::{Cache, GpuDevice, Step, Tensor};
 use crate::device::{AttentionShape, CacheShape, Device, Dtype, Format, Heads};
 use crate::error::{Error, Result};
 
@@ -66,16 +66,16 @@ pub fn partial_bytes(shape: CacheShape) -> usize {
 }
 
 /// See [`crate::device::Device::attention`].
-pub fn attention<M: Machine>(
-    on: &Launcher<M>,
-    step: &Step<M>,
+pub fn attention<R: GpuRuntime>(
+    on: &GpuDevice<R>,
+    step: &Step<R>,
     shape: AttentionShape,
-    qkv: &Tensor<M>,
-    cache: &Cache<M>,
-    out: &mut Tensor<M>,
+    qkv: &Tensor<R>,
+    cache: &Cache<R>,
+    out: &mut Tensor<R>,
 ) {
     let heads = shape.heads;
-    let [keys_and_values, scales] = cache.addresses(on.machine(), shape.layer);
+    let [keys_and_values, scales] = cache.addresses(on.runtime(), shape.layer);
     let parameters = AttentionParams {
         qkv: on.address(&qkv.memory),
         cache: keys_and_values,
@@ -105,7 +105,7 @@ pub fn attention<M: Machine>(
 }
 
 /// The kernel that takes all: a warp a query row.
-fn plain<M: Machine>(kernel: &'static str, step: &Step<M>, heads: Heads) -> Launch {
+fn plain<R: GpuRuntime>(kernel: &'static str, step: &Step<R>, heads: Heads) -> Launch {
     const WARPS: usize = 4;
     Launch {
         kernel,
@@ -173,7 +173,7 @@ impl Tiles {
 
     /// Prefill spans, then decode rows, then the sums over their splits. In a step that is padded, grids depend on padded
     /// sizes alone.
-    fn launches<M: Machine>(&self, step: &Step<M>, shape: AttentionShape) -> Vec<Launch> {
+    fn launches<R: GpuRuntime>(&self, step: &Step<R>, shape: AttentionShape) -> Vec<Launch> {
         let heads = shape.heads;
         let mut launches = vec![Launch {
             kernel: self.prefill,

@@ -3,8 +3,8 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::device::Dtype;
-use crate::device::gpu::runtime::{Launch, Machine};
-use crate::device::gpu::{Launcher, Tensor, Weight};
+use crate::device::gpu::runtime::{GpuRuntime, Launch};
+use crate::device::gpu::{GpuDevice, Tensor, Weight};
 
 /// Of the kernels on tensor cores; of the plain ones at most.
 const THREADS: usize = 128;
@@ -56,13 +56,13 @@ impl Groups {
 }
 
 /// `out[row or source of row] = x[source of row] * w[group of row]^T + bias[group of row]`
-pub fn grouped_matmul<M: Machine>(
-    on: &Launcher<M>,
+pub fn grouped_matmul<R: GpuRuntime>(
+    on: &GpuDevice<R>,
     groups: Groups,
-    x: &Tensor<M>,
-    w: &Weight<M>,
-    bias: Option<&Weight<M>>,
-    out: &mut Tensor<M>,
+    x: &Tensor<R>,
+    w: &Weight<R>,
+    bias: Option<&Weight<R>>,
+    out: &mut Tensor<R>,
 ) {
     let outputs = w.rows / groups.count;
     let kernel = Kernel::of([x.dtype, w.dtype], [outputs, w.columns], groups);

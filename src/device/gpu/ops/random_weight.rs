@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::device::gpu::Launcher;
-use crate::device::gpu::runtime::{Launch, Machine};
+use crate::device::gpu::GpuDevice;
+use crate::device::gpu::runtime::{GpuRuntime, Launch};
 
 const THREADS: usize = 256;
 /// Enough to fill any card.
@@ -21,7 +21,7 @@ struct RandomWeightParams {
 }
 
 /// See [`crate::device::Device::random_weight`].
-pub fn random_weight<M: Machine>(on: &Launcher<M>, shape: &[usize], seed: u64, memory: &M::Memory) {
+pub fn random_weight<R: GpuRuntime>(on: &GpuDevice<R>, shape: &[usize], seed: u64, memory: &R::Memory) {
     let (bound, offset) = match shape {
         [_, .., _] => (bound(shape), 0.0),
         _ => (0.0, 1.0),
@@ -30,7 +30,7 @@ pub fn random_weight<M: Machine>(on: &Launcher<M>, shape: &[usize], seed: u64, m
 }
 
 /// A matrix of e4m3, and the scale of all its rows.
-pub fn random_e4m3<M: Machine>(on: &Launcher<M>, shape: &[usize], seed: u64, memory: &M::Memory) -> f32 {
+pub fn random_e4m3<R: GpuRuntime>(on: &GpuDevice<R>, shape: &[usize], seed: u64, memory: &R::Memory) -> f32 {
     const LARGEST: f32 = 448.0;
     fill(on, "random_weight_e4m3", shape, seed, [LARGEST, 0.0], memory);
     bound(shape) / LARGEST
@@ -41,13 +41,13 @@ fn bound(shape: &[usize]) -> f32 {
     (3.0 / shape.last().map_or(1.0, |columns| *columns as f32)).sqrt()
 }
 
-fn fill<M: Machine>(
-    on: &Launcher<M>,
+fn fill<R: GpuRuntime>(
+    on: &GpuDevice<R>,
     kernel: &'static str,
     shape: &[usize],
     seed: u64,
     [bound, offset]: [f32; 2],
-    memory: &M::Memory,
+    memory: &R::Memory,
 ) {
     let elements: usize = shape.iter().product();
     let parameters =

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::device::gpu::runtime::{Launch, Machine};
-use crate::device::gpu::{Cache, Launcher, Rope, Step, Tensor, Weight};
+use crate::device::gpu::runtime::{GpuRuntime, Launch};
+use crate::device::gpu::{Cache, GpuDevice, Rope, Step, Tensor, Weight};
 use crate::device::{Activation, Delta, Device, Dtype, HeadNorms, Heads, Norm, NormScope};
 use crate::ids::BlockId;
 
@@ -31,12 +31,12 @@ struct EmbedParams {
 }
 
 /// See [`crate::device::Device::embed`].
-pub fn embed<M: Machine>(
-    on: &Launcher<M>,
-    step: &Step<M>,
-    table: &Weight<M>,
+pub fn embed<R: GpuRuntime>(
+    on: &GpuDevice<R>,
+    step: &Step<R>,
+    table: &Weight<R>,
     scale: f32,
-    out: &mut Tensor<M>,
+    out: &mut Tensor<R>,
 ) {
     let parameters = EmbedParams {
         tokens: step.section(on, |s| s.tokens),
@@ -62,7 +62,7 @@ struct NormParams {
 }
 
 impl NormParams {
-    fn new<M: Machine>(on: &Launcher<M>, norm: Option<&Norm<Weight<M>>>) -> Self {
+    fn new<R: GpuRuntime>(on: &GpuDevice<R>, norm: Option<&Norm<Weight<R>>>) -> Self {
         norm.map_or_else(Self::zeroed, |norm| Self {
             weight: on.address(&norm.weight.memory),
             epsilon: norm.epsilon,
@@ -85,13 +85,13 @@ struct RmsNormParams {
 }
 
 /// See [`crate::device::Device::rms_norm`].
-pub fn rms_norm<M: Machine>(
-    on: &Launcher<M>,
+pub fn rms_norm<R: GpuRuntime>(
+    on: &GpuDevice<R>,
     rows: usize,
-    delta: Option<Delta<'_, Launcher<M>>>,
-    residual: &mut Tensor<M>,
-    norm: Option<&Norm<Weight<M>>>,
-    out: &mut Tensor<M>,
+    delta: Option<Delta<'_, GpuDevice<R>>>,
+    residual: &mut Tensor<R>,
+    norm: Option<&Norm<Weight<R>>>,
+    out: &mut Tensor<R>,
 ) {
     let parameters = RmsNormParams {
         delta: delta.map_or(0, |(delta, _)| on.address(&delta.memory)),
@@ -137,17 +137,17 @@ struct RopeStoreParams {
 
 /// See [`crate::device::Device::rope_store`].
 #[allow(clippy::too_many_arguments)]
-pub fn rope_store<M: Machine>(
-    on: &Launcher<M>,
-    step: &Step<M>,
+pub fn rope_store<R: GpuRuntime>(
+    on: &GpuDevice<R>,
+    step: &Step<R>,
     heads: Heads,
-    norms: Option<&HeadNorms<Weight<M>>>,
-    rope: &Rope<M>,
+    norms: Option<&HeadNorms<Weight<R>>>,
+    rope: &Rope<R>,
     layer: usize,
-    qkv: &mut Tensor<M>,
-    cache: &mut Cache<M>,
+    qkv: &mut Tensor<R>,
+    cache: &mut Cache<R>,
 ) {
-    let [keys_and_values, scales] = cache.addresses(on.machine(), layer);
+    let [keys_and_values, scales] = cache.addresses(on.runtime(), layer);
     // Of a head, a lane holds one access of each half.
     let lanes = accesses(heads.dim / 2, on.dtype()).next_power_of_two().min(WARP);
     let spans_heads = norms.is_some_and(|norms| norms.scope == NormScope::Projection);
@@ -196,13 +196,13 @@ struct GatedParams {
 }
 
 /// See [`crate::device::Device::gated`].
-pub fn gated<M: Machine>(
-    on: &Launcher<M>,
+pub fn gated<R: GpuRuntime>(
+    on: &GpuDevice<R>,
     rows: usize,
     width: usize,
     activation: Activation,
-    x: &Tensor<M>,
-    out: &mut Tensor<M>,
+    x: &Tensor<R>,
+    out: &mut Tensor<R>,
 ) {
     let parameters = GatedParams {
         x: on.address(&x.memory),
@@ -228,12 +228,12 @@ struct GatherParams {
 }
 
 /// See [`crate::device::Device::gather`].
-pub fn gather<M: Machine>(
-    on: &Launcher<M>,
-    step: &Step<M>,
+pub fn gather<R: GpuRuntime>(
+    on: &GpuDevice<R>,
+    step: &Step<R>,
     outputs: Range<usize>,
-    x: &Tensor<M>,
-    out: &mut Tensor<M>,
+    x: &Tensor<R>,
+    out: &mut Tensor<R>,
 ) {
     let list = step.section(on, |s| s.outputs);
     let parameters = GatherParams {
@@ -259,7 +259,7 @@ struct CopyBlockParams {
 }
 
 /// See [`Device::copy_block`].
-pub fn copy_block<M: Machine>(on: &Launcher<M>, cache: &mut Cache<M>, from: BlockId, to: BlockId) {
+pub fn copy_block<R: GpuRuntime>(on: &GpuDevice<R>, cache: &mut Cache<R>, from: BlockId, to: BlockId) {
     const THREADS: usize = 256;
     let shape = cache.shape;
     let rows = 2 * shape.heads * shape.block_size;
@@ -296,8 +296,8 @@ fn warps_of(threads: usize) -> usize {
 }
 
 /// A grid of rows and of columns, an access a thread where a thread's numbers are `dtype`.
-pub fn launch_by_columns<M: Machine>(
-    on: &Launcher<M>,
+pub fn launch_by_columns<R: GpuRuntime>(
+    on: &GpuDevice<R>,
     kernel: &'static str,
     rows: usize,
     width: usize,
@@ -311,7 +311,7 @@ pub fn launch_by_columns<M: Machine>(
 }
 
 /// A launch of no rows is none.
-fn launch_rows<M: Machine>(on: &Launcher<M>, launch: &Launch, parameters: &impl Pod) {
+fn launch_rows<R: GpuRuntime>(on: &GpuDevice<R>, launch: &Launch, parameters: &impl Pod) {
     if launch.grid[0] > 0 {
         on.launch(launch, parameters);
     }

@@ -4,16 +4,12 @@ use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::heads::Addresses;
+use super::candidates::Addresses;
 use crate::device::Device;
-use crate::device::gpu::inputs::{ResultWords, SampleWords};
-use crate::device::gpu::runtime::{Launch, Machine};
-use crate::device::gpu::{Launcher, Step, Tensor, Weight};
+use crate::device::gpu::abi::{ResultWords, SampleWords, TILE, row_bytes};
+use crate::device::gpu::runtime::{GpuRuntime, Launch};
+use crate::device::gpu::{GpuDevice, Step, Tensor, Weight};
 
-/// Tokens of a tile, the work of one warp.
-const TILE: usize = 512;
-/// Bytes that the kernels keep of a tile: its peaks, sums, faults and winner.
-const TILE_BYTES: usize = 36;
 /// Warps a block, of both kernels.
 const WARPS: usize = 8;
 /// What `contrast_sample` keeps of a row: a small head, and histograms.
@@ -29,28 +25,23 @@ struct Params {
     samples: u64,
     tiles: u64,
     results: u64,
-    kept: u64,
+    deferred_logits: u64,
     gathered: Addresses,
     vocabulary: u32,
     expert_stride: u32,
     amateur_stride: u32,
     special_count: u32,
-    kept_stride: u32,
+    deferred_stride: u32,
     capacity: u32,
 }
 
-/// Bytes that the kernels need for each row that samples.
-pub fn row_bytes(vocabulary: usize) -> usize {
-    vocabulary.div_ceil(TILE) * TILE_BYTES
-}
-
 /// See [`crate::device::Device::contrast_sample`].
-pub fn contrast_sample<M: Machine>(
-    on: &Launcher<M>,
-    step: &mut Step<M>,
+pub fn contrast_sample<R: GpuRuntime>(
+    on: &GpuDevice<R>,
+    step: &mut Step<R>,
     outputs: Range<usize>,
-    expert: &Tensor<M>,
-    amateur: Option<&Tensor<M>>,
+    expert: &Tensor<R>,
+    amateur: Option<&Tensor<R>>,
 ) {
     let launches = Launches::new(on, step, outputs, expert, amateur);
     launches.tiles();
@@ -58,30 +49,30 @@ pub fn contrast_sample<M: Machine>(
 }
 
 /// See [`crate::device::Device::settle`].
-pub fn settle<M: Machine>(
-    on: &Launcher<M>,
-    step: &mut Step<M>,
+pub fn settle<R: GpuRuntime>(
+    on: &GpuDevice<R>,
+    step: &mut Step<R>,
     outputs: Range<usize>,
-    expert: &Tensor<M>,
-    kept: &mut Tensor<M>,
+    expert: &Tensor<R>,
+    deferred_logits: &mut Tensor<R>,
 ) {
     let mut launches = Launches::new(on, step, outputs, expert, None);
-    launches.params.kept = on.address(&kept.memory);
-    launches.params.kept_stride = kept.width as u32;
+    launches.params.deferred_logits = on.address(&deferred_logits.memory);
+    launches.params.deferred_stride = deferred_logits.width as u32;
     launches.tiles();
     launches.sample();
-    launches.keep();
+    launches.defer();
 }
 
 /// See [`crate::device::Device::contrast_sample_hidden`]. Rows that are known to need all of their logits are given them by
 /// a product of all rows, those that turn out to by one of such rows alone.
-pub fn contrast_sample_hidden<M: Machine>(
-    on: &Launcher<M>,
-    step: &mut Step<M>,
+pub fn contrast_sample_hidden<R: GpuRuntime>(
+    on: &GpuDevice<R>,
+    step: &mut Step<R>,
     outputs: Range<usize>,
-    expert: &Tensor<M>,
-    (hidden, projection): (&Tensor<M>, &Weight<M>),
-    logits: &mut Tensor<M>,
+    expert: &Tensor<R>,
+    (hidden, projection): (&Tensor<R>, &Weight<R>),
+    logits: &mut Tensor<R>,
 ) {
     let (rows, wanted) = (outputs.len(), step.wanted_of_amateur);
     if wanted.all {
@@ -102,8 +93,8 @@ pub fn contrast_sample_hidden<M: Machine>(
 
 /// Of the kernels over some outputs of a step. All of the geometry but the number of rows is the vocabulary's, so that a
 /// row's bits are its own.
-struct Launches<'a, M> {
-    on: &'a Launcher<M>,
+struct Launches<'a, R> {
+    on: &'a GpuDevice<R>,
     params: Params,
     rows: usize,
     /// Warps a block.
@@ -112,13 +103,13 @@ struct Launches<'a, M> {
     blocks: usize,
 }
 
-impl<'a, M: Machine> Launches<'a, M> {
+impl<'a, R: GpuRuntime> Launches<'a, R> {
     fn new(
-        on: &'a Launcher<M>,
-        step: &Step<M>,
+        on: &'a GpuDevice<R>,
+        step: &Step<R>,
         outputs: Range<usize>,
-        expert: &Tensor<M>,
-        amateur: Option<&Tensor<M>>,
+        expert: &Tensor<R>,
+        amateur: Option<&Tensor<R>>,
     ) -> Self {
         let (special, special_count) = step.special(on);
         let (first, rows) = (outputs.start as u64, outputs.len());
@@ -152,8 +143,8 @@ impl<'a, M: Machine> Launches<'a, M> {
         self.launch("contrast_sample", [self.rows, 1], SHARED_BYTES);
     }
 
-    fn keep(&self) {
-        self.launch("keep_logits", [self.rows, self.blocks], 0);
+    fn defer(&self) {
+        self.launch("defer_logits", [self.rows, self.blocks], 0);
     }
 
     fn launch(&self, kernel: &'static str, [x, y]: [usize; 2], shared_bytes: u32) {

@@ -4,8 +4,8 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::grouped_matmul::{self, Groups};
-use crate::device::gpu::runtime::{Lane, Launch, Machine};
-use crate::device::gpu::{Launcher, Tensor, Weight};
+use crate::device::gpu::runtime::{GpuRuntime, Launch, Role};
+use crate::device::gpu::{GpuDevice, Tensor, Weight};
 use crate::device::{Device, Projections};
 use crate::error::Result;
 
@@ -24,9 +24,9 @@ const ENTRY_BYTES: usize = 16;
 const COUNTS_BYTES: usize = 16;
 
 /// Room for the heads of the rows that are sampled together.
-pub struct Heads<M: Machine> {
+pub struct Heads<R: GpuRuntime> {
     /// The counts, then lists as [`Addresses`] says.
-    memory: M::Memory,
+    memory: R::Memory,
     rows: usize,
     /// The largest head that is listed.
     capacity: usize,
@@ -58,13 +58,13 @@ struct ContrastProjectParams {
     unused: u32,
 }
 
-impl<M: Machine> Heads<M> {
+impl<R: GpuRuntime> Heads<R> {
     /// For `rows` rows of a vocabulary.
-    pub fn new(machine: &M, rows: usize, vocabulary: usize) -> Result<Self> {
+    pub fn new(runtime: &R, rows: usize, vocabulary: usize) -> Result<Self> {
         let (part, most) = LARGE_HEAD;
         let capacity = (vocabulary / part).clamp(1, most);
         let bytes = COUNTS_BYTES + rows * (capacity * ENTRY_BYTES + HEAD_BYTES + size_of::<u32>());
-        Ok(Self { memory: machine.allocate(Lane::Expert, bytes)?, rows, capacity })
+        Ok(Self { memory: runtime.allocate(Role::Expert, bytes)?, rows, capacity })
     }
 
     /// The largest head that is listed.
@@ -73,7 +73,7 @@ impl<M: Machine> Heads<M> {
     }
 
     /// Where all of it is.
-    pub fn addresses(&self, on: &Launcher<M>) -> Addresses {
+    pub fn addresses(&self, on: &GpuDevice<R>) -> Addresses {
         let counts = on.address(&self.memory);
         let entries = counts + COUNTS_BYTES as u64;
         let heads = entries + (self.rows * self.capacity * ENTRY_BYTES) as u64;
@@ -84,11 +84,11 @@ impl<M: Machine> Heads<M> {
     /// are listed, all of other rows to their rows of `logits`.
     pub fn project(
         &self,
-        on: &Launcher<M>,
+        on: &GpuDevice<R>,
         rows: usize,
-        hidden: &Tensor<M>,
-        projection: &Weight<M>,
-        logits: &mut Tensor<M>,
+        hidden: &Tensor<R>,
+        projection: &Weight<R>,
+        logits: &mut Tensor<R>,
     ) {
         let Addresses { entries, counts, full_rows, .. } = self.addresses(on);
         let parameters = ContrastProjectParams {
@@ -115,10 +115,10 @@ impl<M: Machine> Heads<M> {
     }
 
     /// How many logits were listed, and how many rows needed all of theirs; waits for it.
-    pub fn projections(&self, on: &Launcher<M>) -> Projections {
-        let pending = on.machine.read(Lane::Expert, &self.memory, COUNTS_BYTES);
+    pub fn projections(&self, on: &GpuDevice<R>) -> Projections {
+        let pending = on.runtime.read(Role::Expert, &self.memory, COUNTS_BYTES);
         // A failure is reported by `collect`; what is read after one says nothing.
-        let counts: Vec<u32> = bytemuck::pod_collect_to_vec(&on.machine.wait(pending).unwrap_or_default());
+        let counts: Vec<u32> = bytemuck::pod_collect_to_vec(&on.runtime.wait(pending).unwrap_or_default());
         let count = |index: usize| counts.get(index).map_or(0, |count| *count as usize);
         Projections { gathered: count(0), full: count(2) }
     }

@@ -1,8 +1,8 @@
-use codit::doctor::heads;
+use codit::doctor::candidates;
 
 use super::run;
 
 #[test]
 fn gathered_heads_draw_what_the_reference_does() {
-    run(heads::checks);
+    run(candidates::checks);
 }

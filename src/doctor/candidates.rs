@@ -53,7 +53,7 @@ impl Rows {
                 noise: Noise::new(numbers.bits(), "doctor", row as u32),
                 position: numbers.below(1 << 20) as u32,
                 log_probabilities: numbers.below(4) == 0,
-                kept: None,
+                deferred_row: None,
             });
         }
         let mut hidden: Vec<f32> = (0..count * width).map(|_| round(4.0 * numbers.uniform())).collect();

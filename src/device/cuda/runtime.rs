@@ -1,4 +1,4 @@
-//! The [`Machine`]: two lanes on one GPU or on two, and the order of what they do.
+//! The [`GpuRuntime`]: two streams on one GPU or on two, and the order of what they do.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,12 +11,12 @@ use super::failure::{Failure, cannot, lock};
 use super::graphs::{Graph, Graphs, State};
 use super::memory::{Memory, Pending};
 use crate::device::MemoryInfo;
-use crate::device::gpu::runtime::{Lane, Launch, MATMUL_WORKSPACE, Machine, Matmul};
+use crate::device::gpu::runtime::{GpuRuntime, Launch, MATMUL_WORKSPACE, Matmul, Role};
 use crate::error::{Error, Result};
 
 /// One GPU for both models, or one for each.
 pub struct Cuda {
-    /// By [`Lane`].
+    /// By [`Role`].
     places: [Place; 2],
     graphs: Mutex<Graphs>,
     /// Whether what is queued goes into a graph.
@@ -24,10 +24,10 @@ pub struct Cuda {
     failure: Failure,
 }
 
-/// Where a lane is.
+/// Where a stream is.
 struct Place {
     stream: Arc<CudaStream>,
-    /// How far the stream had come when the other lane was last told to wait for it.
+    /// How far the stream had come when the other stream was last told to wait for it.
     reached: CudaEvent,
     /// Of its matrix products.
     workspace: Memory,
@@ -47,7 +47,7 @@ impl Place {
 
 impl Cuda {
     /// The GPUs of the expert and of the amateur, which may be the same, by their numbers among those that the driver
-    /// shows. A product's row has the same bits whatever the number of rows beside it if the machine `is_deterministic`.
+    /// shows. A product's row has the same bits whatever the number of rows beside it if the runtime `is_deterministic`.
     ///
     /// # Errors
     /// [`Error::Device`] that says what is missing: a driver, a GPU, a newer one of either, or cuBLASLt;
@@ -75,17 +75,17 @@ impl Cuda {
         super::card::count()
     }
 
-    fn place(&self, lane: Lane) -> &Place {
-        &self.places[lane as usize]
+    fn place(&self, role: Role) -> &Place {
+        &self.places[role as usize]
     }
 
-    /// Of each lane's GPU; 0 where the driver does not say.
+    /// Of each stream's GPU; 0 where the driver does not say.
     fn free_bytes(&self) -> [usize; 2] {
         self.places.each_ref().map(|place| place.card.memory_info().map_or(0, |memory| memory.free))
     }
 
-    fn stream(&self, lane: Lane) -> &Arc<CudaStream> {
-        &self.place(lane).stream
+    fn stream(&self, role: Role) -> &Arc<CudaStream> {
+        &self.place(role).stream
     }
 
     /// The GPUs, each once.
@@ -95,15 +95,15 @@ impl Cuda {
     }
 
     /// What is queued on `to` from now on runs after what is queued on `from` by now.
-    fn order(&self, from: Lane, to: Lane) {
+    fn order(&self, from: Role, to: Role) {
         let (from, to) = (self.place(from), self.place(to));
         let ordered = from.reached.record(&from.stream).and_then(|()| to.stream.wait(&from.reached));
-        self.failure.note(ordered.map_err(cannot("order the lanes")));
+        self.failure.note(ordered.map_err(cannot("order the roles")));
     }
 
-    fn try_launch(&self, lane: Lane, launch: &Launch, parameters: &[u8]) -> Result<()> {
+    fn try_launch(&self, role: Role, launch: &Launch, parameters: &[u8]) -> Result<()> {
         let &Launch { kernel, grid: [x, y, z], threads, shared_bytes } = launch;
-        let Place { card, stream, .. } = self.place(lane);
+        let Place { card, stream, .. } = self.place(role);
         card.context.bind_to_thread().map_err(cannot("use the GPU"))?;
         let mut kernels = lock(&card.kernels);
         let function = kernels.get(kernel)?.cu_function();
@@ -111,16 +111,16 @@ impl Cuda {
         let mut arguments = [parameters.as_ptr().cast_mut().cast()];
         // SAFETY: the function's module lives as long as `self`. Its one parameter is a struct of these bytes, which
         // are copied before this returns: the stand-in on the host refuses any other length. What its addresses point
-        // to is alive until the lane is done with it, as freeing memory waits for the GPU.
+        // to is alive until the stream is done with it, as freeing memory waits for the GPU.
         unsafe { result::launch_kernel(function, grid, block, shared_bytes, stream, &mut arguments) }.map_err(
             cannot(&format!("launch {kernel} (grid {grid:?}, {threads} threads, {shared_bytes} bytes)")),
         )
     }
 
-    /// What `record` queues, as a graph, of two GPUs where the lanes are. All of it is queued on the first lane, or between
+    /// What `record` queues, as a graph, of two GPUs where the streams are. All of it is queued on the first stream, or between
     /// a fork and a join.
     fn capture(&self, record: &mut dyn FnMut()) -> Result<Graph> {
-        let first = self.stream(Lane::Expert);
+        let first = self.stream(Role::Expert);
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         first.begin_capture(mode).map_err(cannot("begin to capture a graph"))?;
         self.is_capturing.store(true, Ordering::Relaxed);
@@ -132,9 +132,9 @@ impl Cuda {
     }
 }
 
-impl Machine for Cuda {
+impl GpuRuntime for Cuda {
     type Memory = Memory;
-    type Pending = Result<(Lane, Pending)>;
+    type Pending = Result<(Role, Pending)>;
     type Mark = Result<CudaEvent>;
 
     fn describe(&self) -> String {
@@ -142,8 +142,8 @@ impl Machine for Cuda {
         format!("{}; {}", cards.join("; "), describe_driver())
     }
 
-    fn allocate(&self, lane: Lane, bytes: usize) -> Result<Memory> {
-        Memory::new(&self.place(lane).card.context, bytes)
+    fn allocate(&self, role: Role, bytes: usize) -> Result<Memory> {
+        Memory::new(&self.place(role).card.context, bytes)
     }
 
     fn address(&self, memory: &Memory) -> u64 {
@@ -152,61 +152,61 @@ impl Machine for Cuda {
 
     fn fill(
         &self,
-        lane: Lane,
+        role: Role,
         memory: &Memory,
         bytes: usize,
         source: &mut dyn FnMut(usize, &mut [u8]),
     ) -> Result<()> {
-        let Place { card, stream, .. } = self.place(lane);
+        let Place { card, stream, .. } = self.place(role);
         card.staging.fill(stream, memory, bytes, source)
     }
 
-    fn write(&self, lane: Lane, memory: &Memory, bytes: &[u8]) {
-        let Place { card, stream, .. } = self.place(lane);
+    fn write(&self, role: Role, memory: &Memory, bytes: &[u8]) {
+        let Place { card, stream, .. } = self.place(role);
         self.failure.note(card.staging.write(stream, memory, bytes));
     }
 
-    fn read(&self, lane: Lane, memory: &Memory, bytes: usize) -> Self::Pending {
-        let Place { card, stream, .. } = self.place(lane);
-        Ok((lane, card.staging.read(stream, memory, bytes)?))
+    fn read(&self, role: Role, memory: &Memory, bytes: usize) -> Self::Pending {
+        let Place { card, stream, .. } = self.place(role);
+        Ok((role, card.staging.read(stream, memory, bytes)?))
     }
 
     fn wait(&self, pending: Self::Pending) -> Result<Vec<u8>> {
-        let read = pending.and_then(|(lane, pending)| self.place(lane).card.staging.wait(pending));
+        let read = pending.and_then(|(role, pending)| self.place(role).card.staging.wait(pending));
         let read = self.failure.note(read);
         self.failure.check()?;
         Ok(read.unwrap_or_default())
     }
 
     fn fork(&self) {
-        self.order(Lane::Expert, Lane::Amateur);
+        self.order(Role::Expert, Role::Amateur);
     }
 
     fn join(&self) {
-        self.order(Lane::Amateur, Lane::Expert);
+        self.order(Role::Amateur, Role::Expert);
     }
 
-    fn launch(&self, lane: Lane, launch: &Launch, parameters: &[u8]) {
+    fn launch(&self, role: Role, launch: &Launch, parameters: &[u8]) {
         // CUDA refuses a launch of nothing.
         if launch.grid.iter().all(|blocks| *blocks > 0) {
-            self.failure.note(self.try_launch(lane, launch, parameters));
+            self.failure.note(self.try_launch(role, launch, parameters));
         }
     }
 
-    fn matmul(&self, lane: Lane, matmul: &Matmul) {
+    fn matmul(&self, role: Role, matmul: &Matmul) {
         if matmul.rows > 0 {
             let may_wait = !self.is_capturing.load(Ordering::Relaxed);
-            let Place { card, stream, workspace, .. } = self.place(lane);
+            let Place { card, stream, workspace, .. } = self.place(role);
             self.failure.note(lock(&card.matmuls).queue(stream, workspace, matmul, may_wait));
         }
     }
 
-    fn copy(&self, lane: Lane, from: &Memory, to: &Memory, bytes: usize) {
-        self.failure.note(from.copy_to(to, bytes, self.stream(lane)));
+    fn copy(&self, role: Role, from: &Memory, to: &Memory, bytes: usize) {
+        self.failure.note(from.copy_to(to, bytes, self.stream(role)));
     }
 
-    fn mark(&self, lane: Lane) -> Result<CudaEvent> {
-        let event = self.stream(lane).record_event(Some(CUevent_flags::CU_EVENT_DEFAULT));
+    fn mark(&self, role: Role) -> Result<CudaEvent> {
+        let event = self.stream(role).record_event(Some(CUevent_flags::CU_EVENT_DEFAULT));
         event.map_err(cannot("record an event"))
     }
 
@@ -237,7 +237,7 @@ impl Machine for Cuda {
                 launch(&graph);
                 graphs.set(key, State::Captured(graph));
                 let left = self.free_bytes();
-                graphs.took([0, 1].map(|lane| free[lane].saturating_sub(left[lane])));
+                graphs.took([0, 1].map(|role| free[role].saturating_sub(left[role])));
             }
             Some(State::Captured(graph)) => {
                 launch(graph);
@@ -249,8 +249,8 @@ impl Machine for Cuda {
         true
     }
 
-    fn recording_bytes(&self, lane: Lane) -> usize {
-        lock(&self.graphs).to_come(lane)
+    fn recording_bytes(&self, role: Role) -> usize {
+        lock(&self.graphs).to_come(role)
     }
 
     fn is_split(&self) -> bool {
@@ -258,8 +258,8 @@ impl Machine for Cuda {
         !Arc::ptr_eq(&expert.card, &amateur.card)
     }
 
-    fn memory_info(&self, lane: Lane) -> Result<MemoryInfo> {
-        self.place(lane).card.memory_info()
+    fn memory_info(&self, role: Role) -> Result<MemoryInfo> {
+        self.place(role).card.memory_info()
     }
 
     fn runs_ahead(&self) -> bool {
