@@ -4,15 +4,15 @@
 //! With logits `z_e`, `z_a` of expert and amateur, `l = log_softmax(z)`:
 //!
 //! ```text
-//! head = { v : l_e(v) >= ln(alpha) + max l_e }
-//! s(v) = l_e(v) - beta * l_a(v)                for v in head, -inf elsewhere
-//! p    = softmax(s / temperature), then top-k, top-p, min-p
-//! next = argmax ln p(v) + gumbel(v)            that is, a draw from p; at temperature 0 argmax s, lowest id on a tie
+//! candidates = { v : l_e(v) >= ln(alpha) + max l_e }   the plausible set
+//! s(v)       = l_e(v) - beta * l_a(v)                  for v in candidates, -inf elsewhere
+//! p          = softmax(s / temperature), then top-k, top-p, min-p
+//! next       = argmax ln p(v) + gumbel(v)              a draw from p; at temperature 0 argmax s, lowest id on a tie
 //! ```
 //!
-//! Where the method is silent: a token that the expert masks (`-inf`) is never in the head; one that the amateur
-//! masks counts as the least likely of the head's others, so that no `-inf - (-inf)` can arise; a NaN or `+inf`
-//! anywhere in a row that is read is that row's fault ([`RowFault`]).
+//! The paper leaves three cases open. A token that the expert masks (`-inf`) is never a candidate. A candidate that the
+//! amateur masks counts as the least likely of the other candidates, so that no `-inf - (-inf)` can arise. A NaN or
+//! `+inf` anywhere in a row that is read is a fault of that row ([`RowFault`]).
 
 mod noise;
 mod params;

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Contrast {
-    /// Plausibility constraint, `0..=1`: a token is in the head if the expert finds it at least `alpha` times as
+    /// Plausibility constraint, `0..=1`: a token is in the plausible set if the expert finds it at least `alpha` times as
     /// likely as its favourite.
     pub alpha: f64,
     /// Weight of the amateur's log-probability, `>= 0`.

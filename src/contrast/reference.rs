@@ -9,9 +9,9 @@ use crate::ids::TokenId;
 /// The exact distribution of a row's next token.
 #[derive(Debug, Clone)]
 pub struct Distribution {
-    /// The head, ascending.
+    /// The plausible set, ascending.
     pub tokens: Vec<TokenId>,
-    /// `s`, up to a constant of the row, a value a token of the head.
+    /// `s`, up to a constant of the row, one value a token of the plausible set.
     pub s: Vec<f64>,
     /// `log_softmax(s)`: before temperature and before top-k, top-p, min-p.
     pub scores: Vec<f64>,
@@ -38,22 +38,22 @@ impl Distribution {
         let l_e = log_softmax(&expert[..vocabulary.len])?;
         let best = l_e.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let floor = contrast.alpha.ln() + best;
-        let in_head = |v: &usize| l_e[*v] >= floor && l_e[*v] > f64::NEG_INFINITY;
-        let head: Vec<usize> = (0..vocabulary.len).filter(in_head).collect();
+        let is_plausible = |v: &usize| l_e[*v] >= floor && l_e[*v] > f64::NEG_INFINITY;
+        let candidates: Vec<usize> = (0..vocabulary.len).filter(is_plausible).collect();
         let amateur = amateur.filter(|_| contrast.needs_amateur());
         let l_a = amateur.map(|logits| masked_log_softmax(&logits[..vocabulary.len])).transpose()?;
         let s: Vec<f64> = match &l_a {
-            None => head.iter().map(|&v| l_e[v]).collect(),
-            Some(l_a) => contrasted(contrast, vocabulary, &head, &l_e, l_a),
+            None => candidates.iter().map(|&v| l_e[v]).collect(),
+            Some(l_a) => contrasted(contrast, vocabulary, &candidates, &l_e, l_a),
         };
-        let at_head = |l: &[f64]| head.iter().map(|&v| l[v]).collect();
+        let of_candidates = |l: &[f64]| candidates.iter().map(|&v| l[v]).collect();
         Ok(Self {
-            tokens: head.iter().map(|&v| TokenId(v as u32)).collect(),
+            tokens: candidates.iter().map(|&v| TokenId(v as u32)).collect(),
             scores: normalized(&s),
             probabilities: truncated(contrast, &s),
             s,
-            expert: at_head(&l_e),
-            amateur: l_a.as_deref().map(at_head),
+            expert: of_candidates(&l_e),
+            amateur: l_a.as_deref().map(of_candidates),
         })
     }
 
@@ -69,7 +69,7 @@ impl Distribution {
         Sampled {
             token: self.tokens[best.1],
             score: self.scores[best.1] as f32,
-            head: self.tokens.len() as u32,
+            num_candidates: self.tokens.len() as u32,
             log_probabilities: Some(LogProbabilities {
                 expert: self.expert[best.1] as f32,
                 amateur: self.amateur.as_ref().map(|l_a| l_a[best.1] as f32),
@@ -81,18 +81,18 @@ impl Distribution {
 fn contrasted(
     contrast: &Contrast,
     vocabulary: &Vocabulary,
-    head: &[usize],
+    candidates: &[usize],
     l_e: &[f64],
     l_a: &[f64],
 ) -> Vec<f64> {
-    let least = head.iter().map(|&v| l_a[v]).filter(|l| l.is_finite()).fold(f64::INFINITY, f64::min);
+    let least = candidates.iter().map(|&v| l_a[v]).filter(|l| l.is_finite()).fold(f64::INFINITY, f64::min);
     let masked = if least.is_finite() { least } else { 0.0 };
     let score = |&v: &usize| {
         let special = vocabulary.is_special(TokenId(v as u32));
         let beta = if special { contrast.special_beta() } else { contrast.beta };
         l_e[v] - beta * if l_a[v].is_finite() { l_a[v] } else { masked }
     };
-    head.iter().map(score).collect()
+    candidates.iter().map(score).collect()
 }
 
 /// The same where every logit may be masked: then every token's is `-inf`.

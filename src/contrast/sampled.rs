@@ -20,8 +20,8 @@ pub struct Sampled {
     pub token: TokenId,
     /// `log_softmax(s)` at the token: before temperature and before top-k, top-p, min-p.
     pub score: f32,
-    /// |head|; 1 is a forced token.
-    pub head: u32,
+    /// Size of the plausible set; a token whose set has 1 is forced.
+    pub num_candidates: u32,
     /// What the models think of it: always there where the row asked for it.
     pub log_probabilities: Option<LogProbabilities>,
 }

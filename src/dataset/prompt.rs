@@ -35,7 +35,7 @@ impl Body {
 
 /// One line of the input.
 #[derive(Debug, Clone)]
-pub struct Prompt {
+pub struct InputRow {
     /// Of the line, or `conv_{line}` where it has none.
     pub id: Id,
     /// Where the line is, counted from 1; blank lines count.
@@ -46,7 +46,7 @@ pub struct Prompt {
     pub columns: Columns,
 }
 
-impl Prompt {
+impl InputRow {
     /// The prompt in line number `line`, or what is wrong with it and the remedy. A column that is null counts as
     /// missing.
     pub(super) fn parse(bytes: &[u8], line: usize) -> Result<Self, String> {

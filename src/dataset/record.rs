@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::id::Id;
-use super::prompt::{Body, Columns, Prompt};
+use super::prompt::{Body, Columns, InputRow};
 use crate::contrast::LogProbabilities;
 use crate::error::{Error, Result};
 
@@ -74,7 +74,12 @@ pub struct Record {
 impl Record {
     /// The record of `prompt`. `sample_index` tells the records of one prompt apart and is `None` in a run of one
     /// sample a prompt, whose records then lack the column.
-    pub fn new(prompt: Prompt, sample_index: Option<u32>, res_metadata: Metadata, outcome: Outcome) -> Self {
+    pub fn new(
+        prompt: InputRow,
+        sample_index: Option<u32>,
+        res_metadata: Metadata,
+        outcome: Outcome,
+    ) -> Self {
         let (response, score, log_probabilities, is_completed, error) = match outcome {
             Outcome::Answered { response, score, log_probabilities, is_completed } => {
                 (response, score, log_probabilities, is_completed, None)

@@ -54,10 +54,10 @@ impl ModelCache {
     }
 }
 
-/// Makes `place`, in a snapshot, a link to `blob`.
-pub(super) fn link(blob: &Path, place: &Path) -> io::Result<()> {
-    let folder = place.parent().unwrap_or(Path::new(""));
+/// Makes `path`, in a snapshot, a link to `blob`.
+pub(super) fn link(blob: &Path, path: &Path) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new(""));
     fs::create_dir_all(folder)?;
     let target = Path::new("../../blobs").join(blob.file_name().unwrap_or_default());
-    std::os::unix::fs::symlink(target, place)
+    std::os::unix::fs::symlink(target, path)
 }

@@ -111,14 +111,14 @@ impl Hub {
             watch,
         };
         match parts {
-            Parts::Config => transfers.place(CONFIG_FILE)?,
-            Parts::Text | Parts::All => SMALL_FILES.into_iter().try_for_each(|file| transfers.place(file))?,
+            Parts::Config => transfers.fetch(CONFIG_FILE)?,
+            Parts::Text | Parts::All => SMALL_FILES.into_iter().try_for_each(|file| transfers.fetch(file))?,
         }
         if parts == Parts::All {
             if listing.find(WEIGHTS_FILE).is_none() {
-                transfers.place(INDEX_FILE)?;
+                transfers.fetch(INDEX_FILE)?;
             }
-            checkpoint.weight_files()?.iter().try_for_each(|file| transfers.place(file))?;
+            checkpoint.weight_files()?.iter().try_for_each(|file| transfers.fetch(file))?;
         }
         if name.revision() != listing.sha {
             let written = self.cache.set_commit(name, &listing.sha);

@@ -65,7 +65,7 @@ pub(super) struct Transfers<'a> {
 
 impl Transfers<'_> {
     /// Brings `file` to its place in the snapshot, if the repository has it and the snapshot lacks it.
-    pub fn place(&mut self, file: &str) -> Result<()> {
+    pub fn fetch(&mut self, file: &str) -> Result<()> {
         match self.listing.find(file) {
             Some(file) if !self.checkpoint.has(&file.name) => self.bring(file),
             _ => Ok(()),
@@ -75,14 +75,14 @@ impl Transfers<'_> {
     fn bring(&mut self, file: &HubFile) -> Result<()> {
         let (name, commit) = (self.name, &self.listing.sha);
         let blob = file.etag().map(|etag| self.cache.blob(name, commit, etag));
-        let place = self.checkpoint.path(&file.name);
+        let path = self.checkpoint.path(&file.name);
         // A link without a blob would be in the way.
-        let _ = fs::remove_file(&place);
+        let _ = fs::remove_file(&path);
         loop {
             if let Some(blob) = &blob
                 && fs::metadata(blob).is_ok_and(|found| file.size.is_none_or(|size| size == found.len()))
             {
-                return cache::link(blob, &place).map_err(|error| self.messages.unwritable(name, &error));
+                return cache::link(blob, &path).map_err(|error| self.messages.unwritable(name, &error));
             }
             match self.transfer(file, blob.as_deref()) {
                 Ok(()) => break,
@@ -141,9 +141,8 @@ impl Transfers<'_> {
             _ => None,
         };
         let Some(fault) = fault else { return Ok(()) };
-        let place = self.checkpoint.path(&file.name);
-        let removed =
-            fs::canonicalize(&place).and_then(fs::remove_file).and_then(|()| fs::remove_file(&place));
+        let path = self.checkpoint.path(&file.name);
+        let removed = fs::canonicalize(&path).and_then(fs::remove_file).and_then(|()| fs::remove_file(&path));
         removed.map_err(|error| self.messages.unwritable(self.name, &error))?;
         Err(self.messages.damaged(self.name, &file.name, &fault))
     }
