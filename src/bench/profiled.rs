@@ -147,6 +147,10 @@ impl<D: Device> Device for Profiled<D> {
         self.inner.tensor(rows, width, precision)
     }
 
+    fn logits(&self, rows: usize, width: usize) -> Result<D::Tensor> {
+        self.inner.logits(rows, width)
+    }
+
     fn rope(&self, inverse_frequencies: &[f32], scale: f32) -> Result<D::Rope> {
         self.inner.rope(inverse_frequencies, scale)
     }

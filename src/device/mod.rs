@@ -21,6 +21,7 @@ pub use number::dtype::{Dtype, Format};
 pub use types::attention::{AttentionShape, CacheShape, Heads};
 pub use types::batch::{Batch, PendingToken, RowResult, SampleRow, Span, StepCapacity};
 pub use types::norm::{Activation, HeadNorms, Norm, NormScope};
+pub use types::pass::Pass;
 pub use types::role::Role;
 pub use types::routing::{Choice, GroupedRows, RoutingShape};
 pub use types::tensor::TensorView;
@@ -56,8 +57,7 @@ pub trait Device: Sized + Send + Sync + 'static {
     /// The same device as one of the models sees it. What is allocated, loaded and queued there is that model's.
     #[must_use]
     fn role(&self, role: Role) -> Self;
-    /// Whether the streams have memory apart, such as that of two GPUs: then only [`Device::copy`] brings a tensor of one to
-    /// the other, and not within [`Device::run`].
+    /// Whether the models have memory apart, such as that of two GPUs.
     fn is_split(&self) -> bool {
         false
     }
@@ -79,6 +79,11 @@ pub trait Device: Sized + Send + Sync + 'static {
     fn random_matrix(&self, shape: &[usize], seed: u64) -> Result<Self::Weight>;
     /// Room for activations `[rows, width]`.
     fn tensor(&self, rows: usize, width: usize, precision: Precision) -> Result<Self::Tensor>;
+    /// Room for logits `[rows, width]` in [`Precision::Single`]. What [`Device::matmul`] writes there can be sampled from,
+    /// even where the models have memory apart.
+    fn logits(&self, rows: usize, width: usize) -> Result<Self::Tensor> {
+        self.tensor(rows, width, Precision::Single)
+    }
     /// Rotary frequencies, `[head_dim / 2]`; sine and cosine are multiplied by `scale` (yarn's attention factor).
     fn rope(&self, inverse_frequencies: &[f32], scale: f32) -> Result<Self::Rope>;
     /// A cache of the given shape.
@@ -121,10 +126,19 @@ pub trait Device: Sized + Send + Sync + 'static {
     /// from an output that the step before left to the amateur is in vain: nothing of it is kept, and its result, and what
     /// the cache then holds at its position, are anything.
     fn begin(&self, step: &mut Self::Step, batch: &Batch, rows: &[SampleRow]);
-    /// Queues what `record` queues for the step at hand. `record` depends on nothing but the step and
-    /// the variant, so a device may replay what it recorded for a step of the same shape.
-    fn run(&self, step: &mut Self::Step, _variant: u32, mut record: impl FnMut(&Self, &mut Self::Step)) {
-        record(self, step);
+    /// Queues the work of the step at hand: what `forward` queues, then what `sample` queues. `forward` uses each model's own
+    /// memory alone. Both depend on nothing but the step, its pass and `models`, which are always the same, so a device may
+    /// replay what it recorded for an earlier step of the same shape and pass.
+    fn run<M>(
+        &self,
+        step: &mut Self::Step,
+        _pass: Pass,
+        models: &mut M,
+        mut forward: impl FnMut(&Self, &mut Self::Step, &mut M),
+        mut sample: impl FnMut(&Self, &mut Self::Step, &mut M),
+    ) {
+        forward(self, step, models);
+        sample(self, step, models);
     }
     /// Runs both, at once where that is faster: `a` on the expert's stream, `b` on the amateur's.
     fn join<A: Send, B: Send>(
@@ -289,7 +303,7 @@ pub trait Device: Sized + Send + Sync + 'static {
     fn weight_size(&self, weight: &Self::Weight) -> WeightSize;
     /// The width of activations.
     fn width(&self, x: &Self::Tensor) -> usize;
-    /// `out = x`, the first `rows` rows; `out` may be the other stream's.
+    /// `out = x`, the first `rows` rows.
     fn copy(&self, rows: usize, x: &Self::Tensor, out: &mut Self::Tensor);
     /// A point in the order of what is queued.
     fn mark(&self) -> Self::Mark;

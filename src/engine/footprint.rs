@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Deferred;
-use super::pair::{PairShape, deferred_logits, peer_logits};
+use super::pair::{PairShape, deferred_logits};
 use crate::contrast::Vocabulary;
 use crate::device::gpu::ledger::Ledger;
 use crate::device::gpu::runtime::MATMUL_WORKSPACE;
@@ -88,13 +88,18 @@ impl Footprint {
         if amateur.is_some() && shape.shortcuts.deferred_amateur != Deferred::Never {
             deferred_logits(&device, shape, expert)?;
         }
-        if let Some((spec, _)) = amateur.filter(|_| is_split) {
-            peer_logits(&device, shape.max_num_seqs, spec)?;
+        let mut steps =
+            [Role::Expert, Role::Amateur].map(|role| device.runtime().bytes(role) + MATMUL_WORKSPACE);
+        if let Some((spec, format)) = amateur.filter(|_| is_split) {
+            // What the amateur's logits take of the expert's GPU.
+            let device = ledger(format, is_split);
+            device.role(Role::Amateur).logits(shape.max_num_seqs, spec.vocab_size)?;
+            steps[0] += device.runtime().bytes(Role::Expert);
         }
         Ok(Self {
             expert: ModelFootprint::new(expert, format, shape)?,
             amateur: amateur.map(|(spec, format)| ModelFootprint::new(spec, format, shape)).transpose()?,
-            steps: [Role::Expert, Role::Amateur].map(|role| device.runtime().bytes(role) + MATMUL_WORKSPACE),
+            steps,
             is_split,
             block_size: shape.block_size,
         })

@@ -2,20 +2,9 @@
 
 use std::ops::Range;
 
+pub use crate::device::Pass;
 use crate::device::{Batch, PendingToken, Span};
 use crate::ids::{BlockId, SeqId, TokenId};
-
-/// What of a pair's work a step does.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Pass {
-    /// All of it.
-    #[default]
-    Joint,
-    /// The expert's, and the tokens that it settles.
-    ExpertOnly,
-    /// What the amateur has missed, and the tokens that waited for it.
-    CatchUp,
-}
 
 /// One step: which positions of which sequences are computed, and which sequences get their next token.
 #[derive(Debug, Default)]

@@ -332,7 +332,7 @@ impl<D: Device> StepLoop<D> {
         self.stats.expert_tokens += if has_expert { tokens } else { 0 };
         self.stats.amateur_steps += u64::from(has_amateur);
         self.stats.amateur_tokens += if has_amateur { tokens } else { 0 };
-        self.pair.queue(plan, &rows, has_amateur);
+        self.pair.submit(plan, &rows, has_amateur);
     }
 
     /// Takes in the results of the oldest step in flight.

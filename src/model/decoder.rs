@@ -193,7 +193,7 @@ impl<D: Device> Scratch<D> {
     fn new(device: &D, spec: &Spec, room: Room) -> Result<Self> {
         use Precision::{Single, Working};
         let tokens = |width| device.tensor(room.tokens, width, Working);
-        let logits = |width, precision| device.tensor(room.logits, width, precision);
+        let outputs = |width, precision| device.tensor(room.logits, width, precision);
         Ok(Self {
             residual: device.tensor(room.tokens, spec.hidden_size, Single)?,
             delta: tokens(spec.hidden_size)?,
@@ -201,10 +201,10 @@ impl<D: Device> Scratch<D> {
             qkv: tokens(spec.heads.qkv_width())?,
             attended: tokens(spec.heads.query_width())?,
             mlp: mlp::Scratch::new(device, spec, room.tokens)?,
-            last_residual: logits(spec.hidden_size, Single)?,
-            last_delta: logits(spec.hidden_size, Working)?,
-            last_normed: logits(spec.hidden_size, Working)?,
-            logits: logits(spec.vocab_size, Single)?,
+            last_residual: outputs(spec.hidden_size, Single)?,
+            last_delta: outputs(spec.hidden_size, Working)?,
+            last_normed: outputs(spec.hidden_size, Working)?,
+            logits: device.logits(room.logits, spec.vocab_size)?,
         })
     }
 }

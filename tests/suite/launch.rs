@@ -4,7 +4,7 @@ use codit::contrast::{Contrast, Noise, Vocabulary};
 use codit::device::gpu::bucket;
 use codit::device::simt::Simt;
 use codit::device::{
-    AttentionShape, Batch, CacheShape, Device, Dtype, Heads, PendingToken, Precision, SampleRow, Span,
+    AttentionShape, Batch, CacheShape, Device, Dtype, Heads, Pass, PendingToken, Precision, SampleRow, Span,
     StepCapacity,
 };
 use codit::ids::{BlockId, TokenId};
@@ -61,7 +61,12 @@ fn decoding_is_padded_within_the_room_and_named_by_its_size() {
     let mut begin = |spans: &[(usize, usize)]| {
         let (batch, rows) = batch(spans);
         device.begin(&mut step, &batch, &rows);
-        (device.rows(&step), device.outputs(&step), step.replay_key(0), step.replay_key(1))
+        (
+            device.rows(&step),
+            device.outputs(&step),
+            step.replay_key(Pass::Joint),
+            step.replay_key(Pass::ExpertOnly),
+        )
     };
     let decode = |count, position| vec![(position, 1); count];
 
@@ -81,7 +86,11 @@ fn decoding_is_padded_within_the_room_and_named_by_its_size() {
     let (batch, rows) = batch(&decode(9, 5));
     device.begin(&mut step, &batch, &rows);
     device.begin(&mut other, &batch, &rows);
-    assert_ne!(other.replay_key(0), step.replay_key(0), "another step's recording is at other addresses");
+    assert_ne!(
+        other.replay_key(Pass::Joint),
+        step.replay_key(Pass::Joint),
+        "another step's recording is at other addresses"
+    );
 }
 
 /// Of a step that is begun before it is known which of its rows have a token, those that have none are left alone, and

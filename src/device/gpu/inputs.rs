@@ -10,7 +10,7 @@ use super::abi::{NONE, ResultWords, SampleWords, Section, Sections, SpanWords, r
 use super::ops::candidates::Heads;
 use super::padding::bucket;
 use crate::device::gpu::runtime::{GpuRuntime, Launch, Role};
-use crate::device::{Batch, Projections, RowResult, SampleRow, Span, StepCapacity};
+use crate::device::{Batch, Pass, Projections, RowResult, SampleRow, Span, StepCapacity};
 use crate::error::Result;
 use crate::ids::TokenId;
 
@@ -213,12 +213,12 @@ impl<R: GpuRuntime> Step<R> {
         runtime.launch(Role::Expert, &launch, bytemuck::bytes_of(&parameters));
     }
 
-    /// Names what the runtime is given to do for the step at hand, where that is likely to come again. It depends on
-    /// nothing but what the name is made of.
-    pub fn replay_key(&self, variant: u32) -> Option<u64> {
+    /// The key of what the runtime is given to do for the step at hand, where that is likely to come again. The work depends
+    /// on nothing but what the key is made of.
+    pub fn replay_key(&self, pass: Pass) -> Option<u64> {
         let context = u64::from(self.longest_context.trailing_zeros());
         let OfAmateur { heads, all } = self.wanted_of_amateur;
-        let variant = (variant << 2) | (u32::from(heads) << 1) | u32::from(all);
+        let variant = ((pass as u32) << 2) | (u32::from(heads) << 1) | u32::from(all);
         let shape = (u64::from(variant) << 32) | (context << 24) | self.tokens as u64;
         self.is_padded.then_some((self.id << 40) | shape)
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{
     Activation, AttentionShape, Batch, CacheShape, Choice, Delta, Device, Dtype, Format, GroupedRows,
-    HeadNorms, Heads, MemoryInfo, Norm, Precision, Projections, RoutingShape, RowResult, SampleRow,
+    HeadNorms, Heads, MemoryInfo, Norm, Pass, Precision, Projections, RoutingShape, RowResult, SampleRow,
     StepCapacity, TensorView, WeightSize,
 };
 use crate::device::number::convert::convert;
@@ -71,6 +71,8 @@ pub struct Weight<R: GpuRuntime> {
 /// Activations `[rows, width]`.
 pub struct Tensor<R: GpuRuntime> {
     memory: R::Memory,
+    /// The same numbers in the expert's memory, where they are logits that are computed apart from it.
+    peer: Option<R::Memory>,
     width: usize,
     dtype: Dtype,
 }
@@ -243,7 +245,14 @@ impl<R: GpuRuntime> Device for GpuDevice<R> {
             Precision::Working => self.dtype(),
             Precision::Single => Dtype::F32,
         };
-        Ok(Tensor { memory: self.allocate(rows * width * dtype.size())?, width, dtype })
+        Ok(Tensor { memory: self.allocate(rows * width * dtype.size())?, peer: None, width, dtype })
+    }
+
+    fn logits(&self, rows: usize, width: usize) -> Result<Tensor<R>> {
+        let is_apart = self.role == Role::Amateur && self.runtime.is_split();
+        let peer = || self.runtime.allocate(Role::Expert, rows * width * Dtype::F32.size());
+        let peer = is_apart.then(peer).transpose()?;
+        Ok(Tensor { peer, ..self.tensor(rows, width, Precision::Single)? })
     }
 
     fn rope(&self, inverse_frequencies: &[f32], scale: f32) -> Result<Rope<R>> {
@@ -313,11 +322,29 @@ impl<R: GpuRuntime> Device for GpuDevice<R> {
         step.begin(&self.runtime, batch, rows);
     }
 
-    fn run(&self, step: &mut Step<R>, variant: u32, record: impl FnMut(&Self, &mut Step<R>)) {
-        let mut record = record;
-        match step.replay_key(variant) {
-            Some(key) => self.runtime.replay(key, &mut || record(self, step)),
-            None => record(self, step),
+    fn run<M>(
+        &self,
+        step: &mut Step<R>,
+        pass: Pass,
+        models: &mut M,
+        mut forward: impl FnMut(&Self, &mut Step<R>, &mut M),
+        mut sample: impl FnMut(&Self, &mut Step<R>, &mut M),
+    ) {
+        // Logits that are copied from one GPU to the other cannot be recorded.
+        let copies_logits = self.runtime.is_split() && pass != Pass::ExpertOnly;
+        let key = step.replay_key(pass);
+        let mut record = || {
+            forward(self, step, models);
+            if !copies_logits {
+                sample(self, step, models);
+            }
+        };
+        match key {
+            Some(key) => self.runtime.replay(key, &mut record),
+            None => record(),
+        }
+        if copies_logits {
+            sample(self, step, models);
         }
     }
 
@@ -372,20 +399,24 @@ impl<R: GpuRuntime> Device for GpuDevice<R> {
         out: &mut Tensor<R>,
     ) {
         if w.dtype == Dtype::F8E4m3 {
-            return grouped_matmul::grouped_matmul(self, Groups::one(rows), x, w, bias, out);
+            grouped_matmul::grouped_matmul(self, Groups::one(rows), x, w, bias, out);
+        } else {
+            let matmul = Matmul {
+                rows,
+                outputs: w.rows,
+                inputs: w.columns,
+                dtype: x.dtype,
+                out_dtype: out.dtype,
+                x: self.address(&x.memory),
+                weight: self.address(&w.memory),
+                bias: bias.map(|bias| self.address(&bias.memory)),
+                out: self.address(&out.memory),
+            };
+            self.runtime.matmul(self.role, &matmul);
         }
-        let matmul = Matmul {
-            rows,
-            outputs: w.rows,
-            inputs: w.columns,
-            dtype: x.dtype,
-            out_dtype: out.dtype,
-            x: self.address(&x.memory),
-            weight: self.address(&w.memory),
-            bias: bias.map(|bias| self.address(&bias.memory)),
-            out: self.address(&out.memory),
-        };
-        self.runtime.matmul(self.role, &matmul);
+        if let Some(peer) = &out.peer {
+            self.runtime.copy(self.role, &out.memory, peer, rows * out.width * out.dtype.size());
+        }
     }
 
     fn rope_store(

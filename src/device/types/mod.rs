@@ -3,6 +3,7 @@
 pub mod attention;
 pub mod batch;
 pub mod norm;
+pub mod pass;
 pub mod role;
 pub mod routing;
 pub mod tensor;

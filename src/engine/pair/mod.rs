@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::checkpoint::Checkpoint;
 use crate::contrast::{Contrast, Noise, Vocabulary};
-use crate::device::{Device, Precision, Role, RowResult, SampleRow, StepCapacity};
+use crate::device::{Device, Pass, Role, RowResult, SampleRow, StepCapacity};
 use crate::error::{Error, Result};
 use crate::ids::{BlockId, SeqId, TokenId};
 use crate::model::decoder::{Decoder, Room, Unprojected};
@@ -13,7 +13,7 @@ use crate::profile;
 
 use crate::engine::footprint::Footprint;
 use crate::engine::scheduler::cost::{Deferral, StepCost};
-use crate::engine::step::{Pass, PlanRow, StepPlan};
+use crate::engine::step::{PlanRow, StepPlan};
 use crate::engine::{Deferred, Shortcuts, Windows};
 
 /// Where a model comes from.
@@ -26,14 +26,10 @@ pub enum Model<'a> {
 }
 
 /// A model with its plane of the cache.
-struct Side<D: Device> {
+struct LoadedModel<D: Device> {
     decoder: Decoder<D>,
     cache: D::Cache,
 }
-
-/// Variants of steps, beside those of both models: without the amateur, 0, and with it, 1.
-const SETTLE: u32 = 2;
-const CATCH_UP: u32 = 3;
 
 /// Positions that the amateur may be behind a row that decodes: its step over them should cost little more than over one.
 const MOST_LAG: usize = 64;
@@ -44,20 +40,23 @@ const EVIDENCE: usize = 64;
 pub(super) struct Pair<D: Device> {
     device: D,
     step: D::Step,
-    expert: Side<D>,
-    amateur: Option<Side<D>>,
-    /// Where the amateur is deferred, the expert's logits of rows that wait for it, `[max_num_seqs, vocab_size]`.
-    deferred_logits: Option<D::Tensor>,
-    /// Rows of logits that are computed at once.
-    logit_rows: usize,
-    /// Whether the amateur's logits may be computed for the head alone.
-    gathers: bool,
-    /// On a device that is split, room beside the expert's logits for the amateur's, `[logit_rows, vocab_size]`.
-    peer_logits: Option<D::Tensor>,
+    models: Models<D>,
     /// Ids below this have a row in both models.
     known_ids: usize,
     /// When steps began and ended, where that is wanted.
     trace: Option<Vec<[D::Mark; 2]>>,
+}
+
+/// The models, and the logits that are held for them.
+struct Models<D: Device> {
+    expert: LoadedModel<D>,
+    amateur: Option<LoadedModel<D>>,
+    /// Where the amateur is deferred, the expert's logits of rows that wait for it, `[max_num_seqs, vocab_size]`.
+    deferred_logits: Option<D::Tensor>,
+    /// Rows of logits that are computed at once.
+    logits_rows: usize,
+    /// Whether the amateur's logits may be computed for the candidates alone.
+    gathers_candidates: bool,
 }
 
 /// How much a pair makes room for.
@@ -140,10 +139,10 @@ impl<D: Device> Pair<D> {
         }
         let formats = [Role::Expert, Role::Amateur].map(|role| device.role(role).format());
         let logits_width = expert_spec.vocab_size + amateur_spec.as_ref().map_or(0, |spec| spec.vocab_size);
-        let logit_rows = device.logits_bytes() / (logits_width * size_of::<f32>());
-        let logit_rows = logit_rows.clamp(1, shape.max_num_seqs);
+        let logits_rows = device.logits_bytes() / (logits_width * size_of::<f32>());
+        let logits_rows = logits_rows.clamp(1, shape.max_num_seqs);
         let (expert, amateur) = ((expert, &expert_spec), amateur.zip(amateur_spec.as_ref()));
-        Self::place(device, expert, amateur, &vocabulary, shape, logit_rows).map_err(|error| {
+        Self::place(device, expert, amateur, &vocabulary, shape, logits_rows).map_err(|error| {
             let ([Ok(Some(first)), Ok(Some(second))], Error::Device(message)) = (memory, &error) else {
                 return error;
             };
@@ -168,9 +167,9 @@ impl<D: Device> Pair<D> {
         amateur: Option<(Model<'_>, &Spec)>,
         vocabulary: &Vocabulary,
         shape: &PairShape,
-        logit_rows: usize,
+        logits_rows: usize,
     ) -> Result<(Self, usize)> {
-        let room = Room { tokens: shape.max_num_batched_tokens, logits: logit_rows };
+        let room = Room { tokens: shape.max_num_batched_tokens, logits: logits_rows };
         let specs = (expert_spec, amateur.map(|(_, spec)| spec));
         let load = || load_both(&device, expert, amateur.map(|(amateur, _)| amateur), room);
         let table = expert_spec.context_length.div_ceil(shape.block_size);
@@ -186,23 +185,12 @@ impl<D: Device> Pair<D> {
         };
         let defers = shape.shortcuts.deferred_amateur != Deferred::Never && amateur.is_some();
         let deferred_logits = defers.then(|| deferred_logits(&device, shape, expert_spec)).transpose()?;
-        let gathers = shape.shortcuts.gathered_candidates && device.gathers();
-        let assemble = |device, models: (_, Option<_>), caches: (_, Option<_>), step| {
-            let side = |(decoder, cache)| Side { decoder, cache };
-            let (expert, amateur) = (side((models.0, caches.0)), models.1.zip(caches.1).map(side));
-            let known_ids = vocabulary.len;
-            Self {
-                device,
-                step,
-                expert,
-                amateur,
-                deferred_logits,
-                logit_rows,
-                gathers,
-                peer_logits: None,
-                known_ids,
-                trace: None,
-            }
+        let gathers_candidates = shape.shortcuts.gathered_candidates && device.gathers();
+        let assemble = |device, decoders: (_, Option<_>), caches: (_, Option<_>), step| {
+            let model = |(decoder, cache)| LoadedModel { decoder, cache };
+            let (expert, amateur) = (model((decoders.0, caches.0)), decoders.1.zip(caches.1).map(model));
+            let models = Models { expert, amateur, deferred_logits, logits_rows, gathers_candidates };
+            Self { device, step, models, known_ids: vocabulary.len, trace: None }
         };
         if device.memory_info()?.is_none() {
             // The system has the cache's pages ready by the time the models are there.
@@ -215,14 +203,11 @@ impl<D: Device> Pair<D> {
         let (models, caches_of_one) = (load()?, caches(&device, specs, shape.block_size, 1)?);
         let first_step = step(&device, shape.max_num_batched_tokens)?;
         let mut pair = assemble(device, models, caches_of_one, first_step);
-        if let (true, Some(amateur)) = (pair.device.is_split(), specs.1) {
-            pair.peer_logits = Some(peer_logits(&pair.device, logit_rows, amateur)?);
-        }
         pair.warm_up(shape)?;
         let blocks = blocks(&pair.device, specs, shape)?;
         let (expert, amateur) = caches(&pair.device, specs, shape.block_size, blocks)?;
-        pair.expert.cache = expert;
-        pair.amateur.iter_mut().zip(amateur).for_each(|(side, cache)| side.cache = cache);
+        pair.models.expert.cache = expert;
+        pair.models.amateur.iter_mut().zip(amateur).for_each(|(model, cache)| model.cache = cache);
         pair.step = step(&pair.device, blocks)?;
         Ok((pair, blocks))
     }
@@ -257,7 +242,7 @@ impl<D: Device> Pair<D> {
             }
             for pass in passes.iter().flat_map(|pass| [pass; 2]) {
                 plan.pass = *pass;
-                self.queue(&plan, &rows, self.has_amateur());
+                self.submit(&plan, &rows, self.has_amateur());
                 self.collect()?;
             }
         }
@@ -266,8 +251,8 @@ impl<D: Device> Pair<D> {
 
     /// What the models can read.
     pub fn windows(&self) -> Windows {
-        let expert = self.expert.decoder.spec().context_length;
-        let amateur = self.amateur.as_ref().map(|side| side.decoder.spec().context_length);
+        let expert = self.models.expert.decoder.spec().context_length;
+        let amateur = self.models.amateur.as_ref().map(|model| model.decoder.spec().context_length);
         Windows { expert, both: amateur.map_or(expert, |amateur| expert.min(amateur)) }
     }
 
@@ -278,7 +263,7 @@ impl<D: Device> Pair<D> {
 
     /// Whether there is an amateur.
     pub fn has_amateur(&self) -> bool {
-        self.amateur.is_some()
+        self.models.amateur.is_some()
     }
 
     /// The device.
@@ -301,12 +286,12 @@ impl<D: Device> Pair<D> {
 
     /// Whether the amateur's steps are apart from the expert's.
     pub fn defers(&self) -> bool {
-        self.deferred_logits.is_some()
+        self.models.deferred_logits.is_some()
     }
 
     /// How the amateur is deferred, if it is.
     pub fn deferral(&self, shape: &PairShape) -> Option<Deferral> {
-        let amateur = self.amateur.as_ref().filter(|_| self.defers())?;
+        let amateur = self.models.amateur.as_ref().filter(|_| self.defers())?;
         let cost = |role, decoder: &Decoder<D>, has_lm_head: bool| {
             let device = self.device.role(role);
             let lm_head = if has_lm_head { decoder.lm_head_bytes(&device) } else { 0 };
@@ -318,8 +303,8 @@ impl<D: Device> Pair<D> {
         Some(Deferral {
             most_lag: MOST_LAG,
             evidence: EVIDENCE,
-            expert: cost(Role::Expert, &self.expert.decoder, true),
-            amateur: cost(Role::Amateur, &amateur.decoder, !self.gathers),
+            expert: cost(Role::Expert, &self.models.expert.decoder, true),
+            amateur: cost(Role::Amateur, &amateur.decoder, !self.models.gathers_candidates),
             alone: match shape.shortcuts.deferred_amateur {
                 Deferred::Always => None,
                 _ => Some(self.device.solo_slowdown().unwrap_or(1.0)),
@@ -340,78 +325,27 @@ impl<D: Device> Pair<D> {
         self.device.profile(is_on)
     }
 
-    /// Queues one step: the forward passes over the plan's batch, then a token for each of its outputs, drawn by `rows`.
-    /// The amateur rests where no row of the step needs it.
-    pub fn queue(&mut self, plan: &StepPlan, rows: &[SampleRow], needs_amateur: bool) {
-        self.copy_blocks(plan);
-        let began = self.device.mark();
-        self.device.begin(&mut self.step, &plan.batch, rows);
-        match plan.pass {
-            Pass::Joint => self.both(needs_amateur),
-            Pass::ExpertOnly => self.settle(),
-            Pass::CatchUp => self.catch_up(),
-        }
-        self.device.finish(&mut self.step);
+    /// Submits one step: the forward passes over the plan's batch, then a token for each of its outputs, drawn by `rows`.
+    /// The expert runs alone where no row of the step needs the amateur.
+    pub fn submit(&mut self, plan: &StepPlan, rows: &[SampleRow], needs_amateur: bool) {
+        let Self { device, step, models, .. } = self;
+        let pass = match plan.pass {
+            Pass::Joint if !needs_amateur => Pass::ExpertOnly,
+            pass => pass,
+        };
+        models.copy_blocks(device, &plan.copies);
+        let began = device.mark();
+        device.begin(step, &plan.batch, rows);
+        device.run(
+            step,
+            pass,
+            models,
+            |device, step, models| models.forward(device, step, pass),
+            |device, step, models| models.sample(device, step, pass),
+        );
+        device.finish(step);
         if let Some(trace) = &mut self.trace {
-            trace.push([began, self.device.mark()]);
-        }
-    }
-
-    /// Both models, or the expert alone where the amateur has no say.
-    fn both(&mut self, needs_amateur: bool) {
-        let Self { device, step, expert, amateur, logit_rows, gathers, peer_logits, .. } = self;
-        let models = Models {
-            expert: Logits::Of(expert),
-            amateur: amateur.as_mut().filter(|_| needs_amateur),
-            peer_logits: peer_logits.as_mut().filter(|_| needs_amateur),
-            logit_rows: *logit_rows,
-            gathers: *gathers,
-        };
-        models.run(device, step, u32::from(needs_amateur));
-    }
-
-    /// The expert alone, and the tokens that it settles.
-    fn settle(&mut self) {
-        let Self { device, step, expert, deferred_logits, logit_rows, .. } = self;
-        let Some(deferred_logits) = deferred_logits else { return };
-        device.run(step, SETTLE, |device, step| {
-            {
-                let _range = profile::range(c"expert");
-                expert.decoder.forward(device, step, &mut expert.cache);
-            }
-            let _range = profile::range(c"contrast_sample");
-            for outputs in slices(device.outputs(step), *logit_rows) {
-                let logits = expert.decoder.logits(device, step, outputs.clone());
-                device.settle(step, outputs, logits, deferred_logits);
-            }
-        });
-    }
-
-    /// The amateur alone, over tokens that the expert has read; draws by the logits of both.
-    fn catch_up(&mut self) {
-        let Self { device, step, amateur, deferred_logits, logit_rows, gathers, peer_logits, .. } = self;
-        let Some(deferred_logits) = deferred_logits else { return };
-        let models = Models {
-            expert: Logits::Deferred(deferred_logits),
-            amateur: amateur.as_mut(),
-            peer_logits: peer_logits.as_mut(),
-            logit_rows: *logit_rows,
-            gathers: *gathers,
-        };
-        models.run(device, step, CATCH_UP);
-    }
-
-    /// Gives both planes the plan's copies.
-    fn copy_blocks(&mut self, plan: &StepPlan) {
-        let Self { device, expert, amateur, .. } = self;
-        let copy = |device: &D, cache: &mut D::Cache| {
-            plan.copies.iter().for_each(|(from, to)| device.copy_block(cache, *from, *to));
-        };
-        if !plan.copies.is_empty() {
-            device.join(
-                |device| copy(device, &mut expert.cache),
-                |device| amateur.iter_mut().for_each(|side| copy(device, &mut side.cache)),
-            );
+            trace.push([began, device.mark()]);
         }
     }
 
@@ -425,100 +359,101 @@ impl<D: Device> Pair<D> {
     }
 }
 
-/// Where the expert's logits come from.
-enum Logits<'a, D: Device> {
-    /// Its forward pass.
-    Of(&'a mut Side<D>),
-    /// An earlier step: [`Device::settle`].
-    Deferred(&'a D::Tensor),
-}
-
-impl<D: Device> Logits<'_, D> {
-    /// Where those of some outputs of the step at hand are.
-    fn rows(&mut self, device: &D, step: &D::Step, outputs: Range<usize>) -> &D::Tensor {
-        match self {
-            Self::Of(expert) => expert.decoder.logits(device, step, outputs),
-            Self::Deferred(deferred_logits) => deferred_logits,
-        }
+impl<D: Device> LoadedModel<D> {
+    fn forward(&mut self, device: &D, step: &D::Step) {
+        self.decoder.forward(device, step, &mut self.cache);
     }
 }
 
-/// The models that take part in a step.
-struct Models<'a, D: Device> {
-    expert: Logits<'a, D>,
-    amateur: Option<&'a mut Side<D>>,
-    peer_logits: Option<&'a mut D::Tensor>,
-    logit_rows: usize,
-    gathers: bool,
-}
-
-impl<D: Device> Models<'_, D> {
-    /// The step at hand: forward passes, and a token for each of its outputs.
-    fn run(mut self, device: &D, step: &mut D::Step, variant: u32) {
-        // What crosses to the other stream's memory cannot be replayed.
-        let crosses = self.peer_logits.is_some();
-        device.run(step, variant, |device, step| {
-            self.forward(device, step);
-            if !crosses {
-                self.sample(device, step);
-            }
-        });
-        if crosses {
-            self.sample(device, step);
+impl<D: Device> Models<D> {
+    /// Copies blocks into others, in both planes of the cache.
+    fn copy_blocks(&mut self, device: &D, copies: &[(BlockId, BlockId)]) {
+        let Self { expert, amateur, .. } = self;
+        let copy = |device: &D, cache: &mut D::Cache| {
+            copies.iter().for_each(|(from, to)| device.copy_block(cache, *from, *to));
+        };
+        if !copies.is_empty() {
+            device.join(
+                |device| copy(device, &mut expert.cache),
+                |device| amateur.iter_mut().for_each(|model| copy(device, &mut model.cache)),
+            );
         }
     }
 
     /// The forward passes over the step at hand.
-    fn forward(&mut self, device: &D, step: &D::Step) {
+    fn forward(&mut self, device: &D, step: &D::Step, pass: Pass) {
         let Self { expert, amateur, .. } = self;
-        device.join(
-            |device| {
-                if let Logits::Of(expert) = expert {
-                    let _range = profile::range(c"expert");
-                    expert.decoder.forward(device, step, &mut expert.cache);
-                }
-            },
-            |device| {
-                if let Some(amateur) = amateur {
-                    let _range = profile::range(c"amateur");
-                    amateur.decoder.forward(device, step, &mut amateur.cache);
-                }
-            },
-        );
+        let mut run_expert = |device: &D| {
+            let _range = profile::range(c"expert");
+            expert.forward(device, step);
+        };
+        let run_amateur = |device: &D| {
+            if let Some(amateur) = amateur {
+                let _range = profile::range(c"amateur");
+                amateur.forward(device, step);
+            }
+        };
+        match pass {
+            Pass::Joint => _ = device.join(run_expert, run_amateur),
+            Pass::ExpertOnly => run_expert(device),
+            Pass::CatchUp => _ = device.join(|_| (), run_amateur),
+        }
     }
 
     /// A token for each output of the step at hand, in slices that bound the memory of logits.
-    fn sample(&mut self, device: &D, step: &mut D::Step) {
+    fn sample(&mut self, device: &D, step: &mut D::Step, pass: Pass) {
         let _range = profile::range(c"contrast_sample");
-        for outputs in slices(device.outputs(step), self.logit_rows) {
-            self.sample_slice(device, step, outputs);
+        let (count, size) = (device.outputs(step), self.logits_rows);
+        for first in (0..count).step_by(size) {
+            let outputs = first..count.min(first + size);
+            match pass {
+                Pass::ExpertOnly => self.sample_expert(device, step, outputs),
+                Pass::Joint | Pass::CatchUp => self.sample_both(device, step, outputs, pass),
+            }
         }
     }
 
-    fn sample_slice(&mut self, device: &D, step: &mut D::Step, outputs: Range<usize>) {
-        let Self { expert, amateur, peer_logits, gathers, .. } = self;
-        let places = || outputs.clone();
-        match amateur {
-            Some(amateur) if *gathers && peer_logits.is_none() => {
-                let (expert, amateur) = device.join(
-                    |device| expert.rows(device, step, places()),
-                    |device| amateur.decoder.hidden(device, step, places()),
-                );
-                let Unprojected { hidden, lm_head, logits } = amateur;
-                device.contrast_sample_hidden(step, places(), expert, (hidden, lm_head), logits);
-            }
-            amateur => {
-                let (expert, amateur) = device.join(
-                    |device| expert.rows(device, step, places()),
-                    |device| {
-                        let decoder = &mut amateur.as_mut()?.decoder;
-                        Some(logits(device, step, places(), decoder, peer_logits.as_deref_mut()))
-                    },
-                );
-                device.contrast_sample(step, places(), expert, amateur);
-            }
+    /// Decides some outputs by the expert alone, and keeps the logits of those that it cannot decide.
+    fn sample_expert(&mut self, device: &D, step: &mut D::Step, outputs: Range<usize>) {
+        let logits = self.expert.decoder.logits(device, step, outputs.clone());
+        match &mut self.deferred_logits {
+            Some(deferred_logits) => device.settle(step, outputs, logits, deferred_logits),
+            None => device.contrast_sample(step, outputs, logits, None),
         }
     }
+
+    /// Decides some outputs by the logits of both models: the expert's are new, or were kept by an earlier step.
+    fn sample_both(&mut self, device: &D, step: &mut D::Step, outputs: Range<usize>, pass: Pass) {
+        let Self { expert, amateur: Some(amateur), deferred_logits, gathers_candidates, .. } = self else {
+            return;
+        };
+        let kept = deferred_logits.as_ref().filter(|_| pass == Pass::CatchUp);
+        if *gathers_candidates {
+            let (expert, amateur) = device.join(
+                |device| expert_logits(device, step, expert, kept, outputs.clone()),
+                |device| amateur.decoder.hidden(device, step, outputs.clone()),
+            );
+            let Unprojected { hidden, lm_head, logits } = amateur;
+            device.contrast_sample_hidden(step, outputs.clone(), expert, (hidden, lm_head), logits);
+        } else {
+            let (expert, amateur) = device.join(
+                |device| expert_logits(device, step, expert, kept, outputs.clone()),
+                |device| amateur.decoder.logits(device, step, outputs.clone()),
+            );
+            device.contrast_sample(step, outputs.clone(), expert, Some(amateur));
+        }
+    }
+}
+
+/// The expert's logits of some outputs: those that an earlier step kept, or those of the step at hand.
+fn expert_logits<'a, D: Device>(
+    device: &D,
+    step: &D::Step,
+    expert: &'a mut LoadedModel<D>,
+    kept: Option<&'a D::Tensor>,
+    outputs: Range<usize>,
+) -> &'a D::Tensor {
+    kept.unwrap_or_else(|| expert.decoder.logits(device, step, outputs))
 }
 
 /// Both models: at once where they go up to a device, so that one's files are read while the other's are sent; one after
@@ -584,32 +519,7 @@ fn caches<D: Device>(
     Ok((cache(Role::Expert, expert)?, amateur.map(|spec| cache(Role::Amateur, spec)).transpose()?))
 }
 
-/// `0..count`, at most `size` at a time.
-fn slices(count: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..count).step_by(size).map(move |first| first..count.min(first + size))
-}
-
-/// The amateur's logits of some outputs, where the expert's are.
-fn logits<'a, D: Device>(
-    device: &D,
-    step: &D::Step,
-    outputs: Range<usize>,
-    amateur: &'a mut Decoder<D>,
-    peer_logits: Option<&'a mut D::Tensor>,
-) -> &'a D::Tensor {
-    let rows = outputs.len();
-    let logits = amateur.logits(device, step, outputs);
-    let Some(peer_logits) = peer_logits else { return logits };
-    device.copy(rows, logits, peer_logits);
-    peer_logits
-}
-
 /// Room for the expert's logits of rows that wait for the amateur.
 pub(super) fn deferred_logits<D: Device>(device: &D, shape: &PairShape, expert: &Spec) -> Result<D::Tensor> {
-    device.role(Role::Expert).tensor(shape.max_num_seqs, expert.vocab_size, Precision::Single)
-}
-
-/// Room for an amateur's logits, in the expert's memory.
-pub(super) fn peer_logits<D: Device>(device: &D, rows: usize, amateur: &Spec) -> Result<D::Tensor> {
-    device.role(Role::Expert).tensor(rows, amateur.vocab_size, Precision::Single)
+    device.role(Role::Expert).logits(shape.max_num_seqs, expert.vocab_size)
 }

@@ -117,7 +117,7 @@ impl<'a, R: GpuRuntime> Launches<'a, R> {
         let warps = tiles.min(WARPS);
         let params = Params {
             expert: on.address(&expert.memory),
-            amateur: amateur.map_or(0, |amateur| on.address(&amateur.memory)),
+            amateur: amateur.map_or(0, |logits| on.address(logits.peer.as_ref().unwrap_or(&logits.memory))),
             special,
             samples: step.section(on, |at| at.samples) + first * size_of::<SampleWords>() as u64,
             tiles: step.tiles(on) + first * row_bytes(step.vocabulary) as u64,
