@@ -16,12 +16,11 @@ use std::sync::Arc;
 
 use codit::bench::shapes;
 use codit::contrast::{Sampled, philox4x32_10};
-use codit::device::{Dtype, Format, RowResult};
+use codit::device::{Capacity, Decision, Dtype, Format};
 use codit::engine::footprint::ModelFootprint;
 use codit::engine::scheduler::cost::{Deferral, StepCost};
 use codit::engine::scheduler::{Limits, NewSequence, Scheduler};
 use codit::engine::step::{Pass, StepPlan};
-use codit::engine::{PairShape, Shortcuts};
 use codit::ids::{SeqId, TokenId};
 
 const BLOCK: usize = 16;
@@ -35,14 +34,8 @@ fn main() -> codit::Result<()> {
     let shape = arguments.first().map_or("llama-3.1-8b", |name| name);
     let context = arguments.get(1).map_or(1000, |text| text.parse().expect("tokens"));
     let spec = shapes::find(shape)?;
-    let room = PairShape {
-        max_num_seqs: 1,
-        max_num_batched_tokens: 1,
-        block_size: BLOCK,
-        kv_cache_memory: None,
-        shortcuts: Shortcuts::NONE,
-    };
-    let model = ModelFootprint::new(&spec, Format::of(Dtype::Bf16), &room)?;
+    let capacity = Capacity { max_num_seqs: 1, max_num_batched_tokens: 1, block_size: BLOCK };
+    let model = ModelFootprint::new(&spec, Format::of(Dtype::Bf16), capacity)?;
     // Of the embedding a step reads its tokens' rows; a head of its own is read whole.
     let embedding =
         if spec.tied_lm_head { 0 } else { spec.vocab_size * spec.hidden_size * Dtype::Bf16.size() };
@@ -109,7 +102,7 @@ impl Counts {
 /// A step that ran, and what it gave.
 struct Ran {
     plan: StepPlan,
-    results: Vec<Option<RowResult>>,
+    results: Vec<Option<Decision>>,
 }
 
 /// The steps of [`codit::engine::step_loop`], over a device that counts.

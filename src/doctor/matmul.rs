@@ -1,6 +1,7 @@
 //! Checks of matrix products.
 
 use super::{Check, Comparison};
+use crate::device::inspect::Inspect;
 use crate::device::{Device, Dtype, Precision};
 use crate::error::Result;
 
@@ -8,7 +9,7 @@ use crate::error::Result;
 ///
 /// # Errors
 /// Where a device has no memory.
-pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
+pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
     for (rows, outputs, inputs) in [
         (1, 64, 64),
@@ -29,14 +30,14 @@ pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
         checks.extend(products(on, rows, outputs, inputs)?);
     }
     // Products of e4m3 are our own kernels'.
-    if on.device.is_deterministic() || on.device.format().weights == Dtype::F8E4m3 {
+    if on.device.info().is_deterministic || on.device.info().format.weights == Dtype::F8E4m3 {
         checks.push(alone(on)?);
     }
     Ok(checks)
 }
 
 /// With a bias and without, in the device's format and in f32.
-fn products<D: Device>(
+fn products<D: Inspect>(
     on: &mut Comparison<'_, D>,
     rows: usize,
     outputs: usize,
@@ -59,7 +60,7 @@ fn products<D: Device>(
 }
 
 /// Rows of products of any height, bit for bit as each alone.
-fn alone<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
+fn alone<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     let (rows, outputs, inputs) = (140, 70, 208);
     let w = on.matrices(&[outputs, inputs])?;
     let values = on.numbers.take(rows * inputs);

@@ -4,6 +4,7 @@
 
 use crate::checkpoint::Bytes;
 use crate::device::cpu::{self, Cpu};
+use crate::device::inspect::Inspect;
 use crate::device::{Device, Dtype, Precision, TensorView};
 use crate::error::Result;
 
@@ -37,7 +38,7 @@ impl Check {
 }
 
 /// Two devices that are given the same inputs: the one in question, and the CPU.
-pub struct Comparison<'a, D: Device> {
+pub struct Comparison<'a, D: Inspect> {
     /// The device in question.
     pub device: &'a D,
     /// The reference.
@@ -46,10 +47,10 @@ pub struct Comparison<'a, D: Device> {
     pub numbers: Numbers,
 }
 
-impl<D: Device> Comparison<'_, D> {
+impl<D: Inspect> Comparison<'_, D> {
     /// The largest relative error of an operation's outputs: 5e-3 where they are bf16, 1e-6 where f32.
     pub fn bound(&self) -> f64 {
-        if self.device.dtype() == Dtype::F32 { 1e-6 } else { 5e-3 }
+        if self.device.info().dtype == Dtype::F32 { 1e-6 } else { 5e-3 }
     }
 
     /// The same numbers in -1..1 on both devices, as they are after rounding to the device's format.
@@ -112,7 +113,7 @@ impl<D: Device> Comparison<'_, D> {
 
     /// `values` as a checkpoint holds them, in the device's format.
     fn views(&self, values: &[f32], shape: &[usize]) -> Vec<TensorView> {
-        views(self.device.dtype(), values, shape)
+        views(self.device.info().dtype, values, shape)
     }
 
     /// Compares the first `rows` rows of an output.
@@ -155,7 +156,7 @@ fn views(dtype: Dtype, values: &[f32], shape: &[usize]) -> Vec<TensorView> {
 pub type Checks<D> = fn(&mut Comparison<'_, D>) -> Result<Vec<Check>>;
 
 /// All families, by name.
-pub fn all<D: Device>() -> Vec<(&'static str, Checks<D>)> {
+pub fn all<D: Inspect>() -> Vec<(&'static str, Checks<D>)> {
     vec![
         ("rows", rows::checks::<D>),
         ("matmul", matmul::checks::<D>),

@@ -3,7 +3,8 @@
 use super::{Check, relative_error};
 use crate::contrast::Contrast;
 use crate::device::cpu::Cpu;
-use crate::device::{Device, Dtype, Format, Role};
+use crate::device::inspect::Inspect;
+use crate::device::{Dtype, Format, Role};
 use crate::embedded;
 use crate::engine::{Completion, Engine, EngineConfig, Request};
 use crate::error::Result;
@@ -25,9 +26,9 @@ const AGREEMENT: f64 = 0.5;
 ///
 /// # Errors
 /// Where the device fails.
-pub fn checks<D: Device>(open: &dyn Fn() -> Result<D>) -> Result<Vec<Check>> {
+pub fn checks<D: Inspect>(open: &dyn Fn() -> Result<D>) -> Result<Vec<Check>> {
     let device = open()?;
-    let formats = [Role::Expert, Role::Amateur].map(|lane| device.role(lane).format());
+    let formats = [Role::Expert, Role::Amateur].map(|lane| device.role(lane).info().format);
     let (exact, bound) = if formats == [Format::of(Dtype::F32); 2] { (true, 1e-4) } else { (false, 5e-2) };
     let (found, expected) = (responses(device)?, responses(Cpu::new(None)?.with_formats(formats))?);
     let case = |at: usize| format!("greedy response to {:?}", INSTRUCTIONS[at]);
@@ -50,7 +51,7 @@ pub fn checks<D: Device>(open: &dyn Fn() -> Result<D>) -> Result<Vec<Check>> {
 }
 
 /// In the order of the instructions.
-fn responses<D: Device>(device: D) -> Result<Vec<Completion>> {
+fn responses<D: Inspect>(device: D) -> Result<Vec<Completion>> {
     let (expert, amateur) = (embedded::expert(), embedded::amateur());
     let config = EngineConfig { max_num_seqs: 4, kv_cache_memory: Some(8 << 20), ..EngineConfig::default() };
     let mut engine = Engine::load(device, &expert, Some(&amateur), &config)?;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use codit::contrast::{RowFault, Sampled, philox4x32_10};
-use codit::device::RowResult;
+use codit::device::Decision;
 use codit::engine::scheduler::cost::{Deferral, Phases, Rows, StepCost};
 use codit::engine::scheduler::{End, Ended, Limits, NewSequence, Scheduler};
 use codit::engine::step::{Pass, PlanRow, StepPlan};
@@ -50,7 +50,7 @@ impl Request {
 /// A step that ran and is not committed.
 struct Ran {
     plan: StepPlan,
-    results: Vec<Option<RowResult>>,
+    results: Vec<Option<Decision>>,
     /// Of each result: [`Request::epoch`] when it was planned.
     epochs: Vec<u32>,
 }
@@ -62,7 +62,7 @@ struct Oracle {
 }
 
 impl Oracle {
-    fn draw(self, seq: SeqId, position: usize) -> RowResult {
+    fn draw(self, seq: SeqId, position: usize) -> Decision {
         let key = [self.seed as u32, (self.seed >> 32) as u32];
         let bits = philox4x32_10([seq.0 as u32, position as u32, 1, 0], key);
         let token = match bits[0] % 60 {
@@ -553,12 +553,12 @@ impl Trace {
 }
 
 /// Whether nothing follows what was drawn.
-fn ends(result: &RowResult) -> bool {
+fn ends(result: &Decision) -> bool {
     result.map_or(true, |sampled| sampled.token == STOP)
 }
 
 /// What a device feeds the next step of a result.
-fn fed(result: Option<RowResult>) -> Option<TokenId> {
+fn fed(result: Option<Decision>) -> Option<TokenId> {
     result.map(|result| result.map_or(TokenId(0), |sampled| sampled.token))
 }
 

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use crate::cli::args::device::{DeviceArgs, Devices, Task};
 use crate::cli::args::format;
 use codit::bench::ceilings::Ceilings;
-use codit::device::Device;
 use codit::device::cpu::Cpu;
+use codit::device::inspect::Inspect;
 use codit::doctor::{self, Check, Comparison, Numbers};
 use codit::error::Result;
 
@@ -34,14 +34,14 @@ struct Doctor<'a> {
 
 impl Task for Doctor<'_> {
     /// Checks each GPU, and the first two as the places of a split pair.
-    fn run<D: Device>(self, devices: &Devices<'_, D>) -> Result<ExitCode> {
+    fn run<D: Inspect>(self, devices: &Devices<'_, D>) -> Result<ExitCode> {
         let mut failed = 0;
         for gpu in &devices.gpus {
             failed += self.check(&|| devices.on([*gpu; 2]))?;
         }
         if let [expert, amateur, ..] = devices.gpus[..] {
             let open = || devices.on([expert, amateur]);
-            println!("\n{}", open()?.describe());
+            println!("\n{}", open()?.info().description);
             failed += report("split golden pair", &doctor::pair::checks(&open)?);
         }
         Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -50,11 +50,11 @@ impl Task for Doctor<'_> {
 
 impl Doctor<'_> {
     /// How many checks failed on the device that `open` gives.
-    fn check<D: Device>(&self, open: &dyn Fn() -> Result<D>) -> Result<usize> {
+    fn check<D: Inspect>(&self, open: &dyn Fn() -> Result<D>) -> Result<usize> {
         let device = open()?;
-        let cpu = Cpu::new(None)?.with_formats([device.format(); 2]);
-        let mode = if device.is_deterministic() { ", deterministic" } else { "" };
-        println!("\n{}\n{}{mode}", device.describe(), format::describe(&device));
+        let cpu = Cpu::new(None)?.with_formats([device.info().format; 2]);
+        let mode = if device.info().is_deterministic { ", deterministic" } else { "" };
+        println!("\n{}\n{}{mode}", device.info().description, format::describe(device.info()));
         println!(
             "{:<18} {:>6} {:>6} {:>12} {:>10}  worst case",
             "", "checks", "failed", "worst error", "bound"

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::contrast::{LogProbabilities, RowFault, Sampled};
-use crate::device::{RowResult, SampleRow, StepCapacity};
+use crate::device::types::batch::{Capacity, RowResult, SampleRow};
 use crate::ids::TokenId;
 
 /// Stands for no slot, no token, no output.
@@ -105,7 +105,9 @@ pub struct ResultWords {
 }
 
 impl Sections {
-    pub fn new(room: &StepCapacity<'_>) -> Self {
+    /// For steps of at most `capacity`, whose block tables together have at most `table_blocks` entries.
+    pub fn new(capacity: Capacity, table_blocks: usize) -> Self {
+        let Capacity { max_num_seqs: rows, max_num_batched_tokens: tokens, .. } = capacity;
         let mut end = 0;
         let mut section = |len: usize| {
             let offset = end;
@@ -114,15 +116,15 @@ impl Sections {
         };
         let word = size_of::<u32>();
         Self {
-            tokens: section(room.tokens * word),
-            fed: section(room.tokens * word),
-            positions: section(room.tokens * word),
-            slots: section(room.tokens * word),
-            spans: section(room.sequences * size_of::<SpanWords>()),
-            prefills: section(room.sequences * word),
-            outputs: section(room.sequences * word),
-            samples: section(room.sequences * size_of::<SampleWords>()),
-            blocks: section(room.blocks * word),
+            tokens: section(tokens * word),
+            fed: section(tokens * word),
+            positions: section(tokens * word),
+            slots: section(tokens * word),
+            spans: section(rows * size_of::<SpanWords>()),
+            prefills: section(rows * word),
+            outputs: section(rows * word),
+            samples: section(rows * size_of::<SampleWords>()),
+            blocks: section(table_blocks * word),
         }
     }
 
@@ -152,9 +154,9 @@ impl SampleWords {
 }
 
 impl ResultWords {
-    pub fn result(&self) -> Option<RowResult> {
-        Some(match self.status {
-            0 => Ok(Sampled {
+    pub fn result(&self) -> RowResult {
+        match self.status {
+            0 => RowResult::Sampled(Sampled {
                 token: TokenId(self.token),
                 score: self.score,
                 num_candidates: self.head,
@@ -163,10 +165,10 @@ impl ResultWords {
                     amateur: Some(self.amateur_log_probability).filter(|l_a| !l_a.is_nan()),
                 }),
             }),
-            1 => Err(RowFault::NotANumber),
-            2 => Err(RowFault::AllMasked),
-            _ => return None,
-        })
+            1 => RowResult::Fault(RowFault::NotANumber),
+            2 => RowResult::Fault(RowFault::AllMasked),
+            _ => RowResult::AwaitsAmateur,
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::contrast::{LogProbabilities, RowFault, Sampled};
-use crate::device::RowResult;
+use crate::device::Decision;
 use crate::engine::kv_cache::pool::{BlockPool, Content, Tail};
 use crate::engine::request::Response;
 use crate::engine::step::{Pass, PlanRow, StepPlan};
@@ -230,7 +230,7 @@ impl Scheduler {
 
     /// Takes in what the oldest step that is not committed gave: a result for each row that samples, in order; none where
     /// the row waits for the amateur. Returns the sequences that ended by it.
-    pub fn commit(&mut self, plan: &StepPlan, sampled: &[Option<RowResult>]) -> Vec<Ended> {
+    pub fn commit(&mut self, plan: &StepPlan, sampled: &[Option<Decision>]) -> Vec<Ended> {
         self.note(plan, sampled);
         let mut ended = Vec::new();
         for (row, result) in plan.rows.iter().filter(|row| row.samples).zip(sampled) {
@@ -256,7 +256,7 @@ impl Scheduler {
     }
 
     /// Notes what a step of the expert cost and gave, or what one alone would have given.
-    fn note(&mut self, plan: &StepPlan, settled: &[Option<RowResult>]) {
+    fn note(&mut self, plan: &StepPlan, settled: &[Option<Decision>]) {
         let Some(deferral) = self.limits.deferral.filter(|_| plan.pass != Pass::CatchUp) else { return };
         let mut results = settled.iter();
         let (mut rows, mut sampled, mut contested) = (Rows::default(), 0.0, 0.0);
@@ -321,7 +321,7 @@ impl Scheduler {
     }
 
     /// Gives a running sequence its next token; `Some` if that ends it.
-    fn take(&mut self, index: usize, result: &RowResult) -> Option<Ended> {
+    fn take(&mut self, index: usize, result: &Decision) -> Option<Ended> {
         let end = self.running[index].take(result)?;
         let sequence = self.running.remove(index);
         self.slots.push(sequence.slot);
@@ -653,7 +653,7 @@ impl Sequence {
     }
 
     /// Takes its next token; `Some` if that ends it.
-    fn take(&mut self, result: &RowResult) -> Option<End> {
+    fn take(&mut self, result: &Decision) -> Option<End> {
         self.in_flight -= 1;
         let sampled = match result {
             Ok(sampled) => sampled,

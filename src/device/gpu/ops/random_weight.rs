@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::device::gpu::GpuDevice;
+use crate::device::gpu::device::GpuDevice;
 use crate::device::gpu::runtime::{GpuRuntime, Launch};
 
 const THREADS: usize = 256;
@@ -20,7 +20,7 @@ struct RandomWeightParams {
     offset: f32,
 }
 
-/// See [`crate::device::Device::random_weight`].
+/// Fills `memory` in the number format of activations: see [`crate::device::WeightSource::Random`].
 pub fn random_weight<R: GpuRuntime>(on: &GpuDevice<R>, shape: &[usize], seed: u64, memory: &R::Memory) {
     let (bound, offset) = match shape {
         [_, .., _] => (bound(shape), 0.0),

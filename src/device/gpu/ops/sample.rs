@@ -5,14 +5,16 @@ use std::ops::Range;
 use bytemuck::{Pod, Zeroable};
 
 use super::candidates::Addresses;
-use crate::device::Device;
 use crate::device::gpu::abi::{ResultWords, SampleWords, TILE, row_bytes};
+use crate::device::gpu::buffers::{Tensor, Weight};
+use crate::device::gpu::device::GpuDevice;
+use crate::device::gpu::inputs::Step;
 use crate::device::gpu::runtime::{GpuRuntime, Launch};
-use crate::device::gpu::{GpuDevice, Step, Tensor, Weight};
+use crate::device::{AmateurLogits, Device, ExpertLogits, Unprojected};
 
 /// Warps a block, of both kernels.
 const WARPS: usize = 8;
-/// What `contrast_sample` keeps of a row: a small head, and histograms.
+/// What `contrast_sample` keeps of a row: a short list of candidates, and histograms.
 const SHARED_BYTES: u32 = 27_920;
 
 /// `ContrastSampleParams`, which explains the fields.
@@ -35,64 +37,67 @@ struct Params {
     capacity: u32,
 }
 
-/// See [`crate::device::Device::contrast_sample`].
-pub fn contrast_sample<R: GpuRuntime>(
+/// See [`Device::sample`]. The kernels find the expert's logits of an output by its
+/// [`SampleRow::deferred_row`](crate::device::SampleRow), unless they keep logits themselves.
+pub fn sample<R: GpuRuntime>(
     on: &GpuDevice<R>,
     step: &mut Step<R>,
     outputs: Range<usize>,
-    expert: &Tensor<R>,
-    amateur: Option<&Tensor<R>>,
+    expert: ExpertLogits<'_, Tensor<R>>,
+    amateur: AmateurLogits<'_, Tensor<R>, Weight<R>>,
 ) {
-    let launches = Launches::new(on, step, outputs, expert, amateur);
-    launches.tiles();
-    launches.sample();
+    let (ExpertLogits::Computed(expert) | ExpertLogits::Deferred(expert)) = expert;
+    match amateur {
+        AmateurLogits::Unneeded => {
+            let launches = Launches::new(on, step, outputs, expert, None);
+            launches.tiles();
+            launches.sample();
+        }
+        AmateurLogits::Computed(logits) => {
+            let launches = Launches::new(on, step, outputs, expert, Some(logits));
+            launches.tiles();
+            launches.sample();
+        }
+        AmateurLogits::Later { kept } => {
+            let mut launches = Launches::new(on, step, outputs, expert, None);
+            launches.params.deferred_logits = on.address(&kept.memory);
+            launches.params.deferred_stride = kept.width as u32;
+            launches.tiles();
+            launches.sample();
+            launches.defer();
+        }
+        AmateurLogits::Unprojected(amateur) => sample_candidates(on, step, outputs, expert, amateur),
+    }
 }
 
-/// See [`crate::device::Device::settle`].
-pub fn settle<R: GpuRuntime>(
+/// Computes the amateur's logits of the candidates. Rows that are known to need all of their logits are given them by a
+/// product of all rows, those that turn out to by a product of such rows alone.
+fn sample_candidates<R: GpuRuntime>(
     on: &GpuDevice<R>,
     step: &mut Step<R>,
     outputs: Range<usize>,
     expert: &Tensor<R>,
-    deferred_logits: &mut Tensor<R>,
+    Unprojected { hidden, lm_head, logits }: Unprojected<'_, Tensor<R>, Weight<R>>,
 ) {
-    let mut launches = Launches::new(on, step, outputs, expert, None);
-    launches.params.deferred_logits = on.address(&deferred_logits.memory);
-    launches.params.deferred_stride = deferred_logits.width as u32;
-    launches.tiles();
-    launches.sample();
-    launches.defer();
-}
-
-/// See [`crate::device::Device::contrast_sample_hidden`]. Rows that are known to need all of their logits are given them by
-/// a product of all rows, those that turn out to by one of such rows alone.
-pub fn contrast_sample_hidden<R: GpuRuntime>(
-    on: &GpuDevice<R>,
-    step: &mut Step<R>,
-    outputs: Range<usize>,
-    expert: &Tensor<R>,
-    (hidden, projection): (&Tensor<R>, &Weight<R>),
-    logits: &mut Tensor<R>,
-) {
-    let (rows, wanted) = (outputs.len(), step.wanted_of_amateur);
-    if wanted.all {
-        on.matmul(rows, hidden, projection, None, logits);
+    let (rows, needed) = (outputs.len(), step.needed_logits);
+    if needed.all {
+        on.matmul(rows, hidden, lm_head, None, logits);
     }
     let mut launches = Launches::new(on, step, outputs, expert, Some(logits));
-    if wanted.heads {
-        launches.params.gathered = step.heads.addresses(on);
-        launches.params.capacity = step.heads.capacity() as u32;
+    if needed.candidates {
+        launches.params.gathered = step.candidates.addresses(on);
+        launches.params.capacity = step.candidates.capacity() as u32;
     }
     launches.tiles();
-    if wanted.heads {
-        launches.heads();
-        step.heads.project(on, rows, hidden, projection, logits);
+    if needed.candidates {
+        launches.list_candidates();
+        step.candidates.project(on, rows, hidden, lm_head, logits);
     }
     launches.sample();
 }
 
-/// Of the kernels over some outputs of a step. All of the geometry but the number of rows is the vocabulary's, so that a
-/// row's bits are its own.
+/// Launches of the kernels over some outputs of a step. The geometry depends on the number of rows and on the vocabulary
+/// alone, so that a row's bits are its own.
 struct Launches<'a, R> {
     on: &'a GpuDevice<R>,
     params: Params,
@@ -135,7 +140,7 @@ impl<'a, R: GpuRuntime> Launches<'a, R> {
         self.launch("contrast_tiles", [self.rows * self.blocks, 1], 0);
     }
 
-    fn heads(&self) {
+    fn list_candidates(&self) {
         self.launch("contrast_heads", [self.rows, 1], SHARED_BYTES);
     }
 
