@@ -38,7 +38,7 @@ constexpr u32 WANTS_LOG_PROBABILITIES = 1;
 struct ResultWords {
     u32 token;            // 0 where there is none
     u32 status;           // OK, NOT_A_NUMBER, ALL_MASKED or AWAITS_AMATEUR
-    u32 candidate_count;  // size of the plausible set
+    u32 num_candidates;   // size of the plausible set
     float score;          // log_softmax of the scores at the token
     float expert_log_probability;
     float amateur_log_probability;  // NaN where the amateur does not contribute, or it was not asked for

@@ -15,6 +15,16 @@ fn json(arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+#[test]
+fn the_version_says_what_the_program_was_built_with() {
+    let output = codit(&["--version"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    let built = said.strip_prefix(concat!("codit ", env!("CARGO_PKG_VERSION"), " (")).unwrap();
+    let architectures = codit::device::cuda::architectures();
+    assert_eq!(built.contains("no cuda: built without nvcc"), architectures.is_empty(), "{said}");
+    assert!(architectures.iter().all(|name| built.contains(&format!("sm_{name}"))), "{said}");
+}
+
 /// 8,030,261,248 parameters, and 2 (keys, values) x 32 layers x 8 heads x 128 numbers a token, of two bytes each.
 #[test]
 fn the_plan_of_llama_is_what_its_config_says() {
@@ -194,8 +204,8 @@ fn the_ablation_counts_what_each_shortcut_saves() {
         assert!(setting["speed_up"].as_f64().unwrap() > 0.0, "{setting}");
     }
     assert_eq!(with("none")["predicted_speed_up"], 1.0);
-    assert!(count("gathered-head", "bytes") < count("none", "bytes"));
-    assert!(count("gathered-head", "operations") < count("none", "operations"));
+    assert!(count("gathered-candidates", "bytes") < count("none", "bytes"));
+    assert!(count("gathered-candidates", "operations") < count("none", "operations"));
     assert!(count("always-deferred-amateur", "amateur_steps") < count("none", "amateur_steps"));
     let (all, left) = (count("none", "expert_tokens"), count("shared-prefixes", "expert_tokens"));
     assert_eq!(left + count("shared-prefixes", "shared_tokens"), all);

@@ -11,13 +11,12 @@ use crate::cli::args::shortcuts::ShortcutArgs;
 use crate::cli::commands::synth;
 use codit::bench::ablation::{self, Ablation};
 use codit::bench::{self, Load, Prompts, Report, shapes};
-use codit::checkpoint::Checkpoint;
+use codit::checkpoint::{Checkpoint, Parts};
 use codit::contrast::{Contrast, Vocabulary};
 use codit::dataset::Input;
 use codit::device::Device;
 use codit::engine::Model;
 use codit::error::{Error, Result};
-use codit::hub::Parts;
 use codit::model::spec::Spec;
 use codit::text::{Text, Tokenizer, check_same_vocabulary};
 
@@ -136,9 +135,10 @@ impl Pair {
             let message = format!("{} instructions; give more, or --rows {0}", input.len());
             return Err(Error::file(path, message));
         }
-        let variables = args.models.pair().map(codit::pairs::Pair::template_variables).unwrap_or_default();
+        let variables =
+            args.models.pair().map(codit::pairs::PairPreset::template_variables).unwrap_or_default();
         let prompt = |row| {
-            let prompt = input.prompt(row)?;
+            let prompt = input.read(row)?;
             let ids = synth::to_be_decoded(&prompt.body, None).into_ids(&text, &variables)?;
             if ids.is_empty() {
                 return Err(Error::file(path, format!("{}: the prompt has no tokens", prompt.id.key())));

@@ -48,7 +48,7 @@ pub struct SampleWords {
 pub struct ResultWords {
     pub token: u32,
     pub status: u32,
-    pub candidate_count: u32,
+    pub num_candidates: u32,
     pub score: f32,
     pub expert_log_probability: f32,
     pub amateur_log_probability: f32,
@@ -348,7 +348,7 @@ impl ResultWords {
             0 => Ok(Sampled {
                 token: TokenId(self.token),
                 score: self.score,
-                head: self.candidate_count,
+                num_candidates: self.num_candidates,
                 log_probabilities: Some(LogProbabilities {
                     expert: self.expert_log_probability,
                     amateur: Some(self.amateur_log_probability).filter(|l_a| !l_a.is_nan()),
