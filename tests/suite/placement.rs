@@ -73,7 +73,7 @@ fn places_that_cannot_be_are_refused() {
 #[test]
 fn a_split_pair_responds_as_on_the_cpu() {
     let open = || Ok(Simt::simt_with(GpuConfig::of(Format::of(Dtype::F32)), 5, true));
-    for check in codit::doctor::pair::checks(&open).unwrap() {
+    for check in codit::doctor::pair::checks(&open, false).unwrap() {
         assert!(check.passes(), "{check:?}");
     }
 }

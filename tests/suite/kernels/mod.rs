@@ -12,7 +12,7 @@ use codit::device::cpu::Cpu;
 use codit::device::gpu::GpuConfig;
 use codit::device::simt::Simt;
 use codit::device::{Dtype, Format};
-use codit::doctor::{Check, Comparison, Numbers};
+use codit::doctor::{Check, Comparison};
 
 /// Runs a family's checks in both number formats, under a shuffled order of threads.
 fn run(checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<Check>>) {
@@ -51,7 +51,7 @@ fn run_with<const N: usize>(
         let format = config.formats[0];
         let device = Simt::simt_with(config, seed, false);
         let cpu = Cpu::new(None).unwrap().with_formats([format; 2]);
-        let mut on = Comparison { device: &device, cpu: &cpu, numbers: Numbers(seed) };
+        let mut on = Comparison::new(&device, &cpu, seed);
         let checks = checks(&mut on).unwrap();
         let failed: Vec<_> = checks.iter().filter(|check| !check.passes()).collect();
         assert!(failed.is_empty(), "{format:?}: {failed:#?}");
