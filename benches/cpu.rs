@@ -15,7 +15,7 @@ use codit::contrast::{Contrast, Noise, Vocabulary};
 use codit::device::cpu::{Cpu, Isa};
 use codit::device::{
     Activation, AttentionShape, Batch, CacheShape, Device, Dtype, Heads, Norm, Precision, SampleRow, Span,
-    StepRoom, TensorView,
+    StepCapacity, TensorView,
 };
 use codit::ids::{BlockId, TokenId};
 use codit::model::decoder::{Decoder, Room};
@@ -147,7 +147,7 @@ fn random(cpu: &Cpu, rows: usize, width: usize) -> <Cpu as Device>::Tensor {
 /// A step with room for whatever is timed.
 fn step(cpu: &Cpu, vocabulary: &Vocabulary) -> <Cpu as Device>::Step {
     let (tokens, blocks) = (64 * 12, 64 * 12);
-    let room = StepRoom { tokens, sequences: tokens, blocks, block_size: BLOCK, vocabulary };
+    let room = StepCapacity { tokens, sequences: tokens, blocks, block_size: BLOCK, vocabulary };
     cpu.step(room).expect("room")
 }
 
@@ -168,7 +168,7 @@ fn decode(rows: usize, position: usize) -> Batch {
             .map(|row| Span { tokens: row..row + 1, blocks: row * table..(row + 1) * table })
             .collect(),
         blocks: (0..(rows * table) as u32).map(BlockId).collect(),
-        outputs: (0..rows as u32).collect(),
+        logits_indices: (0..rows as u32).collect(),
         ..Batch::default()
     }
 }
@@ -230,7 +230,13 @@ fn sample(cpu: &Cpu, rows: usize) {
     ] {
         let noise = Noise::new(1, "bench", 0);
         let samples: Vec<_> = (0..rows as u32)
-            .map(|position| SampleRow { contrast, noise, position, log_probabilities: false, kept: None })
+            .map(|position| SampleRow {
+                contrast,
+                noise,
+                position,
+                log_probabilities: false,
+                deferred_row: None,
+            })
             .collect();
         let batch = decode(rows, 0);
         let mut step = step(cpu, &vocabulary);
@@ -264,7 +270,7 @@ fn steps(expert: &str, amateur: &str, rows: &[usize]) {
             .map(|row| Span { tokens: row * 64..(row + 1) * 64, blocks: row * 12..row * 12 + 12 })
             .collect(),
         blocks: (0..rows as u32 * 12).map(BlockId).collect(),
-        outputs: (0..rows as u32).map(|row| row * 64 + 63).collect(),
+        logits_indices: (0..rows as u32).map(|row| row * 64 + 63).collect(),
         ..Batch::default()
     };
     let step_of = |rows| {
@@ -293,9 +299,15 @@ fn steps(expert: &str, amateur: &str, rows: &[usize]) {
         let contrast = Contrast::default();
         let noise = Noise::new(1, "bench", 0);
         let samples: Vec<_> = batch
-            .outputs
+            .logits_indices
             .iter()
-            .map(|&position| SampleRow { contrast, noise, position, log_probabilities: false, kept: None })
+            .map(|&position| SampleRow {
+                contrast,
+                noise,
+                position,
+                log_probabilities: false,
+                deferred_row: None,
+            })
             .collect();
         let mut step = step(&cpu, &vocabulary);
         let mut parts = [vec![], vec![], vec![]];

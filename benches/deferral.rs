@@ -17,10 +17,10 @@ use std::sync::Arc;
 use codit::bench::shapes;
 use codit::contrast::{Sampled, philox4x32_10};
 use codit::device::{Dtype, Format, RowResult};
-use codit::engine::deferral::{Deferral, StepCost};
 use codit::engine::footprint::ModelFootprint;
-use codit::engine::plan::{Kind, StepPlan};
+use codit::engine::scheduler::cost::{Deferral, StepCost};
 use codit::engine::scheduler::{Limits, NewSequence, Scheduler};
+use codit::engine::step::{Pass, StepPlan};
 use codit::engine::{PairShape, Shortcuts};
 use codit::ids::{SeqId, TokenId};
 
@@ -196,15 +196,15 @@ impl Run {
     }
 
     fn run(&mut self, plan: StepPlan) -> Ran {
-        let fed = plan.batch.fed.iter().filter(|fed| !self.drawn[fed.output as usize]);
-        let void: Vec<u32> = fed.map(|fed| fed.token).collect();
+        let fed = plan.batch.pending_tokens.iter().filter(|fed| !self.drawn[fed.source_output as usize]);
+        let void: Vec<u32> = fed.map(|fed| fed.index).collect();
         let is_void = |token: usize| void.contains(&(token as u32));
         let spans = plan.rows.iter().zip(&plan.batch.spans);
         let read: usize =
             spans.filter(|(_, span)| !is_void(span.tokens.end - 1)).map(|(row, _)| row.positions.end).sum();
-        let models = if plan.kind == Kind::Whole { 2.0 } else { 1.0 };
+        let models = if plan.pass == Pass::Joint { 2.0 } else { 1.0 };
         self.counts.bytes += models * (self.cost.weights + self.cost.position * read as f64);
-        let is_catch_up = plan.kind == Kind::CatchUp;
+        let is_catch_up = plan.pass == Pass::CatchUp;
         self.counts.steps[usize::from(is_catch_up)] += 1.0;
         if !is_catch_up {
             self.counts.rows += plan.rows.len() as f64;
@@ -212,7 +212,7 @@ impl Run {
         }
         let token = Sampled { token: TokenId(1), score: 0.0, head: 1, log_probabilities: None };
         let result = |seq: SeqId, position: usize| {
-            let waits = plan.kind == Kind::Settle && !self.is_forced(seq, position);
+            let waits = plan.pass == Pass::ExpertOnly && !self.is_forced(seq, position);
             (!waits).then_some(Ok(token))
         };
         let sampling = plan.rows.iter().filter(|row| row.samples);

@@ -36,7 +36,7 @@ struct ContrastSampleParams {
     const SampleWords* samples;  // [rows]
     TileWords* tiles;            // [rows, tiles of the vocabulary]
     ResultWords* results;        // [rows]
-    float* kept;     // [.., kept_stride], where rows are to be settled: those that need the amateur go there; or null
+    float* deferred_logits;   // [.., deferred_stride], where rows are to be settled: those that need the amateur go there; or null
     // Where the amateur's logits are those of the heads, and all of some rows; else null
     HeadWords* heads;     // [rows]
     HeadEntry* entries;   // [rows * capacity]
@@ -45,7 +45,7 @@ struct ContrastSampleParams {
     u32 vocabulary;  // at most either stride: what follows in a row is padding and not read
     u32 expert_stride, amateur_stride;
     u32 special_count;
-    u32 kept_stride;
+    u32 deferred_stride;
     u32 capacity;  // the largest head that is listed, at most LISTED
 };
 
@@ -65,15 +65,15 @@ DEVICE bool keeps_all(const SampleWords& sample) { return sample.ln_alpha == -IN
 
 DEVICE bool wants_log_probabilities(const SampleWords& sample) { return sample.flags & WANTS_LOG_PROBABILITIES; }
 
-// The expert's logits: the output's own where they are new, else those that were kept.
+// The expert's logits: the output's own where they are new, else those that were deferred.
 DEVICE const float* expert_row(const ContrastSampleParams& p, u32 index) {
-    const bool is_new = p.kept != nullptr || p.samples[index].kept == NONE;
-    return p.expert + u64(is_new ? index : p.samples[index].kept) * p.expert_stride;
+    const bool is_new = p.deferred_logits != nullptr || p.samples[index].deferred_row == NONE;
+    return p.expert + u64(is_new ? index : p.samples[index].deferred_row) * p.expert_stride;
 }
 
 // Whether the row can only be sampled where it needs no amateur.
 DEVICE bool is_deferred(const ContrastSampleParams& p, const SampleWords& sample) {
-    return p.kept != nullptr && sample.kept != NONE;
+    return p.deferred_logits != nullptr && sample.deferred_row != NONE;
 }
 
 // Whether top-k, top-p or min-p may cut something.
@@ -771,11 +771,11 @@ KERNEL(contrast_sample, ContrastSampleParams, 256, 2) {
 
 // The logits of rows that need the amateur, put aside.
 // PRECOND: blockIdx.x is the row, blockIdx.y shares its logits with the threads; after contrast_sample.
-KERNEL(keep_logits, ContrastSampleParams, 256, 1) {
+KERNEL(defer_logits, ContrastSampleParams, 256, 1) {
     const SampleWords& sample = p.samples[blockIdx.x];
     if (sample.position == NONE || p.results[blockIdx.x].status != CONTESTED) return;
     const float* const from = p.expert + u64(blockIdx.x) * p.expert_stride;
-    float* const to = p.kept + u64(sample.kept) * p.kept_stride;
+    float* const to = p.deferred_logits + u64(sample.deferred_row) * p.deferred_stride;
     const u32 first = blockIdx.y * blockDim.x + threadIdx.x, stride = gridDim.y * blockDim.x;
     for (u32 id = first; id < p.vocabulary; id += stride) to[id] = from[id];
 }

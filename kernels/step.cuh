@@ -20,7 +20,7 @@ struct SampleWords {
     u32 top_k;
     u32 position;  // NONE in a row that is padding, which is left alone
     u32 seed[2], record[2];
-    u32 kept;   // the row of kept logits, where the amateur is deferred, or NONE
+    u32 deferred_row;   // the row of deferred logits, where the amateur is deferred, or NONE
     u32 flags;  // WANTS_LOG_PROBABILITIES
 };
 

@@ -37,11 +37,9 @@
 //! | [`engine`] | requests, blocks, the scheduler, the pair, the step loop |
 //! | [`doctor`] | whether a device computes what the CPU does |
 //! | [`bench`] | how fast a device decodes a pair |
-//! | [`cli`] | the command line |
 
 pub mod bench;
 pub mod checkpoint;
-pub mod cli;
 pub mod contrast;
 pub mod dataset;
 pub mod device;

@@ -1,5 +1,7 @@
 //! The `codit` program.
 
+mod cli;
+
 fn main() -> std::process::ExitCode {
-    codit::cli::main()
+    cli::main()
 }

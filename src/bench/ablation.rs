@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::Load;
 use super::ceilings::Ceilings;
 use super::profiled::Profiled;
+use super::{Load, finish, median};
 use crate::device::Device;
 use crate::engine::step_loop::Stats;
 use crate::engine::{Deferred, Shortcuts};
@@ -62,11 +62,11 @@ const REPEATS: usize = 3;
 /// None, each, and all.
 const SETTINGS: [Shortcuts; 6] = [
     Shortcuts::NONE,
-    Shortcuts { gathered_head: true, ..Shortcuts::NONE },
+    Shortcuts { gathered_candidates: true, ..Shortcuts::NONE },
     Shortcuts { deferred_amateur: Deferred::WhereItPays, ..Shortcuts::NONE },
     Shortcuts { deferred_amateur: Deferred::Always, ..Shortcuts::NONE },
     Shortcuts { shared_prefixes: true, ..Shortcuts::NONE },
-    Shortcuts { gathered_head: true, deferred_amateur: Deferred::WhereItPays, shared_prefixes: true },
+    Shortcuts { gathered_candidates: true, deferred_amateur: Deferred::WhereItPays, shared_prefixes: true },
 ];
 
 /// Runs `load` under each setting, and under the device's own, on devices that `open` gives, one after the other.
@@ -165,13 +165,6 @@ fn time<D: Device>(device: D, load: &Load<'_>) -> Result<f64> {
     load.warm_up(&mut steps)?;
     let start = Instant::now();
     load.add(&mut steps, &load.prompts);
-    while !steps.is_idle() {
-        steps.step()?;
-    }
+    finish(&mut steps)?;
     Ok(start.elapsed().as_secs_f64())
-}
-
-fn median(mut seconds: Vec<f64>) -> f64 {
-    seconds.sort_by(f64::total_cmp);
-    seconds[seconds.len() / 2]
 }

@@ -57,7 +57,7 @@ fn rate(measure: impl Fn(usize) -> Result<(f64, f64)>) -> Result<f64> {
 fn copy<D: Device>(device: &D, rows: usize) -> Result<(f64, f64)> {
     let from = random(device, rows, COPY_WIDTH, Precision::Single)?;
     let mut to = device.tensor(rows, COPY_WIDTH, Precision::Single)?;
-    let seconds = median(device, || device.copy(rows, &from, &mut to))?;
+    let seconds = median_seconds(device, || device.copy(rows, &from, &mut to))?;
     Ok(((2 * rows * COPY_WIDTH * size_of::<f32>()) as f64, seconds))
 }
 
@@ -66,7 +66,7 @@ fn matmul<D: Device>(device: &D, side: usize) -> Result<(f64, f64)> {
     let x = random(device, side, side, Precision::Working)?;
     let weight = device.random_weight(&[side, side], 1)?;
     let mut out = device.tensor(side, side, Precision::Working)?;
-    let seconds = median(device, || device.matmul(side, &x, &weight, None, &mut out))?;
+    let seconds = median_seconds(device, || device.matmul(side, &x, &weight, None, &mut out))?;
     Ok((2.0 * (side as f64).powi(3), seconds))
 }
 
@@ -77,15 +77,13 @@ fn random<D: Device>(device: &D, rows: usize, width: usize, precision: Precision
 }
 
 /// The median of several runs' seconds, after one that is not counted.
-fn median<D: Device>(device: &D, mut run: impl FnMut()) -> Result<f64> {
+fn median_seconds<D: Device>(device: &D, mut run: impl FnMut()) -> Result<f64> {
     run();
     let mut marks = vec![device.mark()];
     for _ in 0..REPEATS {
         run();
         marks.push(device.mark());
     }
-    let mut seconds =
-        marks.windows(2).map(|pair| device.seconds(&pair[0], &pair[1])).collect::<Result<Vec<_>>>()?;
-    seconds.sort_by(f64::total_cmp);
-    Ok(seconds[REPEATS / 2])
+    let seconds = marks.windows(2).map(|pair| device.seconds(&pair[0], &pair[1]));
+    Ok(super::median(seconds.collect::<Result<_>>()?))
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::contrast::{Contrast, Noise, Vocabulary};
-use crate::device::{Device, Lane};
+use crate::device::{Device, Role};
 use crate::doctor::Numbers;
 use crate::engine::step_loop::{Job, StepLoop};
 use crate::engine::{EngineConfig, Model, Shortcuts};
@@ -159,10 +159,23 @@ impl Speed {
         let total = start.elapsed().as_secs_f64();
         // The last lap is cut short by the end.
         laps.pop();
-        laps.sort_by(f64::total_cmp);
-        let step = laps.get(laps.len() / 2).copied().unwrap_or(f64::NAN);
+        let step = median(laps);
         Ok(Self { total, prefill, step, idle_share: steps.idle_share()? })
     }
+}
+
+/// Runs until nothing is left.
+fn finish<D: Device>(steps: &mut StepLoop<D>) -> Result<()> {
+    while !steps.is_idle() {
+        steps.step()?;
+    }
+    Ok(())
+}
+
+/// The middle one of some numbers; of none, no number.
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn profile<D: Device>(device: D, load: &Load<'_>, ceilings: &Ceilings) -> Result<Vec<Operation>> {
@@ -221,11 +234,11 @@ impl Load<'_> {
         let rows = self.prompts.rows();
         let len = self.prompts.longest() + self.output_len;
         let blocks = rows * (len.div_ceil(self.block_size) + 1);
-        let block_bytes = [(Lane::Expert, self.expert), (Lane::Amateur, self.amateur)]
+        let block_bytes = [(Role::Expert, self.expert), (Role::Amateur, self.amateur)]
             .iter()
             .map(|(lane, model)| {
                 let shape = model.open_spec()?.cache_shape(self.block_size, 1);
-                Ok(device.lane(*lane).block_bytes(shape))
+                Ok(device.role(*lane).block_bytes(shape))
             })
             .sum::<Result<usize>>()?;
         let config = EngineConfig {
@@ -243,10 +256,7 @@ impl Load<'_> {
     /// Once over other prompts, for what happens once: recording, choosing algorithms, first touches.
     fn warm_up<D: Device>(&self, steps: &mut StepLoop<D>) -> Result<()> {
         self.add(steps, &self.prompts.others(&self.vocabulary));
-        while !steps.is_idle() {
-            steps.step()?;
-        }
-        Ok(())
+        finish(steps)
     }
 
     /// Queues all of `prompts`.
@@ -287,12 +297,13 @@ impl Prompts {
         }
     }
 
-    /// Such prompts, but none that begins as one of these does.
+    /// Such prompts that begin otherwise.
     fn others(&self, vocabulary: &Vocabulary) -> Self {
         Self::Given(match self {
             Self::Random { .. } => self.draw(1, vocabulary),
             Self::Given(prompts) => {
-                prompts.iter().map(|prompt| prompt[prompt.len().min(2) - 1..].to_vec()).collect()
+                let without_first = |prompt: &Vec<TokenId>| prompt[usize::from(prompt.len() > 1)..].to_vec();
+                prompts.iter().map(without_first).collect()
             }
         })
     }

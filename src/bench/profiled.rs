@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use crate::device::{
     Activation, AttentionShape, Batch, CacheShape, Choice, Delta, Device, Dtype, Format, GroupedRows,
-    HeadNorms, Heads, Lane, MemoryInfo, Norm, Precision, Projections, RoutingShape, RowResult, SampleRow,
-    StepRoom, TensorView, WeightSize,
+    HeadNorms, Heads, MemoryInfo, Norm, Precision, Projections, Role, RoutingShape, RowResult, SampleRow,
+    StepCapacity, TensorView, WeightSize,
 };
 use crate::error::Result;
 use crate::ids::BlockId;
@@ -103,9 +103,9 @@ impl<D: Device> Device for Profiled<D> {
         self.inner.describe()
     }
 
-    fn lane(&self, lane: Lane) -> Self {
+    fn role(&self, lane: Role) -> Self {
         Self {
-            inner: self.inner.lane(lane),
+            inner: self.inner.role(lane),
             entries: Arc::clone(&self.entries),
             routings: Arc::clone(&self.routings),
         }
@@ -187,7 +187,7 @@ impl<D: Device> Device for Profiled<D> {
         false
     }
 
-    fn step(&self, room: StepRoom<'_>) -> Result<Self::Step> {
+    fn step(&self, room: StepCapacity<'_>) -> Result<Self::Step> {
         Ok(Step { inner: self.inner.step(room)?, contexts: Vec::new(), seen: Vec::new() })
     }
 
@@ -202,8 +202,8 @@ impl<D: Device> Device for Profiled<D> {
         a: impl FnOnce(&Self) -> A + Send,
         b: impl FnOnce(&Self) -> B + Send,
     ) -> (A, B) {
-        let (a, ()) = self.inner.join(|_| a(&self.lane(Lane::Expert)), |_| ());
-        let ((), b) = self.inner.join(|_| (), |_| b(&self.lane(Lane::Amateur)));
+        let (a, ()) = self.inner.join(|_| a(&self.role(Role::Expert)), |_| ());
+        let ((), b) = self.inner.join(|_| (), |_| b(&self.role(Role::Amateur)));
         (a, b)
     }
 
@@ -356,9 +356,15 @@ impl<D: Device> Device for Profiled<D> {
         });
     }
 
-    fn settle(&self, step: &mut Self::Step, outputs: Range<usize>, expert: &D::Tensor, kept: &mut D::Tensor) {
+    fn settle(
+        &self,
+        step: &mut Self::Step,
+        outputs: Range<usize>,
+        expert: &D::Tensor,
+        deferred_logits: &mut D::Tensor,
+    ) {
         self.note("settle", outputs.len() * self.width(expert) * SINGLE, 0, |d| {
-            d.settle(&mut step.inner, outputs, expert, kept);
+            d.settle(&mut step.inner, outputs, expert, deferred_logits);
         });
     }
 
@@ -370,8 +376,8 @@ impl<D: Device> Device for Profiled<D> {
         self.inner.copy_block(cache, from, to);
     }
 
-    fn alone(&self) -> Option<f64> {
-        self.inner.alone()
+    fn solo_slowdown(&self) -> Option<f64> {
+        self.inner.solo_slowdown()
     }
 
     fn row_cost(&self) -> f64 {

@@ -5,31 +5,15 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[macro_use]
-mod print;
+mod ui;
 
 #[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
-mod bench;
-mod bytes;
-mod datasets;
+mod args;
 #[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
-mod device;
-mod doctor;
-mod download;
-#[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
-mod format;
-mod interrupt;
-#[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
-mod method;
-#[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
-mod models;
-mod pairs;
-#[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
-mod plan;
-mod progress;
-#[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
-mod shortcuts;
-#[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
-mod synth;
+mod commands;
+mod run;
+
+use commands::{bench, doctor, pairs, plan, synth};
 
 /// Writes instruction-tuning datasets by contrastive decoding of a pair of language models.
 #[derive(Parser)]

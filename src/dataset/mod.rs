@@ -10,12 +10,12 @@ mod lines;
 mod manifest;
 mod prompt;
 mod record;
-mod recovery;
-mod sink;
+mod resume;
+mod writer;
 
 pub use input::{Input, MAX_LINE};
 pub use manifest::{InputMark, Manifest, ModelMark};
 pub use prompt::{Body, Columns, Id, Prompt};
 pub use record::{Metadata, Outcome, Record};
-pub use recovery::{Done, Recovery};
-pub use sink::Sink;
+pub use resume::{Done, Recovery};
+pub use writer::Sink;

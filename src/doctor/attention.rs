@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use super::{Check, Comparison, relative_error};
 use crate::contrast::Vocabulary;
-use crate::device::{AttentionShape, Batch, CacheShape, Device, Dtype, Heads, Precision, Span, StepRoom};
-use crate::device::{cpu, e4m3};
+use crate::device::cpu;
+use crate::device::number::quantize;
+use crate::device::{AttentionShape, Batch, CacheShape, Device, Dtype, Heads, Precision, Span, StepCapacity};
 use crate::error::Result;
 use crate::ids::{BlockId, TokenId};
 
@@ -318,7 +319,7 @@ impl Case {
     /// A step of `batch`, which has room for more.
     fn begin<X: Device>(&self, device: &X, batch: &Batch) -> Result<X::Step> {
         let vocabulary = Vocabulary::new(1, Vec::new());
-        let mut step = device.step(StepRoom {
+        let mut step = device.step(StepCapacity {
             tokens: batch.tokens.len() + SPARE,
             sequences: batch.spans.len() + SPARE,
             blocks: batch.blocks.len(),
@@ -376,7 +377,7 @@ impl Case {
             for head in
                 self.stored.iter_mut().flatten().flat_map(|row| row[query_width..].chunks_mut(self.heads.dim))
             {
-                head.copy_from_slice(&e4m3::rounded(head));
+                head.copy_from_slice(&quantize::rounded(head));
             }
         }
         self.store(on.device, &batch, &mut here, &mut caches.0)?;

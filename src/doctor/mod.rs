@@ -8,7 +8,7 @@ use crate::device::{Device, Dtype, Precision, TensorView};
 use crate::error::Result;
 
 pub mod attention;
-pub mod heads;
+pub mod candidates;
 pub mod matmul;
 pub mod mixture;
 pub mod pair;
@@ -162,7 +162,7 @@ pub fn all<D: Device>() -> Vec<(&'static str, Checks<D>)> {
         ("attention", attention::checks::<D>),
         ("mixture", mixture::checks::<D>),
         ("contrast_sample", sample::checks::<D>),
-        ("gathered heads", heads::checks::<D>),
+        ("gathered heads", candidates::checks::<D>),
         ("settle", settle::checks::<D>),
     ]
 }

@@ -3,7 +3,7 @@
 use super::{Check, relative_error};
 use crate::contrast::Contrast;
 use crate::device::cpu::Cpu;
-use crate::device::{Device, Dtype, Format, Lane};
+use crate::device::{Device, Dtype, Format, Role};
 use crate::embedded;
 use crate::engine::{Completion, Engine, EngineConfig, Request};
 use crate::error::Result;
@@ -27,7 +27,7 @@ const AGREEMENT: f64 = 0.5;
 /// Where the device fails.
 pub fn checks<D: Device>(open: &dyn Fn() -> Result<D>) -> Result<Vec<Check>> {
     let device = open()?;
-    let formats = [Lane::Expert, Lane::Amateur].map(|lane| device.lane(lane).format());
+    let formats = [Role::Expert, Role::Amateur].map(|lane| device.role(lane).format());
     let (exact, bound) = if formats == [Format::of(Dtype::F32); 2] { (true, 1e-4) } else { (false, 5e-2) };
     let (found, expected) = (responses(device)?, responses(Cpu::new(None)?.with_formats(formats))?);
     let case = |at: usize| format!("greedy response to {:?}", INSTRUCTIONS[at]);

@@ -6,8 +6,8 @@ use super::{Check, Comparison, relative_error};
 use crate::contrast::{Contrast, Noise, Vocabulary};
 use crate::device::cpu;
 use crate::device::{
-    Activation, AttentionShape, Batch, CacheShape, Device, Dtype, Fed, HeadNorms, Heads, Norm, NormScope,
-    Precision, SampleRow, Span, StepRoom,
+    Activation, AttentionShape, Batch, CacheShape, Device, Dtype, HeadNorms, Heads, Norm, NormScope,
+    PendingToken, Precision, SampleRow, Span, StepCapacity,
 };
 use crate::error::Result;
 use crate::ids::{BlockId, TokenId};
@@ -71,9 +71,9 @@ pub(super) fn begin<D: Device>(
     rows: &[SampleRow],
 ) -> Result<Steps<D>> {
     let vocabulary = Vocabulary::new(VOCABULARY, Vec::new());
-    let room = StepRoom {
+    let room = StepCapacity {
         tokens: batch.tokens.len(),
-        sequences: batch.spans.len().max(batch.outputs.len()),
+        sequences: batch.spans.len().max(batch.logits_indices.len()),
         blocks: batch.blocks.len(),
         block_size: BLOCK,
         vocabulary: &vocabulary,
@@ -142,13 +142,13 @@ fn embed_fed<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
     let (rows, width) = (5, 64);
     let mut batch = scattered(on, rows);
     let contrast = Contrast { temperature: 0.0, ..Contrast::direct() };
-    batch.outputs = vec![0, 1, 2];
+    batch.logits_indices = vec![0, 1, 2];
     let samples = [1, 2, 3].map(|position| SampleRow {
         contrast,
         noise: Noise::new(0, "", 0),
         position,
         log_probabilities: false,
-        kept: None,
+        deferred_row: None,
     });
     let mut steps = begin(on, &batch, &samples)?;
     let logits = on.tensors(3, VOCABULARY, Precision::Single)?;
@@ -157,7 +157,8 @@ fn embed_fed<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
     on.device.finish(&mut steps.0);
     on.cpu.finish(&mut steps.1);
 
-    batch.fed = vec![Fed { token: 4, output: 0 }, Fed { token: 1, output: 2 }];
+    batch.pending_tokens =
+        vec![PendingToken { index: 4, source_output: 0 }, PendingToken { index: 1, source_output: 2 }];
     on.device.begin(&mut steps.0, &batch, &samples);
     on.cpu.begin(&mut steps.1, &batch, &samples);
     let table = on.weights(&[VOCABULARY, width])?;
@@ -369,14 +370,14 @@ fn gated<D: Device>(on: &mut Comparison<'_, D>, width: usize, activation: Activa
 fn gather<D: Device>(on: &mut Comparison<'_, D>, width: usize, precision: Precision) -> Result<Check> {
     let rows = 9;
     let mut batch = scattered(on, rows);
-    batch.outputs = vec![3, 8, 0, 8, 1, 2];
+    batch.logits_indices = vec![3, 8, 0, 8, 1, 2];
     let contrast = Contrast::direct();
     let samples = [SampleRow {
         contrast,
         noise: Noise::new(0, "", 0),
         position: 1,
         log_probabilities: false,
-        kept: None,
+        deferred_row: None,
     }; 6];
     let steps = begin(on, &batch, &samples)?;
     let x = on.tensors(rows, width, precision)?;

@@ -4,7 +4,7 @@
 
 use super::{Check, Comparison, Numbers};
 use crate::contrast::{Contrast, Distribution, LogProbabilities, Noise, RowFault, Sampled, Vocabulary};
-use crate::device::{Batch, Device, Precision, RowResult, SampleRow, Span, StepRoom};
+use crate::device::{Batch, Device, Precision, RowResult, SampleRow, Span, StepCapacity};
 use crate::error::Result;
 use crate::ids::{BlockId, TokenId};
 
@@ -59,7 +59,13 @@ impl Rows {
             }
             let noise = Noise::new(numbers.bits(), "doctor", row as u32);
             let position = numbers.below(1 << 20) as u32;
-            samples.push(SampleRow { contrast, noise, position, log_probabilities: true, kept: None });
+            samples.push(SampleRow {
+                contrast,
+                noise,
+                position,
+                log_probabilities: true,
+                deferred_row: None,
+            });
         }
         let [expert, amateur] = logits;
         Self {
@@ -119,18 +125,18 @@ impl Rows {
 
 /// Room for a step of `rows` decoding sequences.
 pub(super) fn step<D: Device>(device: &D, rows: usize, vocabulary: &Vocabulary) -> Result<D::Step> {
-    device.step(StepRoom { tokens: rows, sequences: rows, blocks: rows, block_size: 1, vocabulary })
+    device.step(StepCapacity { tokens: rows, sequences: rows, blocks: rows, block_size: 1, vocabulary })
 }
 
 /// A batch of `rows` sequences of one token, all of which are sampled.
 pub(super) fn decoding(rows: usize) -> Batch {
     Batch {
         tokens: vec![TokenId(0); rows],
-        fed: Vec::new(),
+        pending_tokens: Vec::new(),
         positions: vec![0; rows],
         spans: (0..rows).map(|row| Span { tokens: row..row + 1, blocks: row..row + 1 }).collect(),
         blocks: (0..rows as u32).map(BlockId).collect(),
-        outputs: (0..rows as u32).collect(),
+        logits_indices: (0..rows as u32).collect(),
     }
 }
 
@@ -315,7 +321,8 @@ pub fn draws<D: Device>(on: &mut Comparison<'_, D>, draws: usize) -> Result<Chec
     let (there, _) = on.tensors_of(&amateur.repeat(ROWS), len, Precision::Single)?;
     for call in 0..draws.div_ceil(ROWS) as u32 {
         let noise = Noise::new(9, "draws", call);
-        let row = |position| SampleRow { contrast, noise, position, log_probabilities: false, kept: None };
+        let row =
+            |position| SampleRow { contrast, noise, position, log_probabilities: false, deferred_row: None };
         let samples: Vec<SampleRow> = (0..ROWS as u32).map(row).collect();
         for result in sample_step(on.device, &mut step, &samples, &here, Some(&there))? {
             if let Some(count) = result.ok().and_then(|sampled| counts.get_mut(sampled.token.index())) {

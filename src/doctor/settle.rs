@@ -6,7 +6,7 @@
 use super::sample::{Rows, agrees, decoding};
 use super::{Check, Comparison};
 use crate::contrast::{Distribution, RowFault, Sampled};
-use crate::device::{Batch, Device, Fed, Precision, RowResult, SampleRow, StepRoom};
+use crate::device::{Batch, Device, PendingToken, Precision, RowResult, SampleRow, StepCapacity};
 use crate::error::Result;
 
 const ROWS: usize = 48;
@@ -27,11 +27,11 @@ fn check<D: Device>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
         for row in [first, second] {
             row.log_probabilities = on.numbers.below(4) == 0;
             // Some other row.
-            row.kept = row.contrast.needs_amateur().then_some((ROWS - 1 - index) as u32);
+            row.deferred_row = row.contrast.needs_amateur().then_some((ROWS - 1 - index) as u32);
         }
     }
     let device = on.device;
-    let mut step = device.step(StepRoom {
+    let mut step = device.step(StepCapacity {
         tokens: ROWS,
         sequences: ROWS,
         blocks: ROWS,
@@ -39,14 +39,14 @@ fn check<D: Device>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
         vocabulary: &first.vocabulary,
     })?;
     let width = len + 3;
-    let mut kept = device.tensor(ROWS, width, Precision::Single)?;
-    device.upload(&vec![f32::NAN; ROWS * width], &mut kept);
+    let mut deferred_logits = device.tensor(ROWS, width, Precision::Single)?;
+    device.upload(&vec![f32::NAN; ROWS * width], &mut deferred_logits);
 
-    settle(device, &mut step, &first, Vec::new(), &mut kept)?;
-    let fed = (0..ROWS as u32).map(|row| Fed { token: row, output: row }).collect();
-    settle(device, &mut step, &second, fed, &mut kept)?;
+    settle(device, &mut step, &first, Vec::new(), &mut deferred_logits)?;
+    let fed = (0..ROWS as u32).map(|row| PendingToken { index: row, source_output: row }).collect();
+    settle(device, &mut step, &second, fed, &mut deferred_logits)?;
     let (one, two) = (device.collect_settled(&mut step)?, device.collect_settled(&mut step)?);
-    let left = device.download(ROWS, &kept);
+    let left = device.download(ROWS, &deferred_logits);
     let keeps = |rows: &Rows, row: usize| {
         let slot = ROWS - 1 - row;
         let found = &left[slot * width..][..len];
@@ -67,7 +67,7 @@ fn check<D: Device>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
     let mut logits = device.tensor(waiting.len(), first.amateur.0, Precision::Single)?;
     device.upload(&amateur, &mut logits);
     device.begin(&mut step, &decoding(waiting.len()), &samples);
-    device.contrast_sample(&mut step, 0..waiting.len(), &kept, Some(&logits));
+    device.contrast_sample(&mut step, 0..waiting.len(), &deferred_logits, Some(&logits));
     device.finish(&mut step);
     for (row, drawn) in waiting.into_iter().zip(device.collect(&mut step)?) {
         let is_right = match (drawn, reference(&first, row)) {
@@ -84,14 +84,14 @@ fn settle<D: Device>(
     device: &D,
     step: &mut D::Step,
     rows: &Rows,
-    fed: Vec<Fed>,
-    kept: &mut D::Tensor,
+    fed: Vec<PendingToken>,
+    deferred_logits: &mut D::Tensor,
 ) -> Result<()> {
     let (width, logits) = &rows.expert;
     let mut expert = device.tensor(ROWS, *width, Precision::Single)?;
     device.upload(logits, &mut expert);
-    device.begin(step, &Batch { fed, ..decoding(ROWS) }, &rows.samples);
-    device.settle(step, 0..ROWS, &expert, kept);
+    device.begin(step, &Batch { pending_tokens: fed, ..decoding(ROWS) }, &rows.samples);
+    device.settle(step, 0..ROWS, &expert, deferred_logits);
     device.finish(step);
     Ok(())
 }
@@ -103,8 +103,9 @@ fn reference(rows: &Rows, row: usize) -> std::result::Result<Distribution, RowFa
 
 /// Whether a row must wait for the amateur.
 fn is_contested(rows: &Rows, row: usize) -> bool {
-    let SampleRow { kept, log_probabilities, .. } = rows.samples[row];
-    kept.is_some() && reference(rows, row).is_ok_and(|head| log_probabilities || head.tokens.len() > 1)
+    let SampleRow { deferred_row, log_probabilities, .. } = rows.samples[row];
+    deferred_row.is_some()
+        && reference(rows, row).is_ok_and(|head| log_probabilities || head.tokens.len() > 1)
 }
 
 /// Whether a result is what the expert alone can say.

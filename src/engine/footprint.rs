@@ -3,12 +3,12 @@
 use std::fmt;
 
 use super::Deferred;
-use super::pair::{PairShape, kept, landing};
+use super::pair::{PairShape, deferred_logits, peer_logits};
 use crate::contrast::Vocabulary;
-use crate::device::launch::ledger::Ledger;
-use crate::device::launch::machine::MATMUL_WORKSPACE;
-use crate::device::launch::{Launcher, LauncherConfig};
-use crate::device::{Device, Format, Lane, StepRoom};
+use crate::device::gpu::ledger::Ledger;
+use crate::device::gpu::runtime::MATMUL_WORKSPACE;
+use crate::device::gpu::{GpuConfig, GpuDevice};
+use crate::device::{Device, Format, Role, StepCapacity};
 use crate::error::Result;
 use crate::model::decoder::{Decoder, Room};
 use crate::model::spec::Spec;
@@ -31,7 +31,7 @@ pub struct Footprint {
     pub expert: ModelFootprint,
     /// The amateur's.
     pub amateur: Option<ModelFootprint>,
-    /// Bytes of what the steps share, and of the workspaces of matrix products, by [`Lane`].
+    /// Bytes of what the steps share, and of the workspaces of matrix products, by [`Role`].
     pub steps: [usize; 2],
     /// Whether each model has a GPU.
     pub is_split: bool,
@@ -57,7 +57,7 @@ impl ModelFootprint {
         let taken = |room: Room| {
             let device = ledger(format, false);
             Decoder::random(&device, spec, 0, room)?;
-            Ok::<_, crate::Error>(device.machine().bytes(Lane::Expert))
+            Ok::<_, crate::Error>(device.runtime().bytes(Role::Expert))
         };
         let weights = taken(Room { tokens: 0, logits: 0 })?;
         let room = Room { tokens: shape.max_num_batched_tokens, logits: shape.max_num_seqs };
@@ -78,7 +78,7 @@ impl Footprint {
         is_split: bool,
     ) -> Result<Self> {
         let device = ledger(format, is_split);
-        device.step(StepRoom {
+        device.step(StepCapacity {
             tokens: shape.max_num_batched_tokens,
             sequences: shape.max_num_seqs,
             blocks: shape.max_num_seqs * expert.context_length.div_ceil(shape.block_size),
@@ -86,15 +86,15 @@ impl Footprint {
             vocabulary: &Vocabulary::new(expert.vocab_size, Vec::new()),
         })?;
         if amateur.is_some() && shape.shortcuts.deferred_amateur != Deferred::Never {
-            kept(&device, shape, expert)?;
+            deferred_logits(&device, shape, expert)?;
         }
         if let Some((spec, _)) = amateur.filter(|_| is_split) {
-            landing(&device, shape.max_num_seqs, spec)?;
+            peer_logits(&device, shape.max_num_seqs, spec)?;
         }
         Ok(Self {
             expert: ModelFootprint::new(expert, format, shape)?,
             amateur: amateur.map(|(spec, format)| ModelFootprint::new(spec, format, shape)).transpose()?,
-            steps: [Lane::Expert, Lane::Amateur].map(|lane| device.machine().bytes(lane) + MATMUL_WORKSPACE),
+            steps: [Role::Expert, Role::Amateur].map(|role| device.runtime().bytes(role) + MATMUL_WORKSPACE),
             is_split,
             block_size: shape.block_size,
         })
@@ -102,12 +102,12 @@ impl Footprint {
 
     /// The part of each GPU: of one, or of the expert's and the amateur's.
     pub fn shares(&self) -> Vec<Share> {
-        let lane = |model: Option<&ModelFootprint>, steps| {
+        let role = |model: Option<&ModelFootprint>, steps| {
             let model = model.copied().unwrap_or_default();
             Share { fixed: model.weights + model.workspace + steps, block: model.block }
         };
         let [expert, amateur] =
-            [lane(Some(&self.expert), self.steps[0]), lane(self.amateur.as_ref(), self.steps[1])];
+            [role(Some(&self.expert), self.steps[0]), role(self.amateur.as_ref(), self.steps[1])];
         if self.is_split {
             return vec![expert, amateur];
         }
@@ -143,6 +143,6 @@ impl fmt::Display for Footprint {
     }
 }
 
-fn ledger(format: Format, is_split: bool) -> Launcher<Ledger> {
-    Launcher::new(Ledger::new(is_split), LauncherConfig::of(format))
+fn ledger(format: Format, is_split: bool) -> GpuDevice<Ledger> {
+    GpuDevice::new(Ledger::new(is_split), GpuConfig::of(format))
 }

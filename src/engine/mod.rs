@@ -15,20 +15,19 @@ use serde_json::{Map, Value};
 
 use crate::checkpoint::Checkpoint;
 use crate::contrast::{Contrast, Noise};
-use crate::device::{Device, Lane};
+use crate::device::{Device, Role};
 use crate::error::{Error, Result};
 use crate::ids::{SeqId, TokenId};
 use crate::model::spec::{Spec, stop_tokens};
 use crate::text::{Message, Text, Tokenizer, check_same_vocabulary};
 
-pub mod blocks;
-pub mod deferral;
 pub mod footprint;
+pub mod kv_cache;
 mod pair;
-pub mod plan;
 mod replicas;
 pub mod request;
 pub mod scheduler;
+pub mod step;
 pub mod step_loop;
 
 use footprint::Footprint;
@@ -68,7 +67,7 @@ pub struct EngineConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shortcuts {
     /// Of the amateur's logits those of the head suffice.
-    pub gathered_head: bool,
+    pub gathered_candidates: bool,
     /// A token that is the whole head needs no amateur, whose pass over it waits until a row needs contrast.
     pub deferred_amateur: Deferred,
     /// Tokens that begin several sequences are computed once.
@@ -90,20 +89,21 @@ pub enum Deferred {
 impl Shortcuts {
     /// Every token takes both models, in full.
     pub const NONE: Self =
-        Self { gathered_head: false, deferred_amateur: Deferred::Never, shared_prefixes: false };
+        Self { gathered_candidates: false, deferred_amateur: Deferred::Never, shared_prefixes: false };
 
     /// Those that are faster on `device`.
     pub fn of<D: Device>(device: &D) -> Self {
-        let deferred_amateur = if device.alone().is_some() { Deferred::WhereItPays } else { Deferred::Never };
-        Self { gathered_head: device.gathers(), deferred_amateur, shared_prefixes: true }
+        let deferred_amateur =
+            if device.solo_slowdown().is_some() { Deferred::WhereItPays } else { Deferred::Never };
+        Self { gathered_candidates: device.gathers(), deferred_amateur, shared_prefixes: true }
     }
 
     /// What they are called.
     #[must_use]
     pub fn names(&self) -> Vec<&'static str> {
-        let Self { gathered_head, deferred_amateur, shared_prefixes } = *self;
+        let Self { gathered_candidates, deferred_amateur, shared_prefixes } = *self;
         let all = [
-            (gathered_head, "gathered-head"),
+            (gathered_candidates, "gathered-head"),
             (deferred_amateur == Deferred::WhereItPays, "deferred-amateur"),
             (deferred_amateur == Deferred::Always, "always-deferred-amateur"),
             (shared_prefixes, "shared-prefixes"),
@@ -406,7 +406,7 @@ impl EngineConfig {
         }
         let shortcuts = self.shortcuts.unwrap_or_else(|| Shortcuts::of(device));
         let shape = self.shape(device.default_batched_tokens(), shortcuts)?;
-        let [expert_lane, amateur_lane] = [Lane::Expert, Lane::Amateur].map(|lane| device.lane(lane));
+        let [expert_lane, amateur_lane] = [Role::Expert, Role::Amateur].map(|role| device.role(role));
         let (expert, amateur) = (Spec::open(expert)?, amateur.map(Spec::open).transpose()?);
         let with_format = amateur.as_ref().map(|spec| (spec, amateur_lane.format()));
         let footprint =

@@ -6,11 +6,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::pair::{Model, Pair};
-use super::plan::{Kind, StepPlan};
 use super::scheduler::{Ended, Limits, NewSequence, Scheduler};
 use super::{EngineConfig, Shortcuts, Windows};
 use crate::contrast::{Contrast, Noise, Vocabulary};
 use crate::device::{Device, RowResult, SampleRow};
+use crate::engine::step::{Pass, StepPlan};
 use crate::error::{Error, Result};
 use crate::ids::{SeqId, TokenId};
 use crate::profile;
@@ -313,7 +313,7 @@ impl<D: Device> StepLoop<D> {
                 noise: draw.noise,
                 position: row.positions.end as u32,
                 log_probabilities: draw.log_probabilities,
-                kept: row.kept,
+                deferred_row: row.deferred_row,
             })
         })
         .collect()
@@ -322,10 +322,10 @@ impl<D: Device> StepLoop<D> {
     fn queue(&mut self, plan: &StepPlan) {
         let rows = self.samples(plan);
         let needs = |seq: &SeqId| self.draws.get(seq).is_some_and(|draw| draw.contrast.needs_amateur());
-        let (has_expert, has_amateur) = match plan.kind {
-            Kind::Whole => (true, plan.rows.iter().any(|row| needs(&row.seq))),
-            Kind::Settle => (true, false),
-            Kind::CatchUp => (false, true),
+        let (has_expert, has_amateur) = match plan.pass {
+            Pass::Joint => (true, plan.rows.iter().any(|row| needs(&row.seq))),
+            Pass::ExpertOnly => (true, false),
+            Pass::CatchUp => (false, true),
         };
         let tokens = plan.batch.tokens.len() as u64;
         self.stats.steps += u64::from(has_expert);

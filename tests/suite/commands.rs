@@ -210,6 +210,7 @@ fn a_pair_is_measured_on_instructions_and_a_shape_on_random_tokens() {
         assert!(said.contains(part), "{part}: {said}");
     };
     refused(&["--pair", "qwen3-0.6b"], "--input");
+    refused(&["--input", "examples/prompts.jsonl", "--rows", "1000", "--device", "cpu"], "--rows 24");
     refused(&["--input", "examples/prompts.jsonl", "--shape", "qwen3-8b"], "--shape");
 }
 

@@ -1,10 +1,11 @@
 //! Steps of decoding are padded to few sizes, others are as they are.
 
 use codit::contrast::{Contrast, Noise, Vocabulary};
-use codit::device::launch::bucket;
+use codit::device::gpu::bucket;
 use codit::device::simt::Simt;
 use codit::device::{
-    AttentionShape, Batch, CacheShape, Device, Dtype, Fed, Heads, Precision, SampleRow, Span, StepRoom,
+    AttentionShape, Batch, CacheShape, Device, Dtype, Heads, PendingToken, Precision, SampleRow, Span,
+    StepCapacity,
 };
 use codit::ids::{BlockId, TokenId};
 
@@ -20,7 +21,7 @@ fn batch(spans: &[(usize, usize)]) -> (Batch, Vec<SampleRow>) {
         let blocks = (first + len).div_ceil(BLOCK_SIZE);
         batch.blocks.extend((0..blocks).map(|index| BlockId((block + index) as u32)));
         batch.spans.push(Span { tokens: token..token + len, blocks: block..block + blocks });
-        batch.outputs.push((token + len - 1) as u32);
+        batch.logits_indices.push((token + len - 1) as u32);
     }
     let noise = Noise::new(1, "launch", 0);
     let rows = vec![
@@ -29,15 +30,15 @@ fn batch(spans: &[(usize, usize)]) -> (Batch, Vec<SampleRow>) {
             noise,
             position: 1,
             log_probabilities: false,
-            kept: None
+            deferred_row: None
         };
         spans.len()
     ];
     (batch, rows)
 }
 
-fn room(vocabulary: &Vocabulary) -> StepRoom<'_> {
-    StepRoom { tokens: 64, sequences: 21, blocks: 4096, block_size: BLOCK_SIZE, vocabulary }
+fn room(vocabulary: &Vocabulary) -> StepCapacity<'_> {
+    StepCapacity { tokens: 64, sequences: 21, blocks: 4096, block_size: BLOCK_SIZE, vocabulary }
 }
 
 #[test]
@@ -92,7 +93,7 @@ fn rows_without_a_token_are_padding() {
     let mut step = device.step(room(&vocabulary)).unwrap();
     let (mut batch, mut samples) = batch(&[(0, 1); 3]);
     for (row, kept) in samples.iter_mut().zip(0..) {
-        (row.contrast.alpha, row.kept) = (0.5, Some(kept));
+        (row.contrast.alpha, row.deferred_row) = (0.5, Some(kept));
     }
     let tensor = |width, values: &[f32]| {
         let mut tensor = device.tensor(rows, width, Precision::Single).unwrap();
@@ -114,7 +115,7 @@ fn rows_without_a_token_are_padding() {
     device.begin(&mut step, &batch, &samples);
     assert_eq!(settle(&mut step), [Some(4), None, Some(7)]);
 
-    batch.fed = (0..3).map(|row| Fed { token: row, output: row }).collect();
+    batch.pending_tokens = (0..3).map(|row| PendingToken { index: row, source_output: row }).collect();
     device.begin(&mut step, &batch, &samples);
     let table = device.random_weight(&[8, 16], 1).unwrap();
     let mut out = tensor(16, &[f32::NAN; 48]);

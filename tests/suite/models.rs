@@ -61,7 +61,7 @@ impl<D: Device> Model<D> {
     fn logits(&mut self, device: &D, batch: &Batch) -> Vec<Vec<f32>> {
         let step = begin_forward(device, BLOCK_SIZE, batch);
         self.decoder.forward(device, &step, &mut self.cache);
-        let (count, width) = (batch.outputs.len(), self.decoder.spec().vocab_size);
+        let (count, width) = (batch.logits_indices.len(), self.decoder.spec().vocab_size);
         let slices = (0..count).step_by(ROOM.logits).flat_map(|first| {
             let outputs = first..count.min(first + ROOM.logits);
             device.download(outputs.len(), self.decoder.logits(device, &step, outputs))
@@ -182,7 +182,7 @@ impl Logits {
     fn at_once<D: Device>(&self, device: &D, model: &mut Model<D>) -> Vec<Vec<Vec<f32>>> {
         let rows: Vec<_> = self.positions.iter().map(|&position| position as u32).collect();
         let read = |mut sequence: Sequence| {
-            let mut batch = Batch { outputs: rows.clone(), ..Batch::default() };
+            let mut batch = Batch { logits_indices: rows.clone(), ..Batch::default() };
             sequence.advance(sequence.left(), &mut batch);
             model.logits(device, &batch)
         };
@@ -213,7 +213,7 @@ impl Logits {
             }
             random.shuffle(&mut wanted);
             let places: Vec<_>;
-            (batch.outputs, places) = wanted.into_iter().unzip();
+            (batch.logits_indices, places) = wanted.into_iter().unzip();
             found.extend(places.into_iter().zip(model.logits(device, &batch)));
             left.retain(|(_, sequence)| sequence.left() > 0);
         }
@@ -380,13 +380,13 @@ fn continue_all<D: Device>(device: &D, case: &Path, golden: &Continuations) {
         for (_, sequence) in &mut running {
             sequence.advance(sequence.left(), &mut batch);
         }
-        batch.outputs = batch.spans.iter().map(|span| span.tokens.end as u32 - 1).collect();
+        batch.logits_indices = batch.spans.iter().map(|span| span.tokens.end as u32 - 1).collect();
         let rows: Vec<_> = running.iter().map(|(run, sequence)| run.sample_row(sequence)).collect();
         let mut step = begin(device, BLOCK_SIZE, &vocabulary, &batch, &rows);
         for model in &mut pair {
             model.decoder.forward(device, &step, &mut model.cache);
         }
-        let outputs = 0..batch.outputs.len();
+        let outputs = 0..batch.logits_indices.len();
         let [expert, amateur] =
             pair.each_mut().map(|model| model.decoder.logits(device, &step, outputs.clone()));
         device.contrast_sample(&mut step, outputs, expert, Some(amateur));
@@ -408,7 +408,7 @@ impl Continuation {
             noise: Noise::new(0, "", 0),
             position: sequence.cached as u32,
             log_probabilities: false,
-            kept: None,
+            deferred_row: None,
         }
     }
 

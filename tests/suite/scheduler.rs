@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use codit::contrast::{RowFault, Sampled, philox4x32_10};
 use codit::device::RowResult;
-use codit::engine::deferral::{Deferral, Phases, Rows, StepCost};
-use codit::engine::plan::{Kind, PlanRow, StepPlan};
+use codit::engine::scheduler::cost::{Deferral, Phases, Rows, StepCost};
 use codit::engine::scheduler::{End, Ended, Limits, NewSequence, Scheduler};
+use codit::engine::step::{Pass, PlanRow, StepPlan};
 use codit::ids::{BlockId, SeqId, TokenId};
 
 use crate::random::Random;
@@ -240,13 +240,13 @@ struct Trace {
     /// `[outputs]` of the last step; none where the amateur must have its say.
     drawn: Vec<Option<TokenId>>,
     /// Of the last step with the expert.
-    kind: Option<Kind>,
+    pass: Option<Pass>,
     /// Steps that ran and are not committed.
     in_flight: VecDeque<Ran>,
     /// Sequences whose draws wait for the amateur.
     contested: BTreeSet<SeqId>,
     /// By slot: whose logits are kept there, and of which position.
-    kept: BTreeMap<u32, (SeqId, usize)>,
+    deferred_rows: BTreeMap<u32, (SeqId, usize)>,
     /// Whether the amateur could not catch up at once for want of room in a step.
     is_cramped: bool,
     /// Requests whose end is not known.
@@ -285,10 +285,10 @@ impl Trace {
             expert: Plane::new(&limits),
             amateur: Plane::new(&limits),
             drawn: vec![],
-            kind: None,
+            pass: None,
             in_flight: VecDeque::new(),
             contested: BTreeSet::new(),
-            kept: BTreeMap::new(),
+            deferred_rows: BTreeMap::new(),
             is_cramped: false,
             open: BTreeMap::new(),
             events: Events::default(),
@@ -398,9 +398,9 @@ impl Trace {
     fn run_and_commit(&mut self, plan: StepPlan, mode: Mode) {
         let stay_in_flight = usize::from(mode.runs_ahead() && !plan.is_empty());
         if !plan.is_empty() {
-            let ran = match plan.kind {
-                Kind::CatchUp => self.catch_up(plan),
-                Kind::Whole | Kind::Settle => self.forward(plan),
+            let ran = match plan.pass {
+                Pass::CatchUp => self.catch_up(plan),
+                Pass::Joint | Pass::ExpertOnly => self.forward(plan),
             };
             self.in_flight.push_back(ran);
         }
@@ -432,7 +432,7 @@ impl Trace {
 
     /// Checks a step of the amateur, and gives its results.
     fn catch_up(&mut self, plan: StepPlan) -> Ran {
-        assert!(self.in_flight.is_empty() && plan.batch.fed.is_empty());
+        assert!(self.in_flight.is_empty() && plan.batch.pending_tokens.is_empty());
         let tokens: Vec<_> = plan.batch.tokens.iter().copied().map(Some).collect();
         self.amateur.forward(&plan, &tokens, self.limits.block_size);
         let (oracle, open) = (self.oracle, &self.open);
@@ -443,7 +443,7 @@ impl Trace {
         let (mut results, mut epochs) = (vec![], vec![]);
         for row in plan.rows.iter().filter(|row| row.samples) {
             assert!(self.contested.remove(&row.seq), "{row:?} does not wait");
-            let kept = row.kept.and_then(|slot| self.kept.get(&slot));
+            let kept = row.deferred_row.and_then(|slot| self.deferred_rows.get(&slot));
             assert_eq!(kept, Some(&(row.seq, row.positions.end)), "the logits of {row:?} are lost");
             let request = self.open.get_mut(&row.seq).expect("it waits");
             let result = oracle.draw(row.seq, row.positions.end);
@@ -460,8 +460,8 @@ impl Trace {
     fn forward(&mut self, plan: StepPlan) -> Ran {
         let (oracle, batch, block_size) = (self.oracle, &plan.batch, self.limits.block_size);
         let mut tokens: Vec<_> = batch.tokens.iter().copied().map(Some).collect();
-        for fed in &batch.fed {
-            tokens[fed.token as usize] = self.drawn[fed.output as usize];
+        for fed in &batch.pending_tokens {
+            tokens[fed.index as usize] = self.drawn[fed.source_output as usize];
         }
         let rows = || plan.rows.iter().zip(&batch.spans);
         let void: BTreeSet<SeqId> = rows()
@@ -475,7 +475,8 @@ impl Trace {
                 // It begins, or was sent back in this very plan.
                 request.begin_anew();
                 self.contested.remove(&row.seq);
-            } else if row.kept.is_some() && row.samples && span.tokens.len() == 1 && !self.is_cramped {
+            } else if row.deferred_row.is_some() && row.samples && span.tokens.len() == 1 && !self.is_cramped
+            {
                 let blocks = &batch.blocks[span.blocks.clone()];
                 let known = |seq, position| oracle.token(seq, &self.open[&seq], position);
                 let [there, known] = self.amateur.has(row, blocks, known, block_size);
@@ -492,16 +493,16 @@ impl Trace {
         self.amateur.copy(&plan, block_size);
         self.expert.forward(&plan, &tokens, block_size);
         self.expert.check(&plan, known, block_size);
-        if plan.kind == Kind::Whole && plan.rows.iter().any(|row| needs_amateur(row.seq)) {
+        if plan.pass == Pass::Joint && plan.rows.iter().any(|row| needs_amateur(row.seq)) {
             self.amateur.forward(&plan, &tokens, block_size);
             let known = |seq, position| known(seq, position).filter(|_| needs_amateur(seq));
             self.amateur.check(&plan, known, block_size);
         }
-        if plan.kind != Kind::CatchUp {
-            let before = self.kind.replace(plan.kind);
-            self.events.turns += u64::from(before.is_some_and(|kind| kind != plan.kind));
+        if plan.pass != Pass::CatchUp {
+            let before = self.pass.replace(plan.pass);
+            self.events.turns += u64::from(before.is_some_and(|kind| kind != plan.pass));
         }
-        self.events.fed += batch.fed.len() as u64;
+        self.events.fed += batch.pending_tokens.len() as u64;
         self.events.void += void.len() as u64;
         self.events.copies += plan.copies.len() as u64;
         let (mut results, mut epochs) = (vec![], vec![]);
@@ -523,8 +524,11 @@ impl Trace {
             assert_eq!(row.samples, end == length, "{row:?} of {length}");
             request.computed = end;
             if row.samples {
-                assert_eq!(batch.outputs[results.len()] as usize, span.tokens.end - 1);
-                assert_eq!(row.kept.is_some(), request.needs_amateur && plan.kind == Kind::Settle);
+                assert_eq!(batch.logits_indices[results.len()] as usize, span.tokens.end - 1);
+                assert_eq!(
+                    row.deferred_row.is_some(),
+                    request.needs_amateur && plan.pass == Pass::ExpertOnly
+                );
                 request.drawn += 1;
                 epochs.push(request.epoch);
                 let result = oracle.draw(row.seq, end);
@@ -532,8 +536,8 @@ impl Trace {
                     // The result of nothing is anything.
                     Some(Ok(Sampled { token: STOP, score: 0.0, head: 1, log_probabilities: None }))
                         .filter(|_| self.random.once_in(2))
-                } else if let Some(slot) = row.kept.filter(|_| !oracle.is_settled(row.seq, end)) {
-                    self.kept.insert(slot, (row.seq, end));
+                } else if let Some(slot) = row.deferred_row.filter(|_| !oracle.is_settled(row.seq, end)) {
+                    self.deferred_rows.insert(slot, (row.seq, end));
                     self.events.contested += 1;
                     None
                 } else {
@@ -542,7 +546,7 @@ impl Trace {
                 });
             }
         }
-        assert_eq!(batch.outputs.len(), results.len());
+        assert_eq!(batch.logits_indices.len(), results.len());
         self.drawn = results.iter().copied().map(fed).collect();
         Ran { plan, results, epochs }
     }
@@ -682,7 +686,7 @@ fn decode_rows_go_before_prefill_chunks_and_share_the_budget() {
     scheduler.commit(&plan, &[one]);
     let plan = scheduler.plan();
     assert_eq!(spans(&plan), [(first, 2..3, true), (second, 4..9, true)]);
-    assert_eq!(plan.batch.outputs, [0, 5]);
+    assert_eq!(plan.batch.logits_indices, [0, 5]);
 }
 
 /// One row, of which a part of the tokens is contested: both models in turn cost `1 + contested` of two side by side.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use codit::contrast::{Noise, Vocabulary};
 use codit::device::cpu::Cpu;
-use codit::device::launch::LauncherConfig;
+use codit::device::gpu::GpuConfig;
 use codit::device::simt::Simt;
 use codit::device::{Device, Dtype, Format};
 use codit::engine::scheduler::Ended;
@@ -20,8 +20,8 @@ use serde_json::Value;
 use crate::random::Random;
 
 const ALL: Shortcuts =
-    Shortcuts { gathered_head: true, deferred_amateur: Deferred::Always, shared_prefixes: true };
-const GATHERED: Shortcuts = Shortcuts { gathered_head: true, ..Shortcuts::NONE };
+    Shortcuts { gathered_candidates: true, deferred_amateur: Deferred::Always, shared_prefixes: true };
+const GATHERED: Shortcuts = Shortcuts { gathered_candidates: true, ..Shortcuts::NONE };
 const DEFERRED: Shortcuts = Shortcuts { deferred_amateur: Deferred::Always, ..Shortcuts::NONE };
 const SHARED: Shortcuts = Shortcuts { shared_prefixes: true, ..Shortcuts::NONE };
 
@@ -208,12 +208,12 @@ fn a_deterministic_device_gives_the_same_bits_whatever_is_left_out() {
         let pair = Pair::golden(&models.join(name));
         let jobs = pair.jobs(12, 6, 8);
         let run = |shortcuts| {
-            let config = LauncherConfig::of(Format::of(Dtype::Bf16));
-            let device = Simt::simt_with(LauncherConfig { is_deterministic: true, ..config }, 1, false);
+            let config = GpuConfig::of(Format::of(Dtype::Bf16));
+            let device = Simt::simt_with(GpuConfig { is_deterministic: true, ..config }, 1, false);
             pair.run(device, shortcuts, &jobs)
         };
         let (eager, _) = run(Shortcuts::NONE);
-        let (found, stats) = run(Shortcuts { gathered_head: false, ..ALL });
+        let (found, stats) = run(Shortcuts { gathered_candidates: false, ..ALL });
         assert_same(&found, &eager, 0.0, name);
         assert!(stats.shared_tokens > 50, "{stats:?}");
     }

@@ -1,7 +1,7 @@
 //! Steps of a device for tests that call its operations one by one.
 
 use codit::contrast::Vocabulary;
-use codit::device::{Batch, Device, RowResult, SampleRow, StepRoom};
+use codit::device::{Batch, Device, RowResult, SampleRow, StepCapacity};
 
 /// `batch` as the step at hand, its outputs to be sampled by `rows`, with no more room than it takes.
 pub fn begin<D: Device>(
@@ -11,9 +11,9 @@ pub fn begin<D: Device>(
     batch: &Batch,
     rows: &[SampleRow],
 ) -> D::Step {
-    let room = StepRoom {
+    let room = StepCapacity {
         tokens: batch.tokens.len(),
-        sequences: batch.spans.len().max(batch.outputs.len()),
+        sequences: batch.spans.len().max(batch.logits_indices.len()),
         blocks: batch.blocks.len(),
         block_size,
         vocabulary,
@@ -42,7 +42,7 @@ pub fn sample<D: Device>(
     expert: &D::Tensor,
     amateur: Option<&D::Tensor>,
 ) -> Vec<RowResult> {
-    let batch = Batch { outputs: (0..rows.len() as u32).collect(), ..Batch::default() };
+    let batch = Batch { logits_indices: (0..rows.len() as u32).collect(), ..Batch::default() };
     let mut step = begin(device, 1, vocabulary, &batch, rows);
     device.contrast_sample(&mut step, 0..rows.len(), expert, amateur);
     end(device, step)
@@ -57,7 +57,7 @@ pub fn sample_hidden<D: Device>(
     amateur: (&D::Tensor, &D::Weight),
     logits: &mut D::Tensor,
 ) -> Vec<RowResult> {
-    let batch = Batch { outputs: (0..rows.len() as u32).collect(), ..Batch::default() };
+    let batch = Batch { logits_indices: (0..rows.len() as u32).collect(), ..Batch::default() };
     let mut step = begin(device, 1, vocabulary, &batch, rows);
     device.contrast_sample_hidden(&mut step, 0..rows.len(), expert, amateur, logits);
     end(device, step)

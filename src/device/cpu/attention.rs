@@ -6,8 +6,9 @@ use std::ops::Range;
 
 use super::cache::{Element, Page, Pages};
 use super::isa::Kernel;
-use super::math::{LANES, array, exp, max, mul_add, sum};
+use super::math::{array, exp, max, sum};
 use super::simd::Simd;
+use super::simd::{LANES, mul_add};
 use super::{Cache, PARALLEL, Path, Tensor};
 use crate::device::{AttentionShape, Batch, Span};
 use crate::ids::BlockId;

@@ -2,8 +2,9 @@
 
 use super::Weight;
 use super::isa::Kernel;
-use super::math::{dot, exp, mul_add};
+use super::math::{dot, exp};
 use super::simd::Simd;
+use super::simd::mul_add;
 use crate::device::{Activation, Norm};
 
 /// `residual += norm(delta)` where there is one, then `out = norm(residual)`

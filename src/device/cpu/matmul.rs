@@ -10,10 +10,12 @@ use std::ops::{Range, RangeInclusive};
 
 use super::amx::{Ahead, Amx, Products};
 use super::isa::Kernel;
-use super::math::{LANES, array, mul_add, tree};
+use super::math::{array, tree};
+use super::pool::Team;
 use super::simd::Simd;
-use super::team::Team;
-use super::tiles::{OUTPUTS, SIDE, Tile};
+use super::simd::{LANES, mul_add};
+use super::tile::{SIDE, Tile};
+use super::tiles::OUTPUTS;
 use super::weight::Part;
 use super::{PARALLEL, Path, Tensor, Weight};
 use bytemuck::Zeroable;

@@ -16,12 +16,13 @@ mod elementwise;
 mod isa;
 mod math;
 mod matmul;
+mod pool;
 mod rope;
 mod routing;
 mod sample;
 mod simd;
 mod step;
-mod team;
+mod tile;
 mod tiles;
 mod weight;
 
@@ -31,8 +32,8 @@ use std::time::Instant;
 
 use super::{
     Activation, AttentionShape, Batch, CacheShape, Choice, Delta, Device, Dtype, Format, GroupedRows,
-    HeadNorms, Heads, Lane, MemoryInfo, Norm, Precision, Projections, RoutingShape, RowResult, SampleRow,
-    StepRoom, TensorView, WeightSize,
+    HeadNorms, Heads, MemoryInfo, Norm, Precision, Projections, Role, RoutingShape, RowResult, SampleRow,
+    StepCapacity, TensorView, WeightSize,
 };
 use crate::error::Result;
 use crate::ids::BlockId;
@@ -42,17 +43,17 @@ use buffer::{Buffer, Populating};
 pub use cache::Cache;
 use elementwise::{AddNorm, Gated};
 pub use isa::Isa;
+pub use pool::Team;
 pub use rope::Rope;
 use rope::Rotate;
 pub use routing::Routing;
 pub use step::Step;
-pub use team::Team;
 pub use weight::Weight;
 
 /// The CPU device. Both lanes are one but for their formats.
 pub struct Cpu {
     common: Arc<Common>,
-    lane: Lane,
+    lane: Role,
     /// The expert's and the amateur's.
     formats: [Format; 2],
 }
@@ -80,10 +81,11 @@ const PARALLEL: usize = 1 << 16;
 const LOGITS_BYTES: usize = 64 << 20;
 /// Tokens a step: more would leave the caches from one operation to the next.
 const BATCHED_TOKENS: usize = 256;
-/// See [`Device::alone`]: threads that share a model's operations wait for each other after each. `cargo bench --bench cpu`
+/// See [`Device::solo_slowdown`]: threads that share a model's operations wait for each other after each. `cargo bench --bench cpu`
 /// with a pair prints both steps.
-const ALONE: f64 = 1.15;
-/// See [`Device::row_cost`], with AMX and without: of steps of 1 and of 16 rows by the same bench.
+const SOLO_SLOWDOWN: f64 = 1.15;
+/// See [`Device::row_cost`], with AMX, by steps of 1 and of 16 rows, and without, by the product `gate_up avx512` of as many;
+/// the same bench prints all of them.
 const ROW_COST: (f64, f64) = (0.03, 0.4);
 /// The cache's default size.
 const CACHE_BYTES: usize = 4 << 30;
@@ -141,7 +143,7 @@ impl Cpu {
             threads.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
         let (weights, populating) = (Arena::default(), Mutex::default());
         let common = Common { team: Team::new(threads)?, isa, amx, weights, populating };
-        Ok(Self { common: Arc::new(common), lane: Lane::Expert, formats: [Format::of(Dtype::F32); 2] })
+        Ok(Self { common: Arc::new(common), lane: Role::Expert, formats: [Format::of(Dtype::F32); 2] })
     }
 
     /// The device with other formats for expert and amateur. What is not [`Dtype::F8E4m3`] stays as without them, weights as
@@ -199,7 +201,7 @@ impl Device for Cpu {
         format!("CPU, {} threads, {:?}{amx}", self.common.team.threads(), self.common.isa)
     }
 
-    fn lane(&self, lane: Lane) -> Self {
+    fn role(&self, lane: Role) -> Self {
         Self { common: Arc::clone(&self.common), lane, formats: self.formats }
     }
 
@@ -275,7 +277,7 @@ impl Device for Cpu {
         false
     }
 
-    fn step(&self, room: StepRoom<'_>) -> Result<Step> {
+    fn step(&self, room: StepCapacity<'_>) -> Result<Step> {
         Ok(Step::new(room.vocabulary.clone()))
     }
 
@@ -299,9 +301,9 @@ impl Device for Cpu {
         Ok(step.collect().into_iter().flatten().collect())
     }
 
-    fn settle(&self, step: &mut Step, outputs: Range<usize>, expert: &Tensor, kept: &mut Tensor) {
+    fn settle(&self, step: &mut Step, outputs: Range<usize>, expert: &Tensor, deferred_logits: &mut Tensor) {
         let (rows, vocabulary) = (&step.samples[outputs], &step.vocabulary);
-        step.results.extend(sample::settle(self.common.path(), rows, vocabulary, expert, kept));
+        step.results.extend(sample::settle(self.common.path(), rows, vocabulary, expert, deferred_logits));
     }
 
     fn collect_settled(&self, step: &mut Step) -> Result<Vec<Option<RowResult>>> {
@@ -317,7 +319,7 @@ impl Device for Cpu {
     }
 
     fn outputs(&self, step: &Step) -> usize {
-        step.batch.outputs.len()
+        step.batch.logits_indices.len()
     }
 
     fn embed(&self, step: &Step, table: &Weight, scale: f32, out: &mut Tensor) {
@@ -411,7 +413,7 @@ impl Device for Cpu {
     }
 
     fn gather(&self, step: &Step, outputs: Range<usize>, x: &Tensor, out: &mut Tensor) {
-        for (to, &from) in step.batch.outputs[outputs].iter().enumerate() {
+        for (to, &from) in step.batch.logits_indices[outputs].iter().enumerate() {
             out.row_mut(to).copy_from_slice(x.row(from as usize));
         }
     }
@@ -428,8 +430,8 @@ impl Device for Cpu {
         step.results.extend(sampled);
     }
 
-    fn alone(&self) -> Option<f64> {
-        Some(if self.common.team.threads() > 1 { ALONE } else { 1.0 })
+    fn solo_slowdown(&self) -> Option<f64> {
+        Some(if self.common.team.threads() > 1 { SOLO_SLOWDOWN } else { 1.0 })
     }
 
     fn row_cost(&self) -> f64 {

@@ -2,9 +2,10 @@
 
 use super::Tensor;
 use super::isa::Kernel;
-use super::math::{exp, mul_add};
+use super::math::exp;
+use super::pool::Team;
+use super::simd::mul_add;
 use super::simd::{Portable, Simd};
-use super::team::Team;
 use crate::device::{Choice, RoutingShape};
 
 /// See [`crate::device::Device::Routing`].

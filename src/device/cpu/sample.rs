@@ -4,7 +4,8 @@
 use std::cell::Cell;
 
 use super::isa::Kernel;
-use super::math::{LANES, array, dot, exp_f64};
+use super::math::{array, dot, exp_f64};
+use super::simd::LANES;
 use super::simd::Simd;
 use super::{PARALLEL, Path, Tensor, Weight, matmul};
 use crate::contrast::{Contrast, GUMBEL_MAX, LogProbabilities, Noise, RowFault, Sampled, Vocabulary};
@@ -36,16 +37,16 @@ pub fn settle(
     rows: &[SampleRow],
     vocabulary: &Vocabulary,
     expert: &Tensor,
-    kept: &mut Tensor,
+    deferred_logits: &mut Tensor,
 ) -> Vec<Option<RowResult>> {
-    let settled = sample_rows(path, rows, vocabulary, expert, |_, row| match row.kept {
+    let settled = sample_rows(path, rows, vocabulary, expert, |_, row| match row.deferred_row {
         Some(_) => Amateur::Deferred,
         None => Amateur::Unread,
     });
-    let places = rows.iter().zip(&settled).map(|(row, result)| row.kept.filter(|_| result.is_none()));
+    let places = rows.iter().zip(&settled).map(|(row, result)| row.deferred_row.filter(|_| result.is_none()));
     for (index, place) in places.enumerate() {
         if let Some(place) = place {
-            kept.row_mut(place as usize)[..vocabulary.len]
+            deferred_logits.row_mut(place as usize)[..vocabulary.len]
                 .copy_from_slice(&expert.row(index)[..vocabulary.len]);
         }
     }
@@ -97,12 +98,12 @@ fn sample_rows<'a>(
     let sample = |(index, row): (usize, &SampleRow)| {
         let amateur = amateur(index, row);
         // What is settled now was not kept before.
-        let kept = row.kept.filter(|_| !matches!(amateur, Amateur::Deferred));
+        let deferred_row = row.deferred_row.filter(|_| !matches!(amateur, Amateur::Deferred));
         let mut head = HEAD.take();
         let sampled = path.isa.run(Row {
             sample: row,
             vocabulary,
-            expert: &expert.row(kept.map_or(index, |kept| kept as usize))[..vocabulary.len],
+            expert: &expert.row(deferred_row.map_or(index, |row| row as usize))[..vocabulary.len],
             amateur,
             head: &mut head,
         });

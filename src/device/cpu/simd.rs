@@ -1,6 +1,7 @@
 //! Sixteen f32 lanes, on whatever registers an instruction set has for them.
 
-use super::math::LANES;
+/// Partial sums of a row; their number fixes the order of every sum.
+pub const LANES: usize = 16;
 
 /// Sixteen f32s.
 type Array = [f32; LANES];
@@ -61,7 +62,7 @@ impl Simd for Portable {
 
     #[inline(always)]
     fn mul_add(a: Array, b: Array, c: Array) -> Array {
-        std::array::from_fn(|lane| super::math::mul_add::<Self>(a[lane], b[lane], c[lane]))
+        std::array::from_fn(|lane| mul_add::<Self>(a[lane], b[lane], c[lane]))
     }
 
     #[inline(always)]
@@ -199,4 +200,16 @@ mod x86 {
             prefetch(x);
         }
     }
+}
+
+/// `a * b + c`
+#[inline(always)]
+pub fn mul_add<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
+    if S::FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// `a * b + c`
+#[inline(always)]
+pub fn mul_add_f64<S: Simd>(a: f64, b: f64, c: f64) -> f64 {
+    if S::FMA { a.mul_add(b, c) } else { a * b + c }
 }

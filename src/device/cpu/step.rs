@@ -43,12 +43,14 @@ impl Step {
         self.samples.clear();
         self.samples.extend_from_slice(samples);
         self.results.clear();
-        for fed in &batch.fed {
-            if let Some(token) = self.fed[fed.output as usize] {
-                self.batch.tokens[fed.token as usize] = token;
-            } else if let Some(output) = batch.outputs.iter().position(|output| *output == fed.token) {
+        for pending in &batch.pending_tokens {
+            if let Some(token) = self.fed[pending.source_output as usize] {
+                self.batch.tokens[pending.index as usize] = token;
+            } else if let Some(output) =
+                batch.logits_indices.iter().position(|output| *output == pending.index)
+            {
                 // In vain: computed with any token, as if it did not need the amateur.
-                self.samples[output].kept = None;
+                self.samples[output].deferred_row = None;
             }
         }
     }

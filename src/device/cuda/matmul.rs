@@ -30,8 +30,8 @@ use cudarc::driver::{CudaContext, CudaStream};
 use super::failure::{blas_cannot, cannot};
 use super::memory::Memory;
 use crate::device::Dtype;
-use crate::device::launch::bucket;
-use crate::device::launch::machine::{MATMUL_WORKSPACE, Matmul};
+use crate::device::gpu::bucket;
+use crate::device::gpu::runtime::{MATMUL_WORKSPACE, Matmul};
 use crate::error::{Error, Result};
 
 /// Products on a GPU, and the algorithms for them.
@@ -126,7 +126,7 @@ impl Matmuls {
         run: &Run<'_>,
         candidates: &[sys::cublasLtMatmulAlgo_t],
     ) -> Result<sys::cublasLtMatmulAlgo_t> {
-        // The other lane must not disturb.
+        // The other stream must not disturb.
         self.context.synchronize().map_err(cannot("compute"))?;
         let (mut best, mut limit) = (candidates[0], f32::INFINITY);
         for (index, algorithm) in candidates.iter().enumerate() {
@@ -173,7 +173,7 @@ impl Run<'_> {
         let (one, zero) = (1.0_f32, 0.0_f32);
         let Product { operation, weight, x, out, matmul } = self.product;
         // SAFETY: all handles live; the addresses are those of the matrices that the layouts describe, which the caller
-        // of Machine::matmul answers for; scalars are read before this returns; C is D, and with a beta of 0 unread.
+        // of GpuRuntime::matmul answers for; scalars are read before this returns; C is D, and with a beta of 0 unread.
         unsafe {
             lt::matmul(
                 self.handle.0,

@@ -1,5 +1,6 @@
 use codit::device::cpu::{Cpu, Isa};
-use codit::device::{Device, Dtype, Format, TensorView, e4m3};
+use codit::device::number::quantize;
+use codit::device::{Device, Dtype, Format, TensorView};
 
 use super::{Numbers, bits, close, devices, rounded, tensor, upload, view};
 use crate::step::begin_forward;
@@ -72,7 +73,7 @@ fn rounded_matrices_agree_with_f64() {
             let mut out = tensor(&cpu, rows, n);
             cpu.matmul(rows, &upload(&cpu, k, &x), &weight, Some(&bias), &mut out);
             let stored: Vec<f32> = rounded(dtype, &w).iter().map(|x| *x as f32).collect();
-            let w: Vec<f64> = stored.chunks(k).flat_map(e4m3::rounded).map(f64::from).collect();
+            let w: Vec<f64> = stored.chunks(k).flat_map(quantize::rounded).map(f64::from).collect();
             let what = format!("{path} {dtype:?} {rows} x {k} x {outputs:?}");
             close(&what, &cpu.download(rows, &out), &product(&x, &w, &rounded(dtype, &b), k), 4e-6);
         }

@@ -19,7 +19,8 @@ fn sample_one(
 ) -> Outcome {
     let expert = upload(cpu, expert.len(), expert);
     let amateur = amateur.map(|amateur| upload(cpu, amateur.len(), amateur));
-    let rows = [SampleRow { contrast: *contrast, noise, position: 7, log_probabilities: false, kept: None }];
+    let rows =
+        [SampleRow { contrast: *contrast, noise, position: 7, log_probabilities: false, deferred_row: None }];
     sample(cpu, &rows, vocabulary, &expert, amateur.as_ref())[0]
 }
 
@@ -145,7 +146,7 @@ fn a_fault_is_its_rows_own() {
                     noise: noise(row),
                     position: row as u32,
                     log_probabilities: false,
-                    kept: None,
+                    deferred_row: None,
                 })
                 .collect();
             let vocabulary = Vocabulary::new(len, vec![]);
@@ -180,7 +181,13 @@ fn draws_follow_the_distribution() {
     for call in 0..calls {
         let noise = Noise::new(9, "chi", call);
         let samples: Vec<_> = (0..rows as u32)
-            .map(|position| SampleRow { contrast, noise, position, log_probabilities: false, kept: None })
+            .map(|position| SampleRow {
+                contrast,
+                noise,
+                position,
+                log_probabilities: false,
+                deferred_row: None,
+            })
             .collect();
         for sampled in sample(&cpu, &samples, &vocabulary, &expert, Some(&amateur)) {
             counts[sampled.unwrap().token.index()] += 1;
@@ -245,7 +252,7 @@ fn a_gathered_head_draws_as_all_logits_do() {
                         noise: Noise::new(3, "gathered", 0),
                         position,
                         log_probabilities: position == 5,
-                        kept: None,
+                        deferred_row: None,
                     })
                     .collect();
                 let mut logits = cpu.tensor(rows, len + 5, Precision::Single).unwrap();

@@ -1,7 +1,7 @@
 //! The kernels, on their stand-in on the host, against the CPU device: the same checks that `codit doctor` runs on a GPU.
 
 mod attention;
-mod heads;
+mod candidates;
 mod matmul;
 mod mixture;
 mod rows;
@@ -9,7 +9,7 @@ mod sample;
 
 use codit::Result;
 use codit::device::cpu::Cpu;
-use codit::device::launch::LauncherConfig;
+use codit::device::gpu::GpuConfig;
 use codit::device::simt::Simt;
 use codit::device::{Dtype, Format};
 use codit::doctor::{Check, Comparison, Numbers};
@@ -34,17 +34,17 @@ fn run_in<const N: usize>(
     formats: [Format; N],
     checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<Check>>,
 ) {
-    run_with(formats.map(LauncherConfig::of), checks);
+    run_with(formats.map(GpuConfig::of), checks);
 }
 
 /// As [`run`], on a device that is deterministic; in f32 none is otherwise.
 fn run_deterministic(checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<Check>>) {
-    let config = LauncherConfig::of(Format::of(Dtype::Bf16));
-    run_with([LauncherConfig { is_deterministic: true, ..config }], checks);
+    let config = GpuConfig::of(Format::of(Dtype::Bf16));
+    run_with([GpuConfig { is_deterministic: true, ..config }], checks);
 }
 
 fn run_with<const N: usize>(
-    configs: [LauncherConfig; N],
+    configs: [GpuConfig; N],
     checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<Check>>,
 ) {
     for (seed, config) in (1..).zip(configs) {

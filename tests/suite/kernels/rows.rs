@@ -1,9 +1,10 @@
 use codit::contrast::Vocabulary;
-use codit::device::e4m3::{self, E4m3};
-use codit::device::launch::Cache;
-use codit::device::launch::machine::{Lane, Machine};
+use codit::device::gpu::Cache;
+use codit::device::gpu::runtime::{GpuRuntime, Role};
+use codit::device::number::e4m3::E4m3;
+use codit::device::number::quantize;
 use codit::device::simt::{Host, Simt};
-use codit::device::{Batch, CacheShape, Device, Dtype, Heads, Precision, Span, StepRoom};
+use codit::device::{Batch, CacheShape, Device, Dtype, Heads, Precision, Span, StepCapacity};
 use codit::doctor::{Check, Comparison, relative_error, rows};
 use codit::ids::{BlockId, TokenId};
 
@@ -23,8 +24,8 @@ fn rope_store_writes_keys_and_values_to_their_slots_and_nowhere_else() {
 
 /// The whole cache as f32, `[layers, blocks, 2, heads, block_size, head_dim]`.
 fn contents(device: &Simt, cache: &Cache<Host>, rows: usize, dim: usize) -> Vec<f32> {
-    let machine = device.machine();
-    let read = |memory, bytes| machine.wait(machine.read(Lane::Expert, memory, bytes)).unwrap();
+    let machine = device.runtime();
+    let read = |memory, bytes| machine.wait(machine.read(Role::Expert, memory, bytes)).unwrap();
     let bytes = read(cache.memory(), rows * dim * device.format().cache.size());
     match device.format().cache {
         Dtype::F32 => bytemuck::pod_collect_to_vec(&bytes),
@@ -53,7 +54,7 @@ fn cache(on: &mut Comparison<'_, Simt>, dim: usize) -> codit::Result<Check> {
     };
     let slots = [Some((6, 2)), Some((6, 3)), Some((2, 0)), Some((2, 1)), Some((2, 2)), None, Some((4, 1))];
     let vocabulary = Vocabulary::new(1, Vec::new());
-    let room = StepRoom { tokens: 7, sequences: 2, blocks: 5, block_size: 4, vocabulary: &vocabulary };
+    let room = StepCapacity { tokens: 7, sequences: 2, blocks: 5, block_size: 4, vocabulary: &vocabulary };
     let mut steps = (on.device.step(room)?, on.cpu.step(room)?);
     on.device.begin(&mut steps.0, &batch, &[]);
     on.cpu.begin(&mut steps.1, &batch, &[]);
@@ -73,7 +74,7 @@ fn cache(on: &mut Comparison<'_, Simt>, dim: usize) -> codit::Result<Check> {
         let Some((block, place)) = slot else { continue };
         for (index, head) in row[heads.query_width()..].chunks_exact(dim).enumerate() {
             let of_block = (shape.blocks + block) * 2 * shape.heads + index;
-            let head = if is_e4m3 { e4m3::rounded(head) } else { head.to_vec() };
+            let head = if is_e4m3 { quantize::rounded(head) } else { head.to_vec() };
             expected[(of_block * shape.block_size + place) * dim..][..dim].copy_from_slice(&head);
         }
     }

@@ -1,6 +1,6 @@
 use codit::contrast::{Contrast, Noise, Vocabulary};
 use codit::device::simt::Simt;
-use codit::device::{Batch, Device, Dtype, Precision, SampleRow, StepRoom};
+use codit::device::{Batch, Device, Dtype, Precision, SampleRow, StepCapacity};
 use codit::doctor::{Check, Comparison, Numbers, sample, settle};
 
 /// Logits are f32 in either format of the rest, so that one does.
@@ -41,7 +41,7 @@ fn padding_stays_as_it_is() {
     let (rows, len) = (3, 700);
     let vocabulary = Vocabulary::new(len, vec![]);
     let room =
-        StepRoom { tokens: rows, sequences: rows, blocks: rows, block_size: 1, vocabulary: &vocabulary };
+        StepCapacity { tokens: rows, sequences: rows, blocks: rows, block_size: 1, vocabulary: &vocabulary };
     let mut step = device.step(room).unwrap();
     let mut sample = |logits: &[f32], positions: [u32; 3]| {
         let mut expert = device.tensor(rows, len, Precision::Single).unwrap();
@@ -52,9 +52,9 @@ fn padding_stays_as_it_is() {
             noise,
             position,
             log_probabilities: false,
-            kept: None,
+            deferred_row: None,
         };
-        let batch = Batch { outputs: vec![0; rows], ..Batch::default() };
+        let batch = Batch { logits_indices: vec![0; rows], ..Batch::default() };
         device.begin(&mut step, &batch, &positions.map(row));
         device.contrast_sample(&mut step, 0..rows, &expert, None);
         device.finish(&mut step);

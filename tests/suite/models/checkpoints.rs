@@ -543,7 +543,7 @@ fn one_token(decoder: &mut Decoder<Cpu>) -> Vec<f32> {
         positions: vec![0],
         spans: vec![Span { tokens: 0..1, blocks: 0..1 }],
         blocks: vec![BlockId(0)],
-        outputs: vec![0],
+        logits_indices: vec![0],
         ..Batch::default()
     };
     let mut cache = device.cache(decoder.spec().cache_shape(16, 1)).unwrap();

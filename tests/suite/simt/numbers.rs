@@ -1,6 +1,7 @@
 //! bf16, half and e4m3.
 
-use codit::device::e4m3::{E4m3, quantize};
+use codit::device::number::e4m3::E4m3;
+use codit::device::number::quantize::quantize;
 use half::{bf16, f16};
 
 use super::Probe;

@@ -1,0 +1,222 @@
+//! The choice of a device.
+
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use serde_json::{Value, json};
+
+use crate::cli::args::format::FormatArgs;
+use codit::device::Device;
+use codit::device::cpu::Cpu;
+use codit::device::cuda::{Cuda, Gpu};
+use codit::device::gpu::GpuConfig;
+use codit::device::simt::Simt;
+use codit::error::{Error, Result};
+
+/// Where to decode, and in what numbers.
+#[derive(clap::Args, Clone)]
+#[command(next_help_heading = "Device")]
+pub struct DeviceArgs {
+    /// Where to decode: auto takes the GPU where there is one; simt runs the GPU's kernels on the host, slowly, to test them
+    #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
+    device: DeviceName,
+    #[command(flatten)]
+    format: FormatArgs,
+    /// Part of the GPU's memory that may be used in all; what weights and workspaces leave of it is the cache's
+    #[arg(long, value_name = "PART", default_value_t = 0.9, value_parser = part)]
+    gpu_memory_utilization: f64,
+    /// GPUs by number, such as 0,1,2,3: a replica of the pair on each, or on every two of them where the pair is split
+    /// [default: 0; 0,1 with --placement split]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    devices: Vec<usize>,
+    /// Both models together on one GPU, or split over two; auto splits a pair that does not fit on one of several
+    #[arg(long, value_enum, default_value_t = Placement::Auto)]
+    placement: Placement,
+    /// On a GPU, keep a row's bits from depending on the rows beside it, as they never do on the CPU: a response is then the
+    /// same in every batch, at a cost in speed
+    #[arg(long)]
+    deterministic: bool,
+    /// Threads of the CPU device [default: all cores]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DeviceName {
+    Auto,
+    Cpu,
+    Cuda,
+    Simt,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Placement {
+    Auto,
+    Together,
+    Split,
+}
+
+/// What is done on the device, whichever it is.
+pub trait Task {
+    /// Does it.
+    fn run<D: Device>(self, devices: &Devices<'_, D>) -> Result<ExitCode>;
+}
+
+/// The devices that the user chose, all of one kind.
+pub struct Devices<'a, D> {
+    open: &'a dyn Fn([usize; 2]) -> Result<D>,
+    /// One or more.
+    pub gpus: Vec<usize>,
+    placement: Placement,
+}
+
+impl<D: Device> Devices<'_, D> {
+    /// A device on these GPUs, the expert's and the amateur's.
+    pub fn on(&self, gpus: [usize; 2]) -> Result<D> {
+        (self.open)(gpus)
+    }
+
+    /// The first: together unless it is to be split.
+    pub fn first(&self) -> Result<D> {
+        match self.gpus[..] {
+            [first, second, ..] if self.placement == Placement::Split => self.on([first, second]),
+            [first, ..] => self.on([first; 2]),
+            [] => Err(Error::Setting("--devices is empty; name one or more GPUs".to_owned())),
+        }
+    }
+
+    /// One for each replica of a pair, of which `fits` says whether it fits on one GPU.
+    pub fn replicas(&self, fits: impl FnOnce(&D) -> Result<bool>) -> Result<Vec<D>> {
+        let mut opened = None;
+        let is_split = match self.placement {
+            Placement::Together => false,
+            Placement::Split => true,
+            Placement::Auto if self.gpus.len() == 1 => false,
+            Placement::Auto => {
+                let first = self.first()?;
+                let fits = fits(&first)?;
+                opened = fits.then_some(first);
+                !fits
+            }
+        };
+        if is_split {
+            check_even(self.gpus.len())?;
+        }
+        let places: Vec<[usize; 2]> = if is_split {
+            self.gpus.chunks_exact(2).map(|gpus| [gpus[0], gpus[1]]).collect()
+        } else {
+            self.gpus.iter().map(|gpu| [*gpu; 2]).collect()
+        };
+        let rest = places.iter().skip(usize::from(opened.is_some())).map(|gpus| self.on(*gpus));
+        opened.map(Ok).into_iter().chain(rest).collect()
+    }
+}
+
+impl DeviceArgs {
+    /// Runs `task` on the device.
+    pub fn run(&self, task: impl Task) -> Result<ExitCode> {
+        if self.threads == Some(0) {
+            return Err(Error::Setting("threads is 0; it must be 1 or more".to_owned()));
+        }
+        let (choice, config) = (self.choice()?, self.config()?);
+        let gpus = self.gpus();
+        let is_split = self.placement == Placement::Split;
+        let for_gpus = !self.devices.is_empty() || is_split;
+        if matches!(choice, DeviceName::Auto | DeviceName::Cpu) && for_gpus {
+            let message = "--devices and --placement are for GPUs, and this is --device cpu; leave them out, or add \
+                           --device cuda";
+            return Err(Error::Setting(message.to_owned()));
+        }
+        if is_split {
+            check_even(gpus.len())?;
+        }
+        if let Some(twice) = (1..gpus.len()).find(|index| gpus[..*index].contains(&gpus[*index])) {
+            return Err(Error::Setting(format!("--devices names GPU {} twice; name each once", gpus[twice])));
+        }
+        match choice {
+            DeviceName::Auto | DeviceName::Cpu => {
+                self.give(task, &|_| Ok(Cpu::new(self.threads)?.with_formats(config.formats)))
+            }
+            DeviceName::Cuda => {
+                // Before anything is fetched or read.
+                Cuda::count()?;
+                self.give(task, &|gpus| Gpu::cuda(gpus, config))
+            }
+            DeviceName::Simt => {
+                self.give(task, &|[expert, amateur]| Ok(Simt::simt_with(config, 0, expert != amateur)))
+            }
+        }
+    }
+
+    fn give<D: Device>(&self, task: impl Task, open: &dyn Fn([usize; 2]) -> Result<D>) -> Result<ExitCode> {
+        task.run(&Devices { open, gpus: self.gpus(), placement: self.placement })
+    }
+
+    /// The numbers of the GPUs.
+    fn gpus(&self) -> Vec<usize> {
+        match (&self.devices[..], self.placement) {
+            ([], Placement::Split) => vec![0, 1],
+            ([], _) => vec![0],
+            (given, _) => given.to_vec(),
+        }
+    }
+
+    /// The same choice in every number format that the device has, deterministic and not.
+    pub fn in_each_mode(&self) -> Result<Vec<Self>> {
+        if matches!(self.choice()?, DeviceName::Auto | DeviceName::Cpu) {
+            return Ok(vec![self.clone()]);
+        }
+        let modes =
+            FormatArgs::each().into_iter().flat_map(|format| [(format.clone(), false), (format, true)]);
+        Ok(modes.map(|(format, deterministic)| Self { format, deterministic, ..self.clone() }).collect())
+    }
+
+    /// What the manifest says of the device, for the record only.
+    pub fn notes(&self) -> Value {
+        let name = self.device.to_possible_value().map(|value| value.get_name().to_owned());
+        let placement = self.placement.to_possible_value().map(|value| value.get_name().to_owned());
+        let mut notes = json!({
+            "device": name,
+            "devices": self.gpus(),
+            "placement": placement,
+            "gpu_memory_utilization": self.gpu_memory_utilization,
+            "threads": self.threads,
+        });
+        if self.deterministic {
+            notes["deterministic"] = json!(true);
+        }
+        notes
+    }
+
+    /// What auto stands for on this machine.
+    fn choice(&self) -> Result<DeviceName> {
+        let config = self.config()?;
+        Ok(match self.device {
+            DeviceName::Auto if Gpu::cuda([self.gpus()[0]; 2], config).is_ok() => DeviceName::Cuda,
+            DeviceName::Auto => DeviceName::Cpu,
+            chosen => chosen,
+        })
+    }
+
+    fn config(&self) -> Result<GpuConfig> {
+        let formats = self.format.formats()?;
+        let (memory_utilization, is_deterministic) = (self.gpu_memory_utilization, self.deterministic);
+        Ok(GpuConfig { formats, memory_utilization, is_deterministic })
+    }
+}
+
+/// That so many GPUs can be taken two by two.
+fn check_even(gpus: usize) -> Result<()> {
+    if gpus.is_multiple_of(2) {
+        return Ok(());
+    }
+    let message =
+        format!("a split pair takes two GPUs, but --devices names {gpus}; name one more or one less");
+    Err(Error::Setting(message))
+}
+
+/// A part of the whole, over 0 and at most 1; for clap.
+pub fn part(text: &str) -> std::result::Result<f64, String> {
+    let part = text.parse::<f64>().ok().filter(|part| *part > 0.0 && *part <= 1.0);
+    part.ok_or_else(|| "it must be over 0 and at most 1".to_owned())
+}

@@ -1,0 +1,8 @@
+//! Flags that several subcommands share.
+
+pub mod bytes;
+pub mod device;
+pub mod format;
+pub mod method;
+pub mod models;
+pub mod shortcuts;

@@ -1,0 +1,126 @@
+//! The choice of a pair.
+
+use std::path::{Path, PathBuf};
+
+use clap::builder::PossibleValuesParser;
+
+use crate::cli::ui::download::Download;
+use codit::checkpoint::Checkpoint;
+use codit::dataset::{Manifest, ModelMark};
+use codit::embedded;
+use codit::error::{Error, Result};
+use codit::hub::{Hub, ModelName, Parts};
+use codit::pairs::{self, Pair};
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Models")]
+pub struct Models {
+    /// A teacher pair by name, with the settings that suit it (`codit pairs` lists them); other flags override it
+    #[arg(long, value_name = "NAME", hide_possible_values = true,
+          value_parser = PossibleValuesParser::new(pairs::PAIRS.iter().map(|pair| pair.name)))]
+    pair: Option<String>,
+    /// The post-trained model: a folder, or a Hugging Face id such as Qwen/Qwen3-8B or Qwen/Qwen3-8B@REVISION, fetched if
+    /// need be [default: the embedded pair]
+    #[arg(long, value_name = "MODEL")]
+    expert: Option<PathBuf>,
+    /// Its pre-trained counterpart, likewise; may be left out with --beta 0
+    #[arg(long, value_name = "MODEL")]
+    amateur: Option<PathBuf>,
+}
+
+impl Models {
+    /// The pair, where one is named.
+    pub fn pair(&self) -> Option<&'static Pair> {
+        pairs::find(self.pair.as_ref()?)
+    }
+
+    /// Whether any of them is given.
+    pub fn are_given(&self) -> bool {
+        self.pair.is_some() || self.expert.is_some() || self.amateur.is_some()
+    }
+
+    /// The configurations of what is given: a pair, or an expert alone.
+    pub fn open_configs(&self) -> Result<(Checkpoint, Option<Checkpoint>)> {
+        let has_amateur = self.pair.is_some() || self.expert.is_none() || self.amateur.is_some();
+        self.open(has_amateur, Parts::Config, None)
+    }
+
+    /// Expert and, where it has a say, amateur. A run that is resumed has them as they were when it began.
+    pub fn open(
+        &self,
+        needs_amateur: bool,
+        parts: Parts,
+        earlier: Option<&Manifest>,
+    ) -> Result<(Checkpoint, Option<Checkpoint>)> {
+        let of_pair = |name: fn(&Pair) -> &str| self.pair().map(|pair| Path::new(name(pair)));
+        let expert = self.expert.as_deref().or_else(|| of_pair(|pair| pair.expert));
+        let amateur = self.amateur.as_deref().or_else(|| of_pair(|pair| pair.amateur));
+        match (expert, amateur) {
+            (None, None) => Ok((embedded::expert(), needs_amateur.then(embedded::amateur))),
+            (None, Some(_)) => Err(Error::Setting("--amateur needs its --expert, or a --pair".to_owned())),
+            (Some(_), None) if needs_amateur => {
+                let message = "--expert needs its --amateur; give one, or --beta 0 to run the expert alone";
+                Err(Error::Setting(message.to_owned()))
+            }
+            (Some(expert), amateur) => {
+                let expert = Source::find(expert, earlier.map(|manifest| &manifest.expert))?;
+                let amateur = amateur.filter(|_| needs_amateur);
+                let mark = earlier.and_then(|manifest| manifest.amateur.as_ref());
+                let amateur = amateur.map(|amateur| Source::find(amateur, mark)).transpose()?;
+                fetch(expert, amateur, parts)
+            }
+        }
+    }
+}
+
+/// Where a model is.
+enum Source {
+    Folder(Checkpoint),
+    Hub(ModelName),
+}
+
+impl Source {
+    /// A path that exists is a folder; else it is a name, of the commit that `earlier` had if it was the same.
+    fn find(model: &Path, earlier: Option<&ModelMark>) -> Result<Self> {
+        if model.exists() {
+            return Ok(Self::Folder(Checkpoint::open(model)?));
+        }
+        let mut name: ModelName = model.to_string_lossy().parse()?;
+        if name.revision.is_none()
+            && let Some(mark) = earlier.filter(|mark| mark.id == name.repository)
+        {
+            name.revision.clone_from(&mark.revision);
+        }
+        Ok(Self::Hub(name))
+    }
+
+    fn fetch(&self, parts: Parts, download: &mut Download) -> Result<Checkpoint> {
+        match self {
+            Self::Folder(checkpoint) => Ok(checkpoint.clone()),
+            Self::Hub(name) => Hub::from_env()?.fetch(name, parts, &mut |event| download.show(event)),
+        }
+    }
+
+    /// Holds on to the commit that `checkpoint` is of.
+    fn pin(&mut self, checkpoint: &Checkpoint) {
+        if let Self::Hub(name) = self {
+            name.revision = checkpoint.revision().map(str::to_owned);
+        }
+    }
+}
+
+fn fetch(
+    mut expert: Source,
+    mut amateur: Option<Source>,
+    parts: Parts,
+) -> Result<(Checkpoint, Option<Checkpoint>)> {
+    let mut download = Download::default();
+    if parts == Parts::All {
+        // First what is small of both, so that what is amiss with either is known before gigabytes have come.
+        for source in [Some(&mut expert), amateur.as_mut()].into_iter().flatten() {
+            source.pin(&source.fetch(Parts::Text, &mut download)?);
+        }
+    }
+    let expert = expert.fetch(parts, &mut download)?;
+    Ok((expert, amateur.map(|amateur| amateur.fetch(parts, &mut download)).transpose()?))
+}

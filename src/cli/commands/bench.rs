@@ -1,0 +1,251 @@
+//! `codit bench`: how fast a device decodes a pair, what of its ceilings that is, and what the shortcuts save.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::cli::args::device::{DeviceArgs, Devices, Task};
+use crate::cli::args::models::Models;
+use crate::cli::args::shortcuts::ShortcutArgs;
+use crate::cli::commands::synth;
+use codit::bench::ablation::{self, Ablation};
+use codit::bench::{self, Load, Prompts, Report, shapes};
+use codit::checkpoint::Checkpoint;
+use codit::contrast::{Contrast, Vocabulary};
+use codit::dataset::Input;
+use codit::device::Device;
+use codit::engine::Model;
+use codit::error::{Error, Result};
+use codit::hub::Parts;
+use codit::model::spec::Spec;
+use codit::text::{Text, Tokenizer, check_same_vocabulary};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// The shape of a published model, or a config.json, for both models: llama-3.1-8b, qwen3-8b, ...
+    #[arg(long, value_name = "NAME", default_value = "smollm2-135m")]
+    shape: String,
+    /// The amateur's shape, if it is another
+    #[arg(long, value_name = "NAME")]
+    amateur_shape: Option<String>,
+    /// Instructions that a pair with its own weights is to answer, in place of random ones: the first of these
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["shape", "amateur_shape", "input_len"])]
+    input: Option<PathBuf>,
+    #[command(flatten)]
+    models: Models,
+    /// Sequences at once
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    rows: u32,
+    /// Tokens of each prompt
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    input_len: u32,
+    /// Tokens of each response
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(32..))]
+    output_len: u32,
+    /// Tokens a step, prefill and decode together [default: as suits the device]
+    #[arg(long, value_name = "N")]
+    max_num_batched_tokens: Option<usize>,
+    /// Plausibility
+    #[arg(long, default_value_t = 0.01)]
+    alpha: f64,
+    /// Weight of the amateur's log-probability
+    #[arg(long, default_value_t = 1.0)]
+    beta: f64,
+    /// Measures without shortcuts, with each and with all of them, and counts what they save
+    #[arg(long, conflicts_with_all = ["eager", "shortcuts"])]
+    ablation: bool,
+    /// Prints JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    shortcuts: ShortcutArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// Measures and prints.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    args.device.run(Bench { args })
+}
+
+struct Bench<'a> {
+    args: &'a Args,
+}
+
+impl Task for Bench<'_> {
+    fn run<D: Device>(self, devices: &Devices<'_, D>) -> Result<ExitCode> {
+        let args = self.args;
+        let contrast = Contrast { alpha: args.alpha, beta: args.beta, ..Contrast::default() };
+        contrast.validate()?;
+        let pair = Pair::open(args)?;
+        let load = Load {
+            expert: pair.expert.model(1),
+            amateur: pair.amateur.model(1 << 32),
+            vocabulary: pair.vocabulary,
+            prompts: pair.prompts,
+            output_len: args.output_len as usize,
+            block_size: 16,
+            max_num_batched_tokens: args.max_num_batched_tokens,
+            contrast,
+            shortcuts: args.shortcuts.shortcuts(),
+        };
+        let open = || devices.first();
+        if args.ablation {
+            show(&ablation::run(&open, &load)?, args.json, print_ablation)?;
+        } else {
+            show(&bench::run(&open, &load)?, args.json, print)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Who decodes what.
+struct Pair {
+    expert: Subject,
+    amateur: Subject,
+    vocabulary: Vocabulary,
+    prompts: Prompts,
+}
+
+enum Subject {
+    Shape(Spec),
+    Stored(Checkpoint),
+}
+
+impl Subject {
+    fn model(&self, seed: u64) -> Model<'_> {
+        match self {
+            Self::Shape(spec) => Model::Random(spec, seed),
+            Self::Stored(checkpoint) => Model::Stored(checkpoint),
+        }
+    }
+}
+
+impl Pair {
+    fn open(args: &Args) -> Result<Self> {
+        let Some(input) = &args.input else { return Self::of_shapes(args) };
+        let (expert, amateur) = args.models.open(true, Parts::All, None)?;
+        let Some(amateur) = amateur else {
+            return Err(Error::Setting("the bench is of a pair; give an --amateur".to_owned()));
+        };
+        let text = Text::load(&expert)?;
+        check_same_vocabulary(text.tokenizer(), &Tokenizer::load(&amateur)?)?;
+        let (path, input, rows) = (input, Input::open(input)?, args.rows as usize);
+        if input.len() < rows {
+            let message = format!("{} instructions; give more, or --rows {0}", input.len());
+            return Err(Error::file(path, message));
+        }
+        let variables = args.models.pair().map(codit::pairs::Pair::template_variables).unwrap_or_default();
+        let prompt = |row| {
+            let prompt = input.prompt(row)?;
+            let ids = synth::to_be_decoded(&prompt.body, None).into_ids(&text, &variables)?;
+            if ids.is_empty() {
+                return Err(Error::file(path, format!("{}: the prompt has no tokens", prompt.id.key())));
+            }
+            Ok(ids)
+        };
+        let prompts = Prompts::Given((0..rows).map(prompt).collect::<Result<_>>()?);
+        let vocabulary = text.tokenizer().vocabulary().clone();
+        Ok(Self { expert: Subject::Stored(expert), amateur: Subject::Stored(amateur), vocabulary, prompts })
+    }
+
+    fn of_shapes(args: &Args) -> Result<Self> {
+        if args.models.are_given() {
+            let message = "a pair with its own weights answers instructions; give an --input, or a --shape in place of it";
+            return Err(Error::Setting(message.to_owned()));
+        }
+        let expert = shapes::find(&args.shape)?;
+        let amateur = shapes::find(args.amateur_shape.as_ref().unwrap_or(&args.shape))?;
+        let vocabulary = Vocabulary::new(expert.vocab_size.min(amateur.vocab_size), Vec::new());
+        let prompts = Prompts::Random { rows: args.rows as usize, len: args.input_len as usize };
+        Ok(Self { expert: Subject::Shape(expert), amateur: Subject::Shape(amateur), vocabulary, prompts })
+    }
+}
+
+fn show<T: Serialize>(report: &T, json: bool, print: impl FnOnce(&T)) -> Result<()> {
+    if json {
+        let text = serde_json::to_string_pretty(report);
+        println!("{}", text.map_err(|error| Error::Device(format!("cannot print the report: {error}")))?);
+    } else {
+        print(report);
+    }
+    Ok(())
+}
+
+fn print_ceilings(copy_bandwidth: f64, matmul_rate: f64) {
+    println!("ceilings, measured: copy {:.1} GB/s", copy_bandwidth / 1e9);
+    println!("                    matmul {:.3} TFLOP/s", matmul_rate / 1e12);
+    println!();
+}
+
+fn print(report: &Report) {
+    print_ceilings(report.copy_bandwidth, report.matmul_rate);
+    println!(
+        "{:<16} {:>6} {:>11} {:>11} {:>11} {:>9} {:>9}",
+        "decode step", "calls", "us", "MB", "MFLOP", "of copy", "of matmul"
+    );
+    for operation in &report.operations {
+        println!(
+            "{:<16} {:>6} {:>11.1} {:>11.2} {:>11.1} {:>8.1}% {:>8.1}%",
+            operation.name,
+            operation.calls,
+            operation.seconds * 1e6,
+            operation.bytes as f64 / 1e6,
+            operation.operations as f64 / 1e6,
+            operation.bandwidth_fraction * 100.0,
+            operation.matmul_fraction * 100.0,
+        );
+    }
+    println!();
+    println!("decode step    {:>12.1} us, both models", report.decode_step_seconds * 1e6);
+    println!(
+        "serial floor   {:>12.1} us, {:.1}% of the step",
+        report.decode_floor_seconds * 1e6,
+        report.fraction_of_floor * 100.0
+    );
+    println!("idle share     {:>12.2} %", report.idle_share * 100.0);
+    println!("prefill        {:>12.1} tokens/s", report.prefill_tokens_per_second);
+    println!("decoded        {:>12.1} tokens/s, prefill included", report.tokens_per_second);
+}
+
+fn print_ablation(ablation: &Ablation) {
+    print_ceilings(ablation.copy_bandwidth, ablation.matmul_rate);
+    println!(
+        "{:<48} {:>10} {:>8} {:>9} {:>8} {:>10} {:>10} {:>10} {:>9} {:>9} {:>7} {:>6}",
+        "shortcuts",
+        "tokens/s",
+        "speed-up",
+        "predicted",
+        "amateur",
+        "positions:",
+        "",
+        "",
+        "GB",
+        "GFLOP",
+        "forced",
+        "same"
+    );
+    println!(
+        "{:<48} {:>10} {:>8} {:>9} {:>8} {:>10} {:>10} {:>10}",
+        "", "", "", "", "steps", "expert", "amateur", "shared"
+    );
+    for setting in &ablation.settings {
+        let names =
+            if setting.shortcuts.is_empty() { "none".to_owned() } else { setting.shortcuts.join(",") };
+        println!(
+            "{names:<48} {:>10.1} {:>8.2} {:>9.2} {:>8} {:>10} {:>10} {:>10} {:>9.2} {:>9.1} {:>6.1}% {:>5.0}%",
+            setting.tokens_per_second,
+            setting.speed_up,
+            setting.predicted_speed_up,
+            setting.amateur_steps,
+            setting.expert_tokens,
+            setting.amateur_tokens,
+            setting.shared_tokens,
+            setting.bytes as f64 / 1e9,
+            setting.operations as f64 / 1e9,
+            setting.forced_share * 100.0,
+            setting.same_responses * 100.0,
+        );
+    }
+}

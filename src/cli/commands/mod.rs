@@ -1,0 +1,7 @@
+//! One file a subcommand.
+
+pub mod bench;
+pub mod doctor;
+pub mod pairs;
+pub mod plan;
+pub mod synth;

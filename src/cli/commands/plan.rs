@@ -1,0 +1,197 @@
+//! `codit plan`: what a pair takes of a GPU, where it fits, and what fits beside it.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::cli::args::bytes;
+use crate::cli::args::device::part;
+use crate::cli::args::format::FormatArgs;
+use crate::cli::args::models::Models;
+use crate::cli::args::shortcuts::ShortcutArgs;
+use codit::bench::shapes;
+use codit::device::cuda::{Cuda, Gpu};
+use codit::device::gpu::{BATCHED_TOKENS, GpuConfig};
+use codit::device::{Device, Dtype, Format};
+use codit::engine::footprint::Footprint;
+use codit::engine::{EngineConfig, Shortcuts};
+use codit::error::Result;
+use codit::model::spec::Spec;
+
+/// That of the GPUs that such pairs are usually run on.
+const USUAL_MEMORY: usize = 80 << 30;
+/// Contexts for which the plan says how many rows fit.
+const CONTEXTS: [usize; 4] = [1024, 2048, 4096, 8192];
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    models: Models,
+    /// The shape of a published model, or a config.json, for both models, in place of checkpoints
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["pair", "expert", "amateur"])]
+    shape: Option<String>,
+    /// The GPU's memory [default: that of the GPU of this machine; 80GiB where there is none]
+    #[arg(long, value_parser = bytes::parse, value_name = "SIZE")]
+    gpu_memory: Option<usize>,
+    /// How many such GPUs there are [default: those of this machine; 1 where there is none]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    gpus: Option<u16>,
+    /// Part of the GPU's memory that may be used in all
+    #[arg(long, value_name = "PART", default_value_t = 0.9, value_parser = part)]
+    gpu_memory_utilization: f64,
+    #[command(flatten)]
+    format: FormatArgs,
+    #[command(flatten)]
+    shortcuts: ShortcutArgs,
+    /// Sequences decoded at once
+    #[arg(long, default_value_t = 256)]
+    max_num_seqs: usize,
+    /// Tokens a step, prefill and decode together
+    #[arg(long, value_name = "N")]
+    max_num_batched_tokens: Option<usize>,
+    /// Tokens a cache block
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    block_size: usize,
+    /// Prints JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the plan.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let config = EngineConfig {
+        max_num_seqs: args.max_num_seqs,
+        max_num_batched_tokens: args.max_num_batched_tokens,
+        block_size: args.block_size,
+        ..EngineConfig::default()
+    };
+    let shape = config.shape(BATCHED_TOKENS, args.shortcuts.shortcuts().unwrap_or(Shortcuts::NONE))?;
+    let (expert, amateur) = args.specs()?;
+    let formats = args.format.formats()?;
+    let footprint = |is_split| {
+        let amateur = amateur.as_ref().map(|spec| (spec, formats[1]));
+        Footprint::new((&expert, formats[0]), amateur, &shape, is_split)
+    };
+    let (together, split) = (footprint(false)?, footprint(true)?);
+    let (gpu_memory, gpus) = (args.gpu_memory(), args.gpus());
+    let usable = (gpu_memory as f64 * args.gpu_memory_utilization) as usize;
+    let mut fits = vec![Fit::new(&together, 1, usable, args)];
+    if gpus > 1 {
+        fits.push(Fit::new(&together, gpus, usable, args));
+    }
+    if amateur.is_some() {
+        fits.push(Fit::new(&split, 1, usable, args));
+        if gpus > 3 {
+            fits.push(Fit::new(&split, gpus / 2, usable, args));
+        }
+    }
+    let found = fits.iter().any(|fit| fit.gpus <= gpus && fit.cache_tokens > 0);
+    if args.json {
+        let share = together.shares()[0];
+        let plan = json!({
+            "weights_bytes": [together.expert.weights, together.amateur.map(|model| model.weights)],
+            "workspace_bytes": [together.expert.workspace, together.amateur.map(|model| model.workspace)],
+            "fixed_bytes": share.fixed,
+            "cache_bytes_per_token": share.block as f64 / args.block_size as f64,
+            "usable_bytes": usable,
+            "placements": fits,
+        });
+        println!("{plan:#}");
+    } else {
+        println!("{together}\n");
+        println!(
+            "{} x {} = {} of each GPU may be used; what weights and workspaces leave is the cache's",
+            bytes::show(gpu_memory),
+            args.gpu_memory_utilization,
+            bytes::show(usable),
+        );
+        println!(
+            "CUDA itself and its graphs take some of it too: 1 GiB more or less, which only a GPU can tell\n"
+        );
+        print(&fits);
+        if !found {
+            let how = if gpus == 1 { "one GPU" } else { "these GPUs" };
+            println!(
+                "the pair does not fit on {how}; take more GPUs or a larger one, or lower max-num-batched-tokens or \
+                 max-num-seqs"
+            );
+        }
+    }
+    // JSON is for programs, which read what fits.
+    Ok(if found || args.json { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What fits where the pair is placed in one way.
+#[derive(Serialize)]
+struct Fit {
+    placement: &'static str,
+    gpus: usize,
+    replicas: usize,
+    /// Of each replica; 0 where the pair does not fit.
+    cache_tokens: usize,
+    /// Of all replicas.
+    rows: [Rows; CONTEXTS.len()],
+}
+
+/// How many sequences of a length run at once.
+#[derive(Serialize)]
+struct Rows {
+    context: usize,
+    rows: usize,
+}
+
+impl Fit {
+    fn new(footprint: &Footprint, replicas: usize, usable: usize, args: &Args) -> Self {
+        let cache_tokens = footprint.blocks_in(usable) * args.block_size;
+        let rows = |context: usize| replicas * (cache_tokens / context).min(args.max_num_seqs);
+        Self {
+            placement: if footprint.is_split { "split" } else { "together" },
+            gpus: replicas * footprint.shares().len(),
+            replicas,
+            cache_tokens,
+            rows: CONTEXTS.map(|context| Rows { context, rows: rows(context) }),
+        }
+    }
+}
+
+/// A line for each.
+fn print(fits: &[Fit]) {
+    print!("{:<10} {:>5} {:>9} {:>15}   rows at once of", "placement", "GPUs", "replicas", "cache tokens");
+    for context in CONTEXTS {
+        print!(" {context:>6}");
+    }
+    println!(" tokens each");
+    for Fit { placement, gpus, replicas, cache_tokens, rows } in fits {
+        let tokens = if *cache_tokens == 0 { "does not fit".to_owned() } else { cache_tokens.to_string() };
+        print!("{placement:<10} {gpus:>5} {replicas:>9} {tokens:>15}   {:15}", "");
+        for Rows { rows, .. } in rows {
+            print!(" {rows:>6}");
+        }
+        println!();
+    }
+    println!();
+}
+
+impl Args {
+    fn gpu_memory(&self) -> usize {
+        let of_this_machine = || {
+            let gpu = Gpu::cuda([0, 0], GpuConfig::of(Format::of(Dtype::Bf16))).ok()?;
+            gpu.memory_info().ok()?.map(|memory| memory.total)
+        };
+        self.gpu_memory.or_else(of_this_machine).unwrap_or(USUAL_MEMORY)
+    }
+
+    fn gpus(&self) -> usize {
+        self.gpus.map_or_else(|| Cuda::count().unwrap_or(1), usize::from)
+    }
+
+    fn specs(&self) -> Result<(Spec, Option<Spec>)> {
+        if let Some(name) = &self.shape {
+            let spec = shapes::find(name)?;
+            return Ok((spec.clone(), Some(spec)));
+        }
+        let (expert, amateur) = self.models.open_configs()?;
+        Ok((Spec::open(&expert)?, amateur.as_ref().map(Spec::open).transpose()?))
+    }
+}

@@ -1,0 +1,324 @@
+//! A step as the kernels see it: one buffer of words with a section for each list, at addresses that never change.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytemuck::{Pod, Zeroable};
+
+use super::GpuDevice;
+use super::abi::{NONE, ResultWords, SampleWords, Section, Sections, SpanWords, row_bytes};
+use super::ops::candidates::Heads;
+use super::padding::bucket;
+use crate::device::gpu::runtime::{GpuRuntime, Launch, Role};
+use crate::device::{Batch, Projections, RowResult, SampleRow, Span, StepCapacity};
+use crate::error::Result;
+use crate::ids::TokenId;
+
+/// Padded steps of shorter contexts count as one.
+const SHORTEST_PADDED_CONTEXT: usize = 256;
+
+/// `VoidRowsParams`, which explains the fields.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct VoidRowsParams {
+    fed: u64,
+    outputs: u64,
+    results: u64,
+    slots: u64,
+    spans: u64,
+    samples: u64,
+    span_count: u32,
+    output_count: u32,
+}
+
+/// What the kernels of both streams read: one memory, or, where the streams have memory apart, the same bytes in each.
+struct Shared<R: GpuRuntime> {
+    memory: R::Memory,
+    /// The amateur's.
+    mirror: Option<R::Memory>,
+}
+
+impl<R: GpuRuntime> Shared<R> {
+    fn new(runtime: &R, bytes: usize) -> Result<Self> {
+        let mirror = runtime.is_split().then(|| runtime.allocate(Role::Amateur, bytes)).transpose()?;
+        Ok(Self { memory: runtime.allocate(Role::Expert, bytes)?, mirror })
+    }
+
+    fn address(&self, runtime: &R, role: Role) -> u64 {
+        let mirror = self.mirror.as_ref().filter(|_| role == Role::Amateur);
+        runtime.address(mirror.unwrap_or(&self.memory))
+    }
+
+    /// Between what was queued on the expert's stream, replays of both streams' work among it, and what will be.
+    fn write(&self, runtime: &R, bytes: &[u8]) {
+        runtime.write(Role::Expert, &self.memory, bytes);
+        if let Some(mirror) = &self.mirror {
+            runtime.fork();
+            runtime.write(Role::Amateur, mirror, bytes);
+            runtime.join();
+        }
+    }
+
+    /// Makes the amateur's what the expert's stream has written.
+    fn reflect(&self, runtime: &R, bytes: usize) {
+        if let Some(mirror) = self.mirror.as_ref().filter(|_| bytes > 0) {
+            runtime.copy(Role::Expert, &self.memory, mirror, bytes);
+        }
+    }
+}
+
+/// Which of the amateur's logits some row of a step wants, by what is known before it runs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OfAmateur {
+    /// Those of its head.
+    pub heads: bool,
+    /// All: they are its head, or make up a log-probability that is asked for.
+    pub all: bool,
+}
+
+impl OfAmateur {
+    fn of(rows: &[SampleRow]) -> Self {
+        let mut wanted = Self::default();
+        for row in rows.iter().filter(|row| row.contrast.needs_amateur()) {
+            let keeps_all = row.contrast.alpha == 0.0;
+            wanted.heads |= !keeps_all;
+            wanted.all |= keeps_all || row.log_probabilities;
+        }
+        wanted
+    }
+}
+
+/// See [`crate::device::Device::Step`].
+///
+/// A step in which every span is one token is padded to a [`bucket`], as far as there is room, so that few sizes occur
+/// and the runtime can replay what it has recorded: padded rows have slot [`NONE`], padded spans context 0, padded
+/// samples position [`NONE`], and kernels leave all three alone.
+pub struct Step<R: GpuRuntime> {
+    /// Which of the process's steps: the addresses that a recording holds are this one's.
+    id: u64,
+    /// Whether all spans are computed alike, which makes the numbers of a token those of any step that computes it.
+    is_uniform: bool,
+    sections: Sections,
+    /// Rows and spans at most, where all spans are one token.
+    room: usize,
+    block_size: usize,
+    /// Tokens of the vocabulary, without padding.
+    pub vocabulary: usize,
+    /// `[special]` u32, ascending; [`Step::special_count`] of them.
+    special: R::Memory,
+    special_count: usize,
+    /// The sections.
+    buffer: Shared<R>,
+    /// `[outputs]` [`ResultWords`] of this step, and of the one before until they are overwritten.
+    results: Shared<R>,
+    /// What the kernels of sampling leave for one another, [`row_bytes`] an output.
+    tiles: R::Memory,
+    /// Of outputs that are sampled together.
+    pub heads: Heads<R>,
+    /// Rows of the step at hand, padding included.
+    pub tokens: usize,
+    /// Spans of the step at hand, padding included.
+    pub spans: usize,
+    /// Spans that are computed as prompts are: those of more than one token, or all.
+    pub prefills: usize,
+    /// The longest span of the step at hand.
+    pub longest_span: usize,
+    /// The longest context of the step at hand, or more: where it is padded, the next power of two.
+    pub longest_context: usize,
+    /// Outputs of the step at hand, padding included.
+    pub outputs: usize,
+    /// Outputs of the step at hand that are wanted.
+    wanted: usize,
+    /// What is wanted of the amateur's logits.
+    pub wanted_of_amateur: OfAmateur,
+    is_padded: bool,
+    pending: VecDeque<R::Pending>,
+}
+
+impl<R: GpuRuntime> Step<R> {
+    /// Room for steps.
+    pub fn new(runtime: &R, room: StepCapacity<'_>, is_uniform: bool) -> Result<Self> {
+        static STEPS: AtomicU64 = AtomicU64::new(0);
+        let sections = Sections::new(&room);
+        let special: Vec<u32> = room.vocabulary.special.iter().map(|token| token.0).collect();
+        let special_memory = runtime.allocate(Role::Expert, size_of_val(special.as_slice()).max(4))?;
+        runtime.write(Role::Expert, &special_memory, bytemuck::cast_slice(&special));
+        Ok(Self {
+            id: STEPS.fetch_add(1, Ordering::Relaxed),
+            is_uniform,
+            room: room.tokens.min(room.sequences),
+            block_size: room.block_size,
+            vocabulary: room.vocabulary.len,
+            special: special_memory,
+            special_count: special.len(),
+            buffer: Shared::new(runtime, sections.bytes())?,
+            results: Shared::new(runtime, room.sequences * size_of::<ResultWords>())?,
+            tiles: runtime.allocate(Role::Expert, room.sequences * row_bytes(room.vocabulary.len))?,
+            heads: Heads::new(runtime, room.sequences, room.vocabulary.len)?,
+            sections,
+            tokens: 0,
+            spans: 0,
+            prefills: 0,
+            longest_span: 0,
+            longest_context: 0,
+            outputs: 0,
+            wanted: 0,
+            wanted_of_amateur: OfAmateur::default(),
+            is_padded: false,
+            pending: VecDeque::new(),
+        })
+    }
+
+    /// See [`crate::device::Device::begin`].
+    pub fn begin(&mut self, runtime: &R, batch: &Batch, rows: &[SampleRow]) {
+        let context = |span: &Span| batch.positions[span.tokens.end - 1] as usize + 1;
+        self.tokens = batch.tokens.len();
+        self.spans = batch.spans.len();
+        self.longest_span = batch.spans.iter().map(|span| span.tokens.len()).max().unwrap_or(0);
+        self.longest_context = batch.spans.iter().map(context).max().unwrap_or(0);
+        self.outputs = batch.logits_indices.len();
+        self.wanted = self.outputs;
+        self.wanted_of_amateur = OfAmateur::of(rows);
+        self.is_padded = self.longest_span == 1 && self.tokens <= self.room;
+        if self.is_padded {
+            let padded = bucket(self.tokens).min(self.room);
+            (self.tokens, self.spans, self.outputs) = (padded, padded, padded);
+            self.longest_context = self.longest_context.next_power_of_two().max(SHORTEST_PADDED_CONTEXT);
+        }
+        let is_longer = |span: &&Span| span.tokens.len() > 1;
+        self.prefills =
+            if self.is_uniform { self.spans } else { batch.spans.iter().filter(is_longer).count() };
+        self.buffer.write(runtime, &self.image(batch, rows));
+        if !batch.pending_tokens.is_empty() && rows.iter().any(|row| row.deferred_row.is_some()) {
+            self.void_rows(runtime, batch);
+        }
+    }
+
+    /// Leaves out the rows that have no token, on the stream that settles.
+    fn void_rows(&self, runtime: &R, batch: &Batch) {
+        const THREADS: usize = 256;
+        let section = |section: Section| runtime.address(&self.buffer.memory) + section.offset as u64;
+        let parameters = VoidRowsParams {
+            fed: section(self.sections.fed),
+            outputs: section(self.sections.outputs),
+            results: runtime.address(&self.results.memory),
+            slots: section(self.sections.slots),
+            spans: section(self.sections.spans),
+            samples: section(self.sections.samples),
+            span_count: batch.spans.len() as u32,
+            output_count: batch.logits_indices.len() as u32,
+        };
+        let grid = [batch.logits_indices.len().div_ceil(THREADS) as u32, 1, 1];
+        let launch = Launch { kernel: "void_rows", grid, threads: THREADS as u32, shared_bytes: 0 };
+        runtime.launch(Role::Expert, &launch, bytemuck::bytes_of(&parameters));
+    }
+
+    /// Names what the runtime is given to do for the step at hand, where that is likely to come again. It depends on
+    /// nothing but what the name is made of.
+    pub fn replay_key(&self, variant: u32) -> Option<u64> {
+        let context = u64::from(self.longest_context.trailing_zeros());
+        let OfAmateur { heads, all } = self.wanted_of_amateur;
+        let variant = (variant << 2) | (u32::from(heads) << 1) | u32::from(all);
+        let shape = (u64::from(variant) << 32) | (context << 24) | self.tokens as u64;
+        self.is_padded.then_some((self.id << 40) | shape)
+    }
+
+    /// See [`crate::device::Device::finish`].
+    pub fn finish(&mut self, runtime: &R) {
+        let bytes = self.wanted * size_of::<ResultWords>();
+        self.pending.push_back(runtime.read(Role::Expert, &self.results.memory, bytes));
+        // For the tokens that feed the next step.
+        self.results.reflect(runtime, bytes);
+    }
+
+    /// See [`crate::device::Device::collect_settled`].
+    pub fn collect(&mut self, runtime: &R) -> Result<Vec<Option<RowResult>>> {
+        let Some(pending) = self.pending.pop_front() else { return Ok(Vec::new()) };
+        let bytes = runtime.wait(pending)?;
+        Ok(bytemuck::allocation::pod_collect_to_vec::<u8, ResultWords>(&bytes)
+            .iter()
+            .map(ResultWords::result)
+            .collect())
+    }
+
+    /// Where the kernels of a launcher's stream find a section.
+    pub fn section(&self, on: &GpuDevice<R>, section: impl FnOnce(&Sections) -> Section) -> u64 {
+        self.buffer.address(&on.runtime, on.role) + section(&self.sections).offset as u64
+    }
+
+    /// Where the kernels of a launcher's stream find the results.
+    pub fn results(&self, on: &GpuDevice<R>) -> u64 {
+        self.results.address(&on.runtime, on.role)
+    }
+
+    /// Where the kernels of sampling leave what they know of the tiles.
+    pub fn tiles(&self, on: &GpuDevice<R>) -> u64 {
+        on.address(&self.tiles)
+    }
+
+    /// See [`crate::device::Device::projections`].
+    pub fn projections(&self, on: &GpuDevice<R>) -> Projections {
+        let OfAmateur { heads, all } = self.wanted_of_amateur;
+        let found = if heads { self.heads.projections(on) } else { Projections::default() };
+        Projections { full: if all { self.outputs } else { found.full }, ..found }
+    }
+
+    /// Where the kernels of sampling find the special tokens, and how many there are.
+    pub fn special(&self, on: &GpuDevice<R>) -> (u64, usize) {
+        (on.address(&self.special), self.special_count)
+    }
+
+    /// The buffer's bytes for this step.
+    fn image(&self, batch: &Batch, rows: &[SampleRow]) -> Vec<u8> {
+        let (at, block_size) = (&self.sections, self.block_size);
+        let mut tokens = batch.tokens.clone();
+        tokens.resize(self.tokens, TokenId(0));
+        let mut fed = vec![NONE; self.tokens];
+        batch.pending_tokens.iter().for_each(|from| fed[from.index as usize] = from.source_output);
+        let mut positions = batch.positions.clone();
+        positions.resize(self.tokens, 0);
+        let mut slots = vec![NONE; self.tokens];
+        for span in &batch.spans {
+            let blocks = &batch.blocks[span.blocks.clone()];
+            for token in span.tokens.clone() {
+                let position = batch.positions[token] as usize;
+                slots[token] =
+                    blocks[position / block_size].0 * block_size as u32 + (position % block_size) as u32;
+            }
+        }
+        let mut spans: Vec<SpanWords> = batch
+            .spans
+            .iter()
+            .map(|span| SpanWords {
+                first_token: span.tokens.start as u32,
+                tokens: span.tokens.len() as u32,
+                context: batch.positions[span.tokens.end - 1] + 1,
+                first_block: span.blocks.start as u32,
+            })
+            .collect();
+        spans.resize(self.spans, SpanWords::zeroed());
+        let is_prefill = |span: &SpanWords| self.is_uniform || span.tokens > 1;
+        let prefills: Vec<u32> =
+            (0..).zip(&spans).filter(|(_, span)| is_prefill(span)).map(|(index, _)| index).collect();
+        let mut outputs = batch.logits_indices.clone();
+        outputs.resize(self.outputs, 0);
+        let mut samples: Vec<SampleWords> = rows.iter().map(SampleWords::new).collect();
+        samples.resize(self.outputs, SampleWords { position: NONE, ..SampleWords::zeroed() });
+
+        let mut image = vec![0; at.blocks.offset + size_of_val(batch.blocks.as_slice())];
+        let mut put = |section: Section, bytes: &[u8]| {
+            debug_assert!(bytes.len() <= section.len, "the step is larger than its room");
+            image[section.offset..][..bytes.len()].copy_from_slice(bytes);
+        };
+        put(at.tokens, bytemuck::cast_slice(&tokens));
+        put(at.fed, bytemuck::cast_slice(&fed));
+        put(at.positions, bytemuck::cast_slice(&positions));
+        put(at.slots, bytemuck::cast_slice(&slots));
+        put(at.spans, bytemuck::cast_slice(&spans));
+        put(at.prefills, bytemuck::cast_slice(&prefills));
+        put(at.outputs, bytemuck::cast_slice(&outputs));
+        put(at.samples, bytemuck::cast_slice(&samples));
+        put(at.blocks, bytemuck::cast_slice(&batch.blocks));
+        image
+    }
+}

@@ -1,0 +1,90 @@
+//! A runtime that does nothing but count the memory that is asked of it: what a pair takes, without loading it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::device::MemoryInfo;
+use crate::device::gpu::runtime::{GpuRuntime, Launch, Matmul, Role};
+use crate::error::Result;
+
+/// The count.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// By [`Role`].
+    bytes: [AtomicUsize; 2],
+    is_split: bool,
+}
+
+impl Ledger {
+    /// Nothing yet, on a runtime whose streams have memory apart if it `is_split`.
+    pub fn new(is_split: bool) -> Self {
+        Self { bytes: Default::default(), is_split }
+    }
+
+    /// Bytes that were asked for on a stream so far, each piece rounded up to its alignment.
+    pub fn bytes(&self, role: Role) -> usize {
+        self.bytes[role as usize].load(Ordering::Relaxed)
+    }
+}
+
+impl GpuRuntime for Ledger {
+    type Memory = ();
+    type Pending = ();
+    type Mark = ();
+
+    fn describe(&self) -> String {
+        "a count of memory".to_owned()
+    }
+
+    fn allocate(&self, role: Role, bytes: usize) -> Result<()> {
+        self.bytes[role as usize].fetch_add(bytes.next_multiple_of(256), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn address(&self, (): &()) -> u64 {
+        0
+    }
+
+    fn fill(&self, _: Role, (): &(), _: usize, _: &mut dyn FnMut(usize, &mut [u8])) -> Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, _: Role, (): &(), _: &[u8]) {}
+
+    fn read(&self, _: Role, (): &(), _: usize) {}
+
+    fn wait(&self, (): ()) -> Result<Vec<u8>> {
+        Ok(Vec::new())
+    }
+
+    fn fork(&self) {}
+
+    fn join(&self) {}
+
+    fn launch(&self, _: Role, _: &Launch, _: &[u8]) {}
+
+    fn matmul(&self, _: Role, _: &Matmul) {}
+
+    fn copy(&self, _: Role, (): &(), (): &(), _: usize) {}
+
+    fn mark(&self, _: Role) {}
+
+    fn seconds(&self, (): &(), (): &()) -> Result<f64> {
+        Ok(0.0)
+    }
+
+    fn replay(&self, _: u64, record: &mut dyn FnMut()) {
+        record();
+    }
+
+    fn is_split(&self) -> bool {
+        self.is_split
+    }
+
+    fn memory_info(&self, _: Role) -> Result<MemoryInfo> {
+        Ok(MemoryInfo { free: 0, total: 0 })
+    }
+
+    fn runs_ahead(&self) -> bool {
+        false
+    }
+}

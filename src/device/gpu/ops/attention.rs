@@ -1,0 +1,238 @@
+//! Launches of `attention.cu`.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::device::gpu::abi::NONE;
+use crate::device::gpu::runtime::{GpuRuntime, Launch};
+use crate::device::gpu::{Cache, GpuDevice, Step, Tensor};
+use crate::device::{AttentionShape, CacheShape, Device, Dtype, Format, Heads};
+use crate::error::{Error, Result};
+
+/// Positions that one block of a decode kernel sees.
+const SPLIT: usize = 256;
+/// Query rows of a tensor core's tile.
+const TILE_ROWS: usize = 16;
+/// Threads of a warp.
+const WARP: usize = 32;
+/// The widest head that there is a kernel for.
+const WIDEST_HEAD: usize = 256;
+
+/// `AttentionParams` of `attention.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct AttentionParams {
+    qkv: u64,
+    cache: u64,
+    scales: u64,
+    out: u64,
+    spans: u64,
+    prefills: u64,
+    blocks: u64,
+    partials: u64,
+    kv_heads: u32,
+    group: u32,
+    head_dim: u32,
+    block_size: u32,
+    window: u32,
+    scale: f32,
+}
+
+/// Whether there are kernels for a cache of this shape and format.
+///
+/// # Errors
+/// Where there are not.
+pub fn check(shape: CacheShape, format: Format) -> Result<()> {
+    let (cache, working) = (format.cache, format.working());
+    if shape.head_dim > WIDEST_HEAD {
+        let message = format!("heads of {}: the kernels take up to {WIDEST_HEAD}", shape.head_dim);
+        return Err(Error::Device(message));
+    }
+    if cache != working && cache != Dtype::F8E4m3 {
+        let (cache, working) = (cache.name(), working.name());
+        let message = format!("a cache of {cache}: beside {working}, the kernels take {working} or fp8");
+        return Err(Error::Device(message));
+    }
+    Ok(())
+}
+
+/// Bytes that attention's splits need for each block of the cache.
+///
+/// A split leaves `head_dim + 4` floats for each query head, and only contexts longer than one split leave any: at most
+/// two for each [`SPLIT`] positions, as `x > 1` has `ceil(x) <= floor(2 x)`. So a row's place is counted from the blocks
+/// of the rows before it, and the pool bounds the sum.
+pub fn partial_bytes(shape: CacheShape) -> usize {
+    let split = shape.heads * shape.group * (shape.head_dim + 4) * size_of::<f32>();
+    (2 * shape.block_size * split).div_ceil(SPLIT).next_multiple_of(16)
+}
+
+/// See [`crate::device::Device::attention`].
+pub fn attention<R: GpuRuntime>(
+    on: &GpuDevice<R>,
+    step: &Step<R>,
+    shape: AttentionShape,
+    qkv: &Tensor<R>,
+    cache: &Cache<R>,
+    out: &mut Tensor<R>,
+) {
+    let heads = shape.heads;
+    let [keys_and_values, scales] = cache.addresses(on.runtime(), shape.layer);
+    let parameters = AttentionParams {
+        qkv: on.address(&qkv.memory),
+        cache: keys_and_values,
+        scales,
+        out: on.address(&out.memory),
+        spans: step.section(on, |s| s.spans),
+        prefills: step.section(on, |s| s.prefills),
+        blocks: step.section(on, |s| s.blocks),
+        partials: on.address(&cache.partials),
+        kv_heads: heads.key_value as u32,
+        group: (heads.query / heads.key_value) as u32,
+        head_dim: heads.dim as u32,
+        block_size: cache.shape.block_size as u32,
+        window: shape.window.and_then(|window| u32::try_from(window).ok()).unwrap_or(NONE),
+        scale: shape.scale * std::f32::consts::LOG2_E,
+    };
+    let launches = if let Some(tiles) = Tiles::of(on.dtype(), cache.dtype, heads.dim) {
+        tiles.launches(step, shape)
+    } else {
+        let own = ["attention_bf16", "attention_f32"];
+        let e4m3 = ["attention_bf16_e4m3", "attention_f32_e4m3"];
+        vec![plain(on.cache_kernel(cache, own, e4m3), step, heads)]
+    };
+    for launch in launches.iter().filter(|launch| launch.grid.iter().all(|blocks| *blocks > 0)) {
+        on.launch(launch, &parameters);
+    }
+}
+
+/// The kernel that takes all: a warp a query row.
+fn plain<R: GpuRuntime>(kernel: &'static str, step: &Step<R>, heads: Heads) -> Launch {
+    const WARPS: usize = 4;
+    Launch {
+        kernel,
+        grid: [(step.longest_span * heads.query).div_ceil(WARPS) as u32, step.spans as u32, 1],
+        threads: (WARPS * WARP) as u32,
+        shared_bytes: (WARPS * (heads.dim + 2 * WARP) * size_of::<f32>()) as u32,
+    }
+}
+
+/// The kernels on tensor cores for heads of one size, and their tiles: `Prefill` and `Decode` in `kernels/attention/`.
+struct Tiles {
+    prefill: &'static str,
+    decode: &'static str,
+    /// Number format of keys and values.
+    cache: Dtype,
+    head_dim: usize,
+    /// Rows of a prefill kernel's tile.
+    prefill_rows: usize,
+    /// Keys of a prefill kernel's tile.
+    prefill_keys: usize,
+    /// Of a decode kernel's block.
+    decode_warps: usize,
+    /// Tiles that a decode kernel's warp holds.
+    decode_stages: usize,
+}
+
+impl Tiles {
+    /// `None` where the numbers or the heads are others'.
+    fn of(dtype: Dtype, cache: Dtype, head_dim: usize) -> Option<Self> {
+        let is_e4m3 = cache == Dtype::F8E4m3;
+        let (prefill, decode) = match (head_dim, is_e4m3) {
+            _ if dtype != Dtype::Bf16 => return None,
+            (64, false) => ("attention_prefill_64_bf16", "attention_decode_64_bf16"),
+            (80, false) => ("attention_prefill_80_bf16", "attention_decode_80_bf16"),
+            (96, false) => ("attention_prefill_96_bf16", "attention_decode_96_bf16"),
+            (128, false) => ("attention_prefill_128_bf16", "attention_decode_128_bf16"),
+            (256, false) => ("attention_prefill_256_bf16", "attention_decode_256_bf16"),
+            (64, true) => ("attention_prefill_64_bf16_e4m3", "attention_decode_64_bf16_e4m3"),
+            (80, true) => ("attention_prefill_80_bf16_e4m3", "attention_decode_80_bf16_e4m3"),
+            (96, true) => ("attention_prefill_96_bf16_e4m3", "attention_decode_96_bf16_e4m3"),
+            (128, true) => ("attention_prefill_128_bf16_e4m3", "attention_decode_128_bf16_e4m3"),
+            (256, true) => ("attention_prefill_256_bf16_e4m3", "attention_decode_256_bf16_e4m3"),
+            _ => return None,
+        };
+        let is_wide = head_dim > 128;
+        Some(Self {
+            prefill,
+            decode,
+            cache,
+            head_dim,
+            prefill_rows: if is_wide { 64 } else { 128 },
+            prefill_keys: match (head_dim, is_e4m3) {
+                _ if is_wide => 32,
+                (128, true) => 48,
+                _ => 64,
+            },
+            decode_warps: if is_wide { 2 } else { 4 },
+            decode_stages: match head_dim {
+                _ if is_e4m3 => 4,
+                ..=96 => 3,
+                _ => 2,
+            },
+        })
+    }
+
+    /// Prefill spans, then decode rows, then the sums over their splits. In a step that is padded, grids depend on padded
+    /// sizes alone.
+    fn launches<R: GpuRuntime>(&self, step: &Step<R>, shape: AttentionShape) -> Vec<Launch> {
+        let heads = shape.heads;
+        let mut launches = vec![Launch {
+            kernel: self.prefill,
+            grid: [
+                (step.longest_span * heads.query / heads.key_value).div_ceil(self.prefill_rows) as u32,
+                heads.key_value as u32,
+                step.prefills as u32,
+            ],
+            threads: 128,
+            shared_bytes: self.prefill_shared() as u32,
+        }];
+        if step.prefills < step.spans {
+            let splits = splits(step.longest_context, shape.window);
+            let parts = (heads.query / heads.key_value).div_ceil(TILE_ROWS);
+            launches.push(Launch {
+                kernel: self.decode,
+                grid: [(heads.key_value * parts) as u32, step.spans as u32, splits as u32],
+                threads: (self.decode_warps * WARP) as u32,
+                shared_bytes: self.decode_shared() as u32,
+            });
+            if splits > 1 {
+                launches.push(Launch {
+                    kernel: "attention_combine_bf16",
+                    grid: [heads.query as u32, step.spans as u32, 1],
+                    threads: (heads.dim / 4).next_multiple_of(WARP) as u32,
+                    shared_bytes: 0,
+                });
+            }
+        }
+        launches
+    }
+
+    /// Bytes of a row in shared memory, as `SharedRows` lays it out, with its scale where it has one.
+    fn row_bytes(&self, dtype: Dtype) -> usize {
+        const CHUNK: usize = 16;
+        let chunks = self.head_dim * dtype.size() / CHUNK;
+        let pitch = if chunks.is_multiple_of(8) { chunks } else { chunks | 1 };
+        pitch * CHUNK + dtype.row_bytes(0)
+    }
+
+    fn prefill_shared(&self) -> usize {
+        let words = 2 * self.prefill_keys + self.prefill_rows;
+        self.prefill_rows * self.row_bytes(Dtype::Bf16)
+            + 4 * self.prefill_keys * self.row_bytes(self.cache)
+            + words * size_of::<u32>()
+    }
+
+    fn decode_shared(&self) -> usize {
+        let streams = self.decode_warps * self.decode_stages * 2 * TILE_ROWS;
+        let words = SPLIT + 2 * self.decode_warps * TILE_ROWS;
+        streams * self.row_bytes(self.cache)
+            + TILE_ROWS * self.row_bytes(Dtype::Bf16)
+            + words * size_of::<u32>()
+    }
+}
+
+/// Splits that the longest of the contexts is cut into: those that the last token sees any position of.
+fn splits(longest_context: usize, window: Option<usize>) -> usize {
+    let of_context = longest_context.div_ceil(SPLIT);
+    let of_window = window.map_or(of_context, |window| window.saturating_sub(1).div_ceil(SPLIT) + 1);
+    of_context.min(of_window)
+}

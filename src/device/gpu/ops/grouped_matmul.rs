@@ -1,0 +1,142 @@
+//! Launches of `grouped_matmul.cu`.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::device::Dtype;
+use crate::device::gpu::runtime::{GpuRuntime, Launch};
+use crate::device::gpu::{GpuDevice, Tensor, Weight};
+
+/// Of the kernels on tensor cores; of the plain ones at most.
+const THREADS: usize = 128;
+
+/// `GroupedMatmulParams` of `grouped_matmul.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct GroupedMatmulParams {
+    x: u64,
+    weight: u64,
+    scales: u64,
+    bias: u64,
+    out: u64,
+    sources: u64,
+    offsets: u64,
+    rows: u32,
+    groups: u32,
+    outputs: u32,
+    inputs: u32,
+    out_is_f32: u32,
+    scatters: u32,
+}
+
+/// Which rows belong to which group.
+#[derive(Debug, Clone, Copy)]
+pub struct Groups {
+    /// How many. The weight is as many matrices, one below the other.
+    pub count: usize,
+    /// Rows of all groups at most; of the one group where there are no offsets.
+    pub rows: usize,
+    /// Address of `[rows]` u32: which row of `x` each is; 0 where it is the row's own number.
+    pub sources: u64,
+    /// Address of `[count + 1]` u32: where each group's rows begin, and the last one's end; 0 for one group of all rows.
+    pub offsets: u64,
+    /// Whether a row of `out` is numbered as its source is.
+    pub scatters: bool,
+}
+
+impl Groups {
+    /// One of all rows, as they are.
+    pub fn one(rows: usize) -> Self {
+        Self { count: 1, rows, sources: 0, offsets: 0, scatters: false }
+    }
+
+    /// Tiles of `height` rows at most: each group begins one of its own.
+    fn tiles(&self, height: usize) -> usize {
+        (self.rows + self.count.min(self.rows) * (height - 1)) / height
+    }
+}
+
+/// `out[row or source of row] = x[source of row] * w[group of row]^T + bias[group of row]`
+pub fn grouped_matmul<R: GpuRuntime>(
+    on: &GpuDevice<R>,
+    groups: Groups,
+    x: &Tensor<R>,
+    w: &Weight<R>,
+    bias: Option<&Weight<R>>,
+    out: &mut Tensor<R>,
+) {
+    let outputs = w.rows / groups.count;
+    let kernel = Kernel::of([x.dtype, w.dtype], [outputs, w.columns], groups);
+    let parameters = GroupedMatmulParams {
+        x: on.address(&x.memory),
+        weight: on.address(&w.memory),
+        scales: w.scales.as_ref().map_or(0, |scales| on.address(scales)),
+        bias: bias.map_or(0, |bias| on.address(&bias.memory)),
+        out: on.address(&out.memory),
+        sources: groups.sources,
+        offsets: groups.offsets,
+        rows: groups.rows as u32,
+        groups: groups.count as u32,
+        outputs: outputs as u32,
+        inputs: w.columns as u32,
+        out_is_f32: u32::from(out.dtype == Dtype::F32),
+        scatters: u32::from(groups.scatters),
+    };
+    let launch = Launch {
+        kernel: kernel.name,
+        grid: [groups.tiles(kernel.rows) as u32, outputs.div_ceil(kernel.outputs) as u32, 1],
+        threads: kernel.threads() as u32,
+        shared_bytes: kernel.shared_bytes() as u32,
+    };
+    if launch.grid.iter().all(|blocks| *blocks > 0) {
+        on.launch(&launch, &parameters);
+    }
+}
+
+/// A kernel and its tile: `Tiles` and `PlainProducts` in `kernels/grouped_matmul/`.
+struct Kernel {
+    name: &'static str,
+    rows: usize,
+    outputs: usize,
+    /// Tiles of x and of the weight that are held at once; none in the plain kernels.
+    stages: usize,
+    /// Bytes of a number of the weight.
+    weight_size: usize,
+}
+
+impl Kernel {
+    /// Inputs of a stage.
+    const DEPTH: usize = 64;
+    /// Bytes that are copied at once.
+    const CHUNK: usize = 16;
+
+    /// The one for `inputs` numbers a row and `outputs`: which of those on tensor cores changes no bit.
+    fn of([x, weight]: [Dtype; 2], [outputs, inputs]: [usize; 2], groups: Groups) -> Self {
+        let weight_size = weight.size();
+        let tiles =
+            |name, [rows, outputs]: [usize; 2], stages| Self { name, rows, outputs, stages, weight_size };
+        let plain = |name| tiles(name, [16, outputs.next_multiple_of(32).min(THREADS)], 0);
+        let is_whole = inputs.is_multiple_of(Self::CHUNK / weight_size);
+        let rows_a_group = groups.rows.div_ceil(groups.count);
+        match (x, weight) {
+            (Dtype::F32, _) => plain("grouped_matmul_plain_f32"),
+            (_, Dtype::F8E4m3) => match rows_a_group {
+                _ if !is_whole => plain("grouped_matmul_plain_e4m3"),
+                0..=16 => tiles("grouped_matmul_16_e4m3", [16, 64], 8),
+                17..=64 => tiles("grouped_matmul_64_e4m3", [64, 64], 6),
+                _ => tiles("grouped_matmul_128_e4m3", [128, 128], 3),
+            },
+            _ if !is_whole => plain("grouped_matmul_plain_bf16"),
+            _ if rows_a_group <= 16 => tiles("grouped_matmul_16_bf16", [16, 64], 4),
+            _ => tiles("grouped_matmul_64_bf16", [64, 128], 3),
+        }
+    }
+
+    /// A plain kernel's thread has an output.
+    fn threads(&self) -> usize {
+        if self.stages == 0 { self.outputs } else { THREADS }
+    }
+
+    fn shared_bytes(&self) -> usize {
+        self.stages * Self::DEPTH * (self.rows * size_of::<u16>() + self.outputs * self.weight_size)
+    }
+}

@@ -1,0 +1,158 @@
+//! Launches of `route.cu` and `weighted_sum.cu`, and what lies between them.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::grouped_matmul::Groups;
+use super::rows::launch_by_columns;
+use crate::device::gpu::runtime::{GpuRuntime, Launch};
+use crate::device::gpu::{GpuDevice, Step, Tensor};
+use crate::device::{Choice, GroupedRows, RoutingShape};
+use crate::error::Result;
+
+/// Rows of a block of `route_choose`, a warp each.
+const CHOOSING_WARPS: usize = 4;
+/// Threads of a block of `route_sort` at most.
+const SORTING_THREADS: usize = 256;
+
+/// See [`crate::device::Device::Routing`].
+pub struct Routing<R: GpuRuntime> {
+    shape: RoutingShape,
+    /// `[rows, active]` u32: the branches, [`crate::device::gpu::abi::NONE`] in rows of padding.
+    branches: R::Memory,
+    /// `[rows, active]` f32: their weights.
+    weights: R::Memory,
+    /// `[rows, active]` u32: where each of them lies in the order of the branches.
+    places: R::Memory,
+    /// `[rows * active]` u32: the row of each place.
+    sources: R::Memory,
+    /// `[branches + 1]` u32: where the places of each branch begin, and the last one's end.
+    offsets: R::Memory,
+}
+
+impl<R: GpuRuntime> Routing<R> {
+    /// See [`crate::device::Device::routing`].
+    pub fn new(on: &GpuDevice<R>, rows: usize, shape: RoutingShape) -> Result<Self> {
+        let words = |count: usize| on.allocate(count * size_of::<u32>());
+        Ok(Self {
+            shape,
+            branches: words(rows * shape.active)?,
+            weights: words(rows * shape.active)?,
+            places: words(rows * shape.active)?,
+            sources: words(rows * shape.active)?,
+            offsets: words(shape.branches + 1)?,
+        })
+    }
+
+    /// The places as groups of a product.
+    pub fn groups(&self, on: &GpuDevice<R>, step: &Step<R>, rows: GroupedRows) -> Groups {
+        Groups {
+            count: self.shape.branches,
+            rows: step.tokens * self.shape.active,
+            sources: match rows {
+                GroupedRows::OfRow => on.address(&self.sources),
+                GroupedRows::OfPlace => 0,
+            },
+            offsets: on.address(&self.offsets),
+            scatters: false,
+        }
+    }
+
+    /// See [`crate::device::Device::choices`].
+    pub fn choices(&self, on: &GpuDevice<R>, rows: usize) -> Vec<Choice> {
+        let read = |memory| {
+            let pending = on.runtime.read(on.role, memory, rows * self.shape.active * size_of::<u32>());
+            // A failure is reported by `collect`; what is read after one says nothing.
+            on.runtime.wait(pending).unwrap_or_default()
+        };
+        let branches: Vec<u32> = bytemuck::pod_collect_to_vec(&read(&self.branches));
+        let weights: Vec<f32> = bytemuck::pod_collect_to_vec(&read(&self.weights));
+        branches.into_iter().zip(weights).map(|(branch, weight)| Choice { branch, weight }).collect()
+    }
+}
+
+/// `RouteParams` of `route.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct RouteParams {
+    logits: u64,
+    slots: u64,
+    branches: u64,
+    weights: u64,
+    places: u64,
+    sources: u64,
+    offsets: u64,
+    rows: u32,
+    branch_count: u32,
+    active: u32,
+    normalized: u32,
+}
+
+/// See [`crate::device::Device::route`].
+pub fn route<R: GpuRuntime>(on: &GpuDevice<R>, step: &Step<R>, logits: &Tensor<R>, routing: &mut Routing<R>) {
+    let RoutingShape { branches, active, normalized } = routing.shape;
+    let parameters = RouteParams {
+        logits: on.address(&logits.memory),
+        slots: step.section(on, |s| s.slots),
+        branches: on.address(&routing.branches),
+        weights: on.address(&routing.weights),
+        places: on.address(&routing.places),
+        sources: on.address(&routing.sources),
+        offsets: on.address(&routing.offsets),
+        rows: step.tokens as u32,
+        branch_count: branches as u32,
+        active: active as u32,
+        normalized: u32::from(normalized),
+    };
+    if step.tokens == 0 {
+        return;
+    }
+    let choose = Launch {
+        kernel: "route_choose",
+        grid: [step.tokens.div_ceil(CHOOSING_WARPS) as u32, 1, 1],
+        threads: (CHOOSING_WARPS * 32) as u32,
+        shared_bytes: (CHOOSING_WARPS * branches * size_of::<f32>()) as u32,
+    };
+    on.launch(&choose, &parameters);
+    let threads = (step.tokens * active).next_multiple_of(32).min(SORTING_THREADS);
+    let sort = Launch {
+        kernel: "route_sort",
+        grid: [branches as u32, 1, 1],
+        threads: threads as u32,
+        shared_bytes: (threads / 32 * 2 * size_of::<u32>()) as u32,
+    };
+    on.launch(&sort, &parameters);
+}
+
+/// `WeightedSumParams` of `weighted_sum.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct WeightedSumParams {
+    x: u64,
+    slots: u64,
+    weights: u64,
+    places: u64,
+    out: u64,
+    width: u32,
+    active: u32,
+}
+
+/// See [`crate::device::Device::weighted_sum`].
+pub fn weighted_sum<R: GpuRuntime>(
+    on: &GpuDevice<R>,
+    step: &Step<R>,
+    routing: &Routing<R>,
+    x: &Tensor<R>,
+    out: &mut Tensor<R>,
+) {
+    let parameters = WeightedSumParams {
+        x: on.address(&x.memory),
+        slots: step.section(on, |s| s.slots),
+        weights: on.address(&routing.weights),
+        places: on.address(&routing.places),
+        out: on.address(&out.memory),
+        width: out.width as u32,
+        active: routing.shape.active as u32,
+    };
+    let kernel = on.kernel("weighted_sum_bf16", "weighted_sum_f32");
+    launch_by_columns(on, kernel, step.tokens, out.width, out.dtype, &parameters);
+}

@@ -1,0 +1,8 @@
+//! What the operations of a device take and give, beside its own buffers.
+
+pub mod attention;
+pub mod batch;
+pub mod norm;
+pub mod role;
+pub mod routing;
+pub mod tensor;
