@@ -29,7 +29,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "embedded/README.md", "tests/golden/README.md"]
 FOLDERS = ("src", "tests", "benches", "kernels", "docs", "embedded", "examples", "build", ".ci", ".github")
-OTHERS_FLAGS = {"--no-default-features", "--release", "--all-targets", "--ignored", "--check", "--features", "--help", "--bench", "--test"}
+OTHERS_FLAGS = {"--no-default-features", "--release", "--all-targets", "--ignored", "--check", "--features", "--help", "--bench", "--test", "--bin", "--example"}
 NUMBER = re.compile(r"-?\d+(\.\d+(e-?\d+)?|e-\d+)")
 TIME_LIMIT = 300
 

@@ -11,6 +11,8 @@ mod ui;
 mod args;
 #[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
 mod commands;
+#[cfg(test)]
+mod reference;
 mod run;
 
 use commands::{bench, doctor, pairs, plan, synth};
