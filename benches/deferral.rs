@@ -44,7 +44,8 @@ fn main() -> codit::Result<()> {
     };
     let model = ModelFootprint::new(&spec, Format::of(Dtype::Bf16), &room)?;
     // Of the embedding a step reads its tokens' rows; a head of its own is read whole.
-    let embedding = if spec.tied_head { 0 } else { spec.vocab_size * spec.hidden_size * Dtype::Bf16.size() };
+    let embedding =
+        if spec.tied_lm_head { 0 } else { spec.vocab_size * spec.hidden_size * Dtype::Bf16.size() };
     let weights = (model.weights - embedding) as f64;
     let cost = StepCost { weights, row: 0.0, position: model.block as f64 / BLOCK as f64 };
     println!(
@@ -210,7 +211,7 @@ impl Run {
             self.counts.rows += plan.rows.len() as f64;
             self.counts.void += void.len() as f64;
         }
-        let token = Sampled { token: TokenId(1), score: 0.0, head: 1, log_probabilities: None };
+        let token = Sampled { token: TokenId(1), score: 0.0, num_candidates: 1, log_probabilities: None };
         let result = |seq: SeqId, position: usize| {
             let waits = plan.pass == Pass::ExpertOnly && !self.is_forced(seq, position);
             (!waits).then_some(Ok(token))

@@ -87,7 +87,7 @@ fn answer(
     let input = Input::open(prompts)?;
     let mut prompts = Vec::new();
     for row in 0..count.min(input.len()) {
-        let messages = match input.prompt(row)?.body {
+        let messages = match input.read(row)?.body {
             Body::Instruction(text) => vec![Message::new("user", text)],
             Body::Messages(messages) => messages,
             Body::Text(_) => continue,

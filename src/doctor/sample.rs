@@ -1,6 +1,6 @@
 //! Checks of [`Device::contrast_sample`] against the f64 reference of `contrast.rs`.
 //!
-//! Its errors are counts: of rows whose token, head, score or log-probabilities are not the reference's.
+//! Its errors are counts: of rows whose token, number of candidates, score or log-probabilities are not the reference's.
 
 use super::{Check, Comparison, Numbers};
 use crate::contrast::{Contrast, Distribution, LogProbabilities, Noise, RowFault, Sampled, Vocabulary};
@@ -211,7 +211,7 @@ pub(super) fn agrees(found: &Sampled, reference: &Distribution, sample: &SampleR
             || f64::from((found - expected).abs()) <= TOLERANCE * f64::from(expected.abs()).max(1.0)
     };
     reference.probabilities[index] > 0.0
-        && found.head == expected.head
+        && found.num_candidates == expected.num_candidates
         && is_close(found.score, reference.scores[index] as f32)
         && (!sample.log_probabilities
             || found.log_probabilities.is_some_and(|found| {
@@ -303,7 +303,7 @@ pub(super) fn words(result: &RowResult) -> std::result::Result<[u32; 5], RowFaul
     result.map(|sampled| {
         let models = sampled.log_probabilities;
         let (expert, amateur) = (models.map(|l| l.expert), models.and_then(|l| l.amateur));
-        [sampled.token.0, sampled.head, sampled.score.to_bits(), bits(expert), bits(amateur)]
+        [sampled.token.0, sampled.num_candidates, sampled.score.to_bits(), bits(expert), bits(amateur)]
     })
 }
 

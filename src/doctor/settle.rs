@@ -105,7 +105,7 @@ fn reference(rows: &Rows, row: usize) -> std::result::Result<Distribution, RowFa
 fn is_contested(rows: &Rows, row: usize) -> bool {
     let SampleRow { deferred_row, log_probabilities, .. } = rows.samples[row];
     deferred_row.is_some()
-        && reference(rows, row).is_ok_and(|head| log_probabilities || head.tokens.len() > 1)
+        && reference(rows, row).is_ok_and(|expected| log_probabilities || expected.tokens.len() > 1)
 }
 
 /// Whether a result is what the expert alone can say.
@@ -113,9 +113,9 @@ fn is_settled(rows: &Rows, row: usize, found: Option<RowResult>) -> bool {
     match (found, reference(rows, row)) {
         (None, _) => is_contested(rows, row),
         (Some(Err(found)), Err(expected)) => found == expected,
-        (Some(Ok(Sampled { token, head, .. })), Ok(expected)) => {
-            let is_in_head = expected.tokens.binary_search(&token).is_ok();
-            !is_contested(rows, row) && is_in_head && head as usize == expected.tokens.len()
+        (Some(Ok(Sampled { token, num_candidates, .. })), Ok(expected)) => {
+            let is_plausible = expected.tokens.binary_search(&token).is_ok();
+            !is_contested(rows, row) && is_plausible && num_candidates as usize == expected.tokens.len()
         }
         _ => false,
     }

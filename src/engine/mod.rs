@@ -103,7 +103,7 @@ impl Shortcuts {
     pub fn names(&self) -> Vec<&'static str> {
         let Self { gathered_candidates, deferred_amateur, shared_prefixes } = *self;
         let all = [
-            (gathered_candidates, "gathered-head"),
+            (gathered_candidates, "gathered-candidates"),
             (deferred_amateur == Deferred::WhereItPays, "deferred-amateur"),
             (deferred_amateur == Deferred::Always, "always-deferred-amateur"),
             (shared_prefixes, "shared-prefixes"),

@@ -26,14 +26,14 @@ pub struct Stats {
     pub amateur_tokens: u64,
     /// Tokens sampled.
     pub sampled: u64,
-    /// Of these, those with a head of one.
+    /// Of these, those whose plausible set had one token.
     pub forced: u64,
     /// Steps of the amateur.
     pub amateur_steps: u64,
     /// Positions that were found in the cache.
     pub shared_tokens: u64,
-    /// Sum of |head| over the sampled tokens.
-    pub head_sum: u64,
+    /// Sizes of the plausible sets of all sampled tokens, summed.
+    pub num_candidates: u64,
     /// How often a device that runs ahead had nothing queued while the host took in what decides what comes next.
     pub stalls: u64,
     /// How often a sequence was sent back for want of blocks.
@@ -59,7 +59,7 @@ impl Sum for Stats {
             forced: sum.forced + one.forced,
             amateur_steps: sum.amateur_steps + one.amateur_steps,
             shared_tokens: sum.shared_tokens + one.shared_tokens,
-            head_sum: sum.head_sum + one.head_sum,
+            num_candidates: sum.num_candidates + one.num_candidates,
             stalls: sum.stalls + one.stalls,
             preemptions: sum.preemptions + one.preemptions,
             running: sum.running + one.running,
@@ -362,8 +362,8 @@ impl<D: Device> StepLoop<D> {
         for (_, sampled) in rows.filter(|(row, _)| self.scheduler.awaits(plan, row)) {
             let Some(Ok(sampled)) = sampled else { continue };
             self.stats.sampled += 1;
-            self.stats.forced += u64::from(sampled.head == 1);
-            self.stats.head_sum += u64::from(sampled.head);
+            self.stats.forced += u64::from(sampled.num_candidates == 1);
+            self.stats.num_candidates += u64::from(sampled.num_candidates);
         }
     }
 }

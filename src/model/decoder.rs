@@ -3,7 +3,7 @@
 //! ```text
 //! x = embed(tokens) * scale
 //! for each layer:  x += norm(attention(norm(x)));  x += norm(mlp(norm(x)))
-//! logits = head(norm(x))
+//! logits = lm_head(norm(x))
 //! ```
 //!
 //! Most families have the norms of what is read alone, some those of what is added alone, Gemma both.
@@ -11,6 +11,7 @@
 use std::cell::Cell;
 use std::ops::Range;
 
+use super::linear::Linear;
 use super::mixture::Mixture;
 use super::mlp::{self, Dense, Mlp};
 use super::spec::{self, NormPlacement, Spec};
@@ -46,7 +47,7 @@ pub struct Decoder<D: Device> {
     layers: Vec<Layer<D>>,
     norm: Norm<D::Weight>,
     /// `[vocab_size, hidden_size]`; the embedding where `None`.
-    head: Option<D::Weight>,
+    lm_head: Option<D::Weight>,
     scratch: Scratch<D>,
 }
 
@@ -65,12 +66,6 @@ struct Layer<D: Device> {
 struct BlockNorms<D: Device> {
     before: Option<Norm<D::Weight>>,
     after: Option<Norm<D::Weight>>,
-}
-
-/// `x * weight^T + bias`
-pub(super) struct Linear<D: Device> {
-    weight: D::Weight,
-    bias: Option<D::Weight>,
 }
 
 /// The activations, allocated once.
@@ -130,8 +125,8 @@ impl<D: Device> Decoder<D> {
     }
 
     /// Bytes of the output head.
-    pub fn head_bytes(&self, device: &D) -> usize {
-        device.weight_size(self.head.as_ref().unwrap_or(&self.embedding)).bytes
+    pub fn lm_head_bytes(&self, device: &D) -> usize {
+        device.weight_size(self.lm_head.as_ref().unwrap_or(&self.embedding)).bytes
     }
 
     /// Runs the step at hand through all layers, appending its keys and values to `cache`; [`Decoder::logits`] then
@@ -166,8 +161,8 @@ impl<D: Device> Decoder<D> {
     /// same outputs may be asked for again.
     pub fn logits(&mut self, device: &D, step: &D::Step, outputs: Range<usize>) -> &D::Tensor {
         let rows = outputs.len();
-        let Unprojected { hidden, head, logits } = self.hidden(device, step, outputs);
-        device.matmul(rows, hidden, head, None, logits);
+        let Unprojected { hidden, lm_head, logits } = self.hidden(device, step, outputs);
+        device.matmul(rows, hidden, lm_head, None, logits);
         logits
     }
 
@@ -179,29 +174,19 @@ impl<D: Device> Decoder<D> {
         let after = self.layers.last().and_then(|layer| layer.mlp_norms.after.as_ref());
         let delta = Some((&s.last_delta, after));
         device.rms_norm(rows, delta, &mut s.last_residual, Some(&self.norm), &mut s.last_normed);
-        let head = self.head.as_ref().unwrap_or(&self.embedding);
-        Unprojected { hidden: &s.last_normed, head, logits: &mut s.logits }
+        let lm_head = self.lm_head.as_ref().unwrap_or(&self.embedding);
+        Unprojected { hidden: &s.last_normed, lm_head, logits: &mut s.logits }
     }
 }
 
-/// Logits that are yet to be computed: `logits = hidden * head^T`
+/// Logits that are yet to be computed: `logits = hidden * lm_head^T`
 pub struct Unprojected<'a, D: Device> {
     /// `[rows, hidden_size]`
     pub hidden: &'a D::Tensor,
     /// `[vocab_size, hidden_size]`
-    pub head: &'a D::Weight,
+    pub lm_head: &'a D::Weight,
     /// `[rows, vocab_size]`
     pub logits: &'a mut D::Tensor,
-}
-
-impl<D: Device> Linear<D> {
-    pub(super) fn bytes(&self, device: &D) -> usize {
-        device.weight_size(&self.weight).bytes
-    }
-
-    pub(super) fn apply(&self, device: &D, rows: usize, x: &D::Tensor, out: &mut D::Tensor) {
-        device.matmul(rows, x, &self.weight, self.bias.as_ref(), out);
-    }
 }
 
 impl<D: Device> Scratch<D> {
@@ -267,8 +252,8 @@ impl<D: Device> Loader<'_, D> {
         let table = [spec.vocab_size, spec.hidden_size];
         Ok(Decoder {
             embedding: self.weight([(self.name(EMBEDDING), table.to_vec())])?,
-            head: if self.has_head(&table)? {
-                Some(self.weight([(self.head_name(), table.to_vec())])?)
+            lm_head: if self.has_lm_head(&table)? {
+                Some(self.weight([(self.lm_head_name(), table.to_vec())])?)
             } else {
                 None
             },
@@ -288,20 +273,22 @@ impl<D: Device> Loader<'_, D> {
         format!("{}{part}", self.prefixes.0)
     }
 
-    fn head_name(&self) -> String {
+    fn lm_head_name(&self) -> String {
         format!("{}weight", self.prefixes.1)
     }
 
     /// Whether there is a head beside the embedding. Some tied checkpoints hold the same tensor twice; where the two
     /// differ, the head of the file counts, as it does for transformers.
-    fn has_head(&self, table: &[usize]) -> Result<bool> {
+    fn has_lm_head(&self, table: &[usize]) -> Result<bool> {
         let weights = match self.origin {
-            Origin::Stored(weights) if self.spec.tied_head && weights.contains(&self.head_name()) => weights,
-            _ => return Ok(!self.spec.tied_head),
+            Origin::Stored(weights) if self.spec.tied_lm_head && weights.contains(&self.lm_head_name()) => {
+                weights
+            }
+            _ => return Ok(!self.spec.tied_lm_head),
         };
         let embedding = weights.tensor(&self.name(EMBEDDING), table)?;
-        let head = weights.tensor(&self.head_name(), table)?;
-        Ok(head.dtype != embedding.dtype || head.bytes() != embedding.bytes())
+        let lm_head = weights.tensor(&self.lm_head_name(), table)?;
+        Ok(lm_head.dtype != embedding.dtype || lm_head.bytes() != embedding.bytes())
     }
 
     fn layer(&self, index: usize) -> Result<Layer<D>> {

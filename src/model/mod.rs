@@ -1,7 +1,8 @@
 //! A model: its shape ([`spec`]), its mapped weights ([`weights`]) and its forward pass ([`decoder`]).
 
 pub mod decoder;
-mod fields;
+mod json_reader;
+mod linear;
 mod mixture;
 mod mlp;
 pub mod rope;

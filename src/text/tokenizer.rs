@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokenizers::AddedToken;
 
 use super::config::{CONFIG_FILE, TokenizerConfig};
-use super::{Detokenizer, contain};
+use super::contain::contain;
 use crate::checkpoint::Checkpoint;
 use crate::contrast::Vocabulary;
 use crate::error::{Error, Result};
@@ -106,11 +106,6 @@ impl Tokenizer {
     pub fn decode(&self, tokens: &[TokenId], skip_special: bool) -> Result<String> {
         contain(|| self.shared.library.decode(bytemuck::cast_slice(tokens), skip_special))
             .map_err(|message| self.refused("decode tokens", &message))
-    }
-
-    /// Decodes a sequence while it grows.
-    pub fn detokenizer(&self, skip_special: bool) -> Detokenizer {
-        Detokenizer::new(self.clone(), skip_special)
     }
 
     fn refused(&self, action: &str, message: &str) -> Error {

@@ -194,8 +194,8 @@ fn the_ablation_counts_what_each_shortcut_saves() {
         assert!(setting["speed_up"].as_f64().unwrap() > 0.0, "{setting}");
     }
     assert_eq!(with("none")["predicted_speed_up"], 1.0);
-    assert!(count("gathered-head", "bytes") < count("none", "bytes"));
-    assert!(count("gathered-head", "operations") < count("none", "operations"));
+    assert!(count("gathered-candidates", "bytes") < count("none", "bytes"));
+    assert!(count("gathered-candidates", "operations") < count("none", "operations"));
     assert!(count("always-deferred-amateur", "amateur_steps") < count("none", "amateur_steps"));
     let (all, left) = (count("none", "expert_tokens"), count("shared-prefixes", "expert_tokens"));
     assert_eq!(left + count("shared-prefixes", "shared_tokens"), all);

@@ -420,7 +420,7 @@ impl Continuation {
     /// Compares one step; whether there is another.
     fn goes_on(&self, step: usize, sampled: Sampled, eos: &[TokenId]) -> bool {
         let expected = (self.tokens[step], self.heads[step]);
-        assert_eq!((sampled.token, sampled.head), expected, "step {step}");
+        assert_eq!((sampled.token, sampled.num_candidates), expected, "step {step}");
         assert!((sampled.score - self.scores[step]).abs() < 1e-4, "step {step}: {}", sampled.score);
         let last = eos.contains(&sampled.token) || step + 1 == self.max_tokens;
         assert_eq!(last, step + 1 == self.tokens.len());

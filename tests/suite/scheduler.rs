@@ -70,8 +70,8 @@ impl Oracle {
             1..=4 => STOP,
             _ => TokenId(bits[1] | 1),
         };
-        let head = if self.is_settled(seq, position) { 1 } else { 2 };
-        Ok(Sampled { token, score: position as f32, head, log_probabilities: None })
+        let num_candidates = if self.is_settled(seq, position) { 1 } else { 2 };
+        Ok(Sampled { token, score: position as f32, num_candidates, log_probabilities: None })
     }
 
     /// Whether the expert alone says what [`Oracle::draw`] does.
@@ -534,7 +534,7 @@ impl Trace {
                 let result = oracle.draw(row.seq, end);
                 results.push(if void.contains(&row.seq) {
                     // The result of nothing is anything.
-                    Some(Ok(Sampled { token: STOP, score: 0.0, head: 1, log_probabilities: None }))
+                    Some(Ok(Sampled { token: STOP, score: 0.0, num_candidates: 1, log_probabilities: None }))
                         .filter(|_| self.random.once_in(2))
                 } else if let Some(slot) = row.deferred_row.filter(|_| !oracle.is_settled(row.seq, end)) {
                     self.deferred_rows.insert(slot, (row.seq, end));
@@ -676,7 +676,7 @@ fn decode_rows_go_before_prefill_chunks_and_share_the_budget() {
     };
     let first = scheduler.add(new(tokens(2)));
     let second = scheduler.add(new(tokens(9)));
-    let one = Some(Ok(Sampled { token: TokenId(1), score: 0.0, head: 2, log_probabilities: None }));
+    let one = Some(Ok(Sampled { token: TokenId(1), score: 0.0, num_candidates: 2, log_probabilities: None }));
     let spans = |plan: &StepPlan| {
         plan.rows.iter().map(|r| (r.seq, r.positions.clone(), r.samples)).collect::<Vec<_>>()
     };

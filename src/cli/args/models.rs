@@ -6,11 +6,11 @@ use clap::builder::PossibleValuesParser;
 
 use crate::cli::ui::download::Download;
 use codit::checkpoint::Checkpoint;
-use codit::dataset::{Manifest, ModelMark};
+use codit::dataset::{Manifest, ModelFingerprint};
 use codit::embedded;
 use codit::error::{Error, Result};
 use codit::hub::{Hub, ModelName, Parts};
-use codit::pairs::{self, Pair};
+use codit::pairs::{self, PairPreset};
 
 #[derive(clap::Args)]
 #[command(next_help_heading = "Models")]
@@ -30,7 +30,7 @@ pub struct Models {
 
 impl Models {
     /// The pair, where one is named.
-    pub fn pair(&self) -> Option<&'static Pair> {
+    pub fn pair(&self) -> Option<&'static PairPreset> {
         pairs::find(self.pair.as_ref()?)
     }
 
@@ -52,7 +52,7 @@ impl Models {
         parts: Parts,
         earlier: Option<&Manifest>,
     ) -> Result<(Checkpoint, Option<Checkpoint>)> {
-        let of_pair = |name: fn(&Pair) -> &str| self.pair().map(|pair| Path::new(name(pair)));
+        let of_pair = |name: fn(&PairPreset) -> &str| self.pair().map(|pair| Path::new(name(pair)));
         let expert = self.expert.as_deref().or_else(|| of_pair(|pair| pair.expert));
         let amateur = self.amateur.as_deref().or_else(|| of_pair(|pair| pair.amateur));
         match (expert, amateur) {
@@ -65,8 +65,8 @@ impl Models {
             (Some(expert), amateur) => {
                 let expert = Source::find(expert, earlier.map(|manifest| &manifest.expert))?;
                 let amateur = amateur.filter(|_| needs_amateur);
-                let mark = earlier.and_then(|manifest| manifest.amateur.as_ref());
-                let amateur = amateur.map(|amateur| Source::find(amateur, mark)).transpose()?;
+                let fingerprint = earlier.and_then(|manifest| manifest.amateur.as_ref());
+                let amateur = amateur.map(|amateur| Source::find(amateur, fingerprint)).transpose()?;
                 fetch(expert, amateur, parts)
             }
         }
@@ -81,15 +81,15 @@ enum Source {
 
 impl Source {
     /// A path that exists is a folder; else it is a name, of the commit that `earlier` had if it was the same.
-    fn find(model: &Path, earlier: Option<&ModelMark>) -> Result<Self> {
+    fn find(model: &Path, earlier: Option<&ModelFingerprint>) -> Result<Self> {
         if model.exists() {
             return Ok(Self::Folder(Checkpoint::open(model)?));
         }
         let mut name: ModelName = model.to_string_lossy().parse()?;
         if name.revision.is_none()
-            && let Some(mark) = earlier.filter(|mark| mark.id == name.repository)
+            && let Some(fingerprint) = earlier.filter(|fingerprint| fingerprint.id == name.repository)
         {
-            name.revision.clone_from(&mark.revision);
+            name.revision.clone_from(&fingerprint.revision);
         }
         Ok(Self::Hub(name))
     }

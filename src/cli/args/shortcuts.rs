@@ -17,8 +17,9 @@ pub struct ShortcutArgs {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Shortcut {
-    /// The amateur's logits for the head alone
-    GatheredHead,
+    /// Compute the amateur's logits of the plausible set alone
+    #[value(alias = "gathered-head")]
+    GatheredCandidates,
     /// The amateur waits while the expert settles tokens alone, as long as that pays
     DeferredAmateur,
     /// The same whether or not it pays, for comparison
@@ -35,7 +36,7 @@ impl ShortcutArgs {
         }
         let chosen = self.shortcuts.as_ref()?;
         Some(Shortcuts {
-            gathered_candidates: chosen.contains(&Shortcut::GatheredHead),
+            gathered_candidates: chosen.contains(&Shortcut::GatheredCandidates),
             deferred_amateur: if chosen.contains(&Shortcut::AlwaysDeferredAmateur) {
                 Deferred::Always
             } else if chosen.contains(&Shortcut::DeferredAmateur) {

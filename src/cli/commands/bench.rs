@@ -136,9 +136,10 @@ impl Pair {
             let message = format!("{} instructions; give more, or --rows {0}", input.len());
             return Err(Error::file(path, message));
         }
-        let variables = args.models.pair().map(codit::pairs::Pair::template_variables).unwrap_or_default();
+        let variables =
+            args.models.pair().map(codit::pairs::PairPreset::template_variables).unwrap_or_default();
         let prompt = |row| {
-            let prompt = input.prompt(row)?;
+            let prompt = input.read(row)?;
             let ids = synth::to_be_decoded(&prompt.body, None).into_ids(&text, &variables)?;
             if ids.is_empty() {
                 return Err(Error::file(path, format!("{}: the prompt has no tokens", prompt.id.key())));

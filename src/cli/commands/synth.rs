@@ -17,12 +17,12 @@ use crate::cli::run::interrupt;
 use crate::cli::ui::progress::Progress;
 use codit::checkpoint::Checkpoint;
 use codit::contrast::Contrast;
-use codit::dataset::{Body, Input, Manifest, Metadata, ModelMark};
+use codit::dataset::{Body, Input, Manifest, Metadata, ModelFingerprint};
 use codit::device::Device;
 use codit::engine::{self, Engine, EngineConfig, Replicas, Request, Stepped};
 use codit::error::Result;
 use codit::hub::Parts;
-use codit::pairs::{MAX_TOKENS, Pair};
+use codit::pairs::{MAX_TOKENS, PairPreset};
 use codit::profile;
 use codit::text::{CLOCK, ChatTemplate, Message, Text, clock};
 
@@ -139,16 +139,17 @@ impl<D: Device> Run<D> {
         let engine = replicas.first();
         try_template(engine, &input, system.as_deref())?;
 
-        let marks = (ModelMark::of(&expert)?, amateur.as_ref().map(ModelMark::of).transpose()?);
+        let fingerprints =
+            (ModelFingerprint::of(&expert)?, amateur.as_ref().map(ModelFingerprint::of).transpose()?);
         let mut seed = earlier.seed();
         let mut datasets = Vec::with_capacity(settings.len());
         for Setting { contrast, output } in &settings {
             let has_say = contrast.needs_amateur();
             let manifest = Manifest {
                 version: Manifest::VERSION.to_owned(),
-                input: input.mark(),
-                expert: marks.0.clone(),
-                amateur: marks.1.clone().filter(|_| has_say),
+                input: input.fingerprint(),
+                expert: fingerprints.0.clone(),
+                amateur: fingerprints.1.clone().filter(|_| has_say),
                 seed,
                 samples: args.method.samples,
                 settings: args.settings(contrast, engine, &variables),
@@ -174,13 +175,13 @@ impl<D: Device> Run<D> {
             datasets.into_iter().map(|dataset| (dataset.todo, dataset.written)).unzip();
         let mut progress = Progress::new(total, done);
         let left = (0..total).filter(|tag| {
-            let Place { row, setting, sample } = order.place(*tag);
+            let JobIndex { row, setting, sample } = order.job(*tag);
             !todo[setting].done.contains(row, sample)
         });
         let requests = left.map(|tag| {
             let _range = profile::range(c"io");
-            let Place { row, setting, sample } = order.place(tag);
-            let prompt = input.prompt(row)?;
+            let JobIndex { row, setting, sample } = order.job(tag);
+            let prompt = input.read(row)?;
             let id = prompt.id.key().to_owned();
             let prompt = to_be_decoded(&prompt.body, system.as_deref());
             Ok(Request { id, prompt, sample, tag, ..todo[setting].request.clone() })
@@ -191,8 +192,8 @@ impl<D: Device> Run<D> {
                 let _range = profile::range(c"io");
                 for completion in completions {
                     progress.record(&completion.finish);
-                    let Place { row, setting, sample } = order.place(completion.tag);
-                    written[setting].append(input.prompt(row)?, sample, completion)?;
+                    let JobIndex { row, setting, sample } = order.job(completion.tag);
+                    written[setting].append(input.read(row)?, sample, completion)?;
                 }
                 progress.step(stats);
                 Ok(if interrupt::is_set(interrupted) {
@@ -217,17 +218,17 @@ struct Order {
 }
 
 /// A response to be had.
-struct Place {
+struct JobIndex {
     row: usize,
     setting: usize,
     sample: u32,
 }
 
 impl Order {
-    fn place(self, number: usize) -> Place {
+    fn job(self, number: usize) -> JobIndex {
         let (prompt_and_setting, sample) = (number / self.samples, number % self.samples);
         let (row, setting) = (prompt_and_setting / self.settings, prompt_and_setting % self.settings);
-        Place { row, setting, sample: sample as u32 }
+        JobIndex { row, setting, sample: sample as u32 }
     }
 }
 
@@ -271,7 +272,7 @@ fn conversation(messages: &[Message], system: Option<&str>) -> Vec<Message> {
 /// Renders a plain conversation, so that a template that cannot work is refused before any work.
 fn try_template<D: Device>(engine: &Engine<D>, input: &Input, system: Option<&str>) -> Result<()> {
     for row in 0..input.len() {
-        if !matches!(input.prompt(row)?.body, Body::Text(_)) {
+        if !matches!(input.read(row)?.body, Body::Text(_)) {
             let hello = conversation(&[Message::new("user", "Hello")], system);
             return engine.chat_ids(&hello).map(drop);
         }
@@ -296,7 +297,7 @@ impl Args {
     /// What the pair and the user give the template; a template that writes the date is given the moment at which the
     /// run began, so that it writes the same when the run is resumed.
     fn template_variables(&self, text: &Text, earlier: Option<&Manifest>) -> Map<String, Value> {
-        let mut variables = self.models.pair().map(Pair::template_variables).unwrap_or_default();
+        let mut variables = self.models.pair().map(PairPreset::template_variables).unwrap_or_default();
         variables.extend(self.prompting.chat_template_kwargs.clone().unwrap_or_default());
         if text.template().is_some_and(ChatTemplate::tells_time) && !variables.contains_key(CLOCK) {
             let began = earlier.map(|manifest| manifest.settings["chat_template_kwargs"][CLOCK].clone());

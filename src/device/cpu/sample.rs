@@ -68,7 +68,8 @@ pub fn contrast_sample_hidden(
         if row.contrast.needs_amateur() { Amateur::Projected(hidden_row(index)) } else { Amateur::Unread }
     });
     let heads = rows.iter().zip(&sampled).filter(|(row, _)| row.contrast.needs_amateur());
-    let gathered = heads.filter_map(|(_, result)| result.and_then(Result::ok)).map(|s| s.head as usize).sum();
+    let gathered =
+        heads.filter_map(|(_, result)| result.and_then(Result::ok)).map(|s| s.num_candidates as usize).sum();
     let left: Vec<usize> = (0..rows.len()).filter(|&row| sampled[row].is_none()).collect();
     if !left.is_empty() {
         matmul::matmul(path, rows.len(), hidden, head, None, logits);
@@ -248,7 +249,7 @@ impl Row<'_> {
                 _ => None,
             },
         });
-        Ok(Some(Sampled { token, score, head: size, log_probabilities }))
+        Ok(Some(Sampled { token, score, num_candidates: size, log_probabilities }))
     }
 }
 

@@ -157,7 +157,7 @@ impl ResultWords {
             0 => Ok(Sampled {
                 token: TokenId(self.token),
                 score: self.score,
-                head: self.head,
+                num_candidates: self.head,
                 log_probabilities: Some(LogProbabilities {
                     expert: self.expert_log_probability,
                     amateur: Some(self.amateur_log_probability).filter(|l_a| !l_a.is_nan()),

@@ -307,10 +307,10 @@ impl<D: Device> Pair<D> {
     /// How the amateur is deferred, if it is.
     pub fn deferral(&self, shape: &PairShape) -> Option<Deferral> {
         let amateur = self.amateur.as_ref().filter(|_| self.defers())?;
-        let cost = |role, decoder: &Decoder<D>, has_head: bool| {
+        let cost = |role, decoder: &Decoder<D>, has_lm_head: bool| {
             let device = self.device.role(role);
-            let head = if has_head { decoder.head_bytes(&device) } else { 0 };
-            let weights = (decoder.layer_bytes(&device) + head) as f64;
+            let lm_head = if has_lm_head { decoder.lm_head_bytes(&device) } else { 0 };
+            let weights = (decoder.layer_bytes(&device) + lm_head) as f64;
             let block = device.block_bytes(decoder.spec().cache_shape(shape.block_size, 1));
             let position = block as f64 / shape.block_size as f64;
             StepCost { weights, row: weights * device.row_cost(), position }
@@ -504,8 +504,8 @@ impl<D: Device> Models<'_, D> {
                     |device| expert.rows(device, step, places()),
                     |device| amateur.decoder.hidden(device, step, places()),
                 );
-                let Unprojected { hidden, head, logits } = amateur;
-                device.contrast_sample_hidden(step, places(), expert, (hidden, head), logits);
+                let Unprojected { hidden, lm_head, logits } = amateur;
+                device.contrast_sample_hidden(step, places(), expert, (hidden, lm_head), logits);
             }
             amateur => {
                 let (expert, amateur) = device.join(

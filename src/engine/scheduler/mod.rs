@@ -478,7 +478,7 @@ impl Sequence {
 
     /// Whether the expert alone would not have settled what both models drew.
     fn contests(&self, sampled: &Sampled) -> bool {
-        self.needs_amateur && !(self.settles && sampled.head == 1)
+        self.needs_amateur && !(self.settles && sampled.num_candidates == 1)
     }
 
     /// Whether a step in flight draws its next token, or finds that it cannot.

@@ -85,7 +85,7 @@ fn draws_as_the_reference_does() {
             Err(fault) => assert_eq!(found, Err(fault), "{what}"),
             Ok(distribution) => {
                 let (found, expected) = (found.expect(&what), distribution.sample(&noise, 7));
-                assert_eq!(found.head, expected.head, "{what}");
+                assert_eq!(found.num_candidates, expected.num_candidates, "{what}");
                 if margin(&contrast, &distribution, &noise) > 1e-9 || (contrast.temperature == 0.0 && ties) {
                     assert_eq!(found.token, expected.token, "{what}");
                     assert!((found.score - expected.score).abs() < 1e-5, "{what}: {found:?} {expected:?}");
@@ -114,7 +114,11 @@ fn large_heads() {
             let found = sample_one(&cpu, &contrast, noise, &vocabulary, (&expert, Some(&amateur))).unwrap();
             let expected = Distribution::new(&contrast, &vocabulary, &expert, Some(&amateur)).unwrap();
             let expected = expected.sample(&noise, 7);
-            assert_eq!((found.token, found.head), (expected.token, expected.head), "{path} {contrast:?}");
+            assert_eq!(
+                (found.token, found.num_candidates),
+                (expected.token, expected.num_candidates),
+                "{path} {contrast:?}"
+            );
             assert!((found.score - expected.score).abs() < 1e-5, "{found:?} {expected:?}");
         }
     }
@@ -266,10 +270,14 @@ fn a_gathered_head_draws_as_all_logits_do() {
                         assert_eq!(gathered, full, "{path}");
                         continue;
                     };
-                    assert_eq!((gathered.token, gathered.head), (full.token, full.head), "{path}");
+                    assert_eq!(
+                        (gathered.token, gathered.num_candidates),
+                        (full.token, full.num_candidates),
+                        "{path}"
+                    );
                     assert!((gathered.score - full.score).abs() < 1e-4, "{path}: {gathered:?} {full:?}");
                     assert_eq!(gathered.log_probabilities.is_some(), full.log_probabilities.is_some());
-                    heads[usize::from(gathered.head as usize * 32 > len)] += 1;
+                    heads[usize::from(gathered.num_candidates as usize * 32 > len)] += 1;
                 }
             }
         }

@@ -409,7 +409,7 @@ fn configurations_of_published_models() {
         },
         "rope_theta": 500_000.0, "tie_word_embeddings": true, "vocab_size": 128_256
     }));
-    assert!(llama.tied_head && llama.head_norms.is_none() && llama.context_length == 131_072);
+    assert!(llama.tied_lm_head && llama.head_norms.is_none() && llama.context_length == 131_072);
     assert_eq!((llama.heads.qkv_width(), llama.heads.query_width(), llama.layers.len()), (3072, 2048, 16));
     let frequencies = &llama.ropes[0].inverse_frequencies;
     assert_eq!((frequencies.len(), frequencies[0]), (32, 1.0));
@@ -423,7 +423,7 @@ fn configurations_of_published_models() {
         "num_key_value_heads": 8, "rms_norm_eps": 1e-06, "rope_scaling": null, "rope_theta": 1_000_000,
         "sliding_window": null, "tie_word_embeddings": false, "use_sliding_window": false, "vocab_size": 151_936
     }));
-    assert!(!qwen3.tied_head && qwen3.head_norms == Some(NormScope::Head) && qwen3.vocab_size == 151_936);
+    assert!(!qwen3.tied_lm_head && qwen3.head_norms == Some(NormScope::Head) && qwen3.vocab_size == 151_936);
     assert_eq!(qwen3.layers, vec![Layer { rope: 0, window: None, mlp: Mlp::Dense }; 36]);
     let shape = CacheShape { layers: 36, heads: 8, group: 4, head_dim: 128, block_size: 16, blocks: 100 };
     assert_eq!(qwen3.cache_shape(16, 100), shape);
@@ -473,7 +473,7 @@ fn configurations_of_gemma_and_olmo() {
     let gemma = spec("gemma-3-4b");
     assert_eq!((gemma.vocab_size, gemma.context_length, gemma.layers.len()), (262_208, 131_072, 34));
     assert_eq!((gemma.heads.query, gemma.heads.key_value, gemma.heads.dim), (8, 4, 256));
-    assert!(gemma.tied_head && gemma.unit_offset && gemma.norm_placement == NormPlacement::Both);
+    assert!(gemma.tied_lm_head && gemma.unit_offset && gemma.norm_placement == NormPlacement::Both);
     assert_eq!((gemma.attention_scale, gemma.activation), (1.0 / 16.0, Activation::GeluTanh));
     near(gemma.embedding_scale.into(), 2560f64.sqrt());
     let [full, sliding] = &gemma.ropes[..] else { panic!() };
@@ -486,7 +486,9 @@ fn configurations_of_gemma_and_olmo() {
     near(spec("gemma-3-27b").attention_scale.into(), 168f64.sqrt().recip());
 
     let olmo = spec("olmo-3-7b");
-    assert!(!olmo.tied_head && olmo.norm_placement == NormPlacement::After && olmo.context_length == 65_536);
+    assert!(
+        !olmo.tied_lm_head && olmo.norm_placement == NormPlacement::After && olmo.context_length == 65_536
+    );
     assert_eq!((olmo.heads.dim, olmo.head_norms), (128, Some(NormScope::Projection)));
     let [full, sliding] = &olmo.ropes[..] else { panic!() };
     near(full.scale.into(), 0.1 * 8f64.ln() + 1.0);

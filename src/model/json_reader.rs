@@ -13,14 +13,14 @@ use crate::error::{Error, Result};
 const QUOTED: usize = 80;
 
 /// An object, and where it is.
-pub(super) struct Fields {
+pub(super) struct JsonReader {
     path: PathBuf,
     /// Names of the objects around this one, each with a dot after it.
     prefix: String,
     values: Map<String, Value>,
 }
 
-impl Fields {
+impl JsonReader {
     /// The object that is all of `file`.
     pub fn read(checkpoint: &Checkpoint, file: &str) -> Result<Self> {
         Self::parse(checkpoint, file, &checkpoint.read(file)?)
@@ -85,7 +85,7 @@ impl Fields {
         self.optional(field, &expected, count)?.ok_or_else(|| self.unexpected(field, &expected))
     }
 
-    /// As [`Fields::count`], `default` where absent.
+    /// As [`JsonReader::count`], `default` where absent.
     pub fn count_or(&self, field: &str, most: usize, default: usize) -> Result<usize> {
         self.get(field).map_or(Ok(default), |_| self.count(field, most))
     }
@@ -97,7 +97,7 @@ impl Fields {
         self.optional(field, &expected, number)?.ok_or_else(|| self.unexpected(field, &expected))
     }
 
-    /// As [`Fields::number`], `default` where absent.
+    /// As [`JsonReader::number`], `default` where absent.
     pub fn number_or(&self, field: &str, range: &RangeInclusive<f64>, default: f64) -> Result<f64> {
         self.get(field).map_or(Ok(default), |_| self.number(field, range))
     }
