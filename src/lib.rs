@@ -47,6 +47,7 @@ pub mod doctor;
 pub mod embedded;
 pub mod engine;
 pub mod error;
+#[cfg(feature = "hub")]
 pub mod hub;
 pub mod ids;
 pub mod model;

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand.
 
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 
@@ -15,11 +16,22 @@ mod commands;
 mod reference;
 mod run;
 
+use codit::device::cuda;
 use commands::{bench, doctor, pairs, plan, synth};
+
+/// The version, and what the program was built with.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let kernels = match cuda::architectures() {
+        [] => "no cuda: built without nvcc".to_owned(),
+        architectures => format!("cuda kernels: sm_{}", architectures.join(", sm_")),
+    };
+    let hub = if cfg!(feature = "hub") { "" } else { "; no hub" };
+    format!("{} ({kernels}{hub})", env!("CARGO_PKG_VERSION"))
+});
 
 /// Writes instruction-tuning datasets by contrastive decoding of a pair of language models.
 #[derive(Parser)]
-#[command(name = "codit", version, about, max_term_width = 110)]
+#[command(name = "codit", version = VERSION.as_str(), about, max_term_width = 110)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -15,6 +15,16 @@ fn json(arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+#[test]
+fn the_version_says_what_the_program_was_built_with() {
+    let output = codit(&["--version"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    let built = said.strip_prefix(concat!("codit ", env!("CARGO_PKG_VERSION"), " (")).unwrap();
+    let architectures = codit::device::cuda::architectures();
+    assert_eq!(built.contains("no cuda: built without nvcc"), architectures.is_empty(), "{said}");
+    assert!(architectures.iter().all(|name| built.contains(&format!("sm_{name}"))), "{said}");
+}
+
 /// 8,030,261,248 parameters, and 2 (keys, values) x 32 layers x 8 heads x 128 numbers a token, of two bytes each.
 #[test]
 fn the_plan_of_llama_is_what_its_config_says() {

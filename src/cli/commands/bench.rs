@@ -11,13 +11,12 @@ use crate::cli::args::shortcuts::ShortcutArgs;
 use crate::cli::commands::synth;
 use codit::bench::ablation::{self, Ablation};
 use codit::bench::{self, Load, Prompts, Report, shapes};
-use codit::checkpoint::Checkpoint;
+use codit::checkpoint::{Checkpoint, Parts};
 use codit::contrast::{Contrast, Vocabulary};
 use codit::dataset::Input;
 use codit::device::Device;
 use codit::engine::Model;
 use codit::error::{Error, Result};
-use codit::hub::Parts;
 use codit::model::spec::Spec;
 use codit::text::{Text, Tokenizer, check_same_vocabulary};
 
