@@ -61,6 +61,6 @@ pub use engine::{Completion, Engine, EngineConfig, Finish, Prompt, Replicas, Req
 pub use error::{Error, Result};
 
 /// The Rust examples of the guide, which run as tests.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "hub"))]
 #[doc = include_str!("../docs/guide/library.md")]
 mod guide {}
