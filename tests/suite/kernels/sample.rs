@@ -14,7 +14,7 @@ fn next_tokens_are_the_references() {
 }
 
 #[test]
-fn what_the_expert_settles_and_what_is_kept_for_the_amateur() {
+fn the_expert_decides_some_rows_and_defers_others_to_the_amateur() {
     fn failures<D: Device>(device: &D) -> Vec<Check> {
         let cpu = codit::device::cpu::Cpu::new(None).unwrap();
         let mut on = Comparison { device, cpu: &cpu, numbers: Numbers(7) };
