@@ -59,3 +59,8 @@ pub use checkpoint::Checkpoint;
 pub use contrast::Contrast;
 pub use engine::{Completion, Engine, EngineConfig, Finish, Prompt, Replicas, Request, Stats};
 pub use error::{Error, Result};
+
+/// The Rust examples of the guide, which run as tests.
+#[cfg(all(doctest, feature = "hub"))]
+#[doc = include_str!("../docs/guide/library.md")]
+mod guide {}
