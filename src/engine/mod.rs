@@ -7,7 +7,7 @@
 //!
 //! A device with a queue of its own runs one step while the host plans the next and takes in the one before.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -27,6 +27,7 @@ mod pair;
 mod replicas;
 pub mod request;
 pub mod scheduler;
+pub mod sequence;
 pub mod step;
 pub mod step_loop;
 
@@ -34,9 +35,9 @@ use footprint::Footprint;
 pub use pair::{Model, PairShape};
 pub use replicas::{Replicas, Stepped};
 pub use request::{Completion, Finish, Prompt, Request};
-use scheduler::{End, Ended};
+use sequence::{End, RequestIdentity, SamplingParams, Sequence};
 pub use step_loop::Stats;
-use step_loop::{Job, StepLoop};
+use step_loop::StepLoop;
 
 /// How much the engine may do and hold at once. None of it changes a response.
 #[derive(Debug, Clone)]
@@ -153,8 +154,6 @@ pub struct Engine<D: Device> {
     steps: StepLoop<D>,
     text: Text,
     template_variables: Map<String, Value>,
-    /// The requests that are decoded: their ids and tags.
-    names: HashMap<SeqId, (String, usize)>,
     finished: VecDeque<Completion>,
     stop: Arc<[TokenId]>,
 }
@@ -188,7 +187,6 @@ impl<D: Device> Engine<D> {
             steps: StepLoop::load(device, expert, amateur, text.tokenizer().vocabulary(), config)?,
             text,
             template_variables: Map::new(),
-            names: HashMap::new(),
             finished: VecDeque::new(),
             stop,
         })
@@ -207,26 +205,23 @@ impl<D: Device> Engine<D> {
         let prompt = request.prompt.into_ids(&self.text, &self.template_variables)?;
         let window = self.windows().of(&request.contrast);
         self.check(&prompt, window)?;
-        let job = Job {
-            max_len: prompt.len().saturating_add(request.max_tokens.max(1)).min(window),
-            prompt,
-            stop: if request.ignore_eos { Arc::default() } else { Arc::clone(&self.stop) },
+        let params = SamplingParams {
             contrast: request.contrast,
             noise: Noise::new(request.seed, &request.id, request.sample),
+            stop_tokens: if request.ignore_eos { Arc::default() } else { Arc::clone(&self.stop) },
+            max_len: prompt.len().saturating_add(request.max_tokens.max(1)).min(window),
             log_probabilities: request.log_probabilities,
         };
-        let seq = self.steps.add(job);
-        self.names.insert(seq, (request.id, request.tag));
-        Ok(seq)
+        let identity = RequestIdentity { id: request.id, sample: request.sample, tag: request.tag };
+        Ok(self.steps.add(Sequence::new(identity, prompt, params)))
     }
 
     /// Drops a request. It still yields a [`Completion`], without text. False if it has ended before.
     pub fn cancel(&mut self, seq: SeqId) -> bool {
-        let is_there = self.steps.cancel(seq);
-        if let Some((id, tag)) = self.names.remove(&seq) {
-            self.finished.push_back(Completion::without_text(id, tag, Finish::Cancelled));
-        }
-        is_there
+        let Some(sequence) = self.steps.cancel(seq) else { return false };
+        let RequestIdentity { id, tag, .. } = sequence.request;
+        self.finished.push_back(Completion::without_text(id, tag, Finish::Cancelled));
+        true
     }
 
     /// One step of both models for everything that runs. Completions are then had from [`Engine::finished`].
@@ -321,22 +316,19 @@ impl<D: Device> Engine<D> {
         }
     }
 
-    fn complete(&mut self, ended: Ended) -> Result<Completion> {
-        let Some((id, tag)) = self.names.remove(&ended.seq) else {
-            return Err(Error::Device(
-                "internal error: a sequence without a request; please report this".to_owned(),
-            ));
-        };
-        let finish = match ended.end {
-            End::Stop => Finish::Stop,
-            End::Length => Finish::Length,
-            End::Fault(fault) => {
-                let place = ended.tokens.len();
+    fn complete(&self, sequence: Sequence) -> Result<Completion> {
+        let finish = match sequence.end() {
+            Some(End::Stop) => Finish::Stop,
+            Some(End::Length) => Finish::Length,
+            Some(End::Fault(fault)) => {
+                let place = sequence.response().len();
                 Finish::Failed(Error::Request(format!("{fault} at token {place} of the response")))
             }
+            None => Finish::Cancelled,
         };
-        let text = self.text.tokenizer().decode(&ended.tokens, true)?;
-        let Ended { tokens, scores, log_probabilities, .. } = ended;
+        let text = self.text.tokenizer().decode(sequence.response(), true)?;
+        let tokens = sequence.response().to_vec();
+        let Sequence { request: RequestIdentity { id, tag, .. }, scores, log_probabilities, .. } = sequence;
         Ok(Completion { id, tag, text, tokens, scores, log_probabilities, finish })
     }
 }
