@@ -56,5 +56,5 @@ pub mod text;
 
 pub use checkpoint::Checkpoint;
 pub use contrast::Contrast;
-pub use engine::{Completion, Engine, EngineConfig, Finish, Prompt, Replicas, Request, Stats};
+pub use engine::{Completion, Engine, EngineConfig, Finish, Preparer, Prompt, Replicas, Request, Stats};
 pub use error::{Error, Result};

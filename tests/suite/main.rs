@@ -12,6 +12,7 @@ mod invariance;
 mod kernels;
 mod launch;
 mod models;
+mod pipeline;
 mod placement;
 mod profile;
 mod program;
