@@ -24,6 +24,7 @@ use crate::text::{Message, Text, Tokenizer, check_same_vocabulary};
 pub mod footprint;
 pub mod kv_cache;
 mod pair;
+mod preparer;
 mod replicas;
 pub mod request;
 pub mod scheduler;
@@ -33,6 +34,7 @@ pub mod step_loop;
 
 use footprint::Footprint;
 pub use pair::{Model, PairShape};
+pub use preparer::Preparer;
 pub use replicas::{Replicas, Stepped};
 pub use request::{Completion, Finish, Prompt, Request};
 use sequence::{End, RequestIdentity, SamplingParams, Sequence};
@@ -152,8 +154,7 @@ impl Windows {
 /// Decodes requests with a pair of models, many at once. See the [crate's example](crate).
 pub struct Engine<D: Device> {
     steps: StepLoop<D>,
-    text: Text,
-    template_variables: Map<String, Value>,
+    preparer: Preparer,
     finished: VecDeque<Completion>,
     stop: Arc<[TokenId]>,
 }
@@ -185,8 +186,7 @@ impl<D: Device> Engine<D> {
         let (expert, amateur) = (Model::Stored(expert), amateur.map(Model::Stored));
         Ok(Self {
             steps: StepLoop::load(device, expert, amateur, text.tokenizer().vocabulary(), config)?,
-            text,
-            template_variables: Map::new(),
+            preparer: Preparer::new(text),
             finished: VecDeque::new(),
             stop,
         })
@@ -202,7 +202,7 @@ impl<D: Device> Engine<D> {
         if request.contrast.needs_amateur() && !self.steps.has_amateur() {
             return Err(Error::Setting("beta over 0 needs an amateur; load one or set beta to 0".to_owned()));
         }
-        let prompt = request.prompt.into_ids(&self.text, &self.template_variables)?;
+        let prompt = self.preparer.token_ids(request.prompt)?;
         let window = self.windows().of(&request.contrast);
         self.check(&prompt, window)?;
         let params = SamplingParams {
@@ -256,11 +256,6 @@ impl<D: Device> Engine<D> {
         self.steps.windows()
     }
 
-    /// Whether the device has a step to run.
-    pub fn is_ahead(&self) -> bool {
-        self.steps.is_ahead()
-    }
-
     /// The device.
     pub fn device(&self) -> &D {
         self.steps.device()
@@ -273,12 +268,17 @@ impl<D: Device> Engine<D> {
 
     /// What the chat template is given beside the conversation, such as `enable_thinking`.
     pub fn set_template_variables(&mut self, variables: Map<String, Value>) {
-        self.template_variables = variables;
+        self.preparer.set_template_variables(variables);
     }
 
     /// Tokenizer and chat template of the expert.
     pub fn text(&self) -> &Text {
-        &self.text
+        self.preparer.text()
+    }
+
+    /// Does the text work of requests, on any thread: see [`Preparer`].
+    pub fn preparer(&self) -> &Preparer {
+        &self.preparer
     }
 
     /// The token ids that a conversation becomes.
@@ -286,7 +286,7 @@ impl<D: Device> Engine<D> {
     /// # Errors
     /// [`Error::Request`] if there is no chat template or it refuses the conversation.
     pub fn chat_ids(&self, messages: &[Message]) -> Result<Vec<TokenId>> {
-        self.text.prompt_ids(messages, &self.template_variables)
+        self.preparer.chat_ids(messages)
     }
 
     /// Counts and load.
@@ -306,7 +306,7 @@ impl<D: Device> Engine<D> {
         }
         match prompt.iter().find(|token| token.index() >= self.steps.known_ids()) {
             Some(token) => {
-                let name = self.text.tokenizer().token_of(*token);
+                let name = self.text().tokenizer().token_of(*token);
                 let name = name.map_or_else(|| "padding".to_owned(), |name| format!("{name:?}"));
                 let message =
                     format!("the prompt has token {} ({name}), which the models do not know", token.0);
@@ -326,7 +326,7 @@ impl<D: Device> Engine<D> {
             }
             None => Finish::Cancelled,
         };
-        let text = self.text.tokenizer().decode(sequence.response(), true)?;
+        let text = self.text().tokenizer().decode(sequence.response(), true)?;
         let tokens = sequence.response().to_vec();
         let Sequence { request: RequestIdentity { id, tag, .. }, scores, log_probabilities, .. } = sequence;
         Ok(Completion { id, tag, text, tokens, scores, log_probabilities, finish })

@@ -194,11 +194,6 @@ impl<D: Device> StepLoop<D> {
         self.scheduler.is_idle() && self.in_flight.is_empty()
     }
 
-    /// Whether the device has a step to run.
-    pub fn is_ahead(&self) -> bool {
-        !self.in_flight.is_empty()
-    }
-
     /// Sequences that run or wait.
     pub fn pending(&self) -> usize {
         self.scheduler.running() + self.scheduler.waiting()
