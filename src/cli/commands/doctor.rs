@@ -18,7 +18,7 @@ use codit::error::{Error, Result};
 pub struct Args {
     #[command(flatten)]
     device: DeviceArgs,
-    /// Draws the inputs
+    /// Seed of the inputs
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Prints JSON
