@@ -15,11 +15,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use codit::bench::shapes;
-use codit::contrast::{Sampled, philox4x32_10};
-use codit::device::{Capacity, Decision, Dtype, Format};
+use codit::contrast::{Contrast, Noise, Sampled, philox4x32_10};
+use codit::device::{Capacity, Dtype, Format, RowResult};
 use codit::engine::footprint::ModelFootprint;
 use codit::engine::scheduler::cost::{Deferral, StepCost};
-use codit::engine::scheduler::{Limits, NewSequence, Scheduler};
+use codit::engine::scheduler::{Limits, Scheduler};
+use codit::engine::sequence::{RequestIdentity, SamplingParams, Sequence};
 use codit::engine::step::{Pass, StepPlan};
 use codit::ids::{SeqId, TokenId};
 
@@ -102,7 +103,7 @@ impl Counts {
 /// A step that ran, and what it gave.
 struct Ran {
     plan: StepPlan,
-    results: Vec<Option<Decision>>,
+    results: Vec<RowResult>,
 }
 
 /// The steps of [`codit::engine::step_loop`], over a device that counts.
@@ -131,13 +132,15 @@ impl Run {
             deferral: (mode != Mode::Eager).then_some(deferral),
         });
         for _ in 0..rows {
-            scheduler.add(NewSequence {
-                prompt: vec![TokenId(1); prompt],
+            let params = SamplingParams {
+                contrast: Contrast::default(),
+                noise: Noise::new(0, "", 0),
+                stop_tokens: Arc::default(),
                 max_len: prompt + DRAWN,
-                stop: Arc::default(),
-                needs_amateur: true,
-                settles: true,
-            });
+                log_probabilities: false,
+            };
+            let prompt = vec![TokenId(1); prompt];
+            scheduler.add(Sequence::new(RequestIdentity::default(), prompt, params));
         }
         let (in_flight, drawn, counts) = (VecDeque::new(), Vec::new(), Counts::default());
         Self { scheduler, mode, cost, forced, in_flight, drawn, is_counting: false, counts }
@@ -180,7 +183,8 @@ impl Run {
         while self.in_flight.len() > stay_in_flight {
             let Some(Ran { plan, results }) = self.in_flight.pop_front() else { break };
             let rows = plan.rows.iter().filter(|row| row.samples).zip(&results);
-            let wanted = rows.filter(|(row, result)| result.is_some() && self.scheduler.awaits(&plan, row));
+            let wanted =
+                rows.filter(|(row, result)| result.decision().is_some() && self.scheduler.awaits(&plan, row));
             self.counts.tokens += wanted.count() as f64;
             if !self.scheduler.commit(&plan, &results).is_empty() {
                 return false;
@@ -207,11 +211,11 @@ impl Run {
         let token = Sampled { token: TokenId(1), score: 0.0, num_candidates: 1, log_probabilities: None };
         let result = |seq: SeqId, position: usize| {
             let waits = plan.pass == Pass::ExpertOnly && !self.is_forced(seq, position);
-            (!waits).then_some(Ok(token))
+            if waits { RowResult::AwaitsAmateur } else { RowResult::Sampled(token) }
         };
         let sampling = plan.rows.iter().filter(|row| row.samples);
         let results: Vec<_> = sampling.map(|row| result(row.seq, row.positions.end)).collect();
-        self.drawn = results.iter().map(Option::is_some).collect();
+        self.drawn = results.iter().map(|result| result.decision().is_some()).collect();
         Ran { plan, results }
     }
 

@@ -1,6 +1,5 @@
 //! What a device can do at most, measured: how fast it copies, and how fast it multiplies matrices.
 
-use super::statistics::median;
 use crate::device::inspect::Inspect;
 use crate::device::{Precision, WeightKind, WeightSource};
 use crate::doctor::Numbers;
@@ -89,4 +88,10 @@ fn median_seconds<D: Inspect>(device: &D, mut run: impl FnMut()) -> Result<f64> 
     }
     let seconds = marks.windows(2).map(|pair| device.seconds(&pair[0], &pair[1]));
     Ok(median(seconds.collect::<Result<_>>()?))
+}
+
+/// The median of `numbers`; NaN if there are none.
+pub(super) fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -10,7 +10,8 @@ use crate::contrast::{Contrast, Noise, Vocabulary};
 use crate::device::Role;
 use crate::device::inspect::Inspect;
 use crate::doctor::Numbers;
-use crate::engine::step_loop::{Job, StepLoop};
+use crate::engine::sequence::{RequestIdentity, SamplingParams, Sequence};
+use crate::engine::step_loop::StepLoop;
 use crate::engine::{EngineConfig, Model, Shortcuts};
 use crate::error::Result;
 use crate::ids::TokenId;
@@ -19,11 +20,9 @@ pub mod ablation;
 pub mod ceilings;
 pub mod profiled;
 pub mod shapes;
-mod statistics;
 
-use ceilings::Ceilings;
+use ceilings::{Ceilings, median};
 use profiled::Profiled;
-use statistics::median;
 
 /// What is decoded.
 #[derive(Debug, Clone)]
@@ -259,14 +258,14 @@ impl Load<'_> {
     /// Queues all of `prompts`.
     fn add<D: Inspect>(&self, steps: &mut StepLoop<D>, prompts: &Prompts) {
         for (row, prompt) in prompts.draw(0, &self.vocabulary).into_iter().enumerate() {
-            steps.add(Job {
-                max_len: prompt.len() + self.output_len,
-                prompt,
-                stop: Arc::default(),
+            let params = SamplingParams {
                 contrast: self.contrast,
                 noise: Noise::new(0, &row.to_string(), 0),
+                stop_tokens: Arc::default(),
+                max_len: prompt.len() + self.output_len,
                 log_probabilities: false,
-            });
+            };
+            steps.add(Sequence::new(RequestIdentity::default(), prompt, params));
         }
     }
 }

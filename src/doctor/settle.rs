@@ -1,8 +1,8 @@
-//! Checks of [`Device::sample`](crate::device::Device::sample) without the amateur's logits and of what follows, against the f64 reference of `contrast/`:
-//! which rows the expert decides, what is kept of the others, that it outlasts a step which was prepared before that was
-//! known, and what is drawn from it.
+//! Checks of [`Device::sample`](crate::device::Device::sample) without the amateur's logits and of what follows, against the
+//! f64 reference of `contrast/`: which rows the expert decides, what is kept of the others, that it outlasts a step which was
+//! prepared before that was known, and what is drawn from it.
 //!
-//! Its errors are counts of rows.
+//! It counts rows.
 
 use super::sample::{Rows, agrees, decisions, decoding, step};
 use super::{Check, Comparison};
@@ -38,9 +38,9 @@ fn check<D: Inspect>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
     let mut deferred_logits = device.tensor(ROWS, width, Precision::Single)?;
     device.upload(&vec![f32::NAN; ROWS * width], &mut deferred_logits);
 
-    decide(device, &mut step, &first, Vec::new(), &mut deferred_logits)?;
+    decide(on, &mut step, &first, Vec::new(), &mut deferred_logits)?;
     let fed = (0..ROWS as u32).map(|row| PendingToken { index: row, source_output: row }).collect();
-    decide(device, &mut step, &second, fed, &mut deferred_logits)?;
+    decide(on, &mut step, &second, fed, &mut deferred_logits)?;
     let (one, two) = (device.collect(&mut step)?, device.collect(&mut step)?);
     let left = device.download(ROWS, &deferred_logits);
     let keeps = |rows: &Rows, row: usize| {
@@ -74,19 +74,19 @@ fn check<D: Inspect>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
         wrong += usize::from(!is_right);
     }
     let case = format!("{ROWS} rows of {len} tokens, a step in vain, and what is kept");
-    Ok(Check { operation: "sample", case, error: wrong as f64, bound: 0.0 })
+    Ok(Check::counted("sample", case, wrong))
 }
 
 fn decide<D: Inspect>(
-    device: &D,
+    on: &Comparison<'_, D>,
     step: &mut D::Step,
     rows: &Rows,
     fed: Vec<PendingToken>,
     kept: &mut D::Tensor,
 ) -> Result<()> {
-    let (width, logits) = &rows.expert;
+    let (device, (width, logits)) = (on.device, &rows.expert);
     let mut expert = device.tensor(ROWS, *width, Precision::Single)?;
-    device.upload(logits, &mut expert);
+    device.upload(&on.given(logits), &mut expert);
     device.prepare(step, &Batch { pending_tokens: fed, ..decoding(ROWS) }, &rows.samples);
     device.sample(step, 0..ROWS, ExpertLogits::Computed(&expert), AmateurLogits::Later { kept });
     device.submit(step);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::{fmt, io};
 
 use super::name::ModelName;
-use super::parts::Parts;
+use crate::checkpoint::Parts;
 use crate::error::Error;
 
 /// What the messages name.

@@ -1,6 +1,16 @@
 //! Models by name: `owner/name` on the Hugging Face Hub.
 //!
-//! They lie in the cache of Python's `huggingface_hub`, in its layout, so that each finds what the other has fetched:
+//! ```no_run
+//! use codit::hub::{Hub, Parts};
+//!
+//! # fn main() -> codit::Result<()> {
+//! let hub = Hub::from_env()?;
+//! let expert = hub.fetch(&"Qwen/Qwen3-8B".parse()?, Parts::All, &mut |_| {})?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Models are stored in the cache of Python's `huggingface_hub`, in its layout, so that each finds what the other has fetched:
 //!
 //! ```text
 //! models--owner--name/refs/main                 the commit that main was when it was last asked for
@@ -17,23 +27,31 @@ mod env;
 mod listing;
 mod messages;
 mod name;
-mod parts;
 mod transfer;
 
 use hf_hub::Cache;
 use hf_hub::api::sync::{Api, ApiBuilder};
 
-use crate::checkpoint::{Checkpoint, INDEX_FILE, WEIGHTS_FILE};
+pub use crate::checkpoint::Parts;
+use crate::checkpoint::{CONFIG_FILE, Checkpoint, INDEX_FILE, TOKENIZER_FILE, WEIGHTS_FILE};
 use crate::error::{Error, Result};
 use cache::ModelCache;
 use env::Settings;
 use listing::{Listing, Unlisted};
 use messages::Messages;
 pub use name::ModelName;
-pub use parts::Parts;
-use parts::{CONFIG_FILE, SMALL_FILES};
 pub use transfer::Event;
 use transfer::Transfers;
+
+/// All that a checkpoint's text and shape are read from.
+const SMALL_FILES: [&str; 6] = [
+    CONFIG_FILE,
+    "generation_config.json",
+    TOKENIZER_FILE,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+];
 
 /// The hub and the cache of what was fetched from it.
 #[derive(Debug)]
@@ -77,7 +95,7 @@ impl Hub {
         parts: Parts,
         watch: &mut dyn FnMut(Event<'_>),
     ) -> Result<Checkpoint> {
-        let cached = self.cache.find(name).filter(|checkpoint| parts.are_in(checkpoint));
+        let cached = self.cache.find(name).filter(|checkpoint| checkpoint.has_parts(parts));
         if self.is_offline {
             return cached.ok_or_else(|| self.messages.not_cached(name, parts));
         }

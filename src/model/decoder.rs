@@ -89,8 +89,8 @@ impl<D: Device> Decoder<D> {
     /// logits at once.
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File) naming the file and the field or tensor that is absent, damaged or not
-    /// supported; [`Error::Device`](crate::Error::Device) where the device has too little memory.
+    /// [`Error::File`] naming the file and the field or tensor that is absent, damaged or not
+    /// supported; [`Error::Device`] where the device has too little memory.
     pub fn load(
         device: &D,
         checkpoint: &Checkpoint,
@@ -106,7 +106,7 @@ impl<D: Device> Decoder<D> {
     /// A model of `spec`'s shape with weights drawn by `seed` on the device, for measurements; room as for [`Decoder::load`].
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) where the device has too little memory.
+    /// [`Error::Device`] where the device has too little memory.
     pub fn random(
         device: &D,
         spec: &Spec,

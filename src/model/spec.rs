@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::json_reader::JsonReader;
 use super::rope::Rope;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{CONFIG_FILE, Checkpoint};
 use crate::device::{Activation, CacheShape, Heads, NormScope, RoutingShape};
 use crate::error::Result;
 use crate::ids::TokenId;
@@ -207,9 +207,9 @@ impl Spec {
     /// Reads config.json.
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File) naming the field that is absent, out of range or not supported.
+    /// [`Error::File`](crate::error::Error::File) naming the field that is absent, out of range or not supported.
     pub fn open(checkpoint: &Checkpoint) -> Result<Self> {
-        let config = JsonReader::read(checkpoint, "config.json")?;
+        let config = JsonReader::read(checkpoint, CONFIG_FILE)?;
         let family = Family::read(&config)?;
         supported(&config)?;
         // The text tower of a larger model.
@@ -383,13 +383,13 @@ fn read_windows(config: &JsonReader, windows: Windows) -> Result<Vec<Option<usiz
 /// neither has one.
 ///
 /// # Errors
-/// [`Error::File`](crate::Error::File) where the field is neither an id nor a list of ids.
+/// [`Error::File`](crate::error::Error::File) where the field is neither an id nor a list of ids.
 pub fn stop_tokens(checkpoint: &Checkpoint) -> Result<Vec<TokenId>> {
     let generation = JsonReader::find(checkpoint, "generation_config.json")?;
     if let Some(ids) = generation.map(|fields| read_ids(&fields)).transpose()?.flatten() {
         return Ok(ids);
     }
-    Ok(read_ids(&JsonReader::read(checkpoint, "config.json")?)?.unwrap_or_default())
+    Ok(read_ids(&JsonReader::read(checkpoint, CONFIG_FILE)?)?.unwrap_or_default())
 }
 
 fn read_ids(fields: &JsonReader) -> Result<Option<Vec<TokenId>>> {

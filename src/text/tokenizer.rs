@@ -6,14 +6,12 @@ use std::sync::Arc;
 
 use tokenizers::AddedToken;
 
-use super::config::{CONFIG_FILE, TokenizerConfig};
+use super::config::{TOKENIZER_CONFIG_FILE, TokenizerConfig};
 use super::contain::contain;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, TOKENIZER_FILE};
 use crate::contrast::Vocabulary;
 use crate::error::{Error, Result};
 use crate::ids::TokenId;
-
-const TOKENIZER_FILE: &str = "tokenizer.json";
 
 /// A tokenizer. Cheap to clone, safe to share between threads.
 #[derive(Debug, Clone)]
@@ -64,7 +62,7 @@ impl Tokenizer {
                 "added_tokens_decoder gives {:?} the id {id}, {TOKENIZER_FILE} does not",
                 token.content
             );
-            return Err(Error::file(checkpoint.path(CONFIG_FILE), message));
+            return Err(Error::file(checkpoint.path(TOKENIZER_CONFIG_FILE), message));
         }
         Ok(Self { shared: Arc::new(Shared { path, library, vocabulary }) })
     }

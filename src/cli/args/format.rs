@@ -9,14 +9,16 @@ use codit::error::{Error, Result};
 /// In what numbers each model is kept.
 #[derive(clap::Args, Clone)]
 pub struct FormatArgs {
-    /// Numbers of the weights: auto is bfloat16 on a GPU, as stored on the CPU; fp8 rounds the layers' matrices to e4m3 with a
-    /// scale an output, and all else is bfloat16. On a GPU activations are bfloat16, or all is float32; the CPU computes in f32
+    /// Number format of the weights: auto is bfloat16 on a GPU, and as stored on the CPU; fp8 rounds the layers' matrices to
+    /// e4m3 with one scale per output and keeps everything else in bfloat16; float32 also makes a GPU compute in f32, as the
+    /// CPU always does
     #[arg(long, value_enum, default_value_t = WeightsName::Auto)]
     dtype: WeightsName,
-    /// Those of the amateur's weights [default: as --dtype]
+    /// Number format of the amateur's weights [default: that of --dtype]
     #[arg(long, value_enum)]
     amateur_dtype: Option<WeightsName>,
-    /// Numbers of both models' keys and values: auto is as activations are; fp8 is e4m3 with a scale for each token and head
+    /// Number format of both models' keys and values: auto is that of the activations; fp8 is e4m3 with one scale per token and
+    /// head
     #[arg(long, value_enum, default_value_t = CacheName::Auto)]
     kv_cache_dtype: CacheName,
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use super::amx::Amx;
 use super::arena::Arena;
 use super::buffer::Populating;
-use super::isa::Isa;
+use super::isa::{ISA_VARIABLE, Isa};
 use super::path::{PARALLEL, Path};
 use super::pool::Team;
 use super::tensor::Tensor;
@@ -56,10 +56,10 @@ impl Common {
     }
 
     fn info(&self, format: Format) -> DeviceInfo {
-        let (threads, isa) = (self.team.threads(), self.isa);
-        let amx = if self.amx.is_some() { " and AMX" } else { "" };
+        let (threads, isa, best) = (self.team.threads(), self.isa.name(), Isa::detect());
+        let lowered = if self.isa < best { format!(", lowered from {}", best.name()) } else { String::new() };
         DeviceInfo {
-            description: format!("CPU, {threads} threads, {isa:?}{amx}"),
+            description: format!("CPU, {threads} threads, instruction set {isa}{lowered}"),
             format,
             dtype: Dtype::F32,
             is_split: false,
@@ -75,29 +75,33 @@ impl Common {
 }
 
 impl Cpu {
-    /// A device of `threads` threads; without a number, as many as the process may use.
+    /// A device of `threads` threads; without a number, as many as the process may use. It uses the machine's best
+    /// instruction set, or that which [`ISA_VARIABLE`] names where that is a lower one.
+    ///
+    /// # Errors
+    /// If [`ISA_VARIABLE`] names no instruction set, or the system refuses the threads.
+    pub fn new(threads: Option<usize>) -> Result<Self> {
+        Self::limited(threads, Isa::chosen()?)
+    }
+
+    /// As [`Cpu::new`] with at most `isa`, whatever [`ISA_VARIABLE`] says: for comparisons of instruction sets.
     ///
     /// # Errors
     /// If the system refuses the threads.
-    pub fn new(threads: Option<usize>) -> Result<Self> {
-        Self::with_path(threads, Isa::detect(), Amx::detect())
-    }
-
-    /// As [`Cpu::new`] without AMX and with at most `isa`: for tests, which compare the paths.
-    ///
-    /// # Errors
-    /// As [`Cpu::new`].
     pub fn limited(threads: Option<usize>, isa: Isa) -> Result<Self> {
-        Self::with_path(threads, isa.min(Isa::detect()), None)
-    }
-
-    fn with_path(threads: Option<usize>, isa: Isa, amx: Option<Amx>) -> Result<Self> {
+        let isa = isa.min(Isa::detect());
+        let amx = if isa == Isa::Amx { Amx::detect() } else { None };
         let threads =
             threads.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
         let (weights, populating) = (Arena::default(), Mutex::default());
         let common = Common { team: Team::new(threads)?, isa, amx, weights, populating };
         let info = [Format::of(Dtype::F32); 2].map(|format| common.info(format));
         Ok(Self { common: Arc::new(common), info: Arc::new(info), role: Role::Expert })
+    }
+
+    /// The instruction set that it uses.
+    pub fn isa(&self) -> Isa {
+        self.common.isa
     }
 
     /// The device with other formats for expert and amateur. What is not [`Dtype::F8E4m3`] stays as without them, weights as

@@ -44,7 +44,7 @@ use buffer::Buffer;
 pub use cache::Cache;
 pub use device::Cpu;
 use elementwise::{AddNorm, Gated};
-pub use isa::Isa;
+pub use isa::{ISA_VARIABLE, Isa};
 use path::PARALLEL;
 pub use pool::Team;
 pub use rope::Rope;

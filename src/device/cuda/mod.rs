@@ -32,6 +32,14 @@ pub use runtime::Cuda;
 use super::gpu::{GpuConfig, GpuDevice};
 use crate::error::Result;
 
+/// The architectures that kernels were built for, such as "80" and "90a"; empty where the build found no nvcc.
+pub fn architectures() -> &'static [&'static str] {
+    #[cfg(codit_kernels)]
+    return kernels::ARCHITECTURES;
+    #[cfg(not(codit_kernels))]
+    return &[];
+}
+
 /// The device.
 pub type Gpu = GpuDevice<Cuda>;
 

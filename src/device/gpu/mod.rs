@@ -22,6 +22,7 @@ mod load;
 mod ops;
 mod padding;
 pub mod runtime;
+mod sections;
 
 pub use buffers::{Cache, Rope, Tensor, Weight};
 pub use device::{BATCHED_TOKENS, GpuConfig, GpuDevice};

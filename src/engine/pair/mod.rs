@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::device::inspect::Inspect;
-use crate::device::{AmateurLogits, Device, ExpertLogits, Pass, Role, RowResult, SampleRow};
+use crate::device::{AmateurLogits, Device, ExpertLogits, Pass, Role, RowResult};
 use crate::engine::scheduler::cost::{Deferral, StepCost};
 use crate::engine::step::StepPlan;
 use crate::engine::{Deferred, Windows};
@@ -102,16 +102,16 @@ impl<D: Device> Pair<D> {
         })
     }
 
-    /// Submits one step: the forward passes over the plan's batch, then a token for each of its outputs, drawn by `rows`.
-    /// The expert runs alone where no row of the step needs the amateur.
-    pub fn submit(&mut self, plan: &StepPlan, rows: &[SampleRow], needs_amateur: bool) {
+    /// Submits one step: the forward passes over the plan's batch, then a token for each of its outputs. The expert runs alone
+    /// where no row of the step needs the amateur.
+    pub fn submit(&mut self, plan: &StepPlan) {
         let Self { device, step, models, .. } = self;
         let pass = match plan.pass {
-            Pass::Joint if !needs_amateur => Pass::ExpertOnly,
+            Pass::Joint if !plan.needs_amateur || models.amateur.is_none() => Pass::ExpertOnly,
             pass => pass,
         };
         models.copy_blocks(device, &plan.copies);
-        device.prepare(step, &plan.batch, rows);
+        device.prepare(step, &plan.batch, &plan.sample_rows);
         device.run(
             step,
             pass,

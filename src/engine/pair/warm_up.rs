@@ -2,12 +2,11 @@
 
 use super::Pair;
 use super::memory::PairConfig;
-use crate::contrast::{Contrast, Noise};
-use crate::device::{Device, Pass, SampleRow};
+use crate::device::{Device, Pass};
 use crate::engine::Deferred;
-use crate::engine::step::{PlanRow, StepPlan};
+use crate::engine::sequence::Sequence;
+use crate::engine::step::StepPlan;
 use crate::error::Result;
-use crate::ids::{BlockId, SeqId, TokenId};
 
 impl<D: Device> Pair<D> {
     /// Runs steps of all passes and sizes over a cache of one block, which they write to and read at will.
@@ -21,27 +20,16 @@ impl<D: Device> Pair<D> {
         let most = capacity.max_num_batched_tokens.min(capacity.max_num_seqs * self.windows().expert);
         for size in self.device.warm_up_sizes(most) {
             let spans = size.min(capacity.max_num_seqs);
-            let mut plan = StepPlan::default();
-            let mut rows = Vec::new();
+            let first_pass = if self.defers() { Pass::ExpertOnly } else { Pass::Joint };
+            let mut plan = StepPlan { pass: first_pass, ..StepPlan::default() };
             for span in 0..spans {
                 let tokens = size / spans + usize::from(span < size % spans);
-                let blocks = vec![BlockId(0); tokens.div_ceil(capacity.block_size)];
-                let deferred_row = Some(span as u32).filter(|_| self.defers());
-                let row =
-                    PlanRow { seq: SeqId(span as u64), positions: 0..tokens, samples: true, deferred_row };
-                plan.push(row, &vec![TokenId(0); tokens], 0, &blocks);
-                rows.push(SampleRow {
-                    contrast: Contrast::default(),
-                    noise: Noise::new(0, "", 0),
-                    position: size as u32,
-                    // So that all of the amateur's logits are computed too, beside those of the candidates.
-                    log_probabilities: true,
-                    deferred_row,
-                });
+                let blocks = tokens.div_ceil(capacity.block_size);
+                plan.push(&Sequence::for_warm_up(span, tokens, blocks), 0..tokens, true);
             }
             for pass in passes.iter().flat_map(|pass| [pass; 2]) {
                 plan.pass = *pass;
-                self.submit(&plan, &rows, self.has_amateur());
+                self.submit(&plan);
                 self.collect()?;
             }
         }

@@ -2,10 +2,9 @@
 
 use std::ops::Range;
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Zeroable;
 
-use super::candidates::Addresses;
-use crate::device::gpu::abi::{ResultWords, SampleWords, TILE, row_bytes};
+use crate::device::gpu::abi::{ContrastSampleParams, ResultWords, SampleWords, TILE, row_bytes};
 use crate::device::gpu::buffers::{Tensor, Weight};
 use crate::device::gpu::device::GpuDevice;
 use crate::device::gpu::inputs::Step;
@@ -16,26 +15,6 @@ use crate::device::{AmateurLogits, Device, ExpertLogits, Unprojected};
 const WARPS: usize = 8;
 /// What `contrast_sample` keeps of a row: a short list of candidates, and histograms.
 const SHARED_BYTES: u32 = 27_920;
-
-/// `ContrastSampleParams`, which explains the fields.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct Params {
-    expert: u64,
-    amateur: u64,
-    special: u64,
-    samples: u64,
-    tiles: u64,
-    results: u64,
-    deferred_logits: u64,
-    gathered: Addresses,
-    vocabulary: u32,
-    expert_stride: u32,
-    amateur_stride: u32,
-    special_count: u32,
-    deferred_stride: u32,
-    capacity: u32,
-}
 
 /// See [`Device::sample`]. The kernels find the expert's logits of an output by its
 /// [`SampleRow::deferred_row`](crate::device::SampleRow), unless they keep logits themselves.
@@ -85,7 +64,7 @@ fn sample_candidates<R: GpuRuntime>(
     }
     let mut launches = Launches::new(on, step, outputs, expert, Some(logits));
     if needed.candidates {
-        launches.params.gathered = step.candidates.addresses(on);
+        launches.params.candidates = step.candidates.addresses(on);
         launches.params.capacity = step.candidates.capacity() as u32;
     }
     launches.tiles();
@@ -100,7 +79,7 @@ fn sample_candidates<R: GpuRuntime>(
 /// alone, so that a row's bits are its own.
 struct Launches<'a, R> {
     on: &'a GpuDevice<R>,
-    params: Params,
+    params: ContrastSampleParams,
     rows: usize,
     /// Warps a block.
     warps: usize,
@@ -120,7 +99,7 @@ impl<'a, R: GpuRuntime> Launches<'a, R> {
         let (first, rows) = (outputs.start as u64, outputs.len());
         let tiles = step.vocabulary.div_ceil(TILE);
         let warps = tiles.min(WARPS);
-        let params = Params {
+        let params = ContrastSampleParams {
             expert: on.address(&expert.memory),
             amateur: amateur.map_or(0, |logits| on.address(logits.peer.as_ref().unwrap_or(&logits.memory))),
             special,
@@ -131,7 +110,7 @@ impl<'a, R: GpuRuntime> Launches<'a, R> {
             expert_stride: expert.width as u32,
             amateur_stride: amateur.map_or(0, |amateur| amateur.width) as u32,
             special_count: special_count as u32,
-            ..Params::zeroed()
+            ..ContrastSampleParams::zeroed()
         };
         Self { on, params, rows, warps, blocks: tiles.div_ceil(warps) }
     }
@@ -141,7 +120,7 @@ impl<'a, R: GpuRuntime> Launches<'a, R> {
     }
 
     fn list_candidates(&self) {
-        self.launch("contrast_heads", [self.rows, 1], SHARED_BYTES);
+        self.launch("contrast_candidates", [self.rows, 1], SHARED_BYTES);
     }
 
     fn sample(&self) {
