@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use super::amx::Amx;
 use super::arena::Arena;
 use super::buffer::Populating;
-use super::isa::{ISA_VARIABLE, Isa};
+use super::isa::Isa;
 use super::path::{PARALLEL, Path};
 use super::pool::Team;
 use super::tensor::Tensor;
