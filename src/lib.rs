@@ -57,7 +57,7 @@ pub mod text;
 
 pub use checkpoint::Checkpoint;
 pub use contrast::Contrast;
-pub use engine::{Completion, Engine, EngineConfig, Finish, Prompt, Replicas, Request, Stats};
+pub use engine::{Completion, Engine, EngineConfig, Finish, Preparer, Prompt, Replicas, Request, Stats};
 pub use error::{Error, Result};
 
 /// The Rust examples of the guide, which run as tests.

@@ -19,6 +19,7 @@ use codit::model::{Decoder, Room};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
+use crate::cpu::instruction_sets;
 use crate::step::{begin, begin_forward, end};
 
 const BLOCK_SIZE: usize = 16;
@@ -306,6 +307,31 @@ fn compare_routings<D: Device>(device: D) {
                 for (visit, (found, expected)) in found.iter().zip(expected).enumerate() {
                     assert_eq!(found.branch, expected.branch, "{name}, visit {visit}");
                     assert!((found.weight - expected.weight).abs() < 1e-5, "{name}: {found:?}, {expected:?}");
+                }
+            }
+        }
+    });
+}
+
+/// Logits of two instruction sets differ by no more than either may differ from those of transformers.
+///
+/// There are always two to compare: the reference of the doctor sums in f64.
+#[test]
+fn instruction_sets_agree_on_the_logits() {
+    for_each_case(|case| {
+        let golden = Logits::read(case);
+        for name in ["expert", "amateur"] {
+            let logits = |isa| {
+                let device = Cpu::limited(Some(2), isa).unwrap();
+                golden.at_once(&device, &mut Model::load(&device, &case.join(name)))
+            };
+            let all: Vec<_> = instruction_sets().map(|isa| (isa.name(), logits(isa))).collect();
+            assert!(all.len() > 1);
+            for (index, (first, expected)) in all.iter().enumerate() {
+                for (second, found) in &all[index + 1..] {
+                    let difference = difference(found, expected);
+                    println!("  {name}, {first} and {second}: {difference:.1e}");
+                    assert!(difference < 1e-4, "{name}, {first} and {second}: {difference}");
                 }
             }
         }

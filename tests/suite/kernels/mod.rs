@@ -54,7 +54,7 @@ fn run_with<const N: usize>(
         let format = config.formats[0];
         let device = Simt::simt_with(config, seed, false);
         let cpu = Cpu::new(None).unwrap().with_formats([format; 2]);
-        let mut on = Comparison { device: &device, cpu: &cpu, numbers: Numbers(seed) };
+        let mut on = Comparison::new(&device, &cpu, seed);
         let checks = checks(&mut on).unwrap();
         let failed: Vec<_> = checks.iter().filter(|check| !check.passes()).collect();
         assert!(failed.is_empty(), "{format:?}: {failed:#?}");
@@ -87,7 +87,7 @@ fn every_kernel_is_run_by_a_check() {
     for (format, families) in runs {
         let device = Simt::simt_with(GpuConfig::of(format), 1, false);
         let cpu = Cpu::new(None).unwrap().with_formats([format; 2]);
-        let mut on = Comparison { device: &device, cpu: &cpu, numbers: Numbers(1) };
+        let mut on = Comparison { device: &device, cpu: &cpu, numbers: Numbers(1), has_fault: false };
         for checks in families {
             checks(&mut on).unwrap();
         }
