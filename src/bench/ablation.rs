@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::ceilings::Ceilings;
+use super::ceilings::{Ceilings, median};
 use super::profiled::Profiled;
-use super::{Load, finish, median};
+use super::{Load, finish};
 use crate::device::Device;
 use crate::engine::step_loop::Stats;
 use crate::engine::{Deferred, Shortcuts};

@@ -85,5 +85,11 @@ fn median_seconds<D: Device>(device: &D, mut run: impl FnMut()) -> Result<f64> {
         marks.push(device.mark());
     }
     let seconds = marks.windows(2).map(|pair| device.seconds(&pair[0], &pair[1]));
-    Ok(super::median(seconds.collect::<Result<_>>()?))
+    Ok(median(seconds.collect::<Result<_>>()?))
+}
+
+/// The median of `numbers`; NaN if there are none.
+pub(super) fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -20,7 +20,7 @@ pub mod ceilings;
 pub mod profiled;
 pub mod shapes;
 
-use ceilings::Ceilings;
+use ceilings::{Ceilings, median};
 use profiled::Profiled;
 
 /// What is decoded.
@@ -171,12 +171,6 @@ fn finish<D: Device>(steps: &mut StepLoop<D>) -> Result<()> {
         steps.step()?;
     }
     Ok(())
-}
-
-/// The middle one of some numbers; of none, no number.
-fn median(mut numbers: Vec<f64>) -> f64 {
-    numbers.sort_by(f64::total_cmp);
-    numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn profile<D: Device>(device: D, load: &Load<'_>, ceilings: &Ceilings) -> Result<Vec<Operation>> {

@@ -29,7 +29,7 @@ pub enum Precision {
     Single,
 }
 
-/// What a [`Device::contrast_sample_hidden`] computed of the amateur's logits.
+/// What a [`Device::contrast_sample_hidden`](crate::device::Device::contrast_sample_hidden) computed of the amateur's logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Projections {
     /// Logits that were computed one by one.

@@ -11,9 +11,13 @@ use crate::ids::BlockId;
 pub mod cpu;
 pub mod cuda;
 pub mod gpu;
+#[doc(hidden)] // Its types are found here.
 pub mod info;
+#[doc(hidden)] // For the tests.
 pub mod number;
+#[doc(hidden)] // For the tests, and for the program's `--device simt`: the GPU's kernels on the host.
 pub mod simt;
+#[doc(hidden)] // Its types are found here.
 pub mod types;
 
 pub use info::{MemoryInfo, Precision, Projections, WeightSize};
@@ -90,7 +94,7 @@ pub trait Device: Sized + Send + Sync + 'static {
     /// The memory of a stream of a device that has its own; `None` where it is the system's.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) if the device does not answer.
+    /// [`Error::Device`] if the device does not answer.
     fn memory_info(&self) -> Result<Option<MemoryInfo>>;
     /// Bytes that the cache may take of this stream's memory by default, once everything else is there.
     fn default_cache_bytes(&self) -> Result<usize>;
@@ -137,7 +141,7 @@ pub trait Device: Sized + Send + Sync + 'static {
     /// The results of the oldest step that was finished and not collected, a row an output; waits for them.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) if the device failed: nothing that it computed since the last
+    /// [`Error::Device`] if the device failed: nothing that it computed since the last
     /// collection counts, and it must not be used any more.
     fn collect(&self, step: &mut Self::Step) -> Result<Vec<RowResult>>;
 

@@ -101,7 +101,7 @@ impl Rows {
         let upload = |(width, logits): &(usize, Vec<f32>)| {
             let mut tensor = device.tensor(rows, *width, Precision::Single)?;
             device.upload(&on.given(logits), &mut tensor);
-            Ok::<_, crate::Error>(tensor)
+            Ok::<_, crate::error::Error>(tensor)
         };
         let (expert, amateur) = (upload(&self.expert)?, upload(&self.amateur)?);
         sample_step(device, &mut step, &self.samples, &expert, Some(&amateur))

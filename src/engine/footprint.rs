@@ -57,7 +57,7 @@ impl ModelFootprint {
         let taken = |room: Room| {
             let device = ledger(format, false);
             Decoder::random(&device, spec, 0, room)?;
-            Ok::<_, crate::Error>(device.runtime().bytes(Role::Expert))
+            Ok::<_, crate::error::Error>(device.runtime().bytes(Role::Expert))
         };
         let weights = taken(Room { tokens: 0, logits: 0 })?;
         let room = Room { tokens: shape.max_num_batched_tokens, logits: shape.max_num_seqs };

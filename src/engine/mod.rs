@@ -21,17 +21,25 @@ use crate::ids::{SeqId, TokenId};
 use crate::model::spec::{Spec, stop_tokens};
 use crate::text::{Message, Text, Tokenizer, check_same_vocabulary};
 
+mod any;
+#[doc(hidden)] // For the program's `plan`.
 pub mod footprint;
+#[doc(hidden)] // For the tests, as are those below.
 pub mod kv_cache;
 mod pair;
 mod preparer;
 mod replicas;
-pub mod request;
+mod request;
+#[doc(hidden)]
 pub mod scheduler;
+#[doc(hidden)]
 pub mod sequence;
+#[doc(hidden)]
 pub mod step;
+#[doc(hidden)]
 pub mod step_loop;
 
+pub use any::{AnyEngine, DeviceChoice};
 use footprint::Footprint;
 pub use pair::{Model, PairShape};
 pub use preparer::Preparer;

@@ -95,8 +95,8 @@ impl<D: Device> Decoder<D> {
     /// Brings a checkpoint to `device`, with room for batches and logits up to `room`.
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File) naming the file and the field or tensor that is absent, damaged or not
-    /// supported; [`Error::Device`](crate::Error::Device) where the device has too little memory.
+    /// [`Error::File`] naming the file and the field or tensor that is absent, damaged or not
+    /// supported; [`Error::Device`] where the device has too little memory.
     pub fn load(device: &D, checkpoint: &Checkpoint, room: Room) -> Result<Self> {
         let spec = Spec::open(checkpoint)?;
         let weights = Weights::open(checkpoint)?;
@@ -107,7 +107,7 @@ impl<D: Device> Decoder<D> {
     /// A model of `spec`'s shape with weights drawn by `seed` on the device, for measurements.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) where the device has too little memory.
+    /// [`Error::Device`] where the device has too little memory.
     pub fn random(device: &D, spec: &Spec, seed: u64, room: Room) -> Result<Self> {
         let origin = Origin::Random(Cell::new(seed));
         Loader { device, spec, prefixes: PREFIXES[0], origin }.decoder(room)

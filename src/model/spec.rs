@@ -207,7 +207,7 @@ impl Spec {
     /// Reads config.json.
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File) naming the field that is absent, out of range or not supported.
+    /// [`Error::File`](crate::error::Error::File) naming the field that is absent, out of range or not supported.
     pub fn open(checkpoint: &Checkpoint) -> Result<Self> {
         let config = JsonReader::read(checkpoint, CONFIG_FILE)?;
         let family = Family::read(&config)?;
@@ -383,7 +383,7 @@ fn read_windows(config: &JsonReader, windows: Windows) -> Result<Vec<Option<usiz
 /// neither has one.
 ///
 /// # Errors
-/// [`Error::File`](crate::Error::File) where the field is neither an id nor a list of ids.
+/// [`Error::File`](crate::error::Error::File) where the field is neither an id nor a list of ids.
 pub fn stop_tokens(checkpoint: &Checkpoint) -> Result<Vec<TokenId>> {
     let generation = JsonReader::find(checkpoint, "generation_config.json")?;
     if let Some(ids) = generation.map(|fields| read_ids(&fields)).transpose()?.flatten() {

@@ -113,7 +113,7 @@ impl Cache {
         }
     }
 
-    /// See [`Buffer::populating`].
+    /// See `Buffer::populating`.
     pub fn populating(&self) -> Populating {
         match self {
             Self::F32(pages) => pages.data.populating(),

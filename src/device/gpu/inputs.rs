@@ -78,8 +78,8 @@ impl OfAmateur {
 /// See [`crate::device::Device::Step`].
 ///
 /// A step in which every span is one token is padded to a [`bucket`], as far as there is room, so that few sizes occur
-/// and the runtime can replay what it has recorded: padded rows have slot [`NONE`], padded spans context 0, padded
-/// samples position [`NONE`], and kernels leave all three alone.
+/// and the runtime can replay what it has recorded: padded rows have slot `NONE`, padded spans context 0, padded
+/// samples position `NONE`, and kernels leave all three alone.
 pub struct Step<R: GpuRuntime> {
     /// Which of the process's steps: the addresses that a recording holds are this one's.
     id: u64,

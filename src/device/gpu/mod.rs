@@ -45,6 +45,13 @@ pub struct GpuConfig {
     pub is_deterministic: bool,
 }
 
+/// Both models in bfloat16, in nine tenths of the memory.
+impl Default for GpuConfig {
+    fn default() -> Self {
+        Self { memory_utilization: 0.9, ..Self::of(Format::of(Dtype::Bf16)) }
+    }
+}
+
 impl GpuConfig {
     /// Both models in one format, in all of the memory.
     pub fn of(format: Format) -> Self {

@@ -60,7 +60,7 @@ pub trait GpuRuntime: Send + Sync + 'static {
     /// Takes memory of a stream, of any content.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) where there is too little.
+    /// [`Error::Device`](crate::error::Error::Device) where there is too little.
     fn allocate(&self, role: Role, bytes: usize) -> Result<Self::Memory>;
     /// Where the kernels find it.
     fn address(&self, memory: &Self::Memory) -> u64;
@@ -68,7 +68,7 @@ pub trait GpuRuntime: Send + Sync + 'static {
     /// begins. May be called from several threads. Done when it returns.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) if the runtime failed.
+    /// [`Error::Device`](crate::error::Error::Device) if the runtime failed.
     fn fill(
         &self,
         role: Role,
@@ -83,7 +83,7 @@ pub trait GpuRuntime: Send + Sync + 'static {
     /// The bytes of a read, once they are there.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) if anything failed that was queued before.
+    /// [`Error::Device`](crate::error::Error::Device) if anything failed that was queued before.
     fn wait(&self, pending: Self::Pending) -> Result<Vec<u8>>;
     /// What is queued on the amateur's stream from now on runs after what is queued on the expert's by now.
     fn fork(&self);
@@ -100,7 +100,7 @@ pub trait GpuRuntime: Send + Sync + 'static {
     /// Seconds from one mark to a later one; waits for both.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) if anything failed that was queued before.
+    /// [`Error::Device`](crate::error::Error::Device) if anything failed that was queued before.
     fn seconds(&self, from: &Self::Mark, to: &Self::Mark) -> Result<f64>;
     /// Queues what `record` queues, by launches, products, forks and joins alone; where the runtime can, by replaying
     /// what it recorded under the same key.
@@ -110,7 +110,7 @@ pub trait GpuRuntime: Send + Sync + 'static {
     /// The memory of a stream.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) if the runtime does not answer.
+    /// [`Error::Device`](crate::error::Error::Device) if the runtime does not answer.
     fn memory_info(&self, role: Role) -> Result<MemoryInfo>;
     /// Whether it chooses algorithms for products and records steps, a number of rows at a time.
     fn warms_up(&self) -> bool {

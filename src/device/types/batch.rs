@@ -52,11 +52,11 @@ pub struct SampleRow {
     pub position: u32,
     /// Whether [`Sampled::log_probabilities`] is wanted.
     pub log_probabilities: bool,
-    /// Which row of the deferred logits is this one's, where the amateur is deferred: see [`Device::settle`].
+    /// Which row of the deferred logits is this one's, where the amateur is deferred: see [`Device::settle`](crate::device::Device::settle).
     pub deferred_row: Option<u32>,
 }
 
-/// How much a [`Device::Step`] makes room for.
+/// How much a [`Device::Step`](crate::device::Device::Step) makes room for.
 #[derive(Debug, Clone, Copy)]
 pub struct StepCapacity<'a> {
     /// Tokens of the largest batch.
