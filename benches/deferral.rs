@@ -16,13 +16,12 @@ use std::sync::Arc;
 
 use codit::bench::shapes;
 use codit::contrast::{Contrast, Noise, Sampled, philox4x32_10};
-use codit::device::{Dtype, Format, RowResult};
+use codit::device::{Capacity, Dtype, Format, RowResult};
 use codit::engine::footprint::ModelFootprint;
 use codit::engine::scheduler::cost::{Deferral, StepCost};
 use codit::engine::scheduler::{Limits, Scheduler};
 use codit::engine::sequence::{RequestIdentity, SamplingParams, Sequence};
 use codit::engine::step::{Pass, StepPlan};
-use codit::engine::{PairShape, Shortcuts};
 use codit::ids::{SeqId, TokenId};
 
 const BLOCK: usize = 16;
@@ -36,14 +35,8 @@ fn main() -> codit::Result<()> {
     let shape = arguments.first().map_or("llama-3.1-8b", |name| name);
     let context = arguments.get(1).map_or(1000, |text| text.parse().expect("tokens"));
     let spec = shapes::find(shape)?;
-    let room = PairShape {
-        max_num_seqs: 1,
-        max_num_batched_tokens: 1,
-        block_size: BLOCK,
-        kv_cache_memory: None,
-        shortcuts: Shortcuts::NONE,
-    };
-    let model = ModelFootprint::new(&spec, Format::of(Dtype::Bf16), &room)?;
+    let capacity = Capacity { max_num_seqs: 1, max_num_batched_tokens: 1, block_size: BLOCK };
+    let model = ModelFootprint::new(&spec, Format::of(Dtype::Bf16), capacity)?;
     // Of the embedding a step reads its tokens' rows; a head of its own is read whole.
     let embedding =
         if spec.tied_lm_head { 0 } else { spec.vocab_size * spec.hidden_size * Dtype::Bf16.size() };
@@ -110,7 +103,7 @@ impl Counts {
 /// A step that ran, and what it gave.
 struct Ran {
     plan: StepPlan,
-    results: Vec<Option<RowResult>>,
+    results: Vec<RowResult>,
 }
 
 /// The steps of [`codit::engine::step_loop`], over a device that counts.
@@ -190,7 +183,8 @@ impl Run {
         while self.in_flight.len() > stay_in_flight {
             let Some(Ran { plan, results }) = self.in_flight.pop_front() else { break };
             let rows = plan.rows.iter().filter(|row| row.samples).zip(&results);
-            let wanted = rows.filter(|(row, result)| result.is_some() && self.scheduler.awaits(&plan, row));
+            let wanted =
+                rows.filter(|(row, result)| result.decision().is_some() && self.scheduler.awaits(&plan, row));
             self.counts.tokens += wanted.count() as f64;
             if !self.scheduler.commit(&plan, &results).is_empty() {
                 return false;
@@ -217,11 +211,11 @@ impl Run {
         let token = Sampled { token: TokenId(1), score: 0.0, num_candidates: 1, log_probabilities: None };
         let result = |seq: SeqId, position: usize| {
             let waits = plan.pass == Pass::ExpertOnly && !self.is_forced(seq, position);
-            (!waits).then_some(Ok(token))
+            if waits { RowResult::AwaitsAmateur } else { RowResult::Sampled(token) }
         };
         let sampling = plan.rows.iter().filter(|row| row.samples);
         let results: Vec<_> = sampling.map(|row| result(row.seq, row.positions.end)).collect();
-        self.drawn = results.iter().map(Option::is_some).collect();
+        self.drawn = results.iter().map(|result| result.decision().is_some()).collect();
         Ran { plan, results }
     }
 

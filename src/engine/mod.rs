@@ -1,7 +1,7 @@
 //! The engine: requests, one pool of blocks, the scheduler, the pair, and the step loop.
 //!
 //! ```text
-//! Request ─► Scheduler::plan ─► Pair::queue (expert ∥ amateur, contrast_sample)
+//! Request ─► Scheduler::plan ─► Pair::submit (expert ∥ amateur, contrast_sample)
 //!            Pair::collect ─► Scheduler::commit ─► Completion
 //! ```
 //!
@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use crate::checkpoint::Checkpoint;
 use crate::contrast::{Contrast, Noise};
-use crate::device::{Device, Role};
+use crate::device::{Capacity, Device, Role};
 use crate::error::{Error, Result};
 use crate::ids::{SeqId, TokenId};
 use crate::model::spec::{Spec, stop_tokens};
@@ -41,7 +41,8 @@ pub mod step_loop;
 
 pub use any::{AnyEngine, DeviceChoice};
 use footprint::Footprint;
-pub use pair::{Model, PairShape};
+pub use pair::memory::PairConfig;
+pub use pair::source::Model;
 pub use preparer::Preparer;
 pub use replicas::{Replicas, Stepped};
 pub use request::{Completion, Finish, Prompt, Request};
@@ -105,8 +106,9 @@ impl Shortcuts {
     /// Those that are faster on `device`.
     pub fn of<D: Device>(device: &D) -> Self {
         let deferred_amateur =
-            if device.solo_slowdown().is_some() { Deferred::WhereItPays } else { Deferred::Never };
-        Self { gathered_candidates: device.gathers(), deferred_amateur, shared_prefixes: true }
+            if device.info().solo_slowdown.is_some() { Deferred::WhereItPays } else { Deferred::Never };
+        let gathered_candidates = device.info().gathers_candidates;
+        Self { gathered_candidates, deferred_amateur, shared_prefixes: true }
     }
 
     /// What they are called.
@@ -365,11 +367,11 @@ impl<D: Device> Iterator for Engine<D> {
 }
 
 impl EngineConfig {
-    /// How much a pair makes room for, where a step takes `default_batched_tokens` unless it is said otherwise.
+    /// How a pair is loaded, where a step takes `default_batched_tokens` unless it is said otherwise.
     ///
     /// # Errors
     /// [`Error::Setting`] for a number out of range.
-    pub fn shape(&self, default_batched_tokens: usize, shortcuts: Shortcuts) -> Result<PairShape> {
+    pub fn pair_config(&self, default_batched_tokens: usize, shortcuts: Shortcuts) -> Result<PairConfig> {
         let max_num_batched_tokens =
             self.max_num_batched_tokens.unwrap_or(self.max_num_seqs.max(default_batched_tokens));
         let settings = [
@@ -380,13 +382,9 @@ impl EngineConfig {
         if let Some((name, value)) = settings.into_iter().find(|(_, value)| !(1..=1 << 20).contains(value)) {
             return Err(Error::Setting(format!("{name} is {value}; it must be between 1 and {}", 1 << 20)));
         }
-        Ok(PairShape {
-            max_num_seqs: self.max_num_seqs,
-            max_num_batched_tokens,
-            block_size: self.block_size,
-            kv_cache_memory: self.kv_cache_memory,
-            shortcuts,
-        })
+        let capacity =
+            Capacity { max_num_seqs: self.max_num_seqs, max_num_batched_tokens, block_size: self.block_size };
+        Ok(PairConfig { capacity, kv_cache_memory: self.kv_cache_memory, shortcuts })
     }
 
     /// Whether a pair fits on `device` with a cache of [`EngineConfig::kv_cache_memory`], or else one that holds a sequence
@@ -405,13 +403,17 @@ impl EngineConfig {
             return Ok(true);
         }
         let shortcuts = self.shortcuts.unwrap_or_else(|| Shortcuts::of(device));
-        let shape = self.shape(device.default_batched_tokens(), shortcuts)?;
-        let [expert_lane, amateur_lane] = [Role::Expert, Role::Amateur].map(|role| device.role(role));
+        let pair_config = self.pair_config(device.info().default_batched_tokens, shortcuts)?;
+        let [on_expert, on_amateur] = [Role::Expert, Role::Amateur].map(|role| device.role(role));
         let (expert, amateur) = (Spec::open(expert)?, amateur.map(Spec::open).transpose()?);
-        let with_format = amateur.as_ref().map(|spec| (spec, amateur_lane.format()));
-        let footprint =
-            Footprint::new((&expert, expert_lane.format()), with_format, &shape, device.is_split())?;
-        let bytes = expert_lane.default_cache_bytes()?.min(amateur_lane.default_cache_bytes()?);
+        let with_format = amateur.as_ref().map(|spec| (spec, on_amateur.info().format));
+        let footprint = Footprint::new(
+            (&expert, on_expert.info().format),
+            with_format,
+            &pair_config,
+            device.info().is_split,
+        )?;
+        let bytes = on_expert.default_cache_bytes()?.min(on_amateur.default_cache_bytes()?);
         let window = amateur.iter().fold(expert.context_length, |len, spec| len.min(spec.context_length));
         let tokens = self.max_model_len.unwrap_or(window.min(Self::USUAL_LEN));
         let block: usize = footprint.shares().iter().map(|share| share.block).sum();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::contrast::{Contrast, LogProbabilities, Noise, RowFault, Sampled};
-use crate::device::RowResult;
+use crate::device::Decision;
 use crate::engine::kv_cache::pool::Content;
 use crate::ids::{BlockId, SeqId, TokenId};
 
@@ -245,16 +245,16 @@ impl Sequence {
     }
 
     /// Takes the result of the oldest step in flight. True if that ends it.
-    pub(super) fn take(&mut self, result: &RowResult) -> bool {
+    pub(super) fn take(&mut self, decision: Decision) -> bool {
         self.state = match self.state {
             State::InFlight { tokens, source_output } if tokens > 1 => {
                 State::InFlight { tokens: tokens - 1, source_output }
             }
             _ => State::Ready,
         };
-        let end = match result {
-            Ok(sampled) => self.append(sampled),
-            Err(fault) => Some(End::Fault(*fault)),
+        let end = match decision {
+            Ok(sampled) => self.append(&sampled),
+            Err(fault) => Some(End::Fault(fault)),
         };
         end.inspect(|end| self.state = State::Ended(*end)).is_some()
     }

@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::iter::Sum;
 use std::ops::Range;
 
-use super::pair::{Model, Pair};
+use super::pair::Pair;
+use super::pair::source::Model;
 use super::scheduler::{Limits, Scheduler};
 use super::{EngineConfig, Shortcuts, Windows};
 use crate::contrast::Vocabulary;
+use crate::device::inspect::Inspect;
 use crate::device::{Device, RowResult};
 use crate::engine::sequence::Sequence;
 use crate::engine::step::StepPlan;
@@ -96,25 +98,26 @@ impl<D: Device> StepLoop<D> {
         config: &EngineConfig,
     ) -> Result<Self> {
         let shortcuts = config.shortcuts.unwrap_or_else(|| Shortcuts::of(&device));
-        let shape = config.shape(device.default_batched_tokens(), shortcuts)?;
-        let (pair, blocks) = Pair::load(device, expert, amateur, vocabulary, &shape)?;
+        let pair_config = config.pair_config(device.info().default_batched_tokens, shortcuts)?;
+        let capacity = pair_config.capacity;
+        let (pair, blocks) = Pair::load(device, expert, amateur, vocabulary, &pair_config)?;
         if config.profile_steps.is_some() {
             // A device that cannot is refused now.
-            pair.profile(false)?;
+            pair.device().profile(false)?;
         }
         let limits = Limits {
-            max_num_seqs: shape.max_num_seqs,
-            max_num_batched_tokens: shape.max_num_batched_tokens,
-            block_size: shape.block_size,
+            max_num_seqs: capacity.max_num_seqs,
+            max_num_batched_tokens: capacity.max_num_batched_tokens,
+            block_size: capacity.block_size,
             blocks,
             shares_prefixes: shortcuts.shared_prefixes,
-            deferral: pair.deferral(&shape),
+            deferral: pair.deferral(&pair_config),
         };
         Ok(Self {
-            windows: config.windows(pair.windows(), blocks * shape.block_size)?,
-            runs_ahead: config.async_scheduling.unwrap_or_else(|| pair.runs_ahead()),
+            windows: config.windows(pair.windows(), blocks * capacity.block_size)?,
+            runs_ahead: config.async_scheduling.unwrap_or_else(|| pair.device().info().runs_ahead),
             pair,
-            max_num_seqs: shape.max_num_seqs,
+            max_num_seqs: capacity.max_num_seqs,
             profile_steps: config.profile_steps.clone(),
             scheduler: Scheduler::new(limits),
             in_flight: VecDeque::new(),
@@ -229,19 +232,6 @@ impl<D: Device> StepLoop<D> {
         self.pair.device()
     }
 
-    /// Notes from now on when steps begin and end on the device, for [`StepLoop::idle_share`].
-    pub fn trace(&mut self) {
-        self.pair.trace();
-    }
-
-    /// The part of the traced time in which the device had no step to run.
-    ///
-    /// # Errors
-    /// Those of [`Device::seconds`].
-    pub fn idle_share(&self) -> Result<f64> {
-        self.pair.idle_share()
-    }
-
     /// Counts and load.
     pub fn stats(&self) -> Stats {
         let pool = self.scheduler.pool();
@@ -259,7 +249,7 @@ impl<D: Device> StepLoop<D> {
     fn switch_profiler(&self) -> Result<()> {
         match &self.profile_steps {
             Some(steps) if [steps.start, steps.end].contains(&self.stats.steps) => {
-                self.pair.profile(self.stats.steps == steps.start)
+                self.pair.device().profile(self.stats.steps == steps.start)
             }
             _ => Ok(()),
         }
@@ -272,26 +262,41 @@ impl<D: Device> StepLoop<D> {
         self.stats.expert_tokens += if has_expert { tokens } else { 0 };
         self.stats.amateur_steps += u64::from(has_amateur);
         self.stats.amateur_tokens += if has_amateur { tokens } else { 0 };
-        self.pair.queue(plan);
+        self.pair.submit(plan);
     }
 
     /// Takes in the results of the oldest step in flight.
     fn commit(&mut self) -> Result<Vec<Sequence>> {
         let Some(plan) = self.in_flight.pop_front() else { return Ok(Vec::new()) };
-        let sampled = self.pair.collect()?;
+        let results = self.pair.collect()?;
         let _range = profile::range(c"commit");
-        self.count(&plan, &sampled);
-        Ok(self.scheduler.commit(&plan, &sampled))
+        self.count(&plan, &results);
+        Ok(self.scheduler.commit(&plan, &results))
     }
 
     /// Counts the tokens of rows that are still wanted.
-    fn count(&mut self, plan: &StepPlan, sampled: &[Option<RowResult>]) {
-        let rows = plan.rows.iter().filter(|row| row.samples).zip(sampled);
-        for (_, sampled) in rows.filter(|(row, _)| self.scheduler.awaits(plan, row)) {
-            let Some(Ok(sampled)) = sampled else { continue };
+    fn count(&mut self, plan: &StepPlan, results: &[RowResult]) {
+        let rows = plan.rows.iter().filter(|row| row.samples).zip(results);
+        for (_, result) in rows.filter(|(row, _)| self.scheduler.awaits(plan, row)) {
+            let RowResult::Sampled(sampled) = result else { continue };
             self.stats.sampled += 1;
             self.stats.forced += u64::from(sampled.num_candidates == 1);
             self.stats.num_candidates += u64::from(sampled.num_candidates);
         }
+    }
+}
+
+impl<D: Inspect> StepLoop<D> {
+    /// Notes from now on when steps begin and end on the device, for [`StepLoop::idle_share`].
+    pub fn trace(&mut self) {
+        self.pair.trace();
+    }
+
+    /// The part of the traced time in which the device had no step to run.
+    ///
+    /// # Errors
+    /// Those of [`Inspect::seconds`].
+    pub fn idle_share(&self) -> Result<f64> {
+        self.pair.idle_share()
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use codit::contrast::{Contrast, Noise, RowFault, Sampled, philox4x32_10};
-use codit::device::RowResult;
+use codit::device::{Decision, RowResult};
 use codit::engine::scheduler::cost::{Deferral, Phases, Rows, StepCost};
 use codit::engine::scheduler::{Limits, Scheduler};
 use codit::engine::sequence::{End, RequestIdentity, SamplingParams, Sequence};
@@ -51,7 +51,7 @@ impl Request {
 /// A step that ran and is not committed.
 struct Ran {
     plan: StepPlan,
-    results: Vec<Option<RowResult>>,
+    results: Vec<Option<Decision>>,
     /// Of each result: [`Request::epoch`] when it was planned.
     epochs: Vec<u32>,
 }
@@ -63,7 +63,7 @@ struct Oracle {
 }
 
 impl Oracle {
-    fn draw(self, seq: SeqId, position: usize) -> RowResult {
+    fn draw(self, seq: SeqId, position: usize) -> Decision {
         let key = [self.seed as u32, (self.seed >> 32) as u32];
         let bits = philox4x32_10([seq.0 as u32, position as u32, 1, 0], key);
         let token = match bits[0] % 60 {
@@ -417,7 +417,7 @@ impl Trace {
                     self.contested.insert(row.seq);
                 }
             }
-            for ended in self.scheduler.commit(&plan, &results) {
+            for ended in self.scheduler.commit(&plan, &to_commit(&results)) {
                 let request = self.open.remove(&ended.id).expect("ended twice");
                 self.oracle.check(&ended, &request);
                 assert!(self.scheduler.cancel(ended.id).is_none());
@@ -561,13 +561,18 @@ fn sequence(prompt: Vec<TokenId>, max_len: usize, stop_tokens: &[TokenId], needs
     Sequence::new(RequestIdentity::default(), prompt, params)
 }
 
+/// Results as a device gives them: rows without a decision await the amateur.
+fn to_commit(results: &[Option<Decision>]) -> Vec<RowResult> {
+    results.iter().map(|result| result.map_or(RowResult::AwaitsAmateur, RowResult::from)).collect()
+}
+
 /// Whether nothing follows what was drawn.
-fn ends(result: &RowResult) -> bool {
+fn ends(result: &Decision) -> bool {
     result.map_or(true, |sampled| sampled.token == STOP)
 }
 
 /// What a device feeds the next step of a result.
-fn fed(result: Option<RowResult>) -> Option<TokenId> {
+fn fed(result: Option<Decision>) -> Option<TokenId> {
     result.map(|result| result.map_or(TokenId(0), |sampled| sampled.token))
 }
 
@@ -686,7 +691,7 @@ fn decode_rows_go_before_prefill_chunks_and_share_the_budget() {
 
     let plan = scheduler.plan();
     assert_eq!(spans(&plan), [(first, 0..2, true), (second, 0..4, false)]);
-    scheduler.commit(&plan, &[one]);
+    scheduler.commit(&plan, &to_commit(&[one]));
     let plan = scheduler.plan();
     assert_eq!(spans(&plan), [(first, 2..3, true), (second, 4..9, true)]);
     assert_eq!(plan.batch.logits_indices, [0, 5]);

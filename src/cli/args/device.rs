@@ -10,6 +10,7 @@ use codit::device::Device;
 use codit::device::cpu::Cpu;
 use codit::device::cuda::{Cuda, Gpu};
 use codit::device::gpu::GpuConfig;
+use codit::device::inspect::Inspect;
 use codit::device::simt::Simt;
 use codit::error::{Error, Result};
 
@@ -59,7 +60,7 @@ enum Placement {
 /// What is done on the device, whichever it is.
 pub trait Task {
     /// Does it.
-    fn run<D: Device>(self, devices: &Devices<'_, D>) -> Result<ExitCode>;
+    fn run<D: Inspect>(self, devices: &Devices<'_, D>) -> Result<ExitCode>;
 }
 
 /// The devices that the user chose, all of one kind.
@@ -148,7 +149,7 @@ impl DeviceArgs {
         }
     }
 
-    fn give<D: Device>(&self, task: impl Task, open: &dyn Fn([usize; 2]) -> Result<D>) -> Result<ExitCode> {
+    fn give<D: Inspect>(&self, task: impl Task, open: &dyn Fn([usize; 2]) -> Result<D>) -> Result<ExitCode> {
         task.run(&Devices { open, gpus: self.gpus(), placement: self.placement })
     }
 

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
-use codit::device::{Device, Dtype, Format, Role};
+use codit::device::{Device, DeviceInfo, Dtype, Format, Role};
 use codit::error::{Error, Result};
 
 /// In what numbers each model is kept.
@@ -88,7 +88,7 @@ impl FormatArgs {
 pub fn settings<D: Device>(device: &D) -> Map<String, Value> {
     let [expert, amateur] = [Role::Expert, Role::Amateur].map(|role| {
         let device = device.role(role);
-        (weights(&device), device.format().cache == Dtype::F8E4m3)
+        (weights(device.info()), device.info().format.cache == Dtype::F8E4m3)
     });
     let has_fp8_cache = expert.1 || amateur.1;
     [
@@ -102,12 +102,12 @@ pub fn settings<D: Device>(device: &D) -> Map<String, Value> {
 }
 
 /// In a line for people.
-pub fn describe<D: Device>(device: &D) -> String {
-    let cache = if device.format().cache == Dtype::F8E4m3 { Dtype::F8E4m3 } else { device.dtype() };
-    format!("weights {}, cache {}", weights(device).name(), cache.name())
+pub fn describe(info: &DeviceInfo) -> String {
+    let cache = if info.format.cache == Dtype::F8E4m3 { Dtype::F8E4m3 } else { info.dtype };
+    format!("weights {}, cache {}", weights(info).name(), cache.name())
 }
 
 /// The CPU, which keeps weights as they are stored, goes by what it computes in.
-fn weights<D: Device>(device: &D) -> Dtype {
-    if device.format().weights == Dtype::F8E4m3 { Dtype::F8E4m3 } else { device.dtype() }
+fn weights(info: &DeviceInfo) -> Dtype {
+    if info.format.weights == Dtype::F8E4m3 { Dtype::F8E4m3 } else { info.dtype }
 }

@@ -14,7 +14,7 @@ use codit::bench::{self, Load, Prompts, Report, shapes};
 use codit::checkpoint::{Checkpoint, Parts};
 use codit::contrast::{Contrast, Vocabulary};
 use codit::dataset::Input;
-use codit::device::Device;
+use codit::device::inspect::Inspect;
 use codit::engine::Model;
 use codit::error::{Error, Result};
 use codit::model::spec::Spec;
@@ -74,7 +74,7 @@ struct Bench<'a> {
 }
 
 impl Task for Bench<'_> {
-    fn run<D: Device>(self, devices: &Devices<'_, D>) -> Result<ExitCode> {
+    fn run<D: Inspect>(self, devices: &Devices<'_, D>) -> Result<ExitCode> {
         let args = self.args;
         let contrast = Contrast { alpha: args.alpha, beta: args.beta, ..Contrast::default() };
         contrast.validate()?;

@@ -67,12 +67,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         block_size: args.block_size,
         ..EngineConfig::default()
     };
-    let shape = config.shape(BATCHED_TOKENS, args.shortcuts.shortcuts().unwrap_or(Shortcuts::NONE))?;
+    let shortcuts = args.shortcuts.shortcuts().unwrap_or(Shortcuts::NONE);
+    let pair_config = config.pair_config(BATCHED_TOKENS, shortcuts)?;
     let (expert, amateur) = args.specs()?;
     let formats = args.format.formats()?;
     let footprint = |is_split| {
         let amateur = amateur.as_ref().map(|spec| (spec, formats[1]));
-        Footprint::new((&expert, formats[0]), amateur, &shape, is_split)
+        Footprint::new((&expert, formats[0]), amateur, &pair_config, is_split)
     };
     let (together, split) = (footprint(false)?, footprint(true)?);
     let (gpu_memory, gpus) = (args.gpu_memory(), args.gpus());

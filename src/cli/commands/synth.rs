@@ -19,6 +19,7 @@ use codit::checkpoint::{Checkpoint, Parts};
 use codit::contrast::Contrast;
 use codit::dataset::{Body, Input, Manifest, Metadata, ModelFingerprint};
 use codit::device::Device;
+use codit::device::inspect::Inspect;
 use codit::engine::{self, Engine, EngineConfig, Replicas, Request, Stepped};
 use codit::error::Result;
 use codit::pairs::{MAX_TOKENS, PairPreset};
@@ -100,7 +101,7 @@ struct Synth<'a> {
 }
 
 impl Task for Synth<'_> {
-    fn run<D: Device>(self, devices: &Devices<'_, D>) -> Result<ExitCode> {
+    fn run<D: Inspect>(self, devices: &Devices<'_, D>) -> Result<ExitCode> {
         let run = Run::prepare(self.args, devices)?;
         let interrupted = interrupt::flag()?;
         run.decode(&interrupted)?;

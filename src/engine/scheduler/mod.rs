@@ -134,16 +134,16 @@ impl Scheduler {
         self.phases.pays(deferral, if is_empty { Rows::default().and(0) } else { rows })
     }
 
-    /// Takes in what the oldest step that is not committed gave: a result for each row that samples, in order; none where
-    /// the row waits for the amateur. Returns the sequences that ended by it.
-    pub fn commit(&mut self, plan: &StepPlan, sampled: &[Option<RowResult>]) -> Vec<Sequence> {
-        self.note(plan, sampled);
+    /// Takes in what the oldest step that is not committed gave: a result for each row that samples, in order. Returns the
+    /// sequences that ended by it.
+    pub fn commit(&mut self, plan: &StepPlan, results: &[RowResult]) -> Vec<Sequence> {
+        self.note(plan, results);
         let mut ended = Vec::new();
-        for (row, result) in plan.rows.iter().filter(|row| row.samples).zip(sampled) {
+        for (row, result) in plan.rows.iter().filter(|row| row.samples).zip(results) {
             let Some(index) = self.awaiting(plan, row) else { continue };
             let sequence = &mut self.running[index];
-            match result {
-                Some(result) if sequence.take(result) => ended.push(self.remove(index)),
+            match result.decision() {
+                Some(decision) if sequence.take(decision) => ended.push(self.remove(index)),
                 Some(_) => {}
                 None => sequence.wait_for_amateur(row.positions.end, self.plans + 1),
             }
@@ -164,19 +164,19 @@ impl Scheduler {
     }
 
     /// Notes what a step of the expert cost and gave, or what one alone would have given.
-    fn note(&mut self, plan: &StepPlan, settled: &[Option<RowResult>]) {
+    fn note(&mut self, plan: &StepPlan, results: &[RowResult]) {
         let Some(deferral) = self.limits.deferral.filter(|_| plan.pass != Pass::CatchUp) else { return };
-        let mut results = settled.iter();
+        let mut results = results.iter();
         let (mut rows, mut sampled, mut contested) = (Rows::default(), 0.0, 0.0);
         for row in &plan.rows {
             let result = if row.samples { results.next() } else { None };
             let Some(index) = self.awaiting(plan, row) else { continue };
             let is_contested = match result {
-                Some(Some(Ok(sampled))) => {
+                Some(RowResult::Sampled(sampled)) => {
                     plan.pass == Pass::Joint && self.running[index].would_await_amateur(sampled)
                 }
-                Some(None) => true,
-                Some(Some(Err(_))) | None => false,
+                Some(RowResult::AwaitsAmateur) => true,
+                Some(RowResult::Fault(_)) | None => false,
             };
             rows = rows.and(row.positions.end);
             sampled += f64::from(u8::from(row.samples));
