@@ -12,6 +12,7 @@
 
 mod any;
 mod config;
+#[allow(clippy::module_inception, reason = "the file holds the engine")]
 mod engine;
 #[doc(hidden)] // For the program's `plan`.
 pub mod footprint;
