@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{CHAIN, Check, Comparison, as_cpu, describe_heads, relative_error};
+use super::comparison::{CHAIN, Check, Comparison, as_cpu, describe_heads, relative_error};
 use crate::contrast::Vocabulary;
 use crate::device::cpu;
 use crate::device::inspect::Inspect;

@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
+use super::comparison::{Check, Comparison, as_cpu, views};
 use super::sample::{agrees, count, decisions, decoding, random_contrast, random_logits, step, words};
-use super::{Check, Comparison, as_cpu, views};
 use crate::contrast::{Contrast, Distribution, Noise, RowFault, Vocabulary};
 use crate::device::inspect::Inspect;
 use crate::device::{

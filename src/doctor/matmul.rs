@@ -1,6 +1,6 @@
 //! Checks of matrix products.
 
-use super::{Check, Comparison, as_cpu, describe_precision};
+use super::comparison::{Check, Comparison, as_cpu, describe_precision};
 use crate::device::inspect::Inspect;
 use crate::device::{Device, Dtype, Precision};
 use crate::error::Result;

@@ -2,8 +2,8 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use super::comparison::{Check, Comparison, relative_error};
 use super::rows::{begin, check, is_padding, scattered};
-use super::{Check, Comparison, relative_error};
 use crate::device::cpu;
 use crate::device::inspect::Inspect;
 use crate::device::{Batch, Choice, Device, GroupedRows, Precision, RoutingShape, Span};

@@ -1,6 +1,6 @@
 //! A pair end to end: the embedded pair's responses on the device and on the CPU, which sums in f64.
 
-use super::{Check, relative_error};
+use super::comparison::{Check, relative_error};
 use crate::contrast::Contrast;
 use crate::device::cpu::{Cpu, Isa};
 use crate::device::inspect::Inspect;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Check, Comparison, describe_heads, describe_precision, relative_error};
+use super::comparison::{Check, Comparison, describe_heads, describe_precision, relative_error};
 use crate::contrast::{Contrast, Noise, Vocabulary};
 use crate::device::cpu;
 use crate::device::inspect::Inspect;

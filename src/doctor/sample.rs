@@ -3,7 +3,7 @@
 //!
 //! It counts rows whose token, number of candidates, score or log-probabilities are not the reference's.
 
-use super::{Check, Comparison, Numbers};
+use super::comparison::{Check, Comparison, Numbers};
 use crate::contrast::{Contrast, Distribution, LogProbabilities, Noise, RowFault, Sampled, Vocabulary};
 use crate::device::inspect::Inspect;
 use crate::device::{

@@ -16,7 +16,8 @@ use codit::device::{AmateurLogits, Batch, Choice, Dtype, ExpertLogits, SampleRow
 use codit::doctor::relative_error;
 use codit::ids::{BlockId, TokenId};
 use codit::model::Decoder;
-use codit::model::spec::{Spec, stop_tokens};
+use codit::model::spec::Spec;
+use codit::model::spec::stop_tokens;
 use safetensors::SafeTensors;
 use serde::Deserialize;
 

@@ -2,7 +2,7 @@ use codit::contrast::{Contrast, Noise, Vocabulary};
 use codit::device::inspect::Inspect;
 use codit::device::simt::Simt;
 use codit::device::{AmateurLogits, Batch, Capacity, Device, Dtype, ExpertLogits, Precision, SampleRow};
-use codit::doctor::{Check, Comparison, Numbers, sample, settle};
+use codit::doctor::{Check, Comparison, Numbers, decided_by_expert, sample};
 
 /// Logits are f32 in either format of the rest, so that one does.
 #[test]
@@ -15,11 +15,11 @@ fn next_tokens_are_the_references() {
 }
 
 #[test]
-fn what_the_expert_settles_and_what_is_kept_for_the_amateur() {
+fn what_the_expert_decides_and_what_is_deferred_to_the_amateur() {
     fn failures<D: Inspect>(device: &D) -> Vec<Check> {
         let cpu = codit::device::cpu::Cpu::new(None).unwrap();
         let mut on = Comparison::new(device, &cpu, 7);
-        settle::checks(&mut on).unwrap().into_iter().filter(|check| !check.passes()).collect()
+        decided_by_expert::checks(&mut on).unwrap().into_iter().filter(|check| !check.passes()).collect()
     }
     let failed =
         [failures(&Simt::simt(Dtype::F32, 7)), failures(&codit::device::cpu::Cpu::new(None).unwrap())];

@@ -4,8 +4,8 @@
 //!
 //! It counts rows.
 
+use super::comparison::{Check, Comparison};
 use super::sample::{Rows, agrees, decisions, decoding, step};
-use super::{Check, Comparison};
 use crate::contrast::{Distribution, RowFault, Sampled};
 use crate::device::inspect::Inspect;
 use crate::device::{AmateurLogits, Batch, ExpertLogits, PendingToken, Precision, RowResult, SampleRow};
