@@ -15,11 +15,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use codit::bench::shapes;
-use codit::contrast::{Sampled, philox4x32_10};
+use codit::contrast::{Contrast, Noise, Sampled, philox4x32_10};
 use codit::device::{Dtype, Format, RowResult};
 use codit::engine::footprint::ModelFootprint;
 use codit::engine::scheduler::cost::{Deferral, StepCost};
-use codit::engine::scheduler::{Limits, NewSequence, Scheduler};
+use codit::engine::scheduler::{Limits, Scheduler};
+use codit::engine::sequence::{RequestIdentity, SamplingParams, Sequence};
 use codit::engine::step::{Pass, StepPlan};
 use codit::engine::{PairShape, Shortcuts};
 use codit::ids::{SeqId, TokenId};
@@ -138,13 +139,15 @@ impl Run {
             deferral: (mode != Mode::Eager).then_some(deferral),
         });
         for _ in 0..rows {
-            scheduler.add(NewSequence {
-                prompt: vec![TokenId(1); prompt],
+            let params = SamplingParams {
+                contrast: Contrast::default(),
+                noise: Noise::new(0, "", 0),
+                stop_tokens: Arc::default(),
                 max_len: prompt + DRAWN,
-                stop: Arc::default(),
-                needs_amateur: true,
-                settles: true,
-            });
+                log_probabilities: false,
+            };
+            let prompt = vec![TokenId(1); prompt];
+            scheduler.add(Sequence::new(RequestIdentity::default(), prompt, params));
         }
         let (in_flight, drawn, counts) = (VecDeque::new(), Vec::new(), Counts::default());
         Self { scheduler, mode, cost, forced, in_flight, drawn, is_counting: false, counts }

@@ -159,6 +159,12 @@ pub mod text;
 pub use checkpoint::Checkpoint;
 pub use contrast::Contrast;
 pub use engine::{
-    AnyEngine, Completion, DeviceChoice, Engine, EngineConfig, Finish, Prompt, Replicas, Request, Stats,
+    AnyEngine, Completion, DeviceChoice, Engine, EngineConfig, Finish, Preparer, Prompt, Replicas, Request,
+    Stats,
 };
 pub use error::{Error, Result};
+
+/// The Rust examples of the guide, which run as tests.
+#[cfg(all(doctest, feature = "hub"))]
+#[doc = include_str!("../docs/guide/library.md")]
+mod guide {}

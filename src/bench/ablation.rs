@@ -132,7 +132,7 @@ impl Count {
         let before = steps.stats();
         load.add(&mut steps, &load.prompts);
         while !steps.is_idle() {
-            responses.extend(steps.step()?.into_iter().map(|ended| (ended.seq, ended.tokens)));
+            responses.extend(steps.step()?.into_iter().map(|ended| (ended.id, ended.response().to_vec())));
             for entry in steps.device().take_entries() {
                 bytes += entry.bytes;
                 operations += entry.operations;

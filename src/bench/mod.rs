@@ -9,7 +9,8 @@ use serde::Serialize;
 use crate::contrast::{Contrast, Noise, Vocabulary};
 use crate::device::{Device, Role};
 use crate::doctor::Numbers;
-use crate::engine::step_loop::{Job, StepLoop};
+use crate::engine::sequence::{RequestIdentity, SamplingParams, Sequence};
+use crate::engine::step_loop::StepLoop;
 use crate::engine::{EngineConfig, Model, Shortcuts};
 use crate::error::Result;
 use crate::ids::TokenId;
@@ -256,14 +257,14 @@ impl Load<'_> {
     /// Queues all of `prompts`.
     fn add<D: Device>(&self, steps: &mut StepLoop<D>, prompts: &Prompts) {
         for (row, prompt) in prompts.draw(0, &self.vocabulary).into_iter().enumerate() {
-            steps.add(Job {
-                max_len: prompt.len() + self.output_len,
-                prompt,
-                stop: Arc::default(),
+            let params = SamplingParams {
                 contrast: self.contrast,
                 noise: Noise::new(0, &row.to_string(), 0),
+                stop_tokens: Arc::default(),
+                max_len: prompt.len() + self.output_len,
                 log_probabilities: false,
-            });
+            };
+            steps.add(Sequence::new(RequestIdentity::default(), prompt, params));
         }
     }
 }

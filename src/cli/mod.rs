@@ -12,6 +12,8 @@ mod ui;
 mod args;
 #[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
 mod commands;
+#[cfg(test)]
+mod reference;
 mod run;
 
 use codit::device::cuda;

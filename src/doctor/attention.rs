@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Check, Comparison, relative_error};
+use super::{CHAIN, Check, Comparison, as_cpu, describe_heads, relative_error};
 use crate::contrast::Vocabulary;
 use crate::device::cpu;
 use crate::device::number::quantize;
@@ -142,24 +142,15 @@ impl<D: Device> Comparison<'_, D> {
         }
         let differences = found.iter().zip(&alone).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
 
-        let window = window.map_or(String::new(), |window| format!(", window {window}"));
-        let name = format!(
-            "{about}: {}/{} heads of {}, blocks of {block_size}{window}, (context, tokens) {rows:?}",
-            heads.query, heads.key_value, heads.dim
-        );
+        let name = case.name(about, rows);
+        let error = worst_row(&found, &expected, heads.query_width());
+        // Kernels cut a context; the CPU adds its positions in their order.
+        let chain = if as_cpu(self.device).is_some() { case.longest() } else { CHAIN };
+        let bound = if case.is_long() { self.bound_of_sums(chain) } else { self.bound() };
+        let alone = format!("each span alone and cut; {name}");
         Ok(vec![
-            Check {
-                operation: "attention",
-                error: worst_row(&found, &expected, heads.query_width()),
-                bound: self.bound(),
-                case: name.clone(),
-            },
-            Check {
-                operation: "attention",
-                case: format!("numbers that differ where each span is alone and cut; {name}"),
-                error: differences as f64,
-                bound: 0.0,
-            },
+            Check::measured("attention", name, error, bound),
+            Check::counted("attention", alone, differences),
         ])
     }
 
@@ -185,12 +176,8 @@ impl<D: Device> Comparison<'_, D> {
             (token, head) == (1, 1) || (token, head) == (9, 0) || token == 22
         };
         let differences = found.iter().enumerate().filter(|(at, x)| x.is_nan() != is_faulty(*at)).count();
-        Ok(Check {
-            operation: "attention",
-            case: format!("NaN among queries, keys and values: {} heads of {}", heads.query, heads.dim),
-            error: differences as f64,
-            bound: 0.0,
-        })
+        let case = format!("NaN among queries, keys and values: {}", describe_heads(heads));
+        Ok(Check::counted("attention", case, differences))
     }
 }
 
@@ -266,9 +253,24 @@ impl Case {
         }
     }
 
+    /// The longest context.
+    fn longest(&self) -> usize {
+        self.contexts.iter().copied().max().unwrap_or(0)
+    }
+
     /// Whether the rounding of the CPU, which sums in the order of positions, would show.
     fn is_long(&self) -> bool {
-        self.window.is_none() && self.contexts.iter().any(|context| *context > LONG)
+        self.window.is_none() && self.longest() > LONG
+    }
+
+    /// What it is about, in words: of `rows`, `(context, tokens)`.
+    fn name(&self, about: &str, rows: &[(usize, usize)]) -> String {
+        let (heads, block_size) = (describe_heads(self.heads), self.block_size);
+        let window = self.window.map_or(String::new(), |window| format!(", window {window}"));
+        let rows: Vec<_> =
+            rows.iter().map(|(context, tokens)| format!("{tokens} of context {context}")).collect();
+        let rows = rows.join(", ");
+        format!("{about}: {heads}, blocks of {block_size}{window}, tokens {rows}")
     }
 
     /// Attention in f64, `[tokens, query_width]`, of `queries[tokens, qkv_width]`; without a window.

@@ -1,5 +1,7 @@
 //! Checks of a mixture's operations: what is chosen, the products of sorted rows, and their sums.
 
+use std::fmt::{self, Display, Formatter};
+
 use super::rows::{begin, check, is_padding, scattered};
 use super::{Check, Comparison, relative_error};
 use crate::device::cpu;
@@ -7,7 +9,7 @@ use crate::device::{Batch, Choice, Device, GroupedRows, Precision, RoutingShape,
 use crate::error::Result;
 
 /// A mixture of two products: `[rows, inner]` to `[places, outputs]` and on to `[places, inner]`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 struct Case {
     rows: usize,
     branches: usize,
@@ -17,8 +19,20 @@ struct Case {
     who: Who,
 }
 
+impl Display for Case {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        let Self { rows, branches, active, inner, outputs, who } = self;
+        let who = match who {
+            Who::Any => "any",
+            Who::First => "the first",
+            Who::Last => "the last",
+        };
+        write!(out, "{rows} rows through {who} {active} of {branches} branches, {inner} to {outputs} wide")
+    }
+}
+
 /// Which branches rows go through.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 enum Who {
     /// Any.
     Any,
@@ -161,12 +175,12 @@ fn route<D: Device>(on: &mut Comparison<'_, D>, rows: usize, shape: RoutingShape
     let weights = |choices: &[Choice]| -> Vec<f32> {
         choices.iter().map(|choice| choice.weight).filter(|weight| !weight.is_nan()).collect()
     };
-    let case = format!("{rows} rows, {shape:?}");
-    let check =
-        |what, error, bound| Check { operation: "route", case: format!("{what}, {case}"), error, bound };
+    let sum = if shape.normalized { "to sum 1" } else { "of all branches" };
+    let case = format!("{rows} rows, {active} of {branches} branches, weights {sum}");
+    let error = relative_error(&weights(&found), &weights(&expected));
     Ok(vec![
-        check("branches", differences as f64, 0.0),
-        check("weights", relative_error(&weights(&found), &weights(&expected)), 1e-6),
+        Check::counted("route", format!("branches, {case}"), differences),
+        Check::measured("route", format!("weights, {case}"), error, 1e-6),
     ])
 }
 
@@ -178,8 +192,8 @@ fn route_alone<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
     let alone = Routed::new(on, &batches.0, &logits[..shape.branches], shape)?;
     let among = Routed::new(on, &batches.1, &logits, shape)?;
     let (alone, among) = (on.device.choices(1, &alone.routings.0), on.device.choices(1, &among.routings.0));
-    let error = if alone == among { 0.0 } else { 1.0 };
-    Ok(Check { operation: "route", case: format!("a row alone and of {rows}"), error, bound: 0.0 })
+    let differences = usize::from(alone != among);
+    Ok(Check::counted("route", format!("a row alone and of {rows}"), differences))
 }
 
 /// Logits that choose what `who` says.
@@ -208,17 +222,19 @@ fn products<D: Device>(on: &mut Comparison<'_, D>, case: Case) -> Result<Vec<Che
     let x = on.tensors(rows, inner, Precision::Working)?;
     let w = on.matrices(&[branches, outputs, inner])?;
     let up = routed.product(on, places, GroupedRows::OfRow, &x, &w, outputs)?;
-    let name = |what| format!("{what}, {case:?}");
-    let mut checks = vec![on.check("grouped_matmul", name("of rows"), places, (&up.0, &up.1))];
+    let name = |what| format!("{what}, {case}");
+    let check = on.check("grouped_matmul", name("of rows"), places, (&up.0, &up.1));
+    let mut checks = vec![Check { bound: on.bound_of_products(on.device.dtype(), inner), ..check }];
 
     let x = on.tensors(places, outputs, Precision::Working)?;
     let w = on.matrices(&[branches, inner, outputs])?;
     let down = routed.product(on, places, GroupedRows::OfPlace, &x, &w, inner)?;
-    checks.push(on.check("grouped_matmul", name("of places"), places, (&down.0, &down.1)));
+    let check = on.check("grouped_matmul", name("of places"), places, (&down.0, &down.1));
+    checks.push(Check { bound: on.bound_of_products(on.device.dtype(), outputs), ..check });
 
     let x = on.tensors(places, inner, Precision::Working)?;
     let sum = routed.sum(on, rows, &x, inner)?;
-    checks.push(on.check("weighted_sum", format!("{case:?}"), rows, (&sum.0, &sum.1)));
+    checks.push(on.check("weighted_sum", case.to_string(), rows, (&sum.0, &sum.1)));
     Ok(checks)
 }
 
@@ -266,7 +282,7 @@ fn padding<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
         x[row * case.inner..][..case.inner].fill(f32::NAN);
     }
     let out = mixture(on, &batch, case, (&logits, &x), &weights)?;
-    let (name, written) = (format!("rows of padding, {case:?}"), |row| !is_padding(row));
+    let (name, written) = (format!("rows of padding, {case}"), |row| !is_padding(row));
     Ok(check(on, ("weighted_sum", name), (case.rows, 0..case.inner), written, (&out.0, &out.1)))
 }
 
@@ -277,7 +293,7 @@ fn one_row_of_nan<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
     let (mut logits, x) = (logits_for(on, case), on.numbers.take(case.rows * case.inner));
     logits[7 * case.branches + 2] = f32::NAN;
     let out = mixture(on, &batch, case, (&logits, &x), &weights)?;
-    let name = format!("a NaN among the logits, {case:?}");
+    let name = format!("a NaN among the logits, {case}");
     Ok(check(on, ("weighted_sum", name), (case.rows, 0..case.inner), |row| row != 7, (&out.0, &out.1)))
 }
 
@@ -295,7 +311,7 @@ fn alone<D: Device>(on: &mut Comparison<'_, D>, branches: usize) -> Result<Check
     };
     let (alone, among) = (of(1)?, of(case.rows)?);
     let differ = |(a, b): &(&f32, &f32)| a.to_bits() != b.to_bits() || a.is_nan();
-    let error = alone.iter().zip(&among).filter(differ).count() as f64;
+    let differences = alone.iter().zip(&among).filter(differ).count();
     let case = format!("a row alone and of {}, {branches} branches", case.rows);
-    Ok(Check { operation: "grouped_matmul", case, error, bound: 0.0 })
+    Ok(Check::counted("grouped_matmul", case, differences))
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Check, Comparison, relative_error};
+use super::{Check, Comparison, describe_heads, describe_precision, relative_error};
 use crate::contrast::{Contrast, Noise, Vocabulary};
 use crate::device::cpu;
 use crate::device::{
@@ -103,8 +103,13 @@ pub(super) fn is_padding(row: usize) -> bool {
     row % 4 == 3
 }
 
-/// Compares the columns of the rows that `written` says, of `rows` in all; a number of another row that is not NaN
-/// any more counts as an error of one.
+/// Whether the device leaves `row` as it is.
+fn is_skipped<D: Device>(on: &Comparison<'_, D>, row: usize) -> bool {
+    on.skips_padding() && is_padding(row)
+}
+
+/// Compares the columns of the rows that `written` says, of `rows` in all; a number of another row that is not NaN any more
+/// counts as a difference.
 pub(super) fn check<D: Device>(
     on: &Comparison<'_, D>,
     (operation, case): (&'static str, String),
@@ -120,8 +125,8 @@ pub(super) fn check<D: Device>(
     };
     let others = found.chunks_exact(width).enumerate().filter(|(row, _)| !written(*row));
     let touched = others.flat_map(|(_, row)| row).filter(|x| !x.is_nan()).count();
-    let error = relative_error(&pick(&found), &pick(&expected)) + touched as f64;
-    Check { operation, case, error, bound: on.bound() }
+    let error = relative_error(&pick(&found), &pick(&expected));
+    Check { differences: touched, ..Check::measured(operation, case, error, on.bound()) }
 }
 
 fn embed<D: Device>(on: &mut Comparison<'_, D>, width: usize) -> Result<Check> {
@@ -132,7 +137,7 @@ fn embed<D: Device>(on: &mut Comparison<'_, D>, width: usize) -> Result<Check> {
     let mut out = on.outputs(rows + 1, width, Precision::Single)?;
     on.device.embed(&steps.0, &table.0, 1.7, &mut out.0);
     on.cpu.embed(&steps.1, &table.1, 1.7, &mut out.1);
-    let written = |row| row < rows && !is_padding(row);
+    let written = |row| row < rows && !is_skipped(on, row);
     let case = format!("{rows} tokens, width {width}");
     Ok(check(on, ("embed", case), (rows + 1, 0..width), written, (&out.0, &out.1)))
 }
@@ -165,7 +170,7 @@ fn embed_fed<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
     let mut out = on.outputs(rows, width, Precision::Single)?;
     on.device.embed(&steps.0, &table.0, 1.0, &mut out.0);
     on.cpu.embed(&steps.1, &table.1, 1.0, &mut out.1);
-    let (case, written) = ("tokens of the step before".to_owned(), |row| !is_padding(row));
+    let (case, written) = ("tokens of the step before".to_owned(), |row| !is_skipped(on, row));
     Ok(check(on, ("embed", case), (rows, 0..width), written, (&out.0, &out.1)))
 }
 
@@ -242,8 +247,8 @@ fn rms_norm_alone<D: Device>(on: &mut Comparison<'_, D>, width: usize) -> Result
     };
     let (alone, among) = (normed(1)?, normed(rows)?);
     let differ = |(a, b): &(&f32, &f32)| a.to_bits() != b.to_bits() || a.is_nan();
-    let error = alone.iter().zip(&among).filter(differ).count() as f64;
-    Ok(Check { operation: "rms_norm", case: format!("a row alone and of {rows}"), error, bound: 0.0 })
+    let differences = alone.iter().zip(&among).filter(differ).count();
+    Ok(Check::counted("rms_norm", format!("a row alone and of {rows}"), differences))
 }
 
 /// Rotary frequencies and a cache of two layers, on both devices.
@@ -293,7 +298,12 @@ fn rope_store<D: Device>(
     let (ropes, caches) = (&rotary.ropes, &mut rotary.caches);
     on.device.rope_store(&steps.0, heads, here.as_ref(), &ropes.0, 1, &mut qkv.0, &mut caches.0);
     on.cpu.rope_store(&steps.1, heads, there.as_ref(), &ropes.1, 1, &mut qkv.1, &mut caches.1);
-    let case = format!("queries, {heads:?}, norms: {scope:?}");
+    let scope = match scope {
+        None => "no norms",
+        Some(NormScope::Head) => "a norm of each head",
+        Some(NormScope::Projection) => "a norm of all heads",
+    };
+    let case = format!("queries, {}, {scope}", describe_heads(heads));
     let columns = 0..heads.query_width();
     Ok(check(on, ("rope_store", case), (rows, columns), |row| !is_padding(row), (&qkv.0, &qkv.1)))
 }
@@ -345,7 +355,8 @@ fn cache<D: Device>(on: &mut Comparison<'_, D>, dim: usize) -> Result<Check> {
     let shape = AttentionShape { heads, scale, window: None, layer: 1 };
     on.device.attention(&steps.0, shape, &queries.0, &caches.0, &mut out.0);
     on.cpu.attention(&steps.1, shape, &queries.1, &caches.1, &mut out.1);
-    let check = on.check("rope_store", format!("keys and values, {heads:?}"), rows, (&out.0, &out.1));
+    let case = format!("keys and values, {}", describe_heads(heads));
+    let check = on.check("rope_store", case, rows, (&out.0, &out.1));
     // A number between two of e4m3 may become either where the last bit of a sine differs.
     let bound = if on.device.format().cache == Dtype::F8E4m3 { 5e-3 } else { check.bound };
     Ok(Check { bound, ..check })
@@ -362,7 +373,11 @@ fn gated<D: Device>(on: &mut Comparison<'_, D>, width: usize, activation: Activa
     let mut out = on.outputs(rows + 1, width, Precision::Working)?;
     on.device.gated(rows, width, activation, &x.0, &mut out.0);
     on.cpu.gated(rows, width, activation, &x.1, &mut out.1);
-    let (case, written) = (format!("{activation:?}, {rows} rows, width {width}"), |row| row < rows);
+    let activation = match activation {
+        Activation::Silu => "SiLU",
+        Activation::GeluTanh => "GELU",
+    };
+    let (case, written) = (format!("{activation}, {rows} rows, width {width}"), |row| row < rows);
     Ok(check(on, ("gated", case), (rows + 1, 0..width), written, (&out.0, &out.1)))
 }
 
@@ -384,6 +399,6 @@ fn gather<D: Device>(on: &mut Comparison<'_, D>, width: usize, precision: Precis
     let mut out = on.outputs(5, width, precision)?;
     on.device.gather(&steps.0, 1..5, &x.0, &mut out.0);
     on.cpu.gather(&steps.1, 1..5, &x.1, &mut out.1);
-    let case = format!("{precision:?} rows, width {width}");
+    let case = format!("rows {}, width {width}", describe_precision(precision));
     Ok(check(on, ("gather", case), (5, 0..width), |row| row < 4, (&out.0, &out.1)))
 }

@@ -1,6 +1,6 @@
 //! Checks of [`Device::contrast_sample`] against the f64 reference of `contrast.rs`.
 //!
-//! Its errors are counts: of rows whose token, number of candidates, score or log-probabilities are not the reference's.
+//! It counts rows whose token, number of candidates, score or log-probabilities are not the reference's.
 
 use super::{Check, Comparison, Numbers};
 use crate::contrast::{Contrast, Distribution, LogProbabilities, Noise, RowFault, Sampled, Vocabulary};
@@ -95,12 +95,12 @@ impl Rows {
     }
 
     /// What the device makes of them.
-    fn sample<D: Device>(&self, device: &D) -> Result<Vec<RowResult>> {
-        let rows = self.samples.len();
+    fn sample<D: Device>(&self, on: &Comparison<'_, D>) -> Result<Vec<RowResult>> {
+        let (device, rows) = (on.device, self.samples.len());
         let mut step = step(device, rows, &self.vocabulary)?;
         let upload = |(width, logits): &(usize, Vec<f32>)| {
             let mut tensor = device.tensor(rows, *width, Precision::Single)?;
-            device.upload(logits, &mut tensor);
+            device.upload(&on.given(logits), &mut tensor);
             Ok::<_, crate::error::Error>(tensor)
         };
         let (expert, amateur) = (upload(&self.expert)?, upload(&self.amateur)?);
@@ -244,7 +244,7 @@ fn random_rows<D: Device>(on: &mut Comparison<'_, D>, len: usize, rows: usize) -
     let mut wrong = 0;
     for _ in 0..2 {
         let rows = Rows::random(&mut on.numbers, len, rows / 2);
-        wrong += rows.differences(&rows.sample(on.device)?);
+        wrong += rows.differences(&rows.sample(on)?);
     }
     Ok(count(format!("{rows} random rows of {len} tokens"), wrong))
 }
@@ -275,7 +275,7 @@ fn faults<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
     amateur[3 * *a] = f32::NAN;
     // The amateur has no say here.
     amateur[10 * *a] = f32::NAN;
-    let found = rows.sample(on.device)?;
+    let found = rows.sample(on)?;
     let expected = [1, 2, 3, 4, 5, 11, 12, 13]
         .map(|row| (row, if row == 3 || row == 13 { RowFault::AllMasked } else { RowFault::NotANumber }));
     let missed = expected.iter().filter(|(row, fault)| found[*row] != Err(*fault)).count();
@@ -285,11 +285,11 @@ fn faults<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
 /// The bits of a row alone, among few and among many.
 fn alone<D: Device>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
     let rows = Rows::random(&mut on.numbers, len, 64);
-    let together = rows.sample(on.device)?;
+    let together = rows.sample(on)?;
     let mut wrong = 0;
     for size in [1, 7] {
         for first in (0..if size == 1 { 10 } else { 63 }).step_by(size) {
-            let apart = rows.only(first..first + size).sample(on.device)?;
+            let apart = rows.only(first..first + size).sample(on)?;
             let pairs = apart.iter().zip(&together[first..]);
             wrong += pairs.filter(|(apart, together)| words(apart) != words(together)).count();
         }
@@ -342,10 +342,12 @@ pub fn draws<D: Device>(on: &mut Comparison<'_, D>, draws: usize) -> Result<Chec
     let freedom: f64 = drawable - 1.0;
     let is_sound = drawn >= draws as f64 && counts.iter().all(|count| *count == 0);
     let error = if is_sound { (chi_square - freedom) / (2.0 * freedom).sqrt() } else { f64::INFINITY };
+    // A NaN stays one.
+    let error = if error < 0.0 { 0.0 } else { error };
     let case = format!("chi-square of {draws} draws, in standard deviations over its mean");
-    Ok(Check { operation: OPERATION, case, error, bound: 4.0 })
+    Ok(Check::measured(OPERATION, case, error, 4.0))
 }
 
 pub(super) fn count(case: String, wrong: usize) -> Check {
-    Check { operation: OPERATION, case, error: wrong as f64, bound: 0.0 }
+    Check::counted(OPERATION, case, wrong)
 }

@@ -1,7 +1,7 @@
 //! Checks of [`Device::settle`] and of what follows it, against the f64 reference of `contrast.rs`: which rows are settled,
 //! what is kept of the others, that it outlasts a step which was begun before that was known, and what is drawn from it.
 //!
-//! Its errors are counts of rows.
+//! It counts rows.
 
 use super::sample::{Rows, agrees, decoding};
 use super::{Check, Comparison};
@@ -42,9 +42,9 @@ fn check<D: Device>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
     let mut deferred_logits = device.tensor(ROWS, width, Precision::Single)?;
     device.upload(&vec![f32::NAN; ROWS * width], &mut deferred_logits);
 
-    settle(device, &mut step, &first, Vec::new(), &mut deferred_logits)?;
+    settle(on, &mut step, &first, Vec::new(), &mut deferred_logits)?;
     let fed = (0..ROWS as u32).map(|row| PendingToken { index: row, source_output: row }).collect();
-    settle(device, &mut step, &second, fed, &mut deferred_logits)?;
+    settle(on, &mut step, &second, fed, &mut deferred_logits)?;
     let (one, two) = (device.collect_settled(&mut step)?, device.collect_settled(&mut step)?);
     let left = device.download(ROWS, &deferred_logits);
     let keeps = |rows: &Rows, row: usize| {
@@ -77,19 +77,19 @@ fn check<D: Device>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
         wrong += usize::from(!is_right);
     }
     let case = format!("{ROWS} rows of {len} tokens, a step in vain, and what is kept");
-    Ok(Check { operation: "settle", case, error: wrong as f64, bound: 0.0 })
+    Ok(Check::counted("settle", case, wrong))
 }
 
 fn settle<D: Device>(
-    device: &D,
+    on: &Comparison<'_, D>,
     step: &mut D::Step,
     rows: &Rows,
     fed: Vec<PendingToken>,
     deferred_logits: &mut D::Tensor,
 ) -> Result<()> {
-    let (width, logits) = &rows.expert;
+    let (device, (width, logits)) = (on.device, &rows.expert);
     let mut expert = device.tensor(ROWS, *width, Precision::Single)?;
-    device.upload(logits, &mut expert);
+    device.upload(&on.given(logits), &mut expert);
     device.begin(step, &Batch { pending_tokens: fed, ..decoding(ROWS) }, &rows.samples);
     device.settle(step, 0..ROWS, &expert, deferred_logits);
     device.finish(step);

@@ -7,7 +7,7 @@
 //!
 //! A device with a queue of its own runs one step while the host plans the next and takes in the one before.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -27,10 +27,13 @@ pub mod footprint;
 #[doc(hidden)] // For the tests, as are those below.
 pub mod kv_cache;
 mod pair;
+mod preparer;
 mod replicas;
 mod request;
 #[doc(hidden)]
 pub mod scheduler;
+#[doc(hidden)]
+pub mod sequence;
 #[doc(hidden)]
 pub mod step;
 #[doc(hidden)]
@@ -39,11 +42,12 @@ pub mod step_loop;
 pub use any::{AnyEngine, DeviceChoice};
 use footprint::Footprint;
 pub use pair::{Model, PairShape};
+pub use preparer::Preparer;
 pub use replicas::{Replicas, Stepped};
 pub use request::{Completion, Finish, Prompt, Request};
-use scheduler::{End, Ended};
+use sequence::{End, RequestIdentity, SamplingParams, Sequence};
 pub use step_loop::Stats;
-use step_loop::{Job, StepLoop};
+use step_loop::StepLoop;
 
 /// How much the engine may do and hold at once. None of it changes a response.
 #[derive(Debug, Clone)]
@@ -158,10 +162,7 @@ impl Windows {
 /// Decodes requests with a pair of models, many at once. See the [crate's example](crate).
 pub struct Engine<D: Device> {
     steps: StepLoop<D>,
-    text: Text,
-    template_variables: Map<String, Value>,
-    /// The requests that are decoded: their ids and tags.
-    names: HashMap<SeqId, (String, usize)>,
+    preparer: Preparer,
     finished: VecDeque<Completion>,
     stop: Arc<[TokenId]>,
 }
@@ -193,9 +194,7 @@ impl<D: Device> Engine<D> {
         let (expert, amateur) = (Model::Stored(expert), amateur.map(Model::Stored));
         Ok(Self {
             steps: StepLoop::load(device, expert, amateur, text.tokenizer().vocabulary(), config)?,
-            text,
-            template_variables: Map::new(),
-            names: HashMap::new(),
+            preparer: Preparer::new(text),
             finished: VecDeque::new(),
             stop,
         })
@@ -211,29 +210,26 @@ impl<D: Device> Engine<D> {
         if request.contrast.needs_amateur() && !self.steps.has_amateur() {
             return Err(Error::Setting("beta over 0 needs an amateur; load one or set beta to 0".to_owned()));
         }
-        let prompt = request.prompt.into_ids(&self.text, &self.template_variables)?;
+        let prompt = self.preparer.token_ids(request.prompt)?;
         let window = self.windows().of(&request.contrast);
         self.check(&prompt, window)?;
-        let job = Job {
-            max_len: prompt.len().saturating_add(request.max_tokens.max(1)).min(window),
-            prompt,
-            stop: if request.ignore_eos { Arc::default() } else { Arc::clone(&self.stop) },
+        let params = SamplingParams {
             contrast: request.contrast,
             noise: Noise::new(request.seed, &request.id, request.sample),
+            stop_tokens: if request.ignore_eos { Arc::default() } else { Arc::clone(&self.stop) },
+            max_len: prompt.len().saturating_add(request.max_tokens.max(1)).min(window),
             log_probabilities: request.log_probabilities,
         };
-        let seq = self.steps.add(job);
-        self.names.insert(seq, (request.id, request.tag));
-        Ok(seq)
+        let identity = RequestIdentity { id: request.id, sample: request.sample, tag: request.tag };
+        Ok(self.steps.add(Sequence::new(identity, prompt, params)))
     }
 
     /// Drops a request. It still yields a [`Completion`], without text. False if it has ended before.
     pub fn cancel(&mut self, seq: SeqId) -> bool {
-        let is_there = self.steps.cancel(seq);
-        if let Some((id, tag)) = self.names.remove(&seq) {
-            self.finished.push_back(Completion::without_text(id, tag, Finish::Cancelled));
-        }
-        is_there
+        let Some(sequence) = self.steps.cancel(seq) else { return false };
+        let RequestIdentity { id, tag, .. } = sequence.request;
+        self.finished.push_back(Completion::without_text(id, tag, Finish::Cancelled));
+        true
     }
 
     /// One step of both models for everything that runs. Completions are then had from [`Engine::finished`].
@@ -268,11 +264,6 @@ impl<D: Device> Engine<D> {
         self.steps.windows()
     }
 
-    /// Whether the device has a step to run.
-    pub fn is_ahead(&self) -> bool {
-        self.steps.is_ahead()
-    }
-
     /// The device.
     pub fn device(&self) -> &D {
         self.steps.device()
@@ -285,12 +276,17 @@ impl<D: Device> Engine<D> {
 
     /// What the chat template is given beside the conversation, such as `enable_thinking`.
     pub fn set_template_variables(&mut self, variables: Map<String, Value>) {
-        self.template_variables = variables;
+        self.preparer.set_template_variables(variables);
     }
 
     /// Tokenizer and chat template of the expert.
     pub fn text(&self) -> &Text {
-        &self.text
+        self.preparer.text()
+    }
+
+    /// Does the text work of requests, on any thread: see [`Preparer`].
+    pub fn preparer(&self) -> &Preparer {
+        &self.preparer
     }
 
     /// The token ids that a conversation becomes.
@@ -298,7 +294,7 @@ impl<D: Device> Engine<D> {
     /// # Errors
     /// [`Error::Request`] if there is no chat template or it refuses the conversation.
     pub fn chat_ids(&self, messages: &[Message]) -> Result<Vec<TokenId>> {
-        self.text.prompt_ids(messages, &self.template_variables)
+        self.preparer.chat_ids(messages)
     }
 
     /// Counts and load.
@@ -318,7 +314,7 @@ impl<D: Device> Engine<D> {
         }
         match prompt.iter().find(|token| token.index() >= self.steps.known_ids()) {
             Some(token) => {
-                let name = self.text.tokenizer().token_of(*token);
+                let name = self.text().tokenizer().token_of(*token);
                 let name = name.map_or_else(|| "padding".to_owned(), |name| format!("{name:?}"));
                 let message =
                     format!("the prompt has token {} ({name}), which the models do not know", token.0);
@@ -328,22 +324,19 @@ impl<D: Device> Engine<D> {
         }
     }
 
-    fn complete(&mut self, ended: Ended) -> Result<Completion> {
-        let Some((id, tag)) = self.names.remove(&ended.seq) else {
-            return Err(Error::Device(
-                "internal error: a sequence without a request; please report this".to_owned(),
-            ));
-        };
-        let finish = match ended.end {
-            End::Stop => Finish::Stop,
-            End::Length => Finish::Length,
-            End::Fault(fault) => {
-                let place = ended.tokens.len();
+    fn complete(&self, sequence: Sequence) -> Result<Completion> {
+        let finish = match sequence.end() {
+            Some(End::Stop) => Finish::Stop,
+            Some(End::Length) => Finish::Length,
+            Some(End::Fault(fault)) => {
+                let place = sequence.response().len();
                 Finish::Failed(Error::Request(format!("{fault} at token {place} of the response")))
             }
+            None => Finish::Cancelled,
         };
-        let text = self.text.tokenizer().decode(&ended.tokens, true)?;
-        let Ended { tokens, scores, log_probabilities, .. } = ended;
+        let text = self.text().tokenizer().decode(sequence.response(), true)?;
+        let tokens = sequence.response().to_vec();
+        let Sequence { request: RequestIdentity { id, tag, .. }, scores, log_probabilities, .. } = sequence;
         Ok(Completion { id, tag, text, tokens, scores, log_probabilities, finish })
     }
 }

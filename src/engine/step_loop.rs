@@ -1,18 +1,18 @@
 //! The step loop: token ids in, token ids out.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::iter::Sum;
 use std::ops::Range;
-use std::sync::Arc;
 
 use super::pair::{Model, Pair};
-use super::scheduler::{Ended, Limits, NewSequence, Scheduler};
+use super::scheduler::{Limits, Scheduler};
 use super::{EngineConfig, Shortcuts, Windows};
-use crate::contrast::{Contrast, Noise, Vocabulary};
-use crate::device::{Device, RowResult, SampleRow};
-use crate::engine::step::{Pass, StepPlan};
+use crate::contrast::Vocabulary;
+use crate::device::{Device, RowResult};
+use crate::engine::sequence::Sequence;
+use crate::engine::step::StepPlan;
 use crate::error::{Error, Result};
-use crate::ids::{SeqId, TokenId};
+use crate::ids::SeqId;
 use crate::profile;
 
 /// Counts since the engine was made, and its present load.
@@ -70,31 +70,6 @@ impl Sum for Stats {
     }
 }
 
-/// A sequence to be decoded.
-#[derive(Debug, Clone)]
-pub struct Job {
-    /// Not empty, and shorter than `max_len`.
-    pub prompt: Vec<TokenId>,
-    /// Prompt and response, at most what [`StepLoop::windows`] says.
-    pub max_len: usize,
-    /// Tokens that end it.
-    pub stop: Arc<[TokenId]>,
-    /// The method's parameters; they must not need an amateur where there is none.
-    pub contrast: Contrast,
-    /// What it draws by.
-    pub noise: Noise,
-    /// Whether [`Ended::log_probabilities`] is wanted.
-    pub log_probabilities: bool,
-}
-
-/// How a sequence's tokens are drawn.
-#[derive(Debug, Clone, Copy)]
-struct Draw {
-    contrast: Contrast,
-    noise: Noise,
-    log_probabilities: bool,
-}
-
 /// A pair, its scheduler, and the steps between them.
 pub struct StepLoop<D: Device> {
     pair: Pair<D>,
@@ -102,7 +77,6 @@ pub struct StepLoop<D: Device> {
     /// Steps that are queued and not committed, oldest first.
     in_flight: VecDeque<StepPlan>,
     runs_ahead: bool,
-    draws: HashMap<SeqId, Draw>,
     windows: Windows,
     max_num_seqs: usize,
     profile_steps: Option<Range<u64>>,
@@ -144,7 +118,6 @@ impl<D: Device> StepLoop<D> {
             profile_steps: config.profile_steps.clone(),
             scheduler: Scheduler::new(limits),
             in_flight: VecDeque::new(),
-            draws: HashMap::new(),
             stats: Stats { blocks, ..Stats::default() },
         })
     }
@@ -154,19 +127,13 @@ impl<D: Device> StepLoop<D> {
         self.pair.known_ids()
     }
 
-    /// Queues a sequence.
-    pub fn add(&mut self, job: Job) -> SeqId {
-        let Job { prompt, max_len, stop, contrast, noise, log_probabilities } = job;
-        let needs_amateur = contrast.needs_amateur();
-        let settles = !log_probabilities;
-        let seq = self.scheduler.add(NewSequence { prompt, max_len, stop, needs_amateur, settles });
-        self.draws.insert(seq, Draw { contrast, noise, log_probabilities });
-        seq
+    /// Queues a sequence, whose length must be within [`StepLoop::windows`].
+    pub fn add(&mut self, sequence: Sequence) -> SeqId {
+        self.scheduler.add(sequence)
     }
 
-    /// Drops a sequence. False if it has ended before.
-    pub fn cancel(&mut self, seq: SeqId) -> bool {
-        self.draws.remove(&seq);
+    /// Drops a sequence and returns it; `None` if it has ended before.
+    pub fn cancel(&mut self, seq: SeqId) -> Option<Sequence> {
         self.scheduler.cancel(seq)
     }
 
@@ -175,7 +142,7 @@ impl<D: Device> StepLoop<D> {
     ///
     /// # Errors
     /// [`Error::Device`] if the device failed or blocks were lost: the loop must not go on.
-    pub fn step(&mut self) -> Result<Vec<Ended>> {
+    pub fn step(&mut self) -> Result<Vec<Sequence>> {
         self.switch_profiler()?;
         let _range = profile::range(c"step");
         let plan = {
@@ -196,7 +163,7 @@ impl<D: Device> StepLoop<D> {
 
     /// Queues a step, if there is anything to do, and takes in the results of those before it; of itself too, where it need
     /// not be in flight.
-    fn queue_and_commit(&mut self, plan: StepPlan) -> Result<Vec<Ended>> {
+    fn queue_and_commit(&mut self, plan: StepPlan) -> Result<Vec<Sequence>> {
         let stay_in_flight = usize::from(self.runs_ahead && !plan.is_empty());
         if !plan.is_empty() {
             self.queue(&plan);
@@ -205,7 +172,7 @@ impl<D: Device> StepLoop<D> {
         self.commit_all_but(stay_in_flight)
     }
 
-    fn commit_all_but(&mut self, stay_in_flight: usize) -> Result<Vec<Ended>> {
+    fn commit_all_but(&mut self, stay_in_flight: usize) -> Result<Vec<Sequence>> {
         let mut ended = Vec::new();
         while self.in_flight.len() > stay_in_flight {
             ended.extend(self.commit()?);
@@ -225,11 +192,6 @@ impl<D: Device> StepLoop<D> {
     /// Whether nothing runs, waits or is in flight.
     pub fn is_idle(&self) -> bool {
         self.scheduler.is_idle() && self.in_flight.is_empty()
-    }
-
-    /// Whether the device has a step to run.
-    pub fn is_ahead(&self) -> bool {
-        !self.in_flight.is_empty()
     }
 
     /// Sequences that run or wait.
@@ -303,57 +265,23 @@ impl<D: Device> StepLoop<D> {
         }
     }
 
-    /// How the plan's outputs are drawn.
-    fn samples(&self, plan: &StepPlan) -> Vec<SampleRow> {
-        let rows = plan.rows.iter().filter(|row| row.samples);
-        rows.filter_map(|row| {
-            let draw = self.draws.get(&row.seq)?;
-            Some(SampleRow {
-                contrast: draw.contrast,
-                noise: draw.noise,
-                position: row.positions.end as u32,
-                log_probabilities: draw.log_probabilities,
-                deferred_row: row.deferred_row,
-            })
-        })
-        .collect()
-    }
-
     fn queue(&mut self, plan: &StepPlan) {
-        let rows = self.samples(plan);
-        let needs = |seq: &SeqId| self.draws.get(seq).is_some_and(|draw| draw.contrast.needs_amateur());
-        let (has_expert, has_amateur) = match plan.pass {
-            Pass::Joint => (true, plan.rows.iter().any(|row| needs(&row.seq))),
-            Pass::ExpertOnly => (true, false),
-            Pass::CatchUp => (false, true),
-        };
+        let (has_expert, has_amateur) = (plan.runs_expert(), plan.runs_amateur());
         let tokens = plan.batch.tokens.len() as u64;
         self.stats.steps += u64::from(has_expert);
         self.stats.expert_tokens += if has_expert { tokens } else { 0 };
         self.stats.amateur_steps += u64::from(has_amateur);
         self.stats.amateur_tokens += if has_amateur { tokens } else { 0 };
-        self.pair.queue(plan, &rows, has_amateur);
+        self.pair.queue(plan);
     }
 
     /// Takes in the results of the oldest step in flight.
-    fn commit(&mut self) -> Result<Vec<Ended>> {
+    fn commit(&mut self) -> Result<Vec<Sequence>> {
         let Some(plan) = self.in_flight.pop_front() else { return Ok(Vec::new()) };
         let sampled = self.pair.collect()?;
         let _range = profile::range(c"commit");
         self.count(&plan, &sampled);
-        let mut ended = self.scheduler.commit(&plan, &sampled);
-        self.forget(&mut ended);
-        Ok(ended)
-    }
-
-    /// Forgets how the tokens of sequences were drawn that have ended.
-    fn forget(&mut self, ended: &mut [Ended]) {
-        for ended in ended {
-            // Some devices say them in any case.
-            if self.draws.remove(&ended.seq).is_none_or(|draw| !draw.log_probabilities) {
-                ended.log_probabilities.clear();
-            }
-        }
+        Ok(self.scheduler.commit(&plan, &sampled))
     }
 
     /// Counts the tokens of rows that are still wanted.

@@ -16,6 +16,7 @@ mod invariance;
 mod kernels;
 mod launch;
 mod models;
+mod pipeline;
 #[cfg(feature = "cli")]
 mod placement;
 #[cfg(feature = "cli")]

@@ -14,11 +14,12 @@ use codit::device::simt::Simt;
 use codit::device::{Batch, Choice, Device, Dtype, SampleRow, Span};
 use codit::doctor::relative_error;
 use codit::ids::{BlockId, TokenId};
-use codit::model::spec::stop_tokens;
+use codit::model::spec::{Spec, stop_tokens};
 use codit::model::{Decoder, Room};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
+use crate::cpu::instruction_sets;
 use crate::step::{begin, begin_forward, end};
 
 const BLOCK_SIZE: usize = 16;
@@ -30,7 +31,7 @@ fn golden(case: &str) -> PathBuf {
 }
 
 /// Runs `test` for every golden case that a directory of `tests/golden/models` holds.
-fn for_each_case(test: impl Fn(&Path)) {
+fn for_each_case(mut test: impl FnMut(&Path)) {
     let mut cases: Vec<_> = fs::read_dir(golden("")).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.sort();
     assert!(cases.len() >= 12, "{cases:?}");
@@ -312,6 +313,31 @@ fn compare_routings<D: Device>(device: D) {
     });
 }
 
+/// Logits of two instruction sets differ by no more than either may differ from those of transformers.
+///
+/// There are always two to compare: the reference of the doctor sums in f64.
+#[test]
+fn instruction_sets_agree_on_the_logits() {
+    for_each_case(|case| {
+        let golden = Logits::read(case);
+        for name in ["expert", "amateur"] {
+            let logits = |isa| {
+                let device = Cpu::limited(Some(2), isa).unwrap();
+                golden.at_once(&device, &mut Model::load(&device, &case.join(name)))
+            };
+            let all: Vec<_> = instruction_sets().map(|isa| (isa.name(), logits(isa))).collect();
+            assert!(all.len() > 1);
+            for (index, (first, expected)) in all.iter().enumerate() {
+                for (second, found) in &all[index + 1..] {
+                    let difference = difference(found, expected);
+                    println!("  {name}, {first} and {second}: {difference:.1e}");
+                    assert!(difference < 1e-4, "{name}, {first} and {second}: {difference}");
+                }
+            }
+        }
+    });
+}
+
 /// The largest difference of two logits.
 fn difference(found: &[Vec<Vec<f32>>], expected: &[Vec<Vec<f32>>]) -> f32 {
     let flat = |rows: &[Vec<Vec<f32>>]| rows.concat().concat();
@@ -425,5 +451,32 @@ impl Continuation {
         let last = eos.contains(&sampled.token) || step + 1 == self.max_tokens;
         assert_eq!(last, step + 1 == self.tokens.len());
         !last
+    }
+}
+
+/// A family counts as supported once transformers' numbers for it are among the goldens, and once users can read of it.
+#[test]
+fn every_architecture_has_a_golden_case_and_is_documented() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("config.json"), r#"{"architectures": ["none"]}"#).unwrap();
+    let refusal = Spec::open(&Checkpoint::open(folder.path()).unwrap()).unwrap_err().to_string();
+    let (_, supported) = refusal.split_once("supported architectures: ").expect("the refusal lists all");
+    let mut golden_configs = String::new();
+    for_each_case(|case| {
+        for role in ["expert", "amateur"] {
+            golden_configs += &fs::read_to_string(case.join(role).join("config.json")).unwrap();
+        }
+    });
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide/models.md");
+    let guide = fs::read_to_string(guide).unwrap();
+    for architecture in supported.split(", ") {
+        // The decoder of Gemma3ForCausalLM alone; `checkpoints.rs` renames a golden case's tensors to it.
+        let has_case =
+            architecture == "Gemma3TextModel" || golden_configs.contains(&format!("\"{architecture}\""));
+        assert!(has_case, "no case of tests/golden/models is a {architecture}; add one to make_models.py");
+        assert!(
+            guide.contains(&format!("`{architecture}`")),
+            "docs/guide/models.md does not name {architecture}"
+        );
     }
 }

@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use codit::contrast::{RowFault, Sampled, philox4x32_10};
+use codit::contrast::{Contrast, Noise, RowFault, Sampled, philox4x32_10};
 use codit::device::RowResult;
 use codit::engine::scheduler::cost::{Deferral, Phases, Rows, StepCost};
-use codit::engine::scheduler::{End, Ended, Limits, NewSequence, Scheduler};
+use codit::engine::scheduler::{Limits, Scheduler};
+use codit::engine::sequence::{End, RequestIdentity, SamplingParams, Sequence};
 use codit::engine::step::{Pass, PlanRow, StepPlan};
 use codit::ids::{BlockId, SeqId, TokenId};
 
@@ -86,12 +87,12 @@ impl Oracle {
     }
 
     /// Checks that a sequence ended where it should, with all that was drawn for it.
-    fn check(self, ended: &Ended, request: &Request) {
+    fn check(self, ended: &Sequence, request: &Request) {
         let first = request.prompt.len();
         let mut end = End::Length;
         let (mut tokens, mut scores) = (vec![], vec![]);
         for position in first..request.max_len {
-            match self.draw(ended.seq, position) {
+            match self.draw(ended.id, position) {
                 Err(fault) => end = End::Fault(fault),
                 Ok(sampled) => {
                     tokens.push(sampled.token);
@@ -105,7 +106,8 @@ impl Oracle {
                 break;
             }
         }
-        assert_eq!((ended.end, &ended.tokens, &ended.scores), (end, &tokens, &scores), "{:?}", ended.seq);
+        let found = (ended.end(), ended.response(), &ended.scores);
+        assert_eq!(found, (Some(end), &tokens[..], &scores), "{:?}", ended.id);
     }
 }
 
@@ -322,14 +324,7 @@ impl Trace {
         let prompt: Vec<TokenId> = self.beginning[..same.min(len)].iter().copied().chain(own).collect();
         let max_len = random.within(prompt.len() + 1, longest);
         let needs_amateur = !random.once_in(4);
-        let new = NewSequence {
-            prompt: prompt.clone(),
-            max_len,
-            stop: Arc::from([STOP]),
-            needs_amateur,
-            settles: true,
-        };
-        let seq = self.scheduler.add(new);
+        let seq = self.scheduler.add(sequence(prompt.clone(), max_len, &[STOP], needs_amateur));
         let (known, drawn, has_ended, computed, epoch) = (0, 0, false, 0, 0);
         let request = Request { prompt, max_len, needs_amateur, known, drawn, has_ended, computed, epoch };
         self.open.insert(seq, request);
@@ -359,7 +354,7 @@ impl Trace {
         let seq = *self.open.keys().nth(self.random.within(0, last)).expect("one of them");
         self.events.cancelled_in_flight += u64::from(self.is_in_flight(seq));
         self.open.remove(&seq);
-        assert!(self.scheduler.cancel(seq) && !self.scheduler.cancel(seq));
+        assert!(self.scheduler.cancel(seq).is_some() && self.scheduler.cancel(seq).is_none());
     }
 
     /// Whether a step that is not committed draws a token of `seq`.
@@ -423,9 +418,9 @@ impl Trace {
                 }
             }
             for ended in self.scheduler.commit(&plan, &results) {
-                let request = self.open.remove(&ended.seq).expect("ended twice");
+                let request = self.open.remove(&ended.id).expect("ended twice");
                 self.oracle.check(&ended, &request);
-                assert!(!self.scheduler.cancel(ended.seq));
+                assert!(self.scheduler.cancel(ended.id).is_none());
             }
         }
     }
@@ -441,9 +436,9 @@ impl Trace {
         self.events.amateur_steps += 1;
         self.is_cramped |= tokens.len() == self.limits.max_num_batched_tokens;
         let (mut results, mut epochs) = (vec![], vec![]);
-        for row in plan.rows.iter().filter(|row| row.samples) {
+        for (row, sample) in plan.rows.iter().filter(|row| row.samples).zip(&plan.sample_rows) {
             assert!(self.contested.remove(&row.seq), "{row:?} does not wait");
-            let kept = row.deferred_row.and_then(|slot| self.deferred_rows.get(&slot));
+            let kept = sample.deferred_row.and_then(|slot| self.deferred_rows.get(&slot));
             assert_eq!(kept, Some(&(row.seq, row.positions.end)), "the logits of {row:?} are lost");
             let request = self.open.get_mut(&row.seq).expect("it waits");
             let result = oracle.draw(row.seq, row.positions.end);
@@ -475,7 +470,11 @@ impl Trace {
                 // It begins, or was sent back in this very plan.
                 request.begin_anew();
                 self.contested.remove(&row.seq);
-            } else if row.deferred_row.is_some() && row.samples && span.tokens.len() == 1 && !self.is_cramped
+            } else if plan.pass == Pass::ExpertOnly
+                && request.needs_amateur
+                && row.samples
+                && span.tokens.len() == 1
+                && !self.is_cramped
             {
                 let blocks = &batch.blocks[span.blocks.clone()];
                 let known = |seq, position| oracle.token(seq, &self.open[&seq], position);
@@ -524,11 +523,9 @@ impl Trace {
             assert_eq!(row.samples, end == length, "{row:?} of {length}");
             request.computed = end;
             if row.samples {
+                let deferred_row = plan.sample_rows[results.len()].deferred_row;
                 assert_eq!(batch.logits_indices[results.len()] as usize, span.tokens.end - 1);
-                assert_eq!(
-                    row.deferred_row.is_some(),
-                    request.needs_amateur && plan.pass == Pass::ExpertOnly
-                );
+                assert_eq!(deferred_row.is_some(), request.needs_amateur && plan.pass == Pass::ExpertOnly);
                 request.drawn += 1;
                 epochs.push(request.epoch);
                 let result = oracle.draw(row.seq, end);
@@ -536,7 +533,7 @@ impl Trace {
                     // The result of nothing is anything.
                     Some(Ok(Sampled { token: STOP, score: 0.0, num_candidates: 1, log_probabilities: None }))
                         .filter(|_| self.random.once_in(2))
-                } else if let Some(slot) = row.deferred_row.filter(|_| !oracle.is_settled(row.seq, end)) {
+                } else if let Some(slot) = deferred_row.filter(|_| !oracle.is_settled(row.seq, end)) {
                     self.deferred_rows.insert(slot, (row.seq, end));
                     self.events.contested += 1;
                     None
@@ -546,10 +543,22 @@ impl Trace {
                 });
             }
         }
-        assert_eq!(batch.logits_indices.len(), results.len());
+        assert_eq!([batch.logits_indices.len(), plan.sample_rows.len()], [results.len(); 2]);
         self.drawn = results.iter().copied().map(fed).collect();
         Ran { plan, results, epochs }
     }
+}
+
+/// A sequence to be scheduled; what it draws by is the oracle's.
+fn sequence(prompt: Vec<TokenId>, max_len: usize, stop_tokens: &[TokenId], needs_amateur: bool) -> Sequence {
+    let params = SamplingParams {
+        contrast: if needs_amateur { Contrast::default() } else { Contrast::direct() },
+        noise: Noise::new(0, "", 0),
+        stop_tokens: Arc::from(stop_tokens),
+        max_len,
+        log_probabilities: false,
+    };
+    Sequence::new(RequestIdentity::default(), prompt, params)
 }
 
 /// Whether nothing follows what was drawn.
@@ -667,13 +676,7 @@ fn decode_rows_go_before_prefill_chunks_and_share_the_budget() {
     };
     let mut scheduler = Scheduler::new(limits);
     let tokens = |n: usize| vec![TokenId(1); n];
-    let new = |prompt| NewSequence {
-        prompt,
-        max_len: 12,
-        stop: Arc::default(),
-        needs_amateur: true,
-        settles: true,
-    };
+    let new = |prompt| sequence(prompt, 12, &[], true);
     let first = scheduler.add(new(tokens(2)));
     let second = scheduler.add(new(tokens(9)));
     let one = Some(Ok(Sampled { token: TokenId(1), score: 0.0, num_candidates: 2, log_probabilities: None }));

@@ -185,23 +185,20 @@ impl<D: Device> Run<D> {
             let prompt = to_be_decoded(&prompt.body, system.as_deref());
             Ok(Request { id, prompt, sample, tag, ..todo[setting].request.clone() })
         });
-        let result = replicas.decode(
-            Counted { items: requests, left: total - done },
-            |Stepped { completions, stats }| {
-                let _range = profile::range(c"io");
-                for completion in completions {
-                    progress.record(&completion.finish);
-                    let JobIndex { row, setting, sample } = order.job(completion.tag);
-                    written[setting].append(input.read(row)?, sample, completion)?;
-                }
-                progress.step(stats);
-                Ok(if interrupt::is_set(interrupted) {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
-                })
-            },
-        );
+        let result = replicas.decode(requests, |Stepped { completions, stats }| {
+            let _range = profile::range(c"io");
+            for completion in completions {
+                progress.record(&completion.finish);
+                let JobIndex { row, setting, sample } = order.job(completion.tag);
+                written[setting].append(input.read(row)?, sample, completion)?;
+            }
+            progress.step(stats);
+            Ok(if interrupt::is_set(interrupted) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            })
+        });
         progress.finish();
         result?;
         written.into_iter().try_for_each(Written::close)
@@ -230,28 +227,6 @@ impl Order {
         JobIndex { row, setting, sample: sample as u32 }
     }
 }
-
-/// Items of which it is known how many are left.
-struct Counted<I> {
-    items: I,
-    left: usize,
-}
-
-impl<I: Iterator> Iterator for Counted<I> {
-    type Item = I::Item;
-
-    fn next(&mut self) -> Option<I::Item> {
-        let item = self.items.next()?;
-        self.left = self.left.saturating_sub(1);
-        Some(item)
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
-    }
-}
-
-impl<I: Iterator> ExactSizeIterator for Counted<I> {}
 
 pub fn to_be_decoded(body: &Body, system: Option<&str>) -> engine::Prompt {
     match body {

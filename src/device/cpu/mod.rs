@@ -42,7 +42,7 @@ use arena::Arena;
 use buffer::{Buffer, Populating};
 pub use cache::Cache;
 use elementwise::{AddNorm, Gated};
-pub use isa::Isa;
+pub use isa::{ISA_VARIABLE, Isa};
 pub use pool::Team;
 pub use rope::Rope;
 use rope::Rotate;
@@ -122,28 +122,32 @@ impl Common {
 }
 
 impl Cpu {
-    /// A device of `threads` threads; without a number, as many as the process may use.
+    /// A device of `threads` threads; without a number, as many as the process may use. It uses the machine's best
+    /// instruction set, or that which [`ISA_VARIABLE`] names where that is a lower one.
+    ///
+    /// # Errors
+    /// If [`ISA_VARIABLE`] names no instruction set, or the system refuses the threads.
+    pub fn new(threads: Option<usize>) -> Result<Self> {
+        Self::limited(threads, Isa::chosen()?)
+    }
+
+    /// As [`Cpu::new`] with at most `isa`, whatever [`ISA_VARIABLE`] says: for comparisons of instruction sets.
     ///
     /// # Errors
     /// If the system refuses the threads.
-    pub fn new(threads: Option<usize>) -> Result<Self> {
-        Self::with_path(threads, Isa::detect(), Amx::detect())
-    }
-
-    /// As [`Cpu::new`] without AMX and with at most `isa`: for tests, which compare the paths.
-    ///
-    /// # Errors
-    /// As [`Cpu::new`].
     pub fn limited(threads: Option<usize>, isa: Isa) -> Result<Self> {
-        Self::with_path(threads, isa.min(Isa::detect()), None)
-    }
-
-    fn with_path(threads: Option<usize>, isa: Isa, amx: Option<Amx>) -> Result<Self> {
+        let isa = isa.min(Isa::detect());
+        let amx = if isa == Isa::Amx { Amx::detect() } else { None };
         let threads =
             threads.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
         let (weights, populating) = (Arena::default(), Mutex::default());
         let common = Common { team: Team::new(threads)?, isa, amx, weights, populating };
         Ok(Self { common: Arc::new(common), lane: Role::Expert, formats: [Format::of(Dtype::F32); 2] })
+    }
+
+    /// The instruction set that it uses.
+    pub fn isa(&self) -> Isa {
+        self.common.isa
     }
 
     /// The device with other formats for expert and amateur. What is not [`Dtype::F8E4m3`] stays as without them, weights as
@@ -197,8 +201,9 @@ impl Device for Cpu {
     type Mark = Instant;
 
     fn describe(&self) -> String {
-        let amx = if self.common.amx.is_some() { " and AMX" } else { "" };
-        format!("CPU, {} threads, {:?}{amx}", self.common.team.threads(), self.common.isa)
+        let (isa, best) = (self.common.isa, Isa::detect());
+        let lowered = if isa < best { format!(", lowered from {}", best.name()) } else { String::new() };
+        format!("CPU, {} threads, instruction set {}{lowered}", self.common.team.threads(), isa.name())
     }
 
     fn role(&self, lane: Role) -> Self {

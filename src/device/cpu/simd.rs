@@ -74,6 +74,49 @@ impl Simd for Portable {
     fn prefetch<T>(_: Option<&T>) {}
 }
 
+/// As [`Portable`], with sums in f64: for comparisons.
+#[derive(Clone, Copy)]
+pub struct Double;
+
+impl Simd for Double {
+    const FMA: bool = Portable::FMA;
+    const WIDE: bool = false;
+    type Lanes = [f64; LANES];
+
+    #[inline(always)]
+    fn splat(x: f32) -> Self::Lanes {
+        [f64::from(x); LANES]
+    }
+
+    #[inline(always)]
+    fn load(x: &Array) -> Self::Lanes {
+        x.map(f64::from)
+    }
+
+    #[inline(always)]
+    fn store(x: Self::Lanes, out: &mut Array) {
+        *out = x.map(|x| x as f32);
+    }
+
+    #[inline(always)]
+    fn add(a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
+        std::array::from_fn(|lane| a[lane] + b[lane])
+    }
+
+    #[inline(always)]
+    fn mul_add(a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes {
+        std::array::from_fn(|lane| a[lane] * b[lane] + c[lane])
+    }
+
+    #[inline(always)]
+    fn max(a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
+        std::array::from_fn(|lane| if a[lane] > b[lane] { a[lane] } else { b[lane] })
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(_: Option<&T>) {}
+}
+
 #[cfg(target_arch = "x86_64")]
 pub use x86::{Avx2, Avx512};
 

@@ -1,134 +1,325 @@
-//! The step's buffer and the words in it, laid out as the kernels read them.
+//! The memory layouts that Rust and the kernels share: the words of a step's buffer and the parameters of every kernel.
+//!
+//! Each `#[repr(C)]` struct of this file mirrors the struct of the same name in `kernels/`, which documents the fields
+//! and is followed by `MIRRORED(name)`. The build script (`build/abi.rs`) turns this file into C++ assertions on the name,
+//! type and offset of every field and on the size of every struct; the C++ compiler checks them where it meets
+//! `MIRRORED`. A struct that is declared on one side only, or differently, fails the build, with or without nvcc.
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::contrast::{LogProbabilities, RowFault, Sampled};
-use crate::device::{RowResult, SampleRow, StepCapacity};
+use crate::device::{RowResult, SampleRow};
 use crate::ids::TokenId;
 
-/// Stands for no slot, no token, no output.
+/// The value that stands for no slot, no token and no output.
 pub const NONE: u32 = u32::MAX;
 
-/// A list within the step's buffer.
-#[derive(Debug, Clone, Copy)]
-pub struct Section {
-    /// First byte.
-    pub offset: usize,
-    /// Bytes.
-    pub len: usize,
-}
-
-/// Where the lists are.
-#[derive(Debug, Clone, Copy)]
-pub struct Sections {
-    /// `[tokens]` u32: ids.
-    pub tokens: Section,
-    /// `[tokens]` u32: which result of the step before is the token instead, or [`NONE`].
-    pub fed: Section,
-    /// `[tokens]` u32
-    pub positions: Section,
-    /// `[tokens]` u32: `block * block_size + position % block_size`, where keys and values go, or [`NONE`].
-    pub slots: Section,
-    /// `[spans]` [`SpanWords`]
-    pub spans: Section,
-    /// `[prefills]` u32: the spans that are computed as prompts are.
-    pub prefills: Section,
-    /// `[outputs]` u32: rows whose logits are wanted.
-    pub outputs: Section,
-    /// `[outputs]` [`SampleWords`]
-    pub samples: Section,
-    /// The spans' block tables, u32. The longest list, and the last, so that what is not used is not sent.
-    pub blocks: Section,
-}
-
-/// A span, for the kernels.
+/// One span of a step.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 pub struct SpanWords {
-    /// Its first row.
     pub first_token: u32,
-    /// Its rows.
     pub tokens: u32,
-    /// Positions in the cache after this step; 0 in a span that is padding.
     pub context: u32,
-    /// Where its blocks begin in the list of blocks.
     pub first_block: u32,
 }
 
-/// A row to sample, for the kernel.
+/// How one row is sampled.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 pub struct SampleWords {
-    /// `ln(alpha)`; `-inf` keeps all.
     pub ln_alpha: f64,
-    /// Of ordinary tokens.
     pub beta: f64,
-    /// Of special tokens.
     pub special_beta: f64,
-    /// 0 takes the best.
     pub temperature: f64,
-    /// 1 keeps all.
     pub top_p: f64,
-    /// 0 keeps all.
     pub min_p: f64,
-    /// 0 keeps all.
     pub top_k: u32,
-    /// The position of the drawn token; [`NONE`] in a row that is padding, which is not sampled and whose result stays
-    /// as it is.
     pub position: u32,
-    /// Of the noise.
     pub key: [u32; 2],
-    /// Of the noise.
     pub record: [u32; 2],
-    /// Which row of the deferred logits is this one's, or [`NONE`].
     pub deferred_row: u32,
-    /// 1 where log-probabilities are wanted.
     pub flags: u32,
 }
 
-/// What the kernel says of a row.
+/// What sampling returns for one row.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 pub struct ResultWords {
-    /// The token; 0 where there is none.
     pub token: u32,
-    /// 0 for a token, 1 for a NaN, 2 where all is masked, 3 where the amateur must have its say.
     pub status: u32,
-    /// |head|
-    pub head: u32,
-    /// `log_softmax(s)` at the token.
+    pub num_candidates: u32,
     pub score: f32,
-    /// `l_e` at the token.
     pub expert_log_probability: f32,
-    /// `l_a` at the token; NaN where the amateur has no say in the row.
     pub amateur_log_probability: f32,
 }
 
-impl Sections {
-    pub fn new(room: &StepCapacity<'_>) -> Self {
-        let mut end = 0;
-        let mut section = |len: usize| {
-            let offset = end;
-            end += len.next_multiple_of(256);
-            Section { offset, len }
-        };
-        let word = size_of::<u32>();
-        Self {
-            tokens: section(room.tokens * word),
-            fed: section(room.tokens * word),
-            positions: section(room.tokens * word),
-            slots: section(room.tokens * word),
-            spans: section(room.sequences * size_of::<SpanWords>()),
-            prefills: section(room.sequences * word),
-            outputs: section(room.sequences * word),
-            samples: section(room.sequences * size_of::<SampleWords>()),
-            blocks: section(room.blocks * word),
-        }
-    }
+/// Summary of one tile of a row's logits, from one sampling kernel to the next.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct TileWords {
+    expert_peak: f32,
+    expert_sum: f32,
+    amateur_peak: f32,
+    amateur_sum: f32,
+    faults: u32,
+    unmasked: u32,
+    tempered_sum: f32,
+    winner: u32,
+    winner_logit: f32,
+}
 
-    pub fn bytes(&self) -> usize {
-        self.blocks.offset + self.blocks.len
-    }
+/// One candidate whose logit of the amateur is computed by itself.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct CandidateEntry {
+    row: u32,
+    id: u32,
+    expert: f32,
+    amateur: f32,
+}
+
+/// The candidates of one row among all entries.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct CandidateList {
+    first: u32,
+    size: u32,
+}
+
+/// How many entries and rows the listing kernel found.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct CandidateCounts {
+    pub entries: u32,
+    pub full_row_offsets: [u32; 2],
+    pub unused: u32,
+}
+
+/// Parameters of the kernels of `embed.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct EmbedParams {
+    pub tokens: u64,
+    pub source_outputs: u64,
+    pub slots: u64,
+    pub results: u64,
+    pub table: u64,
+    pub out: u64,
+    pub width: u32,
+    pub scale: f32,
+}
+
+/// One norm; all zero for none.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct NormParams {
+    pub weight: u64,
+    pub epsilon: f32,
+    pub weight_offset: f32,
+}
+
+/// Parameters of the kernels of `rms_norm.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct RmsNormParams {
+    pub delta: u64,
+    pub residual: u64,
+    pub delta_norm: NormParams,
+    pub norm: NormParams,
+    pub out: u64,
+    pub width: u32,
+    pub unused: u32,
+}
+
+/// Parameters of the kernels of `rope_store.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct RopeStoreParams {
+    pub positions: u64,
+    pub slots: u64,
+    pub inverse_frequencies: u64,
+    pub query_norm: NormParams,
+    pub key_norm: NormParams,
+    pub qkv: u64,
+    pub cache: u64,
+    pub scales: u64,
+    pub query_heads: u32,
+    pub key_value_heads: u32,
+    pub head_dim: u32,
+    pub block_size: u32,
+    pub lanes: u32,
+    pub angle_scale: f32,
+    pub norms_span_heads: u32,
+    pub unused: u32,
+}
+
+/// Parameters of the kernels of `attention.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct AttentionParams {
+    pub qkv: u64,
+    pub cache: u64,
+    pub scales: u64,
+    pub out: u64,
+    pub spans: u64,
+    pub prefills: u64,
+    pub blocks: u64,
+    pub partials: u64,
+    pub kv_heads: u32,
+    pub group: u32,
+    pub head_dim: u32,
+    pub block_size: u32,
+    pub window: u32,
+    pub scale: f32,
+}
+
+/// Parameters of the kernels of `gated.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct GatedParams {
+    pub x: u64,
+    pub out: u64,
+    pub width: u32,
+    pub activation: u32,
+}
+
+/// Parameters of the kernels of `grouped_matmul.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct GroupedMatmulParams {
+    pub x: u64,
+    pub weight: u64,
+    pub scales: u64,
+    pub bias: u64,
+    pub out: u64,
+    pub sources: u64,
+    pub offsets: u64,
+    pub rows: u32,
+    pub groups: u32,
+    pub outputs: u32,
+    pub inputs: u32,
+    pub out_is_f32: u32,
+    pub scatters: u32,
+}
+
+/// Parameters of the kernels of `route.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct RouteParams {
+    pub logits: u64,
+    pub slots: u64,
+    pub branches: u64,
+    pub weights: u64,
+    pub places: u64,
+    pub sources: u64,
+    pub offsets: u64,
+    pub rows: u32,
+    pub branch_count: u32,
+    pub active: u32,
+    pub normalized: u32,
+}
+
+/// Parameters of the kernels of `weighted_sum.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct WeightedSumParams {
+    pub x: u64,
+    pub slots: u64,
+    pub weights: u64,
+    pub places: u64,
+    pub out: u64,
+    pub width: u32,
+    pub active: u32,
+}
+
+/// Parameters of the kernels of `gather.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct GatherParams {
+    pub logits_indices: u64,
+    pub x: u64,
+    pub out: u64,
+    pub width: u32,
+    pub unused: u32,
+}
+
+/// The buffers of candidates whose logits of the amateur are computed one by one; all zero for none.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct CandidateBuffers {
+    pub lists: u64,
+    pub entries: u64,
+    pub counts: u64,
+    pub full_rows: u64,
+}
+
+/// Parameters of the kernels of `contrast_sample.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct ContrastSampleParams {
+    pub expert: u64,
+    pub amateur: u64,
+    pub special: u64,
+    pub samples: u64,
+    pub tiles: u64,
+    pub results: u64,
+    pub deferred_logits: u64,
+    pub candidates: CandidateBuffers,
+    pub vocabulary: u32,
+    pub expert_stride: u32,
+    pub amateur_stride: u32,
+    pub special_count: u32,
+    pub deferred_stride: u32,
+    pub capacity: u32,
+}
+
+/// Parameters of the kernels of `contrast_project.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct ContrastProjectParams {
+    pub hidden: u64,
+    pub projection: u64,
+    pub entries: u64,
+    pub counts: u64,
+    pub width: u32,
+    pub unused: u32,
+}
+
+/// Parameters of the kernels of `copy_block.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct CopyBlockParams {
+    pub cache: u64,
+    pub layer_bytes: u64,
+    pub block_bytes: u64,
+    pub from: u32,
+    pub to: u32,
+}
+
+/// Parameters of the kernels of `void_rows.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct VoidRowsParams {
+    pub source_outputs: u64,
+    pub logits_indices: u64,
+    pub results: u64,
+    pub slots: u64,
+    pub spans: u64,
+    pub samples: u64,
+    pub span_count: u32,
+    pub output_count: u32,
+}
+
+/// Parameters of the kernels of `random_weight.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct RandomWeightParams {
+    pub out: u64,
+    pub elements: u64,
+    pub seed: u64,
+    pub bound: f32,
+    pub offset: f32,
 }
 
 impl SampleWords {
@@ -157,7 +348,7 @@ impl ResultWords {
             0 => Ok(Sampled {
                 token: TokenId(self.token),
                 score: self.score,
-                num_candidates: self.head,
+                num_candidates: self.num_candidates,
                 log_probabilities: Some(LogProbabilities {
                     expert: self.expert_log_probability,
                     amateur: Some(self.amateur_log_probability).filter(|l_a| !l_a.is_nan()),
@@ -173,10 +364,7 @@ impl ResultWords {
 /// Tokens of a tile, the work of one warp.
 pub const TILE: usize = 512;
 
-/// Bytes that the kernels keep of a tile: its peaks, sums, faults and winner.
-const TILE_BYTES: usize = 36;
-
-/// Bytes that the kernels need for each row that samples.
+/// Bytes that the sampling kernels need for each row that samples.
 pub fn row_bytes(vocabulary: usize) -> usize {
-    vocabulary.div_ceil(TILE) * TILE_BYTES
+    vocabulary.div_ceil(TILE) * size_of::<TileWords>()
 }

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Zeroable;
 
 use super::GpuDevice;
-use super::abi::{NONE, ResultWords, SampleWords, Section, Sections, SpanWords, row_bytes};
+use super::abi::{NONE, ResultWords, SampleWords, SpanWords, VoidRowsParams, row_bytes};
 use super::ops::candidates::Heads;
 use super::padding::bucket;
+use super::sections::{Section, Sections};
 use crate::device::gpu::runtime::{GpuRuntime, Launch, Role};
 use crate::device::{Batch, Projections, RowResult, SampleRow, Span, StepCapacity};
 use crate::error::Result;
@@ -16,20 +17,6 @@ use crate::ids::TokenId;
 
 /// Padded steps of shorter contexts count as one.
 const SHORTEST_PADDED_CONTEXT: usize = 256;
-
-/// `VoidRowsParams`, which explains the fields.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct VoidRowsParams {
-    fed: u64,
-    outputs: u64,
-    results: u64,
-    slots: u64,
-    spans: u64,
-    samples: u64,
-    span_count: u32,
-    output_count: u32,
-}
 
 /// What the kernels of both streams read: one memory, or, where the streams have memory apart, the same bytes in each.
 struct Shared<R: GpuRuntime> {
@@ -199,8 +186,8 @@ impl<R: GpuRuntime> Step<R> {
         const THREADS: usize = 256;
         let section = |section: Section| runtime.address(&self.buffer.memory) + section.offset as u64;
         let parameters = VoidRowsParams {
-            fed: section(self.sections.fed),
-            outputs: section(self.sections.outputs),
+            source_outputs: section(self.sections.source_outputs),
+            logits_indices: section(self.sections.logits_indices),
             results: runtime.address(&self.results.memory),
             slots: section(self.sections.slots),
             spans: section(self.sections.spans),
@@ -273,8 +260,8 @@ impl<R: GpuRuntime> Step<R> {
         let (at, block_size) = (&self.sections, self.block_size);
         let mut tokens = batch.tokens.clone();
         tokens.resize(self.tokens, TokenId(0));
-        let mut fed = vec![NONE; self.tokens];
-        batch.pending_tokens.iter().for_each(|from| fed[from.index as usize] = from.source_output);
+        let mut source_outputs = vec![NONE; self.tokens];
+        batch.pending_tokens.iter().for_each(|from| source_outputs[from.index as usize] = from.source_output);
         let mut positions = batch.positions.clone();
         positions.resize(self.tokens, 0);
         let mut slots = vec![NONE; self.tokens];
@@ -300,8 +287,8 @@ impl<R: GpuRuntime> Step<R> {
         let is_prefill = |span: &SpanWords| self.is_uniform || span.tokens > 1;
         let prefills: Vec<u32> =
             (0..).zip(&spans).filter(|(_, span)| is_prefill(span)).map(|(index, _)| index).collect();
-        let mut outputs = batch.logits_indices.clone();
-        outputs.resize(self.outputs, 0);
+        let mut logits_indices = batch.logits_indices.clone();
+        logits_indices.resize(self.outputs, 0);
         let mut samples: Vec<SampleWords> = rows.iter().map(SampleWords::new).collect();
         samples.resize(self.outputs, SampleWords { position: NONE, ..SampleWords::zeroed() });
 
@@ -311,12 +298,12 @@ impl<R: GpuRuntime> Step<R> {
             image[section.offset..][..bytes.len()].copy_from_slice(bytes);
         };
         put(at.tokens, bytemuck::cast_slice(&tokens));
-        put(at.fed, bytemuck::cast_slice(&fed));
+        put(at.source_outputs, bytemuck::cast_slice(&source_outputs));
         put(at.positions, bytemuck::cast_slice(&positions));
         put(at.slots, bytemuck::cast_slice(&slots));
         put(at.spans, bytemuck::cast_slice(&spans));
         put(at.prefills, bytemuck::cast_slice(&prefills));
-        put(at.outputs, bytemuck::cast_slice(&outputs));
+        put(at.logits_indices, bytemuck::cast_slice(&logits_indices));
         put(at.samples, bytemuck::cast_slice(&samples));
         put(at.blocks, bytemuck::cast_slice(&batch.blocks));
         image

@@ -19,6 +19,7 @@ pub mod ledger;
 mod ops;
 mod padding;
 pub mod runtime;
+mod sections;
 
 pub use inputs::Step;
 use ops::grouped_matmul::Groups;

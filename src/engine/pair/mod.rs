@@ -3,17 +3,17 @@
 use std::ops::Range;
 
 use crate::checkpoint::Checkpoint;
-use crate::contrast::{Contrast, Noise, Vocabulary};
-use crate::device::{Device, Precision, Role, RowResult, SampleRow, StepCapacity};
+use crate::contrast::Vocabulary;
+use crate::device::{Device, Precision, Role, RowResult, StepCapacity};
 use crate::error::{Error, Result};
-use crate::ids::{BlockId, SeqId, TokenId};
 use crate::model::decoder::{Decoder, Room, Unprojected};
 use crate::model::spec::Spec;
 use crate::profile;
 
 use crate::engine::footprint::Footprint;
 use crate::engine::scheduler::cost::{Deferral, StepCost};
-use crate::engine::step::{Pass, PlanRow, StepPlan};
+use crate::engine::sequence::Sequence;
+use crate::engine::step::{Pass, StepPlan};
 use crate::engine::{Deferred, Shortcuts, Windows};
 
 /// Where a model comes from.
@@ -237,27 +237,16 @@ impl<D: Device> Pair<D> {
         let most = shape.max_num_batched_tokens.min(shape.max_num_seqs * self.windows().expert);
         for size in self.device.warm_up_sizes(most) {
             let spans = size.min(shape.max_num_seqs);
-            let mut plan = StepPlan::default();
-            let mut rows = Vec::new();
+            let first_pass = if self.defers() { Pass::ExpertOnly } else { Pass::Joint };
+            let mut plan = StepPlan { pass: first_pass, ..StepPlan::default() };
             for span in 0..spans {
                 let tokens = size / spans + usize::from(span < size % spans);
-                let blocks = vec![BlockId(0); tokens.div_ceil(shape.block_size)];
-                let deferred_row = Some(span as u32).filter(|_| self.defers());
-                let row =
-                    PlanRow { seq: SeqId(span as u64), positions: 0..tokens, samples: true, deferred_row };
-                plan.push(row, &vec![TokenId(0); tokens], 0, &blocks);
-                rows.push(SampleRow {
-                    contrast: Contrast::default(),
-                    noise: Noise::new(0, "", 0),
-                    position: size as u32,
-                    // So that all of the amateur's logits are computed too, beside those of the heads.
-                    log_probabilities: true,
-                    deferred_row,
-                });
+                let blocks = tokens.div_ceil(shape.block_size);
+                plan.push(&Sequence::for_warm_up(span, tokens, blocks), 0..tokens, true);
             }
             for pass in passes.iter().flat_map(|pass| [pass; 2]) {
                 plan.pass = *pass;
-                self.queue(&plan, &rows, self.has_amateur());
+                self.queue(&plan);
                 self.collect()?;
             }
         }
@@ -340,14 +329,14 @@ impl<D: Device> Pair<D> {
         self.device.profile(is_on)
     }
 
-    /// Queues one step: the forward passes over the plan's batch, then a token for each of its outputs, drawn by `rows`.
-    /// The amateur rests where no row of the step needs it.
-    pub fn queue(&mut self, plan: &StepPlan, rows: &[SampleRow], needs_amateur: bool) {
+    /// Queues one step: the forward passes over the plan's batch, then a token for each of its outputs. The amateur rests
+    /// where no row of the step needs it.
+    pub fn queue(&mut self, plan: &StepPlan) {
         self.copy_blocks(plan);
         let began = self.device.mark();
-        self.device.begin(&mut self.step, &plan.batch, rows);
+        self.device.begin(&mut self.step, &plan.batch, &plan.sample_rows);
         match plan.pass {
-            Pass::Joint => self.both(needs_amateur),
+            Pass::Joint => self.both(plan.needs_amateur && self.has_amateur()),
             Pass::ExpertOnly => self.settle(),
             Pass::CatchUp => self.catch_up(),
         }

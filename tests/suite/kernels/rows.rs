@@ -84,6 +84,7 @@ fn cache(on: &mut Comparison<'_, Simt>, dim: usize) -> codit::Result<Check> {
     let found = contents(on.device, &caches.0, rows, dim);
     let elsewhere = found.iter().zip(&expected).filter(|(a, b)| a.is_nan() != b.is_nan()).count();
     let written = |x: &[f32]| x.iter().copied().filter(|x| !x.is_nan()).collect::<Vec<_>>();
-    let error = relative_error(&written(&found), &written(&expected)) + elsewhere as f64;
-    Ok(Check { operation: "rope_store", case: format!("the cache, {heads:?}"), error, bound: on.bound() })
+    let error = relative_error(&written(&found), &written(&expected));
+    let check = Check::measured("rope_store", format!("the cache, {heads:?}"), error, on.bound());
+    Ok(Check { differences: elsewhere, ..check })
 }

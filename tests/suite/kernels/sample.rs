@@ -7,17 +7,17 @@ use codit::doctor::{Check, Comparison, Numbers, sample, settle};
 #[test]
 fn next_tokens_are_the_references() {
     let (device, cpu) = (Simt::simt(Dtype::F32, 3), codit::device::cpu::Cpu::new(None).unwrap());
-    let mut on = Comparison { device: &device, cpu: &cpu, numbers: Numbers(3) };
+    let mut on = Comparison::new(&device, &cpu, 3);
     let checks = sample::checks(&mut on).unwrap();
     let failed: Vec<_> = checks.iter().filter(|check| !check.passes()).collect();
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
 #[test]
-fn what_the_expert_settles_and_what_is_kept_for_the_amateur() {
+fn the_expert_decides_some_rows_and_defers_others_to_the_amateur() {
     fn failures<D: Device>(device: &D) -> Vec<Check> {
         let cpu = codit::device::cpu::Cpu::new(None).unwrap();
-        let mut on = Comparison { device, cpu: &cpu, numbers: Numbers(7) };
+        let mut on = Comparison::new(device, &cpu, 7);
         settle::checks(&mut on).unwrap().into_iter().filter(|check| !check.passes()).collect()
     }
     let failed =
@@ -29,7 +29,7 @@ fn what_the_expert_settles_and_what_is_kept_for_the_amateur() {
 #[ignore = "two minutes"]
 fn a_million_draws_follow_the_distribution() {
     let (device, cpu) = (Simt::simt(Dtype::F32, 6), codit::device::cpu::Cpu::new(None).unwrap());
-    let mut on = Comparison { device: &device, cpu: &cpu, numbers: Numbers(6) };
+    let mut on = Comparison::new(&device, &cpu, 6);
     let check = sample::draws(&mut on, 1 << 20).unwrap();
     assert!(check.passes(), "{check:?}");
 }

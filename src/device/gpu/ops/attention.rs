@@ -1,8 +1,6 @@
 //! Launches of `attention.cu`.
 
-use bytemuck::{Pod, Zeroable};
-
-use crate::device::gpu::abi::NONE;
+use crate::device::gpu::abi::{AttentionParams, NONE};
 use crate::device::gpu::runtime::{GpuRuntime, Launch};
 use crate::device::gpu::{Cache, GpuDevice, Step, Tensor};
 use crate::device::{AttentionShape, CacheShape, Device, Dtype, Format, Heads};
@@ -16,26 +14,6 @@ const TILE_ROWS: usize = 16;
 const WARP: usize = 32;
 /// The widest head that there is a kernel for.
 const WIDEST_HEAD: usize = 256;
-
-/// `AttentionParams` of `attention.cu`.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct AttentionParams {
-    qkv: u64,
-    cache: u64,
-    scales: u64,
-    out: u64,
-    spans: u64,
-    prefills: u64,
-    blocks: u64,
-    partials: u64,
-    kv_heads: u32,
-    group: u32,
-    head_dim: u32,
-    block_size: u32,
-    window: u32,
-    scale: f32,
-}
 
 /// Whether there are kernels for a cache of this shape and format.
 ///

@@ -1,9 +1,14 @@
 //! Heads whose logits of the amateur are computed one by one: launches of `contrast_project.cu`, and what lies between
 //! the kernels that find heads and those that use them.
 
-use bytemuck::{Pod, Zeroable};
+use std::mem::offset_of;
+
+use bytemuck::Zeroable;
 
 use super::grouped_matmul::{self, Groups};
+use crate::device::gpu::abi::{
+    CandidateBuffers, CandidateCounts, CandidateEntry, CandidateList, ContrastProjectParams,
+};
 use crate::device::gpu::runtime::{GpuRuntime, Launch, Role};
 use crate::device::gpu::{GpuDevice, Tensor, Weight};
 use crate::device::{Device, Projections};
@@ -18,44 +23,17 @@ const LARGE_HEAD: (usize, usize) = (32, 1024);
 const WARPS: usize = 4;
 const BLOCKS: usize = 2048;
 
-/// `HeadWords`, `HeadEntry` and `HeadCounts` of `heads.cuh`.
-const HEAD_BYTES: usize = 8;
-const ENTRY_BYTES: usize = 16;
-const COUNTS_BYTES: usize = 16;
+const LIST_BYTES: usize = size_of::<CandidateList>();
+const ENTRY_BYTES: usize = size_of::<CandidateEntry>();
+const COUNTS_BYTES: usize = size_of::<CandidateCounts>();
 
 /// Room for the heads of the rows that are sampled together.
 pub struct Heads<R: GpuRuntime> {
-    /// The counts, then lists as [`Addresses`] says.
+    /// The counts, then lists as [`CandidateBuffers`] says.
     memory: R::Memory,
     rows: usize,
     /// The largest head that is listed.
     capacity: usize,
-}
-
-/// Where the kernels find them; all 0 where no heads are gathered.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub struct Addresses {
-    /// `[rows]` `HeadWords`
-    heads: u64,
-    /// `[rows * capacity]` `HeadEntry`
-    entries: u64,
-    /// `HeadCounts`
-    counts: u64,
-    /// `[rows]` u32: rows that need all of their logits.
-    full_rows: u64,
-}
-
-/// `ContrastProjectParams`, which explains the fields.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct ContrastProjectParams {
-    hidden: u64,
-    projection: u64,
-    entries: u64,
-    counts: u64,
-    width: u32,
-    unused: u32,
 }
 
 impl<R: GpuRuntime> Heads<R> {
@@ -63,7 +41,7 @@ impl<R: GpuRuntime> Heads<R> {
     pub fn new(runtime: &R, rows: usize, vocabulary: usize) -> Result<Self> {
         let (part, most) = LARGE_HEAD;
         let capacity = (vocabulary / part).clamp(1, most);
-        let bytes = COUNTS_BYTES + rows * (capacity * ENTRY_BYTES + HEAD_BYTES + size_of::<u32>());
+        let bytes = COUNTS_BYTES + rows * (capacity * ENTRY_BYTES + LIST_BYTES + size_of::<u32>());
         Ok(Self { memory: runtime.allocate(Role::Expert, bytes)?, rows, capacity })
     }
 
@@ -73,14 +51,14 @@ impl<R: GpuRuntime> Heads<R> {
     }
 
     /// Where all of it is.
-    pub fn addresses(&self, on: &GpuDevice<R>) -> Addresses {
+    pub fn addresses(&self, on: &GpuDevice<R>) -> CandidateBuffers {
         let counts = on.address(&self.memory);
         let entries = counts + COUNTS_BYTES as u64;
-        let heads = entries + (self.rows * self.capacity * ENTRY_BYTES) as u64;
-        Addresses { heads, entries, counts, full_rows: heads + (self.rows * HEAD_BYTES) as u64 }
+        let lists = entries + (self.rows * self.capacity * ENTRY_BYTES) as u64;
+        CandidateBuffers { lists, entries, counts, full_rows: lists + (self.rows * LIST_BYTES) as u64 }
     }
 
-    /// Computes the `logits` of `rows` rows that `contrast_heads` found to be needed: those of the heads to where these
+    /// Computes the `logits` of `rows` rows that `contrast_candidates` found to be needed: those of the heads to where these
     /// are listed, all of other rows to their rows of `logits`.
     pub fn project(
         &self,
@@ -90,7 +68,7 @@ impl<R: GpuRuntime> Heads<R> {
         projection: &Weight<R>,
         logits: &mut Tensor<R>,
     ) {
-        let Addresses { entries, counts, full_rows, .. } = self.addresses(on);
+        let CandidateBuffers { entries, counts, full_rows, .. } = self.addresses(on);
         let parameters = ContrastProjectParams {
             hidden: on.address(&hidden.memory),
             projection: on.address(&projection.memory),
@@ -105,8 +83,8 @@ impl<R: GpuRuntime> Heads<R> {
             threads: (WARPS * 32) as u32,
             shared_bytes: 0,
         };
-        // The second element of the counts begins the offsets of the one group: its rows are as many as turned up.
-        let offsets = counts + size_of::<u32>() as u64;
+        // The product has one group, whose rows are as many as `contrast_candidates` counted.
+        let offsets = counts + offset_of!(CandidateCounts, full_row_offsets) as u64;
         let full = Groups { count: 1, rows, sources: full_rows, offsets, scatters: true };
         on.join(
             |on| on.launch(&launch, &parameters),
@@ -118,8 +96,8 @@ impl<R: GpuRuntime> Heads<R> {
     pub fn projections(&self, on: &GpuDevice<R>) -> Projections {
         let pending = on.runtime.read(Role::Expert, &self.memory, COUNTS_BYTES);
         // A failure is reported by `collect`; what is read after one says nothing.
-        let counts: Vec<u32> = bytemuck::pod_collect_to_vec(&on.runtime.wait(pending).unwrap_or_default());
-        let count = |index: usize| counts.get(index).map_or(0, |count| *count as usize);
-        Projections { gathered: count(0), full: count(2) }
+        let bytes = on.runtime.wait(pending).unwrap_or_default();
+        let counts = bytemuck::try_pod_read_unaligned(&bytes).unwrap_or_else(|_| CandidateCounts::zeroed());
+        Projections { gathered: counts.entries as usize, full: counts.full_row_offsets[1] as usize }
     }
 }

@@ -1,32 +1,12 @@
 //! Launches of `grouped_matmul.cu`.
 
-use bytemuck::{Pod, Zeroable};
-
 use crate::device::Dtype;
+use crate::device::gpu::abi::GroupedMatmulParams;
 use crate::device::gpu::runtime::{GpuRuntime, Launch};
 use crate::device::gpu::{GpuDevice, Tensor, Weight};
 
 /// Of the kernels on tensor cores; of the plain ones at most.
 const THREADS: usize = 128;
-
-/// `GroupedMatmulParams` of `grouped_matmul.cu`.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct GroupedMatmulParams {
-    x: u64,
-    weight: u64,
-    scales: u64,
-    bias: u64,
-    out: u64,
-    sources: u64,
-    offsets: u64,
-    rows: u32,
-    groups: u32,
-    outputs: u32,
-    inputs: u32,
-    out_is_f32: u32,
-    scatters: u32,
-}
 
 /// Which rows belong to which group.
 #[derive(Debug, Clone, Copy)]

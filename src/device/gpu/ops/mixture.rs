@@ -1,9 +1,8 @@
 //! Launches of `route.cu` and `weighted_sum.cu`, and what lies between them.
 
-use bytemuck::{Pod, Zeroable};
-
 use super::grouped_matmul::Groups;
 use super::rows::launch_by_columns;
+use crate::device::gpu::abi::{RouteParams, WeightedSumParams};
 use crate::device::gpu::runtime::{GpuRuntime, Launch};
 use crate::device::gpu::{GpuDevice, Step, Tensor};
 use crate::device::{Choice, GroupedRows, RoutingShape};
@@ -70,23 +69,6 @@ impl<R: GpuRuntime> Routing<R> {
     }
 }
 
-/// `RouteParams` of `route.cu`.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct RouteParams {
-    logits: u64,
-    slots: u64,
-    branches: u64,
-    weights: u64,
-    places: u64,
-    sources: u64,
-    offsets: u64,
-    rows: u32,
-    branch_count: u32,
-    active: u32,
-    normalized: u32,
-}
-
 /// See [`crate::device::Device::route`].
 pub fn route<R: GpuRuntime>(on: &GpuDevice<R>, step: &Step<R>, logits: &Tensor<R>, routing: &mut Routing<R>) {
     let RoutingShape { branches, active, normalized } = routing.shape;
@@ -121,19 +103,6 @@ pub fn route<R: GpuRuntime>(on: &GpuDevice<R>, step: &Step<R>, logits: &Tensor<R
         shared_bytes: (threads / 32 * 2 * size_of::<u32>()) as u32,
     };
     on.launch(&sort, &parameters);
-}
-
-/// `WeightedSumParams` of `weighted_sum.cu`.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct WeightedSumParams {
-    x: u64,
-    slots: u64,
-    weights: u64,
-    places: u64,
-    out: u64,
-    width: u32,
-    active: u32,
 }
 
 /// See [`crate::device::Device::weighted_sum`].

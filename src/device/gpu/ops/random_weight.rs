@@ -1,24 +1,12 @@
 //! The launch of `random_weight.cu`.
 
-use bytemuck::{Pod, Zeroable};
-
 use crate::device::gpu::GpuDevice;
+use crate::device::gpu::abi::RandomWeightParams;
 use crate::device::gpu::runtime::{GpuRuntime, Launch};
 
 const THREADS: usize = 256;
 /// Enough to fill any card.
 const MOST_BLOCKS: usize = 4096;
-
-/// `RandomWeightParams` of `random_weight.cu`.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct RandomWeightParams {
-    out: u64,
-    elements: u64,
-    seed: u64,
-    bound: f32,
-    offset: f32,
-}
 
 /// See [`crate::device::Device::random_weight`].
 pub fn random_weight<R: GpuRuntime>(on: &GpuDevice<R>, shape: &[usize], seed: u64, memory: &R::Memory) {

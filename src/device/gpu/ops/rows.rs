@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::device::gpu::abi::{
+    CopyBlockParams, EmbedParams, GatedParams, GatherParams, NormParams, RmsNormParams, RopeStoreParams,
+};
 use crate::device::gpu::runtime::{GpuRuntime, Launch};
 use crate::device::gpu::{Cache, GpuDevice, Rope, Step, Tensor, Weight};
 use crate::device::{Activation, Delta, Device, Dtype, HeadNorms, Heads, Norm, NormScope};
@@ -16,20 +19,6 @@ const MOST_THREADS: usize = 1024;
 /// Bytes of the widest access.
 const ACCESS: usize = 16;
 
-/// `EmbedParams` of `embed.cu`.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct EmbedParams {
-    tokens: u64,
-    fed: u64,
-    slots: u64,
-    results: u64,
-    table: u64,
-    out: u64,
-    width: u32,
-    scale: f32,
-}
-
 /// See [`crate::device::Device::embed`].
 pub fn embed<R: GpuRuntime>(
     on: &GpuDevice<R>,
@@ -40,7 +29,7 @@ pub fn embed<R: GpuRuntime>(
 ) {
     let parameters = EmbedParams {
         tokens: step.section(on, |s| s.tokens),
-        fed: step.section(on, |s| s.fed),
+        source_outputs: step.section(on, |s| s.source_outputs),
         slots: step.section(on, |s| s.slots),
         results: step.results(on),
         table: on.address(&table.memory),
@@ -52,15 +41,6 @@ pub fn embed<R: GpuRuntime>(
     launch_by_columns(on, kernel, step.tokens, out.width, Dtype::F32, &parameters);
 }
 
-/// `RowNormParams` of `rms_norm.cu` and `HeadNormParams` of `rope_store.cu`; zero for no norm.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct NormParams {
-    weight: u64,
-    epsilon: f32,
-    weight_offset: f32,
-}
-
 impl NormParams {
     fn new<R: GpuRuntime>(on: &GpuDevice<R>, norm: Option<&Norm<Weight<R>>>) -> Self {
         norm.map_or_else(Self::zeroed, |norm| Self {
@@ -69,19 +49,6 @@ impl NormParams {
             weight_offset: if norm.unit_offset { 1.0 } else { 0.0 },
         })
     }
-}
-
-/// `RmsNormParams` of `rms_norm.cu`.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct RmsNormParams {
-    delta: u64,
-    residual: u64,
-    delta_norm: NormParams,
-    norm: NormParams,
-    out: u64,
-    width: u32,
-    unused: u32,
 }
 
 /// See [`crate::device::Device::rms_norm`].
@@ -111,28 +78,6 @@ pub fn rms_norm<R: GpuRuntime>(
         shared_bytes: sums(threads),
     };
     launch_rows(on, &launch, &parameters);
-}
-
-/// `RopeStoreParams` of `rope_store.cu`.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct RopeStoreParams {
-    positions: u64,
-    slots: u64,
-    inverse_frequencies: u64,
-    query_norm: NormParams,
-    key_norm: NormParams,
-    qkv: u64,
-    cache: u64,
-    scales: u64,
-    query_heads: u32,
-    key_value_heads: u32,
-    head_dim: u32,
-    block_size: u32,
-    lanes: u32,
-    angle_scale: f32,
-    norms_span_heads: u32,
-    unused: u32,
 }
 
 /// See [`crate::device::Device::rope_store`].
@@ -185,16 +130,6 @@ pub fn rope_store<R: GpuRuntime>(
     launch_rows(on, &launch, &parameters);
 }
 
-/// `GatedParams` of `gated.cu`.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct GatedParams {
-    x: u64,
-    out: u64,
-    width: u32,
-    activation: u32,
-}
-
 /// See [`crate::device::Device::gated`].
 pub fn gated<R: GpuRuntime>(
     on: &GpuDevice<R>,
@@ -216,17 +151,6 @@ pub fn gated<R: GpuRuntime>(
     launch_by_columns(on, on.kernel("gated_bf16", "gated_f32"), rows, width, out.dtype, &parameters);
 }
 
-/// `GatherParams` of `gather.cu`.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct GatherParams {
-    outputs: u64,
-    x: u64,
-    out: u64,
-    width: u32,
-    unused: u32,
-}
-
 /// See [`crate::device::Device::gather`].
 pub fn gather<R: GpuRuntime>(
     on: &GpuDevice<R>,
@@ -235,9 +159,9 @@ pub fn gather<R: GpuRuntime>(
     x: &Tensor<R>,
     out: &mut Tensor<R>,
 ) {
-    let list = step.section(on, |s| s.outputs);
+    let list = step.section(on, |s| s.logits_indices);
     let parameters = GatherParams {
-        outputs: list + (outputs.start * size_of::<u32>()) as u64,
+        logits_indices: list + (outputs.start * size_of::<u32>()) as u64,
         x: on.address(&x.memory),
         out: on.address(&out.memory),
         width: x.width as u32,
@@ -245,17 +169,6 @@ pub fn gather<R: GpuRuntime>(
     };
     let kernel = if x.dtype == Dtype::F32 { "gather_f32" } else { "gather_bf16" };
     launch_by_columns(on, kernel, outputs.len(), x.width, x.dtype, &parameters);
-}
-
-/// `CopyBlockParams`, which explains the fields.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct CopyBlockParams {
-    cache: u64,
-    layer_bytes: u64,
-    block_bytes: u64,
-    from: u32,
-    to: u32,
 }
 
 /// See [`Device::copy_block`].

@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Zeroable;
 
-use super::candidates::Addresses;
 use crate::device::Device;
-use crate::device::gpu::abi::{ResultWords, SampleWords, TILE, row_bytes};
+use crate::device::gpu::abi::{ContrastSampleParams, ResultWords, SampleWords, TILE, row_bytes};
 use crate::device::gpu::runtime::{GpuRuntime, Launch};
 use crate::device::gpu::{GpuDevice, Step, Tensor, Weight};
 
@@ -14,26 +13,6 @@ use crate::device::gpu::{GpuDevice, Step, Tensor, Weight};
 const WARPS: usize = 8;
 /// What `contrast_sample` keeps of a row: a small head, and histograms.
 const SHARED_BYTES: u32 = 27_920;
-
-/// `ContrastSampleParams`, which explains the fields.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct Params {
-    expert: u64,
-    amateur: u64,
-    special: u64,
-    samples: u64,
-    tiles: u64,
-    results: u64,
-    deferred_logits: u64,
-    gathered: Addresses,
-    vocabulary: u32,
-    expert_stride: u32,
-    amateur_stride: u32,
-    special_count: u32,
-    deferred_stride: u32,
-    capacity: u32,
-}
 
 /// See [`crate::device::Device::contrast_sample`].
 pub fn contrast_sample<R: GpuRuntime>(
@@ -80,7 +59,7 @@ pub fn contrast_sample_hidden<R: GpuRuntime>(
     }
     let mut launches = Launches::new(on, step, outputs, expert, Some(logits));
     if wanted.heads {
-        launches.params.gathered = step.heads.addresses(on);
+        launches.params.candidates = step.heads.addresses(on);
         launches.params.capacity = step.heads.capacity() as u32;
     }
     launches.tiles();
@@ -95,7 +74,7 @@ pub fn contrast_sample_hidden<R: GpuRuntime>(
 /// row's bits are its own.
 struct Launches<'a, R> {
     on: &'a GpuDevice<R>,
-    params: Params,
+    params: ContrastSampleParams,
     rows: usize,
     /// Warps a block.
     warps: usize,
@@ -115,7 +94,7 @@ impl<'a, R: GpuRuntime> Launches<'a, R> {
         let (first, rows) = (outputs.start as u64, outputs.len());
         let tiles = step.vocabulary.div_ceil(TILE);
         let warps = tiles.min(WARPS);
-        let params = Params {
+        let params = ContrastSampleParams {
             expert: on.address(&expert.memory),
             amateur: amateur.map_or(0, |amateur| on.address(&amateur.memory)),
             special,
@@ -126,7 +105,7 @@ impl<'a, R: GpuRuntime> Launches<'a, R> {
             expert_stride: expert.width as u32,
             amateur_stride: amateur.map_or(0, |amateur| amateur.width) as u32,
             special_count: special_count as u32,
-            ..Params::zeroed()
+            ..ContrastSampleParams::zeroed()
         };
         Self { on, params, rows, warps, blocks: tiles.div_ceil(warps) }
     }
@@ -136,7 +115,7 @@ impl<'a, R: GpuRuntime> Launches<'a, R> {
     }
 
     fn heads(&self) {
-        self.launch("contrast_heads", [self.rows, 1], SHARED_BYTES);
+        self.launch("contrast_candidates", [self.rows, 1], SHARED_BYTES);
     }
 
     fn sample(&self) {
