@@ -91,8 +91,8 @@ impl<D: Device> Engine<D> {
     /// Cancels a request. It still yields a [`Completion`], without text. False if it has ended before.
     pub fn cancel(&mut self, seq: SeqId) -> bool {
         let Some(sequence) = self.steps.cancel(seq) else { return false };
-        let RequestIdentity { id, tag, .. } = sequence.request;
-        self.finished.push_back(Completion::without_text(id, tag, Finish::Cancelled));
+        let Sequence { request, prompt_len, .. } = sequence;
+        self.finished.push_back(Completion::without_text(request, prompt_len, Finish::Cancelled));
         true
     }
 
@@ -208,8 +208,9 @@ impl<D: Device> Engine<D> {
         };
         let text = self.text().tokenizer().decode(sequence.response(), true)?;
         let tokens = sequence.response().to_vec();
-        let Sequence { request: RequestIdentity { id, tag, .. }, scores, log_probabilities, .. } = sequence;
-        Ok(Completion { id, tag, text, tokens, scores, log_probabilities, finish })
+        let Sequence { request, prompt_len: prompt_tokens, scores, log_probabilities, .. } = sequence;
+        let RequestIdentity { id, sample, tag } = request;
+        Ok(Completion { id, sample, tag, prompt_tokens, text, tokens, scores, log_probabilities, finish })
     }
 }
 

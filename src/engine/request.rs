@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::sequence::RequestIdentity;
 use crate::contrast::{Contrast, LogProbabilities};
 use crate::error::{Error, Result};
 use crate::ids::TokenId;
@@ -54,6 +55,11 @@ impl Prompt {
             Self::Tokens(tokens) => Ok(tokens),
         }
     }
+
+    /// How many token ids it has; `None` as long as it is text.
+    pub(super) fn num_tokens(&self) -> Option<usize> {
+        if let Self::Tokens(tokens) = self { Some(tokens.len()) } else { None }
+    }
 }
 
 impl Request {
@@ -71,6 +77,10 @@ impl Request {
             log_probabilities: false,
             tag: 0,
         }
+    }
+
+    pub(super) fn identity(&self) -> RequestIdentity {
+        RequestIdentity { id: self.id.clone(), sample: self.sample, tag: self.tag }
     }
 }
 
@@ -92,8 +102,12 @@ pub enum Finish {
 pub struct Completion {
     /// The request's id.
     pub id: String,
+    /// The request's sample number.
+    pub sample: u32,
     /// The request's tag.
     pub tag: usize,
+    /// Tokens of the prompt; 0 if the request failed before its prompt was tokenized.
+    pub prompt_tokens: usize,
     /// The response, without special tokens.
     pub text: String,
     /// The generated tokens, the stop token included.
@@ -108,8 +122,24 @@ pub struct Completion {
 
 impl Completion {
     /// The completion of a request that has no response.
-    pub(super) fn without_text(id: String, tag: usize, finish: Finish) -> Self {
+    pub(super) fn without_text(request: RequestIdentity, prompt_tokens: usize, finish: Finish) -> Self {
+        let RequestIdentity { id, sample, tag } = request;
         let (tokens, scores, log_probabilities) = (Vec::new(), Vec::new(), Vec::new());
-        Self { id, tag, text: String::new(), tokens, scores, log_probabilities, finish }
+        Self {
+            id,
+            sample,
+            tag,
+            prompt_tokens,
+            text: String::new(),
+            tokens,
+            scores,
+            log_probabilities,
+            finish,
+        }
+    }
+
+    /// Tokens of the response, the stop token included.
+    pub fn response_tokens(&self) -> usize {
+        self.tokens.len()
     }
 }
