@@ -42,7 +42,7 @@ use buffer::{Buffer, Populating};
 pub use cache::Cache;
 use elementwise::{AddNorm, Gated};
 pub use isa::Isa;
-pub use pool::Team;
+pub use pool::ThreadPool;
 pub use rope::Rope;
 use rope::Rotate;
 pub use routing::Routing;
@@ -58,7 +58,7 @@ pub struct Cpu {
 }
 
 struct Common {
-    team: Team,
+    pool: ThreadPool,
     isa: Isa,
     amx: Option<Amx>,
     weights: Arena,
@@ -69,7 +69,7 @@ struct Common {
 /// What of the machine is used.
 #[derive(Clone, Copy)]
 struct Path<'a> {
-    team: &'a Team,
+    pool: &'a ThreadPool,
     isa: Isa,
     amx: Option<Amx>,
 }
@@ -111,7 +111,7 @@ impl Tensor {
 
 impl Common {
     fn path(&self) -> Path<'_> {
-        Path { team: &self.team, isa: self.isa, amx: self.amx }
+        Path { pool: &self.pool, isa: self.isa, amx: self.amx }
     }
 
     /// Where weights are laid out in tiles, if they are.
@@ -141,7 +141,7 @@ impl Cpu {
         let threads =
             threads.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
         let (weights, populating) = (Arena::default(), Mutex::default());
-        let common = Common { team: Team::new(threads)?, isa, amx, weights, populating };
+        let common = Common { pool: ThreadPool::new(threads)?, isa, amx, weights, populating };
         Ok(Self { common: Arc::new(common), lane: Lane::Expert, formats: [Format::of(Dtype::F32); 2] })
     }
 
@@ -158,7 +158,7 @@ impl Cpu {
     fn load(&self, parts: &[TensorView], to: Dtype) -> Result<Weight> {
         let bytes = parts.iter().map(|part| part.range.len()).sum();
         let load = || Weight::new(parts, to, self.common.arena());
-        self.common.team.join(load, || self.populate(bytes)).0
+        self.common.pool.join(load, || self.populate(bytes)).0
     }
 
     /// Makes `bytes` of the caches ready, of each the same.
@@ -181,7 +181,9 @@ impl Cpu {
         if elements < PARALLEL {
             out.chunks_exact_mut(width).enumerate().for_each(|(index, out)| row(index, out));
         } else {
-            self.common.team.each(out.chunks_exact_mut(width).enumerate(), |(index, out)| row(index, out));
+            self.common
+                .pool
+                .for_each(out.chunks_exact_mut(width).enumerate(), |(index, out)| row(index, out));
         }
     }
 }
@@ -197,7 +199,7 @@ impl Device for Cpu {
 
     fn describe(&self) -> String {
         let amx = if self.common.amx.is_some() { " and AMX" } else { "" };
-        format!("CPU, {} threads, {:?}{amx}", self.common.team.threads(), self.common.isa)
+        format!("CPU, {} threads, {:?}{amx}", self.common.pool.threads(), self.common.isa)
     }
 
     fn lane(&self, lane: Lane) -> Self {
@@ -289,7 +291,7 @@ impl Device for Cpu {
         a: impl FnOnce(&Self) -> A + Send,
         b: impl FnOnce(&Self) -> B + Send,
     ) -> (A, B) {
-        self.common.team.join(|| a(self), || b(self))
+        self.common.pool.join(|| a(self), || b(self))
     }
 
     fn finish(&self, step: &mut Step) {
@@ -350,7 +352,7 @@ impl Device for Cpu {
         if work < PARALLEL {
             pairs.for_each(|(row, (residual, out))| one(row, residual, out));
         } else {
-            self.common.team.each(pairs, |(row, (residual, out))| one(row, residual, out));
+            self.common.pool.for_each(pairs, |(row, (residual, out))| one(row, residual, out));
         }
     }
 
@@ -387,7 +389,7 @@ impl Device for Cpu {
     }
 
     fn route(&self, step: &Step, logits: &Tensor, routing: &mut Routing) {
-        routing.route(&self.common.team, self.rows(step), logits);
+        routing.route(&self.common.pool, self.rows(step), logits);
     }
 
     fn grouped_matmul(
@@ -430,7 +432,7 @@ impl Device for Cpu {
     }
 
     fn alone(&self) -> Option<f64> {
-        Some(if self.common.team.threads() > 1 { ALONE } else { 1.0 })
+        Some(if self.common.pool.threads() > 1 { ALONE } else { 1.0 })
     }
 
     fn row_cost(&self) -> f64 {

@@ -114,7 +114,7 @@ fn sample_rows<'a>(
     } else {
         let mut sampled = vec![None; rows.len()];
         let places = sampled.iter_mut().zip(rows.iter().enumerate());
-        path.team.each(places, |(place, row)| *place = sample(row));
+        path.pool.for_each(places, |(place, row)| *place = sample(row));
         sampled
     }
 }

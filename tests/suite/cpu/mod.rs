@@ -3,8 +3,8 @@
 mod attention;
 mod elementwise;
 mod matmul;
+mod pool;
 mod sample;
-mod team;
 
 use codit::checkpoint::Bytes;
 use codit::device::cpu::{Cpu, Isa};
