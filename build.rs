@@ -1,11 +1,16 @@
-//! Builds what is not Rust: the kernels, for the GPU and for the host.
+//! Builds the kernels, for the GPU and for the host, and checks that they agree with Rust about memory layouts.
 
+#[path = "build/abi.rs"]
+mod abi;
+#[path = "build/files.rs"]
+mod files;
 #[path = "build/nvcc.rs"]
 mod nvcc;
 #[path = "build/simt.rs"]
 mod simt;
 
 fn main() {
+    abi::generate();
     simt::build();
     nvcc::build();
 }

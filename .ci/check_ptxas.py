@@ -1,8 +1,8 @@
-"""Fails if attention, grouped_matmul or contrast_sample spill registers or have a stack frame.
+"""Fails if an attention, grouped_matmul or contrast kernel spills registers or has a stack frame.
 
     cargo build --release --message-format=json | python3 .ci/check_ptxas.py
 
-Reads where the build script wrote ptxas's report (`build/nvcc.rs`), and prints a line for each kernel and architecture.
+Reads ptxas's report, which the build script (`build/nvcc.rs`) writes, and prints a line for each kernel and architecture.
 """
 
 import json
@@ -17,7 +17,7 @@ USED = re.compile(r"Used (\d+) registers")
 
 
 def out_folders(lines):
-    """The OUT_DIRs of this package's build script among cargo's messages."""
+    """Yields the OUT_DIRs of this package's build script from cargo's messages."""
     for line in lines:
         message = json.loads(line) if line.startswith("{") else {}
         if message.get("reason") == "build-script-executed" and "codit" in message["package_id"]:
@@ -25,7 +25,7 @@ def out_folders(lines):
 
 
 def kernels(report):
-    """(kernel, architecture, registers, bytes of stack, stores and loads of spills)."""
+    """Yields (kernel, architecture, registers, (bytes of stack, of spill stores, of spill loads))."""
     entry = local = None
     for line in report.splitlines():
         if match := ENTRY.search(line):
@@ -41,7 +41,7 @@ def main():
     reports = [folder / "ptxas.txt" for folder in out_folders(sys.stdin)]
     reports = [report for report in reports if report.exists()]
     if not reports:
-        sys.exit("check_ptxas: the build wrote no report of ptxas; it found no nvcc (kernels/toolchain.sh brings one)")
+        sys.exit("check_ptxas: the build wrote no report of ptxas, because it found no nvcc (kernels/toolchain.sh installs one)")
     found, bad = [], []
     for name, architecture, registers, local in kernels(reports[-1].read_text()):
         print(f"{name:40} {architecture:8} {registers:3} registers, stack and spills {local}")

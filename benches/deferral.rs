@@ -15,13 +15,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use codit::bench::shapes;
-use codit::contrast::{Sampled, philox4x32_10};
-use codit::device::{Dtype, Format, RowResult};
+use codit::contrast::{Contrast, Noise, Sampled, philox4x32_10};
+use codit::device::{Capacity, Dtype, Format, RowResult};
 use codit::engine::footprint::ModelFootprint;
 use codit::engine::scheduler::cost::{Deferral, StepCost};
-use codit::engine::scheduler::{Limits, NewSequence, Scheduler};
-use codit::engine::step::{Kind, StepPlan};
-use codit::engine::{PairShape, Shortcuts};
+use codit::engine::scheduler::{Limits, Scheduler};
+use codit::engine::sequence::{RequestIdentity, SamplingParams, Sequence};
+use codit::engine::step::{Pass, StepPlan};
 use codit::ids::{SeqId, TokenId};
 
 const BLOCK: usize = 16;
@@ -35,16 +35,11 @@ fn main() -> codit::Result<()> {
     let shape = arguments.first().map_or("llama-3.1-8b", |name| name);
     let context = arguments.get(1).map_or(1000, |text| text.parse().expect("tokens"));
     let spec = shapes::find(shape)?;
-    let room = PairShape {
-        max_num_seqs: 1,
-        max_num_batched_tokens: 1,
-        block_size: BLOCK,
-        kv_cache_memory: None,
-        shortcuts: Shortcuts::NONE,
-    };
-    let model = ModelFootprint::new(&spec, Format::of(Dtype::Bf16), &room)?;
+    let capacity = Capacity { max_num_seqs: 1, max_num_batched_tokens: 1, block_size: BLOCK };
+    let model = ModelFootprint::new(&spec, Format::of(Dtype::Bf16), capacity)?;
     // Of the embedding a step reads its tokens' rows; a head of its own is read whole.
-    let embedding = if spec.tied_head { 0 } else { spec.vocab_size * spec.hidden_size * Dtype::Bf16.size() };
+    let embedding =
+        if spec.tied_lm_head { 0 } else { spec.vocab_size * spec.hidden_size * Dtype::Bf16.size() };
     let weights = (model.weights - embedding) as f64;
     let cost = StepCost { weights, row: 0.0, position: model.block as f64 / BLOCK as f64 };
     println!(
@@ -108,7 +103,7 @@ impl Counts {
 /// A step that ran, and what it gave.
 struct Ran {
     plan: StepPlan,
-    results: Vec<Option<RowResult>>,
+    results: Vec<RowResult>,
 }
 
 /// The steps of [`codit::engine::step_loop`], over a device that counts.
@@ -137,13 +132,15 @@ impl Run {
             deferral: (mode != Mode::Eager).then_some(deferral),
         });
         for _ in 0..rows {
-            scheduler.add(NewSequence {
-                prompt: vec![TokenId(1); prompt],
+            let params = SamplingParams {
+                contrast: Contrast::default(),
+                noise: Noise::new(0, "", 0),
+                stop_tokens: Arc::default(),
                 max_len: prompt + DRAWN,
-                stop: Arc::default(),
-                needs_amateur: true,
-                settles: true,
-            });
+                log_probabilities: false,
+            };
+            let prompt = vec![TokenId(1); prompt];
+            scheduler.add(Sequence::new(RequestIdentity::default(), prompt, params));
         }
         let (in_flight, drawn, counts) = (VecDeque::new(), Vec::new(), Counts::default());
         Self { scheduler, mode, cost, forced, in_flight, drawn, is_counting: false, counts }
@@ -186,7 +183,8 @@ impl Run {
         while self.in_flight.len() > stay_in_flight {
             let Some(Ran { plan, results }) = self.in_flight.pop_front() else { break };
             let rows = plan.rows.iter().filter(|row| row.samples).zip(&results);
-            let wanted = rows.filter(|(row, result)| result.is_some() && self.scheduler.awaits(&plan, row));
+            let wanted =
+                rows.filter(|(row, result)| result.decision().is_some() && self.scheduler.awaits(&plan, row));
             self.counts.tokens += wanted.count() as f64;
             if !self.scheduler.commit(&plan, &results).is_empty() {
                 return false;
@@ -196,28 +194,28 @@ impl Run {
     }
 
     fn run(&mut self, plan: StepPlan) -> Ran {
-        let fed = plan.batch.fed.iter().filter(|fed| !self.drawn[fed.output as usize]);
-        let void: Vec<u32> = fed.map(|fed| fed.token).collect();
+        let fed = plan.batch.pending_tokens.iter().filter(|fed| !self.drawn[fed.source_output as usize]);
+        let void: Vec<u32> = fed.map(|fed| fed.index).collect();
         let is_void = |token: usize| void.contains(&(token as u32));
         let spans = plan.rows.iter().zip(&plan.batch.spans);
         let read: usize =
             spans.filter(|(_, span)| !is_void(span.tokens.end - 1)).map(|(row, _)| row.positions.end).sum();
-        let models = if plan.kind == Kind::Whole { 2.0 } else { 1.0 };
+        let models = if plan.pass == Pass::Joint { 2.0 } else { 1.0 };
         self.counts.bytes += models * (self.cost.weights + self.cost.position * read as f64);
-        let is_catch_up = plan.kind == Kind::CatchUp;
+        let is_catch_up = plan.pass == Pass::CatchUp;
         self.counts.steps[usize::from(is_catch_up)] += 1.0;
         if !is_catch_up {
             self.counts.rows += plan.rows.len() as f64;
             self.counts.void += void.len() as f64;
         }
-        let token = Sampled { token: TokenId(1), score: 0.0, head: 1, log_probabilities: None };
+        let token = Sampled { token: TokenId(1), score: 0.0, num_candidates: 1, log_probabilities: None };
         let result = |seq: SeqId, position: usize| {
-            let waits = plan.kind == Kind::Settle && !self.is_forced(seq, position);
-            (!waits).then_some(Ok(token))
+            let waits = plan.pass == Pass::ExpertOnly && !self.is_forced(seq, position);
+            if waits { RowResult::AwaitsAmateur } else { RowResult::Sampled(token) }
         };
         let sampling = plan.rows.iter().filter(|row| row.samples);
         let results: Vec<_> = sampling.map(|row| result(row.seq, row.positions.end)).collect();
-        self.drawn = results.iter().map(Option::is_some).collect();
+        self.drawn = results.iter().map(|result| result.decision().is_some()).collect();
         Ran { plan, results }
     }
 

@@ -11,9 +11,10 @@
 use codit::contrast::{Distribution, Vocabulary};
 use codit::dataset::{Body, Input};
 use codit::device::cpu::Cpu;
-use codit::device::{Batch, Device, Dtype, Format, Lane, Span, StepRoom};
+use codit::device::inspect::Inspect;
+use codit::device::{Batch, Capacity, Device, Dtype, Format, Role, Span};
 use codit::ids::{BlockId, TokenId};
-use codit::model::decoder::{Decoder, Room};
+use codit::model::decoder::Decoder;
 use codit::text::Message;
 use codit::{Checkpoint, Contrast, Engine, EngineConfig, Prompt, Request, Result};
 use rayon::prelude::*;
@@ -83,11 +84,11 @@ fn answer(
     tokens: usize,
 ) -> Result<(Vec<Text>, Vocabulary)> {
     let config = EngineConfig { max_num_seqs: 16, kv_cache_memory: Some(1 << 30), ..EngineConfig::default() };
-    let mut engine = Engine::load(device.lane(Lane::Expert), expert, Some(amateur), &config)?;
+    let mut engine = Engine::load(device.role(Role::Expert), expert, Some(amateur), &config)?;
     let input = Input::open(prompts)?;
     let mut prompts = Vec::new();
     for row in 0..count.min(input.len()) {
-        let messages = match input.prompt(row)?.body {
+        let messages = match input.read(row)?.body {
             Body::Instruction(text) => vec![Message::new("user", text)],
             Body::Messages(messages) => messages,
             Body::Text(_) => continue,
@@ -126,8 +127,7 @@ impl Logits {
 
 impl Model {
     fn load(device: &Cpu, checkpoint: &Checkpoint, longest: usize) -> Result<Self> {
-        let room = Room { tokens: longest, logits: ROWS };
-        let load = |format| Decoder::load(&in_format(device, format), checkpoint, room);
+        let load = |format| Decoder::load(&in_format(device, format), checkpoint, longest, ROWS);
         Ok(Self { stored: load(STORED)?, rounded: load(WEIGHTS)? })
     }
 
@@ -142,7 +142,7 @@ impl Model {
 }
 
 fn in_format(device: &Cpu, format: Format) -> Cpu {
-    device.lane(Lane::Expert).with_formats([format; 2])
+    device.role(Role::Expert).with_formats([format; 2])
 }
 
 fn logits(device: &Cpu, decoder: &mut Decoder<Cpu>, text: &Text) -> Result<Logits> {
@@ -154,15 +154,15 @@ fn logits(device: &Cpu, decoder: &mut Decoder<Cpu>, text: &Text) -> Result<Logit
         positions: (0..len as u32).collect(),
         spans: vec![Span { tokens: 0..len, blocks: 0..blocks }],
         blocks: (0..blocks as u32).map(BlockId).collect(),
-        outputs: (text.prompt as u32 - 1..len as u32 - 1).collect(),
+        logits_indices: (text.prompt as u32 - 1..len as u32 - 1).collect(),
         ..Batch::default()
     };
     let vocabulary = Vocabulary::new(width, Vec::new());
-    let room = StepRoom { tokens: len, sequences: len, blocks, block_size: BLOCK, vocabulary: &vocabulary };
-    let mut step = device.step(room)?;
-    device.begin(&mut step, &batch, &[]);
+    let capacity = Capacity { max_num_seqs: len, max_num_batched_tokens: len, block_size: BLOCK };
+    let mut step = device.step(capacity, blocks, &vocabulary)?;
+    device.prepare(&mut step, &batch, &[]);
     decoder.forward(device, &step, &mut cache);
-    let count = batch.outputs.len();
+    let count = batch.logits_indices.len();
     let mut numbers = Vec::with_capacity(count * width);
     for first in (0..count).step_by(ROWS) {
         let outputs = first..count.min(first + ROWS);

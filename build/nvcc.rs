@@ -1,9 +1,9 @@
-//! The kernels for the GPU: each `kernels/*.cu` becomes a fatbin, machine code for the architectures below and PTX for
-//! those to come.
+//! The kernels for the GPU: each `kernels/*.cu` becomes a fatbin with machine code for the architectures below and PTX for
+//! later ones.
 //!
-//! The compiler is the first that there is of `$NVCC`, `$CUDA_HOME/bin/nvcc`, `$CUDA_PATH/bin/nvcc`, `nvcc` on the
-//! `PATH`, and what `kernels/toolchain.sh` brings. Without one (or with `NVCC` set to nothing) the crate is built
-//! without kernels: `cfg(codit_kernels)` says which.
+//! The compiler is the first that exists of `$NVCC`, `$CUDA_HOME/bin/nvcc`, `$CUDA_PATH/bin/nvcc`, `nvcc` on the `PATH`,
+//! and the one that `kernels/toolchain.sh` installs. Without a compiler, or with an empty `NVCC`, the crate is built
+//! without fatbins; `cfg(codit_kernels)` is set where it has them.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -11,16 +11,19 @@ use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::{env, fs, thread};
 
-/// Machine code for these, as far as the compiler knows them. PTX for the first, which any newer GPU can run.
+use crate::files;
+
+/// The architectures of the machine code, as far as the compiler knows them. The PTX is of the first, so that any newer
+/// GPU can run it.
 const ARCHITECTURES: [&str; 4] = ["80", "89", "90a", "100"];
-/// A list such as `80,90a` to be built instead.
+/// A list such as `80,90a` that replaces [`ARCHITECTURES`].
 const ARCHITECTURES_VARIABLE: &str = "CODIT_CUDA_ARCHS";
-/// Read by nvcc itself; `-lineinfo`, say, shows a profiler the lines of the sources.
+/// Options that nvcc itself reads, for example `-lineinfo` for a profiler that shows source lines.
 const FLAGS_VARIABLE: &str = "NVCC_APPEND_FLAGS";
-/// Where `kernels/toolchain.sh` puts it.
+/// Path of the compiler that `kernels/toolchain.sh` installs.
 const TOOLCHAIN: &str = ".cuda/nvidia/cu13/bin/nvcc";
 
-/// Compiles what has changed and lists it in `OUT_DIR/fatbins.rs`.
+/// Compiles the kernels that have changed and lists all fatbins in `OUT_DIR/fatbins.rs`.
 pub fn build() {
     println!("cargo:rustc-check-cfg=cfg(codit_kernels)");
     println!("cargo:rerun-if-changed=kernels");
@@ -31,8 +34,8 @@ pub fn build() {
     let Some(compiler) = Compiler::find() else { return };
     println!("cargo:rustc-cfg=codit_kernels");
 
-    let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let kernels: Vec<Kernel> = sources()
+    let out = files::out_dir();
+    let kernels: Vec<Kernel> = files::in_folder(Path::new("kernels"), &["cu"])
         .into_iter()
         .map(|source| Kernel { fatbin: out.join(name(&source)).with_extension("fatbin"), source })
         .collect();
@@ -47,12 +50,12 @@ struct Kernel {
 }
 
 impl Kernel {
-    /// What the compiler said, ptxas's figures among it.
+    /// The compiler's output, which has ptxas's figures.
     fn log(&self) -> PathBuf {
         self.fatbin.with_extension("log")
     }
 
-    /// The hash of what the fatbin was made of.
+    /// The file with the hash of everything that the fatbin was built from.
     fn stamp(&self) -> PathBuf {
         self.fatbin.with_extension("stamp")
     }
@@ -60,7 +63,7 @@ impl Kernel {
 
 struct Compiler {
     path: PathBuf,
-    /// Such as `13.0`.
+    /// The release, for example `13.0`.
     release: String,
     architectures: Vec<String>,
 }
@@ -90,10 +93,10 @@ impl Compiler {
         };
         let (version, known) = (ask("--version"), ask("--list-gpu-code"));
         let release = version.split("release ").nth(1).and_then(|rest| rest.split(',').next());
-        let Some(release) = release else { panic!("{}: this is no nvcc: {version}", path.display()) };
+        let Some(release) = release else { panic!("{}: this is not nvcc: {version}", path.display()) };
         let wanted = env::var(ARCHITECTURES_VARIABLE).unwrap_or_default();
         let wanted: Vec<&str> = if wanted.is_empty() {
-            // A compiler that knows 90 knows 90a, which it does not list.
+            // The compiler does not list 90a, but knows it if it knows 90.
             let is_known = |name: &str| known.split_whitespace().any(|code| code == format!("sm_{name}"));
             ARCHITECTURES.into_iter().filter(|name| is_known(name.trim_end_matches('a'))).collect()
         } else {
@@ -117,13 +120,13 @@ impl Compiler {
         command
     }
 
-    /// Everything that the result depends on.
+    /// A hash of everything that the fatbin depends on.
     fn hash(&self, kernel: &Kernel) -> String {
         let mut hash = DefaultHasher::new();
         format!("{:?} {}", self.command(kernel), self.release).hash(&mut hash);
         env::var(FLAGS_VARIABLE).ok().hash(&mut hash);
-        for path in headers(Path::new("kernels")).iter().chain([&kernel.source]) {
-            read(path).hash(&mut hash);
+        for path in files::below(Path::new("kernels"), &["cuh"]).iter().chain([&kernel.source]) {
+            files::read(path).hash(&mut hash);
         }
         format!("{:016x}", hash.finish())
     }
@@ -139,12 +142,12 @@ impl Compiler {
             output.unwrap_or_else(|error| panic!("{}: {error}", self.path.display()));
         let log = [stdout, stderr].concat();
         assert!(status.success(), "{}:\n{}", kernel.source.display(), String::from_utf8_lossy(&log));
-        write(&kernel.log(), &log);
-        write(&kernel.stamp(), hash.as_bytes());
+        files::write(&kernel.log(), &log);
+        files::write(&kernel.stamp(), hash.as_bytes());
     }
 }
 
-/// As many at once as cargo allows.
+/// Compiles as many kernels at once as cargo allows.
 fn compile_all(compiler: &Compiler, kernels: &[Kernel]) {
     let jobs = env::var("NUM_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1);
     let queue = Mutex::new(kernels.iter());
@@ -160,18 +163,18 @@ fn compile_all(compiler: &Compiler, kernels: &[Kernel]) {
     });
 }
 
-/// `OUT_DIR/ptxas.txt`, read by `.ci/check_ptxas.py`; and warnings, shown.
+/// Writes `OUT_DIR/ptxas.txt` for `.ci/check_ptxas.py`, and shows the compiler's warnings.
 fn report(out: &Path, kernels: &[Kernel]) {
-    let report: Vec<u8> = kernels.iter().flat_map(|kernel| read(&kernel.log())).collect();
+    let report: Vec<u8> = kernels.iter().flat_map(|kernel| files::read(&kernel.log())).collect();
     for line in String::from_utf8_lossy(&report).lines() {
         if line.to_lowercase().contains("warning") {
             println!("cargo:warning={line}");
         }
     }
-    write(&out.join("ptxas.txt"), &report);
+    files::write(&out.join("ptxas.txt"), &report);
 }
 
-/// What `src/device/cuda/kernels.rs` includes.
+/// Writes the list that `src/device/cuda/kernels.rs` includes.
 fn list(out: &Path, compiler: &Compiler, kernels: &[Kernel]) {
     let entry = |kernel: &Kernel| {
         let (family, fatbin) = (name(&kernel.source), kernel.fatbin.display().to_string());
@@ -184,39 +187,9 @@ fn list(out: &Path, compiler: &Compiler, kernels: &[Kernel]) {
          pub const ARCHITECTURES: &[&str] = &{architectures:?};\n\
          pub const FATBINS: &[(&str, &[u8])] = &[\n{entries}];\n"
     );
-    write(&out.join("fatbins.rs"), text.as_bytes());
-}
-
-/// `kernels/*.cu`, in the order of their names.
-fn sources() -> Vec<PathBuf> {
-    let is_source = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "cu");
-    entries(Path::new("kernels")).into_iter().filter(is_source).collect()
-}
-
-/// All `.cuh` of a folder and the folders in it.
-fn headers(folder: &Path) -> Vec<PathBuf> {
-    let (folders, files): (Vec<_>, Vec<_>) = entries(folder).into_iter().partition(|path| path.is_dir());
-    let is_header = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "cuh");
-    let deeper = folders.iter().flat_map(|folder| headers(folder));
-    files.into_iter().filter(is_header).chain(deeper).collect()
-}
-
-/// In the order of their names.
-fn entries(folder: &Path) -> Vec<PathBuf> {
-    let found = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let mut paths: Vec<PathBuf> = found.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    paths.sort();
-    paths
+    files::write(&out.join("fatbins.rs"), text.as_bytes());
 }
 
 fn name(source: &Path) -> String {
     source.file_stem().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-fn read(path: &Path) -> Vec<u8> {
-    fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-fn write(path: &Path, bytes: &[u8]) {
-    fs::write(path, bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
 }

@@ -1,14 +1,18 @@
-//! The kernels for the host: `kernels/**/*.cu` as C++ against the SIMT runtime, one static library.
+//! The kernels for the host: `kernels/**/*.cu` as C++ against the SIMT runtime, in one static library.
 
-use std::path::{Path, PathBuf};
-use std::{env, fs};
+use std::env;
+use std::path::Path;
 
-/// What it is built from.
-const SOURCES: [&str; 3] = ["kernels", "kernels/simt", "kernels/simt/probes"];
-/// `address` builds it, and links what cargo builds, under gcc's address sanitizer.
+use crate::files;
+
+/// The folders of its translation units.
+const FOLDERS: [&str; 3] = ["kernels", "kernels/simt", "kernels/simt/probes"];
+/// `address` builds the library under gcc's AddressSanitizer and links the sanitizer into what cargo links.
 const SANITIZE: &str = "CODIT_SIMT_SANITIZE";
 
-/// Compiles and links.
+/// Compiles and links the library.
+///
+/// The header that `abi::generate` writes is among its includes.
 pub fn build() {
     println!("cargo:rerun-if-changed=kernels");
     println!("cargo:rerun-if-changed=build/simt.rs");
@@ -19,46 +23,34 @@ pub fn build() {
         .cpp(true)
         .std("c++17")
         .opt_level(2)
-        .flag("-xc++") // .cu too
+        .flag("-xc++") // the extension .cu says nothing to the host's compiler
         .flag("-Wall")
         .flag("-Wextra")
         .flag("-Wno-unknown-pragmas") // #pragma unroll
-        .flag("-fno-strict-aliasing") // nvcc takes none of the liberties that C++ gives here
-        .flag("-ffp-contract=off") // the same numbers on every machine
+        .flag("-fno-strict-aliasing") // nvcc does not assume strict aliasing
+        .flag("-ffp-contract=off") // every machine computes the same numbers
         .flag("-ftls-model=initial-exec") // blockIdx and threadIdx are thread-local
         .include("kernels")
-        .files(SOURCES.into_iter().flat_map(sources));
+        .include(files::out_dir())
+        .files(FOLDERS.into_iter().flat_map(|folder| files::in_folder(Path::new(folder), &["cu", "cpp"])));
     match env::var(SANITIZE).as_deref() {
         Err(_) | Ok("") => {}
         Ok("address") => sanitize_addresses(&mut library),
-        Ok(other) => panic!("{SANITIZE}={other}: it can be address"),
+        Ok(other) => panic!("{SANITIZE}={other}: the only value is address"),
     }
-    // Whole, because nothing but its own registration refers to a kernel.
+    // The whole archive is linked because only a kernel's own registration refers to it.
     library.link_lib_modifier("+whole-archive").compile("codit_simt");
 }
 
-/// The sanitizer's runtime goes whole into what cargo links: rustc links without a driver's own libraries, and from a
-/// shared one after libc nothing would be intercepted.
+/// Links the sanitizer's static runtime whole into what cargo links.
+///
+/// rustc links without the options that add the sanitizer's own libraries, and a shared runtime that is loaded after libc
+/// intercepts nothing.
 fn sanitize_addresses(library: &mut cc::Build) {
     library.flag("-fsanitize=address").flag("-fno-omit-frame-pointer").debug(true);
-    let asked = library.get_compiler().to_command().arg("-print-file-name=libasan.a").output();
-    let runtime = String::from_utf8(asked.expect("the C++ compiler runs").stdout).expect("a path in UTF-8");
+    let output = library.get_compiler().to_command().arg("-print-file-name=libasan.a").output();
+    let runtime = String::from_utf8(output.expect("the C++ compiler runs").stdout).expect("a path in UTF-8");
     let runtime = Path::new(runtime.trim());
     assert!(runtime.is_absolute(), "{SANITIZE}=address needs g++ and its libasan.a");
     println!("cargo:rustc-link-arg=-Wl,--whole-archive,{},--no-whole-archive", runtime.display());
-}
-
-/// The translation units of a folder, in the order of their names.
-fn sources(folder: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{folder}: {e}"));
-    let mut files: Vec<PathBuf> = entries
-        .map(|entry| entry.unwrap_or_else(|e| panic!("{folder}: {e}")).path())
-        .filter(|path| is_source(path))
-        .collect();
-    files.sort();
-    files
-}
-
-fn is_source(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "cu" || extension == "cpp")
 }

@@ -1,6 +1,6 @@
-// Causal attention of each token over its sequence's cached keys and values, the last `window` positions of
-// them where there is one. bf16 with heads of 64, 80, 96, 128 or 256: prefill and decode on tensor cores,
-// each for its spans; all else: plain. A row's bits depend on its sequence alone.
+// Causal attention of each token over its sequence's cached keys and values, or over the last `window` of them. bf16 with
+// heads of 64, 80, 96, 128 or 256 uses tensor cores, with one kernel for spans that prefill and one for spans that decode.
+// All other shapes use the plain kernel. A row's bits depend on its sequence alone.
 #include "attention/kernels.cuh"
 
 TENSOR_CORE_KERNELS(bf16, bf16, 64)
@@ -9,7 +9,7 @@ TENSOR_CORE_KERNELS(bf16, bf16, 96)
 TENSOR_CORE_KERNELS(bf16, bf16, 128)
 TENSOR_CORE_KERNELS(bf16, bf16, 256)
 
-// PRECOND: blockIdx (query head, span); a thread for four columns; after a decode kernel.
+// PRECOND: blockIdx is (query head, span); one thread for every four columns; after a decode kernel.
 KERNEL(attention_combine_bf16, AttentionParams, 64, 1) { combine(p); }
 
 PLAIN_KERNEL(float, float, f32)

@@ -1,24 +1,24 @@
-// The amateur's logits of the rows' heads, and no others: each the product of a row's hidden state and a row of the
-// output projection.
+// The amateur's logits of the listed candidates: products of a row's hidden state and a row of the output projection.
 //
-// Floor: the projection's rows of the heads, instead of all. A head of 40 tokens (the mean of a small chat model at
-// alpha 0.01) in each of 256 rows is a twelfth of a vocabulary of 128,256. Not measured on metal yet.
-#include "heads.cuh"
+// Floor: the projection's rows of the candidates instead of all rows. 40 candidates (the mean of a small chat model at
+// alpha 0.01) in each of 256 rows are a twelfth of a vocabulary of 128,256. This figure is not measured on a GPU.
+#include "candidates.cuh"
 #include "row.cuh"
 
 struct ContrastProjectParams {
-    const void* hidden;        // [rows, width]
-    const void* projection;    // [any, width]
-    HeadEntry* entries;        // [counts->entries]
-    const HeadCounts* counts;  // by contrast_heads
+    const void* hidden;             // [rows, width]
+    const void* projection;         // [vocabulary, width]
+    CandidateEntry* entries;        // [counts->entries]
+    const CandidateCounts* counts;  // [1], by contrast_candidates
     u32 width;
     u32 unused;
 };
+MIRRORED(ContrastProjectParams);
 
-// By a warp, in an order that the width fixes.
+// The dot product of two rows, by a warp. The width alone fixes the order of the sum.
 template <class T, int N>
 DEVICE float dot(const T* x, const T* y, u32 width) {
-    constexpr u32 STRIDE = 32 * N, AHEAD = 4;  // accesses on their way at once
+    constexpr u32 STRIDE = 32 * N, AHEAD = 4;  // accesses in flight
     float sum = 0;
     const auto add = [&](const Vec<T, N>& a, const Vec<T, N>& b) {
 #pragma unroll
@@ -38,12 +38,12 @@ DEVICE float dot(const T* x, const T* y, u32 width) {
     return warp_sum(sum);
 }
 
-// A warp an entry. How many there are is not known to whoever launches it, so each warp takes every so manyth.
+// A warp computes one entry at a time. The host does not know the number of entries, so the warps of any grid share them.
 template <class T>
 DEVICE void project(const ContrastProjectParams& p) {
     const u32 warps = blockDim.x / 32, count = p.counts->entries;
     for (u32 index = blockIdx.x * warps + threadIdx.x / 32; index < count; index += gridDim.x * warps) {
-        HeadEntry& entry = p.entries[index];
+        CandidateEntry& entry = p.entries[index];
         const T* const hidden = static_cast<const T*>(p.hidden) + u64(entry.row) * p.width;
         const T* const projection = static_cast<const T*>(p.projection) + u64(entry.id) * p.width;
         const float logit = p.width % VECTOR<T> == 0 ? dot<T, VECTOR<T>>(hidden, projection, p.width)
@@ -52,6 +52,6 @@ DEVICE void project(const ContrastProjectParams& p) {
     }
 }
 
-// PRECOND: any grid of one dimension; whole warps; hidden and projection aligned to 16 bytes.
+// PRECOND: a one-dimensional grid of any size; whole warps; hidden and projection aligned to 16 bytes.
 KERNEL(contrast_project_bf16, ContrastProjectParams, 128, 8) { project<bf16>(p); }
 KERNEL(contrast_project_f32, ContrastProjectParams, 128, 8) { project<float>(p); }

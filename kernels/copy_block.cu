@@ -1,14 +1,15 @@
-// A block of the cache copied into another, in all layers: before one of two sequences that share it writes to it.
+// Copies one block of the cache to another in all layers. It runs before a sequence writes to a block that it shares.
 //
-// Bytes: the block in and out.
+// Bytes: the block is read and written once.
 #include "row.cuh"
 
 struct CopyBlockParams {
     void* cache;      // [layers, blocks, block_bytes]
     u64 layer_bytes;  // blocks * block_bytes
     u64 block_bytes;  // a multiple of 4
-    u32 from, to;     // blocks, not the same
+    u32 from, to;     // two different blocks
 };
+MIRRORED(CopyBlockParams);
 
 template <class Word>
 DEVICE void copy(const char* from, char* to, u64 bytes) {
@@ -18,7 +19,7 @@ DEVICE void copy(const char* from, char* to, u64 bytes) {
     }
 }
 
-// PRECOND: blockIdx.y is the layer, blockIdx.x shares its words with the threads; the cache is aligned to 16 bytes.
+// PRECOND: blockIdx.y is the layer; blockIdx.x and the threads share its words; cache aligned to 16 bytes.
 KERNEL(copy_block, CopyBlockParams, 256, 1) {
     char* const layer = static_cast<char*>(p.cache) + blockIdx.y * p.layer_bytes;
     const char* const from = layer + p.from * p.block_bytes;

@@ -1,20 +1,21 @@
-// The residual's first value: each token's row of the embedding table.
+// The initial residual: each token's row of the embedding table.
 //
-// Bytes a token: width numbers of the table in, 4 width out. The first norm reads what is written here once more; a
-// kernel of both would save that read once a step, among the two of every layer.
+// Bytes a token: width numbers of the table are read, 4 width bytes written. The first norm reads them again. A fused kernel
+// would save that read once a step, while every layer has two such reads.
 #include "row.cuh"
 #include "step.cuh"
 
 struct EmbedParams {
     const u32* tokens;           // [rows]
-    const u32* fed;              // [rows]: which of the results is the token instead, or NONE
-    const u32* slots;            // [rows]: NONE for padding
+    const u32* source_outputs;   // [rows]: the output of the step before that sampled the token; NONE: `tokens` has it
+    const u32* slots;            // [rows]: NONE in rows that are padding
     const ResultWords* results;  // [outputs of the step before]
     const void* table;           // [vocabulary, width]
     float* out;                  // [rows, width]
     u32 width;
     float scale;
 };
+MIRRORED(EmbedParams);
 
 template <class T, int N>
 DEVICE void embed_row(const EmbedParams& p, u32 row, u32 token) {
@@ -29,15 +30,15 @@ DEVICE void embed_row(const EmbedParams& p, u32 row, u32 token) {
     }
 }
 
-// out[row] = table[token of row] * scale; rows of padding are left alone.
+// out[row] = table[token of row] * scale. Rows that are padding are skipped.
 template <class T>
 DEVICE void embed(const EmbedParams& p) {
-    // As many as 16 bytes of the f32 output hold, so that a warp's stores fill whole sectors.
+    // A thread writes 16 bytes of the f32 output, so that a warp's stores fill whole sectors.
     constexpr int N = VECTOR<float>;
-    const u32 row = blockIdx.x, fed = p.fed[row];
+    const u32 row = blockIdx.x, source_output = p.source_outputs[row];
     u32 token = p.tokens[row];
     if (p.slots[row] == NONE) return;
-    if (fed != NONE) token = p.results[fed].token;
+    if (source_output != NONE) token = p.results[source_output].token;
     if (p.width % N == 0) {
         embed_row<T, N>(p, row, token);
     } else {
@@ -45,7 +46,7 @@ DEVICE void embed(const EmbedParams& p) {
     }
 }
 
-// PRECOND: blockIdx.x is the row, blockIdx.y shares its columns with the threads; table and out aligned to 16 bytes;
-// every token is a row of the table.
+// PRECOND: blockIdx.x is the row; blockIdx.y and the threads share its columns; table and out aligned to 16 bytes; every
+// token is a row of the table.
 KERNEL(embed_bf16, EmbedParams, 256, 1) { embed<bf16>(p); }
 KERNEL(embed_f32, EmbedParams, 256, 1) { embed<float>(p); }

@@ -1,20 +1,21 @@
 // The gate of the feed-forward block.
 //
-// Bytes a row: 2 width numbers in, width out.
+// Bytes a row: 2 width numbers are read, width numbers written.
 #include "row.cuh"
 
-// As src/device/launch/rows.rs numbers them.
+// src/device/gpu/ops/rows.rs has the same numbers.
 enum Activation : u32 { SILU, GELU_TANH };
 
 struct GatedParams {
-    const void* x;  // [rows, 2 * width]: the gate, then what it gates
+    const void* x;  // [rows, 2 * width]: the gate, then the numbers that it multiplies
     void* out;      // [rows, width]
     u32 width;
-    u32 activation;
+    u32 activation;  // an Activation
 };
+MIRRORED(GatedParams);
 
-// x * sigmoid(y). What bf16 cannot show is not computed: at full precision this would take about as long as the
-// row takes through memory.
+// x * sigmoid(y). For bf16 it uses approximate instructions whose error bf16 does not show: at full precision the
+// arithmetic would take about as long as the row's way through memory.
 template <class T>
 DEVICE float times_sigmoid(float x, float y) {
     if constexpr (sizeof(T) == sizeof(float)) {
@@ -56,6 +57,6 @@ DEVICE void gated(const GatedParams& p) {
     }
 }
 
-// PRECOND: blockIdx.x is the row, blockIdx.y shares its columns with the threads; x and out aligned to 16 bytes.
+// PRECOND: blockIdx.x is the row; blockIdx.y and the threads share its columns; x and out aligned to 16 bytes.
 KERNEL(gated_bf16, GatedParams, 256, 1) { gated<bf16>(p); }
 KERNEL(gated_f32, GatedParams, 256, 1) { gated<float>(p); }

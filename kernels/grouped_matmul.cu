@@ -1,21 +1,21 @@
-// Products of rows with the weight of the group that each belongs to: out[r] = x[source of r] * weight[group of r]^T,
-// where the rows are sorted by group. With one group it is a plain product.
+// Products of rows with the weight of their group: out[r] = x[source of r] * weight[group of r]^T, where the rows are
+// sorted by group. With one group it is a plain product.
 //
-// Bytes: each group's weight once where it has rows, rows of x and of out. A group's row tiles are neighbours in
-// the grid, so that what the second reads of the weight comes from the caches.
+// Bytes: the weights of the groups that have rows, the rows of x and the rows of out, once each. A group's row tiles are
+// neighbours in the grid, so that the second tile reads the weight from the caches.
 #include "grouped_matmul/plain.cuh"
 #include "grouped_matmul/tiles.cuh"
 
-// Few rows a group, so the time is the weights' way through memory: much of them on its way at once.
+// For few rows a group. Reading the weights takes the time, so many of their bytes are in flight.
 template <class WEIGHTS>
 using LowTiles = Tiles<WEIGHTS, 16, 64, 16, 16, 4>;
-// Many: a warp reads each fragment from shared memory for several products.
+// For many rows a group. A warp uses each fragment that it reads from shared memory for several products.
 template <class WEIGHTS>
 using HighTiles = Tiles<WEIGHTS, 64, 128, 32, 64, 3>;
 
-// PRECOND: blockIdx (row tile: at least as many as there can be, tile of outputs); inputs a multiple of a chunk of
-// x and of the weight; x, weight and out aligned to 16 bytes; shared memory: the members of Tiles, as
-// launch/grouped_matmul.rs adds them up.
+// PRECOND: blockIdx is (row tile, tile of outputs), and gridDim.x is at least the largest possible number of row tiles;
+// inputs a multiple of a chunk of x and of a chunk of the weight; x, weight and out aligned to 16 bytes; shared memory: the
+// members of Tiles, whose bytes src/device/gpu/ops/grouped_matmul.rs adds up.
 KERNEL(grouped_matmul_16_bf16, GroupedMatmulParams, LowTiles<Bf16Weights>::THREADS, 4) {
     LowTiles<Bf16Weights>(shared_memory()).run(p);
 }
@@ -23,6 +23,6 @@ KERNEL(grouped_matmul_64_bf16, GroupedMatmulParams, HighTiles<Bf16Weights>::THRE
     HighTiles<Bf16Weights>(shared_memory()).run(p);
 }
 
-// PRECOND: blockIdx (tile of 16 rows, as many outputs as threads); whole warps.
+// PRECOND: blockIdx is (tile of 16 rows, tile of outputs), with one output a thread; whole warps.
 KERNEL(grouped_matmul_plain_bf16, GroupedMatmulParams, 128, 1) { PlainProducts<bf16, bf16>::run(p); }
 KERNEL(grouped_matmul_plain_f32, GroupedMatmulParams, 128, 1) { PlainProducts<float, float>::run(p); }

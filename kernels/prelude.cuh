@@ -1,10 +1,11 @@
-// What every kernel stands on. The same source is built by nvcc for the GPU and by the host's C++ compiler
-// against simt/, which runs it without one.
+// The base of every kernel. nvcc builds the same source for the GPU; the host's C++ compiler builds it against simt/, which
+// runs it without a GPU.
 //
 //     struct ScaleParams { const void* x; void* out; u32 count; float by; };  // pointers first, no padding
+//     MIRRORED(ScaleParams);                          // equals ScaleParams of src/device/gpu/abi.rs
 //     KERNEL(scale_f32, ScaleParams, 256, 1) { ... }  // at most 256 threads a block, at least 1 block an SM
 //
-// Shared memory is what the launch asks for (shared_memory()); `__shared__` is not used.
+// All shared memory is dynamic: the launch says its size and shared_memory() returns it.
 #pragma once
 
 #ifdef __CUDACC__
@@ -21,21 +22,24 @@ using u8 = uint8_t;
 using u16 = uint16_t;
 using u32 = uint32_t;
 using i32 = int32_t;
-using u64 = unsigned long long;  // as CUDA's 64-bit atomics take it
+using u64 = unsigned long long;  // the type of CUDA's 64-bit atomics
 using bf16 = __nv_bfloat16;
 
 #define DEVICE __device__ __forceinline__
 #define KERNEL(NAME, PARAMS, MAX_THREADS, MIN_BLOCKS)                     \
     extern "C" __global__ void __launch_bounds__(MAX_THREADS, MIN_BLOCKS) \
         NAME(const __grid_constant__ PARAMS p)
+// The host's compiler checks mirrors in every build: simt/abi.h.
+#define MIRRORED(NAME) static_assert(sizeof(NAME) > 0)
+#define MIRRORED_BY_TESTS MIRRORED
 
-// The block's dynamic shared memory, 128-byte aligned.
+// The block's dynamic shared memory, aligned to 128 bytes.
 DEVICE unsigned char* shared_memory() {
     extern __shared__ __align__(128) unsigned char dynamic_shared_memory[];
     return dynamic_shared_memory;
 }
 
-// Numbers. Rounding is to nearest, ties to even.
+// Number formats. Conversions round to nearest, ties to even.
 
 DEVICE float to_float(float x) { return x; }
 DEVICE float to_float(bf16 x) { return __bfloat162float(x); }
@@ -56,28 +60,28 @@ DEVICE half from_float<half>(float x) {
     return __float2half_rn(x);
 }
 
-// 2^x to about 2 ulp, zero where that would be subnormal: one instruction, where exp2f takes several.
+// 2^x to about 2 ulp; subnormal results are zero. This is one instruction, exp2f takes several.
 DEVICE float exp2_approx(float x) {
     float power;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
     return power;
 }
 
-// Two floats as bf16 in one register, `lo` in the low half.
+// Rounds two floats to bf16 and packs them into one register, `lo` in the low half.
 DEVICE u32 pack_bf16(float lo, float hi) {
     u32 pair;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(hi), "f"(lo));
     return pair;
 }
 
-// The products of two pairs of bf16, rounded. Subnormal ones are numbers like any other.
+// The rounded products of two pairs of bf16. Subnormal results are kept.
 DEVICE u32 mul_bf16x2(u32 a, u32 b) {
-    u32 pair;  // added to -0, which changes nothing: sm_80 has no other product
+    u32 pair;  // a fused multiply-add of -0: sm_80 has no plain product
     asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(pair) : "r"(a), "r"(b), "r"(0x80008000));
     return pair;
 }
 
-// Vectors: one access of 1, 2, 4, 8 or 16 bytes. PRECOND: aligned to its size.
+// Vectors of 1, 2, 4, 8 or 16 bytes, read or written by one access. PRECOND: the address is aligned to the size.
 
 template <class T, int N>
 struct alignas(sizeof(T) * N) Vec {
@@ -124,9 +128,8 @@ DEVICE void store_vec(T* at, Vec<T, N> vec) {
     *reinterpret_cast<W*>(at) = word;
 }
 
-// Asynchronous copies (PTX ISA, "cp.async"): 16 or 4 bytes from global to shared memory, zeros where !valid.
-// Groups complete in the order of their commits; cp_async_wait<N> waits for all but the youngest N of this
-// thread's.
+// Asynchronous copies (PTX ISA, "cp.async") of 16 or 4 bytes from global to shared memory; they write zeros if !valid.
+// Groups complete in the order of their commits. cp_async_wait<N> waits for all groups of this thread but the youngest N.
 
 DEVICE u32 shared_address(const void* shared) { return u32(__cvta_generic_to_shared(shared)); }
 
@@ -146,8 +149,8 @@ DEVICE void cp_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
-// Tensor cores (PTX ISA, "ldmatrix" and "mma", .m8n8 and .m16n8k16): by all 32 lanes of a warp. Lane 8 m + i
-// brings the address of matrix m's row i, 16 bytes of shared memory.
+// Tensor cores (PTX ISA, "ldmatrix" and "mma", .m8n8 and .m16n8k16). PRECOND: called by all 32 lanes of a warp; lane 8 m + i
+// passes the address of row i of matrix m, which is 16 bytes of shared memory.
 
 DEVICE void ldmatrix_x4(u32 (&r)[4], const void* row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -174,7 +177,7 @@ DEVICE void ldmatrix_x2_trans(u32 (&r)[2], const void* row) {
                  : "memory");
 }
 
-// d[16, 8] += a[16, 16] * b[16, 8] in fragments: a by rows, b by columns.
+// d[16, 8] += a[16, 16] * b[16, 8] in fragments, a by rows and b by columns.
 DEVICE void mma_bf16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
     asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
@@ -189,7 +192,7 @@ DEVICE void mma_bf16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
 
 #endif
 
-// Sums and maxima over a whole warp, the same in every lane.
+// The sum and the maximum over a whole warp, in every lane.
 
 DEVICE float warp_sum(float x) {
     for (int flip = 16; flip > 0; flip /= 2) x += __shfl_xor_sync(0xffffffff, x, flip);

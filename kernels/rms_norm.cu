@@ -1,25 +1,19 @@
-// The residual's sum and its norm, in one pass over the row.
+// Adds a delta to the residual and norms the sum, in one pass over the row.
 //
-// Bytes a row: 4 width of the residual in, and 4 width out where there is a delta; width numbers of the delta
-// in, width numbers out. The weights come from the caches. In bf16 with a delta, 12 a number.
+// Bytes a row: 4 width of the residual are read; with a delta, 4 width are written and width numbers of the delta read;
+// width numbers of the output are written. In bf16 with a delta, these are 12 bytes a number. Weights come from the caches.
 #include "row.cuh"
 
-// One norm of a row.
-struct RowNormParams {
-    const void* weight;  // [width]; null for no norm
-    float epsilon;
-    float weight_offset;  // 1 for Gemma's 1 + weight, else 0
-};
-
 struct RmsNormParams {
-    const void* delta;         // [rows, width], or null
-    float* residual;           // [rows, width]
-    RowNormParams delta_norm;  // before it is added
-    RowNormParams norm;        // of the sum
-    void* out;                 // [rows, width]
+    const void* delta;      // [rows, width], or null
+    float* residual;        // [rows, width]
+    NormParams delta_norm;  // applied to the delta before the sum
+    NormParams norm;        // applied to the sum
+    void* out;              // [rows, width]
     u32 width;
     u32 unused;
 };
+MIRRORED(RmsNormParams);
 
 template <int N>
 DEVICE float square_sum(const Floats<N>& x) {
@@ -29,20 +23,20 @@ DEVICE float square_sum(const Floats<N>& x) {
     return sum;
 }
 
-// How a norm changes a row of this sum of squares: x * scale * (weight + offset).
+// A norm of one row: x * scale * (weight + offset), where `measure` sets the scale.
 template <class T, int N>
 struct RowNorm {
     const T* weight;  // null for no norm
     float scale, offset;
 
-    DEVICE explicit RowNorm(const RowNormParams& p)
+    DEVICE explicit RowNorm(const NormParams& p)
         : weight(static_cast<const T*>(p.weight)), scale(1), offset(p.weight_offset) {}
 
     DEVICE void measure(float squares, u32 width, float epsilon) {
         scale = 1.0f / sqrtf(squares / float(width) + epsilon);
     }
 
-    // Of the numbers from `column` on; the numbers themselves where there is no norm.
+    // The weights from `column` on, which `apply` takes; zeros where there is no norm.
     DEVICE Floats<N> weights(u32 column) const {
         return weight ? load_floats<N>(weight + column) : Floats<N>{};
     }
@@ -56,8 +50,8 @@ struct RowNorm {
 
 template <class T, int N>
 DEVICE void rms_norm_row(const RmsNormParams& p) {
-    // What a thread meets first stays in its registers, its weights on their way while the block sums. That
-    // is all of a row of up to 8192 numbers; what a wider one has beyond is read again, from the caches.
+    // A thread keeps its first HELD vectors in registers and loads their weights while the block sums. That covers rows
+    // of up to 8192 numbers. The rest of a wider row is read again, from the caches.
     constexpr int HELD = 2;
     const u64 start = u64(blockIdx.x) * p.width;
     const T* const delta = p.delta ? static_cast<const T*>(p.delta) + start : nullptr;
@@ -126,11 +120,11 @@ DEVICE void rms_norm_row(const RmsNormParams& p) {
     for (u32 i = beyond; i < p.width; i += stride) store(i, load_floats<N>(residual + i), norm.weights(i));
 }
 
-// residual += delta_norm(delta) where there is a delta, then out = norm(residual), where
-// norm(x) = x / rms(x) * (weight + weight_offset), or x where there is no weight.
+// If there is a delta, residual += delta_norm(delta). Then out = norm(residual). norm(x) is x / rms(x) * (weight +
+// weight_offset), or x where there is no weight.
 template <class T>
 DEVICE void rms_norm(const RmsNormParams& p) {
-    // As many as 16 bytes of the f32 residual hold, so that a warp's stores fill whole sectors.
+    // A thread writes 16 bytes of the f32 residual, so that a warp's stores fill whole sectors.
     constexpr int N = VECTOR<float>;
     if (p.width % N == 0) {
         rms_norm_row<T, N>(p);
@@ -139,7 +133,7 @@ DEVICE void rms_norm(const RmsNormParams& p) {
     }
 }
 
-// PRECOND: a block a row, of whole warps, as many for every row of this width; 8 bytes of shared memory a
-// warp; all buffers aligned to 16 bytes.
+// PRECOND: one block a row; whole warps, whose number depends on the width alone; 8 bytes of shared memory a warp; all
+// buffers aligned to 16 bytes.
 KERNEL(rms_norm_bf16, RmsNormParams, 1024, 1) { rms_norm<bf16>(p); }
 KERNEL(rms_norm_f32, RmsNormParams, 1024, 1) { rms_norm<float>(p); }

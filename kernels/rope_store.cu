@@ -1,42 +1,36 @@
-// From the q|k|v projection to what attention reads: heads normed and rotated, keys and values in the cache.
+// Prepares the output of the q|k|v projection for attention: norms and rotates heads, stores keys and values in the cache.
 //
-// Bytes a token: qkv in, queries out, keys and values out. Keys are not written back to qkv: attention reads
-// them from the cache.
+// Bytes a token: qkv is read; queries, keys and values are written. Keys are not written back to qkv, because attention
+// reads them from the cache.
 #include "e4m3.cuh"
 #include "row.cuh"
 #include "step.cuh"
 
-// The norm of queries or keys.
-struct HeadNormParams {
-    const void* weight;  // [head_dim], or [heads, head_dim] where one norm spans all heads; null for no norm
-    float epsilon;
-    float weight_offset;  // 1 for Gemma's 1 + weight, else 0
-};
-
 struct RopeStoreParams {
     const u32* positions;              // [rows]
-    const u32* slots;                  // [rows]: block * block_size + place in the block; NONE for padding
+    const u32* slots;                  // [rows]: block * block_size + place in the block; NONE in rows that are padding
     const float* inverse_frequencies;  // [head_dim / 2]
-    HeadNormParams query_norm, key_norm;
-    void* qkv;    // [rows, query_heads + 2 key_value_heads, head_dim]
-    void* cache;  // [blocks, 2, key_value_heads, block_size, head_dim], of one layer
-    float* scales;  // [blocks, 2, key_value_heads, block_size]: of the rows of a cache of e4m3; null for others
+    NormParams query_norm, key_norm;
+    void* qkv;      // [rows, query_heads + 2 key_value_heads, head_dim]
+    void* cache;    // [blocks, 2, key_value_heads, block_size, head_dim], of one layer
+    float* scales;  // [blocks, 2, key_value_heads, block_size]: of a cache of e4m3; null for others
     u32 query_heads, key_value_heads, head_dim, block_size;
-    u32 lanes;             // threads that share a head
-    float angle_scale;     // of sines and cosines
-    u32 norms_span_heads;  // whether all query heads are normed as one row, and all key heads
+    u32 lanes;             // number of lanes that share a head
+    float angle_scale;     // factor of sines and cosines
+    u32 norms_span_heads;  // whether one norm spans all query heads, and one all key heads
     u32 unused;
 };
+MIRRORED(RopeStoreParams);
 
-// Sines and cosines of the block's token, [head_dim / 2] each, in shared memory.
+// Sines and cosines of the block's token in shared memory.
 struct Angles {
-    float* cosines;
-    float* sines;
+    float* cosines;  // [head_dim / 2]
+    float* sines;    // [head_dim / 2]
 
-    // What shared memory holds after them.
+    // The shared memory after them.
     DEVICE float* end() const { return sines + (sines - cosines); }
 
-    // In f32 throughout, as the models were trained.
+    // Angles are computed in f32, as in the models' training.
     DEVICE Angles(const RopeStoreParams& p, u32 position) {
         const u32 half = p.head_dim / 2;
         cosines = reinterpret_cast<float*>(shared_memory());
@@ -50,8 +44,8 @@ struct Angles {
     }
 };
 
-// One head of one token as `lanes` threads hold it: of its first half, and at the same places of its second,
-// the N numbers from (lane + lanes k) N on, k < PIECES.
+// One head of one token, held by `lanes` lanes. For k < PIECES, a lane holds the N numbers from (lane + lanes k) N on of
+// the first half, and the numbers at the same places of the second half.
 template <class T, int N, int PIECES>
 struct Head {
     u32 half, lane, lanes;
@@ -81,7 +75,7 @@ struct Head {
         });
     }
 
-    // Of what this lane holds.
+    // The sum of squares of the numbers that this lane holds.
     DEVICE float square_sum() {
         float sum = 0;
         each([&](u32, const Floats<N>& a, const Floats<N>& b) {
@@ -91,13 +85,13 @@ struct Head {
         return sum;
     }
 
-    // The sum over the head's lanes, the same in all of them. To be called by whole warps.
+    // The sum over the head's lanes, in each of them. PRECOND: called by whole warps.
     DEVICE float lane_sum(float x) const {
         for (u32 flip = lanes / 2; flip > 0; flip /= 2) x += __shfl_xor_sync(0xffffffff, x, flip);
         return x;
     }
 
-    // The greatest magnitude_bits, the same in all of the head's lanes. To be called by whole warps.
+    // The greatest magnitude_bits of the head, in each of its lanes. PRECOND: called by whole warps.
     DEVICE u32 greatest() {
         u32 found = 0;
         each([&](u32, const Floats<N>& a, const Floats<N>& b) {
@@ -139,12 +133,12 @@ struct Head {
     }
 };
 
-// Sums of squares over all of a token's query heads, and over all of its key heads.
+// The sums of squares over all query heads and over all key heads of a token.
 struct Squares {
     float queries, keys;
 };
 
-// PRECOND: one block a token; room in shared memory for two floats a warp.
+// PRECOND: one block a token; `room` is shared memory for two floats a warp.
 template <class T, int N, int PIECES>
 DEVICE Squares projection_squares(const RopeStoreParams& p, const T* qkv, float* room) {
     Squares squares{0, 0};
@@ -169,8 +163,7 @@ DEVICE void rope_store_heads(const RopeStoreParams& p) {
     if (p.norms_span_heads) squares = projection_squares<T, N, PIECES>(p, qkv, angles.end());
     __syncthreads();
 
-    // Whole warps at a time: lanes beyond the last head go along, holding nothing, because shuffles need
-    // them.
+    // Whole warps stay in the loop, because shuffles need all lanes. Lanes beyond the last head hold nothing.
     const u32 first = blockIdx.y * blockDim.x + threadIdx.x, stride = gridDim.y * blockDim.x;
     for (u32 place = first; place - threadIdx.x % 32 < heads * p.lanes; place += stride) {
         const u32 index = place / p.lanes;
@@ -180,7 +173,7 @@ DEVICE void rope_store_heads(const RopeStoreParams& p) {
         T* const from = qkv + u64(index) * p.head_dim;
         head.load(from);
 
-        const HeadNormParams& norm = query ? p.query_norm : p.key_norm;
+        const NormParams& norm = query ? p.query_norm : p.key_norm;
         const float of_head = head.lane_sum(head.square_sum());
         if (!value) {
             if (norm.weight) {
@@ -222,10 +215,9 @@ DEVICE void rope_store(const RopeStoreParams& p) {
     }
 }
 
-// PRECOND: blockIdx.x is the row, blockIdx.y shares its heads with the threads, and is one where norms span
-// heads; whole warps; head_dim even, 8 to 256; 4 head_dim bytes of shared memory, and 8 a warp where norms
-// span heads; `lanes` a power of two up to 32 whose pieces cover half a head (see rope_store); all buffers
-// aligned to 16 bytes.
+// PRECOND: blockIdx.x is the row; blockIdx.y and the threads share its heads, and gridDim.y is 1 where norms span heads;
+// whole warps; head_dim even, 8 to 256; 4 head_dim bytes of shared memory, and 8 more a warp where norms span heads;
+// `lanes` a power of two up to 32 whose pieces cover half a head (see rope_store); all buffers aligned to 16 bytes.
 KERNEL(rope_store_bf16, RopeStoreParams, 1024, 1) { rope_store<bf16, bf16>(p); }
 KERNEL(rope_store_f32, RopeStoreParams, 1024, 1) { rope_store<float, float>(p); }
 KERNEL(rope_store_bf16_e4m3, RopeStoreParams, 1024, 1) { rope_store<bf16, e4m3>(p); }

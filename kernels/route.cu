@@ -1,25 +1,26 @@
-// Which branches of a mixture each row goes through, with what weights, and these visits ("places") in the order
-// of the branches, where products find them.
+// Routes rows through the branches of a mixture: route_choose chooses each row's branches and their weights, route_sort
+// sorts these visits by branch, for the grouped products. A visit's index in that order is its place.
 //
-// Bytes a row: 4 branches of the logits in; 16 active out. The sort reads the choices once a branch, from the
+// Bytes a row: 4 branch_count of the logits are read, 16 active written. The sort reads the choices once a branch, from the
 // caches.
 #include "step.cuh"
 
 struct RouteParams {
     const float* logits;  // [rows, branch_count]
-    const u32* slots;     // [rows], NONE in rows that are padding
-    u32* branches;        // [rows, active]: greatest first; NONE in rows that are padding
+    const u32* slots;     // [rows]: NONE in rows that are padding
+    u32* branches;        // [rows, active]: the greatest logit first; NONE in rows that are padding
     float* weights;       // [rows, active]
     u32* places;          // [rows, active]
-    u32* sources;         // [places]: the row of each
-    u32* offsets;         // [branch_count + 1]: where the places of each branch begin
+    u32* sources;         // [rows * active]: the row of each place
+    u32* offsets;         // [branch_count + 1]: where the places of each branch begin, and where the last one's end
     u32 rows;
     u32 branch_count;
-    u32 active;
-    u32 normalized;
+    u32 active;      // branches of a row
+    u32 normalized;  // whether the weights of a row sum to 1
 };
+MIRRORED(RouteParams);
 
-// A lane's greatest key and its branch; the lower branch on a tie.
+// The greatest key so far and its branch. The lower branch wins a tie.
 struct Best {
     float key;
     u32 branch;
@@ -29,7 +30,7 @@ struct Best {
     }
 };
 
-// The greatest of all lanes, in all lanes.
+// The best of all lanes, in every lane.
 DEVICE Best warp_best(Best best) {
     for (int flip = 16; flip > 0; flip /= 2) {
         const float key = __shfl_xor_sync(0xffffffff, best.key, flip);
@@ -38,8 +39,8 @@ DEVICE Best warp_best(Best best) {
     return best;
 }
 
-// One row, by one warp. A NaN counts as the greatest: weights are then quotients of NaN, its row's all.
-// A key that was taken becomes NaN, which no comparison prefers.
+// Chooses the branches of one row, by one warp. A NaN counts as the greatest logit, and makes all weights of its row NaN.
+// The key of a chosen branch becomes NaN, which no comparison prefers.
 DEVICE void choose(const RouteParams& p, u32 row, float* keys) {
     const u32 lane = threadIdx.x % 32;
     const float* const logits = p.logits + u64(row) * p.branch_count;
@@ -54,7 +55,7 @@ DEVICE void choose(const RouteParams& p, u32 row, float* keys) {
     for (u32 branch = lane; branch < p.branch_count; branch += 32) total += expf(keys[branch] - top);
     total = warp_sum(total);
 
-    // A lane scans only what it wrote itself.
+    // A lane scans only keys that it wrote itself, so no barrier is needed.
     u32* const branches = p.branches + u64(row) * p.active;
     float* const weights = p.weights + u64(row) * p.active;
     float chosen = 0;
@@ -72,7 +73,7 @@ DEVICE void choose(const RouteParams& p, u32 row, float* keys) {
     for (u32 i = lane; i < p.active; i += 32) weights[i] /= whole;
 }
 
-// PRECOND: a warp a row; shared memory of branch_count floats a warp; active <= branch_count.
+// PRECOND: one warp a row; branch_count floats of shared memory a warp; active <= branch_count.
 KERNEL(route_choose, RouteParams, 128, 1) {
     const u32 warp = threadIdx.x / 32, row = blockIdx.x * (blockDim.x / 32) + warp;
     if (row >= p.rows) return;
@@ -83,14 +84,15 @@ KERNEL(route_choose, RouteParams, 128, 1) {
     choose(p, row, reinterpret_cast<float*>(shared_memory()) + warp * p.branch_count);
 }
 
-// The places of one branch, in the order of rows: a stable sort by counting, without atomics, so that the same
-// step gives the same places.
-// PRECOND: a block a branch, of whole warps; 8 bytes of shared memory a warp; after route_choose.
+// Assigns the places of one branch in the order of the rows. The sort counts and is stable; it uses no atomics, so that
+// equal steps have equal places.
+//
+// PRECOND: one block a branch; whole warps; 8 bytes of shared memory a warp; after route_choose.
 KERNEL(route_sort, RouteParams, 256, 1) {
     const u32 branch = blockIdx.x, lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-    u32* const lower = reinterpret_cast<u32*>(shared_memory());  // [warps]: visits of lower branches
-    u32* const equal = lower + warps;                             // [warps]: of this one
-    // A warp takes consecutive visits.
+    u32* const lower = reinterpret_cast<u32*>(shared_memory());  // [warps]: the warp's visits of lower branches
+    u32* const equal = lower + warps;                             // [warps]: its visits of this branch
+    // Each warp takes a share of consecutive visits.
     const u32 visits = p.rows * p.active, share = ((visits + warps - 1) / warps + 31) / 32 * 32;
     const u32 first = min(warp * share, visits), last = min(first + share, visits);
 
@@ -103,7 +105,7 @@ KERNEL(route_sort, RouteParams, 256, 1) {
     if (lane == 0) lower[warp] = of_lower, equal[warp] = of_equal;
     __syncthreads();
 
-    u32 begin = 0, place = 0, end = 0;  // of the branch, of the warp's first visit, of the branch again
+    u32 begin = 0, place = 0, end = 0;  // the branch's first place, the place of the warp's first visit, the branch's end
     for (u32 w = 0; w < warps; ++w) begin += lower[w];
     end = place = begin;
     for (u32 w = 0; w < warps; ++w) {

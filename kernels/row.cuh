@@ -1,7 +1,15 @@
-// Rows: the few consecutive numbers of one that a thread holds, as floats, and sums over a block.
+// Rows of activations: the few consecutive numbers that a thread holds, as floats; sums over a block; parameters of a norm.
 #pragma once
 
 #include "prelude.cuh"
+
+// The norm of a row or of a head.
+struct NormParams {
+    const void* weight;   // [width], or [heads, head_dim] where one norm spans all heads; null for no norm
+    float epsilon;
+    float weight_offset;  // 1 for Gemma's 1 + weight, else 0
+};
+MIRRORED(NormParams);
 
 template <int N>
 struct Floats {
@@ -11,11 +19,11 @@ struct Floats {
     DEVICE float operator[](int i) const { return v[i]; }
 };
 
-// How many T one access of 16 bytes carries.
+// Numbers of type T in one access of 16 bytes.
 template <class T>
 constexpr int VECTOR = 16 / sizeof(T);
 
-// PRECOND: `at` is aligned to N numbers, at most 16 bytes.
+// PRECOND: `at` is aligned to N numbers, which are at most 16 bytes.
 template <int N, class T>
 DEVICE Floats<N> load_floats(const T* at) {
     const Vec<T, N> vec = load_vec<N>(at);
@@ -25,7 +33,7 @@ DEVICE Floats<N> load_floats(const T* at) {
     return x;
 }
 
-// PRECOND: as of load_floats.
+// PRECOND: as for load_floats.
 template <class T, int N>
 DEVICE void store_floats(T* at, const Floats<N>& x) {
     Vec<T, N> vec;
@@ -34,9 +42,10 @@ DEVICE void store_floats(T* at, const Floats<N>& x) {
     store_vec(at, vec);
 }
 
-// The same sum in every thread, in an order that depends on the size of the block alone.
-// PRECOND: whole warps, 32 at most; `of_warps` is room in shared memory for a float a warp, which the block
-// has not used since its last barrier.
+// The sum over the block, in every thread. The order depends on the size of the block alone.
+//
+// PRECOND: whole warps, at most 32; `of_warps` is shared memory for one float a warp, and the block has not used it since
+// its last barrier.
 DEVICE float block_sum(float x, float* of_warps) {
     const u32 lane = threadIdx.x % 32;
     x = warp_sum(x);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Brings nvcc into .cuda/ of the checkout, where the build finds it: about 250 MB from the Python registry, for
-# machines without CUDA's toolkit. Needs python3 with pip. Run again, it does nothing.
+# Installs nvcc into .cuda/ of the checkout, where the build finds it, for machines without CUDA's toolkit. Downloads about
+# 250 MB from the Python package index and needs python3 with pip. A second run does nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,18 +8,18 @@ packages=(
     nvidia-cuda-nvcc==13.0.88    # nvcc, ptxas, fatbinary
     nvidia-cuda-crt==13.0.88     # nvcc's own headers
     nvidia-nvvm==13.0.88         # cicc, libdevice
-    nvidia-cuda-runtime==13.0.96 # cuda_fp16.h, cuda_bf16.h and what they include
+    nvidia-cuda-runtime==13.0.96 # cuda_fp16.h, cuda_bf16.h and their includes
     nvidia-cuda-cccl==13.0.85    # nv/target
 )
 nvcc=.cuda/nvidia/cu13/bin/nvcc
 stamp=.cuda/packages
 
 if [[ -x $nvcc && -f $stamp && $(<"$stamp") == "${packages[*]}" ]]; then
-    echo "$nvcc is there"
+    echo "$nvcc is installed"
     exit
 fi
 
-# A folder of its own until it is whole: what is cut short leaves no half of a compiler behind.
+# The packages go to a temporary folder first, so that an interrupted run leaves no partial compiler behind.
 fresh=$(mktemp -d .cuda.XXXXXX)
 trap 'rm -rf "$fresh"' EXIT
 python3 -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
@@ -30,4 +30,4 @@ chmod 755 "$fresh"
 rm -rf .cuda
 mv "$fresh" .cuda
 trap - EXIT
-touch kernels/toolchain.sh # cargo watches this folder: the next build looks for nvcc again
+touch kernels/toolchain.sh # cargo watches kernels/, so the next build looks for nvcc again

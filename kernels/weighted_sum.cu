@@ -1,20 +1,21 @@
-// What the branches of a mixture gave for a row, summed by their weights.
+// The weighted sum of the branches' outputs for each row of a mixture.
 //
-// Bytes a row: active rows of x in, one out.
+// Bytes a row: `active` rows of x are read, one row is written.
 #include "row.cuh"
 #include "step.cuh"
 
 struct WeightedSumParams {
-    const void* x;         // [places, width]
-    const u32* slots;      // [rows], NONE in rows that are padding
+    const void* x;         // [rows * active, width]: the outputs by place
+    const u32* slots;      // [rows]: NONE in rows that are padding
     const float* weights;  // [rows, active]
     const u32* places;     // [rows, active]
     void* out;             // [rows, width]
     u32 width;
-    u32 active;
+    u32 active;  // branches of a row
 };
+MIRRORED(WeightedSumParams);
 
-// In the order of the row's choices, in f32.
+// The sum is in f32, in the order of the row's choices.
 template <class T, int N>
 DEVICE void weighted_sum_row(const WeightedSumParams& p) {
     const T* const x = static_cast<const T*>(p.x);
@@ -45,6 +46,6 @@ DEVICE void weighted_sum(const WeightedSumParams& p) {
     }
 }
 
-// PRECOND: blockIdx.x is the row, blockIdx.y shares its columns with the threads; x and out aligned to 16 bytes.
+// PRECOND: blockIdx.x is the row; blockIdx.y and the threads share its columns; x and out aligned to 16 bytes.
 KERNEL(weighted_sum_bf16, WeightedSumParams, 256, 1) { weighted_sum<bf16>(p); }
 KERNEL(weighted_sum_f32, WeightedSumParams, 256, 1) { weighted_sum<float>(p); }

@@ -12,6 +12,10 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 
+/// The shape of the model.
+pub const CONFIG_FILE: &str = "config.json";
+/// The tokenizer.
+pub const TOKENIZER_FILE: &str = "tokenizer.json";
 /// The weights, where they are in one file.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
 /// Which file each tensor is in, where the weights are in several.
@@ -29,6 +33,17 @@ pub struct Checkpoint {
 enum Files {
     Folder(PathBuf),
     Embedded(&'static [(&'static str, &'static [u8])]),
+}
+
+/// How much of a model is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Parts {
+    /// config.json, which says the model's shape.
+    Config,
+    /// That, the tokenizer, the chat template and the rest that is small.
+    Text,
+    /// Those and the weights.
+    All,
 }
 
 /// A file's bytes, mapped or built in. Cheap to clone.
@@ -84,6 +99,7 @@ impl Checkpoint {
     }
 
     /// The checkpoint of a repository of models at a commit, in `folder`.
+    #[cfg(feature = "hub")]
     pub(crate) fn snapshot(repository: &str, commit: &str, folder: PathBuf) -> Self {
         let (id, revision) = (repository.to_owned(), Some(commit.to_owned()));
         Self { id, revision, files: Files::Folder(folder) }
@@ -118,6 +134,15 @@ impl Checkpoint {
             Files::Folder(folder) => folder.join(file).exists(),
             Files::Embedded(files) => files.iter().any(|(name, _)| *name == file),
         }
+    }
+
+    /// Whether the files are there that no model can do without.
+    #[cfg(feature = "hub")]
+    pub(crate) fn has_parts(&self, parts: Parts) -> bool {
+        let has_weights = || self.weight_files().is_ok_and(|files| files.iter().all(|file| self.has(file)));
+        self.has(CONFIG_FILE)
+            && (parts < Parts::Text || self.has(TOKENIZER_FILE))
+            && (parts < Parts::All || has_weights())
     }
 
     /// The bytes of `file`, or `None` where the checkpoint has no such file.

@@ -1,12 +1,10 @@
-// Spans of one token: reading keys and values is all that takes time. A block takes one key/value head of one
-// sequence and one split of its context; the query heads that share the head are the rows of a tensor core's
-// tile, so that keys and values are read once. Each warp streams its own tiles through its own part of shared
-// memory.
+// Attention of spans of one token, whose time is the reading of keys and values. A block takes one key/value head of one
+// sequence and one split of its context. The query heads that share the head are the rows of a tensor core's tile, so that
+// keys and values are read once. Each warp streams its own tiles through its own part of shared memory.
 //
-// Splits begin at multiples of SPLIT and are summed in their order, so that neither the batch nor the number
-// of splits of its longest row changes a bit. 256 tokens of a head of 128 are 128 KiB: enough for a block to
-// spend its time streaming, few enough that 8 heads of a single context of 4K fill a GPU, and what a split
-// leaves is small beside it.
+// Splits begin at multiples of SPLIT and are summed in their order, so that neither the batch nor the number of splits of
+// its longest row changes a bit. 256 tokens of a head of 128 are 128 KiB. That is enough for a block to spend its time
+// streaming, and few enough that 8 heads of one context of 4K fill a GPU. The result of a split is small beside it.
 #pragma once
 
 #include "rows.cuh"
@@ -14,21 +12,21 @@
 constexpr u32 SPLIT = 256;
 constexpr u32 DECODE_ROWS = 16;
 
-// The splits that the token at a span's last position sees.
+// The splits of the context that a span's last token sees.
 struct Splits {
-    DEVICE Splits(const AttentionParams& p, const Span& span)
+    DEVICE Splits(const AttentionParams& p, const SpanWords& span)
         : position(span.context - 1), from(first_seen(position, p.window)), first(from / SPLIT) {
         count = position / SPLIT - first + 1;
-        // Two slots for each SPLIT positions of the blocks before: enough for all contexts that need more
-        // than one.
+        // A span has two slots for each SPLIT positions of its blocks. That is enough for every context that needs more
+        // than one split.
         slot = u32(u64(span.first_block) * p.block_size * 2 / SPLIT);
     }
 
-    u32 position;  // of the token
-    u32 from;      // the first position that it sees
-    u32 first;     // its split
-    u32 count;
-    u32 slot;  // of the first split among the partials
+    u32 position;  // the token's position
+    u32 from;      // the first position that the token sees
+    u32 first;     // the split of that position
+    u32 count;     // the number of splits
+    u32 slot;      // the slot of the first split among the partials
 };
 
 DEVICE void store_scaled(bf16* to, const Vec<float, 4>& out, float scale) {
@@ -36,8 +34,8 @@ DEVICE void store_scaled(bf16* to, const Vec<float, 4>& out, float scale) {
                                                        pack_bf16(out.v[2] * scale, out.v[3] * scale)}});
 }
 
-// What one split leaves of one query head: the greatest product in units of log2, the sum of weights, and
-// after four floats [head_dim] the sums of weighted values.
+// The result of one split for one query head: the greatest product in units of log2, the sum of weights, two unused floats,
+// and the sums of weighted values [head_dim].
 DEVICE float* partial(const AttentionParams& p, u32 slot, u32 query_head) {
     return p.partials + (u64(slot) * p.kv_heads * p.group + query_head) * (p.head_dim + 4);
 }
@@ -46,22 +44,22 @@ template <class T, int DIM>
 struct Decode {
     static constexpr int WARPS = DIM <= 128 ? 4 : 2;
     static constexpr int THREADS = WARPS * 32;
-    static constexpr int KEYS = 16;  // a warp's tile
-    // Tiles that a warp has on their way: as many bytes in either format.
+    static constexpr int KEYS = 16;  // of a warp's tile
+    // Tiles that a warp has in flight, about equally many bytes in either format.
     static constexpr int STAGES = IS_SCALED<T> ? 4 : DIM <= 96 ? 3 : 2;
-    static constexpr int TILES = SPLIT / (KEYS * WARPS);  // of a warp in a split
-    static constexpr int MERGED_PITCH = DIM + 8;          // floats; rows eight banks apart
-    using Rows = SharedRows<bf16, DIM>;                   // of queries
+    static constexpr int TILES = SPLIT / (KEYS * WARPS);  // of one warp in a split
+    static constexpr int MERGED_PITCH = DIM + 8;          // floats; rows are eight banks apart
+    using Rows = SharedRows<bf16, DIM>;                   // of the queries
     using Tile = KeyTile<T, DIM, KEYS>;
     using Mine = QueryRows<T, DIM, 1>;
-    static constexpr int STREAM = STAGES * Tile::BYTES;  // a warp's part of shared memory
-    static_assert(DECODE_ROWS * MERGED_PITCH * sizeof(float) <= STREAM, "sums fit the warp's part");
+    static constexpr int STREAM = STAGES * Tile::BYTES;  // bytes of a warp's part of shared memory
+    static_assert(DECODE_ROWS * MERGED_PITCH * sizeof(float) <= STREAM, "the sums fit into the warp's part");
 
-    unsigned char* streams;  // [WARPS, STAGES] tiles; at the end the warps' sums
-    bf16* queries;           // [16, DIM]
+    unsigned char* streams;  // [WARPS, STAGES] tiles; the warps' sums at the end
+    bf16* queries;           // [DECODE_ROWS, DIM]
     u32* key_rows;           // [SPLIT]
-    float* tops;             // [WARPS, 16]
-    float* sums;             // [WARPS, 16]
+    float* tops;             // [WARPS, DECODE_ROWS]
+    float* sums;             // [WARPS, DECODE_ROWS]
 
     DEVICE explicit Decode(unsigned char* shared)
         : streams(shared),
@@ -71,12 +69,12 @@ struct Decode {
           sums(tops + WARPS * DECODE_ROWS) {}
 
     DEVICE void run(const AttentionParams& p) const {
-        const Span span = p.spans[blockIdx.y];
+        const SpanWords span = p.spans[blockIdx.y];
         if (span.tokens != 1 || span.context == 0) return;
         const Splits splits(p, span);
         if (blockIdx.z >= splits.count) return;
 
-        // A group larger than a tile is dealt out to several blocks.
+        // Several blocks share a group that is larger than a tile.
         const u32 parts = (p.group + DECODE_ROWS - 1) / DECODE_ROWS;
         const u32 head = blockIdx.x / parts, in_group = blockIdx.x % parts * DECODE_ROWS;
         const u32 first_head = head * p.group + in_group, rows = min(p.group - in_group, DECODE_ROWS);
@@ -97,7 +95,7 @@ struct Decode {
         merge(p, span, splits, first_head, rows);
     }
 
-    DEVICE void load_queries(const AttentionParams& p, const Span& span, u32 first_head, u32 rows) const {
+    DEVICE void load_queries(const AttentionParams& p, const SpanWords& span, u32 first_head, u32 rows) const {
         const u64 width = u64(p.kv_heads) * (p.group + 2);
         const bf16* from = static_cast<const bf16*>(p.qkv) + (span.first_token * width + first_head) * DIM;
         for (u32 i = threadIdx.x; i < DECODE_ROWS * DIM / 16; i += THREADS) {
@@ -106,7 +104,7 @@ struct Decode {
         }
     }
 
-    // The warp's tiles of the split that begins at `start`: every WARPS-th.
+    // Processes the warp's tiles, every WARPS-th one, of the split that begins at `start`.
     DEVICE void stream(const AttentionParams& p, const Keys& at, u32 start, Mine& mine) const {
         const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
         unsigned char* own = streams + warp * STREAM;
@@ -147,7 +145,7 @@ struct Decode {
         }
     }
 
-    // In the warp's part of shared memory, whose tiles are all done with.
+    // A row of sums in the warp's part of shared memory, which replaces the tiles.
     DEVICE float* merged(u32 warp, u32 row) const {
         return reinterpret_cast<float*>(streams + warp * STREAM) + row * MERGED_PITCH;
     }
@@ -167,8 +165,8 @@ struct Decode {
         }
     }
 
-    // Adds what the warps left, in their order; the result, or a partial where there are more splits.
-    DEVICE void merge(const AttentionParams& p, const Span& span, const Splits& splits, u32 first_head,
+    // Adds the warps' sums in their order. Stores the output, or a partial result if there are several splits.
+    DEVICE void merge(const AttentionParams& p, const SpanWords& span, const Splits& splits, u32 first_head,
                       u32 rows) const {
         for (u32 i = threadIdx.x; i < rows * (DIM / 4); i += THREADS) {
             const u32 row = i / (DIM / 4), column = i % (DIM / 4) * 4;
@@ -197,9 +195,9 @@ struct Decode {
     }
 };
 
-// Adds the splits of one query head in their order.
+// Adds the results of the splits of one query head in their order.
 DEVICE void combine(const AttentionParams& p) {
-    const Span span = p.spans[blockIdx.y];
+    const SpanWords span = p.spans[blockIdx.y];
     if (span.tokens != 1 || span.context == 0) return;
     const Splits splits(p, span);
     const u32 column = threadIdx.x * 4, query_head = blockIdx.x;
@@ -213,10 +211,10 @@ DEVICE void combine(const AttentionParams& p) {
 #pragma unroll 4
     for (u32 split = 0; split < splits.count; ++split) {
         const float* left = partial(p, splits.slot + split, query_head);
-        const Vec<float, 2> head = load_vec<2>(left);
+        const Vec<float, 2> base_and_sum = load_vec<2>(left);
         const Vec<float, 4> part = load_vec<4>(left + 4 + column);
-        const float factor = exp2_approx(head.v[0] - base);
-        sum = fmaf(head.v[1], factor, sum);
+        const float factor = exp2_approx(base_and_sum.v[0] - base);
+        sum = fmaf(base_and_sum.v[1], factor, sum);
         for (int e = 0; e < 4; ++e) out.v[e] = fmaf(part.v[e], factor, out.v[e]);
     }
     const u64 to = (u64(span.first_token) * p.kv_heads * p.group + query_head) * p.head_dim + column;

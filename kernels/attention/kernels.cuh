@@ -1,9 +1,9 @@
-// The kernels that launch/attention.rs launches, for caches of one number format.
+// The attention kernels for caches of one number format; src/device/gpu/ops/attention.rs launches them.
 //
-// PRECOND: head_dim as the name says, cache and qkv 16-byte aligned.
-// Prefill: blockIdx (tile of rows, key/value head, index into prefills); 128 threads.
-// Decode: blockIdx (key/value head and part of its group, span, split); 128 threads, 64 for heads of 256.
-// Shared memory: the members of Prefill and Decode, as launch/attention.rs adds them up.
+// PRECOND: head_dim is in the name; cache and qkv aligned to 16 bytes.
+// Prefill: blockIdx is (tile of rows, key/value head, index into prefills); 128 threads.
+// Decode: blockIdx is (key/value head and part of its group, span, split); 128 threads, 64 for heads of 256.
+// Shared memory: the members of Prefill or Decode, whose bytes src/device/gpu/ops/attention.rs adds up.
 #pragma once
 
 #include "decode.cuh"
@@ -18,8 +18,8 @@
         Decode<CACHE, DIM>(shared_memory()).run(p);                                                  \
     }
 
-// PRECOND: blockIdx (four query rows, span); 128 threads; head_dim up to 256; shared memory of 4 * (head_dim
-// + 64) floats.
+// PRECOND: blockIdx is (four query rows, span); 128 threads; head_dim up to 256; shared memory of 4 * (head_dim + 64)
+// floats.
 #define PLAIN_KERNEL(ACTIVATIONS, CACHE, SUFFIX)                                         \
     KERNEL(attention_##SUFFIX, AttentionParams, 128, 1) {                                \
         Plain<ACTIVATIONS, CACHE>(shared_memory(), p.head_dim, threadIdx.x / 32).run(p); \

@@ -1,5 +1,5 @@
-// Attention without tensor cores: f32, where every digit counts, and head sizes that the others do not take.
-// A warp takes a query row: a lane a key for the products, a lane a column for the weighted sums.
+// Attention without tensor cores, for f32 and for head sizes that the tensor core kernels do not take. A warp takes one
+// query row. Its lanes take one key each for the products, and one column each for the weighted sums.
 #pragma once
 
 #include "cache.cuh"
@@ -7,12 +7,12 @@
 template <class T, class C>  // activations, cache
 struct Plain {
     static constexpr u32 WARPS = 4;
-    static constexpr u32 COLUMNS = 8;  // a lane's, hence heads of up to 256
+    static constexpr u32 COLUMNS = 8;  // of a lane, so that heads have up to 256
     static constexpr u32 WORD = 16 / sizeof(C);
 
-    float* query;     // [head_dim], one a warp
-    float* weights;   // [32], one a warp
-    u32* value_rows;  // [32], one a warp
+    float* query;     // [head_dim], of this warp
+    float* weights;   // [32], of this warp
+    u32* value_rows;  // [32], of this warp
 
     DEVICE Plain(unsigned char* shared, u32 head_dim, u32 warp)
         : query(reinterpret_cast<float*>(shared) + warp * (head_dim + 64)),
@@ -20,7 +20,7 @@ struct Plain {
           value_rows(reinterpret_cast<u32*>(weights + 32)) {}
 
     DEVICE void run(const AttentionParams& p) const {
-        const Span span = p.spans[blockIdx.y];
+        const SpanWords span = p.spans[blockIdx.y];
         const u32 lane = threadIdx.x % 32, heads = p.kv_heads * p.group;
         const u32 row = blockIdx.x * WARPS + threadIdx.x / 32, token = row / heads, head = row % heads;
         if (span.context == 0 || token >= span.tokens) return;
@@ -63,7 +63,7 @@ struct Plain {
     }
 
     DEVICE float dot(const C* key, u32 head_dim) const {
-        // Rows of other sizes are not aligned to a word.
+        // Rows whose size is not a multiple of a word are not aligned to words.
         const u32 words = head_dim % WORD ? 0 : head_dim;
         float sum = 0;
         for (u32 column = 0; column < words; column += WORD) {
@@ -76,7 +76,7 @@ struct Plain {
         return sum;
     }
 
-    // A tile is summed before it is added: rounding grows with the number of tiles, not of keys.
+    // Adds a tile's weighted values. The tile is summed first, so that rounding grows with the number of tiles.
     DEVICE void add(float (&out)[COLUMNS], float fade, const C* cache, u32 head_dim, u32 lane) const {
         float sums[COLUMNS] = {};
         for (u32 key = 0; key < 32; ++key) {

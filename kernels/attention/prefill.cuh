@@ -1,30 +1,31 @@
-// Spans of several tokens, or all. A block takes a tile of query rows of one key/value head, a row a token and one of
-// the query heads that share the keys, and goes through the keys tile by tile, the next one on its way.
+// Attention of spans of several tokens, or of all spans. A block takes a tile of query rows of one key/value head; a row is
+// one token and one of the query heads that share the head. The block visits the keys tile by tile and copies the next tile
+// meanwhile.
 //
-// Tiles of keys begin at multiples of their size whatever the span, and one that a row does not see changes
-// nothing in it: how a prompt is cut into chunks does not change a bit.
+// Tiles of keys begin at multiples of their size in every span, and a tile that a row does not see changes nothing in the
+// row. So the way in which a prompt is cut into chunks does not change a bit.
 #pragma once
 
 #include "rows.cuh"
 
 template <class T, int DIM>
 struct Prefill {
-    // 32 rows a warp read keys and values from shared memory half as often as 16, which would bound the
-    // tensor cores; 256 columns leave registers for 16. 128 leave none to widen 64 keys with.
+    // With 16 rows a warp, reads of keys and values from shared memory would bound the tensor cores; 32 rows halve these
+    // reads. Heads of 256 leave registers for 16 rows only. Heads of 128 leave none for widening 64 keys.
     static constexpr int M = DIM <= 128 ? 2 : 1;
     static constexpr int KEYS = DIM > 128 ? 32 : DIM == 128 && IS_SCALED<T> ? 48 : 64;
     static constexpr int WARPS = 4;
     static constexpr int THREADS = WARPS * 32;
     static constexpr int ROWS = WARPS * M * 16;
-    using Rows = SharedRows<bf16, DIM>;  // of queries
+    using Rows = SharedRows<bf16, DIM>;  // of the queries
     using Tile = KeyTile<T, DIM, KEYS>;
     using Mine = QueryRows<T, DIM, M>;
     static constexpr int PITCH = Rows::PITCH;
 
-    bf16* queries;         // [ROWS, DIM]; at the end the outputs
-    unsigned char* tiles;  // [2] tiles of keys and values
-    u32* key_rows;         // [2, KEYS]: where the keys lie that will be asked for
-    u32* positions;        // [ROWS]; NONE in a warp that has no row
+    bf16* queries;         // [ROWS, DIM]; the outputs at the end
+    unsigned char* tiles;  // [2, Tile::BYTES]: keys and values
+    u32* key_rows;         // [2, KEYS]: cache rows of the keys of the next two tiles
+    u32* positions;        // [ROWS]; NONE in warps that have no row
 
     DEVICE explicit Prefill(unsigned char* shared)
         : queries(reinterpret_cast<bf16*>(shared)),
@@ -35,9 +36,9 @@ struct Prefill {
     DEVICE Tile keys_of(u32 tile) const { return Tile(tiles + tile % 2 * Tile::BYTES); }
 
     DEVICE void run(const AttentionParams& p) const {
-        const Span span = p.spans[p.prefills[blockIdx.z]];
+        const SpanWords span = p.spans[p.prefills[blockIdx.z]];
         const u32 head = blockIdx.y, rows = span.tokens * p.group;
-        // The last tiles see most: first come the longest.
+        // The last tiles see most keys. They come first, so that the longest blocks start first.
         const u32 first_row = (gridDim.x - 1 - blockIdx.x) * ROWS;
         if (first_row >= rows) return;
 
@@ -80,21 +81,21 @@ struct Prefill {
                 mine.template weigh<KEYS>(s, p.scale);
                 mine.template add<KEYS>(s, keys, lane);
             }
-            // Read by all before the barrier above, and not before the next one.
+            // All threads have read these rows before the barrier above and read them again after the next one.
             if (thread < KEYS) key_rows[tile % 2 * KEYS + thread] = later;
         }
         mine.finish();
         store(p, mine);
     }
 
-    // Asks for a tile of keys and values.
+    // Begins the copy of a tile of keys and values.
     DEVICE void copy(const AttentionParams& p, u32 tile) const {
         const u32* rows = key_rows + tile % 2 * KEYS;
         keys_of(tile).template copy<THREADS>(p, rows, p.kv_heads * p.block_size, threadIdx.x);
         cp_async_commit();
     }
 
-    DEVICE void copy_queries(const AttentionParams& p, const Span& span, u32 head, u32 first_row) const {
+    DEVICE void copy_queries(const AttentionParams& p, const SpanWords& span, u32 head, u32 first_row) const {
         const u32 width = p.kv_heads * (p.group + 2), rows = span.tokens * p.group;
 #pragma unroll 2
         for (u32 i = threadIdx.x; i < ROWS * DIM / 16; i += THREADS) {
@@ -113,7 +114,7 @@ struct Prefill {
         }
     }
 
-    // Through the warp's own query rows, which are done with, so that lanes write 16 bytes side by side.
+    // Stores the outputs by way of the warp's own query rows, so that neighbouring lanes write 16 bytes each.
     DEVICE void store(const AttentionParams& p, const Mine& mine) const {
         const u32 lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * M * 16;
         bf16* staged = queries + warp_row * PITCH;
@@ -133,8 +134,8 @@ struct Prefill {
                 }
             }
         __syncwarp();
-        // Read again: registers are too few to keep it over the loop.
-        const Span span = p.spans[p.prefills[blockIdx.z]];
+        // The span is read again, because registers are too few to keep it over the loop.
+        const SpanWords span = p.spans[p.prefills[blockIdx.z]];
         const u32 heads = p.kv_heads * p.group, rows = span.tokens * p.group;
         const u32 head = blockIdx.y, first_row = (gridDim.x - 1 - blockIdx.x) * ROWS;
 #pragma unroll 4

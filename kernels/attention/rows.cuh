@@ -1,16 +1,16 @@
-// A warp's query rows against tiles of keys and values on tensor cores: S = Q K^T, softmax as it goes along
-// (Milakov and Gimelshein 2018), O = P V (the tiling of FlashAttention, Dao et al. 2022).
+// A warp's query rows against tiles of keys and values on tensor cores: S = Q K^T, an online softmax (Milakov and
+// Gimelshein 2018), and O = P V (the tiling of FlashAttention, Dao et al. 2022).
 //
-// Fragments, as PTX lays out mma.m16n8k16: of a 16 x 8 tile of S or O a lane holds row lane / 4, columns
-// 2 (lane % 4) + {0, 1} in registers 0 and 1, and row lane / 4 + 8 of the same columns in 2 and 3. The same
-// registers, rounded and packed, are the left operand of the next product: P never leaves them.
+// Fragments have PTX's layout of mma.m16n8k16. Of a 16 x 8 tile of S or O, a lane holds columns 2 (lane % 4) + {0, 1} of
+// row lane / 4 in registers 0 and 1, and of row lane / 4 + 8 in registers 2 and 3. The same registers, rounded and packed,
+// are the left operand of the next product, so P never leaves the registers.
 #pragma once
 
 #include "cache.cuh"
 
-// Rows of DIM numbers in shared memory, made of 16-byte chunks. The eight rows that ldmatrix reads at once
-// must lie in different banks: chunks are permuted by the row where a row fills all banks, rows are padded to
-// an odd number of chunks elsewhere.
+// Rows of DIM numbers in shared memory, made of 16-byte chunks. The eight rows that ldmatrix reads at once must lie in
+// different banks. Rows that fill all banks have their chunks permuted by the row; other rows are padded to an odd number
+// of chunks.
 template <class T, int DIM>
 struct SharedRows {
     static constexpr int IN_CHUNK = 16 / sizeof(T);
@@ -26,7 +26,7 @@ struct SharedRows {
     }
 };
 
-// Keys and values of one tile in shared memory, with their scales where they have any.
+// Keys and values of one tile in shared memory, with their scales if the format has scales.
 template <class T, int DIM, int KEYS>
 struct KeyTile {
     using Rows = SharedRows<T, DIM>;
@@ -42,15 +42,14 @@ struct KeyTile {
           values(keys + KEYS * Rows::PITCH),
           scales(reinterpret_cast<float*>(values + KEYS * Rows::PITCH)) {}
 
-    // The scales of the keys (plane 0) or values (1) that are columns 2 (lane % 4) + {0, 1} of the n-th
-    // eight.
+    // The scales of the keys (plane 0) or values (plane 1) in columns 2 (lane % 4) + {0, 1} of the n-th eight.
     DEVICE Vec<float, 2> scale(u32 plane, u32 n, u32 lane) const {
         if constexpr (IS_SCALED<T>) return load_vec<2>(scales + plane * KEYS + n * 8 + lane % 4 * 2);
         return {{1, 1}};
     }
 
-    // Asks for the keys and values at `rows[KEYS]` of the cache, zeros where there is NONE: weighted by
-    // nothing, they must not be NaN either. `thread` of THREADS.
+    // Begins the copy of the keys and values at `rows[KEYS]` of the cache, by `thread` of THREADS. A row that is NONE
+    // becomes zeros: its weight is 0, and its values must not be NaN.
     template <int THREADS>
     DEVICE void copy(const AttentionParams& p, const u32* rows, u32 to_value, u32 thread) const {
         constexpr u32 COUNT = KEYS * Rows::CHUNKS;
@@ -65,7 +64,7 @@ struct KeyTile {
             cp_async16(Rows::chunk(values, row, chunk), from + (valid ? u64(to_value) * DIM : 0), valid);
         }
         if constexpr (IS_SCALED<T>) {
-            static_assert(SCALES <= THREADS, "a thread a scale");
+            static_assert(SCALES <= THREADS, "a thread copies one scale");
             if (thread >= SCALES) return;
             const u32 row = rows[thread % KEYS];
             const float* from = p.scales + (row != NONE ? row + thread / KEYS * to_value : 0);
@@ -74,8 +73,8 @@ struct KeyTile {
     }
 };
 
-// The right operands of products with 16 keys from key `n * 16` and 16 columns from `k * 16`: `left` for the
-// first eight keys. e4m3 comes four columns of a key a register: see load_query for their order.
+// The right operands of products with 16 keys from key `n * 16` and 16 columns from `k * 16`: `left` for the first eight
+// keys, `right` for the others. A register of e4m3 has four columns of a key; load_query explains their order.
 template <int DIM>
 DEVICE void load_keys(u32 (&left)[2], u32 (&right)[2], const bf16* keys, u32 n, u32 k, u32 lane) {
     u32 b[4];
@@ -91,8 +90,8 @@ DEVICE void load_keys(u32 (&left)[2], u32 (&right)[2], const e4m3* keys, u32 n, 
     widen(b[1], right[0], right[1]);
 }
 
-// The same of values, 16 from `k * 16` and columns from `d * 16`: `left` for the first eight columns, of e4m3
-// for the even ones.
+// The right operands of products with 16 values from `k * 16` and 16 columns from `d * 16`: `left` for the first eight
+// columns, or for the even columns of e4m3.
 template <int DIM>
 DEVICE void load_values(u32 (&left)[2], u32 (&right)[2], const bf16* values, u32 k, u32 d, u32 lane) {
     u32 b[4];
@@ -107,8 +106,8 @@ DEVICE void load_values(u32 (&left)[2], u32 (&right)[2], const e4m3* values, u32
     widen(b[1], left[1], right[1]);
 }
 
-// Brings the query's columns `group * 16..` to their row of shared memory, zeros where !valid, in the order
-// in which load_keys has columns of T: of e4m3 the even ones come first.
+// Copies the query's columns from `group * 16` on to their row of shared memory, or zeros if !valid. The columns have the
+// order in which load_keys returns columns of T: for e4m3, the even ones come first.
 template <class T, int DIM>
 DEVICE void load_query(bf16* queries, u32 row, u32 group, const bf16* from, bool valid) {
     const u32* at = reinterpret_cast<const u32*>(from + group * 16);
@@ -129,12 +128,12 @@ DEVICE void load_query(bf16* queries, u32 row, u32 group, const bf16* from, bool
     store_vec(reinterpret_cast<u32*>(SharedRows<bf16, DIM>::chunk(queries, row, 2 * group + 1)), second);
 }
 
-// M * 16 query rows of a warp against tiles of T.
+// M * 16 query rows of a warp, and their outputs over tiles of T.
 template <class T, int DIM, int M>
 struct QueryRows {
     float out[M][DIM / 8][4];  // weighted values, relative to the greatest product
     float top[M][2];           // the greatest product so far
-    float sum[M][2];           // of the weights of this lane's columns
+    float sum[M][2];           // sums of weights over this lane's columns
 
     DEVICE void clear() {
 #pragma unroll
@@ -154,7 +153,7 @@ struct QueryRows {
         for (int m = 0; m < M; ++m)
 #pragma unroll
             for (int n = 0; n < KEYS / 8; ++n) s[m][n][0] = s[m][n][1] = s[m][n][2] = s[m][n][3] = 0;
-// Unrolled whole, more of it is loaded ahead than there are registers for.
+// A complete unrolling would load more ahead than the registers hold.
 #pragma unroll 4
         for (int k = 0; k < DIM / 16; ++k) {
             u32 q[M][4];
@@ -183,7 +182,7 @@ struct QueryRows {
         }
     }
 
-    // Leaves only the products that `sees(row, key)` allows; both count from the tile's first.
+    // Hides the products that `sees(row)(key)` does not allow. Both indices count from the tile's first.
     template <int KEYS, class Sees>
     static DEVICE void hide(float (&s)[M][KEYS / 8][4], u32 lane, Sees sees) {
 #pragma unroll
@@ -199,7 +198,7 @@ struct QueryRows {
             }
     }
 
-    // Turns products into weights, and what was summed before into terms of the same base.
+    // Turns products into weights and rescales the sums so far to the same base.
     template <int KEYS>
     DEVICE void weigh(float (&s)[M][KEYS / 8][4], float scale) {
 #pragma unroll
@@ -263,22 +262,21 @@ struct QueryRows {
         }
     }
 
-    // Two neighbouring columns that this lane holds of `out`, the d-th of DIM / 8 such pairs: where they
-    // are...
+    // The first column of the d-th of the DIM / 8 pairs of neighbouring columns of `out` that this lane holds.
     static DEVICE u32 column(int d, u32 lane) {
         return IS_SCALED<T> ? d / 2 * 16 + lane % 4 * 4 + d % 2 * 2 : d * 8 + lane % 4 * 2;
     }
-    // ... and their sums in row half * 8 + lane / 4 of the m-th tile.
+    // The d-th pair of row half * 8 + lane / 4 of the m-th tile.
     DEVICE Vec<float, 2> pair(int m, int half, int d) const {
         if constexpr (IS_SCALED<T>) {
-            const int i =
-                half * 2 + d % 2;  // even columns are in one register of products, odd ones in the next
+            // Even columns are in one register of products, odd columns in the next.
+            const int i = half * 2 + d % 2;
             return {{out[m][d / 2 * 2][i], out[m][d / 2 * 2 + 1][i]}};
         }
         return {{out[m][d][half * 2], out[m][d][half * 2 + 1]}};
     }
 
-    // The sums of weights over all columns.
+    // Completes the sums of weights over all columns.
     DEVICE void finish() {
 #pragma unroll
         for (int m = 0; m < M; ++m)

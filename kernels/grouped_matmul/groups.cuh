@@ -1,4 +1,4 @@
-// Which rows of which group a block multiplies.
+// The rows and the group that a block multiplies.
 #pragma once
 
 #include "../prelude.cuh"
@@ -6,51 +6,53 @@
 struct GroupedMatmulParams {
     const void* x;        // [any, inputs]
     const void* weight;   // [groups, outputs, inputs]
-    const float* scales;  // [groups, outputs] where the weight's format has them, else null
+    const float* scales;  // [groups, outputs] if the weight's format has scales, else null
     const void* bias;     // [groups, outputs], or null
-    void* out;            // [rows, outputs]; where it scatters, [any, outputs]
-    const u32* sources;   // [rows]: which row of x; null where it is the row's own number
-    const u32* offsets;   // [groups + 1]: where each group's rows begin and the last one's end; null for one group
-    u32 rows;             // of the one group
+    void* out;            // [rows, outputs]; [any, outputs] if it scatters
+    const u32* sources;   // [rows]: the row of x; null: each row is its own source
+    const u32* offsets;   // [groups + 1]: where each group's rows begin, and where the last one's end; null for one group
+    u32 rows;             // without offsets: the rows of the one group
     u32 groups;
     u32 outputs;
     u32 inputs;
-    u32 out_is_f32;  // else out is in the format of x
-    u32 scatters;    // whether a row of out is numbered as its source is
+    u32 out_is_f32;  // whether out is f32; else it has the format of x
+    u32 scatters;    // whether a row of out has the index of its source
 };
+MIRRORED(GroupedMatmulParams);
 
-// Some rows of one group.
+// Consecutive rows of one group.
 struct RowTile {
     u32 group, first, end;
 
     DEVICE u32 source(const GroupedMatmulParams& p, u32 row) const { return p.sources ? p.sources[row] : row; }
-    // The row of out.
+    // The row of out that receives the product of `row`.
     DEVICE u32 target(const GroupedMatmulParams& p, u32 row) const { return p.scatters ? p.sources[row] : row; }
 };
 
-// The tile number `index` where each group's rows are cut into tiles of HEIGHT; false where there are fewer.
-// Every group begins a tile of its own, so that no tile holds rows of two.
-// PRECOND: called by whole warps; each warp finds it for itself.
+// Finds the `index`-th tile, where each group's rows are cut into tiles of HEIGHT. Returns false if there are fewer tiles.
+// Every group begins a new tile, so that no tile has rows of two groups.
+//
+// PRECOND: called by whole warps; each warp finds the tile for itself.
 template <int HEIGHT>
 DEVICE bool find_tile(const GroupedMatmulParams& p, u32 index, RowTile& tile) {
     if (!p.offsets) {
         tile = {0, index * HEIGHT, min(index * HEIGHT + HEIGHT, p.rows)};
         return tile.first < p.rows;
     }
-    // A lane counts the tiles of consecutive groups.
+    // Each lane counts the tiles of a share of consecutive groups.
     const u32 lane = threadIdx.x % 32, share = (p.groups + 31) / 32;
     const u32 first = min(lane * share, p.groups), last = min(first + share, p.groups);
     u32 count = 0;
     for (u32 group = first; group < last; ++group)
         count += (p.offsets[group + 1] - p.offsets[group] + HEIGHT - 1) / HEIGHT;
-    u32 through = count;  // with the lanes before
+    u32 through = count;  // the tiles of this lane and the lanes before it
     for (u32 step = 1; step < 32; step *= 2) {
         const u32 before = __shfl_up_sync(0xffffffff, through, step);
         if (lane >= step) through += before;
     }
     const u32 holders = __ballot_sync(0xffffffff, through > index);
     if (!holders) return false;
-    // The first lane that reaches so far walks through its groups.
+    // The first lane whose count reaches the index searches its groups.
     const int holder = __ffs(i32(holders)) - 1;
     u32 group = first, begin = 0, end = 0;
     if (lane == u32(holder)) {
@@ -71,7 +73,7 @@ DEVICE bool find_tile(const GroupedMatmulParams& p, u32 index, RowTile& tile) {
     return true;
 }
 
-// One number of the output, after scale and bias: `at` counts the outputs of all groups.
+// One number of the output, after scale and bias. `at` is the index among the outputs of all groups.
 template <class X>
 DEVICE float finished(const GroupedMatmulParams& p, float sum, u64 at) {
     if (p.scales) sum *= p.scales[at];

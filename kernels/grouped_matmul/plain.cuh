@@ -1,5 +1,5 @@
-// Products without tensor cores: f32, where every digit counts, and rows of bf16 that are not made of 16-byte
-// chunks. A thread takes an output and goes through the tile's rows.
+// Products without tensor cores, for f32 and for rows that are not made of 16-byte chunks. A thread takes one output and
+// computes it for each row of the tile.
 #pragma once
 
 #include "groups.cuh"
@@ -7,7 +7,7 @@
 template <class T, class W>  // activations, weights
 struct PlainProducts {
     static constexpr int HEIGHT = 16;
-    static constexpr u32 SUMS = 16;  // side by side, so that rounding grows with a 16th of the inputs
+    static constexpr u32 SUMS = 16;  // independent sums, so that rounding grows with a 16th of the inputs
 
     static DEVICE void run(const GroupedMatmulParams& p) {
         RowTile tile;

@@ -1,14 +1,14 @@
-// Products on tensor cores. A block takes a tile of a group's rows and a tile of its outputs, and goes through
-// the inputs DEPTH at a time, the next stages on their way.
+// Products on tensor cores. A block takes a tile of a group's rows and a tile of its outputs. It sums over the inputs, DEPTH
+// at a time, and copies the next stages meanwhile.
 //
-// An output is summed by one warp over ascending inputs, 16 a step, whatever the height of the tile and
-// whatever else is in it: a row's bits are its own.
+// One warp sums an output over ascending inputs, 16 a step, for every height of the tile. So a row's bits depend on the row
+// alone.
 #pragma once
 
 #include "groups.cuh"
 #include "weights.cuh"
 
-// WEIGHTS: see weights.cuh. ROWS x OUTPUTS is the block's tile, WARP_ROWS x WARP_OUTPUTS a warp's part of it.
+// WEIGHTS is a format of weights.cuh. ROWS x OUTPUTS is the block's tile, WARP_ROWS x WARP_OUTPUTS a warp's part of it.
 template <class WEIGHTS, int ROWS_, int OUTPUTS_, int WARP_ROWS, int WARP_OUTPUTS, int STAGES_>
 struct Tiles {
     static constexpr int ROWS = ROWS_, OUTPUTS = OUTPUTS_, STAGES = STAGES_, DEPTH = 64;
@@ -17,11 +17,11 @@ struct Tiles {
     using Element = typename WEIGHTS::Element;
     using XRows = TileRows<bf16, DEPTH>;
     using WRows = TileRows<Element, DEPTH>;
-    // Rows that the threads copy at once, a chunk each.
+    // Rows that the threads copy at once, one chunk a thread.
     static constexpr int X_SWEEP = THREADS / XRows::CHUNKS, W_SWEEP = THREADS / WRows::CHUNKS;
     static_assert(ROWS % X_SWEEP == 0 && OUTPUTS % W_SWEEP == 0, "every thread copies equally many chunks");
 
-    bf16* x;         // [STAGES, ROWS, DEPTH]
+    bf16* x;          // [STAGES, ROWS, DEPTH]
     Element* weight;  // [STAGES, OUTPUTS, DEPTH]
 
     DEVICE explicit Tiles(unsigned char* shared)
@@ -41,7 +41,7 @@ struct Tiles {
         for (u32 step = 0, stage = 0; step < steps; ++step) {
             cp_async_wait<STAGES - 2>();
             __syncthreads();
-            // Over what all have read before the barrier.
+            // This stage overwrites the one that all threads have read before the barrier.
             copy(p, from, step + STAGES - 1, stage == 0 ? STAGES - 1 : stage - 1);
             sums.add(x + stage * ROWS * DEPTH, weight + stage * OUTPUTS * DEPTH);
             stage = stage == STAGES - 1 ? 0 : stage + 1;
@@ -49,11 +49,11 @@ struct Tiles {
         sums.store(p, tile, first_output);
     }
 
-    // What a thread copies: a chunk of every X_SWEEP-th row of x and of every W_SWEEP-th of the weight.
+    // The source of a thread's copies: a chunk of every X_SWEEP-th row of x and of every W_SWEEP-th row of the weight.
     struct Source {
-        u32 x_rows[ROWS / X_SWEEP];  // NONE where the tile has no such row
-        const Element* weight;       // first of them
-        u32 outputs;                 // how many outputs the weight has from there
+        u32 x_rows[ROWS / X_SWEEP];  // NONE: the tile has no such row
+        const Element* weight;       // the first of its rows of the weight
+        u32 outputs;                 // the number of outputs from there on
 
         static constexpr u32 NONE = 0xffffffff;
 
@@ -70,7 +70,7 @@ struct Tiles {
         }
     };
 
-    // Asks for a step of inputs, zeros where there are none.
+    // Begins the copy of a step of inputs; it copies zeros past the end.
     DEVICE void copy(const GroupedMatmulParams& p, const Source& from, u32 step, u32 stage) const {
         const u32 x_chunk = threadIdx.x % XRows::CHUNKS, x_row = threadIdx.x / XRows::CHUNKS;
         const u32 x_input = step * DEPTH + x_chunk * XRows::CHUNK;
@@ -91,8 +91,8 @@ struct Tiles {
         cp_async_commit();
     }
 
-    // A warp's part of the tile, in the fragments of mma.m16n8k16: a lane holds row lane / 4, columns
-    // 2 (lane % 4) + {0, 1} in registers 0 and 1, and row lane / 4 + 8 of the same columns in 2 and 3.
+    // A warp's part of the tile in fragments of mma.m16n8k16. A lane holds columns 2 (lane % 4) + {0, 1} of row lane / 4 in
+    // registers 0 and 1, and of row lane / 4 + 8 in registers 2 and 3.
     struct Sums {
         float v[M][2 * N][4];
 
@@ -144,7 +144,7 @@ struct Tiles {
         static DEVICE u32 first_column() { return threadIdx.x / 32 % (OUTPUTS / WARP_OUTPUTS) * WARP_OUTPUTS; }
     };
 
-    // Two neighbours, in one access where every row begins at an even number.
+    // Stores two neighbouring outputs, in one access if every row begins at an even index.
     static DEVICE void store_pair(const GroupedMatmulParams& p, u32 group, u32 target, u32 output, float left,
                                   float right) {
         if (output >= p.outputs) return;

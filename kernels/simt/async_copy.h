@@ -1,9 +1,8 @@
 // cp.async: copies from global to shared memory that are complete only after a wait.
 //
-// PTX ISA, "Asynchronous copy": a copy may land at any time between its issue and the wait for its group.
-// Here it lands at the latest moment allowed, so that a forgotten wait reads what was there before; under a
-// nonzero seed about half of the copies land at once instead, so that one issued into a buffer still being
-// read does harm.
+// PTX ISA, "Asynchronous copy": a copy may land at any time between its issue and the wait for its group. Here it lands at
+// the latest allowed moment, so that a forgotten wait reads old contents. Under a nonzero seed, about half of the copies
+// land at once, so that a copy into a buffer that is still being read does harm.
 #pragma once
 
 #include <cstddef>
@@ -13,13 +12,13 @@ namespace simt {
 
 struct AsyncCopy {
     void* shared;
-    const void* global;  // null: fill with zeros
+    const void* global;  // null: the copy writes zeros
     size_t bytes;
 
     void land() const;
 };
 
-// The copies that one thread has in flight.
+// The copies of one thread that are in flight.
 class AsyncCopies {
 public:
     void issue(const AsyncCopy& copy) { copies.push_back(copy); }
@@ -27,12 +26,12 @@ public:
     void commit() { ends.push_back(copies.size()); }
     // Completes all groups but the youngest `pending`.
     void wait(size_t pending);
-    // An exited thread's copies are lost.
+    // Drops all copies, as at a thread's exit.
     void forget();
 
 private:
     std::vector<AsyncCopy> copies;  // oldest first
-    std::vector<size_t> ends;       // of each committed group, in `copies`
+    std::vector<size_t> ends;       // the end of each committed group in `copies`
 };
 
 }  // namespace simt

@@ -13,7 +13,7 @@
 namespace simt {
 namespace {
 
-// A well-mixed function of both (the finalizer of splitmix64).
+// A hash of both numbers, by the finalizer of splitmix64.
 u64 mix(u64 seed, u64 index) {
     u64 x = seed + (index + 1) * 0x9e3779b97f4a7c15;
     x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
@@ -26,7 +26,7 @@ u64 mix(u64 seed, u64 index) {
 #if SIMT_ADDRESS_SANITIZER
 namespace {
 
-// Its reports show a kernel's stack, but not which thread's.
+// Names the current thread. AddressSanitizer's reports show only the stack of the kernel.
 void say_where() {
     if (!thread) return;
     const uint3 at = block->index, in = thread->index;
@@ -153,11 +153,11 @@ void Block::make_ready(Warp& warp, u32 lanes) {
     ready_warps |= 1u << (&warp - warps.data());
 }
 
-// In order, the first thread that is ready goes next. Under a seed a warp keeps its turn for a while that is
-// drawn by block: in some, warps nearly keep step, in others one runs far ahead. A missing barrier shows in
-// the one or the other.
+// Under seed 0, the first thread that is ready is next. Under another seed, a warp keeps its turn for a time that is drawn
+// for the block: in some blocks all warps advance together, in others one warp runs far ahead. A missing barrier shows in
+// one of the two.
 Thread& Block::take_turn() {
-    if (!ready_warps) fault("waits for ever: no thread is ready");  // meet() and barrier() see it first
+    if (!ready_warps) fault("waits for ever: no thread is ready");  // meet() and barrier() detect this earlier
     if (!(ready_warps >> turn & 1) || draw(patience) == 0) turn = choose(ready_warps);
     Warp& warp = warps[turn];
     const u32 lane = choose(warp.ready);
@@ -176,7 +176,7 @@ u32 Block::choose(u32 set) {
 u32 Block::draw(u32 below) {
     if (!launch.seed) return 0;
     random = random * 6364136223846793005 + 1442695040888963407;
-    return u32((random >> 32) * below >> 32);  // a linear congruence's high bits are its good ones
+    return u32((random >> 32) * below >> 32);  // the high bits of a linear congruence are its random ones
 }
 
 bool Block::coin() { return draw(2); }

@@ -1,4 +1,4 @@
-// One block of a launch: its threads as fibres, the order of their turns, its barrier, its shared memory.
+// One block of a launch: its threads, which are fibres, the order of their turns, its barrier and its shared memory.
 #pragma once
 
 #include <cstddef>
@@ -20,7 +20,7 @@ struct Thread {
     AsyncCopies copies;
 };
 
-// What all blocks of a launch have in common.
+// The parts of a launch that all of its blocks share.
 struct Launch {
     const Kernel* kernel;
     const void* params;
@@ -29,30 +29,30 @@ struct Launch {
     u64 seed;
 };
 
-// PTX ISA: a block has at most 1024 threads, of which 32 a warp.
+// PTX ISA: a block has at most 1024 threads; a warp has 32.
 constexpr u32 max_block_threads = 1024;
 
-// An OS thread has one of these and runs block after block in it.
+// The state of one running block. An OS thread has one and runs block after block in it.
 class Block {
 public:
-    // Readies this for the launch's blocks. False, with a message, where memory is short.
+    // Prepares for the launch's blocks. Returns false, with a message, if memory is short.
     bool prepare(const Launch& launch, char* message, size_t capacity);
-    // Runs the block at `index` to its end. False, with a message, at a fault.
+    // Runs the block at `index` to its end. Returns false, with a message, at a fault.
     bool run(uint3 index);
     // Frees shared memory.
     void finish();
 
-    // For the current thread:
+    // The functions below act for the current thread.
 
-    // Waits until every thread of the block is here.
+    // Waits until every thread of the block has arrived.
     void barrier();
-    // Lets others run until this thread is ready and its turn has come.
+    // Lets other threads run until this thread is ready and has its turn.
     void suspend();
-    // Faults unless `bytes` (a power of two) at `address` are aligned and lie in shared memory.
+    // Faults unless the `bytes` (a power of two) at `address` are aligned and lie in shared memory.
     void check_shared(const void* address, size_t bytes, const char* what) const;
-    // The launch ends here: what would be undefined on a GPU has happened.
+    // Ends the launch with a message, after behaviour that is undefined on a GPU.
     [[noreturn]] void fail(const char* what);
-    // True every second time or so under a nonzero seed, never under seed 0.
+    // Returns true about every second time under a nonzero seed, and never under seed 0.
     bool coin();
 
     void make_ready(Warp& warp, u32 lanes);
@@ -65,27 +65,27 @@ private:
     [[noreturn]] static void run_thread();
     [[noreturn]] void exit();
     Thread& take_turn();
-    // An element of a set that is not empty; in order the lowest.
+    // An element of a set that is not empty. Under seed 0 it is the lowest.
     u32 choose(u32 set);
-    // A number less than `below`; in order 0.
+    // A number less than `below`. Under seed 0 it is 0.
     u32 draw(u32 below);
 
     Stacks stacks;
     std::vector<Thread> threads;
     std::vector<Warp> warps;
-    u32 ready_warps = 0;  // those with a ready lane
+    u32 ready_warps = 0;  // set of the warps that have a ready lane
     u32 turn = 0;         // the warp that ran last
     u32 alive = 0;        // threads that have not exited
     u32 arrived = 0;      // threads at the barrier
     u64 random = 0;
-    u32 patience = 1;  // turns that a warp keeps, about
-    Context home;      // the OS thread's own execution
+    u32 patience = 1;  // the mean number of turns that a warp keeps
+    Context home;      // the execution of the OS thread itself
     char* message = nullptr;
     size_t capacity = 0;
     bool faulted = false;
 };
 
-// Where the calling OS thread is. A fibre never leaves its OS thread, so these may be cached.
+// The block and the thread that the calling OS thread runs. A fibre never leaves its OS thread, so both may be cached.
 inline thread_local Block* block = nullptr;
 inline thread_local Thread* thread = nullptr;
 

@@ -1,5 +1,5 @@
-// CUDA C++ as kernels use it, for the host compiler. Names and meanings are those of the CUDA programming
-// guide; what it leaves undefined is a fault here wherever it can be seen.
+// The part of CUDA C++ that kernels use, for the host compiler. Names and meanings are those of the CUDA programming guide.
+// Behaviour that the guide leaves undefined is a fault here wherever it can be detected.
 #pragma once
 
 #include <cmath>
@@ -7,6 +7,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "abi.h"
 #include "block.h"
 #include "matrix.h"
 #include "number.h"
@@ -18,15 +19,16 @@
 #define __host__
 #define __forceinline__ inline
 
-#define KERNEL(NAME, PARAMS, MAX_THREADS, MIN_BLOCKS)                                                       \
-    static void NAME([[maybe_unused]] const PARAMS& p);                                                     \
-    static_assert(std::is_trivially_copyable_v<PARAMS> && sizeof(PARAMS) <= ::simt::max_params_bytes);      \
-    static_assert(MAX_THREADS <= ::simt::max_block_threads && MIN_BLOCKS > 0);                              \
-    static const ::simt::Kernel NAME##_kernel(#NAME, sizeof(PARAMS), MAX_THREADS,                           \
-                                              [](const void* p) { NAME(*static_cast<const PARAMS*>(p)); }); \
+#define KERNEL(NAME, PARAMS, MAX_THREADS, MIN_BLOCKS)                                                           \
+    static void NAME([[maybe_unused]] const PARAMS& p);                                                         \
+    static_assert(::abi::is_mirrored<PARAMS>, #PARAMS " needs MIRRORED and a mirror in src/device/gpu/abi.rs"); \
+    static_assert(std::is_trivially_copyable_v<PARAMS> && sizeof(PARAMS) <= ::simt::max_params_bytes);          \
+    static_assert(MAX_THREADS <= ::simt::max_block_threads && MIN_BLOCKS > 0);                                  \
+    static const ::simt::Kernel NAME##_kernel(#NAME, sizeof(PARAMS), MAX_THREADS,                               \
+                                              [](const void* p) { NAME(*static_cast<const PARAMS*>(p)); });     \
     static void NAME([[maybe_unused]] const PARAMS& p)
 
-// Where a thread is.
+// Indices of the current thread and block.
 
 #define threadIdx (::simt::thread->index)
 #define blockIdx (::simt::block->index)
@@ -35,7 +37,7 @@
 
 inline unsigned char* shared_memory() { return simt::block->shared; }
 
-// Barriers, votes, shuffles.
+// Barriers, votes and shuffles.
 
 inline void __syncthreads() { simt::block->barrier(); }
 inline void __syncwarp(u32 mask = simt::all_lanes) { simt::meet(simt::syncwarp, mask, nullptr); }
@@ -63,7 +65,7 @@ inline u32 segment(u32 width) {
 
 }  // namespace simt
 
-// A source outside of the segment: CUDA takes it modulo the width, which no kernel here means.
+// CUDA takes a source outside of the segment modulo the width. No kernel here relies on that, so it is a fault.
 template <class T>
 T __shfl_sync(u32 mask, T value, int source, int width = 32) {
     const u32 first = simt::segment(u32(width));
@@ -71,7 +73,7 @@ T __shfl_sync(u32 mask, T value, int source, int width = 32) {
     return simt::shuffle_value(simt::shuffle_index, mask, value, first + u32(source));
 }
 
-// The other three: where the source would lie outside of the segment, a lane keeps its own value.
+// In the other three shuffles, a lane keeps its own value if the source lies outside of the segment.
 template <class T>
 T __shfl_up_sync(u32 mask, T value, u32 delta, int width = 32) {
     const u32 lane = simt::thread->lane, first = simt::segment(u32(width));
@@ -91,7 +93,7 @@ T __shfl_xor_sync(u32 mask, T value, int flip, int width = 32) {
     return simt::shuffle_value(simt::shuffle_xor, mask, value, source <= last ? source : lane);
 }
 
-// Atomics are the processor's own: blocks of one launch run on several OS threads.
+// Atomics use the processor's atomics, because blocks of one launch run on several OS threads.
 
 inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 inline void __threadfence_block() { __threadfence(); }
@@ -109,7 +111,7 @@ T atomic_update(T* at, F&& next) {
     }
 }
 
-// What CUDA has these atomics for.
+// The types for which CUDA has these atomics.
 template <class T>
 using Integer =
     std::enable_if_t<std::is_same_v<T, u32> || std::is_same_v<T, i32> || std::is_same_v<T, u64>, T>;
@@ -161,11 +163,11 @@ template <class T>
 T max(T a, T b) {
     return a < b ? b : a;
 }
-// The number where one of both is NaN.
+// If one argument is NaN, the result is the other one.
 inline float min(float a, float b) { return fminf(a, b); }
 inline float max(float a, float b) { return fmaxf(a, b); }
 
-// Macros, because libraries of C have functions of some of these names.
+// These are macros because C libraries have functions of some of these names.
 #define rsqrtf(x) (1.0f / sqrtf(x))
 #define __expf(x) expf(x)
 #define __logf(x) logf(x)

@@ -17,9 +17,9 @@
 #define SYMBOL "codit_simt_switch"
 #endif
 
-// codit_simt_switch(save, load): pushes the registers that a function must preserve, stores the stack pointer
-// in *save, takes `load` for stack pointer and pops what was pushed there. It ends in `ret`, not in a jump,
-// because nearly all fibres wait at one place: the processor's return predictor is then right.
+// codit_simt_switch(save, load) pushes the registers that a function must preserve, stores the stack pointer in *save, makes
+// `load` the stack pointer and pops the registers from there. It ends in `ret`, not in a jump: nearly all fibres wait at one
+// place, so the processor's return predictor is right.
 #if SIMT_UCONTEXT
 #elif defined(__x86_64__)
 asm(R"(
@@ -83,7 +83,7 @@ extern "C" void codit_simt_switch(void** save, void* load);
 namespace simt {
 namespace {
 
-// AddressSanitizer's frames are several times as large.
+// Frames are several times as large under AddressSanitizer.
 #if SIMT_ADDRESS_SANITIZER
 constexpr size_t stack_bytes = 256 << 10;
 #else
@@ -95,7 +95,7 @@ size_t page() {
     return bytes;
 }
 
-// The two ends of the switch in progress: a new fibre has nowhere else to learn them.
+// The two contexts of the switch in progress. A new fibre learns them here.
 thread_local Context* leaving = nullptr;
 thread_local Context* entering = nullptr;
 
@@ -104,7 +104,7 @@ thread_local Context* entering = nullptr;
 Stacks::~Stacks() {
     for (unsigned char* mapping : mappings) {
 #if SIMT_ADDRESS_SANITIZER
-        // Whatever is mapped here next may be read and written.
+        // The next mapping at this address may be read and written.
         __asan_unpoison_memory_region(mapping + page(), stack_bytes);
 #endif
         munmap(mapping, page() + stack_bytes);
@@ -123,8 +123,8 @@ bool Stacks::reserve(size_t count) {
 }
 
 Stacks::Stack Stacks::operator[](size_t index) const {
-    // Stacks begin at the same place of their pages and would fall into the same few sets of the first-level
-    // cache: shift each by another multiple of a cache line, up to a page.
+    // Stacks begin at the same place of their pages and would share a few sets of the first-level cache. So each stack is
+    // shifted by another multiple of a cache line, up to a page.
     const size_t colour = index * 832 % 4096;
     return {mappings[index] + page(), stack_bytes - colour};
 }
@@ -132,7 +132,7 @@ Stacks::Stack Stacks::operator[](size_t index) const {
 void Context::start(Stacks::Stack stack, void (*function)()) {
     entry = function;
 #if SIMT_ADDRESS_SANITIZER
-    // Whoever ran here before never returned from its last calls, whose frames are still forbidden.
+    // The last fibre on this stack never returned from its last calls, so their frames are still poisoned.
     __asan_unpoison_memory_region(stack.bottom, stack.bytes);
     bottom = stack.bottom;
     bytes = stack.bytes;
@@ -145,10 +145,10 @@ void Context::start(Stacks::Stack stack, void (*function)()) {
     machine.uc_link = nullptr;
     makecontext(&machine, begin, 0);
 #else
-    // The frame that the switch will pop, as if `begin` had called it at its first instruction.
+    // The frame that the switch pops, as if `begin` had called the switch at its first instruction.
     auto top = reinterpret_cast<uintptr_t*>(stack.bottom + stack.bytes);
 #if defined(__x86_64__)
-    *--top = 0;  // `begin`'s return address: none. The stack is then as aligned as after a call.
+    *--top = 0;  // `begin` has no return address; this keeps the alignment that a call leaves
     *--top = reinterpret_cast<uintptr_t>(&begin);
     for (int saved = 0; saved < 6; ++saved) *--top = 0;
 #elif defined(__aarch64__)
@@ -182,7 +182,7 @@ void Context::switch_to(Context& next) {
 
 inline void Context::arrived() {
 #if SIMT_ADDRESS_SANITIZER
-    // This is also how the bounds of the OS thread's own stack become known.
+    // This call also returns the bounds of the OS thread's own stack.
     __sanitizer_finish_switch_fiber(fake_stack, &leaving->bottom, &leaving->bytes);
 #endif
 }

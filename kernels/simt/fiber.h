@@ -1,4 +1,4 @@
-// Fibres: executions with a stack of their own that hand the processor to each other by name.
+// Fibres: executions with their own stacks that switch to each other explicitly.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,7 @@
 #endif
 #endif
 
-// Processors for which no switch is written take the system's, at a system call or two a turn.
+// Processors without an assembly switch use the system's ucontext, which takes one or two system calls a turn.
 #if !defined(__x86_64__) && !defined(__aarch64__)
 #define SIMT_UCONTEXT 1
 #endif
@@ -22,8 +22,8 @@
 
 namespace simt {
 
-// The stacks of one OS thread's fibres, kept from launch to launch. Below each lies a page without access, so
-// that an overflow is a crash and not another thread's wrong result.
+// The stacks of one OS thread's fibres, kept from launch to launch. Below each stack lies a page without access, so that an
+// overflow crashes instead of changing the results of another thread.
 class Stacks {
 public:
     struct Stack {
@@ -36,7 +36,7 @@ public:
     Stacks& operator=(const Stacks&) = delete;
     ~Stacks();
 
-    // False where the system has no more memory (or mappings) to give.
+    // Makes `count` stacks available. Returns false if the system has no more memory or mappings.
     bool reserve(size_t count);
     Stack operator[](size_t index) const;
 
@@ -44,12 +44,12 @@ private:
     std::vector<unsigned char*> mappings;
 };
 
-// Where an execution stopped. Everything else that it needs to go on lies on its stack.
+// The point at which an execution stopped. Its stack holds everything else that it needs to continue.
 class Context {
 public:
-    // `entry` runs on the stack at the first switch here. It must not return.
+    // Makes the first switch to this context run `entry` on the stack. PRECOND: `entry` does not return.
     void start(Stacks::Stack stack, void (*entry)());
-    // Stops here, goes on there; returns when someone switches back.
+    // Stops this execution and continues `next`. Returns when another execution switches back.
     void switch_to(Context& next);
 
 private:

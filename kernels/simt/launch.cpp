@@ -1,4 +1,4 @@
-// A launch: its arguments checked, its blocks in the order that the seed draws.
+// A launch: checks its arguments and runs its blocks in the order that the seed draws.
 #include <cstdio>
 #include <cstring>
 #include <numeric>
@@ -12,10 +12,10 @@
 namespace simt {
 namespace {
 
-// CUDA programming guide, "Technical specifications per compute capability": what 9.0 grants.
+// The limit of compute capability 9.0: CUDA programming guide, "Technical specifications per compute capability".
 constexpr size_t max_shared_bytes = 227 << 10;
 
-// Null, or what is wrong with the launch.
+// The reason to refuse the launch, or null.
 const char* objection(const Kernel& kernel, size_t params_bytes, uint3 grid, uint3 block, size_t shared_bytes,
                       u64 first, u64 count) {
     if (params_bytes != kernel.params_bytes) return "its parameters have another size";

@@ -1,4 +1,4 @@
-// bfloat16 and IEEE half as storage formats, converted as the GPU does: to nearest, ties to even.
+// bfloat16 and IEEE half as storage formats. Conversions round to nearest, ties to even, as on the GPU.
 #pragma once
 
 #include <cstring>
@@ -31,7 +31,7 @@ inline float to_float(bf16 x) { return __uint_as_float(u32(x.bits) << 16); }
 
 inline float to_float(half x) {
     const u32 sign = u32(x.bits & 0x8000) << 16, magnitude = x.bits & 0x7fff;
-    // A normal half is a float with 13 fewer mantissa bits and its exponent off by 112.
+    // A normal half has 13 fewer mantissa bits than a float, and its exponent differs by 112.
     if (magnitude >= 0x7c00) return __uint_as_float(sign | 0x7f800000 | (magnitude << 13));
     if (magnitude >= 0x0400) return __uint_as_float(sign | ((magnitude << 13) + (112u << 23)));
     const float subnormal = float(magnitude) * 0x1p-24f;  // exact
@@ -49,7 +49,7 @@ inline float from_float<float>(float x) {
 template <>
 inline bf16 from_float<bf16>(float x) {
     const u32 bits = __float_as_uint(x);
-    if (x != x) return {0x7fff};  // the GPU's only NaN
+    if (x != x) return {0x7fff};  // the GPU's canonical NaN
     return {u16((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
 }
 
@@ -57,9 +57,9 @@ template <>
 inline half from_float<half>(float x) {
     const u32 bits = __float_as_uint(x), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
     if (magnitude > 0x7f800000) return {0x7fff};
-    if (magnitude >= 0x477ff000) return {u16(sign | 0x7c00)};  // from 65520 on, the nearest half is infinity
+    if (magnitude >= 0x477ff000) return {u16(sign | 0x7c00)};  // the nearest half of 65520 and more is infinity
     if (magnitude < 0x38800000) {
-        // Below the least normal half: adding 0.5 leaves a multiple of 2^-24, rounded, in the low bits.
+        // Below the least normal half, the sum with 0.5 has the rounded multiple of 2^-24 in its low bits.
         const u32 shifted = __float_as_uint(__uint_as_float(magnitude) + 0.5f);
         return {u16(sign | (shifted - 0x3f000000))};
     }
@@ -67,14 +67,14 @@ inline half from_float<half>(float x) {
     return {u16(sign | ((rounded - (112u << 23)) >> 13))};
 }
 
-// Two floats as bf16 in one register, `lo` in the low half.
+// Rounds two floats to bf16 and packs them into one register, `lo` in the low half.
 inline u32 pack_bf16(float lo, float hi) {
     return u32(from_float<bf16>(lo).bits) | u32(from_float<bf16>(hi).bits) << 16;
 }
 
-// The products of two pairs of bf16, rounded.
+// The rounded products of two pairs of bf16.
 inline u32 mul_bf16x2(u32 a, u32 b) {
     const auto low = [](u32 x) { return __uint_as_float(x << 16); };
     const auto high = [](u32 x) { return __uint_as_float(x & 0xffff0000); };
-    return pack_bf16(low(a) * low(b), high(a) * high(b));  // a product of two bf16 is a float
+    return pack_bf16(low(a) * low(b), high(a) * high(b));  // a float holds the product of two bf16 exactly
 }

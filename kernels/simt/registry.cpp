@@ -7,7 +7,7 @@
 namespace simt {
 namespace {
 
-// Constant-initialised, hence ready before any kernel's constructor.
+// Constant initialization makes this ready before the constructor of any kernel.
 const Kernel* first = nullptr;
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The kernels of this program. KERNEL registers each before main runs.
+// The list of the program's kernels. KERNEL registers each of them before main runs.
 #pragma once
 
 #include <cstddef>
@@ -12,15 +12,15 @@ struct Kernel {
 
     const char* name;
     size_t params_bytes;
-    u32 max_threads;  // a block
+    u32 max_threads;  // of a block
     void (*body)(const void* params);
     const Kernel* next;
 
-    // Null where there is none of this name.
+    // The kernel of this name, or null.
     static const Kernel* find(const char* name);
 };
 
-// As CUDA's limit before toolkit 12.1, which all drivers take.
+// CUDA's limit before toolkit 12.1, which all drivers accept.
 constexpr size_t max_params_bytes = 4096;
 
 }  // namespace simt

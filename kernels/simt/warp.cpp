@@ -13,7 +13,7 @@ struct Vote {
 };
 
 struct Shuffle {
-    u64 value;  // brought, then received
+    u64 value;  // the lane's own value, then the received one
     u32 source;
 };
 

@@ -1,41 +1,41 @@
-// What a warp does together: the lanes that a mask names meet at a collective; the last to come completes it.
+// Warp-wide operations: the lanes that a mask names meet at a collective, and the last one to arrive completes it.
 #pragma once
 
 #include "types.h"
 
 namespace simt {
 
-// A warp-wide operation. There is one object of each, whose address is its identity.
+// A warp-wide operation. Each operation is one object, whose address identifies it.
 struct Collective {
     const char* name;
-    // Does the work of all lanes of `mask`; operands[lane] is what that lane brought to meet().
+    // Does the work of all lanes of `mask`; operands[lane] is the argument of that lane's meet().
     void (*complete)(void* const operands[32], u32 mask);
 };
 
-// Lanes on their way to one collective. Groups of lanes with disjoint masks may be at several.
+// The meeting of lanes at one collective. Groups of lanes with disjoint masks may meet at several.
 struct Rendezvous {
     const Collective* collective;
-    u32 mask;     // who is to come
-    u32 arrived;  // who is there; none: this rendezvous is free
+    u32 mask;     // the lanes that must arrive
+    u32 arrived;  // the lanes that have arrived; if there are none, this rendezvous is free
 };
 
 struct Warp {
     void begin(u32 lane_mask);
-    // The rendezvous to which `lane` must go next. PRECOND: it is claimed.
+    // The rendezvous that `lane` must go to next. PRECOND: the lane is claimed.
     const Rendezvous& claim_on(u32 lane) const;
 
     // Sets of lanes.
-    u32 lanes;  // that exist: not all 32 where the block's size is no multiple of it
-    u32 ready;  // to run
-    u32 exited;
-    u32 at_barrier;  // waiting at __syncthreads()
-    u32 claimed;     // named by the mask of a rendezvous: it is where these must go next
+    u32 lanes;       // all lanes; fewer than 32 in the last warp if the block's size is not a multiple of 32
+    u32 ready;       // lanes that can run
+    u32 exited;      // lanes that have exited
+    u32 at_barrier;  // lanes that wait at __syncthreads()
+    u32 claimed;     // lanes in the mask of a rendezvous, which they must go to next
 
-    Rendezvous rendezvous[32];  // by its mask's lowest lane
+    Rendezvous rendezvous[32];  // indexed by the lowest lane of the mask
     void* operands[32];
 };
 
-// The current thread meets the lanes of `mask`; returns once `collective` is complete.
+// The current thread meets the lanes of `mask` at `collective`. Returns when it is complete.
 void meet(const Collective& collective, u32 mask, void* operands);
 
 constexpr u32 all_lanes = 0xffffffff;
@@ -43,9 +43,9 @@ constexpr u32 all_lanes = 0xffffffff;
 extern const Collective syncwarp, ballot, any, all;
 extern const Collective shuffle_index, shuffle_up, shuffle_down, shuffle_xor;
 
-// The value that lane `source` brings. Faults where that lane is not in the mask.
+// The value that lane `source` passes. Faults if that lane is not in the mask.
 u64 shuffle(const Collective& kind, u32 mask, u64 value, u32 source);
-// Those lanes of the mask whose predicate is true.
+// The lanes of the mask whose predicate is true.
 u32 vote(const Collective& kind, u32 mask, bool predicate);
 
 }  // namespace simt

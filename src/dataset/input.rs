@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::lines::{Line, Lines};
-use super::manifest::InputMark;
-use super::prompt::{Prompt, excerpt};
+use super::manifest::InputFingerprint;
+use super::prompt::InputRow;
+use super::schema::excerpt;
 use crate::checkpoint::hex;
 use crate::error::{Error, Result};
 
@@ -104,7 +105,7 @@ impl Input {
             return Ok(());
         }
         let fault = |message: String| Error::line(&self.path, line.number, message);
-        let prompt = match Prompt::parse(bytes, line.number) {
+        let prompt = match InputRow::parse(bytes, line.number) {
             // A tail of NUL bytes may be longer than any line; what it is says more than how long.
             Err(message) if line.bytes.len() <= MAX_LINE || bytes.contains(&0) => return Err(fault(message)),
             _ if line.bytes.len() > MAX_LINE => {
@@ -141,14 +142,14 @@ impl Input {
         self.spans.is_empty()
     }
 
-    /// Prompt `row`, counted from 0, read again from the file.
+    /// InputRow `row`, counted from 0, read again from the file.
     ///
     /// # Errors
     /// [`Error::Line`] if the line has changed since [`Input::open`].
     ///
     /// # Panics
     /// If `row` is not below [`Input::len`].
-    pub fn prompt(&self, row: usize) -> Result<Prompt> {
+    pub fn read(&self, row: usize) -> Result<InputRow> {
         let span = &self.spans[row];
         let changed = || {
             let message =
@@ -163,7 +164,7 @@ impl Input {
         if checksum(&bytes) != span.checksum {
             return Err(changed());
         }
-        Prompt::parse(&bytes, span.line).map_err(|message| Error::line(&self.path, span.line, message))
+        InputRow::parse(&bytes, span.line).map_err(|message| Error::line(&self.path, span.line, message))
     }
 
     /// The row whose prompt's [`Id::key`](super::Id::key) is `key`.
@@ -177,8 +178,12 @@ impl Input {
     }
 
     /// What the manifest says of the input.
-    pub fn mark(&self) -> InputMark {
-        InputMark { path: self.path.display().to_string(), sha256: self.hash.clone(), prompts: self.len() }
+    pub fn fingerprint(&self) -> InputFingerprint {
+        InputFingerprint {
+            path: self.path.display().to_string(),
+            sha256: self.hash.clone(),
+            prompts: self.len(),
+        }
     }
 
     /// Whether `other` is this very file, whatever its path.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::prompt::excerpt;
+use super::schema::excerpt;
 use crate::checkpoint::{Checkpoint, hex};
 use crate::error::{Error, Result};
 
@@ -22,11 +22,11 @@ pub struct Manifest {
     /// [`Manifest::VERSION`] of the program that began the run.
     pub version: String,
     /// The prompts.
-    pub input: InputMark,
+    pub input: InputFingerprint,
     /// The expert.
-    pub expert: ModelMark,
+    pub expert: ModelFingerprint,
     /// The amateur, unless the expert runs alone.
-    pub amateur: Option<ModelMark>,
+    pub amateur: Option<ModelFingerprint>,
     /// As the user gave it; `None` takes that of the run that is resumed, or else draws one. In the file it is
     /// always there.
     pub seed: Option<u64>,
@@ -40,7 +40,7 @@ pub struct Manifest {
 
 /// An input file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InputMark {
+pub struct InputFingerprint {
     /// As the user gave it.
     pub path: String,
     /// Of the whole file, in hex.
@@ -51,7 +51,7 @@ pub struct InputMark {
 
 /// A checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ModelMark {
+pub struct ModelFingerprint {
     /// As records call it.
     pub id: String,
     /// The commit, where it is of a repository.
@@ -61,7 +61,7 @@ pub struct ModelMark {
     pub files: BTreeMap<String, String>,
 }
 
-impl ModelMark {
+impl ModelFingerprint {
     /// The mark of `checkpoint`.
     ///
     /// A header alone would not do for the weights: those of all finetunes of a model are the same.

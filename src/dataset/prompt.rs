@@ -2,63 +2,15 @@
 
 use indexmap::IndexMap;
 use serde::de::{Error as _, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::record;
+use super::id::Id;
+use super::schema::{OUTPUT_COLUMNS, excerpt};
 use crate::text::Message;
 
 /// Columns that pass through to the output: in order, their values as they were written.
 pub type Columns = IndexMap<String, Box<RawValue>>;
-
-/// What a record is called: a JSON string or integer, written to the output as it was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Id {
-    /// A string.
-    Text(String),
-    /// An integer of any length, in digits.
-    Integer(String),
-}
-
-impl Id {
-    /// What makes the id unique, and what the record's noise is drawn from. The integer 1 and the string "1" are
-    /// the same.
-    pub fn key(&self) -> &str {
-        match self {
-            Self::Text(key) | Self::Integer(key) => key,
-        }
-    }
-
-    fn from_json(json: &RawValue) -> Result<Self, String> {
-        let text = json.get();
-        let digits = text.strip_prefix('-').unwrap_or(text);
-        if digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Ok(Self::Integer(text.to_owned()));
-        }
-        match serde_json::from_str(text) {
-            Ok(text) => Ok(Self::Text(text)),
-            Err(_) => Err(format!("id is {}; make it a string or an integer", excerpt(text))),
-        }
-    }
-}
-
-impl Serialize for Id {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Text(text) => serializer.serialize_str(text),
-            Self::Integer(digits) => RawValue::from_string(digits.clone())
-                .map_err(serde::ser::Error::custom)?
-                .serialize(serializer),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Id {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let json = Box::<RawValue>::deserialize(deserializer)?;
-        Self::from_json(&json).map_err(D::Error::custom)
-    }
-}
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +35,7 @@ impl Body {
 
 /// One line of the input.
 #[derive(Debug, Clone)]
-pub struct Prompt {
+pub struct InputRow {
     /// Of the line, or `conv_{line}` where it has none.
     pub id: Id,
     /// Where the line is, counted from 1; blank lines count.
@@ -94,7 +46,7 @@ pub struct Prompt {
     pub columns: Columns,
 }
 
-impl Prompt {
+impl InputRow {
     /// The prompt in line number `line`, or what is wrong with it and the remedy. A column that is null counts as
     /// missing.
     pub(super) fn parse(bytes: &[u8], line: usize) -> Result<Self, String> {
@@ -110,7 +62,7 @@ impl Prompt {
             return Err("a carriage return inside the line; end each line with a line feed".into());
         }
         let Object(mut columns) = serde_json::from_str(text).map_err(|error| describe(&error))?;
-        if let Some(name) = record::COLUMNS.iter().find(|name| columns.contains_key(**name)) {
+        if let Some(name) = OUTPUT_COLUMNS.iter().find(|name| columns.contains_key(**name)) {
             return Err(format!("column {name:?} is one that the output defines; rename or remove it"));
         }
         let id = match present(&columns, "id") {
@@ -170,15 +122,6 @@ fn said(name: &str, text: String) -> Result<String, String> {
 
 fn present<'a>(columns: &'a Columns, name: &str) -> Option<&'a RawValue> {
     columns.get(name).map(|json| &**json).filter(|json| json.get() != "null")
-}
-
-/// The first of a value that may be long, for a message.
-pub(super) fn excerpt(text: &str) -> String {
-    const KEPT: usize = 60;
-    match text.char_indices().nth(KEPT) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 fn describe(error: &serde_json::Error) -> String {

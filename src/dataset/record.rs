@@ -2,21 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::prompt::{Body, Columns, Id, Prompt};
+use super::id::Id;
+use super::prompt::{Body, Columns, InputRow};
 use crate::contrast::LogProbabilities;
 use crate::error::{Error, Result};
-
-/// The columns that the output defines and no input may hold. (`id` and `instruction` are taken from the input.)
-pub(super) const COLUMNS: [&str; 8] = [
-    "sample_index",
-    "is_completed",
-    "response",
-    "res_metadata",
-    "score",
-    "expert_logprobs",
-    "amateur_logprobs",
-    "error",
-];
 
 /// How a record was made. Field names and order are those of the method's own datasets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -85,7 +74,12 @@ pub struct Record {
 impl Record {
     /// The record of `prompt`. `sample_index` tells the records of one prompt apart and is `None` in a run of one
     /// sample a prompt, whose records then lack the column.
-    pub fn new(prompt: Prompt, sample_index: Option<u32>, res_metadata: Metadata, outcome: Outcome) -> Self {
+    pub fn new(
+        prompt: InputRow,
+        sample_index: Option<u32>,
+        res_metadata: Metadata,
+        outcome: Outcome,
+    ) -> Self {
         let (response, score, log_probabilities, is_completed, error) = match outcome {
             Outcome::Answered { response, score, log_probabilities, is_completed } => {
                 (response, score, log_probabilities, is_completed, None)

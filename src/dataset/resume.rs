@@ -7,9 +7,10 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::id::Id;
 use super::input::{Input, MAX_LINE};
 use super::lines::{Line, Lines};
-use super::prompt::{Id, excerpt};
+use super::schema::excerpt;
 use crate::error::{Error, Result};
 
 /// A record repeats its prompt at most twice and adds a response.

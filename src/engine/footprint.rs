@@ -2,15 +2,14 @@
 
 use std::fmt;
 
-use super::Deferred;
-use super::pair::{PairShape, kept, landing};
+use super::pair::memory::{PairConfig, deferred_logits, step};
 use crate::contrast::Vocabulary;
 use crate::device::gpu::ledger::Ledger;
 use crate::device::gpu::runtime::MATMUL_WORKSPACE;
-use crate::device::gpu::{Launcher, LauncherConfig};
-use crate::device::{Device, Format, Lane, StepRoom};
-use crate::error::Result;
-use crate::model::decoder::{Decoder, Room};
+use crate::device::gpu::{GpuConfig, GpuDevice};
+use crate::device::{Capacity, Device, Format, Role};
+use crate::error::{Error, Result};
+use crate::model::decoder::Decoder;
 use crate::model::spec::Spec;
 
 /// One model's part.
@@ -31,7 +30,7 @@ pub struct Footprint {
     pub expert: ModelFootprint,
     /// The amateur's.
     pub amateur: Option<ModelFootprint>,
-    /// Bytes of what the steps share, and of the workspaces of matrix products, by [`Lane`].
+    /// Bytes of what the steps share, and of the workspaces of matrix products, by [`Role`].
     pub steps: [usize; 2],
     /// Whether each model has a GPU.
     pub is_split: bool,
@@ -53,16 +52,16 @@ impl ModelFootprint {
     ///
     /// # Errors
     /// None that a model of a checkpoint could give.
-    pub fn new(spec: &Spec, format: Format, shape: &PairShape) -> Result<Self> {
-        let taken = |room: Room| {
+    pub fn new(spec: &Spec, format: Format, capacity: Capacity) -> Result<Self> {
+        let taken = |max_num_batched_tokens, logits_rows| {
             let device = ledger(format, false);
-            Decoder::random(&device, spec, 0, room)?;
-            Ok::<_, crate::Error>(device.machine().bytes(Lane::Expert))
+            Decoder::random(&device, spec, 0, max_num_batched_tokens, logits_rows)?;
+            Ok::<_, Error>(device.runtime().bytes(Role::Expert))
         };
-        let weights = taken(Room { tokens: 0, logits: 0 })?;
-        let room = Room { tokens: shape.max_num_batched_tokens, logits: shape.max_num_seqs };
-        let block = ledger(format, false).block_bytes(spec.cache_shape(shape.block_size, 1));
-        Ok(Self { weights, workspace: taken(room)? - weights, block })
+        let weights = taken(0, 0)?;
+        let all = taken(capacity.max_num_batched_tokens, capacity.max_num_seqs)?;
+        let block = ledger(format, false).block_bytes(spec.cache_shape(capacity.block_size, 1));
+        Ok(Self { weights, workspace: all - weights, block })
     }
 }
 
@@ -74,40 +73,40 @@ impl Footprint {
     pub fn new(
         (expert, format): (&Spec, Format),
         amateur: Option<(&Spec, Format)>,
-        shape: &PairShape,
+        config: &PairConfig,
         is_split: bool,
     ) -> Result<Self> {
-        let device = ledger(format, is_split);
-        device.step(StepRoom {
-            tokens: shape.max_num_batched_tokens,
-            sequences: shape.max_num_seqs,
-            blocks: shape.max_num_seqs * expert.context_length.div_ceil(shape.block_size),
-            block_size: shape.block_size,
-            vocabulary: &Vocabulary::new(expert.vocab_size, Vec::new()),
-        })?;
-        if amateur.is_some() && shape.shortcuts.deferred_amateur != Deferred::Never {
-            kept(&device, shape, expert)?;
+        let (device, capacity) = (ledger(format, is_split), config.capacity);
+        let vocabulary = Vocabulary::new(expert.vocab_size, Vec::new());
+        step(&device, capacity, expert, usize::MAX, &vocabulary)?;
+        if config.defers(amateur.is_some()) {
+            deferred_logits(&device, capacity, expert)?;
         }
-        if let Some((spec, _)) = amateur.filter(|_| is_split) {
-            landing(&device, shape.max_num_seqs, spec)?;
+        let mut steps =
+            [Role::Expert, Role::Amateur].map(|role| device.runtime().bytes(role) + MATMUL_WORKSPACE);
+        if let Some((spec, format)) = amateur.filter(|_| is_split) {
+            // What the amateur's logits take of the expert's GPU.
+            let device = ledger(format, is_split);
+            device.role(Role::Amateur).logits(capacity.max_num_seqs, spec.vocab_size)?;
+            steps[0] += device.runtime().bytes(Role::Expert);
         }
         Ok(Self {
-            expert: ModelFootprint::new(expert, format, shape)?,
-            amateur: amateur.map(|(spec, format)| ModelFootprint::new(spec, format, shape)).transpose()?,
-            steps: [Lane::Expert, Lane::Amateur].map(|lane| device.machine().bytes(lane) + MATMUL_WORKSPACE),
+            expert: ModelFootprint::new(expert, format, capacity)?,
+            amateur: amateur.map(|(spec, format)| ModelFootprint::new(spec, format, capacity)).transpose()?,
+            steps,
             is_split,
-            block_size: shape.block_size,
+            block_size: capacity.block_size,
         })
     }
 
     /// The part of each GPU: of one, or of the expert's and the amateur's.
     pub fn shares(&self) -> Vec<Share> {
-        let lane = |model: Option<&ModelFootprint>, steps| {
+        let role = |model: Option<&ModelFootprint>, steps| {
             let model = model.copied().unwrap_or_default();
             Share { fixed: model.weights + model.workspace + steps, block: model.block }
         };
         let [expert, amateur] =
-            [lane(Some(&self.expert), self.steps[0]), lane(self.amateur.as_ref(), self.steps[1])];
+            [role(Some(&self.expert), self.steps[0]), role(self.amateur.as_ref(), self.steps[1])];
         if self.is_split {
             return vec![expert, amateur];
         }
@@ -143,6 +142,6 @@ impl fmt::Display for Footprint {
     }
 }
 
-fn ledger(format: Format, is_split: bool) -> Launcher<Ledger> {
-    Launcher::new(Ledger::new(is_split), LauncherConfig::of(format))
+fn ledger(format: Format, is_split: bool) -> GpuDevice<Ledger> {
+    GpuDevice::new(Ledger::new(is_split), GpuConfig::of(format))
 }

@@ -1,13 +1,13 @@
 //! The engine: requests, one pool of blocks, the scheduler, the pair, and the step loop.
 //!
 //! ```text
-//! Request ─► Scheduler::plan ─► Pair::queue (expert ∥ amateur, contrast_sample)
+//! Request ─► Scheduler::plan ─► Pair::submit (expert ∥ amateur, contrast_sample)
 //!            Pair::collect ─► Scheduler::commit ─► Completion
 //! ```
 //!
 //! A device with a queue of its own runs one step while the host plans the next and takes in the one before.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,30 +15,40 @@ use serde_json::{Map, Value};
 
 use crate::checkpoint::Checkpoint;
 use crate::contrast::{Contrast, Noise};
-use crate::device::{Device, Lane};
+use crate::device::{Capacity, Device, Role};
 use crate::error::{Error, Result};
 use crate::ids::{SeqId, TokenId};
 use crate::model::spec::{Spec, stop_tokens};
 use crate::text::{Message, Text, Tokenizer, check_same_vocabulary};
 
+mod any;
+#[doc(hidden)] // For the program's `plan`.
 pub mod footprint;
+#[doc(hidden)] // For the tests, as are those below.
 pub mod kv_cache;
 mod pair;
 mod preparer;
 mod replicas;
-pub mod request;
+mod request;
+#[doc(hidden)]
 pub mod scheduler;
+#[doc(hidden)]
+pub mod sequence;
+#[doc(hidden)]
 pub mod step;
+#[doc(hidden)]
 pub mod step_loop;
 
+pub use any::{AnyEngine, DeviceChoice};
 use footprint::Footprint;
-pub use pair::{Model, PairShape};
+pub use pair::memory::PairConfig;
+pub use pair::source::Model;
 pub use preparer::Preparer;
 pub use replicas::{Replicas, Stepped};
 pub use request::{Completion, Finish, Prompt, Request};
-use scheduler::{End, Ended};
+use sequence::{End, RequestIdentity, SamplingParams, Sequence};
 pub use step_loop::Stats;
-use step_loop::{Job, StepLoop};
+use step_loop::StepLoop;
 
 /// How much the engine may do and hold at once. None of it changes a response.
 #[derive(Debug, Clone)]
@@ -69,7 +79,7 @@ pub struct EngineConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shortcuts {
     /// Of the amateur's logits those of the head suffice.
-    pub gathered_head: bool,
+    pub gathered_candidates: bool,
     /// A token that is the whole head needs no amateur, whose pass over it waits until a row needs contrast.
     pub deferred_amateur: Deferred,
     /// Tokens that begin several sequences are computed once.
@@ -91,20 +101,22 @@ pub enum Deferred {
 impl Shortcuts {
     /// Every token takes both models, in full.
     pub const NONE: Self =
-        Self { gathered_head: false, deferred_amateur: Deferred::Never, shared_prefixes: false };
+        Self { gathered_candidates: false, deferred_amateur: Deferred::Never, shared_prefixes: false };
 
     /// Those that are faster on `device`.
     pub fn of<D: Device>(device: &D) -> Self {
-        let deferred_amateur = if device.alone().is_some() { Deferred::WhereItPays } else { Deferred::Never };
-        Self { gathered_head: device.gathers(), deferred_amateur, shared_prefixes: true }
+        let deferred_amateur =
+            if device.info().solo_slowdown.is_some() { Deferred::WhereItPays } else { Deferred::Never };
+        let gathered_candidates = device.info().gathers_candidates;
+        Self { gathered_candidates, deferred_amateur, shared_prefixes: true }
     }
 
     /// What they are called.
     #[must_use]
     pub fn names(&self) -> Vec<&'static str> {
-        let Self { gathered_head, deferred_amateur, shared_prefixes } = *self;
+        let Self { gathered_candidates, deferred_amateur, shared_prefixes } = *self;
         let all = [
-            (gathered_head, "gathered-head"),
+            (gathered_candidates, "gathered-candidates"),
             (deferred_amateur == Deferred::WhereItPays, "deferred-amateur"),
             (deferred_amateur == Deferred::Always, "always-deferred-amateur"),
             (shared_prefixes, "shared-prefixes"),
@@ -153,8 +165,6 @@ impl Windows {
 pub struct Engine<D: Device> {
     steps: StepLoop<D>,
     preparer: Preparer,
-    /// The requests that are decoded: their ids and tags.
-    names: HashMap<SeqId, (String, usize)>,
     finished: VecDeque<Completion>,
     stop: Arc<[TokenId]>,
 }
@@ -187,7 +197,6 @@ impl<D: Device> Engine<D> {
         Ok(Self {
             steps: StepLoop::load(device, expert, amateur, text.tokenizer().vocabulary(), config)?,
             preparer: Preparer::new(text),
-            names: HashMap::new(),
             finished: VecDeque::new(),
             stop,
         })
@@ -206,26 +215,23 @@ impl<D: Device> Engine<D> {
         let prompt = self.preparer.token_ids(request.prompt)?;
         let window = self.windows().of(&request.contrast);
         self.check(&prompt, window)?;
-        let job = Job {
-            max_len: prompt.len().saturating_add(request.max_tokens.max(1)).min(window),
-            prompt,
-            stop: if request.ignore_eos { Arc::default() } else { Arc::clone(&self.stop) },
+        let params = SamplingParams {
             contrast: request.contrast,
             noise: Noise::new(request.seed, &request.id, request.sample),
+            stop_tokens: if request.ignore_eos { Arc::default() } else { Arc::clone(&self.stop) },
+            max_len: prompt.len().saturating_add(request.max_tokens.max(1)).min(window),
             log_probabilities: request.log_probabilities,
         };
-        let seq = self.steps.add(job);
-        self.names.insert(seq, (request.id, request.tag));
-        Ok(seq)
+        let identity = RequestIdentity { id: request.id, sample: request.sample, tag: request.tag };
+        Ok(self.steps.add(Sequence::new(identity, prompt, params)))
     }
 
     /// Drops a request. It still yields a [`Completion`], without text. False if it has ended before.
     pub fn cancel(&mut self, seq: SeqId) -> bool {
-        let is_there = self.steps.cancel(seq);
-        if let Some((id, tag)) = self.names.remove(&seq) {
-            self.finished.push_back(Completion::without_text(id, tag, Finish::Cancelled));
-        }
-        is_there
+        let Some(sequence) = self.steps.cancel(seq) else { return false };
+        let RequestIdentity { id, tag, .. } = sequence.request;
+        self.finished.push_back(Completion::without_text(id, tag, Finish::Cancelled));
+        true
     }
 
     /// One step of both models for everything that runs. Completions are then had from [`Engine::finished`].
@@ -320,22 +326,19 @@ impl<D: Device> Engine<D> {
         }
     }
 
-    fn complete(&mut self, ended: Ended) -> Result<Completion> {
-        let Some((id, tag)) = self.names.remove(&ended.seq) else {
-            return Err(Error::Device(
-                "internal error: a sequence without a request; please report this".to_owned(),
-            ));
-        };
-        let finish = match ended.end {
-            End::Stop => Finish::Stop,
-            End::Length => Finish::Length,
-            End::Fault(fault) => {
-                let place = ended.tokens.len();
+    fn complete(&self, sequence: Sequence) -> Result<Completion> {
+        let finish = match sequence.end() {
+            Some(End::Stop) => Finish::Stop,
+            Some(End::Length) => Finish::Length,
+            Some(End::Fault(fault)) => {
+                let place = sequence.response().len();
                 Finish::Failed(Error::Request(format!("{fault} at token {place} of the response")))
             }
+            None => Finish::Cancelled,
         };
-        let text = self.text().tokenizer().decode(&ended.tokens, true)?;
-        let Ended { tokens, scores, log_probabilities, .. } = ended;
+        let text = self.text().tokenizer().decode(sequence.response(), true)?;
+        let tokens = sequence.response().to_vec();
+        let Sequence { request: RequestIdentity { id, tag, .. }, scores, log_probabilities, .. } = sequence;
         Ok(Completion { id, tag, text, tokens, scores, log_probabilities, finish })
     }
 }
@@ -364,11 +367,11 @@ impl<D: Device> Iterator for Engine<D> {
 }
 
 impl EngineConfig {
-    /// How much a pair makes room for, where a step takes `default_batched_tokens` unless it is said otherwise.
+    /// How a pair is loaded, where a step takes `default_batched_tokens` unless it is said otherwise.
     ///
     /// # Errors
     /// [`Error::Setting`] for a number out of range.
-    pub fn shape(&self, default_batched_tokens: usize, shortcuts: Shortcuts) -> Result<PairShape> {
+    pub fn pair_config(&self, default_batched_tokens: usize, shortcuts: Shortcuts) -> Result<PairConfig> {
         let max_num_batched_tokens =
             self.max_num_batched_tokens.unwrap_or(self.max_num_seqs.max(default_batched_tokens));
         let settings = [
@@ -379,13 +382,9 @@ impl EngineConfig {
         if let Some((name, value)) = settings.into_iter().find(|(_, value)| !(1..=1 << 20).contains(value)) {
             return Err(Error::Setting(format!("{name} is {value}; it must be between 1 and {}", 1 << 20)));
         }
-        Ok(PairShape {
-            max_num_seqs: self.max_num_seqs,
-            max_num_batched_tokens,
-            block_size: self.block_size,
-            kv_cache_memory: self.kv_cache_memory,
-            shortcuts,
-        })
+        let capacity =
+            Capacity { max_num_seqs: self.max_num_seqs, max_num_batched_tokens, block_size: self.block_size };
+        Ok(PairConfig { capacity, kv_cache_memory: self.kv_cache_memory, shortcuts })
     }
 
     /// Whether a pair fits on `device` with a cache of [`EngineConfig::kv_cache_memory`], or else one that holds a sequence
@@ -404,13 +403,17 @@ impl EngineConfig {
             return Ok(true);
         }
         let shortcuts = self.shortcuts.unwrap_or_else(|| Shortcuts::of(device));
-        let shape = self.shape(device.default_batched_tokens(), shortcuts)?;
-        let [expert_lane, amateur_lane] = [Lane::Expert, Lane::Amateur].map(|lane| device.lane(lane));
+        let pair_config = self.pair_config(device.info().default_batched_tokens, shortcuts)?;
+        let [on_expert, on_amateur] = [Role::Expert, Role::Amateur].map(|role| device.role(role));
         let (expert, amateur) = (Spec::open(expert)?, amateur.map(Spec::open).transpose()?);
-        let with_format = amateur.as_ref().map(|spec| (spec, amateur_lane.format()));
-        let footprint =
-            Footprint::new((&expert, expert_lane.format()), with_format, &shape, device.is_split())?;
-        let bytes = expert_lane.default_cache_bytes()?.min(amateur_lane.default_cache_bytes()?);
+        let with_format = amateur.as_ref().map(|spec| (spec, on_amateur.info().format));
+        let footprint = Footprint::new(
+            (&expert, on_expert.info().format),
+            with_format,
+            &pair_config,
+            device.info().is_split,
+        )?;
+        let bytes = on_expert.default_cache_bytes()?.min(on_amateur.default_cache_bytes()?);
         let window = amateur.iter().fold(expert.context_length, |len, spec| len.min(spec.context_length));
         let tokens = self.max_model_len.unwrap_or(window.min(Self::USUAL_LEN));
         let block: usize = footprint.shares().iter().map(|share| share.block).sum();

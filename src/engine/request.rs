@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::contrast::{Contrast, LogProbabilities, Sampled};
+use crate::contrast::{Contrast, LogProbabilities};
 use crate::error::{Error, Result};
 use crate::ids::TokenId;
 use crate::text::{Message, Text};
@@ -110,22 +110,5 @@ impl Completion {
     pub(super) fn without_text(id: String, tag: usize, finish: Finish) -> Self {
         let (tokens, scores, log_probabilities) = (Vec::new(), Vec::new(), Vec::new());
         Self { id, tag, text: String::new(), tokens, scores, log_probabilities, finish }
-    }
-}
-
-/// A response while it grows.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Response {
-    pub tokens: Vec<TokenId>,
-    pub scores: Vec<f32>,
-    /// As many as tokens, or none.
-    pub log_probabilities: Vec<LogProbabilities>,
-}
-
-impl Response {
-    pub fn push(&mut self, sampled: &Sampled) {
-        self.tokens.push(sampled.token);
-        self.scores.push(sampled.score);
-        self.log_probabilities.extend(sampled.log_probabilities);
     }
 }

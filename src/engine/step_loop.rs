@@ -1,18 +1,20 @@
 //! The step loop: token ids in, token ids out.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::iter::Sum;
 use std::ops::Range;
-use std::sync::Arc;
 
-use super::pair::{Model, Pair};
-use super::scheduler::{Ended, Limits, NewSequence, Scheduler};
+use super::pair::Pair;
+use super::pair::source::Model;
+use super::scheduler::{Limits, Scheduler};
 use super::{EngineConfig, Shortcuts, Windows};
-use crate::contrast::{Contrast, Noise, Vocabulary};
-use crate::device::{Device, RowResult, SampleRow};
-use crate::engine::step::{Kind, StepPlan};
+use crate::contrast::Vocabulary;
+use crate::device::inspect::Inspect;
+use crate::device::{Device, RowResult};
+use crate::engine::sequence::Sequence;
+use crate::engine::step::StepPlan;
 use crate::error::{Error, Result};
-use crate::ids::{SeqId, TokenId};
+use crate::ids::SeqId;
 use crate::profile;
 
 /// Counts since the engine was made, and its present load.
@@ -26,14 +28,14 @@ pub struct Stats {
     pub amateur_tokens: u64,
     /// Tokens sampled.
     pub sampled: u64,
-    /// Of these, those with a head of one.
+    /// Of these, those whose plausible set had one token.
     pub forced: u64,
     /// Steps of the amateur.
     pub amateur_steps: u64,
     /// Positions that were found in the cache.
     pub shared_tokens: u64,
-    /// Sum of |head| over the sampled tokens.
-    pub head_sum: u64,
+    /// Sizes of the plausible sets of all sampled tokens, summed.
+    pub num_candidates: u64,
     /// How often a device that runs ahead had nothing queued while the host took in what decides what comes next.
     pub stalls: u64,
     /// How often a sequence was sent back for want of blocks.
@@ -59,7 +61,7 @@ impl Sum for Stats {
             forced: sum.forced + one.forced,
             amateur_steps: sum.amateur_steps + one.amateur_steps,
             shared_tokens: sum.shared_tokens + one.shared_tokens,
-            head_sum: sum.head_sum + one.head_sum,
+            num_candidates: sum.num_candidates + one.num_candidates,
             stalls: sum.stalls + one.stalls,
             preemptions: sum.preemptions + one.preemptions,
             running: sum.running + one.running,
@@ -70,31 +72,6 @@ impl Sum for Stats {
     }
 }
 
-/// A sequence to be decoded.
-#[derive(Debug, Clone)]
-pub struct Job {
-    /// Not empty, and shorter than `max_len`.
-    pub prompt: Vec<TokenId>,
-    /// Prompt and response, at most what [`StepLoop::windows`] says.
-    pub max_len: usize,
-    /// Tokens that end it.
-    pub stop: Arc<[TokenId]>,
-    /// The method's parameters; they must not need an amateur where there is none.
-    pub contrast: Contrast,
-    /// What it draws by.
-    pub noise: Noise,
-    /// Whether [`Ended::log_probabilities`] is wanted.
-    pub log_probabilities: bool,
-}
-
-/// How a sequence's tokens are drawn.
-#[derive(Debug, Clone, Copy)]
-struct Draw {
-    contrast: Contrast,
-    noise: Noise,
-    log_probabilities: bool,
-}
-
 /// A pair, its scheduler, and the steps between them.
 pub struct StepLoop<D: Device> {
     pair: Pair<D>,
@@ -102,7 +79,6 @@ pub struct StepLoop<D: Device> {
     /// Steps that are queued and not committed, oldest first.
     in_flight: VecDeque<StepPlan>,
     runs_ahead: bool,
-    draws: HashMap<SeqId, Draw>,
     windows: Windows,
     max_num_seqs: usize,
     profile_steps: Option<Range<u64>>,
@@ -122,29 +98,29 @@ impl<D: Device> StepLoop<D> {
         config: &EngineConfig,
     ) -> Result<Self> {
         let shortcuts = config.shortcuts.unwrap_or_else(|| Shortcuts::of(&device));
-        let shape = config.shape(device.default_batched_tokens(), shortcuts)?;
-        let (pair, blocks) = Pair::load(device, expert, amateur, vocabulary, &shape)?;
+        let pair_config = config.pair_config(device.info().default_batched_tokens, shortcuts)?;
+        let capacity = pair_config.capacity;
+        let (pair, blocks) = Pair::load(device, expert, amateur, vocabulary, &pair_config)?;
         if config.profile_steps.is_some() {
             // A device that cannot is refused now.
-            pair.profile(false)?;
+            pair.device().profile(false)?;
         }
         let limits = Limits {
-            max_num_seqs: shape.max_num_seqs,
-            max_num_batched_tokens: shape.max_num_batched_tokens,
-            block_size: shape.block_size,
+            max_num_seqs: capacity.max_num_seqs,
+            max_num_batched_tokens: capacity.max_num_batched_tokens,
+            block_size: capacity.block_size,
             blocks,
             shares_prefixes: shortcuts.shared_prefixes,
-            deferral: pair.deferral(&shape),
+            deferral: pair.deferral(&pair_config),
         };
         Ok(Self {
-            windows: config.windows(pair.windows(), blocks * shape.block_size)?,
-            runs_ahead: config.async_scheduling.unwrap_or_else(|| pair.runs_ahead()),
+            windows: config.windows(pair.windows(), blocks * capacity.block_size)?,
+            runs_ahead: config.async_scheduling.unwrap_or_else(|| pair.device().info().runs_ahead),
             pair,
-            max_num_seqs: shape.max_num_seqs,
+            max_num_seqs: capacity.max_num_seqs,
             profile_steps: config.profile_steps.clone(),
             scheduler: Scheduler::new(limits),
             in_flight: VecDeque::new(),
-            draws: HashMap::new(),
             stats: Stats { blocks, ..Stats::default() },
         })
     }
@@ -154,19 +130,13 @@ impl<D: Device> StepLoop<D> {
         self.pair.known_ids()
     }
 
-    /// Queues a sequence.
-    pub fn add(&mut self, job: Job) -> SeqId {
-        let Job { prompt, max_len, stop, contrast, noise, log_probabilities } = job;
-        let needs_amateur = contrast.needs_amateur();
-        let settles = !log_probabilities;
-        let seq = self.scheduler.add(NewSequence { prompt, max_len, stop, needs_amateur, settles });
-        self.draws.insert(seq, Draw { contrast, noise, log_probabilities });
-        seq
+    /// Queues a sequence, whose length must be within [`StepLoop::windows`].
+    pub fn add(&mut self, sequence: Sequence) -> SeqId {
+        self.scheduler.add(sequence)
     }
 
-    /// Drops a sequence. False if it has ended before.
-    pub fn cancel(&mut self, seq: SeqId) -> bool {
-        self.draws.remove(&seq);
+    /// Drops a sequence and returns it; `None` if it has ended before.
+    pub fn cancel(&mut self, seq: SeqId) -> Option<Sequence> {
         self.scheduler.cancel(seq)
     }
 
@@ -175,7 +145,7 @@ impl<D: Device> StepLoop<D> {
     ///
     /// # Errors
     /// [`Error::Device`] if the device failed or blocks were lost: the loop must not go on.
-    pub fn step(&mut self) -> Result<Vec<Ended>> {
+    pub fn step(&mut self) -> Result<Vec<Sequence>> {
         self.switch_profiler()?;
         let _range = profile::range(c"step");
         let plan = {
@@ -196,7 +166,7 @@ impl<D: Device> StepLoop<D> {
 
     /// Queues a step, if there is anything to do, and takes in the results of those before it; of itself too, where it need
     /// not be in flight.
-    fn queue_and_commit(&mut self, plan: StepPlan) -> Result<Vec<Ended>> {
+    fn queue_and_commit(&mut self, plan: StepPlan) -> Result<Vec<Sequence>> {
         let stay_in_flight = usize::from(self.runs_ahead && !plan.is_empty());
         if !plan.is_empty() {
             self.queue(&plan);
@@ -205,7 +175,7 @@ impl<D: Device> StepLoop<D> {
         self.commit_all_but(stay_in_flight)
     }
 
-    fn commit_all_but(&mut self, stay_in_flight: usize) -> Result<Vec<Ended>> {
+    fn commit_all_but(&mut self, stay_in_flight: usize) -> Result<Vec<Sequence>> {
         let mut ended = Vec::new();
         while self.in_flight.len() > stay_in_flight {
             ended.extend(self.commit()?);
@@ -262,19 +232,6 @@ impl<D: Device> StepLoop<D> {
         self.pair.device()
     }
 
-    /// Notes from now on when steps begin and end on the device, for [`StepLoop::idle_share`].
-    pub fn trace(&mut self) {
-        self.pair.trace();
-    }
-
-    /// The part of the traced time in which the device had no step to run.
-    ///
-    /// # Errors
-    /// Those of [`Device::seconds`].
-    pub fn idle_share(&self) -> Result<f64> {
-        self.pair.idle_share()
-    }
-
     /// Counts and load.
     pub fn stats(&self) -> Stats {
         let pool = self.scheduler.pool();
@@ -292,73 +249,54 @@ impl<D: Device> StepLoop<D> {
     fn switch_profiler(&self) -> Result<()> {
         match &self.profile_steps {
             Some(steps) if [steps.start, steps.end].contains(&self.stats.steps) => {
-                self.pair.profile(self.stats.steps == steps.start)
+                self.pair.device().profile(self.stats.steps == steps.start)
             }
             _ => Ok(()),
         }
     }
 
-    /// How the plan's outputs are drawn.
-    fn samples(&self, plan: &StepPlan) -> Vec<SampleRow> {
-        let rows = plan.rows.iter().filter(|row| row.samples);
-        rows.filter_map(|row| {
-            let draw = self.draws.get(&row.seq)?;
-            Some(SampleRow {
-                contrast: draw.contrast,
-                noise: draw.noise,
-                position: row.positions.end as u32,
-                log_probabilities: draw.log_probabilities,
-                kept: row.kept,
-            })
-        })
-        .collect()
-    }
-
     fn queue(&mut self, plan: &StepPlan) {
-        let rows = self.samples(plan);
-        let needs = |seq: &SeqId| self.draws.get(seq).is_some_and(|draw| draw.contrast.needs_amateur());
-        let (has_expert, has_amateur) = match plan.kind {
-            Kind::Whole => (true, plan.rows.iter().any(|row| needs(&row.seq))),
-            Kind::Settle => (true, false),
-            Kind::CatchUp => (false, true),
-        };
+        let (has_expert, has_amateur) = (plan.runs_expert(), plan.runs_amateur());
         let tokens = plan.batch.tokens.len() as u64;
         self.stats.steps += u64::from(has_expert);
         self.stats.expert_tokens += if has_expert { tokens } else { 0 };
         self.stats.amateur_steps += u64::from(has_amateur);
         self.stats.amateur_tokens += if has_amateur { tokens } else { 0 };
-        self.pair.queue(plan, &rows, has_amateur);
+        self.pair.submit(plan);
     }
 
     /// Takes in the results of the oldest step in flight.
-    fn commit(&mut self) -> Result<Vec<Ended>> {
+    fn commit(&mut self) -> Result<Vec<Sequence>> {
         let Some(plan) = self.in_flight.pop_front() else { return Ok(Vec::new()) };
-        let sampled = self.pair.collect()?;
+        let results = self.pair.collect()?;
         let _range = profile::range(c"commit");
-        self.count(&plan, &sampled);
-        let mut ended = self.scheduler.commit(&plan, &sampled);
-        self.forget(&mut ended);
-        Ok(ended)
-    }
-
-    /// Forgets how the tokens of sequences were drawn that have ended.
-    fn forget(&mut self, ended: &mut [Ended]) {
-        for ended in ended {
-            // Some devices say them in any case.
-            if self.draws.remove(&ended.seq).is_none_or(|draw| !draw.log_probabilities) {
-                ended.log_probabilities.clear();
-            }
-        }
+        self.count(&plan, &results);
+        Ok(self.scheduler.commit(&plan, &results))
     }
 
     /// Counts the tokens of rows that are still wanted.
-    fn count(&mut self, plan: &StepPlan, sampled: &[Option<RowResult>]) {
-        let rows = plan.rows.iter().filter(|row| row.samples).zip(sampled);
-        for (_, sampled) in rows.filter(|(row, _)| self.scheduler.awaits(plan, row)) {
-            let Some(Ok(sampled)) = sampled else { continue };
+    fn count(&mut self, plan: &StepPlan, results: &[RowResult]) {
+        let rows = plan.rows.iter().filter(|row| row.samples).zip(results);
+        for (_, result) in rows.filter(|(row, _)| self.scheduler.awaits(plan, row)) {
+            let RowResult::Sampled(sampled) = result else { continue };
             self.stats.sampled += 1;
-            self.stats.forced += u64::from(sampled.head == 1);
-            self.stats.head_sum += u64::from(sampled.head);
+            self.stats.forced += u64::from(sampled.num_candidates == 1);
+            self.stats.num_candidates += u64::from(sampled.num_candidates);
         }
+    }
+}
+
+impl<D: Inspect> StepLoop<D> {
+    /// Notes from now on when steps begin and end on the device, for [`StepLoop::idle_share`].
+    pub fn trace(&mut self) {
+        self.pair.trace();
+    }
+
+    /// The part of the traced time in which the device had no step to run.
+    ///
+    /// # Errors
+    /// Those of [`Inspect::seconds`].
+    pub fn idle_share(&self) -> Result<f64> {
+        self.pair.idle_share()
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! x = embed(tokens) * scale
 //! for each layer:  x += norm(attention(norm(x)));  x += norm(mlp(norm(x)))
-//! logits = head(norm(x))
+//! logits = lm_head(norm(x))
 //! ```
 //!
 //! Most families have the norms of what is read alone, some those of what is added alone, Gemma both.
@@ -11,15 +11,18 @@
 use std::cell::Cell;
 use std::ops::Range;
 
+use super::linear::Linear;
 use super::mixture::Mixture;
 use super::mlp::{self, Dense, Mlp};
 use super::spec::{self, NormPlacement, Spec};
 use super::weights::Weights;
 use crate::checkpoint::Checkpoint;
-use crate::device::{AttentionShape, Device, HeadNorms, Norm, NormScope, Precision, TensorView};
+use crate::device::{
+    AttentionShape, Device, HeadNorms, Norm, NormScope, Precision, Unprojected, WeightKind, WeightSource,
+};
 use crate::error::{Error, Result};
 
-/// The names of the decoder and of the head in a checkpoint. A text tower within a larger model has longer ones, and its
+/// The names of the decoder and of the LM head in a checkpoint. A text tower within a larger model has longer ones, and its
 /// decoder alone may be stored without any.
 const PREFIXES: [(&str, &str); 4] = [
     ("model.", "lm_head."),
@@ -27,15 +30,6 @@ const PREFIXES: [(&str, &str); 4] = [
     ("language_model.model.", "language_model.lm_head."),
     ("", "lm_head."),
 ];
-
-/// How much a decoder makes room for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
-    /// Tokens of the largest batch.
-    pub tokens: usize,
-    /// Rows of logits at once.
-    pub logits: usize,
-}
 
 /// One model on a device: its weights, and the activations of the batch at hand.
 pub struct Decoder<D: Device> {
@@ -46,7 +40,7 @@ pub struct Decoder<D: Device> {
     layers: Vec<Layer<D>>,
     norm: Norm<D::Weight>,
     /// `[vocab_size, hidden_size]`; the embedding where `None`.
-    head: Option<D::Weight>,
+    lm_head: Option<D::Weight>,
     scratch: Scratch<D>,
 }
 
@@ -65,12 +59,6 @@ struct Layer<D: Device> {
 struct BlockNorms<D: Device> {
     before: Option<Norm<D::Weight>>,
     after: Option<Norm<D::Weight>>,
-}
-
-/// `x * weight^T + bias`
-pub(super) struct Linear<D: Device> {
-    weight: D::Weight,
-    bias: Option<D::Weight>,
 }
 
 /// The activations, allocated once.
@@ -97,25 +85,37 @@ struct Scratch<D: Device> {
 }
 
 impl<D: Device> Decoder<D> {
-    /// Brings a checkpoint to `device`, with room for batches and logits up to `room`.
+    /// Brings a checkpoint to `device`, with room for batches of `max_num_batched_tokens` tokens and for `logits_rows` rows of
+    /// logits at once.
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File) naming the file and the field or tensor that is absent, damaged or not
-    /// supported; [`Error::Device`](crate::Error::Device) where the device has too little memory.
-    pub fn load(device: &D, checkpoint: &Checkpoint, room: Room) -> Result<Self> {
+    /// [`Error::File`] naming the file and the field or tensor that is absent, damaged or not
+    /// supported; [`Error::Device`] where the device has too little memory.
+    pub fn load(
+        device: &D,
+        checkpoint: &Checkpoint,
+        max_num_batched_tokens: usize,
+        logits_rows: usize,
+    ) -> Result<Self> {
         let spec = Spec::open(checkpoint)?;
         let weights = Weights::open(checkpoint)?;
         Loader { device, spec: &spec, prefixes: prefixes(&weights), origin: Origin::Stored(&weights) }
-            .decoder(room)
+            .decoder(max_num_batched_tokens, logits_rows)
     }
 
-    /// A model of `spec`'s shape with weights drawn by `seed` on the device, for measurements.
+    /// A model of `spec`'s shape with weights drawn by `seed` on the device, for measurements; room as for [`Decoder::load`].
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) where the device has too little memory.
-    pub fn random(device: &D, spec: &Spec, seed: u64, room: Room) -> Result<Self> {
+    /// [`Error::Device`] where the device has too little memory.
+    pub fn random(
+        device: &D,
+        spec: &Spec,
+        seed: u64,
+        max_num_batched_tokens: usize,
+        logits_rows: usize,
+    ) -> Result<Self> {
         let origin = Origin::Random(Cell::new(seed));
-        Loader { device, spec, prefixes: PREFIXES[0], origin }.decoder(room)
+        Loader { device, spec, prefixes: PREFIXES[0], origin }.decoder(max_num_batched_tokens, logits_rows)
     }
 
     /// The model's shape.
@@ -129,15 +129,15 @@ impl<D: Device> Decoder<D> {
         self.layers.iter().map(|layer| of(layer).iter().sum::<usize>() + layer.mlp.bytes(device)).sum()
     }
 
-    /// Bytes of the output head.
-    pub fn head_bytes(&self, device: &D) -> usize {
-        device.weight_size(self.head.as_ref().unwrap_or(&self.embedding)).bytes
+    /// Bytes of the LM head.
+    pub fn lm_head_bytes(&self, device: &D) -> usize {
+        device.weight_size(self.lm_head.as_ref().unwrap_or(&self.embedding)).bytes
     }
 
     /// Runs the step at hand through all layers, appending its keys and values to `cache`; [`Decoder::logits`] then
     /// gives the logits of its outputs.
     ///
-    /// At most [`Room::tokens`] tokens, each id below [`Spec::vocab_size`].
+    /// The step has no more tokens than there is room for, each id below [`Spec::vocab_size`].
     pub fn forward(&mut self, device: &D, step: &D::Step, cache: &mut D::Cache) {
         let (rows, spec, s) = (device.rows(step), &self.spec, &mut self.scratch);
         device.embed(step, &self.embedding, spec.embedding_scale, &mut s.residual);
@@ -162,64 +162,49 @@ impl<D: Device> Decoder<D> {
         }
     }
 
-    /// The logits `[outputs.len(), vocab_size]` of some of the step's outputs, at most [`Room::logits`] of them. The
-    /// same outputs may be asked for again.
+    /// The logits `[outputs.len(), vocab_size]` of some of the step's outputs, no more than there is room for. The same outputs
+    /// may be asked for again.
     pub fn logits(&mut self, device: &D, step: &D::Step, outputs: Range<usize>) -> &D::Tensor {
         let rows = outputs.len();
-        let Unprojected { hidden, head, logits } = self.hidden(device, step, outputs);
-        device.matmul(rows, hidden, head, None, logits);
+        let Unprojected { hidden, lm_head, logits } = self.hidden(device, step, outputs);
+        device.matmul(rows, hidden, lm_head, None, logits);
         logits
     }
 
     /// What [`Decoder::logits`] would multiply.
-    pub fn hidden(&mut self, device: &D, step: &D::Step, outputs: Range<usize>) -> Unprojected<'_, D> {
+    pub fn hidden(
+        &mut self,
+        device: &D,
+        step: &D::Step,
+        outputs: Range<usize>,
+    ) -> Unprojected<'_, D::Tensor, D::Weight> {
         let (rows, s) = (outputs.len(), &mut self.scratch);
         device.gather(step, outputs.clone(), &s.residual, &mut s.last_residual);
         device.gather(step, outputs, &s.delta, &mut s.last_delta);
         let after = self.layers.last().and_then(|layer| layer.mlp_norms.after.as_ref());
         let delta = Some((&s.last_delta, after));
         device.rms_norm(rows, delta, &mut s.last_residual, Some(&self.norm), &mut s.last_normed);
-        let head = self.head.as_ref().unwrap_or(&self.embedding);
-        Unprojected { hidden: &s.last_normed, head, logits: &mut s.logits }
-    }
-}
-
-/// Logits that are yet to be computed: `logits = hidden * head^T`
-pub struct Unprojected<'a, D: Device> {
-    /// `[rows, hidden_size]`
-    pub hidden: &'a D::Tensor,
-    /// `[vocab_size, hidden_size]`
-    pub head: &'a D::Weight,
-    /// `[rows, vocab_size]`
-    pub logits: &'a mut D::Tensor,
-}
-
-impl<D: Device> Linear<D> {
-    pub(super) fn bytes(&self, device: &D) -> usize {
-        device.weight_size(&self.weight).bytes
-    }
-
-    pub(super) fn apply(&self, device: &D, rows: usize, x: &D::Tensor, out: &mut D::Tensor) {
-        device.matmul(rows, x, &self.weight, self.bias.as_ref(), out);
+        let lm_head = self.lm_head.as_ref().unwrap_or(&self.embedding);
+        Unprojected { hidden: &s.last_normed, lm_head, logits: &mut s.logits }
     }
 }
 
 impl<D: Device> Scratch<D> {
-    fn new(device: &D, spec: &Spec, room: Room) -> Result<Self> {
+    fn new(device: &D, spec: &Spec, max_num_batched_tokens: usize, logits_rows: usize) -> Result<Self> {
         use Precision::{Single, Working};
-        let tokens = |width| device.tensor(room.tokens, width, Working);
-        let logits = |width, precision| device.tensor(room.logits, width, precision);
+        let tokens = |width| device.tensor(max_num_batched_tokens, width, Working);
+        let outputs = |width, precision| device.tensor(logits_rows, width, precision);
         Ok(Self {
-            residual: device.tensor(room.tokens, spec.hidden_size, Single)?,
+            residual: device.tensor(max_num_batched_tokens, spec.hidden_size, Single)?,
             delta: tokens(spec.hidden_size)?,
             normed: tokens(spec.hidden_size)?,
             qkv: tokens(spec.heads.qkv_width())?,
             attended: tokens(spec.heads.query_width())?,
-            mlp: mlp::Scratch::new(device, spec, room.tokens)?,
-            last_residual: logits(spec.hidden_size, Single)?,
-            last_delta: logits(spec.hidden_size, Working)?,
-            last_normed: logits(spec.hidden_size, Working)?,
-            logits: logits(spec.vocab_size, Single)?,
+            mlp: mlp::Scratch::new(device, spec, max_num_batched_tokens)?,
+            last_residual: outputs(spec.hidden_size, Single)?,
+            last_delta: outputs(spec.hidden_size, Working)?,
+            last_normed: outputs(spec.hidden_size, Working)?,
+            logits: device.logits(logits_rows, spec.vocab_size)?,
         })
     }
 }
@@ -228,7 +213,7 @@ impl<D: Device> Scratch<D> {
 struct Loader<'a, D> {
     device: &'a D,
     spec: &'a Spec,
-    /// Of the decoder's tensors and of the head's.
+    /// Of the decoder's tensors and of the LM head's.
     prefixes: (&'static str, &'static str),
     origin: Origin<'a>,
 }
@@ -262,13 +247,13 @@ fn norm_names(placement: NormPlacement) -> [[Option<&'static str>; 2]; 2] {
 }
 
 impl<D: Device> Loader<'_, D> {
-    fn decoder(&self, room: Room) -> Result<Decoder<D>> {
+    fn decoder(&self, max_num_batched_tokens: usize, logits_rows: usize) -> Result<Decoder<D>> {
         let spec = self.spec;
         let table = [spec.vocab_size, spec.hidden_size];
         Ok(Decoder {
             embedding: self.weight([(self.name(EMBEDDING), table.to_vec())])?,
-            head: if self.has_head(&table)? {
-                Some(self.weight([(self.head_name(), table.to_vec())])?)
+            lm_head: if self.has_lm_head(&table)? {
+                Some(self.weight([(self.lm_head_name(), table.to_vec())])?)
             } else {
                 None
             },
@@ -279,7 +264,7 @@ impl<D: Device> Loader<'_, D> {
                 .collect::<Result<_>>()?,
             layers: (0..spec.layers.len()).map(|index| self.layer(index)).collect::<Result<_>>()?,
             norm: self.norm(&self.name("norm"), spec.hidden_size)?,
-            scratch: Scratch::new(self.device, spec, room)?,
+            scratch: Scratch::new(self.device, spec, max_num_batched_tokens, logits_rows)?,
             spec: spec.clone(),
         })
     }
@@ -288,20 +273,22 @@ impl<D: Device> Loader<'_, D> {
         format!("{}{part}", self.prefixes.0)
     }
 
-    fn head_name(&self) -> String {
+    fn lm_head_name(&self) -> String {
         format!("{}weight", self.prefixes.1)
     }
 
-    /// Whether there is a head beside the embedding. Some tied checkpoints hold the same tensor twice; where the two
-    /// differ, the head of the file counts, as it does for transformers.
-    fn has_head(&self, table: &[usize]) -> Result<bool> {
+    /// Whether there is an LM head beside the embedding. Some tied checkpoints hold the same tensor twice; where the two
+    /// differ, the LM head of the file counts, as it does for transformers.
+    fn has_lm_head(&self, table: &[usize]) -> Result<bool> {
         let weights = match self.origin {
-            Origin::Stored(weights) if self.spec.tied_head && weights.contains(&self.head_name()) => weights,
-            _ => return Ok(!self.spec.tied_head),
+            Origin::Stored(weights) if self.spec.tied_lm_head && weights.contains(&self.lm_head_name()) => {
+                weights
+            }
+            _ => return Ok(!self.spec.tied_lm_head),
         };
         let embedding = weights.tensor(&self.name(EMBEDDING), table)?;
-        let head = weights.tensor(&self.head_name(), table)?;
-        Ok(head.dtype != embedding.dtype || head.bytes() != embedding.bytes())
+        let lm_head = weights.tensor(&self.lm_head_name(), table)?;
+        Ok(lm_head.dtype != embedding.dtype || lm_head.bytes() != embedding.bytes())
     }
 
     fn layer(&self, index: usize) -> Result<Layer<D>> {
@@ -362,7 +349,8 @@ impl<D: Device> Loader<'_, D> {
             })),
             Origin::Random(seed) => {
                 let shape = [count, parts.len() * outputs, width];
-                self.device.random_matrix(&shape, seed.replace(seed.get() + 1))
+                let source = WeightSource::Random { shape: &shape, seed: seed.replace(seed.get() + 1) };
+                self.device.load(source, WeightKind::LayerMatrix)
             }
         }
     }
@@ -394,28 +382,28 @@ impl<D: Device> Loader<'_, D> {
 
     /// The tensors of these names and shapes, joined along their first dimension.
     fn weight(&self, parts: impl IntoIterator<Item = (String, Vec<usize>)>) -> Result<D::Weight> {
-        self.bring(parts, D::weight, D::random_weight)
+        self.load(WeightKind::Other, parts)
     }
 
     /// As [`Loader::weight`], of a layer's matrices.
     fn matrix(&self, parts: impl IntoIterator<Item = (String, Vec<usize>)>) -> Result<D::Weight> {
-        self.bring(parts, D::matrix, D::random_matrix)
+        self.load(WeightKind::LayerMatrix, parts)
     }
 
-    fn bring(
+    fn load(
         &self,
+        kind: WeightKind,
         parts: impl IntoIterator<Item = (String, Vec<usize>)>,
-        stored: impl Fn(&D, &[TensorView]) -> Result<D::Weight>,
-        random: impl Fn(&D, &[usize], u64) -> Result<D::Weight>,
     ) -> Result<D::Weight> {
         match &self.origin {
-            Origin::Stored(weights) => stored(self.device, &weights.joined(parts)?),
+            Origin::Stored(weights) => self.device.load(WeightSource::Stored(&weights.joined(parts)?), kind),
             Origin::Random(seed) => {
                 let joined = parts.into_iter().map(|(_, shape)| shape).reduce(|mut joined, shape| {
                     joined[0] += shape[0];
                     joined
                 });
-                random(self.device, &joined.unwrap_or_default(), seed.replace(seed.get() + 1))
+                let (shape, seed) = (joined.unwrap_or_default(), seed.replace(seed.get() + 1));
+                self.device.load(WeightSource::Random { shape: &shape, seed }, kind)
             }
         }
     }

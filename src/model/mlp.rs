@@ -1,6 +1,6 @@
 //! The second half of a layer: a dense MLP for all rows, or a [mixture](super::mixture).
 
-use super::decoder::Linear;
+use super::linear::Linear;
 use super::mixture::{self, Mixture};
 use super::spec::{self, Spec};
 use crate::device::{Activation, Device, Precision};

@@ -3,7 +3,7 @@
 use std::f64::consts::TAU;
 use std::ops::RangeInclusive;
 
-use super::fields::Fields;
+use super::json_reader::JsonReader;
 use crate::error::Result;
 
 /// How a head's dimensions are rotated: pair `i` of a token at position `p` by `p * inverse_frequencies[i]`.
@@ -60,19 +60,19 @@ const THETA: f64 = 10_000.0;
 impl Rope {
     /// The rotation of layers that see all positions, in either dialect: `rope_parameters`, its own or that of
     /// `full_attention` within it; or `rope_theta` next to `rope_scaling`.
-    pub(super) fn read(config: &Fields, head_dim: usize) -> Result<Self> {
+    pub(super) fn read(config: &JsonReader, head_dim: usize) -> Result<Self> {
         Ok(Parameters::read(config)?.rope(head_dim))
     }
 
     /// The rotation of layers with a window in families that have another for them: `sliding_attention` within
     /// `rope_parameters`, or the unscaled one of `rope_local_base_freq`, or else of the theta of all layers.
-    pub(super) fn read_sliding(config: &Fields, head_dim: usize) -> Result<Self> {
+    pub(super) fn read_sliding(config: &JsonReader, head_dim: usize) -> Result<Self> {
         Ok(Parameters::read_sliding(config)?.rope(head_dim))
     }
 }
 
 impl Parameters {
-    fn read(config: &Fields) -> Result<Self> {
+    fn read(config: &JsonReader) -> Result<Self> {
         let theta = theta(config, "rope_theta", THETA)?;
         whole_head(config)?;
         let Some(given) = config.object("rope_scaling")?.or(config.object("rope_parameters")?) else {
@@ -81,7 +81,7 @@ impl Parameters {
         Self::read_object(config, &given.object("full_attention")?.unwrap_or(given), theta)
     }
 
-    fn read_sliding(config: &Fields) -> Result<Self> {
+    fn read_sliding(config: &JsonReader) -> Result<Self> {
         let theta = theta(config, "rope_local_base_freq", Self::read(config)?.theta)?;
         let given = config.object("rope_parameters")?;
         match given.map(|given| given.object("sliding_attention")).transpose()?.flatten() {
@@ -90,7 +90,7 @@ impl Parameters {
         }
     }
 
-    fn read_object(config: &Fields, rope: &Fields, outer_theta: f64) -> Result<Self> {
+    fn read_object(config: &JsonReader, rope: &JsonReader, outer_theta: f64) -> Result<Self> {
         whole_head(rope)?;
         let theta = theta(rope, "rope_theta", outer_theta)?;
         Ok(Self { theta, scaling: Scaling::read(config, rope)? })
@@ -107,12 +107,12 @@ impl Parameters {
     }
 }
 
-fn theta(fields: &Fields, field: &str, default: f64) -> Result<f64> {
+fn theta(fields: &JsonReader, field: &str, default: f64) -> Result<f64> {
     fields.number_or(field, &(1.0..=1e12), default)
 }
 
 /// Some models rotate only a part of each head; none of those here does.
-fn whole_head(fields: &Fields) -> Result<()> {
+fn whole_head(fields: &JsonReader) -> Result<()> {
     let field = "partial_rotary_factor";
     if fields.number_or(field, &(0.0..=1.0), 1.0)? < 1.0 {
         return Err(fields.unexpected(field, "1: rotation of a part of the head is not supported"));
@@ -125,7 +125,7 @@ const POSITIVE: RangeInclusive<f64> = 1e-6..=1e6;
 const POSITIONS: RangeInclusive<f64> = 1.0..=1e9;
 
 impl Scaling {
-    fn read(config: &Fields, rope: &Fields) -> Result<Self> {
+    fn read(config: &JsonReader, rope: &JsonReader) -> Result<Self> {
         let field = if rope.get("rope_type").is_some() { "rope_type" } else { "type" };
         let factor = || rope.number("factor", &FACTORS);
         match rope.text(field)?.unwrap_or("default") {
@@ -162,7 +162,7 @@ impl Scaling {
 }
 
 impl Yarn {
-    fn read(config: &Fields, rope: &Fields) -> Result<Self> {
+    fn read(config: &JsonReader, rope: &JsonReader) -> Result<Self> {
         let positions = config.number("max_position_embeddings", &POSITIONS)?;
         let factor = rope.number("factor", &FACTORS)?;
         // As DeepSeek has it: scales of its own for the products and for their softmax.

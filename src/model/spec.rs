@@ -3,9 +3,9 @@
 
 use serde_json::{Value, json};
 
-use super::fields::Fields;
+use super::json_reader::JsonReader;
 use super::rope::Rope;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{CONFIG_FILE, Checkpoint};
 use crate::device::{Activation, CacheShape, Heads, NormScope, RoutingShape};
 use crate::error::Result;
 use crate::ids::TokenId;
@@ -43,7 +43,7 @@ pub struct Spec {
     /// Every norm's epsilon.
     pub epsilon: f32,
     /// Whether the head is the embedding.
-    pub tied_head: bool,
+    pub tied_lm_head: bool,
     /// The rotations that layers refer to.
     pub ropes: Vec<Rope>,
     /// What differs from layer to layer, first layer first.
@@ -185,7 +185,7 @@ const FAMILIES: [Family; 6] = [
     },
 ];
 
-/// Fields whose presence changes what is computed in a way that is not supported, and what is said of each.
+/// JsonReader whose presence changes what is computed in a way that is not supported, and what is said of each.
 const REFUSED: [(&str, &str); 4] = [
     (
         "quantization_config",
@@ -207,9 +207,9 @@ impl Spec {
     /// Reads config.json.
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File) naming the field that is absent, out of range or not supported.
+    /// [`Error::File`](crate::error::Error::File) naming the field that is absent, out of range or not supported.
     pub fn open(checkpoint: &Checkpoint) -> Result<Self> {
-        let config = Fields::read(checkpoint, "config.json")?;
+        let config = JsonReader::read(checkpoint, CONFIG_FILE)?;
         let family = Family::read(&config)?;
         supported(&config)?;
         // The text tower of a larger model.
@@ -238,7 +238,7 @@ impl Spec {
             activation: read_activation(&config)?,
             mlp_bias: config.flag("mlp_bias")?,
             epsilon: config.number("rms_norm_eps", &(0.0..=1.0))? as f32,
-            tied_head: config.flag("tie_word_embeddings")?,
+            tied_lm_head: config.flag("tie_word_embeddings")?,
             layers: read_layers(&config, family)?,
             ropes,
         })
@@ -258,7 +258,7 @@ impl Spec {
 }
 
 impl Family {
-    fn read(config: &Fields) -> Result<&'static Self> {
+    fn read(config: &JsonReader) -> Result<&'static Self> {
         let names = config.texts("architectures")?.unwrap_or_default();
         let is_named = |family: &&Self| family.architectures.iter().any(|name| names.contains(name));
         FAMILIES.iter().find(is_named).ok_or_else(|| {
@@ -269,7 +269,7 @@ impl Family {
 }
 
 /// Refuses what would be computed otherwise than it should be.
-fn supported(config: &Fields) -> Result<()> {
+fn supported(config: &JsonReader) -> Result<()> {
     let is_set = |field: &str| config.get(field).is_some_and(|value| *value != Value::Bool(false));
     match REFUSED.iter().find(|(field, _)| is_set(field)) {
         Some((field, message)) => Err(config.error(field, message)),
@@ -277,7 +277,7 @@ fn supported(config: &Fields) -> Result<()> {
     }
 }
 
-fn read_heads(config: &Fields, hidden_size: usize) -> Result<Heads> {
+fn read_heads(config: &JsonReader, hidden_size: usize) -> Result<Heads> {
     let query = config.count("num_attention_heads", MOST_HEADS)?;
     let key_value = config.count_or("num_key_value_heads", MOST_HEADS, query)?;
     if !query.is_multiple_of(key_value) {
@@ -292,7 +292,7 @@ fn read_heads(config: &Fields, hidden_size: usize) -> Result<Heads> {
     Ok(Heads { query, key_value, dim })
 }
 
-fn read_activation(config: &Fields) -> Result<Activation> {
+fn read_activation(config: &JsonReader) -> Result<Activation> {
     let gemma = "hidden_activation";
     let field = if config.get(gemma).is_some() { gemma } else { "hidden_act" };
     match config.text(field)?.unwrap_or("silu") {
@@ -302,7 +302,7 @@ fn read_activation(config: &Fields) -> Result<Activation> {
     }
 }
 
-fn read_layers(config: &Fields, family: &Family) -> Result<Vec<Layer>> {
+fn read_layers(config: &JsonReader, family: &Family) -> Result<Vec<Layer>> {
     let windows = read_windows(config, family.windows)?;
     let mlps =
         if family.has_mixtures { read_mlps(config, windows.len())? } else { vec![Mlp::Dense; windows.len()] };
@@ -312,7 +312,7 @@ fn read_layers(config: &Fields, family: &Family) -> Result<Vec<Layer>> {
 }
 
 /// Every `decoder_sparse_step`th layer has a mixture, but for those of `mlp_only_layers`.
-fn read_mlps(config: &Fields, layers: usize) -> Result<Vec<Mlp>> {
+fn read_mlps(config: &JsonReader, layers: usize) -> Result<Vec<Mlp>> {
     let names = ["num_experts", "num_local_experts"];
     let name = names.into_iter().find(|name| config.get(name).is_some()).unwrap_or(names[0]);
     let branches = config.count(name, MOST_BRANCHES)?;
@@ -335,7 +335,7 @@ fn read_mlps(config: &Fields, layers: usize) -> Result<Vec<Mlp>> {
 }
 
 /// The rotation of layers that see all positions, then that of layers with a window where it is another.
-fn read_ropes(config: &Fields, family: &Family, head_dim: usize) -> Result<Vec<Rope>> {
+fn read_ropes(config: &JsonReader, family: &Family, head_dim: usize) -> Result<Vec<Rope>> {
     let mut ropes = vec![Rope::read(config, head_dim)?];
     if family.windows == Windows::Alternating {
         ropes.push(Rope::read_sliding(config, head_dim)?);
@@ -344,7 +344,7 @@ fn read_ropes(config: &Fields, family: &Family, head_dim: usize) -> Result<Vec<R
 }
 
 /// Each layer's window.
-fn read_windows(config: &Fields, windows: Windows) -> Result<Vec<Option<usize>>> {
+fn read_windows(config: &JsonReader, windows: Windows) -> Result<Vec<Option<usize>>> {
     let layers = config.count("num_hidden_layers", MOST_LAYERS)?;
     let window = match windows {
         Windows::Never => return Ok(vec![None; layers]),
@@ -383,16 +383,16 @@ fn read_windows(config: &Fields, windows: Windows) -> Result<Vec<Option<usize>>>
 /// neither has one.
 ///
 /// # Errors
-/// [`Error::File`](crate::Error::File) where the field is neither an id nor a list of ids.
+/// [`Error::File`](crate::error::Error::File) where the field is neither an id nor a list of ids.
 pub fn stop_tokens(checkpoint: &Checkpoint) -> Result<Vec<TokenId>> {
-    let generation = Fields::find(checkpoint, "generation_config.json")?;
+    let generation = JsonReader::find(checkpoint, "generation_config.json")?;
     if let Some(ids) = generation.map(|fields| read_ids(&fields)).transpose()?.flatten() {
         return Ok(ids);
     }
-    Ok(read_ids(&Fields::read(checkpoint, "config.json")?)?.unwrap_or_default())
+    Ok(read_ids(&JsonReader::read(checkpoint, CONFIG_FILE)?)?.unwrap_or_default())
 }
 
-fn read_ids(fields: &Fields) -> Result<Option<Vec<TokenId>>> {
+fn read_ids(fields: &JsonReader) -> Result<Option<Vec<TokenId>>> {
     let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok()).map(TokenId);
     fields.optional("eos_token_id", "a token id or a list of token ids", |value| match value {
         Value::Array(ids) => ids.iter().map(id).collect(),

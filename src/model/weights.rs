@@ -22,8 +22,8 @@ pub struct Weights {
     checkpoint: Checkpoint,
     /// By file name.
     shards: BTreeMap<String, Shard>,
-    /// The shard of each tensor.
-    places: HashMap<String, String>,
+    /// The file of each tensor.
+    files: HashMap<String, String>,
 }
 
 /// One safetensors file.
@@ -41,22 +41,22 @@ impl Weights {
     /// [`Error::File`] where a file is absent, truncated or damaged; [`Error::Io`] where one cannot be mapped.
     pub fn open(checkpoint: &Checkpoint) -> Result<Self> {
         let mut weights =
-            Self { checkpoint: checkpoint.clone(), shards: BTreeMap::new(), places: HashMap::new() };
+            Self { checkpoint: checkpoint.clone(), shards: BTreeMap::new(), files: HashMap::new() };
         if let Some(bytes) = checkpoint.find(SINGLE)? {
             let shard = Shard::read(checkpoint, SINGLE, bytes)?;
-            weights.places =
+            weights.files =
                 shard.metadata.offset_keys().into_iter().map(|name| (name, SINGLE.to_owned())).collect();
             weights.shards.insert(SINGLE.to_owned(), shard);
         } else {
             for (name, file) in read_index(checkpoint)? {
-                weights.place(name, file)?;
+                weights.add(name, file)?;
             }
         }
         Ok(weights)
     }
 
     /// Notes that the index places the tensor `name` in `file`.
-    fn place(&mut self, name: String, file: String) -> Result<()> {
+    fn add(&mut self, name: String, file: String) -> Result<()> {
         if !self.shards.contains_key(&file) {
             let shard = Shard::read(&self.checkpoint, &file, read_shard(&self.checkpoint, &file)?)?;
             self.shards.insert(file.clone(), shard);
@@ -65,20 +65,20 @@ impl Weights {
             let message = format!("has no tensor {name:?}, which {INDEX} places there; download both again");
             return Err(Error::file(self.checkpoint.path(&file), message));
         }
-        self.places.insert(name, file);
+        self.files.insert(name, file);
         Ok(())
     }
 
     /// The tensor `name`, where there is one.
     fn find(&self, name: &str) -> Option<(&str, &Shard, &TensorInfo)> {
-        let file = self.places.get(name)?;
+        let file = self.files.get(name)?;
         let shard = self.shards.get(file)?;
         Some((file, shard, shard.metadata.info(name)?))
     }
 
     /// Whether there is a tensor `name`.
     pub fn contains(&self, name: &str) -> bool {
-        self.places.contains_key(name)
+        self.files.contains_key(name)
     }
 
     /// The tensor `name`, which must have this shape.
@@ -124,7 +124,7 @@ impl Weights {
         for pair in tensors.windows(2) {
             let [a, b] = pair else { continue };
             if a.dtype != b.dtype {
-                let file = self.places.get(&b.name).map_or(SINGLE, String::as_str);
+                let file = self.files.get(&b.name).map_or(SINGLE, String::as_str);
                 return Err(Error::file(
                     self.checkpoint.path(file),
                     format!(

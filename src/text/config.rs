@@ -10,7 +10,7 @@ use tokenizers::AddedToken;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 
-pub(super) const CONFIG_FILE: &str = "tokenizer_config.json";
+pub(super) const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
 
 /// The tokens that a configuration names and a template may ask for, as `transformers` lists them.
@@ -38,7 +38,7 @@ impl TokenizerConfig {
     /// # Errors
     /// [`Error::File`] if a file is not JSON or an entry has another type than it should.
     pub(super) fn load(checkpoint: &Checkpoint) -> Result<Self> {
-        let Some(mut entries) = read_object(checkpoint, CONFIG_FILE)? else {
+        let Some(mut entries) = read_object(checkpoint, TOKENIZER_CONFIG_FILE)? else {
             return Ok(Self::default());
         };
         if !entries.contains_key("added_tokens_decoder")
@@ -92,5 +92,5 @@ fn entry<T: DeserializeOwned>(
 ) -> Result<Option<T>> {
     let value = entries.remove(name).unwrap_or_default();
     serde_json::from_value(value)
-        .map_err(|error| Error::file(checkpoint.path(CONFIG_FILE), format!("{name}: {error}")))
+        .map_err(|error| Error::file(checkpoint.path(TOKENIZER_CONFIG_FILE), format!("{name}: {error}")))
 }

@@ -23,11 +23,14 @@ pub struct Detokenizer {
     out: usize,
 }
 
-impl Detokenizer {
-    pub(super) fn new(tokenizer: Tokenizer, skip_special: bool) -> Self {
-        Self { tokenizer, skip_special, window: Vec::new(), out: 0 }
+impl Tokenizer {
+    /// Decodes a sequence while it grows.
+    pub fn detokenizer(&self, skip_special: bool) -> Detokenizer {
+        Detokenizer { tokenizer: self.clone(), skip_special, window: Vec::new(), out: 0 }
     }
+}
 
+impl Detokenizer {
     /// Takes the next token and returns the text that is now certain, often none.
     ///
     /// # Errors

@@ -5,14 +5,12 @@
 //! a sandbox (see [`ChatTemplate`]).
 
 mod config;
+mod contain;
 mod detokenize;
 mod python;
 mod sandbox;
 mod template;
 mod tokenizer;
-
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -80,20 +78,4 @@ impl Text {
     pub fn prompt_ids_of_text(&self, text: &str) -> Result<Vec<TokenId>> {
         self.tokenizer.encode(text, Special::AsConfigured)
     }
-}
-
-/// Runs `work` of a library that may panic on a crafted file; a panic becomes an error message.
-fn contain<T, E: ToString>(
-    work: impl FnOnce() -> std::result::Result<T, E>,
-) -> std::result::Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(panic) => Err(panic_message(&*panic)),
-    }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text =
-        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("it panicked").to_owned()
 }

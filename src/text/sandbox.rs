@@ -16,7 +16,8 @@ use std::time::Duration;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Output, State, Value};
 
-use super::{contain, python};
+use super::contain::contain;
+use super::python;
 
 /// The longest template; the families' are a few KiB.
 const LONGEST_SOURCE: usize = 256 << 10;

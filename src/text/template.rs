@@ -7,7 +7,7 @@ use minijinja::value::Serde;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::config::{CONFIG_FILE, TokenizerConfig};
+use super::config::{TOKENIZER_CONFIG_FILE, TokenizerConfig};
 use super::sandbox::{Failure, Sandbox};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
@@ -132,7 +132,7 @@ fn find(checkpoint: &Checkpoint, config: &TokenizerConfig) -> Result<Option<(Pat
         }
         entry => Some(entry),
     };
-    let path = checkpoint.path(CONFIG_FILE);
+    let path = checkpoint.path(TOKENIZER_CONFIG_FILE);
     match default.and_then(Value::as_str) {
         Some(source) => Ok(Some((path, source.to_owned()))),
         None => Err(Error::file(

@@ -6,14 +6,12 @@ use std::sync::Arc;
 
 use tokenizers::AddedToken;
 
-use super::config::{CONFIG_FILE, TokenizerConfig};
-use super::{Detokenizer, contain};
-use crate::checkpoint::Checkpoint;
+use super::config::{TOKENIZER_CONFIG_FILE, TokenizerConfig};
+use super::contain::contain;
+use crate::checkpoint::{Checkpoint, TOKENIZER_FILE};
 use crate::contrast::Vocabulary;
 use crate::error::{Error, Result};
 use crate::ids::TokenId;
-
-const TOKENIZER_FILE: &str = "tokenizer.json";
 
 /// A tokenizer. Cheap to clone, safe to share between threads.
 #[derive(Debug, Clone)]
@@ -64,7 +62,7 @@ impl Tokenizer {
                 "added_tokens_decoder gives {:?} the id {id}, {TOKENIZER_FILE} does not",
                 token.content
             );
-            return Err(Error::file(checkpoint.path(CONFIG_FILE), message));
+            return Err(Error::file(checkpoint.path(TOKENIZER_CONFIG_FILE), message));
         }
         Ok(Self { shared: Arc::new(Shared { path, library, vocabulary }) })
     }
@@ -106,11 +104,6 @@ impl Tokenizer {
     pub fn decode(&self, tokens: &[TokenId], skip_special: bool) -> Result<String> {
         contain(|| self.shared.library.decode(bytemuck::cast_slice(tokens), skip_special))
             .map_err(|message| self.refused("decode tokens", &message))
-    }
-
-    /// Decodes a sequence while it grows.
-    pub fn detokenizer(&self, skip_special: bool) -> Detokenizer {
-        Detokenizer::new(self.clone(), skip_special)
     }
 
     fn refused(&self, action: &str, message: &str) -> Error {

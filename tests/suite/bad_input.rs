@@ -229,3 +229,11 @@ fn pairs_that_are_half_given_are_refused() {
     let said = refuse(&place.path("absent.jsonl"), &place.path("out"), &[]);
     assert!(said.contains("absent.jsonl"), "{said}");
 }
+
+#[cfg(not(feature = "hub"))]
+#[test]
+fn a_model_by_name_needs_the_hub() {
+    let place = Workplace::new();
+    let said = refuse(&place.instructions(1), &place.path("out"), &["--pair", "qwen3-0.6b"]);
+    assert!(said.contains("Qwen/Qwen3-0.6B is no folder") && said.contains("--features hub"), "{said}");
+}

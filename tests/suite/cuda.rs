@@ -66,7 +66,7 @@ fn the_machine_gives_what_simt_gives_and_replays_its_steps() {
     }
     let place = Workplace::new();
     let input = place.instructions(9);
-    let usual = "gathered-head,shared-prefixes";
+    let usual = "gathered-candidates,shared-prefixes";
     // With log-probabilities all of the amateur's logits are wanted, beside those of the heads.
     let all: [(_, _, _, &[&str]); 4] = [
         ("bfloat16", "auto", usual, &[]),
@@ -122,7 +122,7 @@ fn a_deterministic_machine_multiplies_any_number_of_rows_alike() {
     assert_ne!(free, run("free-too", "3", &[]).0, "they would be the same in any case");
     let (some, counts) = run("some", "8", &["--deterministic"]);
     assert_eq!(counts, [1, 0]);
-    let (others, counts) = run("others", "3", &["--deterministic", "--shortcuts", "gathered-head"]);
+    let (others, counts) = run("others", "3", &["--deterministic", "--shortcuts", "gathered-candidates"]);
     assert_eq!(counts, [1, 0]);
     assert_eq!(some, others);
 }

@@ -13,7 +13,8 @@ use std::time::Duration;
 use codit::checkpoint::Checkpoint;
 use codit::contrast::LogProbabilities;
 use codit::dataset::{
-    Body, Done, Id, Input, MAX_LINE, Manifest, Metadata, ModelMark, Outcome, Prompt, Record, Recovery, Sink,
+    Body, Done, Id, Input, InputRow, MAX_LINE, Manifest, Metadata, ModelFingerprint, Outcome, Record,
+    Recovery, Sink,
 };
 use codit::text::Message;
 use codit::{Error, Result};
@@ -35,8 +36,8 @@ fn input(text: impl AsRef<[u8]>) -> Input {
     Input::open(path).unwrap()
 }
 
-fn only_prompt(text: &str) -> Prompt {
-    input(text).prompt(0).unwrap()
+fn only_prompt(text: &str) -> InputRow {
+    input(text).read(0).unwrap()
 }
 
 /// The message for a file of `text`, which must name the file and line `line`.
@@ -58,7 +59,7 @@ fn rows_of_three_kinds() {
 "#,
     );
     assert_eq!(input.len(), 3);
-    let prompts: Vec<_> = (0..3).map(|row| input.prompt(row).unwrap()).collect();
+    let prompts: Vec<_> = (0..3).map(|row| input.read(row).unwrap()).collect();
     assert_eq!(prompts[0].id, Id::Text("a".into()));
     assert_eq!(prompts[0].body, Body::Instruction("Say hi.".into()));
     assert_eq!(prompts[1].id, Id::Integer("7".into()));
@@ -77,7 +78,7 @@ fn blank_lines_marks_and_line_ends_are_tolerated() {
     let text = "\u{feff}\r\n{\"instruction\": \"x\"}\r\n\n  \t\n\n{\"instruction\": \"y\"}";
     let prompts = input(text);
     assert_eq!(prompts.len(), 2);
-    let lines: Vec<_> = (0..2).map(|row| prompts.prompt(row).unwrap()).map(|p| (p.line, p.id)).collect();
+    let lines: Vec<_> = (0..2).map(|row| prompts.read(row).unwrap()).map(|p| (p.line, p.id)).collect();
     assert_eq!(lines, [(2, Id::Text("conv_2".into())), (6, Id::Text("conv_6".into()))]);
     assert_eq!(only_prompt("\u{feff}{\"instruction\": \"x\"}").line, 1);
 }
@@ -189,9 +190,9 @@ fn an_input_that_changes_during_the_run_is_noticed() {
     let (_folder, path) = file("{\"instruction\":\"x\"}\n{\"instruction\":\"y\"}\n");
     let prompts = Input::open(&path).unwrap();
     fs::write(&path, "{\"instruction\":\"x\"}\n{\"instruction\":\"z\"}\n").unwrap();
-    prompts.prompt(0).unwrap();
+    prompts.read(0).unwrap();
     let changed = |input: &Input| {
-        let message = input.prompt(1).unwrap_err().to_string();
+        let message = input.read(1).unwrap_err().to_string();
         assert!(message.contains(":2: has changed since the run began"), "{message}");
     };
     changed(&prompts);
@@ -231,7 +232,7 @@ fn memory_is_small_for_many_prompts() {
     let before = peak_memory();
     let prompts = Input::open(folder.join("in")).unwrap();
     assert_eq!(prompts.len(), 300_000);
-    assert_eq!(prompts.prompt(299_999).unwrap().id.key(), "an-id-of-some-length-299999");
+    assert_eq!(prompts.read(299_999).unwrap().id.key(), "an-id-of-some-length-299999");
     let used = peak_memory() - before;
     println!("{} MiB", used >> 20);
     assert!(used < 64 << 20, "{used} bytes");
@@ -274,7 +275,7 @@ proptest! {
         let (_folder, path) = file(&bytes);
         if let Ok(input) = Input::open(&path) {
             for row in 0..input.len() {
-                let prompt = input.prompt(row).unwrap();
+                let prompt = input.read(row).unwrap();
                 prop_assert_eq!(input.row(prompt.id.key()), Some(row));
             }
         }
@@ -316,7 +317,7 @@ fn answer_with(log_probabilities: &[(f32, Option<f32>)]) -> Outcome {
     }
 }
 
-fn line(prompt: Prompt, outcome: Outcome) -> String {
+fn line(prompt: InputRow, outcome: Outcome) -> String {
     String::from_utf8(Record::new(prompt, None, metadata(), outcome).to_line().unwrap()).unwrap()
 }
 
@@ -508,14 +509,14 @@ impl Place {
 }
 
 fn manifest(input: &Input) -> Manifest {
-    let model = |id: &str| ModelMark {
+    let model = |id: &str| ModelFingerprint {
         id: id.into(),
         revision: None,
         files: [("config.json".into(), "ab".into())].into(),
     };
     Manifest {
         version: Manifest::VERSION.into(),
-        input: input.mark(),
+        input: input.fingerprint(),
         expert: model("expert"),
         amateur: Some(model("amateur")),
         seed: Some(7),
@@ -526,7 +527,7 @@ fn manifest(input: &Input) -> Manifest {
 }
 
 fn record(input: &Input, row: usize) -> Record {
-    let prompt = input.prompt(row).unwrap();
+    let prompt = input.read(row).unwrap();
     let response = format!("{{\"id\":\"r{row}\",\"é\":\n{}\"", "x".repeat(row % 7));
     Record::new(prompt, None, metadata(), answer(&response, &[-0.25, row as f32]))
 }
@@ -648,7 +649,7 @@ fn failed_prompts_are_done_and_counted() {
     let place = Place::new(2);
     let (mut sink, _) = place.open().unwrap();
     let failed = Outcome::Failed("too long".into());
-    sink.append(&Record::new(place.input.prompt(1).unwrap(), None, metadata(), failed)).unwrap();
+    sink.append(&Record::new(place.input.read(1).unwrap(), None, metadata(), failed)).unwrap();
     drop(sink);
     let (_sink, done) = place.open().unwrap();
     assert_eq!(done.recovery(), Recovery { records: 1, failed: 1, cut_bytes: 0 });
@@ -661,7 +662,7 @@ fn samples_are_done_one_by_one() {
     place.manifest.samples = 3;
     let (mut sink, _) = place.open().unwrap();
     for (row, sample) in [(0, 2), (69, 0), (69, 2), (30, 1)] {
-        let prompt = place.input.prompt(row).unwrap();
+        let prompt = place.input.read(row).unwrap();
         sink.append(&Record::new(prompt, Some(sample), metadata(), answer("", &[]))).unwrap();
     }
     drop(sink);
@@ -802,7 +803,7 @@ fn outputs_that_cannot_be() {
     let pipe = place.path("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     assert!(message(&pipe).contains("not a regular file"));
-    assert_eq!(place.input.prompt(0).unwrap().id.key(), "r0");
+    assert_eq!(place.input.read(0).unwrap().id.key(), "r0");
 }
 
 #[test]
@@ -836,32 +837,35 @@ fn a_checkpoint_is_marked_by_all_that_records_depend_on() {
         r#"{"weight_map": {"a": "2.safetensors", "b": "1.safetensors", "c": "2.safetensors"}}"#;
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
-    let mark = || ModelMark::of(&Checkpoint::open(folder.path()).unwrap()).unwrap();
+    let fingerprint = || ModelFingerprint::of(&Checkpoint::open(folder.path()).unwrap()).unwrap();
     let weights = |last: u8| [&8u64.to_le_bytes()[..], b"{\"a\":{}}", &[0; 9000], &[last]].concat();
     write("config.json", b"{}");
     write("README.md", b"x");
     write("model.safetensors", &weights(0));
-    let first = mark();
+    let first = fingerprint();
     assert_eq!(first.files.keys().collect::<Vec<_>>(), ["config.json", "model.safetensors"]);
     write("README.md", b"y");
-    assert_eq!(mark(), first);
+    assert_eq!(fingerprint(), first);
     write("model.safetensors", &weights(1));
-    assert_ne!(mark(), first, "weights under the same header");
+    assert_ne!(fingerprint(), first, "weights under the same header");
     for name in ["generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
-        let before = mark();
+        let before = fingerprint();
         write(name, b"{}");
-        assert_ne!(mark(), before, "{name}");
+        assert_ne!(fingerprint(), before, "{name}");
     }
     write("1.safetensors", &weights(0));
     write("2.safetensors", b"");
     write("model.safetensors.index.json", INDEX.as_bytes());
-    assert!(mark().files.contains_key("model.safetensors"), "where there is one file, it is what is loaded");
+    assert!(
+        fingerprint().files.contains_key("model.safetensors"),
+        "where there is one file, it is what is loaded"
+    );
     fs::remove_file(folder.path().join("model.safetensors")).unwrap();
-    let sharded = mark();
+    let sharded = fingerprint();
     assert!(["1.safetensors", "2.safetensors"].iter().all(|name| sharded.files.contains_key(*name)));
     assert!(!sharded.files.contains_key("model.safetensors"));
     write("model.safetensors.index.json", b"[");
-    let error = ModelMark::of(&Checkpoint::open(folder.path()).unwrap()).unwrap_err();
+    let error = ModelFingerprint::of(&Checkpoint::open(folder.path()).unwrap()).unwrap_err();
     assert!(error.to_string().contains("not an index of safetensors files"), "{error}");
 }
 
@@ -984,7 +988,7 @@ fn a_killed_run_resumes_exactly() {
     }
     assert!(kills > 1, "only {kills} kills");
     assert_eq!(fs::read(place.output()).unwrap(), whole(&place.input, 0..ROWS));
-    let ids: HashSet<_> = (0..ROWS).map(|row| place.input.prompt(row).unwrap().id.key().to_owned()).collect();
+    let ids: HashSet<_> = (0..ROWS).map(|row| place.input.read(row).unwrap().id.key().to_owned()).collect();
     assert_eq!(ids.len(), ROWS);
 }
 

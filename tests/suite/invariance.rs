@@ -226,7 +226,7 @@ fn faulty_expert() -> (checkpoints::Copy, Responses) {
 
 fn asynchronous(config: &EngineConfig, is_ahead: bool, deferred_amateur: bool) -> EngineConfig {
     let deferred_amateur = if deferred_amateur { Deferred::Always } else { Deferred::Never };
-    let shortcuts = Some(Shortcuts { deferred_amateur, gathered_head: true, shared_prefixes: true });
+    let shortcuts = Some(Shortcuts { deferred_amateur, gathered_candidates: true, shared_prefixes: true });
     EngineConfig { async_scheduling: Some(is_ahead), shortcuts, ..config.clone() }
 }
 

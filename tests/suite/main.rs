@@ -1,27 +1,37 @@
-//! The one integration-test binary: a module a subject.
+//! The one integration-test binary: a module a subject. Those that run the program need the feature `cli`.
 #![allow(missing_docs, clippy::float_cmp, clippy::missing_panics_doc, clippy::unwrap_used)]
 
+#[cfg(feature = "cli")]
 mod bad_input;
+#[cfg(feature = "cli")]
 mod commands;
 mod contrast;
 mod cpu;
+#[cfg(feature = "cli")]
 mod cuda;
 mod dataset;
+#[cfg(all(feature = "cli", feature = "hub"))]
 mod hub;
 mod invariance;
 mod kernels;
 mod launch;
 mod models;
 mod pipeline;
+#[cfg(feature = "cli")]
 mod placement;
+#[cfg(feature = "cli")]
 mod profile;
+#[cfg(feature = "cli")]
 mod program;
 mod random;
+#[cfg(feature = "cli")]
 mod resume;
 mod scheduler;
 mod shortcuts;
 mod simt;
 mod step;
+#[cfg(feature = "cli")]
 mod sweep;
+#[cfg(feature = "cli")]
 mod synth;
 mod text;

@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use codit::device::cpu::Cpu;
-use codit::device::gpu::runtime::{Lane, Launch, Machine, Matmul};
-use codit::device::gpu::{Launcher, LauncherConfig};
+use codit::device::gpu::runtime::{GpuRuntime, Launch, Matmul, Role};
+use codit::device::gpu::{GpuConfig, GpuDevice};
 use codit::device::simt::Simt;
 use codit::device::{Device, Dtype, Format, MemoryInfo};
 use codit::engine::Stepped;
@@ -264,34 +264,34 @@ impl Breaks {
 
 macro_rules! as_host {
     ($($name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?;)*) => {
-        $(fn $name(&self, $($argument: $type),*) $(-> $result)? { self.host.machine().$name($($argument),*) })*
+        $(fn $name(&self, $($argument: $type),*) $(-> $result)? { self.host.runtime().$name($($argument),*) })*
     };
 }
 
 type Host = codit::device::simt::Host;
 
-impl Machine for Breaking {
-    type Memory = <Host as Machine>::Memory;
-    type Pending = <Host as Machine>::Pending;
-    type Mark = <Host as Machine>::Mark;
+impl GpuRuntime for Breaking {
+    type Memory = <Host as GpuRuntime>::Memory;
+    type Pending = <Host as GpuRuntime>::Pending;
+    type Mark = <Host as GpuRuntime>::Mark;
 
     as_host! {
         describe() -> String;
-        allocate(lane: Lane, bytes: usize) -> Result<Self::Memory>;
+        allocate(lane: Role, bytes: usize) -> Result<Self::Memory>;
         address(memory: &Self::Memory) -> u64;
-        fill(lane: Lane, memory: &Self::Memory, bytes: usize, source: &mut dyn FnMut(usize, &mut [u8])) -> Result<()>;
-        write(lane: Lane, memory: &Self::Memory, bytes: &[u8]);
-        read(lane: Lane, memory: &Self::Memory, bytes: usize) -> Self::Pending;
+        fill(lane: Role, memory: &Self::Memory, bytes: usize, source: &mut dyn FnMut(usize, &mut [u8])) -> Result<()>;
+        write(lane: Role, memory: &Self::Memory, bytes: &[u8]);
+        read(lane: Role, memory: &Self::Memory, bytes: usize) -> Self::Pending;
         fork();
         join();
-        launch(lane: Lane, launch: &Launch, parameters: &[u8]);
-        matmul(lane: Lane, matmul: &Matmul);
-        copy(lane: Lane, from: &Self::Memory, to: &Self::Memory, bytes: usize);
-        mark(lane: Lane) -> Self::Mark;
+        launch(lane: Role, launch: &Launch, parameters: &[u8]);
+        matmul(lane: Role, matmul: &Matmul);
+        copy(lane: Role, from: &Self::Memory, to: &Self::Memory, bytes: usize);
+        mark(lane: Role) -> Self::Mark;
         seconds(from: &Self::Mark, to: &Self::Mark) -> Result<f64>;
         replay(key: u64, record: &mut dyn FnMut());
         is_split() -> bool;
-        memory_info(lane: Lane) -> Result<MemoryInfo>;
+        memory_info(lane: Role) -> Result<MemoryInfo>;
         runs_ahead() -> bool;
     }
 
@@ -301,7 +301,7 @@ impl Machine for Breaking {
             assert!(!panics, "a device's panic");
             return Err(Error::Device("broken".to_owned()));
         }
-        self.host.machine().wait(pending)
+        self.host.runtime().wait(pending)
     }
 }
 
@@ -312,8 +312,8 @@ fn a_device_that_fails_ends_the_run() {
         let reads = [0; 2].map(|_| Arc::new(AtomicUsize::new(Breaks::NEVER)));
         let open = |reads: &Arc<AtomicUsize>| {
             let breaks = Breaks { reads: Arc::clone(reads), panics };
-            let config = LauncherConfig::of(Format::of(Dtype::F32));
-            Launcher::new(Breaking { host: Simt::simt(Dtype::F32, 0), breaks }, config)
+            let config = GpuConfig::of(Format::of(Dtype::F32));
+            GpuDevice::new(Breaking { host: Simt::simt(Dtype::F32, 0), breaks }, config)
         };
         let mut replicas = load(reads.iter().map(open).collect());
         reads[1].store(fails_after, Ordering::Relaxed);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use codit::device::cpu::Cpu;
-use codit::device::gpu::LauncherConfig;
+use codit::device::gpu::GpuConfig;
 use codit::device::simt::Simt;
 use codit::device::{Dtype, Format};
 use codit::engine::Shortcuts;
@@ -73,8 +73,8 @@ fn places_that_cannot_be_are_refused() {
 /// What `codit doctor` checks of two GPUs.
 #[test]
 fn a_split_pair_responds_as_on_the_cpu() {
-    let open = || Ok(Simt::simt_with(LauncherConfig::of(Format::of(Dtype::F32)), 5, true));
-    for check in codit::doctor::pair::checks(&open).unwrap() {
+    let open = || Ok(Simt::simt_with(GpuConfig::of(Format::of(Dtype::F32)), 5, true));
+    for check in codit::doctor::pair::checks(&open, false).unwrap() {
         assert!(check.passes(), "{check:?}");
     }
 }

@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use codit::contrast::{RowFault, Sampled, philox4x32_10};
-use codit::device::RowResult;
+use codit::contrast::{Contrast, Noise, RowFault, Sampled, philox4x32_10};
+use codit::device::{Decision, RowResult};
 use codit::engine::scheduler::cost::{Deferral, Phases, Rows, StepCost};
-use codit::engine::scheduler::{End, Ended, Limits, NewSequence, Scheduler};
-use codit::engine::step::{Kind, PlanRow, StepPlan};
+use codit::engine::scheduler::{Limits, Scheduler};
+use codit::engine::sequence::{End, RequestIdentity, SamplingParams, Sequence};
+use codit::engine::step::{Pass, PlanRow, StepPlan};
 use codit::ids::{BlockId, SeqId, TokenId};
 
 use crate::random::Random;
@@ -50,7 +51,7 @@ impl Request {
 /// A step that ran and is not committed.
 struct Ran {
     plan: StepPlan,
-    results: Vec<Option<RowResult>>,
+    results: Vec<Option<Decision>>,
     /// Of each result: [`Request::epoch`] when it was planned.
     epochs: Vec<u32>,
 }
@@ -62,7 +63,7 @@ struct Oracle {
 }
 
 impl Oracle {
-    fn draw(self, seq: SeqId, position: usize) -> RowResult {
+    fn draw(self, seq: SeqId, position: usize) -> Decision {
         let key = [self.seed as u32, (self.seed >> 32) as u32];
         let bits = philox4x32_10([seq.0 as u32, position as u32, 1, 0], key);
         let token = match bits[0] % 60 {
@@ -70,8 +71,8 @@ impl Oracle {
             1..=4 => STOP,
             _ => TokenId(bits[1] | 1),
         };
-        let head = if self.is_settled(seq, position) { 1 } else { 2 };
-        Ok(Sampled { token, score: position as f32, head, log_probabilities: None })
+        let num_candidates = if self.is_settled(seq, position) { 1 } else { 2 };
+        Ok(Sampled { token, score: position as f32, num_candidates, log_probabilities: None })
     }
 
     /// Whether the expert alone says what [`Oracle::draw`] does.
@@ -86,12 +87,12 @@ impl Oracle {
     }
 
     /// Checks that a sequence ended where it should, with all that was drawn for it.
-    fn check(self, ended: &Ended, request: &Request) {
+    fn check(self, ended: &Sequence, request: &Request) {
         let first = request.prompt.len();
         let mut end = End::Length;
         let (mut tokens, mut scores) = (vec![], vec![]);
         for position in first..request.max_len {
-            match self.draw(ended.seq, position) {
+            match self.draw(ended.id, position) {
                 Err(fault) => end = End::Fault(fault),
                 Ok(sampled) => {
                     tokens.push(sampled.token);
@@ -105,7 +106,8 @@ impl Oracle {
                 break;
             }
         }
-        assert_eq!((ended.end, &ended.tokens, &ended.scores), (end, &tokens, &scores), "{:?}", ended.seq);
+        let found = (ended.end(), ended.response(), &ended.scores);
+        assert_eq!(found, (Some(end), &tokens[..], &scores), "{:?}", ended.id);
     }
 }
 
@@ -240,13 +242,13 @@ struct Trace {
     /// `[outputs]` of the last step; none where the amateur must have its say.
     drawn: Vec<Option<TokenId>>,
     /// Of the last step with the expert.
-    kind: Option<Kind>,
+    pass: Option<Pass>,
     /// Steps that ran and are not committed.
     in_flight: VecDeque<Ran>,
     /// Sequences whose draws wait for the amateur.
     contested: BTreeSet<SeqId>,
     /// By slot: whose logits are kept there, and of which position.
-    kept: BTreeMap<u32, (SeqId, usize)>,
+    deferred_rows: BTreeMap<u32, (SeqId, usize)>,
     /// Whether the amateur could not catch up at once for want of room in a step.
     is_cramped: bool,
     /// Requests whose end is not known.
@@ -285,10 +287,10 @@ impl Trace {
             expert: Plane::new(&limits),
             amateur: Plane::new(&limits),
             drawn: vec![],
-            kind: None,
+            pass: None,
             in_flight: VecDeque::new(),
             contested: BTreeSet::new(),
-            kept: BTreeMap::new(),
+            deferred_rows: BTreeMap::new(),
             is_cramped: false,
             open: BTreeMap::new(),
             events: Events::default(),
@@ -322,14 +324,7 @@ impl Trace {
         let prompt: Vec<TokenId> = self.beginning[..same.min(len)].iter().copied().chain(own).collect();
         let max_len = random.within(prompt.len() + 1, longest);
         let needs_amateur = !random.once_in(4);
-        let new = NewSequence {
-            prompt: prompt.clone(),
-            max_len,
-            stop: Arc::from([STOP]),
-            needs_amateur,
-            settles: true,
-        };
-        let seq = self.scheduler.add(new);
+        let seq = self.scheduler.add(sequence(prompt.clone(), max_len, &[STOP], needs_amateur));
         let (known, drawn, has_ended, computed, epoch) = (0, 0, false, 0, 0);
         let request = Request { prompt, max_len, needs_amateur, known, drawn, has_ended, computed, epoch };
         self.open.insert(seq, request);
@@ -359,7 +354,7 @@ impl Trace {
         let seq = *self.open.keys().nth(self.random.within(0, last)).expect("one of them");
         self.events.cancelled_in_flight += u64::from(self.is_in_flight(seq));
         self.open.remove(&seq);
-        assert!(self.scheduler.cancel(seq) && !self.scheduler.cancel(seq));
+        assert!(self.scheduler.cancel(seq).is_some() && self.scheduler.cancel(seq).is_none());
     }
 
     /// Whether a step that is not committed draws a token of `seq`.
@@ -398,9 +393,9 @@ impl Trace {
     fn run_and_commit(&mut self, plan: StepPlan, mode: Mode) {
         let stay_in_flight = usize::from(mode.runs_ahead() && !plan.is_empty());
         if !plan.is_empty() {
-            let ran = match plan.kind {
-                Kind::CatchUp => self.catch_up(plan),
-                Kind::Whole | Kind::Settle => self.forward(plan),
+            let ran = match plan.pass {
+                Pass::CatchUp => self.catch_up(plan),
+                Pass::Joint | Pass::ExpertOnly => self.forward(plan),
             };
             self.in_flight.push_back(ran);
         }
@@ -422,17 +417,17 @@ impl Trace {
                     self.contested.insert(row.seq);
                 }
             }
-            for ended in self.scheduler.commit(&plan, &results) {
-                let request = self.open.remove(&ended.seq).expect("ended twice");
+            for ended in self.scheduler.commit(&plan, &to_commit(&results)) {
+                let request = self.open.remove(&ended.id).expect("ended twice");
                 self.oracle.check(&ended, &request);
-                assert!(!self.scheduler.cancel(ended.seq));
+                assert!(self.scheduler.cancel(ended.id).is_none());
             }
         }
     }
 
     /// Checks a step of the amateur, and gives its results.
     fn catch_up(&mut self, plan: StepPlan) -> Ran {
-        assert!(self.in_flight.is_empty() && plan.batch.fed.is_empty());
+        assert!(self.in_flight.is_empty() && plan.batch.pending_tokens.is_empty());
         let tokens: Vec<_> = plan.batch.tokens.iter().copied().map(Some).collect();
         self.amateur.forward(&plan, &tokens, self.limits.block_size);
         let (oracle, open) = (self.oracle, &self.open);
@@ -441,9 +436,9 @@ impl Trace {
         self.events.amateur_steps += 1;
         self.is_cramped |= tokens.len() == self.limits.max_num_batched_tokens;
         let (mut results, mut epochs) = (vec![], vec![]);
-        for row in plan.rows.iter().filter(|row| row.samples) {
+        for (row, sample) in plan.rows.iter().filter(|row| row.samples).zip(&plan.sample_rows) {
             assert!(self.contested.remove(&row.seq), "{row:?} does not wait");
-            let kept = row.kept.and_then(|slot| self.kept.get(&slot));
+            let kept = sample.deferred_row.and_then(|slot| self.deferred_rows.get(&slot));
             assert_eq!(kept, Some(&(row.seq, row.positions.end)), "the logits of {row:?} are lost");
             let request = self.open.get_mut(&row.seq).expect("it waits");
             let result = oracle.draw(row.seq, row.positions.end);
@@ -460,8 +455,8 @@ impl Trace {
     fn forward(&mut self, plan: StepPlan) -> Ran {
         let (oracle, batch, block_size) = (self.oracle, &plan.batch, self.limits.block_size);
         let mut tokens: Vec<_> = batch.tokens.iter().copied().map(Some).collect();
-        for fed in &batch.fed {
-            tokens[fed.token as usize] = self.drawn[fed.output as usize];
+        for fed in &batch.pending_tokens {
+            tokens[fed.index as usize] = self.drawn[fed.source_output as usize];
         }
         let rows = || plan.rows.iter().zip(&batch.spans);
         let void: BTreeSet<SeqId> = rows()
@@ -475,7 +470,12 @@ impl Trace {
                 // It begins, or was sent back in this very plan.
                 request.begin_anew();
                 self.contested.remove(&row.seq);
-            } else if row.kept.is_some() && row.samples && span.tokens.len() == 1 && !self.is_cramped {
+            } else if plan.pass == Pass::ExpertOnly
+                && request.needs_amateur
+                && row.samples
+                && span.tokens.len() == 1
+                && !self.is_cramped
+            {
                 let blocks = &batch.blocks[span.blocks.clone()];
                 let known = |seq, position| oracle.token(seq, &self.open[&seq], position);
                 let [there, known] = self.amateur.has(row, blocks, known, block_size);
@@ -492,16 +492,16 @@ impl Trace {
         self.amateur.copy(&plan, block_size);
         self.expert.forward(&plan, &tokens, block_size);
         self.expert.check(&plan, known, block_size);
-        if plan.kind == Kind::Whole && plan.rows.iter().any(|row| needs_amateur(row.seq)) {
+        if plan.pass == Pass::Joint && plan.rows.iter().any(|row| needs_amateur(row.seq)) {
             self.amateur.forward(&plan, &tokens, block_size);
             let known = |seq, position| known(seq, position).filter(|_| needs_amateur(seq));
             self.amateur.check(&plan, known, block_size);
         }
-        if plan.kind != Kind::CatchUp {
-            let before = self.kind.replace(plan.kind);
-            self.events.turns += u64::from(before.is_some_and(|kind| kind != plan.kind));
+        if plan.pass != Pass::CatchUp {
+            let before = self.pass.replace(plan.pass);
+            self.events.turns += u64::from(before.is_some_and(|kind| kind != plan.pass));
         }
-        self.events.fed += batch.fed.len() as u64;
+        self.events.fed += batch.pending_tokens.len() as u64;
         self.events.void += void.len() as u64;
         self.events.copies += plan.copies.len() as u64;
         let (mut results, mut epochs) = (vec![], vec![]);
@@ -523,17 +523,18 @@ impl Trace {
             assert_eq!(row.samples, end == length, "{row:?} of {length}");
             request.computed = end;
             if row.samples {
-                assert_eq!(batch.outputs[results.len()] as usize, span.tokens.end - 1);
-                assert_eq!(row.kept.is_some(), request.needs_amateur && plan.kind == Kind::Settle);
+                let deferred_row = plan.sample_rows[results.len()].deferred_row;
+                assert_eq!(batch.logits_indices[results.len()] as usize, span.tokens.end - 1);
+                assert_eq!(deferred_row.is_some(), request.needs_amateur && plan.pass == Pass::ExpertOnly);
                 request.drawn += 1;
                 epochs.push(request.epoch);
                 let result = oracle.draw(row.seq, end);
                 results.push(if void.contains(&row.seq) {
                     // The result of nothing is anything.
-                    Some(Ok(Sampled { token: STOP, score: 0.0, head: 1, log_probabilities: None }))
+                    Some(Ok(Sampled { token: STOP, score: 0.0, num_candidates: 1, log_probabilities: None }))
                         .filter(|_| self.random.once_in(2))
-                } else if let Some(slot) = row.kept.filter(|_| !oracle.is_settled(row.seq, end)) {
-                    self.kept.insert(slot, (row.seq, end));
+                } else if let Some(slot) = deferred_row.filter(|_| !oracle.is_settled(row.seq, end)) {
+                    self.deferred_rows.insert(slot, (row.seq, end));
                     self.events.contested += 1;
                     None
                 } else {
@@ -542,19 +543,36 @@ impl Trace {
                 });
             }
         }
-        assert_eq!(batch.outputs.len(), results.len());
+        assert_eq!([batch.logits_indices.len(), plan.sample_rows.len()], [results.len(); 2]);
         self.drawn = results.iter().copied().map(fed).collect();
         Ran { plan, results, epochs }
     }
 }
 
+/// A sequence to be scheduled; what it draws by is the oracle's.
+fn sequence(prompt: Vec<TokenId>, max_len: usize, stop_tokens: &[TokenId], needs_amateur: bool) -> Sequence {
+    let params = SamplingParams {
+        contrast: if needs_amateur { Contrast::default() } else { Contrast::direct() },
+        noise: Noise::new(0, "", 0),
+        stop_tokens: Arc::from(stop_tokens),
+        max_len,
+        log_probabilities: false,
+    };
+    Sequence::new(RequestIdentity::default(), prompt, params)
+}
+
+/// Results as a device gives them: rows without a decision await the amateur.
+fn to_commit(results: &[Option<Decision>]) -> Vec<RowResult> {
+    results.iter().map(|result| result.map_or(RowResult::AwaitsAmateur, RowResult::from)).collect()
+}
+
 /// Whether nothing follows what was drawn.
-fn ends(result: &RowResult) -> bool {
+fn ends(result: &Decision) -> bool {
     result.map_or(true, |sampled| sampled.token == STOP)
 }
 
 /// What a device feeds the next step of a result.
-fn fed(result: Option<RowResult>) -> Option<TokenId> {
+fn fed(result: Option<Decision>) -> Option<TokenId> {
     result.map(|result| result.map_or(TokenId(0), |sampled| sampled.token))
 }
 
@@ -663,26 +681,20 @@ fn decode_rows_go_before_prefill_chunks_and_share_the_budget() {
     };
     let mut scheduler = Scheduler::new(limits);
     let tokens = |n: usize| vec![TokenId(1); n];
-    let new = |prompt| NewSequence {
-        prompt,
-        max_len: 12,
-        stop: Arc::default(),
-        needs_amateur: true,
-        settles: true,
-    };
+    let new = |prompt| sequence(prompt, 12, &[], true);
     let first = scheduler.add(new(tokens(2)));
     let second = scheduler.add(new(tokens(9)));
-    let one = Some(Ok(Sampled { token: TokenId(1), score: 0.0, head: 2, log_probabilities: None }));
+    let one = Some(Ok(Sampled { token: TokenId(1), score: 0.0, num_candidates: 2, log_probabilities: None }));
     let spans = |plan: &StepPlan| {
         plan.rows.iter().map(|r| (r.seq, r.positions.clone(), r.samples)).collect::<Vec<_>>()
     };
 
     let plan = scheduler.plan();
     assert_eq!(spans(&plan), [(first, 0..2, true), (second, 0..4, false)]);
-    scheduler.commit(&plan, &[one]);
+    scheduler.commit(&plan, &to_commit(&[one]));
     let plan = scheduler.plan();
     assert_eq!(spans(&plan), [(first, 2..3, true), (second, 4..9, true)]);
-    assert_eq!(plan.batch.outputs, [0, 5]);
+    assert_eq!(plan.batch.logits_indices, [0, 5]);
 }
 
 /// One row, of which a part of the tokens is contested: both models in turn cost `1 + contested` of two side by side.

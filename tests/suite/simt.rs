@@ -1,5 +1,5 @@
-//! The SIMT runtime, by kernels made for it (`kernels/simt/probes`): collectives against their definitions, races and
-//! faults that it must find, speed.
+//! The SIMT runtime, tested by its own kernels (`kernels/simt/probes`): collectives against their definitions, races and
+//! faults that it must find, and speed.
 
 mod collectives;
 mod copies;
@@ -34,21 +34,21 @@ struct Probe {
 }
 
 impl Probe {
-    /// One block in a row of `threads`.
+    /// A launch of one block of `threads` in a row.
     fn new(kernel: &'static str, threads: u32) -> Self {
         Self { kernel, grid: [1; 3], block: [threads, 1, 1], shared_bytes: 0, args: [0; 4] }
     }
 
-    /// Writes over `out`.
+    /// Runs the probe, which writes to `out`.
     fn run_on<I: NoUninit>(&self, seed: u64, input: &[I], out: &mut Memory) -> Result<(), String> {
         let input = Memory::of(input).unwrap();
         let Self { kernel, grid, block, shared_bytes, args } = *self;
         let params = ProbeParams { input: input.address(), out: out.address(), args };
-        // SAFETY: `out` is borrowed alone, and each test gives a probe the room that it says it needs.
+        // SAFETY: `out` is borrowed exclusively, and each test passes buffers of the sizes that the probe documents.
         unsafe { Launch { kernel, grid, block, shared_bytes, seed }.run(&params) }
     }
 
-    /// Returns `out[count]`, at first every byte 0xFF.
+    /// Runs the probe and returns `out[count]`, whose bytes are 0xFF before the run.
     fn run<I: NoUninit, O: AnyBitPattern>(&self, seed: u64, input: &[I], count: usize) -> Vec<O> {
         let mut out = Memory::new(count * size_of::<O>()).unwrap();
         self.run_on(seed, input, &mut out).unwrap();
@@ -56,5 +56,5 @@ impl Probe {
     }
 }
 
-/// In order, and shuffled.
+/// Index order and three shuffled orders.
 const SEEDS: [u64; 4] = [0, 1, 2, 3];

@@ -143,7 +143,7 @@ fn the_expert_alone_needs_no_amateur_and_does_not_run_one() {
     assert_eq!(record["res_metadata"]["contrastive_decoding"], false);
     assert_eq!(record["res_metadata"]["amateur_model_id"], Value::Null);
     let said = message(&result);
-    assert!(said.contains("forced") && said.contains("mean head") && said.contains("tok/s"), "{said}");
+    assert!(said.contains("forced") && said.contains("mean candidates") && said.contains("tok/s"), "{said}");
 }
 
 #[test]

@@ -1,8 +1,8 @@
-// Each collective alone, for the tests to hold against its definition.
+// One kernel for each collective and intrinsic, which the tests compare with its definition.
 #include "e4m3.cuh"
 #include "probe.cuh"
 
-// out[thread] = {threadIdx, blockIdx, blockDim, gridDim}; threads of all blocks, x fastest.
+// out[thread] = {threadIdx, blockIdx, blockDim, gridDim}, for the threads of all blocks, x fastest.
 KERNEL(probe_where, ProbeParams, 1024, 1) {
     const u32 block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
     const u32 thread = (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
@@ -12,7 +12,7 @@ KERNEL(probe_where, ProbeParams, 1024, 1) {
     for (u32 i = 0; i < 12; ++i) mine[i] = where[i];
 }
 
-// out[lane] = what shuffle `a` (0 index, 1 up, 2 down, 3 xor) by `b` within width `c` makes of in[lane].
+// out[lane] = the result of shuffle `a` (0 index, 1 up, 2 down, 3 xor) of in[lane] by `b` within width `c`.
 template <class T>
 DEVICE void shuffle(const ProbeParams& p) {
     const T mine = in<T>(p)[threadIdx.x];
@@ -26,7 +26,7 @@ KERNEL(probe_shuffle_u32, ProbeParams, 32, 1) { shuffle<u32>(p); }
 KERNEL(probe_shuffle_f32, ProbeParams, 32, 1) { shuffle<float>(p); }
 KERNEL(probe_shuffle_u64, ProbeParams, 32, 1) { shuffle<u64>(p); }
 
-// The lanes of mask `a` and the others vote apart: out[lane] = {ballot, any, all} of in[lane] != 0.
+// out[lane] = {ballot, any, all} of in[lane] != 0. The lanes of mask `a` and the other lanes vote separately.
 KERNEL(probe_votes, ProbeParams, 32, 1) {
     const u32 lane = threadIdx.x;
     const int predicate = in<u32>(p)[lane] != 0;
@@ -36,21 +36,21 @@ KERNEL(probe_votes, ProbeParams, 32, 1) {
     out<u32>(p)[3 * lane + 2] = u32(__all_sync(mask, predicate));
 }
 
-// out[lane] = {sum, max} of in[32] by the helpers.
+// out[lane] = {sum, max} of in[32], by warp_sum and warp_max.
 KERNEL(probe_warp_sum_max, ProbeParams, 32, 1) {
     const float mine = in<float>(p)[threadIdx.x];
     out<float>(p)[2 * threadIdx.x] = warp_sum(mine);
     out<float>(p)[2 * threadIdx.x + 1] = warp_max(mine);
 }
 
-// in: matrices [4][8][8] of 16 bits. out[lane][4]: the registers of ldmatrix, x4 where `a` is 4, else x2 (the
-// first two), transposed where `b`.
+// in: matrices [4][8][8] of 16 bits. out[lane][4]: the registers of ldmatrix, x4 if `a` is 4, else x2 (the first two),
+// transposed if `b`.
 KERNEL(probe_ldmatrix, ProbeParams, 32, 1) {
     const u32 lane = threadIdx.x;
     store_vec(shared<u16>() + 8 * lane, load_vec<8>(in<u16>(p) + 8 * lane));
     __syncwarp();
     u32 r[4] = {}, half_of_them[2] = {};
-    // Lanes past the last row bring no address.
+    // Lanes past the last row pass no address.
     const void* row = lane < 8 * p.a ? shared<u16>() + 8 * lane : nullptr;
     if (p.a == 4 && !p.b) ldmatrix_x4(r, row);
     if (p.a == 4 && p.b) ldmatrix_x4_trans(r, row);
@@ -62,8 +62,8 @@ KERNEL(probe_ldmatrix, ProbeParams, 32, 1) {
 
 DEVICE u32 pair(u16 lo, u16 hi) { return lo | u32(hi) << 16; }
 
-// out[16][8] (f32) += A[16][16] * B[16][8] (bf16), which follow each other in `in`, with fragments by the
-// formulas of PTX ISA, "Matrix fragments for mma.m16n8k16 with floating point type".
+// out[16][8] (f32) += A[16][16] * B[16][8] (bf16). `in` holds A, then B. The fragments follow the formulas of PTX ISA,
+// "Matrix fragments for mma.m16n8k16 with floating point type".
 KERNEL(probe_mma, ProbeParams, 32, 1) {
     const u16 *a = in<u16>(p), *b = a + 16 * 16;
     const u32 group = threadIdx.x >> 2, in_group = threadIdx.x % 4;
@@ -88,8 +88,8 @@ KERNEL(probe_mma, ProbeParams, 32, 1) {
     for (u32 i = 0; i < 4; ++i) *c[i] = d[i];
 }
 
-// The same product by way of shared memory, as kernels do it: ldmatrix_x4 for A, and for B ldmatrix_x2_trans,
-// or ldmatrix_x2 where `a`, when B comes as [8][16].
+// The same product by way of shared memory, as in kernels: ldmatrix_x4 for A and ldmatrix_x2_trans for B, or ldmatrix_x2 if
+// `a`, where B is [8][16].
 KERNEL(probe_ldmatrix_mma, ProbeParams, 32, 1) {
     const u32 lane = threadIdx.x;
     for (u32 i = lane; i < (16 * 16 + 16 * 8) / 8; i += 32)
@@ -111,8 +111,8 @@ KERNEL(probe_ldmatrix_mma, ProbeParams, 32, 1) {
     store_vec(lower, Vec<float, 2>{{d[2], d[3]}});
 }
 
-// Each thread copies in[thread][3] (of 4 u32), a group each, the last as zeros where `a`, and after each wait
-// writes what it sees: out[thread][pending][3], the first word of each copy, pending from 3 down to 0.
+// Each thread copies in[thread][3] (each 4 u32) in three groups; the last copy writes zeros if `a`. After each wait, the
+// thread writes the first word of each copy to out[thread][pending][3], pending from 3 down to 0.
 KERNEL(probe_copies, ProbeParams, 64, 1) {
     const u32* source = in<u32>(p) + threadIdx.x * 12;
     u32* mine = shared<u32>() + threadIdx.x * 12;
@@ -135,9 +135,9 @@ KERNEL(probe_copies, ProbeParams, 64, 1) {
     look();
 }
 
-// in[a] (floats, 16-byte aligned, a multiple of 4 * blockDim.x) summed a tile of 4 floats a thread at a time,
-// the next tile on its way meanwhile; each thread reads what its neighbour copied. out[thread] = sum. `b`
-// leaves out the wait, `c` the barrier before a buffer is filled again.
+// out[thread] = a sum over in[a] (floats, aligned to 16 bytes; a is a multiple of 4 * blockDim.x). The block copies tiles of
+// 4 floats a thread, one tile ahead, and each thread reads the copies of another thread. `b` omits the wait, `c` omits the
+// barrier before a buffer is filled again.
 KERNEL(probe_pipeline, ProbeParams, 128, 1) {
     const u32 tile = 4 * blockDim.x, tiles = p.a / tile, other = (threadIdx.x + 37) % blockDim.x;
     const auto fetch = [&](u32 i) {
@@ -158,9 +158,9 @@ KERNEL(probe_pipeline, ProbeParams, 128, 1) {
     out<float>(p)[threadIdx.x] = sum;
 }
 
-// Every thread of every block adds its index (from 1 on). out: the sums as u32, i32 (negated), u64 (shifted
-// by 32), f32; greatest and least by u32, i32 (negated), u64; the sum by CAS; a place that indices are
-// exchanged through, and their sum as they come out.
+// Atomics over the indices of all threads of all blocks, which count from 1: sums as u32, i32 (negated), u64 (shifted by
+// 32) and f32; maxima and minima as u32, i32 (negated) and u64; the sum by CAS; a word that exchanges indices, and the sum
+// of the indices that it returns.
 struct Totals {
     u64 sum_u64, max_u64, min_u64;
     u32 sum_u32;
@@ -190,7 +190,7 @@ KERNEL(probe_atomics, ProbeParams, 256, 1) {
     atomicAdd(&totals.came_out, atomicExch(&totals.exchanged, n));
 }
 
-// out = in, a vector of N elements a thread.
+// out = in, by vectors of N elements, one a thread.
 template <class T, int N>
 DEVICE void copy(const ProbeParams& p) {
     const u32 first = threadIdx.x * N;
@@ -202,7 +202,7 @@ KERNEL(probe_vec_bf16_8, ProbeParams, 32, 1) { copy<bf16, 8>(p); }
 KERNEL(probe_vec_f32_2, ProbeParams, 32, 1) { copy<float, 2>(p); }
 KERNEL(probe_vec_f32_4, ProbeParams, 32, 1) { copy<float, 4>(p); }
 
-// in[a] floats to bf16 (out), to half (out + 2 a bytes), and two and two packed (out + 4 a bytes).
+// Converts in[a] floats to bf16 (at out), to half (at out + 2 a bytes), and to packed pairs (at out + 4 a bytes).
 KERNEL(probe_narrow, ProbeParams, 256, 1) {
     const u32 i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= p.a) return;
@@ -212,7 +212,7 @@ KERNEL(probe_narrow, ProbeParams, 256, 1) {
     if (i % 2 == 0) out<u32>(p)[p.a + i / 2] = pack_bf16(x, in<float>(p)[i + 1]);
 }
 
-// All 65,536 patterns of bf16, then of half, as floats: out[2][65536].
+// out[2][65536] = all patterns of bf16, then of half, as floats.
 KERNEL(probe_widen, ProbeParams, 256, 1) {
     const u32 i = blockIdx.x * blockDim.x + threadIdx.x;
     const u16 bits = u16(i);
@@ -224,13 +224,13 @@ KERNEL(probe_widen, ProbeParams, 256, 1) {
     out<float>(p)[65536 + i] = to_float(ieee);
 }
 
-// in[a] floats to e4m3.
+// Converts in[a] floats to e4m3.
 KERNEL(probe_narrow_e4m3, ProbeParams, 256, 1) {
     const u32 i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i < p.a) out<e4m3>(p)[i] = from_float<e4m3>(in<float>(p)[i]);
 }
 
-// in[256] patterns of e4m3, a thread four of them: as floats, and after these as bf16.
+// Converts in[256] patterns of e4m3, four a thread, to floats and, after these, to bf16.
 KERNEL(probe_widen_e4m3, ProbeParams, 64, 1) {
     const Vec<e4m3, 4> four = load_vec<4>(in<e4m3>(p) + 4 * threadIdx.x);
     u32 bits, even, odd;
@@ -243,7 +243,7 @@ KERNEL(probe_widen_e4m3, ProbeParams, 64, 1) {
     }
 }
 
-// Integer intrinsics of in[thread]: out[thread] = {popc, ffs, clz, umulhi by `a`}.
+// out[thread] = {popc, ffs, clz, umulhi by `a`} of in[thread].
 KERNEL(probe_bits, ProbeParams, 256, 1) {
     const u32 x = in<u32>(p)[threadIdx.x];
     u32* mine = out<u32>(p) + 4 * threadIdx.x;
@@ -253,7 +253,7 @@ KERNEL(probe_bits, ProbeParams, 256, 1) {
     mine[3] = __umulhi(x, p.a);
 }
 
-// `a` turns at __syncwarp, for timing.
+// Takes `a` turns at __syncwarp, for timing.
 KERNEL(probe_turns, ProbeParams, 1024, 1) {
     for (u32 i = 0; i < p.a; ++i) __syncwarp();
 }

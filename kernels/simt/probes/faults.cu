@@ -1,4 +1,4 @@
-// Planted faults, each by thread 5 of block 1. On a GPU these are undefined: a hang, a trap or wrong numbers.
+// Planted faults, each by thread 5 of block 1. On a GPU their behaviour is undefined: a hang, a trap or wrong numbers.
 #include "probe.cuh"
 
 DEVICE bool culprit() { return blockIdx.x == 1 && threadIdx.x == 5; }
@@ -69,7 +69,7 @@ KERNEL(probe_misaligned_source, ProbeParams, 64, 1) {
 }
 
 KERNEL(probe_copy_past_shared, ProbeParams, 64, 1) {
-    if (culprit()) cp_async16(shared_memory() + p.a, p.in);  // `a`: bytes of shared memory
+    if (culprit()) cp_async16(shared_memory() + p.a, p.in);  // `a` is the number of bytes of shared memory
 }
 
 KERNEL(probe_misaligned_row, ProbeParams, 64, 1) {
@@ -89,7 +89,7 @@ KERNEL(probe_mma_of_some, ProbeParams, 64, 1) {
     mma_bf16(d, a, b);
 }
 
-// For AddressSanitizer alone to see: in[a], and byte `a` of shared memory.
+// Only AddressSanitizer sees these reads: in[a], and byte `a` of shared memory.
 KERNEL(probe_over_read, ProbeParams, 64, 1) {
     if (culprit()) out<float>(p)[0] = in<float>(p)[p.a];
 }

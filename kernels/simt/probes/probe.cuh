@@ -1,4 +1,4 @@
-// What the kernels that test the runtime have in common. All but those of faults.cu are good for a GPU too.
+// Shared parts of the kernels that test the runtime. All of them but those of faults.cu are valid on a GPU too.
 #pragma once
 
 #include "prelude.cuh"
@@ -6,8 +6,9 @@
 struct ProbeParams {
     const void* in;
     void* out;
-    u32 a, b, c, d;  // as each kernel says
+    u32 a, b, c, d;  // each kernel documents its use of them
 };
+MIRRORED_BY_TESTS(ProbeParams);
 
 template <class T>
 DEVICE const T* in(const ProbeParams& p) {

@@ -1,7 +1,7 @@
-// Races, each with the barrier that is missing where `a`. In index order they do no harm.
+// Races. `a` omits a barrier in each kernel. In index order the missing barrier does no harm.
 #include "probe.cuh"
 
-// out[thread] = in[thread - 1] by way of shared memory; thread 0 keeps its own.
+// out[thread] = in[thread - 1] by way of shared memory; thread 0 keeps its own number.
 template <class Barrier>
 DEVICE void pass_on(const ProbeParams& p, Barrier barrier) {
     const u32 i = threadIdx.x;
@@ -18,8 +18,8 @@ KERNEL(probe_race_of_warp, ProbeParams, 32, 1) {
     pass_on(p, [] { __syncwarp(); });
 }
 
-// Each warp's sum into shared memory, then the first thread sums those. The shuffles keep lanes together, but
-// not warps.
+// The sum of in[thread]: each warp writes its sum to shared memory, and the last thread adds these. The shuffles keep lanes
+// together, but not warps.
 KERNEL(probe_race_of_warps, ProbeParams, 1024, 1) {
     const float sum = warp_sum(in<float>(p)[threadIdx.x]);
     const u32 warp = threadIdx.x / 32, warps = blockDim.x / 32;
@@ -31,7 +31,7 @@ KERNEL(probe_race_of_warps, ProbeParams, 1024, 1) {
     *out<float>(p) = total;
 }
 
-// Blocks must not count on each other's order: where `a`, each takes what the one before it has left.
+// Blocks must not rely on their order. If `a`, each block reads the result of the block before it.
 KERNEL(probe_race_of_blocks, ProbeParams, 32, 1) {
     u32* mine = out<u32>(p) + blockIdx.x;
     *mine = p.a && blockIdx.x ? mine[-1] + 1 : blockIdx.x;

@@ -6,3 +6,4 @@ pub mod format;
 pub mod method;
 pub mod models;
 pub mod shortcuts;
+pub mod source;

@@ -4,33 +4,32 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
 
-use crate::cli::ui::download::Download;
-use codit::checkpoint::Checkpoint;
-use codit::dataset::{Manifest, ModelMark};
+use crate::cli::args::source;
+use codit::checkpoint::{Checkpoint, Parts};
+use codit::dataset::Manifest;
 use codit::embedded;
 use codit::error::{Error, Result};
-use codit::hub::{Hub, ModelName, Parts};
-use codit::pairs::{self, Pair};
+use codit::pairs::{self, PairPreset};
 
 #[derive(clap::Args)]
 #[command(next_help_heading = "Models")]
 pub struct Models {
-    /// A teacher pair by name, with the settings that suit it (`codit pairs` lists them); other flags override it
+    /// A known pair by name, with the settings that suit it (`codit pairs` lists them); other flags override these
     #[arg(long, value_name = "NAME", hide_possible_values = true,
           value_parser = PossibleValuesParser::new(pairs::PAIRS.iter().map(|pair| pair.name)))]
     pair: Option<String>,
-    /// The post-trained model: a folder, or a Hugging Face id such as Qwen/Qwen3-8B or Qwen/Qwen3-8B@REVISION, fetched if
-    /// need be [default: the embedded pair]
+    /// The post-trained model: a folder, or a Hugging Face id such as Qwen/Qwen3-8B or Qwen/Qwen3-8B@REVISION, which is
+    /// downloaded if needed [default: that of the built-in pair]
     #[arg(long, value_name = "MODEL")]
     expert: Option<PathBuf>,
-    /// Its pre-trained counterpart, likewise; may be left out with --beta 0
+    /// The pre-trained model that the expert was made from, named in the same way; not needed with --beta 0
     #[arg(long, value_name = "MODEL")]
     amateur: Option<PathBuf>,
 }
 
 impl Models {
     /// The pair, where one is named.
-    pub fn pair(&self) -> Option<&'static Pair> {
+    pub fn pair(&self) -> Option<&'static PairPreset> {
         pairs::find(self.pair.as_ref()?)
     }
 
@@ -52,7 +51,7 @@ impl Models {
         parts: Parts,
         earlier: Option<&Manifest>,
     ) -> Result<(Checkpoint, Option<Checkpoint>)> {
-        let of_pair = |name: fn(&Pair) -> &str| self.pair().map(|pair| Path::new(name(pair)));
+        let of_pair = |name: fn(&PairPreset) -> &str| self.pair().map(|pair| Path::new(name(pair)));
         let expert = self.expert.as_deref().or_else(|| of_pair(|pair| pair.expert));
         let amateur = self.amateur.as_deref().or_else(|| of_pair(|pair| pair.amateur));
         match (expert, amateur) {
@@ -63,64 +62,11 @@ impl Models {
                 Err(Error::Setting(message.to_owned()))
             }
             (Some(expert), amateur) => {
-                let expert = Source::find(expert, earlier.map(|manifest| &manifest.expert))?;
-                let amateur = amateur.filter(|_| needs_amateur);
-                let mark = earlier.and_then(|manifest| manifest.amateur.as_ref());
-                let amateur = amateur.map(|amateur| Source::find(amateur, mark)).transpose()?;
-                fetch(expert, amateur, parts)
+                let expert = (expert, earlier.map(|manifest| &manifest.expert));
+                let fingerprint = earlier.and_then(|manifest| manifest.amateur.as_ref());
+                let amateur = amateur.filter(|_| needs_amateur).map(|amateur| (amateur, fingerprint));
+                source::open(expert, amateur, parts)
             }
         }
     }
-}
-
-/// Where a model is.
-enum Source {
-    Folder(Checkpoint),
-    Hub(ModelName),
-}
-
-impl Source {
-    /// A path that exists is a folder; else it is a name, of the commit that `earlier` had if it was the same.
-    fn find(model: &Path, earlier: Option<&ModelMark>) -> Result<Self> {
-        if model.exists() {
-            return Ok(Self::Folder(Checkpoint::open(model)?));
-        }
-        let mut name: ModelName = model.to_string_lossy().parse()?;
-        if name.revision.is_none()
-            && let Some(mark) = earlier.filter(|mark| mark.id == name.repository)
-        {
-            name.revision.clone_from(&mark.revision);
-        }
-        Ok(Self::Hub(name))
-    }
-
-    fn fetch(&self, parts: Parts, download: &mut Download) -> Result<Checkpoint> {
-        match self {
-            Self::Folder(checkpoint) => Ok(checkpoint.clone()),
-            Self::Hub(name) => Hub::from_env()?.fetch(name, parts, &mut |event| download.show(event)),
-        }
-    }
-
-    /// Holds on to the commit that `checkpoint` is of.
-    fn pin(&mut self, checkpoint: &Checkpoint) {
-        if let Self::Hub(name) = self {
-            name.revision = checkpoint.revision().map(str::to_owned);
-        }
-    }
-}
-
-fn fetch(
-    mut expert: Source,
-    mut amateur: Option<Source>,
-    parts: Parts,
-) -> Result<(Checkpoint, Option<Checkpoint>)> {
-    let mut download = Download::default();
-    if parts == Parts::All {
-        // First what is small of both, so that what is amiss with either is known before gigabytes have come.
-        for source in [Some(&mut expert), amateur.as_mut()].into_iter().flatten() {
-            source.pin(&source.fetch(Parts::Text, &mut download)?);
-        }
-    }
-    let expert = expert.fetch(parts, &mut download)?;
-    Ok((expert, amateur.map(|amateur| amateur.fetch(parts, &mut download)).transpose()?))
 }

@@ -7,23 +7,24 @@ use codit::engine::{Deferred, Shortcuts};
 /// What is left out of the work of two models. No token depends on it.
 #[derive(clap::Args)]
 pub struct ShortcutArgs {
-    /// Leave out nothing: every token takes both models in full, for comparison
+    /// Skips nothing: every token runs both models in full; for comparison
     #[arg(long, conflicts_with = "shortcuts")]
     eager: bool,
-    /// Work to leave out [default: as suits the device]
+    /// Work to skip; no token depends on it [default: as suits the device]
     #[arg(long, value_enum, value_name = "NAME,...", value_delimiter = ',')]
     shortcuts: Option<Vec<Shortcut>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Shortcut {
-    /// The amateur's logits for the head alone
-    GatheredHead,
-    /// The amateur waits while the expert settles tokens alone, as long as that pays
+    /// Compute the amateur's logits for the plausible set only
+    #[value(alias = "gathered-head")]
+    GatheredCandidates,
+    /// Let the amateur wait while the expert decides tokens alone, where that pays
     DeferredAmateur,
-    /// The same whether or not it pays, for comparison
+    /// Defer the amateur whether or not it pays; for comparison
     AlwaysDeferredAmateur,
-    /// Beginnings that texts share are computed once
+    /// Compute the common beginnings of texts once
     SharedPrefixes,
 }
 
@@ -35,7 +36,7 @@ impl ShortcutArgs {
         }
         let chosen = self.shortcuts.as_ref()?;
         Some(Shortcuts {
-            gathered_head: chosen.contains(&Shortcut::GatheredHead),
+            gathered_candidates: chosen.contains(&Shortcut::GatheredCandidates),
             deferred_amateur: if chosen.contains(&Shortcut::AlwaysDeferredAmateur) {
                 Deferred::Always
             } else if chosen.contains(&Shortcut::DeferredAmateur) {

@@ -15,22 +15,22 @@ use crate::cli::args::{bytes, format};
 use crate::cli::run::datasets::{Dataset, Earlier, Written};
 use crate::cli::run::interrupt;
 use crate::cli::ui::progress::Progress;
-use codit::checkpoint::Checkpoint;
+use codit::checkpoint::{Checkpoint, Parts};
 use codit::contrast::Contrast;
-use codit::dataset::{Body, Input, Manifest, Metadata, ModelMark};
+use codit::dataset::{Body, Input, Manifest, Metadata, ModelFingerprint};
 use codit::device::Device;
+use codit::device::inspect::Inspect;
 use codit::engine::{self, Engine, EngineConfig, Replicas, Request, Stepped};
 use codit::error::Result;
-use codit::hub::Parts;
-use codit::pairs::{MAX_TOKENS, Pair};
+use codit::pairs::{MAX_TOKENS, PairPreset};
 use codit::profile;
 use codit::text::{CLOCK, ChatTemplate, Message, Text, clock};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Instructions, one JSON object a line with `instruction`, `messages` or `prompt`
+    /// Instructions: one JSON object per line with `instruction`, `messages` or `prompt`
     input: PathBuf,
-    /// The dataset; resumed if it is there already. {alpha} and {beta} in its name stand for their values
+    /// The dataset; resumed if it exists. {alpha} and {beta} in its name stand for their values
     #[arg(short, long)]
     output: PathBuf,
 
@@ -49,7 +49,7 @@ pub struct Args {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Prompts")]
 struct Prompting {
-    /// Variables for the chat template, a JSON object such as '{"enable_thinking":false}', beside those of the pair
+    /// Variables for the chat template, a JSON object such as '{"enable_thinking":false}', in addition to the pair's
     #[arg(long, value_name = "JSON", value_parser = json_object)]
     chat_template_kwargs: Option<Map<String, Value>>,
     /// A system message for conversations that have none
@@ -63,7 +63,7 @@ struct Capacity {
     /// Sequences decoded at once
     #[arg(long, default_value_t = 256)]
     max_num_seqs: usize,
-    /// Tokens a step, prefill and decode together [default: as suits the device, or max-num-seqs if more]
+    /// Tokens per step, prefill and decode together [default: as suits the device, or max-num-seqs if more]
     #[arg(long, value_name = "N")]
     max_num_batched_tokens: Option<usize>,
     /// Longest sequence, prompt and response [default: what the models and the cache can hold]
@@ -72,10 +72,10 @@ struct Capacity {
     /// Memory of the paged KV cache, both models together [default: 4GiB on the CPU]
     #[arg(long, value_parser = bytes::parse, value_name = "SIZE")]
     kv_cache_memory: Option<usize>,
-    /// Tokens a cache block
+    /// Tokens per cache block
     #[arg(long, default_value_t = 16, value_name = "N")]
     block_size: usize,
-    /// Tell a profiler to begin at step A and to end before step B, counted from 0; GPU only
+    /// Tells a profiler to begin at step A and to end before step B, counted from 0; GPU only
     #[arg(long, value_name = "A:B", value_parser = steps)]
     profile_steps: Option<Range<u64>>,
     #[command(flatten)]
@@ -101,7 +101,7 @@ struct Synth<'a> {
 }
 
 impl Task for Synth<'_> {
-    fn run<D: Device>(self, devices: &Devices<'_, D>) -> Result<ExitCode> {
+    fn run<D: Inspect>(self, devices: &Devices<'_, D>) -> Result<ExitCode> {
         let run = Run::prepare(self.args, devices)?;
         let interrupted = interrupt::flag()?;
         run.decode(&interrupted)?;
@@ -139,16 +139,17 @@ impl<D: Device> Run<D> {
         let engine = replicas.first();
         try_template(engine, &input, system.as_deref())?;
 
-        let marks = (ModelMark::of(&expert)?, amateur.as_ref().map(ModelMark::of).transpose()?);
+        let fingerprints =
+            (ModelFingerprint::of(&expert)?, amateur.as_ref().map(ModelFingerprint::of).transpose()?);
         let mut seed = earlier.seed();
         let mut datasets = Vec::with_capacity(settings.len());
         for Setting { contrast, output } in &settings {
             let has_say = contrast.needs_amateur();
             let manifest = Manifest {
                 version: Manifest::VERSION.to_owned(),
-                input: input.mark(),
-                expert: marks.0.clone(),
-                amateur: marks.1.clone().filter(|_| has_say),
+                input: input.fingerprint(),
+                expert: fingerprints.0.clone(),
+                amateur: fingerprints.1.clone().filter(|_| has_say),
                 seed,
                 samples: args.method.samples,
                 settings: args.settings(contrast, engine, &variables),
@@ -174,13 +175,13 @@ impl<D: Device> Run<D> {
             datasets.into_iter().map(|dataset| (dataset.todo, dataset.written)).unzip();
         let mut progress = Progress::new(total, done);
         let left = (0..total).filter(|tag| {
-            let Place { row, setting, sample } = order.place(*tag);
+            let JobIndex { row, setting, sample } = order.job(*tag);
             !todo[setting].done.contains(row, sample)
         });
         let requests = left.map(|tag| {
             let _range = profile::range(c"io");
-            let Place { row, setting, sample } = order.place(tag);
-            let prompt = input.prompt(row)?;
+            let JobIndex { row, setting, sample } = order.job(tag);
+            let prompt = input.read(row)?;
             let id = prompt.id.key().to_owned();
             let prompt = to_be_decoded(&prompt.body, system.as_deref());
             Ok(Request { id, prompt, sample, tag, ..todo[setting].request.clone() })
@@ -189,8 +190,8 @@ impl<D: Device> Run<D> {
             let _range = profile::range(c"io");
             for completion in completions {
                 progress.record(&completion.finish);
-                let Place { row, setting, sample } = order.place(completion.tag);
-                written[setting].append(input.prompt(row)?, sample, completion)?;
+                let JobIndex { row, setting, sample } = order.job(completion.tag);
+                written[setting].append(input.read(row)?, sample, completion)?;
             }
             progress.step(stats);
             Ok(if interrupt::is_set(interrupted) {
@@ -214,17 +215,17 @@ struct Order {
 }
 
 /// A response to be had.
-struct Place {
+struct JobIndex {
     row: usize,
     setting: usize,
     sample: u32,
 }
 
 impl Order {
-    fn place(self, number: usize) -> Place {
+    fn job(self, number: usize) -> JobIndex {
         let (prompt_and_setting, sample) = (number / self.samples, number % self.samples);
         let (row, setting) = (prompt_and_setting / self.settings, prompt_and_setting % self.settings);
-        Place { row, setting, sample: sample as u32 }
+        JobIndex { row, setting, sample: sample as u32 }
     }
 }
 
@@ -246,7 +247,7 @@ fn conversation(messages: &[Message], system: Option<&str>) -> Vec<Message> {
 /// Renders a plain conversation, so that a template that cannot work is refused before any work.
 fn try_template<D: Device>(engine: &Engine<D>, input: &Input, system: Option<&str>) -> Result<()> {
     for row in 0..input.len() {
-        if !matches!(input.prompt(row)?.body, Body::Text(_)) {
+        if !matches!(input.read(row)?.body, Body::Text(_)) {
             let hello = conversation(&[Message::new("user", "Hello")], system);
             return engine.chat_ids(&hello).map(drop);
         }
@@ -271,7 +272,7 @@ impl Args {
     /// What the pair and the user give the template; a template that writes the date is given the moment at which the
     /// run began, so that it writes the same when the run is resumed.
     fn template_variables(&self, text: &Text, earlier: Option<&Manifest>) -> Map<String, Value> {
-        let mut variables = self.models.pair().map(Pair::template_variables).unwrap_or_default();
+        let mut variables = self.models.pair().map(PairPreset::template_variables).unwrap_or_default();
         variables.extend(self.prompting.chat_template_kwargs.clone().unwrap_or_default());
         if text.template().is_some_and(ChatTemplate::tells_time) && !variables.contains_key(CLOCK) {
             let began = earlier.map(|manifest| manifest.settings["chat_template_kwargs"][CLOCK].clone());

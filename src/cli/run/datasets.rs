@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::cli::args::method::Setting;
-use codit::dataset::{Done, Input, Manifest, Metadata, Outcome, Prompt, Record, Sink};
+use codit::dataset::{Done, Input, InputRow, Manifest, Metadata, Outcome, Record, Sink};
 use codit::engine::{Completion, Finish, Request};
 use codit::error::{Error, Result};
 
@@ -102,7 +102,7 @@ impl Written {
     ///
     /// # Errors
     /// Those of [`Sink::append`].
-    pub fn append(&mut self, prompt: Prompt, sample: u32, completion: Completion) -> Result<()> {
+    pub fn append(&mut self, prompt: InputRow, sample: u32, completion: Completion) -> Result<()> {
         let sample = self.has_samples.then_some(sample);
         let outcome = outcome(completion, self.log_probabilities);
         self.sink.append(&Record::new(prompt, sample, self.metadata.clone(), outcome))

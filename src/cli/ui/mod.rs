@@ -2,5 +2,6 @@
 
 #[macro_use]
 pub mod print;
+#[cfg(feature = "hub")]
 pub mod download;
 pub mod progress;

@@ -122,7 +122,7 @@ impl fmt::Display for Progress {
             shared_tokens,
             sampled,
             forced,
-            head_sum,
+            num_candidates,
             preemptions,
             ..
         } = self.stats;
@@ -132,12 +132,12 @@ impl fmt::Display for Progress {
             f,
             "{} records ({stop} stop, {length} length, {failed} error), {sampled} tokens in {seconds:.2} s: \
              {:.1} tok/s, {:.1} through both models; the expert computed {expert_tokens} and found {shared_tokens} in \
-             the cache; forced {:.1}%, mean head {:.2}, {preemptions} preemptions",
+             the cache; forced {:.1}%, mean candidates {:.2}, {preemptions} preemptions",
             self.written(),
             sampled as f64 / seconds,
             (expert_tokens + amateur_tokens) as f64 / seconds,
             100.0 * share(forced),
-            share(head_sum),
+            share(num_candidates),
         )
     }
 }

@@ -11,7 +11,8 @@ use std::arch::x86_64::{
     _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 
-use super::tiles::{DEPTH, OUTPUTS, SIDE, STEP, Tile};
+use super::tile::{SIDE, Tile};
+use super::tiles::{DEPTH, OUTPUTS, STEP};
 
 /// bf16 parts of an f32: 3 x 8 bits are its 24.
 pub const PARTS: usize = 3;

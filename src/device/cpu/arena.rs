@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use memmap2::MmapRaw;
 
 use super::buffer;
-use super::tiles::Tile;
+use super::tile::Tile;
 use crate::error::Result;
 
 /// Tiles of a map; what is not used of it costs nothing.

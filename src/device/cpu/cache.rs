@@ -3,11 +3,12 @@
 
 use bytemuck::Pod;
 
-use super::Tensor;
 use super::buffer::{Buffer, Populating};
-use super::math::LANES;
+use super::simd::LANES;
 use super::simd::Simd;
-use crate::device::number::e4m3::{self, E4m3};
+use super::tensor::Tensor;
+use crate::device::number::e4m3::E4m3;
+use crate::device::number::quantize;
 use crate::device::{Batch, CacheShape, Dtype, Heads};
 use crate::error::Result;
 use crate::ids::BlockId;
@@ -61,11 +62,11 @@ impl Element for E4m3 {
     const IS_SCALED: bool = true;
 
     fn scale(row: &[f32]) -> f32 {
-        e4m3::scale(row)
+        quantize::scale(row)
     }
 
     fn round(x: f32, scale: f32) -> E4m3 {
-        e4m3::scaled(x, scale)
+        quantize::scaled(x, scale)
     }
 
     #[inline(always)]
@@ -112,7 +113,7 @@ impl Cache {
         }
     }
 
-    /// See [`Buffer::populating`].
+    /// See `Buffer::populating`.
     pub fn populating(&self) -> Populating {
         match self {
             Self::F32(pages) => pages.data.populating(),

@@ -1,21 +1,6 @@
 //! Numeric building blocks that the compiler vectorizes, each with one fixed order of operations.
 
-use super::simd::Simd;
-
-/// Partial sums of a row; their number fixes the order of every sum.
-pub const LANES: usize = 16;
-
-/// `a * b + c`
-#[inline(always)]
-pub fn mul_add<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
-    if S::FMA { a.mul_add(b, c) } else { a * b + c }
-}
-
-/// `a * b + c`
-#[inline(always)]
-pub fn mul_add_f64<S: Simd>(a: f64, b: f64, c: f64) -> f64 {
-    if S::FMA { a.mul_add(b, c) } else { a * b + c }
-}
+use super::simd::{LANES, Simd, mul_add, mul_add_f64};
 
 /// `sum x * y`, lane by lane, then the lanes in a tree.
 #[inline(always)]

@@ -2,7 +2,8 @@
 
 #![allow(clippy::unused_self, reason = "the twin's signatures")]
 
-use super::tiles::{OUTPUTS, SIDE, Tile};
+use super::tile::{SIDE, Tile};
+use super::tiles::OUTPUTS;
 
 #[derive(Debug, Clone, Copy)]
 pub enum Amx {}

@@ -1,6 +1,7 @@
 //! Sixteen f32 lanes, on whatever registers an instruction set has for them.
 
-use super::math::LANES;
+/// Partial sums of a row; their number fixes the order of every sum.
+pub const LANES: usize = 16;
 
 /// Sixteen f32s.
 type Array = [f32; LANES];
@@ -61,11 +62,54 @@ impl Simd for Portable {
 
     #[inline(always)]
     fn mul_add(a: Array, b: Array, c: Array) -> Array {
-        std::array::from_fn(|lane| super::math::mul_add::<Self>(a[lane], b[lane], c[lane]))
+        std::array::from_fn(|lane| mul_add::<Self>(a[lane], b[lane], c[lane]))
     }
 
     #[inline(always)]
     fn max(a: Array, b: Array) -> Array {
+        std::array::from_fn(|lane| if a[lane] > b[lane] { a[lane] } else { b[lane] })
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(_: Option<&T>) {}
+}
+
+/// As [`Portable`], with sums in f64: for comparisons.
+#[derive(Clone, Copy)]
+pub struct Double;
+
+impl Simd for Double {
+    const FMA: bool = Portable::FMA;
+    const WIDE: bool = false;
+    type Lanes = [f64; LANES];
+
+    #[inline(always)]
+    fn splat(x: f32) -> Self::Lanes {
+        [f64::from(x); LANES]
+    }
+
+    #[inline(always)]
+    fn load(x: &Array) -> Self::Lanes {
+        x.map(f64::from)
+    }
+
+    #[inline(always)]
+    fn store(x: Self::Lanes, out: &mut Array) {
+        *out = x.map(|x| x as f32);
+    }
+
+    #[inline(always)]
+    fn add(a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
+        std::array::from_fn(|lane| a[lane] + b[lane])
+    }
+
+    #[inline(always)]
+    fn mul_add(a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes {
+        std::array::from_fn(|lane| a[lane] * b[lane] + c[lane])
+    }
+
+    #[inline(always)]
+    fn max(a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
         std::array::from_fn(|lane| if a[lane] > b[lane] { a[lane] } else { b[lane] })
     }
 
@@ -199,4 +243,16 @@ mod x86 {
             prefetch(x);
         }
     }
+}
+
+/// `a * b + c`
+#[inline(always)]
+pub fn mul_add<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
+    if S::FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// `a * b + c`
+#[inline(always)]
+pub fn mul_add_f64<S: Simd>(a: f64, b: f64, c: f64) -> f64 {
+    if S::FMA { a.mul_add(b, c) } else { a * b + c }
 }

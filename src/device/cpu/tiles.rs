@@ -1,23 +1,15 @@
 //! Matrices of bf16 as AMX reads them: cut into tiles of 16 rows x 64 bytes, in the order in which they are multiplied.
 
-use bytemuck::{Pod, Zeroable};
-
 use super::arena::{Arena, Piece};
+use super::tile::{SIDE, Tile};
 use crate::error::Result;
 
-/// Rows of a tile: outputs of a weight tile, batch rows of an activation tile.
-pub const SIDE: usize = 16;
 /// Columns of a weight tile.
 pub const DEPTH: usize = 32;
 /// Weight tiles that are multiplied with one reading of the activations: those of a step.
 pub const STEP: usize = 4;
 /// Outputs of a panel.
 pub const OUTPUTS: usize = STEP * SIDE;
-
-/// One KB, as the tile registers load it.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C, align(64))]
-pub struct Tile(pub [[u32; SIDE]; SIDE]);
 
 /// A matrix `[rows, columns]` as panels of [`OUTPUTS`] rows, a panel as steps of [`DEPTH`] columns, a step as
 /// [`STEP`] tiles; what is missing is zero.

@@ -4,9 +4,11 @@
 use half::bf16;
 
 use super::arena::Arena;
-use super::tiles::{DEPTH, Matrix, Tile};
+use super::tile::Tile;
+use super::tiles::{DEPTH, Matrix};
 use crate::checkpoint::Bytes;
-use crate::device::number::e4m3::{self, E4m3};
+use crate::device::number::e4m3::E4m3;
+use crate::device::number::quantize;
 use crate::device::{Dtype, TensorView};
 use crate::error::{Error, Result};
 
@@ -145,7 +147,7 @@ impl Source {
 
     /// With the scales of the rows.
     fn rounded(view: &TensorView, arena: Option<&Arena>, columns: usize) -> Result<(Self, Vec<f32>)> {
-        let (numbers, scales) = e4m3::quantize_matrix(view);
+        let (numbers, scales) = quantize::quantize_matrix(view);
         view.file.forget(view.range.clone());
         let Some(arena) = arena else { return Ok((Self::E4m3(numbers), scales)) };
         let widened: Vec<bf16> = numbers.iter().map(|x| bf16::from_f32(x.to_f32())).collect();

@@ -1,7 +1,7 @@
 //! Stands in for the GPU where the build found no nvcc.
 
 use crate::device::MemoryInfo;
-use crate::device::gpu::runtime::{Lane, Launch, Machine, Matmul};
+use crate::device::gpu::runtime::{GpuRuntime, Launch, Matmul, Role};
 use crate::error::{Error, Result};
 
 /// There is none.
@@ -31,7 +31,7 @@ fn no_kernels() -> Error {
     Error::Device(message.to_owned())
 }
 
-impl Machine for Cuda {
+impl GpuRuntime for Cuda {
     type Memory = ();
     type Pending = ();
     type Mark = ();
@@ -40,7 +40,7 @@ impl Machine for Cuda {
         match *self {}
     }
 
-    fn allocate(&self, _: Lane, _: usize) -> Result<()> {
+    fn allocate(&self, _: Role, _: usize) -> Result<()> {
         match *self {}
     }
 
@@ -48,15 +48,15 @@ impl Machine for Cuda {
         match *self {}
     }
 
-    fn fill(&self, _: Lane, (): &(), _: usize, _: &mut dyn FnMut(usize, &mut [u8])) -> Result<()> {
+    fn fill(&self, _: Role, (): &(), _: usize, _: &mut dyn FnMut(usize, &mut [u8])) -> Result<()> {
         match *self {}
     }
 
-    fn write(&self, _: Lane, (): &(), _: &[u8]) {
+    fn write(&self, _: Role, (): &(), _: &[u8]) {
         match *self {}
     }
 
-    fn read(&self, _: Lane, (): &(), _: usize) {
+    fn read(&self, _: Role, (): &(), _: usize) {
         match *self {}
     }
 
@@ -72,19 +72,19 @@ impl Machine for Cuda {
         match *self {}
     }
 
-    fn launch(&self, _: Lane, _: &Launch, _: &[u8]) {
+    fn launch(&self, _: Role, _: &Launch, _: &[u8]) {
         match *self {}
     }
 
-    fn matmul(&self, _: Lane, _: &Matmul) {
+    fn matmul(&self, _: Role, _: &Matmul) {
         match *self {}
     }
 
-    fn copy(&self, _: Lane, (): &(), (): &(), _: usize) {
+    fn copy(&self, _: Role, (): &(), (): &(), _: usize) {
         match *self {}
     }
 
-    fn mark(&self, _: Lane) {
+    fn mark(&self, _: Role) {
         match *self {}
     }
 
@@ -100,7 +100,7 @@ impl Machine for Cuda {
         match *self {}
     }
 
-    fn memory_info(&self, _: Lane) -> Result<MemoryInfo> {
+    fn memory_info(&self, _: Role) -> Result<MemoryInfo> {
         match *self {}
     }
 

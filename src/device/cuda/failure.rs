@@ -17,7 +17,7 @@ pub fn blas_cannot(what: &str) -> impl FnOnce(CublasError) -> Error {
     move |CublasError(reason)| Error::Device(format!("cuBLASLt could not {what}: {reason:?}"))
 }
 
-/// The first failure of what was queued. It stays: after it nothing that the machine computes counts.
+/// The first failure of what was queued. It stays: after it nothing that the runtime computes counts.
 #[derive(Default)]
 pub struct Failure(Mutex<Option<String>>);
 

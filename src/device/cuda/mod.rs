@@ -1,4 +1,4 @@
-//! The GPU: a [`Machine`](super::gpu::runtime::Machine) over CUDA's driver and cuBLASLt, both loaded when one is opened.
+//! The GPU: a [`GpuRuntime`](super::gpu::runtime::GpuRuntime) over CUDA's driver and cuBLASLt, both loaded when one is opened.
 //!
 //! Without nvcc there are no kernels to run, and [`Cuda`] is a stand-in that says so. Nothing outside this folder may
 //! ask which of the two it is.
@@ -10,28 +10,38 @@ mod absent;
 #[cfg(codit_kernels)]
 mod card;
 #[cfg(codit_kernels)]
+mod cublaslt;
+#[cfg(codit_kernels)]
 mod failure;
 #[cfg(codit_kernels)]
 mod graphs;
 #[cfg(codit_kernels)]
 mod kernels;
 #[cfg(codit_kernels)]
-mod machine;
-#[cfg(codit_kernels)]
 mod matmul;
 #[cfg(codit_kernels)]
 mod memory;
+#[cfg(codit_kernels)]
+mod runtime;
 
 #[cfg(not(codit_kernels))]
 pub use absent::Cuda;
 #[cfg(codit_kernels)]
-pub use machine::Cuda;
+pub use runtime::Cuda;
 
-use super::gpu::{Launcher, LauncherConfig};
+use super::gpu::{GpuConfig, GpuDevice};
 use crate::error::Result;
 
+/// The architectures that kernels were built for, such as "80" and "90a"; empty where the build found no nvcc.
+pub fn architectures() -> &'static [&'static str] {
+    #[cfg(codit_kernels)]
+    return kernels::ARCHITECTURES;
+    #[cfg(not(codit_kernels))]
+    return &[];
+}
+
 /// The device.
-pub type Gpu = Launcher<Cuda>;
+pub type Gpu = GpuDevice<Cuda>;
 
 impl Gpu {
     /// The GPUs of the expert and of the amateur, which may be the same, by their numbers among those that the driver
@@ -39,7 +49,7 @@ impl Gpu {
     ///
     /// # Errors
     /// Those of [`Cuda::open`].
-    pub fn cuda(gpus: [usize; 2], config: LauncherConfig) -> Result<Self> {
+    pub fn cuda(gpus: [usize; 2], config: GpuConfig) -> Result<Self> {
         Ok(Self::new(Cuda::open(gpus, config.is_deterministic)?, config))
     }
 }

@@ -3,228 +3,110 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Zeroable;
 
-use super::Launcher;
-use super::ops::heads::Heads;
-use super::ops::sample;
-use crate::contrast::{LogProbabilities, RowFault, Sampled};
-use crate::device::gpu::runtime::{Lane, Launch, Machine};
-use crate::device::{Batch, Projections, RowResult, SampleRow, Span, StepRoom};
+use super::abi::{NONE, ResultWords, SampleWords, SpanWords, VoidRowsParams, row_bytes};
+use super::device::GpuDevice;
+use super::ops::candidates::CandidateLists;
+use super::padding::bucket;
+use super::runtime::{GpuRuntime, Launch, Role};
+use super::sections::{Section, Sections};
+use crate::contrast::Vocabulary;
+use crate::device::trace::Trace;
+use crate::device::types::batch::{Batch, Capacity, RowResult, SampleRow, Span};
+use crate::device::types::logits::Projections;
+use crate::device::types::pass::Pass;
 use crate::error::Result;
 use crate::ids::TokenId;
-
-/// Stands for no slot, no token, no output.
-pub const NONE: u32 = u32::MAX;
 
 /// Padded steps of shorter contexts count as one.
 const SHORTEST_PADDED_CONTEXT: usize = 256;
 
-/// A list within the step's buffer.
-#[derive(Debug, Clone, Copy)]
-pub struct Section {
-    /// First byte.
-    offset: usize,
-    /// Bytes.
-    len: usize,
-}
-
-/// Where the lists are.
-#[derive(Debug, Clone, Copy)]
-pub struct Sections {
-    /// `[tokens]` u32: ids.
-    pub tokens: Section,
-    /// `[tokens]` u32: which result of the step before is the token instead, or [`NONE`].
-    pub fed: Section,
-    /// `[tokens]` u32
-    pub positions: Section,
-    /// `[tokens]` u32: `block * block_size + position % block_size`, where keys and values go, or [`NONE`].
-    pub slots: Section,
-    /// `[spans]` [`SpanWords`]
-    pub spans: Section,
-    /// `[prefills]` u32: the spans that are computed as prompts are.
-    pub prefills: Section,
-    /// `[outputs]` u32: rows whose logits are wanted.
-    pub outputs: Section,
-    /// `[outputs]` [`SampleWords`]
-    pub samples: Section,
-    /// The spans' block tables, u32. The longest list, and the last, so that what is not used is not sent.
-    pub blocks: Section,
-}
-
-/// A span, for the kernels.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-pub struct SpanWords {
-    /// Its first row.
-    pub first_token: u32,
-    /// Its rows.
-    pub tokens: u32,
-    /// Positions in the cache after this step; 0 in a span that is padding.
-    pub context: u32,
-    /// Where its blocks begin in the list of blocks.
-    pub first_block: u32,
-}
-
-/// A row to sample, for the kernel.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-pub struct SampleWords {
-    /// `ln(alpha)`; `-inf` keeps all.
-    pub ln_alpha: f64,
-    /// Of ordinary tokens.
-    pub beta: f64,
-    /// Of special tokens.
-    pub special_beta: f64,
-    /// 0 takes the best.
-    pub temperature: f64,
-    /// 1 keeps all.
-    pub top_p: f64,
-    /// 0 keeps all.
-    pub min_p: f64,
-    /// 0 keeps all.
-    pub top_k: u32,
-    /// The position of the drawn token; [`NONE`] in a row that is padding, which is not sampled and whose result stays
-    /// as it is.
-    pub position: u32,
-    /// Of the noise.
-    pub key: [u32; 2],
-    /// Of the noise.
-    pub record: [u32; 2],
-    /// Which row of the kept logits is this one's, or [`NONE`].
-    pub kept: u32,
-    /// 1 where log-probabilities are wanted.
-    pub flags: u32,
-}
-
-/// What the kernel says of a row.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-pub struct ResultWords {
-    /// The token; 0 where there is none.
-    pub token: u32,
-    /// 0 for a token, 1 for a NaN, 2 where all is masked, 3 where the amateur must have its say.
-    pub status: u32,
-    /// |head|
-    pub head: u32,
-    /// `log_softmax(s)` at the token.
-    pub score: f32,
-    /// `l_e` at the token.
-    pub expert_log_probability: f32,
-    /// `l_a` at the token; NaN where the amateur has no say in the row.
-    pub amateur_log_probability: f32,
-}
-
-/// `VoidRowsParams`, which explains the fields.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct VoidRowsParams {
-    fed: u64,
-    outputs: u64,
-    results: u64,
-    slots: u64,
-    spans: u64,
-    samples: u64,
-    span_count: u32,
-    output_count: u32,
-}
-
-/// Sizes that are padded to one, or treated as one: 1, 2, 4, multiples of 8 up to 64, and four between powers of two.
-pub fn bucket(size: usize) -> usize {
-    let power = size.next_power_of_two();
-    if size <= 4 { power } else { size.next_multiple_of((power / 8).max(8)) }
-}
-
-/// The sizes that sizes up to `most` are padded to where there is room for `most`.
-pub fn buckets(most: usize) -> Vec<usize> {
-    let next = |size: &usize| Some(bucket(size + 1).min(most)).filter(|next| next > size);
-    std::iter::successors(Some(1).filter(|_| most > 0), next).collect()
-}
-
-/// What the kernels of both lanes read: one memory, or, where the lanes have memory apart, the same bytes in each.
-struct Shared<M: Machine> {
-    memory: M::Memory,
+/// What the kernels of both roles read: one memory, or, where the roles have memory apart, the same bytes in each.
+struct Shared<R: GpuRuntime> {
+    memory: R::Memory,
     /// The amateur's.
-    mirror: Option<M::Memory>,
+    mirror: Option<R::Memory>,
 }
 
-impl<M: Machine> Shared<M> {
-    fn new(machine: &M, bytes: usize) -> Result<Self> {
-        let mirror = machine.is_split().then(|| machine.allocate(Lane::Amateur, bytes)).transpose()?;
-        Ok(Self { memory: machine.allocate(Lane::Expert, bytes)?, mirror })
+impl<R: GpuRuntime> Shared<R> {
+    fn new(runtime: &R, bytes: usize) -> Result<Self> {
+        let mirror = runtime.is_split().then(|| runtime.allocate(Role::Amateur, bytes)).transpose()?;
+        Ok(Self { memory: runtime.allocate(Role::Expert, bytes)?, mirror })
     }
 
-    fn address(&self, machine: &M, lane: Lane) -> u64 {
-        let mirror = self.mirror.as_ref().filter(|_| lane == Lane::Amateur);
-        machine.address(mirror.unwrap_or(&self.memory))
+    fn address(&self, runtime: &R, role: Role) -> u64 {
+        let mirror = self.mirror.as_ref().filter(|_| role == Role::Amateur);
+        runtime.address(mirror.unwrap_or(&self.memory))
     }
 
-    /// Between what was queued on the expert's lane, replays of both lanes' work among it, and what will be.
-    fn write(&self, machine: &M, bytes: &[u8]) {
-        machine.write(Lane::Expert, &self.memory, bytes);
+    /// Queues a write on the expert's stream, and one of the amateur's memory where that is apart. Work of both roles that was
+    /// queued before, replays among it, still finds the old bytes.
+    fn write(&self, runtime: &R, bytes: &[u8]) {
+        runtime.write(Role::Expert, &self.memory, bytes);
         if let Some(mirror) = &self.mirror {
-            machine.fork();
-            machine.write(Lane::Amateur, mirror, bytes);
-            machine.join();
+            runtime.fork();
+            runtime.write(Role::Amateur, mirror, bytes);
+            runtime.join();
         }
     }
 
-    /// Makes the amateur's what the expert's lane has written.
-    fn reflect(&self, machine: &M, bytes: usize) {
+    /// Copies to the amateur's memory what the kernels have written to the expert's.
+    fn update_mirror(&self, runtime: &R, bytes: usize) {
         if let Some(mirror) = self.mirror.as_ref().filter(|_| bytes > 0) {
-            machine.copy(Lane::Expert, &self.memory, mirror, bytes);
+            runtime.copy(Role::Expert, &self.memory, mirror, bytes);
         }
     }
 }
 
-/// Which of the amateur's logits some row of a step wants, by what is known before it runs.
+/// Which of the amateur's logits some row of a step needs, by what is known before the step runs.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct OfAmateur {
-    /// Those of its head.
-    pub heads: bool,
-    /// All: they are its head, or make up a log-probability that is asked for.
+pub struct NeededLogits {
+    /// Those of its candidates.
+    pub candidates: bool,
+    /// All of them: all tokens are candidates, or a log-probability is wanted.
     pub all: bool,
 }
 
-impl OfAmateur {
+impl NeededLogits {
     fn of(rows: &[SampleRow]) -> Self {
-        let mut wanted = Self::default();
+        let mut needed = Self::default();
         for row in rows.iter().filter(|row| row.contrast.needs_amateur()) {
             let keeps_all = row.contrast.alpha == 0.0;
-            wanted.heads |= !keeps_all;
-            wanted.all |= keeps_all || row.log_probabilities;
+            needed.candidates |= !keeps_all;
+            needed.all |= keeps_all || row.log_probabilities;
         }
-        wanted
+        needed
     }
 }
 
 /// See [`crate::device::Device::Step`].
 ///
 /// A step in which every span is one token is padded to a [`bucket`], as far as there is room, so that few sizes occur
-/// and the machine can replay what it has recorded: padded rows have slot [`NONE`], padded spans context 0, padded
-/// samples position [`NONE`], and kernels leave all three alone.
-pub struct Step<M: Machine> {
+/// and the runtime can replay what it has recorded: padded rows have slot `NONE`, padded spans context 0, padded
+/// samples position `NONE`, and kernels leave all three alone.
+pub struct Step<R: GpuRuntime> {
     /// Which of the process's steps: the addresses that a recording holds are this one's.
     id: u64,
     /// Whether all spans are computed alike, which makes the numbers of a token those of any step that computes it.
     is_uniform: bool,
     sections: Sections,
     /// Rows and spans at most, where all spans are one token.
-    room: usize,
+    max_decode_rows: usize,
     block_size: usize,
     /// Tokens of the vocabulary, without padding.
     pub vocabulary: usize,
     /// `[special]` u32, ascending; [`Step::special_count`] of them.
-    special: M::Memory,
+    special: R::Memory,
     special_count: usize,
     /// The sections.
-    buffer: Shared<M>,
+    buffer: Shared<R>,
     /// `[outputs]` [`ResultWords`] of this step, and of the one before until they are overwritten.
-    results: Shared<M>,
-    /// What the kernels of sampling leave for one another, [`sample::row_bytes`] an output.
-    tiles: M::Memory,
-    /// Of outputs that are sampled together.
-    pub heads: Heads<M>,
+    results: Shared<R>,
+    /// What the kernels of sampling leave for one another, [`row_bytes`] an output.
+    tiles: R::Memory,
+    /// The candidates of outputs that are sampled together.
+    pub candidates: CandidateLists<R>,
     /// Rows of the step at hand, padding included.
     pub tokens: usize,
     /// Spans of the step at hand, padding included.
@@ -239,32 +121,42 @@ pub struct Step<M: Machine> {
     pub outputs: usize,
     /// Outputs of the step at hand that are wanted.
     wanted: usize,
-    /// What is wanted of the amateur's logits.
-    pub wanted_of_amateur: OfAmateur,
+    /// Which of the amateur's logits the step at hand needs.
+    pub needed_logits: NeededLogits,
     is_padded: bool,
-    pending: VecDeque<M::Pending>,
+    /// Results on their way to the host, of the oldest step first.
+    pending: VecDeque<R::Pending>,
+    /// When steps began and ended.
+    pub trace: Trace<R::Mark>,
 }
 
-impl<M: Machine> Step<M> {
-    /// Room for steps.
-    pub fn new(machine: &M, room: StepRoom<'_>, is_uniform: bool) -> Result<Self> {
+impl<R: GpuRuntime> Step<R> {
+    /// See [`crate::device::Device::step`].
+    pub fn new(
+        runtime: &R,
+        capacity: Capacity,
+        table_blocks: usize,
+        vocabulary: &Vocabulary,
+        is_uniform: bool,
+    ) -> Result<Self> {
         static STEPS: AtomicU64 = AtomicU64::new(0);
-        let sections = Sections::new(&room);
-        let special: Vec<u32> = room.vocabulary.special.iter().map(|token| token.0).collect();
-        let special_memory = machine.allocate(Lane::Expert, size_of_val(special.as_slice()).max(4))?;
-        machine.write(Lane::Expert, &special_memory, bytemuck::cast_slice(&special));
+        let Capacity { max_num_seqs, max_num_batched_tokens, block_size } = capacity;
+        let sections = Sections::new(capacity, table_blocks);
+        let special: Vec<u32> = vocabulary.special.iter().map(|token| token.0).collect();
+        let special_memory = runtime.allocate(Role::Expert, size_of_val(special.as_slice()).max(4))?;
+        runtime.write(Role::Expert, &special_memory, bytemuck::cast_slice(&special));
         Ok(Self {
             id: STEPS.fetch_add(1, Ordering::Relaxed),
             is_uniform,
-            room: room.tokens.min(room.sequences),
-            block_size: room.block_size,
-            vocabulary: room.vocabulary.len,
+            max_decode_rows: max_num_batched_tokens.min(max_num_seqs),
+            block_size,
+            vocabulary: vocabulary.len,
             special: special_memory,
             special_count: special.len(),
-            buffer: Shared::new(machine, sections.bytes())?,
-            results: Shared::new(machine, room.sequences * size_of::<ResultWords>())?,
-            tiles: machine.allocate(Lane::Expert, room.sequences * sample::row_bytes(room.vocabulary.len))?,
-            heads: Heads::new(machine, room.sequences, room.vocabulary.len)?,
+            buffer: Shared::new(runtime, sections.bytes())?,
+            results: Shared::new(runtime, max_num_seqs * size_of::<ResultWords>())?,
+            tiles: runtime.allocate(Role::Expert, max_num_seqs * row_bytes(vocabulary.len))?,
+            candidates: CandidateLists::new(runtime, max_num_seqs, vocabulary.len)?,
             sections,
             tokens: 0,
             spans: 0,
@@ -273,108 +165,109 @@ impl<M: Machine> Step<M> {
             longest_context: 0,
             outputs: 0,
             wanted: 0,
-            wanted_of_amateur: OfAmateur::default(),
+            needed_logits: NeededLogits::default(),
             is_padded: false,
             pending: VecDeque::new(),
+            trace: Trace::off(),
         })
     }
 
-    /// See [`crate::device::Device::begin`].
-    pub fn begin(&mut self, machine: &M, batch: &Batch, rows: &[SampleRow]) {
+    /// See [`crate::device::Device::prepare`].
+    pub fn prepare(&mut self, runtime: &R, batch: &Batch, rows: &[SampleRow]) {
         let context = |span: &Span| batch.positions[span.tokens.end - 1] as usize + 1;
         self.tokens = batch.tokens.len();
         self.spans = batch.spans.len();
         self.longest_span = batch.spans.iter().map(|span| span.tokens.len()).max().unwrap_or(0);
         self.longest_context = batch.spans.iter().map(context).max().unwrap_or(0);
-        self.outputs = batch.outputs.len();
+        self.outputs = batch.logits_indices.len();
         self.wanted = self.outputs;
-        self.wanted_of_amateur = OfAmateur::of(rows);
-        self.is_padded = self.longest_span == 1 && self.tokens <= self.room;
+        self.needed_logits = NeededLogits::of(rows);
+        self.is_padded = self.longest_span == 1 && self.tokens <= self.max_decode_rows;
         if self.is_padded {
-            let padded = bucket(self.tokens).min(self.room);
+            let padded = bucket(self.tokens).min(self.max_decode_rows);
             (self.tokens, self.spans, self.outputs) = (padded, padded, padded);
             self.longest_context = self.longest_context.next_power_of_two().max(SHORTEST_PADDED_CONTEXT);
         }
         let is_longer = |span: &&Span| span.tokens.len() > 1;
         self.prefills =
             if self.is_uniform { self.spans } else { batch.spans.iter().filter(is_longer).count() };
-        self.buffer.write(machine, &self.image(batch, rows));
-        if !batch.fed.is_empty() && rows.iter().any(|row| row.kept.is_some()) {
-            self.void_rows(machine, batch);
+        self.buffer.write(runtime, &self.image(batch, rows));
+        if !batch.pending_tokens.is_empty() && rows.iter().any(|row| row.deferred_row.is_some()) {
+            self.void_rows(runtime, batch);
         }
     }
 
-    /// Leaves out the rows that have no token, on the lane that settles.
-    fn void_rows(&self, machine: &M, batch: &Batch) {
+    /// Makes padding of the rows that have no token, because the expert left their last output to the amateur.
+    fn void_rows(&self, runtime: &R, batch: &Batch) {
         const THREADS: usize = 256;
-        let section = |section: Section| machine.address(&self.buffer.memory) + section.offset as u64;
+        let section = |section: Section| runtime.address(&self.buffer.memory) + section.offset as u64;
         let parameters = VoidRowsParams {
-            fed: section(self.sections.fed),
-            outputs: section(self.sections.outputs),
-            results: machine.address(&self.results.memory),
+            source_outputs: section(self.sections.source_outputs),
+            logits_indices: section(self.sections.logits_indices),
+            results: runtime.address(&self.results.memory),
             slots: section(self.sections.slots),
             spans: section(self.sections.spans),
             samples: section(self.sections.samples),
             span_count: batch.spans.len() as u32,
-            output_count: batch.outputs.len() as u32,
+            output_count: batch.logits_indices.len() as u32,
         };
-        let grid = [batch.outputs.len().div_ceil(THREADS) as u32, 1, 1];
+        let grid = [batch.logits_indices.len().div_ceil(THREADS) as u32, 1, 1];
         let launch = Launch { kernel: "void_rows", grid, threads: THREADS as u32, shared_bytes: 0 };
-        machine.launch(Lane::Expert, &launch, bytemuck::bytes_of(&parameters));
+        runtime.launch(Role::Expert, &launch, bytemuck::bytes_of(&parameters));
     }
 
-    /// Names what the machine is given to do for the step at hand, where that is likely to come again. It depends on
-    /// nothing but what the name is made of.
-    pub fn replay_key(&self, variant: u32) -> Option<u64> {
+    /// The key of what the runtime is given to do for the step at hand, where that is likely to come again. The work depends
+    /// on nothing but what the key is made of.
+    pub fn replay_key(&self, pass: Pass) -> Option<u64> {
         let context = u64::from(self.longest_context.trailing_zeros());
-        let OfAmateur { heads, all } = self.wanted_of_amateur;
-        let variant = (variant << 2) | (u32::from(heads) << 1) | u32::from(all);
+        let NeededLogits { candidates, all } = self.needed_logits;
+        let variant = ((pass as u32) << 2) | (u32::from(candidates) << 1) | u32::from(all);
         let shape = (u64::from(variant) << 32) | (context << 24) | self.tokens as u64;
         self.is_padded.then_some((self.id << 40) | shape)
     }
 
-    /// See [`crate::device::Device::finish`].
-    pub fn finish(&mut self, machine: &M) {
+    /// See [`crate::device::Device::submit`].
+    pub fn submit(&mut self, runtime: &R) {
         let bytes = self.wanted * size_of::<ResultWords>();
-        self.pending.push_back(machine.read(Lane::Expert, &self.results.memory, bytes));
+        self.pending.push_back(runtime.read(Role::Expert, &self.results.memory, bytes));
         // For the tokens that feed the next step.
-        self.results.reflect(machine, bytes);
+        self.results.update_mirror(runtime, bytes);
     }
 
-    /// See [`crate::device::Device::collect_settled`].
-    pub fn collect(&mut self, machine: &M) -> Result<Vec<Option<RowResult>>> {
+    /// See [`crate::device::Device::collect`].
+    pub fn collect(&mut self, runtime: &R) -> Result<Vec<RowResult>> {
         let Some(pending) = self.pending.pop_front() else { return Ok(Vec::new()) };
-        let bytes = machine.wait(pending)?;
+        let bytes = runtime.wait(pending)?;
         Ok(bytemuck::allocation::pod_collect_to_vec::<u8, ResultWords>(&bytes)
             .iter()
             .map(ResultWords::result)
             .collect())
     }
 
-    /// Where the kernels of a launcher's lane find a section.
-    pub fn section(&self, on: &Launcher<M>, section: impl FnOnce(&Sections) -> Section) -> u64 {
-        self.buffer.address(&on.machine, on.lane) + section(&self.sections).offset as u64
+    /// Where the kernels of a role find a section.
+    pub fn section(&self, on: &GpuDevice<R>, section: impl FnOnce(&Sections) -> Section) -> u64 {
+        self.buffer.address(on.runtime(), on.current_role()) + section(&self.sections).offset as u64
     }
 
-    /// Where the kernels of a launcher's lane find the results.
-    pub fn results(&self, on: &Launcher<M>) -> u64 {
-        self.results.address(&on.machine, on.lane)
+    /// Where the kernels of a role find the results.
+    pub fn results(&self, on: &GpuDevice<R>) -> u64 {
+        self.results.address(on.runtime(), on.current_role())
     }
 
     /// Where the kernels of sampling leave what they know of the tiles.
-    pub fn tiles(&self, on: &Launcher<M>) -> u64 {
+    pub fn tiles(&self, on: &GpuDevice<R>) -> u64 {
         on.address(&self.tiles)
     }
 
-    /// See [`crate::device::Device::projections`].
-    pub fn projections(&self, on: &Launcher<M>) -> Projections {
-        let OfAmateur { heads, all } = self.wanted_of_amateur;
-        let found = if heads { self.heads.projections(on) } else { Projections::default() };
+    /// See [`crate::device::inspect::Inspect::projections`].
+    pub fn projections(&self, on: &GpuDevice<R>) -> Projections {
+        let NeededLogits { candidates, all } = self.needed_logits;
+        let found = if candidates { self.candidates.projections(on) } else { Projections::default() };
         Projections { full: if all { self.outputs } else { found.full }, ..found }
     }
 
     /// Where the kernels of sampling find the special tokens, and how many there are.
-    pub fn special(&self, on: &Launcher<M>) -> (u64, usize) {
+    pub fn special(&self, on: &GpuDevice<R>) -> (u64, usize) {
         (on.address(&self.special), self.special_count)
     }
 
@@ -383,8 +276,8 @@ impl<M: Machine> Step<M> {
         let (at, block_size) = (&self.sections, self.block_size);
         let mut tokens = batch.tokens.clone();
         tokens.resize(self.tokens, TokenId(0));
-        let mut fed = vec![NONE; self.tokens];
-        batch.fed.iter().for_each(|from| fed[from.token as usize] = from.output);
+        let mut source_outputs = vec![NONE; self.tokens];
+        batch.pending_tokens.iter().for_each(|from| source_outputs[from.index as usize] = from.source_output);
         let mut positions = batch.positions.clone();
         positions.resize(self.tokens, 0);
         let mut slots = vec![NONE; self.tokens];
@@ -410,91 +303,25 @@ impl<M: Machine> Step<M> {
         let is_prefill = |span: &SpanWords| self.is_uniform || span.tokens > 1;
         let prefills: Vec<u32> =
             (0..).zip(&spans).filter(|(_, span)| is_prefill(span)).map(|(index, _)| index).collect();
-        let mut outputs = batch.outputs.clone();
-        outputs.resize(self.outputs, 0);
+        let mut logits_indices = batch.logits_indices.clone();
+        logits_indices.resize(self.outputs, 0);
         let mut samples: Vec<SampleWords> = rows.iter().map(SampleWords::new).collect();
         samples.resize(self.outputs, SampleWords { position: NONE, ..SampleWords::zeroed() });
 
         let mut image = vec![0; at.blocks.offset + size_of_val(batch.blocks.as_slice())];
         let mut put = |section: Section, bytes: &[u8]| {
-            debug_assert!(bytes.len() <= section.len, "the step is larger than its room");
+            debug_assert!(bytes.len() <= section.len, "the step is larger than its capacity");
             image[section.offset..][..bytes.len()].copy_from_slice(bytes);
         };
         put(at.tokens, bytemuck::cast_slice(&tokens));
-        put(at.fed, bytemuck::cast_slice(&fed));
+        put(at.source_outputs, bytemuck::cast_slice(&source_outputs));
         put(at.positions, bytemuck::cast_slice(&positions));
         put(at.slots, bytemuck::cast_slice(&slots));
         put(at.spans, bytemuck::cast_slice(&spans));
         put(at.prefills, bytemuck::cast_slice(&prefills));
-        put(at.outputs, bytemuck::cast_slice(&outputs));
+        put(at.logits_indices, bytemuck::cast_slice(&logits_indices));
         put(at.samples, bytemuck::cast_slice(&samples));
         put(at.blocks, bytemuck::cast_slice(&batch.blocks));
         image
-    }
-}
-
-impl Sections {
-    fn new(room: &StepRoom<'_>) -> Self {
-        let mut end = 0;
-        let mut section = |len: usize| {
-            let offset = end;
-            end += len.next_multiple_of(256);
-            Section { offset, len }
-        };
-        let word = size_of::<u32>();
-        Self {
-            tokens: section(room.tokens * word),
-            fed: section(room.tokens * word),
-            positions: section(room.tokens * word),
-            slots: section(room.tokens * word),
-            spans: section(room.sequences * size_of::<SpanWords>()),
-            prefills: section(room.sequences * word),
-            outputs: section(room.sequences * word),
-            samples: section(room.sequences * size_of::<SampleWords>()),
-            blocks: section(room.blocks * word),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        self.blocks.offset + self.blocks.len
-    }
-}
-
-impl SampleWords {
-    fn new(row: &SampleRow) -> Self {
-        let (contrast, [key, record]) = (&row.contrast, row.noise.words());
-        Self {
-            ln_alpha: contrast.alpha.ln(),
-            beta: contrast.beta,
-            special_beta: contrast.special_beta(),
-            temperature: contrast.temperature,
-            top_p: contrast.top_p,
-            min_p: contrast.min_p,
-            top_k: contrast.top_k,
-            position: row.position,
-            key,
-            record,
-            kept: row.kept.unwrap_or(NONE),
-            flags: u32::from(row.log_probabilities),
-        }
-    }
-}
-
-impl ResultWords {
-    fn result(&self) -> Option<RowResult> {
-        Some(match self.status {
-            0 => Ok(Sampled {
-                token: TokenId(self.token),
-                score: self.score,
-                head: self.head,
-                log_probabilities: Some(LogProbabilities {
-                    expert: self.expert_log_probability,
-                    amateur: Some(self.amateur_log_probability).filter(|l_a| !l_a.is_nan()),
-                }),
-            }),
-            1 => Err(RowFault::NotANumber),
-            2 => Err(RowFault::AllMasked),
-            _ => return None,
-        })
     }
 }

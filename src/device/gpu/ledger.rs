@@ -1,32 +1,32 @@
-//! A machine that does nothing but count the memory that is asked of it: what a pair takes, without loading it.
+//! A runtime that does nothing but count the memory that is asked of it: what a pair takes, without loading it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::device::MemoryInfo;
-use crate::device::gpu::runtime::{Lane, Launch, Machine, Matmul};
+use crate::device::gpu::runtime::{GpuRuntime, Launch, Matmul, Role};
 use crate::error::Result;
 
 /// The count.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// By [`Lane`].
+    /// By [`Role`].
     bytes: [AtomicUsize; 2],
     is_split: bool,
 }
 
 impl Ledger {
-    /// Nothing yet, on a machine whose lanes have memory apart if it `is_split`.
+    /// Nothing yet, on a runtime whose roles have memory apart if it `is_split`.
     pub fn new(is_split: bool) -> Self {
         Self { bytes: Default::default(), is_split }
     }
 
-    /// Bytes that were asked for on a lane so far, each piece rounded up to its alignment.
-    pub fn bytes(&self, lane: Lane) -> usize {
-        self.bytes[lane as usize].load(Ordering::Relaxed)
+    /// Bytes that were asked for in a role so far, each piece rounded up to its alignment.
+    pub fn bytes(&self, role: Role) -> usize {
+        self.bytes[role as usize].load(Ordering::Relaxed)
     }
 }
 
-impl Machine for Ledger {
+impl GpuRuntime for Ledger {
     type Memory = ();
     type Pending = ();
     type Mark = ();
@@ -35,8 +35,8 @@ impl Machine for Ledger {
         "a count of memory".to_owned()
     }
 
-    fn allocate(&self, lane: Lane, bytes: usize) -> Result<()> {
-        self.bytes[lane as usize].fetch_add(bytes.next_multiple_of(256), Ordering::Relaxed);
+    fn allocate(&self, role: Role, bytes: usize) -> Result<()> {
+        self.bytes[role as usize].fetch_add(bytes.next_multiple_of(256), Ordering::Relaxed);
         Ok(())
     }
 
@@ -44,13 +44,13 @@ impl Machine for Ledger {
         0
     }
 
-    fn fill(&self, _: Lane, (): &(), _: usize, _: &mut dyn FnMut(usize, &mut [u8])) -> Result<()> {
+    fn fill(&self, _: Role, (): &(), _: usize, _: &mut dyn FnMut(usize, &mut [u8])) -> Result<()> {
         Ok(())
     }
 
-    fn write(&self, _: Lane, (): &(), _: &[u8]) {}
+    fn write(&self, _: Role, (): &(), _: &[u8]) {}
 
-    fn read(&self, _: Lane, (): &(), _: usize) {}
+    fn read(&self, _: Role, (): &(), _: usize) {}
 
     fn wait(&self, (): ()) -> Result<Vec<u8>> {
         Ok(Vec::new())
@@ -60,13 +60,13 @@ impl Machine for Ledger {
 
     fn join(&self) {}
 
-    fn launch(&self, _: Lane, _: &Launch, _: &[u8]) {}
+    fn launch(&self, _: Role, _: &Launch, _: &[u8]) {}
 
-    fn matmul(&self, _: Lane, _: &Matmul) {}
+    fn matmul(&self, _: Role, _: &Matmul) {}
 
-    fn copy(&self, _: Lane, (): &(), (): &(), _: usize) {}
+    fn copy(&self, _: Role, (): &(), (): &(), _: usize) {}
 
-    fn mark(&self, _: Lane) {}
+    fn mark(&self, _: Role) {}
 
     fn seconds(&self, (): &(), (): &()) -> Result<f64> {
         Ok(0.0)
@@ -80,7 +80,7 @@ impl Machine for Ledger {
         self.is_split
     }
 
-    fn memory_info(&self, _: Lane) -> Result<MemoryInfo> {
+    fn memory_info(&self, _: Role) -> Result<MemoryInfo> {
         Ok(MemoryInfo { free: 0, total: 0 })
     }
 

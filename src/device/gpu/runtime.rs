@@ -1,8 +1,9 @@
-//! What a machine that runs kernels must offer: memory, two lanes of execution, launches, matrix products.
+//! What a runtime that runs kernels must offer: memory, two streams of execution, launches, matrix products.
 
-pub use crate::device::Lane;
-use crate::device::{Dtype, MemoryInfo, no_profiler};
-use crate::error::Result;
+use crate::device::info::{MemoryInfo, NO_PROFILER};
+use crate::device::number::dtype::Dtype;
+pub use crate::device::types::role::Role;
+use crate::error::{Error, Result};
 
 /// A kernel's launch geometry.
 #[derive(Debug, Clone, Copy)]
@@ -40,84 +41,85 @@ pub struct Matmul {
     pub out: u64,
 }
 
-/// Bytes that a library of matrix products may use on each lane: NVIDIA's advice for Hopper, and more than enough for the
-/// others.
+/// Bytes that a library of matrix products may use on each stream: NVIDIA's advice for Hopper, and more than enough for other
+/// GPUs.
 pub const MATMUL_WORKSPACE: usize = 32 << 20;
 
-/// A machine that runs kernels: the GPU, or its stand-in on the host.
+/// A runtime that runs kernels: the GPU, or its stand-in on the host.
 ///
-/// What is queued runs later; a failure of it is kept and reported by the next [`Machine::wait`].
-pub trait Machine: Send + Sync + 'static {
-    /// Memory of the machine, freed when dropped, aligned to 256 bytes.
+/// What is queued runs later; a failure of it is kept and reported by the next [`GpuRuntime::wait`].
+pub trait GpuRuntime: Send + Sync + 'static {
+    /// Memory of the runtime, freed when dropped, aligned to 256 bytes.
     type Memory: Send + Sync;
     /// Bytes on their way to the host.
     type Pending: Send + Sync;
     /// A point in time.
-    type Mark: Send;
+    type Mark: Send + Sync;
 
     /// What it is, in a line for people.
     fn describe(&self) -> String;
-    /// Takes memory of a lane, of any content.
+    /// Takes memory of a role, of any content.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) where there is too little.
-    fn allocate(&self, lane: Lane, bytes: usize) -> Result<Self::Memory>;
+    /// [`Error::Device`](crate::error::Error::Device) where there is too little.
+    fn allocate(&self, role: Role, bytes: usize) -> Result<Self::Memory>;
     /// Where the kernels find it.
     fn address(&self, memory: &Self::Memory) -> u64;
     /// Fills the first `bytes` of `memory`, a piece at a time, by `source`, which is given each piece and where it
     /// begins. May be called from several threads. Done when it returns.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) if the machine failed.
+    /// [`Error::Device`](crate::error::Error::Device) if the runtime failed.
     fn fill(
         &self,
-        lane: Lane,
+        role: Role,
         memory: &Self::Memory,
         bytes: usize,
         source: &mut dyn FnMut(usize, &mut [u8]),
     ) -> Result<()>;
     /// Queues a write of `bytes` to the start of `memory`.
-    fn write(&self, lane: Lane, memory: &Self::Memory, bytes: &[u8]);
+    fn write(&self, role: Role, memory: &Self::Memory, bytes: &[u8]);
     /// Queues a read of the first `bytes` of `memory`.
-    fn read(&self, lane: Lane, memory: &Self::Memory, bytes: usize) -> Self::Pending;
+    fn read(&self, role: Role, memory: &Self::Memory, bytes: usize) -> Self::Pending;
     /// The bytes of a read, once they are there.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) if anything failed that was queued before.
+    /// [`Error::Device`](crate::error::Error::Device) if anything failed that was queued before.
     fn wait(&self, pending: Self::Pending) -> Result<Vec<u8>>;
-    /// What is queued on the amateur's lane from now on runs after what is queued on the expert's by now.
+    /// What is queued on the amateur's stream from now on runs after what is queued on the expert's by now.
     fn fork(&self);
-    /// What is queued on the expert's lane from now on runs after what is queued on the amateur's by now.
+    /// What is queued on the expert's stream from now on runs after what is queued on the amateur's by now.
     fn join(&self);
     /// Queues a kernel, whose parameters are `parameters`: the bytes of its parameter struct.
-    fn launch(&self, lane: Lane, launch: &Launch, parameters: &[u8]);
+    fn launch(&self, role: Role, launch: &Launch, parameters: &[u8]);
     /// Queues a matrix product.
-    fn matmul(&self, lane: Lane, matmul: &Matmul);
-    /// Queues a copy of the first `bytes`, to the other lane's memory too; not within [`Machine::replay`].
-    fn copy(&self, lane: Lane, from: &Self::Memory, to: &Self::Memory, bytes: usize);
-    /// A point in a lane's order.
-    fn mark(&self, lane: Lane) -> Self::Mark;
+    fn matmul(&self, role: Role, matmul: &Matmul);
+    /// Queues a copy of the first `bytes` on a role's stream, to the other role's memory too; not within
+    /// [`GpuRuntime::replay`].
+    fn copy(&self, role: Role, from: &Self::Memory, to: &Self::Memory, bytes: usize);
+    /// A point in the order of a role's stream.
+    fn mark(&self, role: Role) -> Self::Mark;
     /// Seconds from one mark to a later one; waits for both.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) if anything failed that was queued before.
+    /// [`Error::Device`](crate::error::Error::Device) if anything failed that was queued before.
     fn seconds(&self, from: &Self::Mark, to: &Self::Mark) -> Result<f64>;
-    /// Queues what `record` queues, by launches, products, forks and joins alone; where the machine can, by replaying
+    /// Queues what `record` queues, by launches, products, forks and joins alone; where the runtime can, by replaying
     /// what it recorded under the same key.
     fn replay(&self, key: u64, record: &mut dyn FnMut());
-    /// Whether the lanes have memory apart: then kernels and products find only that of their own lane.
+    /// Whether the roles have memory apart: then kernels and products find only that of their own role.
     fn is_split(&self) -> bool;
-    /// The memory of a lane.
+    /// The memory of a role.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) if the machine does not answer.
-    fn memory_info(&self, lane: Lane) -> Result<MemoryInfo>;
+    /// [`Error::Device`](crate::error::Error::Device) if the runtime does not answer.
+    fn memory_info(&self, role: Role) -> Result<MemoryInfo>;
     /// Whether it chooses algorithms for products and records steps, a number of rows at a time.
     fn warms_up(&self) -> bool {
         false
     }
-    /// Bytes that a lane's memory must have left for what is still to be recorded.
-    fn recording_bytes(&self, _lane: Lane) -> usize {
+    /// Bytes that a role's memory must have left for what is still to be recorded.
+    fn recording_bytes(&self, _role: Role) -> usize {
         0
     }
     /// Whether a step should be queued before the results of the one before are known.
@@ -127,6 +129,6 @@ pub trait Machine: Send + Sync + 'static {
     /// # Errors
     /// Where there is no profiler.
     fn profile(&self, _is_on: bool) -> Result<()> {
-        Err(no_profiler())
+        Err(Error::Setting(NO_PROFILER.to_owned()))
     }
 }

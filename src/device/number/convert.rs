@@ -2,8 +2,8 @@
 
 use half::{bf16, f16};
 
+use super::dtype::Dtype;
 use super::e4m3::E4m3;
-use crate::device::Dtype;
 
 /// Rounds little-endian numbers `from` one format `to` another, as many as `to` holds; what is copied stays as it is.
 pub fn convert(from: &[u8], source: Dtype, to: &mut [u8], target: Dtype) {

@@ -3,10 +3,6 @@
 //! As the kernels have them (`kernels/e4m3.cuh`), bit for bit.
 
 use bytemuck::{Pod, Zeroable};
-use rayon::prelude::*;
-
-use super::convert::convert;
-use crate::device::{Dtype, TensorView};
 
 /// Sign, four bits of exponent (bias 7), three of mantissa; up to 448, no infinity, one NaN of either sign (E4M3 of
 /// the OCP's 8-bit floating point formats, `PyTorch`'s `float8_e4m3fn`).
@@ -15,7 +11,7 @@ use crate::device::{Dtype, TensorView};
 pub struct E4m3(pub u8);
 
 /// The largest number.
-const MAX: f32 = 448.0;
+pub(super) const MAX: f32 = 448.0;
 /// The least normal number.
 const LEAST_NORMAL: f32 = 0.015_625;
 const NAN: u32 = 0x7f;
@@ -46,49 +42,8 @@ impl E4m3 {
     }
 }
 
-/// Rounds a row to `to`; its scale. A row with a NaN has NaN for a scale: all of it is NaN.
-#[inline]
-pub fn quantize(row: &[f32], to: &mut [E4m3]) -> f32 {
-    let scale = scale(row);
-    to.iter_mut().zip(row).for_each(|(to, x)| *to = scaled(*x, scale));
-    scale
-}
-
-/// A matrix, each row rounded: numbers `[rows, columns]` and scales `[rows]`.
-pub fn quantize_matrix(matrix: &TensorView) -> (Vec<E4m3>, Vec<f32>) {
-    let columns = matrix.shape.iter().skip(1).product::<usize>().max(1);
-    let stored = matrix.bytes().par_chunks_exact(columns * matrix.dtype.size());
-    let mut numbers = vec![E4m3(0); stored.len() * columns];
-    let rows = stored.zip(numbers.par_chunks_exact_mut(columns));
-    let round = |row: &mut Vec<f32>, (stored, numbers): (&[u8], &mut [E4m3])| {
-        row.resize(columns, 0.0);
-        convert(stored, matrix.dtype, bytemuck::cast_slice_mut(row), Dtype::F32);
-        quantize(row, numbers)
-    };
-    let scales = rows.map_init(Vec::new, round).collect();
-    (numbers, scales)
-}
-
-/// What is left of a row that is rounded.
-pub fn rounded(row: &[f32]) -> Vec<f32> {
-    let scale = scale(row);
-    row.iter().map(|x| scaled(*x, scale).to_f32() * scale).collect()
-}
-
-/// The scale of a row: its greatest number becomes the largest that there is.
-#[inline]
-pub fn scale(row: &[f32]) -> f32 {
-    f32::from_bits(row.iter().map(|x| magnitude_bits(*x)).max().unwrap_or(0)) / MAX
-}
-
-/// `x` in units of its row's scale.
-#[inline]
-pub fn scaled(x: f32, scale: f32) -> E4m3 {
-    E4m3::from_f32(if scale == 0.0 { 0.0 } else { x / scale })
-}
-
 /// The magnitude of a float, in the order of magnitudes: that of NaN is the greatest.
 #[inline]
-fn magnitude_bits(x: f32) -> u32 {
+pub(super) fn magnitude_bits(x: f32) -> u32 {
     x.to_bits() & 0x7fff_ffff
 }

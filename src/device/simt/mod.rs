@@ -1,8 +1,9 @@
-//! The whole GPU path on a machine without a GPU: the same launches of the same kernels, built for the host and run a
+//! The whole GPU path on a runtime without a GPU: the same launches of the same kernels, built for the host and run a
 //! fibre a CUDA thread. Matrix products, which are a library's on the GPU, are plain loops here.
 
 pub mod runtime;
 
+use std::collections::BTreeSet;
 use std::slice;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,14 +12,14 @@ use std::time::Instant;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::gpu::runtime::{Lane, Launch, Machine, Matmul};
-use super::gpu::{Launcher, LauncherConfig};
+use super::gpu::runtime::{GpuRuntime, Launch, Matmul, Role};
+use super::gpu::{GpuConfig, GpuDevice};
 use super::{Dtype, Format, MemoryInfo};
 use crate::error::{Error, Result};
 use runtime::Memory;
 
 /// The device.
-pub type Simt = Launcher<Host>;
+pub type Simt = GpuDevice<Host>;
 
 /// What the stand-in pretends to have in all: enough for small models, and soon filled.
 const MEMORY: usize = 256 << 20;
@@ -32,23 +33,35 @@ pub struct Host {
     seed: AtomicU64,
     is_split: bool,
     failure: Mutex<Option<String>>,
+    /// Names of kernels.
+    launched: Mutex<BTreeSet<&'static str>>,
 }
 
 impl Simt {
     /// A device of number format `dtype`, whose threads and blocks take their turns in an order drawn from `seed`, another
     /// for each launch; 0 is index order always.
     pub fn simt(dtype: Dtype, seed: u64) -> Self {
-        Self::simt_with(LauncherConfig::of(Format::of(dtype)), seed, false)
+        Self::simt_with(GpuConfig::of(Format::of(dtype)), seed, false)
     }
 
     /// As [`Simt::simt`], with other formats, and in the place of two GPUs if it `is_split`.
-    pub fn simt_with(config: LauncherConfig, seed: u64, is_split: bool) -> Self {
-        let host = Host { seed: AtomicU64::new(seed), is_split, failure: Mutex::new(None) };
+    pub fn simt_with(config: GpuConfig, seed: u64, is_split: bool) -> Self {
+        let host = Host {
+            seed: AtomicU64::new(seed),
+            is_split,
+            failure: Mutex::default(),
+            launched: Mutex::default(),
+        };
         Self::new(host, config)
     }
 }
 
 impl Host {
+    /// The names of the kernels that were launched.
+    pub fn launched(&self) -> BTreeSet<&'static str> {
+        self.launched.lock().map_or_else(|poisoned| poisoned.into_inner().clone(), |names| names.clone())
+    }
+
     /// Keeps the first failure.
     fn note(&self, result: std::result::Result<(), String>) {
         if let (Err(message), Ok(mut failure)) = (result, self.failure.lock()) {
@@ -64,7 +77,7 @@ impl Host {
     }
 }
 
-impl Machine for Host {
+impl GpuRuntime for Host {
     type Memory = Memory;
     type Pending = Vec<u8>;
     type Mark = Instant;
@@ -73,7 +86,7 @@ impl Machine for Host {
         "simt: the GPU's kernels on the host".to_owned()
     }
 
-    fn allocate(&self, _: Lane, bytes: usize) -> Result<Memory> {
+    fn allocate(&self, _: Role, bytes: usize) -> Result<Memory> {
         Memory::new(bytes).ok_or_else(|| Error::Device(format!("no memory for {bytes} bytes")))
     }
 
@@ -83,7 +96,7 @@ impl Machine for Host {
 
     fn fill(
         &self,
-        _: Lane,
+        _: Role,
         memory: &Memory,
         bytes: usize,
         source: &mut dyn FnMut(usize, &mut [u8]),
@@ -93,12 +106,12 @@ impl Machine for Host {
         Ok(())
     }
 
-    fn write(&self, _: Lane, memory: &Memory, bytes: &[u8]) {
+    fn write(&self, _: Role, memory: &Memory, bytes: &[u8]) {
         // SAFETY: what is queued runs at once, so that nothing else uses the memory now.
         unsafe { bytes_at(memory, bytes.len()) }.copy_from_slice(bytes);
     }
 
-    fn read(&self, _: Lane, memory: &Memory, bytes: usize) -> Vec<u8> {
+    fn read(&self, _: Role, memory: &Memory, bytes: usize) -> Vec<u8> {
         memory.as_slice()[..bytes].to_vec()
     }
 
@@ -111,7 +124,10 @@ impl Machine for Host {
 
     fn join(&self) {}
 
-    fn launch(&self, _: Lane, launch: &Launch, parameters: &[u8]) {
+    fn launch(&self, _: Role, launch: &Launch, parameters: &[u8]) {
+        if let Ok(mut launched) = self.launched.lock() {
+            launched.insert(launch.kernel);
+        }
         let launch = runtime::Launch {
             kernel: launch.kernel,
             grid: launch.grid,
@@ -119,13 +135,13 @@ impl Machine for Host {
             shared_bytes: launch.shared_bytes as usize,
             seed: self.next_seed(),
         };
-        // SAFETY: the launcher packs the kernel's own parameters, of memory that it holds; what is queued runs at once,
+        // SAFETY: `GpuDevice` packs the kernel's own parameters, of memory that it holds; what is queued runs at once,
         // so that nothing else uses that memory now.
         self.note(unsafe { launch.run_bytes(parameters) });
     }
 
-    fn matmul(&self, _: Lane, matmul: &Matmul) {
-        // SAFETY: the launcher gives addresses of tensors of these shapes and formats, `out` apart from the others;
+    fn matmul(&self, _: Role, matmul: &Matmul) {
+        // SAFETY: `GpuDevice` gives addresses of tensors of these shapes and formats, `out` apart from the others;
         // what is queued runs at once.
         unsafe {
             match matmul.dtype {
@@ -135,12 +151,12 @@ impl Machine for Host {
         }
     }
 
-    fn copy(&self, _: Lane, from: &Memory, to: &Memory, bytes: usize) {
+    fn copy(&self, _: Role, from: &Memory, to: &Memory, bytes: usize) {
         // SAFETY: as in `write`; the two are apart.
         unsafe { bytes_at(to, bytes) }.copy_from_slice(&from.as_slice()[..bytes]);
     }
 
-    fn mark(&self, _: Lane) -> Instant {
+    fn mark(&self, _: Role) -> Instant {
         Instant::now()
     }
 
@@ -156,7 +172,7 @@ impl Machine for Host {
         self.is_split
     }
 
-    fn memory_info(&self, _: Lane) -> Result<MemoryInfo> {
+    fn memory_info(&self, _: Role) -> Result<MemoryInfo> {
         Ok(MemoryInfo { free: MEMORY, total: MEMORY })
     }
 
@@ -165,7 +181,7 @@ impl Machine for Host {
     }
 }
 
-/// The first bytes of memory that a [`Machine`] writes through a shared reference, as a GPU does.
+/// The first bytes of memory that a [`GpuRuntime`] writes through a shared reference, as a GPU does.
 ///
 /// # Safety
 ///

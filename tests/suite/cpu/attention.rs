@@ -1,5 +1,6 @@
 use codit::device::cpu::Cpu;
-use codit::device::number::e4m3;
+use codit::device::inspect::Inspect;
+use codit::device::number::quantize;
 use codit::device::{AttentionShape, Batch, CacheShape, Device, Dtype, Format, Heads, Span};
 use codit::ids::{BlockId, TokenId};
 
@@ -95,7 +96,7 @@ impl Case {
             if at % (heads.query + 2 * heads.key_value) < heads.query {
                 head.to_vec()
             } else {
-                e4m3::rounded(head)
+                quantize::rounded(head)
             }
         };
         let sequences = self.sequences.iter();

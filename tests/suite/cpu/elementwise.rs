@@ -1,3 +1,4 @@
+use codit::device::inspect::Inspect;
 use codit::device::{Activation, Batch, CacheShape, Device, Dtype, HeadNorms, Heads, Norm, NormScope};
 use codit::error::Error;
 use codit::ids::TokenId;
@@ -84,7 +85,8 @@ fn embed_scales_and_gather_picks() {
             let weight = cpu.weight(&[view(dtype, &[10, 33], &table, 1)]).unwrap();
             let tokens = [9, 0, 3, 3].map(TokenId).to_vec();
             let mut rows = tensor(&cpu, 4, 33);
-            let step = begin_forward(&cpu, 1, &Batch { tokens, outputs: vec![2, 0], ..Batch::default() });
+            let step =
+                begin_forward(&cpu, 1, &Batch { tokens, logits_indices: vec![2, 0], ..Batch::default() });
             cpu.embed(&step, &weight, 1.5, &mut rows);
             let row = |token: usize| {
                 rounded(dtype, &table)[token * 33..][..33].iter().map(|x| x * 1.5).collect::<Vec<_>>()

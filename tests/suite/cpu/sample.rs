@@ -2,6 +2,7 @@ use std::time::Instant;
 
 use codit::contrast::{Contrast, Distribution, Noise, RowFault, Sampled, Vocabulary};
 use codit::device::cpu::Cpu;
+use codit::device::inspect::Inspect;
 use codit::device::{Device, Dtype, Precision, SampleRow};
 use codit::ids::TokenId;
 
@@ -19,7 +20,8 @@ fn sample_one(
 ) -> Outcome {
     let expert = upload(cpu, expert.len(), expert);
     let amateur = amateur.map(|amateur| upload(cpu, amateur.len(), amateur));
-    let rows = [SampleRow { contrast: *contrast, noise, position: 7, log_probabilities: false, kept: None }];
+    let rows =
+        [SampleRow { contrast: *contrast, noise, position: 7, log_probabilities: false, deferred_row: None }];
     sample(cpu, &rows, vocabulary, &expert, amateur.as_ref())[0]
 }
 
@@ -84,7 +86,7 @@ fn draws_as_the_reference_does() {
             Err(fault) => assert_eq!(found, Err(fault), "{what}"),
             Ok(distribution) => {
                 let (found, expected) = (found.expect(&what), distribution.sample(&noise, 7));
-                assert_eq!(found.head, expected.head, "{what}");
+                assert_eq!(found.num_candidates, expected.num_candidates, "{what}");
                 if margin(&contrast, &distribution, &noise) > 1e-9 || (contrast.temperature == 0.0 && ties) {
                     assert_eq!(found.token, expected.token, "{what}");
                     assert!((found.score - expected.score).abs() < 1e-5, "{what}: {found:?} {expected:?}");
@@ -113,7 +115,11 @@ fn large_heads() {
             let found = sample_one(&cpu, &contrast, noise, &vocabulary, (&expert, Some(&amateur))).unwrap();
             let expected = Distribution::new(&contrast, &vocabulary, &expert, Some(&amateur)).unwrap();
             let expected = expected.sample(&noise, 7);
-            assert_eq!((found.token, found.head), (expected.token, expected.head), "{path} {contrast:?}");
+            assert_eq!(
+                (found.token, found.num_candidates),
+                (expected.token, expected.num_candidates),
+                "{path} {contrast:?}"
+            );
             assert!((found.score - expected.score).abs() < 1e-5, "{found:?} {expected:?}");
         }
     }
@@ -145,7 +151,7 @@ fn a_fault_is_its_rows_own() {
                     noise: noise(row),
                     position: row as u32,
                     log_probabilities: false,
-                    kept: None,
+                    deferred_row: None,
                 })
                 .collect();
             let vocabulary = Vocabulary::new(len, vec![]);
@@ -180,7 +186,13 @@ fn draws_follow_the_distribution() {
     for call in 0..calls {
         let noise = Noise::new(9, "chi", call);
         let samples: Vec<_> = (0..rows as u32)
-            .map(|position| SampleRow { contrast, noise, position, log_probabilities: false, kept: None })
+            .map(|position| SampleRow {
+                contrast,
+                noise,
+                position,
+                log_probabilities: false,
+                deferred_row: None,
+            })
             .collect();
         for sampled in sample(&cpu, &samples, &vocabulary, &expert, Some(&amateur)) {
             counts[sampled.unwrap().token.index()] += 1;
@@ -245,7 +257,7 @@ fn a_gathered_head_draws_as_all_logits_do() {
                         noise: Noise::new(3, "gathered", 0),
                         position,
                         log_probabilities: position == 5,
-                        kept: None,
+                        deferred_row: None,
                     })
                     .collect();
                 let mut logits = cpu.tensor(rows, len + 5, Precision::Single).unwrap();
@@ -259,10 +271,14 @@ fn a_gathered_head_draws_as_all_logits_do() {
                         assert_eq!(gathered, full, "{path}");
                         continue;
                     };
-                    assert_eq!((gathered.token, gathered.head), (full.token, full.head), "{path}");
+                    assert_eq!(
+                        (gathered.token, gathered.num_candidates),
+                        (full.token, full.num_candidates),
+                        "{path}"
+                    );
                     assert!((gathered.score - full.score).abs() < 1e-4, "{path}: {gathered:?} {full:?}");
                     assert_eq!(gathered.log_probabilities.is_some(), full.log_probabilities.is_some());
-                    heads[usize::from(gathered.head as usize * 32 > len)] += 1;
+                    heads[usize::from(gathered.num_candidates as usize * 32 > len)] += 1;
                 }
             }
         }

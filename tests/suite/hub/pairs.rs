@@ -5,7 +5,7 @@ use std::process::Command;
 
 use codit::checkpoint::Checkpoint;
 use codit::model::spec::stop_tokens;
-use codit::pairs::{self, PAIRS, Pair};
+use codit::pairs::{self, PAIRS, PairPreset};
 use codit::text::{Message, Text};
 use serde_json::json;
 
@@ -43,7 +43,7 @@ fn run_all(families: &[Family]) {
 }
 
 /// The pair, served by a hub as it is published, decodes two instructions with its own settings.
-fn run(pair: &Pair, layout: &Layout) {
+fn run(pair: &PairPreset, layout: &Layout) {
     let (hub, place) = (FakeHub::start(), Workplace::new());
     let expert_commit = hub.commit(pair.expert, layout.files(true, 1));
     let amateur_commit = hub.commit(pair.amateur, layout.files(false, 2));

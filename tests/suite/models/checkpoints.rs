@@ -9,11 +9,12 @@ use codit::Result;
 use codit::bench::shapes;
 use codit::checkpoint::Checkpoint;
 use codit::device::cpu::Cpu;
+use codit::device::inspect::Inspect;
 use codit::device::{Activation, Batch, CacheShape, Device, NormScope, RoutingShape, Span};
 use codit::ids::{BlockId, TokenId};
 use codit::model::rope::Rope;
 use codit::model::spec::{Layer, Mixture, Mlp, NormPlacement, stop_tokens};
-use codit::model::{Decoder, Room, Spec};
+use codit::model::{Decoder, Spec};
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
@@ -101,8 +102,7 @@ impl Copy {
     }
 
     fn load(&self) -> Result<Decoder<Cpu>> {
-        let room = Room { tokens: 2, logits: 1 };
-        Decoder::load(&Cpu::new(Some(1))?, &Checkpoint::open(self.path())?, room)
+        Decoder::load(&Cpu::new(Some(1))?, &Checkpoint::open(self.path())?, 2, 1)
     }
 
     /// Asserts that loading fails and that the message has all of `words`.
@@ -409,7 +409,7 @@ fn configurations_of_published_models() {
         },
         "rope_theta": 500_000.0, "tie_word_embeddings": true, "vocab_size": 128_256
     }));
-    assert!(llama.tied_head && llama.head_norms.is_none() && llama.context_length == 131_072);
+    assert!(llama.tied_lm_head && llama.head_norms.is_none() && llama.context_length == 131_072);
     assert_eq!((llama.heads.qkv_width(), llama.heads.query_width(), llama.layers.len()), (3072, 2048, 16));
     let frequencies = &llama.ropes[0].inverse_frequencies;
     assert_eq!((frequencies.len(), frequencies[0]), (32, 1.0));
@@ -423,7 +423,7 @@ fn configurations_of_published_models() {
         "num_key_value_heads": 8, "rms_norm_eps": 1e-06, "rope_scaling": null, "rope_theta": 1_000_000,
         "sliding_window": null, "tie_word_embeddings": false, "use_sliding_window": false, "vocab_size": 151_936
     }));
-    assert!(!qwen3.tied_head && qwen3.head_norms == Some(NormScope::Head) && qwen3.vocab_size == 151_936);
+    assert!(!qwen3.tied_lm_head && qwen3.head_norms == Some(NormScope::Head) && qwen3.vocab_size == 151_936);
     assert_eq!(qwen3.layers, vec![Layer { rope: 0, window: None, mlp: Mlp::Dense }; 36]);
     let shape = CacheShape { layers: 36, heads: 8, group: 4, head_dim: 128, block_size: 16, blocks: 100 };
     assert_eq!(qwen3.cache_shape(16, 100), shape);
@@ -473,7 +473,7 @@ fn configurations_of_gemma_and_olmo() {
     let gemma = spec("gemma-3-4b");
     assert_eq!((gemma.vocab_size, gemma.context_length, gemma.layers.len()), (262_208, 131_072, 34));
     assert_eq!((gemma.heads.query, gemma.heads.key_value, gemma.heads.dim), (8, 4, 256));
-    assert!(gemma.tied_head && gemma.unit_offset && gemma.norm_placement == NormPlacement::Both);
+    assert!(gemma.tied_lm_head && gemma.unit_offset && gemma.norm_placement == NormPlacement::Both);
     assert_eq!((gemma.attention_scale, gemma.activation), (1.0 / 16.0, Activation::GeluTanh));
     near(gemma.embedding_scale.into(), 2560f64.sqrt());
     let [full, sliding] = &gemma.ropes[..] else { panic!() };
@@ -486,7 +486,9 @@ fn configurations_of_gemma_and_olmo() {
     near(spec("gemma-3-27b").attention_scale.into(), 168f64.sqrt().recip());
 
     let olmo = spec("olmo-3-7b");
-    assert!(!olmo.tied_head && olmo.norm_placement == NormPlacement::After && olmo.context_length == 65_536);
+    assert!(
+        !olmo.tied_lm_head && olmo.norm_placement == NormPlacement::After && olmo.context_length == 65_536
+    );
     assert_eq!((olmo.heads.dim, olmo.head_norms), (128, Some(NormScope::Projection)));
     let [full, sliding] = &olmo.ropes[..] else { panic!() };
     near(full.scale.into(), 0.1 * 8f64.ln() + 1.0);
@@ -543,7 +545,7 @@ fn one_token(decoder: &mut Decoder<Cpu>) -> Vec<f32> {
         positions: vec![0],
         spans: vec![Span { tokens: 0..1, blocks: 0..1 }],
         blocks: vec![BlockId(0)],
-        outputs: vec![0],
+        logits_indices: vec![0],
         ..Batch::default()
     };
     let mut cache = device.cache(decoder.spec().cache_shape(16, 1)).unwrap();

@@ -13,7 +13,7 @@ enum Shuffle {
     Xor,
 }
 
-/// The source lane by the pseudo-code of PTX ISA, "shfl.sync", whose `c` operand CUDA makes of the width.
+/// The source lane by the pseudo-code of PTX ISA, "shfl.sync". CUDA computes its operand `c` from the width.
 fn source(kind: Shuffle, lane: u32, b: u32, width: u32) -> u32 {
     let segment_mask = !(width - 1) & 31;
     let clamp = if matches!(kind, Shuffle::Up) { 0 } else { 31 };
@@ -56,7 +56,7 @@ fn shuffles_follow_the_ptx_manual() {
 fn disjoint_groups_of_lanes_vote_apart() {
     let mut random = Random::new(2);
     for mask in [0xffff_ffff, 0, 0x0000_ffff, 0x5555_5555, 1, 0x8000_0000, 0x0ff0_1234] {
-        // None, all, and some of the lanes agree.
+        // No lane, all lanes and some lanes agree.
         for agree in [0, u32::MAX, mask, random.bits()] {
             let predicates: Vec<u32> = (0..32).map(|lane| (agree >> lane & 1) * 4).collect();
             for seed in SEEDS {

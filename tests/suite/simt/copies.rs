@@ -4,7 +4,7 @@ use super::{Probe, SEEDS};
 
 const NAN: u32 = u32::MAX;
 
-/// What each thread sees after waiting for all but 3, 2, 1 and 0 of its three groups.
+/// The words that each thread sees after waits for all but 3, 2, 1 and 0 of its three groups.
 fn seen(seed: u64, input: &[u32], zeros: bool) -> Vec<[[u32; 3]; 4]> {
     let probe =
         Probe { shared_bytes: 64 * 48, args: [u32::from(zeros), 0, 0, 0], ..Probe::new("probe_copies", 64) };
@@ -39,8 +39,8 @@ fn a_copy_lands_at_the_wait_for_its_group() {
     }
 }
 
-/// Whether a kernel that sums tiles as they arrive gets its sums right; it can leave out the wait, or the
-/// barrier before a buffer is filled again.
+/// Whether a kernel that sums tiles as they arrive returns the right sums. It can omit the wait, or the barrier before a
+/// buffer is filled again.
 fn pipeline_is_right(seed: u64, no_wait: bool, no_barrier: bool) -> bool {
     let (threads, tiles) = (128, 7);
     let values: Vec<f32> = (0..tiles * 4 * threads).map(|i| (i % 1013) as f32).collect();

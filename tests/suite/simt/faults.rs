@@ -1,4 +1,4 @@
-//! Planted faults: each ends its launch and is named.
+//! Planted faults: each ends its launch with a message that names it.
 
 use codit::device::simt::runtime::{Launch, Memory};
 
@@ -9,7 +9,8 @@ fn message_of(probe: Probe, seed: u64) -> String {
     probe.run_on(seed, &[0_u32; 64], &mut out).unwrap_err()
 }
 
-/// Thread 5 of block 1 does it. Who comes last of its warp or block sees it: the message names one or both.
+/// Thread 5 of block 1 commits the fault. The last thread of its warp or block to arrive detects it, so the message names
+/// one of the two or both.
 #[test]
 fn faults_are_named_with_kernel_block_and_thread() {
     for (kernel, what) in [
@@ -75,7 +76,7 @@ fn launches_that_a_driver_would_refuse_are_refused() {
     assert!(refused("probe_bits", [0, 1, 1], one, 0).contains("a grid of this shape cannot be"));
     assert!(refused("probe_bits", one, one, 228 << 10).contains("more shared memory than any device has"));
     let launch = Launch { kernel: "probe_bits", grid: one, block: one, shared_bytes: 0, seed: 0 };
-    // SAFETY: it is not run.
+    // SAFETY: the launch is refused, so nothing reads the parameters.
     let message = unsafe { launch.run(&[0_u64; 3]) }.unwrap_err();
     assert!(message.contains("its parameters have another size (24 bytes of parameters of 32"), "{message}");
     assert_eq!(size_of::<ProbeParams>(), 32);

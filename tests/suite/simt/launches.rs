@@ -1,4 +1,4 @@
-//! Geometry, and the list of kernels.
+//! The geometry of launches, the list of kernels and memory.
 
 use std::collections::HashSet;
 

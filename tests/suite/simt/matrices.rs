@@ -45,7 +45,7 @@ fn product(a: &[bf16], b: &[bf16], c: &[f32]) -> Vec<f64> {
     (0..M * N).map(element).collect()
 }
 
-/// By each of the kernels that compute it.
+/// The product by each kernel that computes it.
 fn products(seed: u64, a: &[bf16], b: &[bf16], c: &[f32]) -> [Vec<f32>; 3] {
     let b_by_columns: Vec<bf16> = (0..N * K).map(|i| b[i % K * N + i / K]).collect();
     [("probe_mma", b, 0), ("probe_ldmatrix_mma", b, 0), ("probe_ldmatrix_mma", &b_by_columns, 1)].map(

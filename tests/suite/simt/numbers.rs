@@ -1,6 +1,7 @@
 //! bf16, half and e4m3.
 
-use codit::device::number::e4m3::{E4m3, quantize};
+use codit::device::number::e4m3::E4m3;
+use codit::device::number::quantize::quantize;
 use half::{bf16, f16};
 
 use super::Probe;
@@ -25,7 +26,7 @@ fn every_bf16_and_half_widens_exactly() {
 fn floats_narrow_to_the_nearest_ties_to_even() {
     let mut random = Random::new(5);
     let mut floats: Vec<f32> = (0..1 << 18).map(|_| f32::from_bits(random.bits())).collect();
-    // All halves and bf16s, the ties between neighbours, and the floats beside those.
+    // All halves and bf16s, the ties between neighbours, and the floats next to the ties.
     for bits in 0..u16::MAX {
         for (low, high) in [
             (f16::from_bits(bits).to_f32(), f16::from_bits(bits + 1).to_f32()),
@@ -66,7 +67,7 @@ fn floats_narrow_to_the_nearest_ties_to_even() {
     }
 }
 
-/// By definition: bias 7, three bits of mantissa, subnormal numbers below 2^-6, NaN instead of the largest.
+/// The value by definition: bias 7, three bits of mantissa, subnormal numbers below 2^-6, NaN instead of the largest.
 fn e4m3_by_definition(bits: u8) -> f64 {
     let sign = if bits & 0x80 == 0 { 1.0 } else { -1.0 };
     let (exponent, mantissa) = (i32::from(bits >> 3 & 0xf), f64::from(bits & 7));
@@ -85,7 +86,7 @@ fn every_e4m3_widens_exactly() {
         let (expected, at) = (e4m3_by_definition(bits) as f32, usize::from(bits));
         let host = E4m3(bits).to_f32();
         if expected.is_nan() {
-            // Four at a time, it reads as the number that would follow the largest.
+            // The conversion of four at a time reads NaN as the number that would follow the largest.
             assert!(found[at].is_nan() && host.is_nan() && found[256 + at].abs() == 480.0);
         } else {
             let all = [found[at], found[256 + at], host].map(f32::to_bits);
@@ -96,7 +97,7 @@ fn every_e4m3_widens_exactly() {
 
 #[test]
 fn floats_narrow_to_the_nearest_e4m3() {
-    // Every bf16, and the ties between neighbours with the floats beside them.
+    // Every bf16, the ties between neighbours, and the floats next to the ties.
     let mut floats: Vec<f32> = (0..=u16::MAX).map(|bits| bf16::from_bits(bits).to_f32()).collect();
     for bits in 0..0x7e {
         let tie = E4m3(bits).to_f32().midpoint(E4m3(bits + 1).to_f32());

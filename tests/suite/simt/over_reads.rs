@@ -1,4 +1,4 @@
-//! Reads past the end of a buffer: `tests/simt_asan.sh` runs each and expects the sanitizer to end it.
+//! Reads past the end of a buffer. `tests/simt_asan.sh` runs each of them and expects the sanitizer to end it.
 
 use super::Probe;
 

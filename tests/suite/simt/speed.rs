@@ -1,4 +1,4 @@
-//! That a whole suite of kernels can be run in every test run. The bounds are ten times what was measured.
+//! Speed: the runtime must be fast enough for every test run to run all kernels. Bounds are ten times the measured times.
 
 use std::time::{Duration, Instant};
 
@@ -41,7 +41,7 @@ fn argmax_over_a_vocabulary_is_right_and_quick() {
             shared_bytes: 64,
             seed,
         };
-        // SAFETY: the sizes are those of the parameters, and `out` is read only afterwards.
+        // SAFETY: the buffers have the sizes in the parameters, and `out` is read only afterwards.
         let took = on_one_core(|| unsafe { launch.run(&params) }.unwrap());
         println!("argmax of {rows} x {width}, seed {seed}: {took:?}");
         assert!(took < Duration::from_millis(100), "{took:?}");

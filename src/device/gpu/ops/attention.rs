@@ -1,11 +1,11 @@
 //! Launches of `attention.cu`.
 
-use bytemuck::{Pod, Zeroable};
-
-use crate::device::gpu::inputs::NONE;
-use crate::device::gpu::runtime::{Launch, Machine};
-use crate::device::gpu::{Cache, Launcher, Step, Tensor};
-use crate::device::{AttentionShape, CacheShape, Device, Dtype, Format, Heads};
+use crate::device::gpu::abi::{AttentionParams, NONE};
+use crate::device::gpu::buffers::{Cache, Tensor};
+use crate::device::gpu::device::GpuDevice;
+use crate::device::gpu::inputs::Step;
+use crate::device::gpu::runtime::{GpuRuntime, Launch};
+use crate::device::{AttentionShape, CacheShape, Dtype, Format, Heads};
 use crate::error::{Error, Result};
 
 /// Positions that one block of a decode kernel sees.
@@ -16,26 +16,6 @@ const TILE_ROWS: usize = 16;
 const WARP: usize = 32;
 /// The widest head that there is a kernel for.
 const WIDEST_HEAD: usize = 256;
-
-/// `AttentionParams` of `attention.cu`.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct AttentionParams {
-    qkv: u64,
-    cache: u64,
-    scales: u64,
-    out: u64,
-    spans: u64,
-    prefills: u64,
-    blocks: u64,
-    partials: u64,
-    kv_heads: u32,
-    group: u32,
-    head_dim: u32,
-    block_size: u32,
-    window: u32,
-    scale: f32,
-}
 
 /// Whether there are kernels for a cache of this shape and format.
 ///
@@ -66,16 +46,16 @@ pub fn partial_bytes(shape: CacheShape) -> usize {
 }
 
 /// See [`crate::device::Device::attention`].
-pub fn attention<M: Machine>(
-    on: &Launcher<M>,
-    step: &Step<M>,
+pub fn attention<R: GpuRuntime>(
+    on: &GpuDevice<R>,
+    step: &Step<R>,
     shape: AttentionShape,
-    qkv: &Tensor<M>,
-    cache: &Cache<M>,
-    out: &mut Tensor<M>,
+    qkv: &Tensor<R>,
+    cache: &Cache<R>,
+    out: &mut Tensor<R>,
 ) {
     let heads = shape.heads;
-    let [keys_and_values, scales] = cache.addresses(on.machine(), shape.layer);
+    let [keys_and_values, scales] = cache.addresses(on.runtime(), shape.layer);
     let parameters = AttentionParams {
         qkv: on.address(&qkv.memory),
         cache: keys_and_values,
@@ -92,7 +72,7 @@ pub fn attention<M: Machine>(
         window: shape.window.and_then(|window| u32::try_from(window).ok()).unwrap_or(NONE),
         scale: shape.scale * std::f32::consts::LOG2_E,
     };
-    let launches = if let Some(tiles) = Tiles::of(on.dtype(), cache.dtype, heads.dim) {
+    let launches = if let Some(tiles) = Tiles::of(on.role_info().dtype, cache.dtype, heads.dim) {
         tiles.launches(step, shape)
     } else {
         let own = ["attention_bf16", "attention_f32"];
@@ -105,7 +85,7 @@ pub fn attention<M: Machine>(
 }
 
 /// The kernel that takes all: a warp a query row.
-fn plain<M: Machine>(kernel: &'static str, step: &Step<M>, heads: Heads) -> Launch {
+fn plain<R: GpuRuntime>(kernel: &'static str, step: &Step<R>, heads: Heads) -> Launch {
     const WARPS: usize = 4;
     Launch {
         kernel,
@@ -173,7 +153,7 @@ impl Tiles {
 
     /// Prefill spans, then decode rows, then the sums over their splits. In a step that is padded, grids depend on padded
     /// sizes alone.
-    fn launches<M: Machine>(&self, step: &Step<M>, shape: AttentionShape) -> Vec<Launch> {
+    fn launches<R: GpuRuntime>(&self, step: &Step<R>, shape: AttentionShape) -> Vec<Launch> {
         let heads = shape.heads;
         let mut launches = vec![Launch {
             kernel: self.prefill,

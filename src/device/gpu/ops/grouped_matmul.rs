@@ -1,32 +1,13 @@
 //! Launches of `grouped_matmul.cu`.
 
-use bytemuck::{Pod, Zeroable};
-
 use crate::device::Dtype;
-use crate::device::gpu::runtime::{Launch, Machine};
-use crate::device::gpu::{Launcher, Tensor, Weight};
+use crate::device::gpu::abi::GroupedMatmulParams;
+use crate::device::gpu::buffers::{Tensor, Weight};
+use crate::device::gpu::device::GpuDevice;
+use crate::device::gpu::runtime::{GpuRuntime, Launch};
 
 /// Of the kernels on tensor cores; of the plain ones at most.
 const THREADS: usize = 128;
-
-/// `GroupedMatmulParams` of `grouped_matmul.cu`.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct GroupedMatmulParams {
-    x: u64,
-    weight: u64,
-    scales: u64,
-    bias: u64,
-    out: u64,
-    sources: u64,
-    offsets: u64,
-    rows: u32,
-    groups: u32,
-    outputs: u32,
-    inputs: u32,
-    out_is_f32: u32,
-    scatters: u32,
-}
 
 /// Which rows belong to which group.
 #[derive(Debug, Clone, Copy)]
@@ -56,13 +37,13 @@ impl Groups {
 }
 
 /// `out[row or source of row] = x[source of row] * w[group of row]^T + bias[group of row]`
-pub fn grouped_matmul<M: Machine>(
-    on: &Launcher<M>,
+pub fn grouped_matmul<R: GpuRuntime>(
+    on: &GpuDevice<R>,
     groups: Groups,
-    x: &Tensor<M>,
-    w: &Weight<M>,
-    bias: Option<&Weight<M>>,
-    out: &mut Tensor<M>,
+    x: &Tensor<R>,
+    w: &Weight<R>,
+    bias: Option<&Weight<R>>,
+    out: &mut Tensor<R>,
 ) {
     let outputs = w.rows / groups.count;
     let kernel = Kernel::of([x.dtype, w.dtype], [outputs, w.columns], groups);

@@ -1,8 +1,11 @@
-//! Matrices of the layers, rounded to e4m3 on their way to the machine.
+//! Matrices of the layers, rounded to e4m3 on their way to the runtime.
 
-use crate::device::gpu::runtime::Machine;
-use crate::device::gpu::{Launcher, Weight, random_weight};
-use crate::device::number::e4m3::{self, E4m3};
+use super::random_weight;
+use crate::device::gpu::buffers::Weight;
+use crate::device::gpu::device::GpuDevice;
+use crate::device::gpu::runtime::GpuRuntime;
+use crate::device::number::e4m3::E4m3;
+use crate::device::number::quantize;
 use crate::device::{Dtype, TensorView};
 use crate::error::{Error, Result};
 
@@ -10,7 +13,7 @@ use crate::error::{Error, Result};
 const STEP: usize = 16;
 
 /// `parts`, one below the other, a scale for each row.
-pub fn rounded<M: Machine>(on: &Launcher<M>, parts: &[TensorView]) -> Result<Weight<M>> {
+pub fn rounded<R: GpuRuntime>(on: &GpuDevice<R>, parts: &[TensorView]) -> Result<Weight<R>> {
     let Some(first) = parts.first() else {
         return Err(Error::Device("a weight of no parts".to_owned()));
     };
@@ -19,7 +22,7 @@ pub fn rounded<M: Machine>(on: &Launcher<M>, parts: &[TensorView]) -> Result<Wei
     let weight = allocate(on, rows, columns)?;
     let (mut numbers, mut scales) = (Vec::with_capacity(rows * columns), Vec::with_capacity(rows));
     for part in parts {
-        let (of_part, scales_of_part) = e4m3::quantize_matrix(part);
+        let (of_part, scales_of_part) = quantize::quantize_matrix(part);
         numbers.extend(of_part);
         scales.extend(scales_of_part);
     }
@@ -33,8 +36,8 @@ pub fn rounded<M: Machine>(on: &Launcher<M>, parts: &[TensorView]) -> Result<Wei
     Ok(weight)
 }
 
-/// See [`crate::device::Device::random_matrix`].
-pub fn random<M: Machine>(on: &Launcher<M>, shape: &[usize], seed: u64) -> Result<Weight<M>> {
+/// Random numbers of `shape`: see [`crate::device::WeightSource::Random`].
+pub fn random<R: GpuRuntime>(on: &GpuDevice<R>, shape: &[usize], seed: u64) -> Result<Weight<R>> {
     let columns = shape.last().copied().unwrap_or(1);
     let weight = allocate(on, shape.iter().product::<usize>() / columns.max(1), columns)?;
     let scale = random_weight::random_e4m3(on, shape, seed, &weight.memory);
@@ -44,13 +47,13 @@ pub fn random<M: Machine>(on: &Launcher<M>, shape: &[usize], seed: u64) -> Resul
     Ok(weight)
 }
 
-fn allocate<M: Machine>(on: &Launcher<M>, rows: usize, columns: usize) -> Result<Weight<M>> {
+fn allocate<R: GpuRuntime>(on: &GpuDevice<R>, rows: usize, columns: usize) -> Result<Weight<R>> {
     let (memory, scales) = (on.allocate(rows * columns)?, on.allocate(rows * size_of::<f32>())?);
     Ok(Weight { memory, scales: Some(scales), dtype: Dtype::F8E4m3, rows, columns })
 }
 
-fn fill<M: Machine>(on: &Launcher<M>, memory: &M::Memory, bytes: &[u8]) -> Result<()> {
-    on.machine.fill(on.lane, memory, bytes.len(), &mut |offset, piece| {
+fn fill<R: GpuRuntime>(on: &GpuDevice<R>, memory: &R::Memory, bytes: &[u8]) -> Result<()> {
+    on.runtime().fill(on.current_role(), memory, bytes.len(), &mut |offset, piece| {
         piece.copy_from_slice(&bytes[offset..][..piece.len()]);
     })
 }

@@ -1,11 +1,12 @@
 //! Launches of `route.cu` and `weighted_sum.cu`, and what lies between them.
 
-use bytemuck::{Pod, Zeroable};
-
 use super::grouped_matmul::Groups;
 use super::rows::launch_by_columns;
-use crate::device::gpu::runtime::{Launch, Machine};
-use crate::device::gpu::{Launcher, Step, Tensor};
+use crate::device::gpu::abi::{RouteParams, WeightedSumParams};
+use crate::device::gpu::buffers::Tensor;
+use crate::device::gpu::device::GpuDevice;
+use crate::device::gpu::inputs::Step;
+use crate::device::gpu::runtime::{GpuRuntime, Launch};
 use crate::device::{Choice, GroupedRows, RoutingShape};
 use crate::error::Result;
 
@@ -15,23 +16,23 @@ const CHOOSING_WARPS: usize = 4;
 const SORTING_THREADS: usize = 256;
 
 /// See [`crate::device::Device::Routing`].
-pub struct Routing<M: Machine> {
+pub struct Routing<R: GpuRuntime> {
     shape: RoutingShape,
-    /// `[rows, active]` u32: the branches, [`crate::device::gpu::inputs::NONE`] in rows of padding.
-    branches: M::Memory,
+    /// `[rows, active]` u32: the branches, [`crate::device::gpu::abi::NONE`] in rows of padding.
+    branches: R::Memory,
     /// `[rows, active]` f32: their weights.
-    weights: M::Memory,
+    weights: R::Memory,
     /// `[rows, active]` u32: where each of them lies in the order of the branches.
-    places: M::Memory,
+    places: R::Memory,
     /// `[rows * active]` u32: the row of each place.
-    sources: M::Memory,
+    sources: R::Memory,
     /// `[branches + 1]` u32: where the places of each branch begin, and the last one's end.
-    offsets: M::Memory,
+    offsets: R::Memory,
 }
 
-impl<M: Machine> Routing<M> {
+impl<R: GpuRuntime> Routing<R> {
     /// See [`crate::device::Device::routing`].
-    pub fn new(on: &Launcher<M>, rows: usize, shape: RoutingShape) -> Result<Self> {
+    pub fn new(on: &GpuDevice<R>, rows: usize, shape: RoutingShape) -> Result<Self> {
         let words = |count: usize| on.allocate(count * size_of::<u32>());
         Ok(Self {
             shape,
@@ -44,7 +45,7 @@ impl<M: Machine> Routing<M> {
     }
 
     /// The places as groups of a product.
-    pub fn groups(&self, on: &Launcher<M>, step: &Step<M>, rows: GroupedRows) -> Groups {
+    pub fn groups(&self, on: &GpuDevice<R>, step: &Step<R>, rows: GroupedRows) -> Groups {
         Groups {
             count: self.shape.branches,
             rows: step.tokens * self.shape.active,
@@ -57,12 +58,13 @@ impl<M: Machine> Routing<M> {
         }
     }
 
-    /// See [`crate::device::Device::choices`].
-    pub fn choices(&self, on: &Launcher<M>, rows: usize) -> Vec<Choice> {
+    /// See [`crate::device::inspect::Inspect::choices`].
+    pub fn choices(&self, on: &GpuDevice<R>, rows: usize) -> Vec<Choice> {
         let read = |memory| {
-            let pending = on.machine.read(on.lane, memory, rows * self.shape.active * size_of::<u32>());
+            let pending =
+                on.runtime().read(on.current_role(), memory, rows * self.shape.active * size_of::<u32>());
             // A failure is reported by `collect`; what is read after one says nothing.
-            on.machine.wait(pending).unwrap_or_default()
+            on.runtime().wait(pending).unwrap_or_default()
         };
         let branches: Vec<u32> = bytemuck::pod_collect_to_vec(&read(&self.branches));
         let weights: Vec<f32> = bytemuck::pod_collect_to_vec(&read(&self.weights));
@@ -70,25 +72,8 @@ impl<M: Machine> Routing<M> {
     }
 }
 
-/// `RouteParams` of `route.cu`.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct RouteParams {
-    logits: u64,
-    slots: u64,
-    branches: u64,
-    weights: u64,
-    places: u64,
-    sources: u64,
-    offsets: u64,
-    rows: u32,
-    branch_count: u32,
-    active: u32,
-    normalized: u32,
-}
-
 /// See [`crate::device::Device::route`].
-pub fn route<M: Machine>(on: &Launcher<M>, step: &Step<M>, logits: &Tensor<M>, routing: &mut Routing<M>) {
+pub fn route<R: GpuRuntime>(on: &GpuDevice<R>, step: &Step<R>, logits: &Tensor<R>, routing: &mut Routing<R>) {
     let RoutingShape { branches, active, normalized } = routing.shape;
     let parameters = RouteParams {
         logits: on.address(&logits.memory),
@@ -123,26 +108,13 @@ pub fn route<M: Machine>(on: &Launcher<M>, step: &Step<M>, logits: &Tensor<M>, r
     on.launch(&sort, &parameters);
 }
 
-/// `WeightedSumParams` of `weighted_sum.cu`.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct WeightedSumParams {
-    x: u64,
-    slots: u64,
-    weights: u64,
-    places: u64,
-    out: u64,
-    width: u32,
-    active: u32,
-}
-
 /// See [`crate::device::Device::weighted_sum`].
-pub fn weighted_sum<M: Machine>(
-    on: &Launcher<M>,
-    step: &Step<M>,
-    routing: &Routing<M>,
-    x: &Tensor<M>,
-    out: &mut Tensor<M>,
+pub fn weighted_sum<R: GpuRuntime>(
+    on: &GpuDevice<R>,
+    step: &Step<R>,
+    routing: &Routing<R>,
+    x: &Tensor<R>,
+    out: &mut Tensor<R>,
 ) {
     let parameters = WeightedSumParams {
         x: on.address(&x.memory),

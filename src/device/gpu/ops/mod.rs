@@ -1,8 +1,8 @@
 //! The operations of a GPU device: geometry and arguments of every launch, one family a file.
 
 pub mod attention;
+pub mod candidates;
 pub mod grouped_matmul;
-pub mod heads;
 pub mod matrix;
 pub mod mixture;
 pub mod random_weight;

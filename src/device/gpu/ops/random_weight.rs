@@ -1,27 +1,15 @@
 //! The launch of `random_weight.cu`.
 
-use bytemuck::{Pod, Zeroable};
-
-use crate::device::gpu::Launcher;
-use crate::device::gpu::runtime::{Launch, Machine};
+use crate::device::gpu::abi::RandomWeightParams;
+use crate::device::gpu::device::GpuDevice;
+use crate::device::gpu::runtime::{GpuRuntime, Launch};
 
 const THREADS: usize = 256;
 /// Enough to fill any card.
 const MOST_BLOCKS: usize = 4096;
 
-/// `RandomWeightParams` of `random_weight.cu`.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct RandomWeightParams {
-    out: u64,
-    elements: u64,
-    seed: u64,
-    bound: f32,
-    offset: f32,
-}
-
-/// See [`crate::device::Device::random_weight`].
-pub fn random_weight<M: Machine>(on: &Launcher<M>, shape: &[usize], seed: u64, memory: &M::Memory) {
+/// Fills `memory` in the number format of activations: see [`crate::device::WeightSource::Random`].
+pub fn random_weight<R: GpuRuntime>(on: &GpuDevice<R>, shape: &[usize], seed: u64, memory: &R::Memory) {
     let (bound, offset) = match shape {
         [_, .., _] => (bound(shape), 0.0),
         _ => (0.0, 1.0),
@@ -30,7 +18,7 @@ pub fn random_weight<M: Machine>(on: &Launcher<M>, shape: &[usize], seed: u64, m
 }
 
 /// A matrix of e4m3, and the scale of all its rows.
-pub fn random_e4m3<M: Machine>(on: &Launcher<M>, shape: &[usize], seed: u64, memory: &M::Memory) -> f32 {
+pub fn random_e4m3<R: GpuRuntime>(on: &GpuDevice<R>, shape: &[usize], seed: u64, memory: &R::Memory) -> f32 {
     const LARGEST: f32 = 448.0;
     fill(on, "random_weight_e4m3", shape, seed, [LARGEST, 0.0], memory);
     bound(shape) / LARGEST
@@ -41,13 +29,13 @@ fn bound(shape: &[usize]) -> f32 {
     (3.0 / shape.last().map_or(1.0, |columns| *columns as f32)).sqrt()
 }
 
-fn fill<M: Machine>(
-    on: &Launcher<M>,
+fn fill<R: GpuRuntime>(
+    on: &GpuDevice<R>,
     kernel: &'static str,
     shape: &[usize],
     seed: u64,
     [bound, offset]: [f32; 2],
-    memory: &M::Memory,
+    memory: &R::Memory,
 ) {
     let elements: usize = shape.iter().product();
     let parameters =

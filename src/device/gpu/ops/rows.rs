@@ -4,9 +4,14 @@ use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::device::gpu::runtime::{Launch, Machine};
-use crate::device::gpu::{Cache, Launcher, Rope, Step, Tensor, Weight};
-use crate::device::{Activation, Delta, Device, Dtype, HeadNorms, Heads, Norm, NormScope};
+use crate::device::gpu::abi::{
+    CopyBlockParams, EmbedParams, GatedParams, GatherParams, NormParams, RmsNormParams, RopeStoreParams,
+};
+use crate::device::gpu::buffers::{Cache, Rope, Tensor, Weight};
+use crate::device::gpu::device::GpuDevice;
+use crate::device::gpu::inputs::Step;
+use crate::device::gpu::runtime::{GpuRuntime, Launch};
+use crate::device::{Activation, Delta, Dtype, HeadNorms, Heads, Norm, NormScope};
 use crate::ids::BlockId;
 
 /// Threads of a warp.
@@ -16,31 +21,17 @@ const MOST_THREADS: usize = 1024;
 /// Bytes of the widest access.
 const ACCESS: usize = 16;
 
-/// `EmbedParams` of `embed.cu`.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct EmbedParams {
-    tokens: u64,
-    fed: u64,
-    slots: u64,
-    results: u64,
-    table: u64,
-    out: u64,
-    width: u32,
-    scale: f32,
-}
-
 /// See [`crate::device::Device::embed`].
-pub fn embed<M: Machine>(
-    on: &Launcher<M>,
-    step: &Step<M>,
-    table: &Weight<M>,
+pub fn embed<R: GpuRuntime>(
+    on: &GpuDevice<R>,
+    step: &Step<R>,
+    table: &Weight<R>,
     scale: f32,
-    out: &mut Tensor<M>,
+    out: &mut Tensor<R>,
 ) {
     let parameters = EmbedParams {
         tokens: step.section(on, |s| s.tokens),
-        fed: step.section(on, |s| s.fed),
+        source_outputs: step.section(on, |s| s.source_outputs),
         slots: step.section(on, |s| s.slots),
         results: step.results(on),
         table: on.address(&table.memory),
@@ -52,17 +43,8 @@ pub fn embed<M: Machine>(
     launch_by_columns(on, kernel, step.tokens, out.width, Dtype::F32, &parameters);
 }
 
-/// `RowNormParams` of `rms_norm.cu` and `HeadNormParams` of `rope_store.cu`; zero for no norm.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct NormParams {
-    weight: u64,
-    epsilon: f32,
-    weight_offset: f32,
-}
-
 impl NormParams {
-    fn new<M: Machine>(on: &Launcher<M>, norm: Option<&Norm<Weight<M>>>) -> Self {
+    fn new<R: GpuRuntime>(on: &GpuDevice<R>, norm: Option<&Norm<Weight<R>>>) -> Self {
         norm.map_or_else(Self::zeroed, |norm| Self {
             weight: on.address(&norm.weight.memory),
             epsilon: norm.epsilon,
@@ -71,27 +53,14 @@ impl NormParams {
     }
 }
 
-/// `RmsNormParams` of `rms_norm.cu`.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct RmsNormParams {
-    delta: u64,
-    residual: u64,
-    delta_norm: NormParams,
-    norm: NormParams,
-    out: u64,
-    width: u32,
-    unused: u32,
-}
-
 /// See [`crate::device::Device::rms_norm`].
-pub fn rms_norm<M: Machine>(
-    on: &Launcher<M>,
+pub fn rms_norm<R: GpuRuntime>(
+    on: &GpuDevice<R>,
     rows: usize,
-    delta: Option<Delta<'_, Launcher<M>>>,
-    residual: &mut Tensor<M>,
-    norm: Option<&Norm<Weight<M>>>,
-    out: &mut Tensor<M>,
+    delta: Option<Delta<'_, GpuDevice<R>>>,
+    residual: &mut Tensor<R>,
+    norm: Option<&Norm<Weight<R>>>,
+    out: &mut Tensor<R>,
 ) {
     let parameters = RmsNormParams {
         delta: delta.map_or(0, |(delta, _)| on.address(&delta.memory)),
@@ -113,43 +82,21 @@ pub fn rms_norm<M: Machine>(
     launch_rows(on, &launch, &parameters);
 }
 
-/// `RopeStoreParams` of `rope_store.cu`.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct RopeStoreParams {
-    positions: u64,
-    slots: u64,
-    inverse_frequencies: u64,
-    query_norm: NormParams,
-    key_norm: NormParams,
-    qkv: u64,
-    cache: u64,
-    scales: u64,
-    query_heads: u32,
-    key_value_heads: u32,
-    head_dim: u32,
-    block_size: u32,
-    lanes: u32,
-    angle_scale: f32,
-    norms_span_heads: u32,
-    unused: u32,
-}
-
 /// See [`crate::device::Device::rope_store`].
 #[allow(clippy::too_many_arguments)]
-pub fn rope_store<M: Machine>(
-    on: &Launcher<M>,
-    step: &Step<M>,
+pub fn rope_store<R: GpuRuntime>(
+    on: &GpuDevice<R>,
+    step: &Step<R>,
     heads: Heads,
-    norms: Option<&HeadNorms<Weight<M>>>,
-    rope: &Rope<M>,
+    norms: Option<&HeadNorms<Weight<R>>>,
+    rope: &Rope<R>,
     layer: usize,
-    qkv: &mut Tensor<M>,
-    cache: &mut Cache<M>,
+    qkv: &mut Tensor<R>,
+    cache: &mut Cache<R>,
 ) {
-    let [keys_and_values, scales] = cache.addresses(on.machine(), layer);
+    let [keys_and_values, scales] = cache.addresses(on.runtime(), layer);
     // Of a head, a lane holds one access of each half.
-    let lanes = accesses(heads.dim / 2, on.dtype()).next_power_of_two().min(WARP);
+    let lanes = accesses(heads.dim / 2, on.role_info().dtype).next_power_of_two().min(WARP);
     let spans_heads = norms.is_some_and(|norms| norms.scope == NormScope::Projection);
     let parameters = RopeStoreParams {
         positions: step.section(on, |s| s.positions),
@@ -185,24 +132,14 @@ pub fn rope_store<M: Machine>(
     launch_rows(on, &launch, &parameters);
 }
 
-/// `GatedParams` of `gated.cu`.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct GatedParams {
-    x: u64,
-    out: u64,
-    width: u32,
-    activation: u32,
-}
-
 /// See [`crate::device::Device::gated`].
-pub fn gated<M: Machine>(
-    on: &Launcher<M>,
+pub fn gated<R: GpuRuntime>(
+    on: &GpuDevice<R>,
     rows: usize,
     width: usize,
     activation: Activation,
-    x: &Tensor<M>,
-    out: &mut Tensor<M>,
+    x: &Tensor<R>,
+    out: &mut Tensor<R>,
 ) {
     let parameters = GatedParams {
         x: on.address(&x.memory),
@@ -216,28 +153,17 @@ pub fn gated<M: Machine>(
     launch_by_columns(on, on.kernel("gated_bf16", "gated_f32"), rows, width, out.dtype, &parameters);
 }
 
-/// `GatherParams` of `gather.cu`.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct GatherParams {
-    outputs: u64,
-    x: u64,
-    out: u64,
-    width: u32,
-    unused: u32,
-}
-
 /// See [`crate::device::Device::gather`].
-pub fn gather<M: Machine>(
-    on: &Launcher<M>,
-    step: &Step<M>,
+pub fn gather<R: GpuRuntime>(
+    on: &GpuDevice<R>,
+    step: &Step<R>,
     outputs: Range<usize>,
-    x: &Tensor<M>,
-    out: &mut Tensor<M>,
+    x: &Tensor<R>,
+    out: &mut Tensor<R>,
 ) {
-    let list = step.section(on, |s| s.outputs);
+    let list = step.section(on, |s| s.logits_indices);
     let parameters = GatherParams {
-        outputs: list + (outputs.start * size_of::<u32>()) as u64,
+        logits_indices: list + (outputs.start * size_of::<u32>()) as u64,
         x: on.address(&x.memory),
         out: on.address(&out.memory),
         width: x.width as u32,
@@ -247,19 +173,8 @@ pub fn gather<M: Machine>(
     launch_by_columns(on, kernel, outputs.len(), x.width, x.dtype, &parameters);
 }
 
-/// `CopyBlockParams`, which explains the fields.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct CopyBlockParams {
-    cache: u64,
-    layer_bytes: u64,
-    block_bytes: u64,
-    from: u32,
-    to: u32,
-}
-
-/// See [`Device::copy_block`].
-pub fn copy_block<M: Machine>(on: &Launcher<M>, cache: &mut Cache<M>, from: BlockId, to: BlockId) {
+/// See [`crate::device::Device::copy_block`].
+pub fn copy_block<R: GpuRuntime>(on: &GpuDevice<R>, cache: &mut Cache<R>, from: BlockId, to: BlockId) {
     const THREADS: usize = 256;
     let shape = cache.shape;
     let rows = 2 * shape.heads * shape.block_size;
@@ -296,8 +211,8 @@ fn warps_of(threads: usize) -> usize {
 }
 
 /// A grid of rows and of columns, an access a thread where a thread's numbers are `dtype`.
-pub fn launch_by_columns<M: Machine>(
-    on: &Launcher<M>,
+pub fn launch_by_columns<R: GpuRuntime>(
+    on: &GpuDevice<R>,
     kernel: &'static str,
     rows: usize,
     width: usize,
@@ -311,7 +226,7 @@ pub fn launch_by_columns<M: Machine>(
 }
 
 /// A launch of no rows is none.
-fn launch_rows<M: Machine>(on: &Launcher<M>, launch: &Launch, parameters: &impl Pod) {
+fn launch_rows<R: GpuRuntime>(on: &GpuDevice<R>, launch: &Launch, parameters: &impl Pod) {
     if launch.grid[0] > 0 {
         on.launch(launch, parameters);
     }

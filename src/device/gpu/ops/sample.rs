@@ -2,109 +2,84 @@
 
 use std::ops::Range;
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Zeroable;
 
-use super::heads::Addresses;
-use crate::device::Device;
-use crate::device::gpu::inputs::{ResultWords, SampleWords};
-use crate::device::gpu::runtime::{Launch, Machine};
-use crate::device::gpu::{Launcher, Step, Tensor, Weight};
+use crate::device::gpu::abi::{ContrastSampleParams, ResultWords, SampleWords, TILE, row_bytes};
+use crate::device::gpu::buffers::{Tensor, Weight};
+use crate::device::gpu::device::GpuDevice;
+use crate::device::gpu::inputs::Step;
+use crate::device::gpu::runtime::{GpuRuntime, Launch};
+use crate::device::{AmateurLogits, Device, ExpertLogits, Unprojected};
 
-/// Tokens of a tile, the work of one warp.
-const TILE: usize = 512;
-/// Bytes that the kernels keep of a tile: its peaks, sums, faults and winner.
-const TILE_BYTES: usize = 36;
 /// Warps a block, of both kernels.
 const WARPS: usize = 8;
-/// What `contrast_sample` keeps of a row: a small head, and histograms.
+/// What `contrast_sample` keeps of a row: a short list of candidates, and histograms.
 const SHARED_BYTES: u32 = 27_920;
 
-/// `ContrastSampleParams`, which explains the fields.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct Params {
-    expert: u64,
-    amateur: u64,
-    special: u64,
-    samples: u64,
-    tiles: u64,
-    results: u64,
-    kept: u64,
-    gathered: Addresses,
-    vocabulary: u32,
-    expert_stride: u32,
-    amateur_stride: u32,
-    special_count: u32,
-    kept_stride: u32,
-    capacity: u32,
-}
-
-/// Bytes that the kernels need for each row that samples.
-pub fn row_bytes(vocabulary: usize) -> usize {
-    vocabulary.div_ceil(TILE) * TILE_BYTES
-}
-
-/// See [`crate::device::Device::contrast_sample`].
-pub fn contrast_sample<M: Machine>(
-    on: &Launcher<M>,
-    step: &mut Step<M>,
+/// See [`Device::sample`]. The kernels find the expert's logits of an output by its
+/// [`SampleRow::deferred_row`](crate::device::SampleRow), unless they keep logits themselves.
+pub fn sample<R: GpuRuntime>(
+    on: &GpuDevice<R>,
+    step: &mut Step<R>,
     outputs: Range<usize>,
-    expert: &Tensor<M>,
-    amateur: Option<&Tensor<M>>,
+    expert: ExpertLogits<'_, Tensor<R>>,
+    amateur: AmateurLogits<'_, Tensor<R>, Weight<R>>,
 ) {
-    let launches = Launches::new(on, step, outputs, expert, amateur);
-    launches.tiles();
-    launches.sample();
+    let (ExpertLogits::Computed(expert) | ExpertLogits::Deferred(expert)) = expert;
+    match amateur {
+        AmateurLogits::Unneeded => {
+            let launches = Launches::new(on, step, outputs, expert, None);
+            launches.tiles();
+            launches.sample();
+        }
+        AmateurLogits::Computed(logits) => {
+            let launches = Launches::new(on, step, outputs, expert, Some(logits));
+            launches.tiles();
+            launches.sample();
+        }
+        AmateurLogits::Later { kept } => {
+            let mut launches = Launches::new(on, step, outputs, expert, None);
+            launches.params.deferred_logits = on.address(&kept.memory);
+            launches.params.deferred_stride = kept.width as u32;
+            launches.tiles();
+            launches.sample();
+            launches.defer();
+        }
+        AmateurLogits::Unprojected(amateur) => sample_candidates(on, step, outputs, expert, amateur),
+    }
 }
 
-/// See [`crate::device::Device::settle`].
-pub fn settle<M: Machine>(
-    on: &Launcher<M>,
-    step: &mut Step<M>,
+/// Computes the amateur's logits of the candidates. Rows that are known to need all of their logits are given them by a
+/// product of all rows, those that turn out to by a product of such rows alone.
+fn sample_candidates<R: GpuRuntime>(
+    on: &GpuDevice<R>,
+    step: &mut Step<R>,
     outputs: Range<usize>,
-    expert: &Tensor<M>,
-    kept: &mut Tensor<M>,
+    expert: &Tensor<R>,
+    Unprojected { hidden, lm_head, logits }: Unprojected<'_, Tensor<R>, Weight<R>>,
 ) {
-    let mut launches = Launches::new(on, step, outputs, expert, None);
-    launches.params.kept = on.address(&kept.memory);
-    launches.params.kept_stride = kept.width as u32;
-    launches.tiles();
-    launches.sample();
-    launches.keep();
-}
-
-/// See [`crate::device::Device::contrast_sample_hidden`]. Rows that are known to need all of their logits are given them by
-/// a product of all rows, those that turn out to by one of such rows alone.
-pub fn contrast_sample_hidden<M: Machine>(
-    on: &Launcher<M>,
-    step: &mut Step<M>,
-    outputs: Range<usize>,
-    expert: &Tensor<M>,
-    (hidden, projection): (&Tensor<M>, &Weight<M>),
-    logits: &mut Tensor<M>,
-) {
-    let (rows, wanted) = (outputs.len(), step.wanted_of_amateur);
-    if wanted.all {
-        on.matmul(rows, hidden, projection, None, logits);
+    let (rows, needed) = (outputs.len(), step.needed_logits);
+    if needed.all {
+        on.matmul(rows, hidden, lm_head, None, logits);
     }
     let mut launches = Launches::new(on, step, outputs, expert, Some(logits));
-    if wanted.heads {
-        launches.params.gathered = step.heads.addresses(on);
-        launches.params.capacity = step.heads.capacity() as u32;
+    if needed.candidates {
+        launches.params.candidates = step.candidates.addresses(on);
+        launches.params.capacity = step.candidates.capacity() as u32;
     }
     launches.tiles();
-    if wanted.heads {
-        launches.heads();
-        step.heads.project(on, rows, hidden, projection, logits);
+    if needed.candidates {
+        launches.list_candidates();
+        step.candidates.project(on, rows, hidden, lm_head, logits);
     }
     launches.sample();
 }
 
-/// Of the kernels over some outputs of a step. All of the geometry but the number of rows is the vocabulary's, so that a
-/// row's bits are its own.
-struct Launches<'a, M> {
-    on: &'a Launcher<M>,
-    params: Params,
+/// Launches of the kernels over some outputs of a step. The geometry depends on the number of rows and on the vocabulary
+/// alone, so that a row's bits are its own.
+struct Launches<'a, R> {
+    on: &'a GpuDevice<R>,
+    params: ContrastSampleParams,
     rows: usize,
     /// Warps a block.
     warps: usize,
@@ -112,21 +87,21 @@ struct Launches<'a, M> {
     blocks: usize,
 }
 
-impl<'a, M: Machine> Launches<'a, M> {
+impl<'a, R: GpuRuntime> Launches<'a, R> {
     fn new(
-        on: &'a Launcher<M>,
-        step: &Step<M>,
+        on: &'a GpuDevice<R>,
+        step: &Step<R>,
         outputs: Range<usize>,
-        expert: &Tensor<M>,
-        amateur: Option<&Tensor<M>>,
+        expert: &Tensor<R>,
+        amateur: Option<&Tensor<R>>,
     ) -> Self {
         let (special, special_count) = step.special(on);
         let (first, rows) = (outputs.start as u64, outputs.len());
         let tiles = step.vocabulary.div_ceil(TILE);
         let warps = tiles.min(WARPS);
-        let params = Params {
+        let params = ContrastSampleParams {
             expert: on.address(&expert.memory),
-            amateur: amateur.map_or(0, |amateur| on.address(&amateur.memory)),
+            amateur: amateur.map_or(0, |logits| on.address(logits.peer.as_ref().unwrap_or(&logits.memory))),
             special,
             samples: step.section(on, |at| at.samples) + first * size_of::<SampleWords>() as u64,
             tiles: step.tiles(on) + first * row_bytes(step.vocabulary) as u64,
@@ -135,7 +110,7 @@ impl<'a, M: Machine> Launches<'a, M> {
             expert_stride: expert.width as u32,
             amateur_stride: amateur.map_or(0, |amateur| amateur.width) as u32,
             special_count: special_count as u32,
-            ..Params::zeroed()
+            ..ContrastSampleParams::zeroed()
         };
         Self { on, params, rows, warps, blocks: tiles.div_ceil(warps) }
     }
@@ -144,16 +119,16 @@ impl<'a, M: Machine> Launches<'a, M> {
         self.launch("contrast_tiles", [self.rows * self.blocks, 1], 0);
     }
 
-    fn heads(&self) {
-        self.launch("contrast_heads", [self.rows, 1], SHARED_BYTES);
+    fn list_candidates(&self) {
+        self.launch("contrast_candidates", [self.rows, 1], SHARED_BYTES);
     }
 
     fn sample(&self) {
         self.launch("contrast_sample", [self.rows, 1], SHARED_BYTES);
     }
 
-    fn keep(&self) {
-        self.launch("keep_logits", [self.rows, self.blocks], 0);
+    fn defer(&self) {
+        self.launch("defer_logits", [self.rows, self.blocks], 0);
     }
 
     fn launch(&self, kernel: &'static str, [x, y]: [usize; 2], shared_bytes: u32) {

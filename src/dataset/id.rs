@@ -1,0 +1,56 @@
+//! What a record is called.
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use super::schema::excerpt;
+
+/// What a record is called: a JSON string or integer, written to the output as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Id {
+    /// A string.
+    Text(String),
+    /// An integer of any length, in digits.
+    Integer(String),
+}
+
+impl Id {
+    /// What makes the id unique, and what the record's noise is drawn from. The integer 1 and the string "1" are
+    /// the same.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Text(key) | Self::Integer(key) => key,
+        }
+    }
+
+    pub(super) fn from_json(json: &RawValue) -> Result<Self, String> {
+        let text = json.get();
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        if digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Ok(Self::Integer(text.to_owned()));
+        }
+        match serde_json::from_str(text) {
+            Ok(text) => Ok(Self::Text(text)),
+            Err(_) => Err(format!("id is {}; make it a string or an integer", excerpt(text))),
+        }
+    }
+}
+
+impl Serialize for Id {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Integer(digits) => RawValue::from_string(digits.clone())
+                .map_err(serde::ser::Error::custom)?
+                .serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = Box::<RawValue>::deserialize(deserializer)?;
+        Self::from_json(&json).map_err(D::Error::custom)
+    }
+}

@@ -1,0 +1,94 @@
+//! What the hub says of a repository: its commit and its files.
+
+use std::time::Duration;
+
+use hf_hub::api::sync::Api;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::messages::Messages;
+use super::name::ModelName;
+use crate::error::Error;
+
+/// Waits for the hub's answer about a repository; transfers may take as long as they do.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the hub says of a repository at a revision.
+#[derive(Debug, Deserialize)]
+pub(super) struct Listing {
+    /// The commit.
+    pub sha: String,
+    #[serde(rename = "siblings")]
+    files: Vec<HubFile>,
+    /// False, or who may grant access: "auto" or "manual".
+    #[serde(default)]
+    gated: Value,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct HubFile {
+    #[serde(rename = "rfilename")]
+    pub name: String,
+    pub size: Option<u64>,
+    /// Git's id of the file, or of the pointer to it where it is kept in LFS.
+    #[serde(rename = "blobId")]
+    blob_id: Option<String>,
+    /// Where it is kept in LFS.
+    pub lfs: Option<Lfs>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Lfs {
+    pub sha256: String,
+}
+
+/// Why there is no listing.
+pub(super) enum Unlisted {
+    /// The hub did not answer, for this reason.
+    Unreachable(String),
+    /// It answered that there is none.
+    Refused(Error),
+}
+
+impl Listing {
+    /// Asks the hub which files there are.
+    pub fn ask(api: &Api, name: &ModelName, messages: &Messages) -> Result<Self, Unlisted> {
+        let unreachable = |error: &ureq::Error| Unlisted::Unreachable(error.to_string());
+        let answer = api.repo(name.at(name.revision())).info_request().query("blobs", "true");
+        let answer = answer.config().http_status_as_error(false).timeout_connect(Some(CONNECT_TIMEOUT));
+        let answer = answer.timeout_recv_response(Some(ANSWER_TIMEOUT)).build().call();
+        let mut answer = answer.map_err(|error| unreachable(&error))?;
+        let code = answer.headers().get("x-error-code").and_then(|code| code.to_str().ok()).unwrap_or("");
+        match (answer.status().as_u16(), code) {
+            (200, _) => {}
+            (404, "RevisionNotFound") => return Err(Unlisted::Refused(messages.no_revision(name))),
+            (401 | 403, "GatedRepo") => return Err(Unlisted::Refused(messages.gated(name))),
+            (401 | 403 | 404, _) => return Err(Unlisted::Refused(messages.no_repository(name))),
+            (status, _) => return Err(Unlisted::Unreachable(format!("it answers with status {status}"))),
+        }
+        let listing: Self = answer.body_mut().read_json().map_err(|error| unreachable(&error))?;
+        let is_commit = listing.sha.len() == 40 && listing.sha.chars().all(|c| c.is_ascii_hexdigit());
+        if is_commit {
+            Ok(listing)
+        } else {
+            Err(Unlisted::Unreachable(format!("it answers with {:?} as a commit", listing.sha)))
+        }
+    }
+
+    pub fn find(&self, name: &str) -> Option<&HubFile> {
+        self.files.iter().find(|file| file.name == name)
+    }
+
+    pub fn is_gated(&self) -> bool {
+        !matches!(self.gated, Value::Null | Value::Bool(false))
+    }
+}
+
+impl HubFile {
+    /// What the cache calls it.
+    pub fn etag(&self) -> Option<&str> {
+        let etag = self.lfs.as_ref().map(|lfs| &lfs.sha256).or(self.blob_id.as_ref())?;
+        etag.chars().all(|c| c.is_ascii_hexdigit()).then_some(etag)
+    }
+}

@@ -1,0 +1,131 @@
+//! A JSON object of a checkpoint, read field by field: every complaint names the file, the field, what was found
+//! and what would do. A field that is `null` counts as absent, as it does for transformers.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+
+/// What is quoted of a value in a message, in characters.
+const QUOTED: usize = 80;
+
+/// An object, and where it is.
+pub(super) struct JsonReader {
+    path: PathBuf,
+    /// Names of the objects around this one, each with a dot after it.
+    prefix: String,
+    values: Map<String, Value>,
+}
+
+impl JsonReader {
+    /// The object that is all of `file`.
+    pub fn read(checkpoint: &Checkpoint, file: &str) -> Result<Self> {
+        Self::parse(checkpoint, file, &checkpoint.read(file)?)
+    }
+
+    /// The object that is all of `file`, where there is such a file.
+    pub fn find(checkpoint: &Checkpoint, file: &str) -> Result<Option<Self>> {
+        checkpoint.find(file)?.map(|bytes| Self::parse(checkpoint, file, &bytes)).transpose()
+    }
+
+    fn parse(checkpoint: &Checkpoint, file: &str, bytes: &[u8]) -> Result<Self> {
+        let path = checkpoint.path(file);
+        match serde_json::from_slice(bytes) {
+            Ok(values) => Ok(Self { path, prefix: String::new(), values }),
+            Err(error) => Err(Error::file(path, format!("not a JSON object: {error}"))),
+        }
+    }
+
+    /// The object with those of `defaults` that it leaves out.
+    pub fn or_defaults(mut self, defaults: Value) -> Self {
+        if let Value::Object(defaults) = defaults {
+            let absent = defaults.into_iter().filter(|(field, _)| self.get(field).is_none());
+            let absent: Vec<_> = absent.collect();
+            self.values.extend(absent);
+        }
+        self
+    }
+
+    /// An error about `field`.
+    pub fn error(&self, field: &str, message: &str) -> Error {
+        Error::file(&self.path, format!("{}{field} {message}", self.prefix))
+    }
+
+    /// An error about `field`, which is not `expected`.
+    pub fn unexpected(&self, field: &str, expected: &str) -> Error {
+        let Some(value) = self.get(field) else {
+            return self.error(field, &format!("is missing; it must be {expected}"));
+        };
+        let found: String = value.to_string().chars().take(QUOTED).collect();
+        self.error(field, &format!("is {found}; it must be {expected}"))
+    }
+
+    /// The value of `field` where it is present.
+    pub fn get(&self, field: &str) -> Option<&Value> {
+        self.values.get(field).filter(|value| !value.is_null())
+    }
+
+    /// The value of `field` where it is present, by `read`; `expected` says what that accepts.
+    pub fn optional<'a, T>(
+        &'a self,
+        field: &str,
+        expected: &str,
+        read: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>> {
+        self.get(field).map(|value| read(value).ok_or_else(|| self.unexpected(field, expected))).transpose()
+    }
+
+    /// A whole number from 1 to `most`.
+    pub fn count(&self, field: &str, most: usize) -> Result<usize> {
+        let expected = format!("a whole number from 1 to {most}");
+        let count = |value: &Value| value.as_u64().map(|n| n as usize).filter(|n| (1..=most).contains(n));
+        self.optional(field, &expected, count)?.ok_or_else(|| self.unexpected(field, &expected))
+    }
+
+    /// As [`JsonReader::count`], `default` where absent.
+    pub fn count_or(&self, field: &str, most: usize, default: usize) -> Result<usize> {
+        self.get(field).map_or(Ok(default), |_| self.count(field, most))
+    }
+
+    /// A number within `range`.
+    pub fn number(&self, field: &str, range: &RangeInclusive<f64>) -> Result<f64> {
+        let expected = format!("a number from {} to {}", range.start(), range.end());
+        let number = |value: &Value| value.as_f64().filter(|x| range.contains(x));
+        self.optional(field, &expected, number)?.ok_or_else(|| self.unexpected(field, &expected))
+    }
+
+    /// As [`JsonReader::number`], `default` where absent.
+    pub fn number_or(&self, field: &str, range: &RangeInclusive<f64>, default: f64) -> Result<f64> {
+        self.get(field).map_or(Ok(default), |_| self.number(field, range))
+    }
+
+    /// True or false; false where absent.
+    pub fn flag(&self, field: &str) -> Result<bool> {
+        Ok(self.optional(field, "true or false", Value::as_bool)?.unwrap_or(false))
+    }
+
+    /// A string, where present.
+    pub fn text(&self, field: &str) -> Result<Option<&str>> {
+        self.optional(field, "a string", Value::as_str)
+    }
+
+    /// A list of strings, where present.
+    pub fn texts(&self, field: &str) -> Result<Option<Vec<&str>>> {
+        self.optional(field, "a list of strings", |value| {
+            value.as_array()?.iter().map(Value::as_str).collect()
+        })
+    }
+
+    /// The object in `field`, where present.
+    pub fn object(&self, field: &str) -> Result<Option<Self>> {
+        let object = self.optional(field, "an object", Value::as_object)?;
+        Ok(object.map(|values| Self {
+            path: self.path.clone(),
+            prefix: format!("{}{field}.", self.prefix),
+            values: values.clone(),
+        }))
+    }
+}
