@@ -16,8 +16,6 @@ use codit::error::{Error, Result};
 
 #[derive(clap::Args)]
 pub struct Args {
-    #[command(flatten)]
-    device: DeviceArgs,
     /// Seed of the inputs
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -27,6 +25,9 @@ pub struct Args {
     /// Gives the device wrong inputs, so that every family of checks must fail: a test of the checks themselves
     #[arg(long, hide = true)]
     plant_fault: bool,
+    // After the command's own flags, since its heading would hold them.
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 /// Failed checks that are printed of a family.

@@ -76,15 +76,15 @@ impl Common {
 
 impl Cpu {
     /// A device of `threads` threads; without a number, as many as the process may use. It uses the machine's best
-    /// instruction set, or that which [`ISA_VARIABLE`] names where that is a lower one.
+    /// instruction set, or that which [`ISA_VARIABLE`](super::ISA_VARIABLE) names where that is a lower one.
     ///
     /// # Errors
-    /// If [`ISA_VARIABLE`] names no instruction set, or the system refuses the threads.
+    /// If [`ISA_VARIABLE`](super::ISA_VARIABLE) names no instruction set, or the system refuses the threads.
     pub fn new(threads: Option<usize>) -> Result<Self> {
         Self::limited(threads, Isa::chosen()?)
     }
 
-    /// As [`Cpu::new`] with at most `isa`, whatever [`ISA_VARIABLE`] says: for comparisons of instruction sets.
+    /// As [`Cpu::new`] with at most `isa`, whatever [`ISA_VARIABLE`](super::ISA_VARIABLE) says: for comparisons of instruction sets.
     ///
     /// # Errors
     /// If the system refuses the threads.

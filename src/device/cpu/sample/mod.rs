@@ -139,7 +139,7 @@ impl Sampler<'_> {
     }
 
     /// The expert's logits of a row.
-    fn expert_row<'t>(self, expert: ExpertLogits<'t, Tensor>, index: usize) -> &'t [f32] {
+    fn expert_row(self, expert: ExpertLogits<'_, Tensor>, index: usize) -> &[f32] {
         let row = match expert {
             ExpertLogits::Computed(logits) => logits.row(index),
             ExpertLogits::Deferred(logits) => {
