@@ -11,7 +11,8 @@ A fenced block is treated by the words after its three backticks:
 - `text` right after a block that ran: what it prints, standard error included. Numbers with a decimal point may differ (times,
   speeds, last digits); a line `...` stands for any lines; /path/to/ stands for the scratch folder.
 
-On every page, links and the files named in `code` must exist, and so must the flags and CODIT_ variables that are named there.
+On every page, links and the files named in `code` must exist, and so must the flags and CODIT_ variables that are named there. On
+pages for developers, so must the names of types, functions and fields.
 """
 
 import argparse
@@ -29,7 +30,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "embedded/README.md", "tests/golden/README.md"]
 FOLDERS = ("src", "tests", "benches", "kernels", "docs", "embedded", "examples", "build", ".ci", ".github")
-OTHERS_FLAGS = {"--no-default-features", "--release", "--all-targets", "--ignored", "--check", "--features", "--help", "--bench", "--test", "--bin", "--example"}
+OTHERS_FLAGS = set("--no-default-features --release --all-targets --features --help --bench --test --bin --example --no-deps --open".split())
+DEVELOPERS_PAGES = ("ARCHITECTURE.md", "CONTRIBUTING.md")
+NAME = r"\w*[a-z](_\w+|[A-Z]\w*)|\w+(::\w+)+"  # snake_case, CamelCase, a::path
 NUMBER = re.compile(r"-?\d+(\.\d+(e-?\d+)?|e-\d+)")
 TIME_LIMIT = 300
 
@@ -175,14 +178,18 @@ def check_page(page, help_of, sources):
             faults.append(f"there is no {name}")
     flags = {flag for text in code for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", text)}
     faults += [f"no command has {flag}" for flag in sorted(flags - help_of.all_flags() - OTHERS_FLAGS)]
+    if page.parent.name == "internals" or page.name in DEVELOPERS_PAGES:
+        names = {name for text in code if re.fullmatch(NAME, text) for name in text.split("::")}
+        faults += [f"no source has the name {name}" for name in sorted(names) if not re.search(rf"\b{name}", sources)]
     variables = set(re.findall(r"\bCODIT_[A-Z_]+\b", page.read_text(encoding="utf-8")))
     faults += [f"nothing reads {variable}" for variable in sorted(variables) if variable not in sources]
     return [f"{page.relative_to(ROOT)}: {fault}" for fault in faults]
 
 
 def source_text():
-    """All that could read a variable of the environment."""
-    names = subprocess.check_output(["git", "ls-files", "*.rs", "*.py", "*.sh", ".ci/*"], cwd=ROOT, text=True).split("\n")
+    """All sources, in which names and variables of the environment are looked up."""
+    kinds = ["*.rs", "*.py", "*.sh", "*.cu", "*.cuh", "*.cpp", "*.h", ".ci/run"]
+    names = subprocess.check_output(["git", "ls-files", *kinds], cwd=ROOT, text=True).split("\n")
     return "\n".join((ROOT / name).read_text(encoding="utf-8") for name in names if name and (ROOT / name).exists())
 
 

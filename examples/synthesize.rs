@@ -19,10 +19,14 @@ fn main() -> codit::Result<()> {
     for completion in &mut engine {
         let completion = completion?;
         let name = format!("{} (sample {})", completion.id, completion.sample);
-        match completion.finish {
+        match &completion.finish {
             Finish::Failed(error) => eprintln!("{name}: {error}"),
             finish => {
-                println!("{name}: {finish:?} after {} tokens: {}", completion.response_tokens(), completion.text);
+                println!(
+                    "{name}: {finish:?} after {} tokens: {}",
+                    completion.response_tokens(),
+                    completion.text
+                );
             }
         }
     }

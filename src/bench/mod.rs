@@ -7,7 +7,8 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::contrast::{Contrast, Noise, Vocabulary};
-use crate::device::{Device, Role};
+use crate::device::Role;
+use crate::device::inspect::Inspect;
 use crate::doctor::Numbers;
 use crate::engine::sequence::{RequestIdentity, SamplingParams, Sequence};
 use crate::engine::step_loop::StepLoop;
@@ -86,7 +87,7 @@ pub struct Report {
 /// All calls of one operation in a step.
 #[derive(Debug, Clone, Serialize)]
 pub struct Operation {
-    /// As [`Device`] calls it.
+    /// Its name.
     pub name: &'static str,
     /// Calls a step.
     pub calls: usize,
@@ -111,7 +112,7 @@ const TIMED_STEPS: usize = 8;
 ///
 /// # Errors
 /// Where the device fails or has too little memory.
-pub fn run<D: Device>(open: &dyn Fn() -> Result<D>, load: &Load<'_>) -> Result<Report> {
+pub fn run<D: Inspect>(open: &dyn Fn() -> Result<D>, load: &Load<'_>) -> Result<Report> {
     let ceilings = Ceilings::measure(&open()?)?;
     let operations = profile(open()?, load, &ceilings)?;
     let speed = Speed::measure(open()?, load)?;
@@ -138,7 +139,7 @@ struct Speed {
 }
 
 impl Speed {
-    fn measure<D: Device>(device: D, load: &Load<'_>) -> Result<Self> {
+    fn measure<D: Inspect>(device: D, load: &Load<'_>) -> Result<Self> {
         let mut steps = load.start(device)?;
         load.warm_up(&mut steps)?;
         let start = Instant::now();
@@ -166,14 +167,14 @@ impl Speed {
 }
 
 /// Runs until nothing is left.
-fn finish<D: Device>(steps: &mut StepLoop<D>) -> Result<()> {
+fn finish<D: Inspect>(steps: &mut StepLoop<D>) -> Result<()> {
     while !steps.is_idle() {
         steps.step()?;
     }
     Ok(())
 }
 
-fn profile<D: Device>(device: D, load: &Load<'_>, ceilings: &Ceilings) -> Result<Vec<Operation>> {
+fn profile<D: Inspect>(device: D, load: &Load<'_>, ceilings: &Ceilings) -> Result<Vec<Operation>> {
     let mut steps = load.start(Profiled::new(device))?;
     load.add(&mut steps, &load.prompts);
     while steps.stats().sampled < load.prompts.rows() as u64 {
@@ -225,7 +226,7 @@ impl Operation {
 }
 
 impl Load<'_> {
-    fn start<D: Device>(&self, device: D) -> Result<StepLoop<D>> {
+    fn start<D: Inspect>(&self, device: D) -> Result<StepLoop<D>> {
         let rows = self.prompts.rows();
         let len = self.prompts.longest() + self.output_len;
         let blocks = rows * (len.div_ceil(self.block_size) + 1);
@@ -249,13 +250,13 @@ impl Load<'_> {
     }
 
     /// Once over other prompts, for what happens once: recording, choosing algorithms, first touches.
-    fn warm_up<D: Device>(&self, steps: &mut StepLoop<D>) -> Result<()> {
+    fn warm_up<D: Inspect>(&self, steps: &mut StepLoop<D>) -> Result<()> {
         self.add(steps, &self.prompts.others(&self.vocabulary));
         finish(steps)
     }
 
     /// Queues all of `prompts`.
-    fn add<D: Device>(&self, steps: &mut StepLoop<D>, prompts: &Prompts) {
+    fn add<D: Inspect>(&self, steps: &mut StepLoop<D>, prompts: &Prompts) {
         for (row, prompt) in prompts.draw(0, &self.vocabulary).into_iter().enumerate() {
             let params = SamplingParams {
                 contrast: self.contrast,

@@ -91,7 +91,8 @@ fn describe(command: &Command, page: &mut String) {
     let usage = command.clone().render_usage().to_string();
     let usage = usage.trim_start_matches("Usage: ");
     writeln!(page, "\n## codit {}\n\n{}.\n\n`{usage}`", command.get_name(), about(command)).unwrap();
-    let arguments = || command.get_arguments().filter(|argument| argument.get_id() != "help");
+    let is_shown = |argument: &&Arg| argument.get_id() != "help" && !argument.is_hide_set();
+    let arguments = || command.get_arguments().filter(is_shown);
     let mut headings: Vec<&str> = Vec::new();
     for argument in arguments() {
         let heading = argument.get_help_heading().unwrap_or(OPTIONS);

@@ -1,6 +1,7 @@
 //! Checks of matrix products.
 
-use super::{Check, Comparison, as_cpu, describe_precision};
+use super::comparison::{Check, Comparison, as_cpu, describe_precision};
+use crate::device::inspect::Inspect;
 use crate::device::{Device, Dtype, Precision};
 use crate::error::Result;
 
@@ -8,7 +9,7 @@ use crate::error::Result;
 ///
 /// # Errors
 /// Where a device has no memory.
-pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
+pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
     for (rows, outputs, inputs) in [
         (1, 64, 64),
@@ -31,7 +32,7 @@ pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
         }
     }
     // Products of e4m3 are our own kernels'.
-    if on.device.is_deterministic() || on.device.format().weights == Dtype::F8E4m3 {
+    if on.device.info().is_deterministic || on.device.info().format.weights == Dtype::F8E4m3 {
         for dtype in stored(on.device) {
             checks.push(alone(on, *dtype)?);
         }
@@ -40,8 +41,8 @@ pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
 }
 
 /// In what formats matrices are stored: the CPU multiplies each in its own way, other devices have one for all.
-fn stored<D: Device>(device: &D) -> &'static [Dtype] {
-    match (as_cpu(device), device.dtype()) {
+fn stored<D: Inspect>(device: &D) -> &'static [Dtype] {
+    match (as_cpu(device), device.info().dtype) {
         (Some(_), _) => &[Dtype::F32, Dtype::Bf16, Dtype::F16],
         (None, Dtype::F32) => &[Dtype::F32],
         (None, _) => &[Dtype::Bf16],
@@ -49,7 +50,7 @@ fn stored<D: Device>(device: &D) -> &'static [Dtype] {
 }
 
 /// By a matrix that is stored as `dtype`, with a bias and without, in the device's format and in f32.
-fn products<D: Device>(
+fn products<D: Inspect>(
     on: &mut Comparison<'_, D>,
     dtype: Dtype,
     (rows, outputs, inputs): (usize, usize, usize),
@@ -73,7 +74,7 @@ fn products<D: Device>(
 }
 
 /// Rows of products of any height, bit for bit as each alone.
-fn alone<D: Device>(on: &mut Comparison<'_, D>, dtype: Dtype) -> Result<Check> {
+fn alone<D: Inspect>(on: &mut Comparison<'_, D>, dtype: Dtype) -> Result<Check> {
     let (rows, outputs, inputs) = (140, 70, 208);
     let w = on.matrices_in(dtype, &[outputs, inputs])?;
     let values = on.numbers.take(rows * inputs);

@@ -1,9 +1,10 @@
 //! A pair end to end: the embedded pair's responses on the device and on the CPU, which sums in f64.
 
-use super::{Check, relative_error};
+use super::comparison::{Check, relative_error};
 use crate::contrast::Contrast;
 use crate::device::cpu::{Cpu, Isa};
-use crate::device::{Device, Dtype, Format, Role};
+use crate::device::inspect::Inspect;
+use crate::device::{Dtype, Format, Role};
 use crate::embedded;
 use crate::engine::{Completion, Engine, EngineConfig, Request};
 use crate::error::Result;
@@ -28,12 +29,12 @@ const AGREEMENT: f64 = 0.5;
 ///
 /// # Errors
 /// Where the device fails.
-pub fn checks<D: Device>(open: &dyn Fn() -> Result<D>, has_fault: bool) -> Result<Vec<Check>> {
+pub fn checks<D: Inspect>(open: &dyn Fn() -> Result<D>, has_fault: bool) -> Result<Vec<Check>> {
     let device = open()?;
-    let formats = [Role::Expert, Role::Amateur].map(|role| device.role(role).format());
+    let formats = [Role::Expert, Role::Amateur].map(|role| device.role(role).info().format);
     let exact = formats == [Format::of(Dtype::F32); 2];
     let has_e4m3 = formats.iter().any(|format| [format.weights, format.cache].contains(&Dtype::F8E4m3));
-    let bound = match (device.dtype(), has_e4m3) {
+    let bound = match (device.info().dtype, has_e4m3) {
         (Dtype::F32, false) => 1e-4,
         (Dtype::F32, true) | (_, false) => 5e-2,
         // A last bit of bf16 decides between neighbours of e4m3, which are an eighth apart.
@@ -57,7 +58,7 @@ pub fn checks<D: Device>(open: &dyn Fn() -> Result<D>, has_fault: bool) -> Resul
 }
 
 /// In the order of the instructions.
-fn responses<D: Device>(device: D, beta: f64) -> Result<Vec<Completion>> {
+fn responses<D: Inspect>(device: D, beta: f64) -> Result<Vec<Completion>> {
     let (expert, amateur) = (embedded::expert(), embedded::amateur());
     let config = EngineConfig { max_num_seqs: 4, kv_cache_memory: Some(8 << 20), ..EngineConfig::default() };
     let mut engine = Engine::load(device, &expert, Some(&amateur), &config)?;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Check;
+use super::comparison::Check;
 
 /// What one family of checks found on one device.
 #[derive(Debug, Clone, Serialize)]

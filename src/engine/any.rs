@@ -4,10 +4,10 @@ use serde_json::{Map, Value};
 
 use super::{Completion, Engine, EngineConfig, Request, Stats, Windows};
 use crate::checkpoint::Checkpoint;
-use crate::device::Device;
 use crate::device::cpu::Cpu;
 use crate::device::cuda::Gpu;
 use crate::device::gpu::GpuConfig;
+use crate::device::{Device, DeviceInfo};
 use crate::error::Result;
 use crate::ids::{SeqId, TokenId};
 use crate::text::{Message, Text};
@@ -78,9 +78,9 @@ impl AnyEngine {
         }
     }
 
-    /// The device in one line for people.
-    pub fn describe_device(&self) -> String {
-        with_engine!(self, engine => engine.device().describe())
+    /// What the device is.
+    pub fn device_info(&self) -> &DeviceInfo {
+        with_engine!(self, engine => engine.device().info())
     }
 
     /// See [`Engine::submit`].

@@ -25,8 +25,9 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::{Map, Value};
 
+use super::engine::load_text;
 use super::sequence::RequestIdentity;
-use super::{Completion, Engine, EngineConfig, Finish, Preparer, Request, Stats, Windows, load_text};
+use super::{Completion, Engine, EngineConfig, Finish, Preparer, Request, Stats, Windows};
 use crate::checkpoint::Checkpoint;
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -80,7 +81,7 @@ impl<D: Device> Replicas<D> {
             return Err(Error::Setting("there is no device to decode on; give one or more".to_owned()));
         };
         for engine in &mut engines {
-            engine.steps.set_windows(windows);
+            engine.limit_windows(windows);
         }
         Ok(Self { engines })
     }

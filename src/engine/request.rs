@@ -1,4 +1,4 @@
-//! What is asked of the engine, and what it answers.
+//! Requests and completions.
 
 use serde_json::{Map, Value};
 
@@ -8,26 +8,27 @@ use crate::error::{Error, Result};
 use crate::ids::TokenId;
 use crate::text::{Message, Text};
 
-/// One response to be written.
+/// Asks for one response.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Names the request in its [`Completion`] and keys its noise: equal ids draw equal text.
+    /// Names the request in its [`Completion`] and keys its noise: requests that differ in nothing else but the tag and have equal
+    /// ids get the same response.
     pub id: String,
-    /// What to respond to.
+    /// What the response answers.
     pub prompt: Prompt,
     /// The method's parameters.
     pub contrast: Contrast,
-    /// Key of the noise, together with `id` and `sample`.
+    /// Keys the noise, together with `id` and `sample`.
     pub seed: u64,
     /// Which of several samples of one prompt this is.
     pub sample: u32,
     /// Ends the response after this many tokens.
     pub max_tokens: usize,
-    /// Goes on past stop tokens, for measurements.
+    /// Whether the response continues past stop tokens, for measurements.
     pub ignore_eos: bool,
-    /// Whether [`Completion::log_probabilities`] is wanted.
+    /// Whether to report [`Completion::log_probabilities`].
     pub log_probabilities: bool,
-    /// The caller's own mark, which comes back in the [`Completion`] and changes nothing.
+    /// A number for the caller, which the [`Completion`] returns. It changes nothing.
     pub tag: usize,
 }
 
@@ -36,14 +37,14 @@ pub struct Request {
 pub enum Prompt {
     /// A conversation, rendered by the expert's chat template.
     Chat(Vec<Message>),
-    /// Text taken as it stands, with the special tokens that the tokenizer's configuration adds.
+    /// Text without a template. The special tokens that the tokenizer's configuration asks for are added.
     Text(String),
     /// Token ids.
     Tokens(Vec<TokenId>),
 }
 
 impl Prompt {
-    /// Its token ids; the chat template is given `variables`.
+    /// The prompt's token ids. The chat template gets `variables`.
     ///
     /// # Errors
     /// As [`Text::prompt_ids`] and [`Text::prompt_ids_of_text`].
@@ -62,7 +63,7 @@ impl Prompt {
 }
 
 impl Request {
-    /// A request with the method's defaults: a chat of one instruction, seed 0, at most 4,096 tokens.
+    /// A chat of one instruction with the method's default parameters, seed 0 and at most 4,096 tokens.
     pub fn new(id: impl Into<String>, instruction: impl Into<String>) -> Self {
         let turn = Message { role: "user".to_owned(), content: instruction.into() };
         Self {
@@ -88,11 +89,11 @@ impl Request {
 pub enum Finish {
     /// A stop token of the expert.
     Stop,
-    /// `max_tokens` or the window's end.
+    /// `max_tokens` or the end of the context.
     Length,
-    /// [`Engine::cancel`](crate::engine::Engine::cancel).
+    /// A call of [`Engine::cancel`](crate::engine::Engine::cancel).
     Cancelled,
-    /// The request's own fault; others are untouched.
+    /// A failure of this request alone.
     Failed(Error),
 }
 
@@ -113,7 +114,7 @@ pub struct Completion {
     pub tokens: Vec<TokenId>,
     /// `log_softmax(s)` of each generated token.
     pub scores: Vec<f32>,
-    /// What the models think of each generated token, if the request asked for it; else empty.
+    /// Both models' log-probabilities of each generated token, if the request asked for them; else empty.
     pub log_probabilities: Vec<LogProbabilities>,
     /// Why it ended.
     pub finish: Finish,

@@ -2,21 +2,9 @@
 
 use std::ops::Range;
 
-use crate::device::{Batch, PendingToken, SampleRow, Span};
+use crate::device::{Batch, Pass, PendingToken, SampleRow, Span};
 use crate::engine::sequence::{Sequence, State};
 use crate::ids::{BlockId, SeqId, TokenId};
-
-/// Which models run in a step.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Pass {
-    /// Both models. Every row that samples gets its token.
-    #[default]
-    Joint,
-    /// The expert. It decides the tokens that are its only candidate, and leaves the others to the amateur.
-    ExpertOnly,
-    /// The amateur, over positions that the expert has computed before. Rows that wait for it get their token.
-    CatchUp,
-}
 
 /// One step: which positions of which sequences are computed, and which sequences get their next token.
 #[derive(Debug, Default)]

@@ -17,10 +17,12 @@ use super::mlp::{self, Dense, Mlp};
 use super::spec::{self, NormPlacement, Spec};
 use super::weights::Weights;
 use crate::checkpoint::Checkpoint;
-use crate::device::{AttentionShape, Device, HeadNorms, Norm, NormScope, Precision, TensorView};
+use crate::device::{
+    AttentionShape, Device, HeadNorms, Norm, NormScope, Precision, Unprojected, WeightKind, WeightSource,
+};
 use crate::error::{Error, Result};
 
-/// The names of the decoder and of the head in a checkpoint. A text tower within a larger model has longer ones, and its
+/// The names of the decoder and of the LM head in a checkpoint. A text tower within a larger model has longer ones, and its
 /// decoder alone may be stored without any.
 const PREFIXES: [(&str, &str); 4] = [
     ("model.", "lm_head."),
@@ -28,15 +30,6 @@ const PREFIXES: [(&str, &str); 4] = [
     ("language_model.model.", "language_model.lm_head."),
     ("", "lm_head."),
 ];
-
-/// How much a decoder makes room for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
-    /// Tokens of the largest batch.
-    pub tokens: usize,
-    /// Rows of logits at once.
-    pub logits: usize,
-}
 
 /// One model on a device: its weights, and the activations of the batch at hand.
 pub struct Decoder<D: Device> {
@@ -92,25 +85,37 @@ struct Scratch<D: Device> {
 }
 
 impl<D: Device> Decoder<D> {
-    /// Brings a checkpoint to `device`, with room for batches and logits up to `room`.
+    /// Brings a checkpoint to `device`, with room for batches of `max_num_batched_tokens` tokens and for `logits_rows` rows of
+    /// logits at once.
     ///
     /// # Errors
     /// [`Error::File`] naming the file and the field or tensor that is absent, damaged or not
     /// supported; [`Error::Device`] where the device has too little memory.
-    pub fn load(device: &D, checkpoint: &Checkpoint, room: Room) -> Result<Self> {
+    pub fn load(
+        device: &D,
+        checkpoint: &Checkpoint,
+        max_num_batched_tokens: usize,
+        logits_rows: usize,
+    ) -> Result<Self> {
         let spec = Spec::open(checkpoint)?;
         let weights = Weights::open(checkpoint)?;
         Loader { device, spec: &spec, prefixes: prefixes(&weights), origin: Origin::Stored(&weights) }
-            .decoder(room)
+            .decoder(max_num_batched_tokens, logits_rows)
     }
 
-    /// A model of `spec`'s shape with weights drawn by `seed` on the device, for measurements.
+    /// A model of `spec`'s shape with weights drawn by `seed` on the device, for measurements; room as for [`Decoder::load`].
     ///
     /// # Errors
     /// [`Error::Device`] where the device has too little memory.
-    pub fn random(device: &D, spec: &Spec, seed: u64, room: Room) -> Result<Self> {
+    pub fn random(
+        device: &D,
+        spec: &Spec,
+        seed: u64,
+        max_num_batched_tokens: usize,
+        logits_rows: usize,
+    ) -> Result<Self> {
         let origin = Origin::Random(Cell::new(seed));
-        Loader { device, spec, prefixes: PREFIXES[0], origin }.decoder(room)
+        Loader { device, spec, prefixes: PREFIXES[0], origin }.decoder(max_num_batched_tokens, logits_rows)
     }
 
     /// The model's shape.
@@ -124,7 +129,7 @@ impl<D: Device> Decoder<D> {
         self.layers.iter().map(|layer| of(layer).iter().sum::<usize>() + layer.mlp.bytes(device)).sum()
     }
 
-    /// Bytes of the output head.
+    /// Bytes of the LM head.
     pub fn lm_head_bytes(&self, device: &D) -> usize {
         device.weight_size(self.lm_head.as_ref().unwrap_or(&self.embedding)).bytes
     }
@@ -132,7 +137,7 @@ impl<D: Device> Decoder<D> {
     /// Runs the step at hand through all layers, appending its keys and values to `cache`; [`Decoder::logits`] then
     /// gives the logits of its outputs.
     ///
-    /// At most [`Room::tokens`] tokens, each id below [`Spec::vocab_size`].
+    /// The step has no more tokens than there is room for, each id below [`Spec::vocab_size`].
     pub fn forward(&mut self, device: &D, step: &D::Step, cache: &mut D::Cache) {
         let (rows, spec, s) = (device.rows(step), &self.spec, &mut self.scratch);
         device.embed(step, &self.embedding, spec.embedding_scale, &mut s.residual);
@@ -157,8 +162,8 @@ impl<D: Device> Decoder<D> {
         }
     }
 
-    /// The logits `[outputs.len(), vocab_size]` of some of the step's outputs, at most [`Room::logits`] of them. The
-    /// same outputs may be asked for again.
+    /// The logits `[outputs.len(), vocab_size]` of some of the step's outputs, no more than there is room for. The same outputs
+    /// may be asked for again.
     pub fn logits(&mut self, device: &D, step: &D::Step, outputs: Range<usize>) -> &D::Tensor {
         let rows = outputs.len();
         let Unprojected { hidden, lm_head, logits } = self.hidden(device, step, outputs);
@@ -167,7 +172,12 @@ impl<D: Device> Decoder<D> {
     }
 
     /// What [`Decoder::logits`] would multiply.
-    pub fn hidden(&mut self, device: &D, step: &D::Step, outputs: Range<usize>) -> Unprojected<'_, D> {
+    pub fn hidden(
+        &mut self,
+        device: &D,
+        step: &D::Step,
+        outputs: Range<usize>,
+    ) -> Unprojected<'_, D::Tensor, D::Weight> {
         let (rows, s) = (outputs.len(), &mut self.scratch);
         device.gather(step, outputs.clone(), &s.residual, &mut s.last_residual);
         device.gather(step, outputs, &s.delta, &mut s.last_delta);
@@ -179,32 +189,22 @@ impl<D: Device> Decoder<D> {
     }
 }
 
-/// Logits that are yet to be computed: `logits = hidden * lm_head^T`
-pub struct Unprojected<'a, D: Device> {
-    /// `[rows, hidden_size]`
-    pub hidden: &'a D::Tensor,
-    /// `[vocab_size, hidden_size]`
-    pub lm_head: &'a D::Weight,
-    /// `[rows, vocab_size]`
-    pub logits: &'a mut D::Tensor,
-}
-
 impl<D: Device> Scratch<D> {
-    fn new(device: &D, spec: &Spec, room: Room) -> Result<Self> {
+    fn new(device: &D, spec: &Spec, max_num_batched_tokens: usize, logits_rows: usize) -> Result<Self> {
         use Precision::{Single, Working};
-        let tokens = |width| device.tensor(room.tokens, width, Working);
-        let logits = |width, precision| device.tensor(room.logits, width, precision);
+        let tokens = |width| device.tensor(max_num_batched_tokens, width, Working);
+        let outputs = |width, precision| device.tensor(logits_rows, width, precision);
         Ok(Self {
-            residual: device.tensor(room.tokens, spec.hidden_size, Single)?,
+            residual: device.tensor(max_num_batched_tokens, spec.hidden_size, Single)?,
             delta: tokens(spec.hidden_size)?,
             normed: tokens(spec.hidden_size)?,
             qkv: tokens(spec.heads.qkv_width())?,
             attended: tokens(spec.heads.query_width())?,
-            mlp: mlp::Scratch::new(device, spec, room.tokens)?,
-            last_residual: logits(spec.hidden_size, Single)?,
-            last_delta: logits(spec.hidden_size, Working)?,
-            last_normed: logits(spec.hidden_size, Working)?,
-            logits: logits(spec.vocab_size, Single)?,
+            mlp: mlp::Scratch::new(device, spec, max_num_batched_tokens)?,
+            last_residual: outputs(spec.hidden_size, Single)?,
+            last_delta: outputs(spec.hidden_size, Working)?,
+            last_normed: outputs(spec.hidden_size, Working)?,
+            logits: device.logits(logits_rows, spec.vocab_size)?,
         })
     }
 }
@@ -213,7 +213,7 @@ impl<D: Device> Scratch<D> {
 struct Loader<'a, D> {
     device: &'a D,
     spec: &'a Spec,
-    /// Of the decoder's tensors and of the head's.
+    /// Of the decoder's tensors and of the LM head's.
     prefixes: (&'static str, &'static str),
     origin: Origin<'a>,
 }
@@ -247,7 +247,7 @@ fn norm_names(placement: NormPlacement) -> [[Option<&'static str>; 2]; 2] {
 }
 
 impl<D: Device> Loader<'_, D> {
-    fn decoder(&self, room: Room) -> Result<Decoder<D>> {
+    fn decoder(&self, max_num_batched_tokens: usize, logits_rows: usize) -> Result<Decoder<D>> {
         let spec = self.spec;
         let table = [spec.vocab_size, spec.hidden_size];
         Ok(Decoder {
@@ -264,7 +264,7 @@ impl<D: Device> Loader<'_, D> {
                 .collect::<Result<_>>()?,
             layers: (0..spec.layers.len()).map(|index| self.layer(index)).collect::<Result<_>>()?,
             norm: self.norm(&self.name("norm"), spec.hidden_size)?,
-            scratch: Scratch::new(self.device, spec, room)?,
+            scratch: Scratch::new(self.device, spec, max_num_batched_tokens, logits_rows)?,
             spec: spec.clone(),
         })
     }
@@ -277,8 +277,8 @@ impl<D: Device> Loader<'_, D> {
         format!("{}weight", self.prefixes.1)
     }
 
-    /// Whether there is a head beside the embedding. Some tied checkpoints hold the same tensor twice; where the two
-    /// differ, the head of the file counts, as it does for transformers.
+    /// Whether there is an LM head beside the embedding. Some tied checkpoints hold the same tensor twice; where the two
+    /// differ, the LM head of the file counts, as it does for transformers.
     fn has_lm_head(&self, table: &[usize]) -> Result<bool> {
         let weights = match self.origin {
             Origin::Stored(weights) if self.spec.tied_lm_head && weights.contains(&self.lm_head_name()) => {
@@ -349,7 +349,8 @@ impl<D: Device> Loader<'_, D> {
             })),
             Origin::Random(seed) => {
                 let shape = [count, parts.len() * outputs, width];
-                self.device.random_matrix(&shape, seed.replace(seed.get() + 1))
+                let source = WeightSource::Random { shape: &shape, seed: seed.replace(seed.get() + 1) };
+                self.device.load(source, WeightKind::LayerMatrix)
             }
         }
     }
@@ -381,28 +382,28 @@ impl<D: Device> Loader<'_, D> {
 
     /// The tensors of these names and shapes, joined along their first dimension.
     fn weight(&self, parts: impl IntoIterator<Item = (String, Vec<usize>)>) -> Result<D::Weight> {
-        self.bring(parts, D::weight, D::random_weight)
+        self.load(WeightKind::Other, parts)
     }
 
     /// As [`Loader::weight`], of a layer's matrices.
     fn matrix(&self, parts: impl IntoIterator<Item = (String, Vec<usize>)>) -> Result<D::Weight> {
-        self.bring(parts, D::matrix, D::random_matrix)
+        self.load(WeightKind::LayerMatrix, parts)
     }
 
-    fn bring(
+    fn load(
         &self,
+        kind: WeightKind,
         parts: impl IntoIterator<Item = (String, Vec<usize>)>,
-        stored: impl Fn(&D, &[TensorView]) -> Result<D::Weight>,
-        random: impl Fn(&D, &[usize], u64) -> Result<D::Weight>,
     ) -> Result<D::Weight> {
         match &self.origin {
-            Origin::Stored(weights) => stored(self.device, &weights.joined(parts)?),
+            Origin::Stored(weights) => self.device.load(WeightSource::Stored(&weights.joined(parts)?), kind),
             Origin::Random(seed) => {
                 let joined = parts.into_iter().map(|(_, shape)| shape).reduce(|mut joined, shape| {
                     joined[0] += shape[0];
                     joined
                 });
-                random(self.device, &joined.unwrap_or_default(), seed.replace(seed.get() + 1))
+                let (shape, seed) = (joined.unwrap_or_default(), seed.replace(seed.get() + 1));
+                self.device.load(WeightSource::Random { shape: &shape, seed }, kind)
             }
         }
     }

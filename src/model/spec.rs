@@ -185,7 +185,7 @@ const FAMILIES: [Family; 6] = [
     },
 ];
 
-/// JsonReader whose presence changes what is computed in a way that is not supported, and what is said of each.
+/// Fields of config.json whose presence changes what is computed in a way that is not supported, and what is said of each.
 const REFUSED: [(&str, &str); 4] = [
     (
         "quantization_config",

@@ -41,6 +41,7 @@ fn requests(count: usize) -> impl Iterator<Item = Result<Request>> + Send {
     (0..count).map(|number| Ok(request(number, 1 + number * 3 % 7)))
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "this is what Replicas::decode calls")]
 fn goes_on(_: Stepped) -> Result<ControlFlow<()>> {
     Ok(ControlFlow::Continue(()))
 }

@@ -8,17 +8,15 @@ use serde::Serialize;
 use crate::cli::args::device::{DeviceArgs, Devices, Task};
 use crate::cli::args::format;
 use codit::bench::ceilings::Ceilings;
-use codit::device::Device;
 use codit::device::cpu::{Cpu, ISA_VARIABLE, Isa};
+use codit::device::inspect::Inspect;
 use codit::doctor::verdict::{Finding, Verdict};
 use codit::doctor::{self, Check, Comparison};
 use codit::error::{Error, Result};
 
 #[derive(clap::Args)]
 pub struct Args {
-    #[command(flatten)]
-    device: DeviceArgs,
-    /// Draws the inputs
+    /// Seed of the inputs
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Prints JSON
@@ -27,6 +25,9 @@ pub struct Args {
     /// Gives the device wrong inputs, so that every family of checks must fail: a test of the checks themselves
     #[arg(long, hide = true)]
     plant_fault: bool,
+    // After the command's own flags, since its heading would hold them.
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 /// Failed checks that are printed of a family.
@@ -88,7 +89,7 @@ struct Doctor<'a> {
 
 impl Task for Doctor<'_> {
     /// Checks each GPU, and the first two as the places of a split pair.
-    fn run<D: Device>(self, devices: &Devices<'_, D>) -> Result<ExitCode> {
+    fn run<D: Inspect>(self, devices: &Devices<'_, D>) -> Result<ExitCode> {
         for gpu in &devices.gpus {
             self.check(&|| devices.on([*gpu; 2]))?;
         }
@@ -103,10 +104,10 @@ impl Task for Doctor<'_> {
 
 impl<'a> Doctor<'a> {
     /// Checks the device that `open` gives, and measures it.
-    fn check<D: Device>(&self, open: &dyn Fn() -> Result<D>) -> Result<()> {
+    fn check<D: Inspect>(&self, open: &dyn Fn() -> Result<D>) -> Result<()> {
         let device = open()?;
         let on = self.begin(&device);
-        let cpu = Cpu::limited(None, Isa::Reference)?.with_formats([device.format(); 2]);
+        let cpu = Cpu::limited(None, Isa::Reference)?.with_formats([device.info().format; 2]);
         let mut comparison = Comparison::new(&device, &cpu, self.args.seed);
         comparison.has_fault = self.args.plant_fault;
         for (operation, checks) in doctor::all() {
@@ -118,13 +119,13 @@ impl<'a> Doctor<'a> {
     }
 
     /// Prints what the device is, and the head of its table.
-    fn begin<D: Device>(&self, device: &D) -> Examined<'a> {
-        let deterministic = if device.is_deterministic() { ", deterministic" } else { "" };
+    fn begin<D: Inspect>(&self, device: &D) -> Examined<'a> {
+        let deterministic = if device.info().is_deterministic { ", deterministic" } else { "" };
         let on = Examined {
             report: self.report,
             is_json: self.args.json,
-            device: device.describe(),
-            mode: format!("{}{deterministic}", format::describe(device)),
+            device: device.info().description.clone(),
+            mode: format!("{}{deterministic}", format::describe(device.info())),
         };
         let mut report = self.report.borrow_mut();
         if report.device.is_empty() {

@@ -4,12 +4,14 @@
 use std::cell::Cell;
 use std::ops::Range;
 
+use super::cache::Cache;
 use super::cache::{Element, Page, Pages};
 use super::isa::Kernel;
 use super::math::{array, exp, max, sum};
+use super::path::{PARALLEL, Path};
 use super::simd::Simd;
 use super::simd::{LANES, mul_add};
-use super::{Cache, PARALLEL, Path, Tensor};
+use super::tensor::Tensor;
 use crate::device::{AttentionShape, Batch, Span};
 use crate::ids::BlockId;
 

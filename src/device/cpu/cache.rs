@@ -3,10 +3,10 @@
 
 use bytemuck::Pod;
 
-use super::Tensor;
 use super::buffer::{Buffer, Populating};
 use super::simd::LANES;
 use super::simd::Simd;
+use super::tensor::Tensor;
 use crate::device::number::e4m3::E4m3;
 use crate::device::number::quantize;
 use crate::device::{Batch, CacheShape, Dtype, Heads};

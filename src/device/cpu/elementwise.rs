@@ -1,10 +1,10 @@
 //! Operations on one row: norms, the residual, the gate.
 
-use super::Weight;
 use super::isa::Kernel;
 use super::math::{dot, exp};
 use super::simd::Simd;
 use super::simd::mul_add;
+use super::weight::Weight;
 use crate::device::{Activation, Norm};
 
 /// `residual += norm(delta)` where there is one, then `out = norm(residual)`

@@ -11,13 +11,15 @@ use std::ops::{Range, RangeInclusive};
 use super::amx::{Ahead, Amx, Products};
 use super::isa::Kernel;
 use super::math::{array, tree};
+use super::path::{PARALLEL, Path};
 use super::pool::Team;
 use super::simd::Simd;
 use super::simd::{LANES, mul_add};
+use super::tensor::Tensor;
 use super::tile::{SIDE, Tile};
 use super::tiles::OUTPUTS;
 use super::weight::Part;
-use super::{PARALLEL, Path, Tensor, Weight};
+use super::weight::Weight;
 use bytemuck::Zeroable;
 
 /// Rows multiplied with one reading of the weights: as many as a core's cache holds packed, within these limits.

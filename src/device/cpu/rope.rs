@@ -2,10 +2,10 @@
 
 use std::sync::OnceLock;
 
-use super::Weight;
 use super::elementwise::rms_norm;
 use super::isa::Kernel;
 use super::simd::Simd;
+use super::weight::Weight;
 use crate::device::{HeadNorms, Heads, NormScope};
 
 /// Positions a page of the table.

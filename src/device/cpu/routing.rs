@@ -1,11 +1,11 @@
 //! Which branches of a mixture each row goes through, and the sum of what they give.
 
-use super::Tensor;
 use super::isa::Kernel;
 use super::math::exp;
 use super::pool::Team;
 use super::simd::mul_add;
 use super::simd::{Portable, Simd};
+use super::tensor::Tensor;
 use crate::device::{Choice, RoutingShape};
 
 /// See [`crate::device::Device::Routing`].

@@ -85,7 +85,7 @@ impl Weight {
         self.parts.iter().map(|part| part.rows * self.columns * part.dtype().size()).sum()
     }
 
-    /// See [`crate::device::Device::random_weight`]; `to` is as of [`Weight::new`].
+    /// See `Device::load`; `to` is as of [`Weight::new`].
     pub fn random(shape: &[usize], seed: u64, to: Dtype, arena: Option<&Arena>) -> Result<Self> {
         let count: usize = shape.iter().product();
         let (bound, offset) = match shape {

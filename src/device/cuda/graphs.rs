@@ -9,7 +9,7 @@ use crate::device::Role;
 pub struct Graphs {
     /// The least recently used first; those of the keys that were seen once are still to be captured.
     states: Vec<(u64, State)>,
-    /// How many were captured, and what they took of each stream's memory, which the driver hands out in pieces.
+    /// How many were captured, and what they took of each role's memory, which the driver hands out in pieces.
     captured: usize,
     bytes: [usize; 2],
 }
@@ -49,13 +49,13 @@ impl Graphs {
         self.states.push((key, state));
     }
 
-    /// Notes that a capture took `bytes` of each stream's memory.
+    /// Notes that a capture took `bytes` of each role's memory.
     pub fn took(&mut self, bytes: [usize; 2]) {
         self.captured += 1;
         self.bytes.iter_mut().zip(bytes).for_each(|(all, bytes)| *all += bytes);
     }
 
-    /// Bytes of a stream's memory that graphs will take beside those that they have, by what they took so far.
+    /// Bytes of a role's memory that graphs will take beside those that they have, by what they took so far.
     pub fn to_come(&self, role: Role) -> usize {
         Self::MOST.saturating_sub(self.captured) * self.bytes[role as usize] / self.captured.max(1)
     }

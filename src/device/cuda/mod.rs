@@ -10,6 +10,8 @@ mod absent;
 #[cfg(codit_kernels)]
 mod card;
 #[cfg(codit_kernels)]
+mod cublaslt;
+#[cfg(codit_kernels)]
 mod failure;
 #[cfg(codit_kernels)]
 mod graphs;

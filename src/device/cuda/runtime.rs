@@ -17,24 +17,24 @@ use crate::error::{Error, Result};
 /// One GPU for both models, or one for each.
 pub struct Cuda {
     /// By [`Role`].
-    places: [Place; 2],
+    streams: [GpuStream; 2],
     graphs: Mutex<Graphs>,
     /// Whether what is queued goes into a graph.
     is_capturing: AtomicBool,
     failure: Failure,
 }
 
-/// Where a stream is.
-struct Place {
+/// A role's stream, and the GPU that it is on.
+struct GpuStream {
     stream: Arc<CudaStream>,
     /// How far the stream had come when the other stream was last told to wait for it.
     reached: CudaEvent,
-    /// Of its matrix products.
+    /// For the stream's matrix products.
     workspace: Memory,
     card: Arc<Card>,
 }
 
-impl Place {
+impl GpuStream {
     fn new(card: Arc<Card>) -> Result<Self> {
         Ok(Self {
             stream: card.context.new_stream().map_err(cannot("make a stream"))?,
@@ -60,7 +60,7 @@ impl Cuda {
             first.connect(&second);
         }
         Ok(Self {
-            places: [Place::new(first)?, Place::new(second)?],
+            streams: [GpuStream::new(first)?, GpuStream::new(second)?],
             graphs: Mutex::default(),
             is_capturing: AtomicBool::new(false),
             failure: Failure::default(),
@@ -75,35 +75,31 @@ impl Cuda {
         super::card::count()
     }
 
-    fn place(&self, role: Role) -> &Place {
-        &self.places[role as usize]
+    fn stream(&self, role: Role) -> &GpuStream {
+        &self.streams[role as usize]
     }
 
-    /// Of each stream's GPU; 0 where the driver does not say.
+    /// Free bytes of each role's GPU; 0 where the driver does not say.
     fn free_bytes(&self) -> [usize; 2] {
-        self.places.each_ref().map(|place| place.card.memory_info().map_or(0, |memory| memory.free))
-    }
-
-    fn stream(&self, role: Role) -> &Arc<CudaStream> {
-        &self.place(role).stream
+        self.streams.each_ref().map(|stream| stream.card.memory_info().map_or(0, |memory| memory.free))
     }
 
     /// The GPUs, each once.
     fn cards(&self) -> impl Iterator<Item = &Card> {
         let count = if self.is_split() { 2 } else { 1 };
-        self.places[..count].iter().map(|place| &*place.card)
+        self.streams[..count].iter().map(|stream| &*stream.card)
     }
 
     /// What is queued on `to` from now on runs after what is queued on `from` by now.
     fn order(&self, from: Role, to: Role) {
-        let (from, to) = (self.place(from), self.place(to));
+        let (from, to) = (self.stream(from), self.stream(to));
         let ordered = from.reached.record(&from.stream).and_then(|()| to.stream.wait(&from.reached));
-        self.failure.note(ordered.map_err(cannot("order the roles")));
+        self.failure.note(ordered.map_err(cannot("order the streams")));
     }
 
     fn try_launch(&self, role: Role, launch: &Launch, parameters: &[u8]) -> Result<()> {
         let &Launch { kernel, grid: [x, y, z], threads, shared_bytes } = launch;
-        let Place { card, stream, .. } = self.place(role);
+        let GpuStream { card, stream, .. } = self.stream(role);
         card.context.bind_to_thread().map_err(cannot("use the GPU"))?;
         let mut kernels = lock(&card.kernels);
         let function = kernels.get(kernel)?.cu_function();
@@ -117,10 +113,10 @@ impl Cuda {
         )
     }
 
-    /// What `record` queues, as a graph, of two GPUs where the streams are. All of it is queued on the first stream, or between
-    /// a fork and a join.
+    /// What `record` queues, as a graph. `record` queues on the expert's stream, or between a fork and a join on either; the
+    /// graph is of both GPUs where the streams are on two.
     fn capture(&self, record: &mut dyn FnMut()) -> Result<Graph> {
-        let first = self.stream(Role::Expert);
+        let first = &self.stream(Role::Expert).stream;
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         first.begin_capture(mode).map_err(cannot("begin to capture a graph"))?;
         self.is_capturing.store(true, Ordering::Relaxed);
@@ -143,7 +139,7 @@ impl GpuRuntime for Cuda {
     }
 
     fn allocate(&self, role: Role, bytes: usize) -> Result<Memory> {
-        Memory::new(&self.place(role).card.context, bytes)
+        Memory::new(&self.stream(role).card.context, bytes)
     }
 
     fn address(&self, memory: &Memory) -> u64 {
@@ -157,22 +153,22 @@ impl GpuRuntime for Cuda {
         bytes: usize,
         source: &mut dyn FnMut(usize, &mut [u8]),
     ) -> Result<()> {
-        let Place { card, stream, .. } = self.place(role);
+        let GpuStream { card, stream, .. } = self.stream(role);
         card.staging.fill(stream, memory, bytes, source)
     }
 
     fn write(&self, role: Role, memory: &Memory, bytes: &[u8]) {
-        let Place { card, stream, .. } = self.place(role);
+        let GpuStream { card, stream, .. } = self.stream(role);
         self.failure.note(card.staging.write(stream, memory, bytes));
     }
 
     fn read(&self, role: Role, memory: &Memory, bytes: usize) -> Self::Pending {
-        let Place { card, stream, .. } = self.place(role);
+        let GpuStream { card, stream, .. } = self.stream(role);
         Ok((role, card.staging.read(stream, memory, bytes)?))
     }
 
     fn wait(&self, pending: Self::Pending) -> Result<Vec<u8>> {
-        let read = pending.and_then(|(role, pending)| self.place(role).card.staging.wait(pending));
+        let read = pending.and_then(|(role, pending)| self.stream(role).card.staging.wait(pending));
         let read = self.failure.note(read);
         self.failure.check()?;
         Ok(read.unwrap_or_default())
@@ -196,17 +192,17 @@ impl GpuRuntime for Cuda {
     fn matmul(&self, role: Role, matmul: &Matmul) {
         if matmul.rows > 0 {
             let may_wait = !self.is_capturing.load(Ordering::Relaxed);
-            let Place { card, stream, workspace, .. } = self.place(role);
+            let GpuStream { card, stream, workspace, .. } = self.stream(role);
             self.failure.note(lock(&card.matmuls).queue(stream, workspace, matmul, may_wait));
         }
     }
 
     fn copy(&self, role: Role, from: &Memory, to: &Memory, bytes: usize) {
-        self.failure.note(from.copy_to(to, bytes, self.stream(role)));
+        self.failure.note(from.copy_to(to, bytes, &self.stream(role).stream));
     }
 
     fn mark(&self, role: Role) -> Result<CudaEvent> {
-        let event = self.stream(role).record_event(Some(CUevent_flags::CU_EVENT_DEFAULT));
+        let event = self.stream(role).stream.record_event(Some(CUevent_flags::CU_EVENT_DEFAULT));
         event.map_err(cannot("record an event"))
     }
 
@@ -254,12 +250,12 @@ impl GpuRuntime for Cuda {
     }
 
     fn is_split(&self) -> bool {
-        let [expert, amateur] = &self.places;
+        let [expert, amateur] = &self.streams;
         !Arc::ptr_eq(&expert.card, &amateur.card)
     }
 
     fn memory_info(&self, role: Role) -> Result<MemoryInfo> {
-        self.place(role).card.memory_info()
+        self.stream(role).card.memory_info()
     }
 
     fn runs_ahead(&self) -> bool {

@@ -5,20 +5,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytemuck::Zeroable;
 
-use super::GpuDevice;
 use super::abi::{NONE, ResultWords, SampleWords, SpanWords, VoidRowsParams, row_bytes};
-use super::ops::candidates::Heads;
+use super::device::GpuDevice;
+use super::ops::candidates::CandidateLists;
 use super::padding::bucket;
+use super::runtime::{GpuRuntime, Launch, Role};
 use super::sections::{Section, Sections};
-use crate::device::gpu::runtime::{GpuRuntime, Launch, Role};
-use crate::device::{Batch, Projections, RowResult, SampleRow, Span, StepCapacity};
+use crate::contrast::Vocabulary;
+use crate::device::trace::Trace;
+use crate::device::types::batch::{Batch, Capacity, RowResult, SampleRow, Span};
+use crate::device::types::logits::Projections;
+use crate::device::types::pass::Pass;
 use crate::error::Result;
 use crate::ids::TokenId;
 
 /// Padded steps of shorter contexts count as one.
 const SHORTEST_PADDED_CONTEXT: usize = 256;
 
-/// What the kernels of both streams read: one memory, or, where the streams have memory apart, the same bytes in each.
+/// What the kernels of both roles read: one memory, or, where the roles have memory apart, the same bytes in each.
 struct Shared<R: GpuRuntime> {
     memory: R::Memory,
     /// The amateur's.
@@ -36,7 +40,8 @@ impl<R: GpuRuntime> Shared<R> {
         runtime.address(mirror.unwrap_or(&self.memory))
     }
 
-    /// Between what was queued on the expert's stream, replays of both streams' work among it, and what will be.
+    /// Queues a write on the expert's stream, and one of the amateur's memory where that is apart. Work of both roles that was
+    /// queued before, replays among it, still finds the old bytes.
     fn write(&self, runtime: &R, bytes: &[u8]) {
         runtime.write(Role::Expert, &self.memory, bytes);
         if let Some(mirror) = &self.mirror {
@@ -46,32 +51,32 @@ impl<R: GpuRuntime> Shared<R> {
         }
     }
 
-    /// Makes the amateur's what the expert's stream has written.
-    fn reflect(&self, runtime: &R, bytes: usize) {
+    /// Copies to the amateur's memory what the kernels have written to the expert's.
+    fn update_mirror(&self, runtime: &R, bytes: usize) {
         if let Some(mirror) = self.mirror.as_ref().filter(|_| bytes > 0) {
             runtime.copy(Role::Expert, &self.memory, mirror, bytes);
         }
     }
 }
 
-/// Which of the amateur's logits some row of a step wants, by what is known before it runs.
+/// Which of the amateur's logits some row of a step needs, by what is known before the step runs.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct OfAmateur {
-    /// Those of its head.
-    pub heads: bool,
-    /// All: they are its head, or make up a log-probability that is asked for.
+pub struct NeededLogits {
+    /// Those of its candidates.
+    pub candidates: bool,
+    /// All of them: all tokens are candidates, or a log-probability is wanted.
     pub all: bool,
 }
 
-impl OfAmateur {
+impl NeededLogits {
     fn of(rows: &[SampleRow]) -> Self {
-        let mut wanted = Self::default();
+        let mut needed = Self::default();
         for row in rows.iter().filter(|row| row.contrast.needs_amateur()) {
             let keeps_all = row.contrast.alpha == 0.0;
-            wanted.heads |= !keeps_all;
-            wanted.all |= keeps_all || row.log_probabilities;
+            needed.candidates |= !keeps_all;
+            needed.all |= keeps_all || row.log_probabilities;
         }
-        wanted
+        needed
     }
 }
 
@@ -87,7 +92,7 @@ pub struct Step<R: GpuRuntime> {
     is_uniform: bool,
     sections: Sections,
     /// Rows and spans at most, where all spans are one token.
-    room: usize,
+    max_decode_rows: usize,
     block_size: usize,
     /// Tokens of the vocabulary, without padding.
     pub vocabulary: usize,
@@ -100,8 +105,8 @@ pub struct Step<R: GpuRuntime> {
     results: Shared<R>,
     /// What the kernels of sampling leave for one another, [`row_bytes`] an output.
     tiles: R::Memory,
-    /// Of outputs that are sampled together.
-    pub heads: Heads<R>,
+    /// The candidates of outputs that are sampled together.
+    pub candidates: CandidateLists<R>,
     /// Rows of the step at hand, padding included.
     pub tokens: usize,
     /// Spans of the step at hand, padding included.
@@ -116,32 +121,42 @@ pub struct Step<R: GpuRuntime> {
     pub outputs: usize,
     /// Outputs of the step at hand that are wanted.
     wanted: usize,
-    /// What is wanted of the amateur's logits.
-    pub wanted_of_amateur: OfAmateur,
+    /// Which of the amateur's logits the step at hand needs.
+    pub needed_logits: NeededLogits,
     is_padded: bool,
+    /// Results on their way to the host, of the oldest step first.
     pending: VecDeque<R::Pending>,
+    /// When steps began and ended.
+    pub trace: Trace<R::Mark>,
 }
 
 impl<R: GpuRuntime> Step<R> {
-    /// Room for steps.
-    pub fn new(runtime: &R, room: StepCapacity<'_>, is_uniform: bool) -> Result<Self> {
+    /// See [`crate::device::Device::step`].
+    pub fn new(
+        runtime: &R,
+        capacity: Capacity,
+        table_blocks: usize,
+        vocabulary: &Vocabulary,
+        is_uniform: bool,
+    ) -> Result<Self> {
         static STEPS: AtomicU64 = AtomicU64::new(0);
-        let sections = Sections::new(&room);
-        let special: Vec<u32> = room.vocabulary.special.iter().map(|token| token.0).collect();
+        let Capacity { max_num_seqs, max_num_batched_tokens, block_size } = capacity;
+        let sections = Sections::new(capacity, table_blocks);
+        let special: Vec<u32> = vocabulary.special.iter().map(|token| token.0).collect();
         let special_memory = runtime.allocate(Role::Expert, size_of_val(special.as_slice()).max(4))?;
         runtime.write(Role::Expert, &special_memory, bytemuck::cast_slice(&special));
         Ok(Self {
             id: STEPS.fetch_add(1, Ordering::Relaxed),
             is_uniform,
-            room: room.tokens.min(room.sequences),
-            block_size: room.block_size,
-            vocabulary: room.vocabulary.len,
+            max_decode_rows: max_num_batched_tokens.min(max_num_seqs),
+            block_size,
+            vocabulary: vocabulary.len,
             special: special_memory,
             special_count: special.len(),
             buffer: Shared::new(runtime, sections.bytes())?,
-            results: Shared::new(runtime, room.sequences * size_of::<ResultWords>())?,
-            tiles: runtime.allocate(Role::Expert, room.sequences * row_bytes(room.vocabulary.len))?,
-            heads: Heads::new(runtime, room.sequences, room.vocabulary.len)?,
+            results: Shared::new(runtime, max_num_seqs * size_of::<ResultWords>())?,
+            tiles: runtime.allocate(Role::Expert, max_num_seqs * row_bytes(vocabulary.len))?,
+            candidates: CandidateLists::new(runtime, max_num_seqs, vocabulary.len)?,
             sections,
             tokens: 0,
             spans: 0,
@@ -150,14 +165,15 @@ impl<R: GpuRuntime> Step<R> {
             longest_context: 0,
             outputs: 0,
             wanted: 0,
-            wanted_of_amateur: OfAmateur::default(),
+            needed_logits: NeededLogits::default(),
             is_padded: false,
             pending: VecDeque::new(),
+            trace: Trace::off(),
         })
     }
 
-    /// See [`crate::device::Device::begin`].
-    pub fn begin(&mut self, runtime: &R, batch: &Batch, rows: &[SampleRow]) {
+    /// See [`crate::device::Device::prepare`].
+    pub fn prepare(&mut self, runtime: &R, batch: &Batch, rows: &[SampleRow]) {
         let context = |span: &Span| batch.positions[span.tokens.end - 1] as usize + 1;
         self.tokens = batch.tokens.len();
         self.spans = batch.spans.len();
@@ -165,10 +181,10 @@ impl<R: GpuRuntime> Step<R> {
         self.longest_context = batch.spans.iter().map(context).max().unwrap_or(0);
         self.outputs = batch.logits_indices.len();
         self.wanted = self.outputs;
-        self.wanted_of_amateur = OfAmateur::of(rows);
-        self.is_padded = self.longest_span == 1 && self.tokens <= self.room;
+        self.needed_logits = NeededLogits::of(rows);
+        self.is_padded = self.longest_span == 1 && self.tokens <= self.max_decode_rows;
         if self.is_padded {
-            let padded = bucket(self.tokens).min(self.room);
+            let padded = bucket(self.tokens).min(self.max_decode_rows);
             (self.tokens, self.spans, self.outputs) = (padded, padded, padded);
             self.longest_context = self.longest_context.next_power_of_two().max(SHORTEST_PADDED_CONTEXT);
         }
@@ -181,7 +197,7 @@ impl<R: GpuRuntime> Step<R> {
         }
     }
 
-    /// Leaves out the rows that have no token, on the stream that settles.
+    /// Makes padding of the rows that have no token, because the expert left their last output to the amateur.
     fn void_rows(&self, runtime: &R, batch: &Batch) {
         const THREADS: usize = 256;
         let section = |section: Section| runtime.address(&self.buffer.memory) + section.offset as u64;
@@ -200,26 +216,26 @@ impl<R: GpuRuntime> Step<R> {
         runtime.launch(Role::Expert, &launch, bytemuck::bytes_of(&parameters));
     }
 
-    /// Names what the runtime is given to do for the step at hand, where that is likely to come again. It depends on
-    /// nothing but what the name is made of.
-    pub fn replay_key(&self, variant: u32) -> Option<u64> {
+    /// The key of what the runtime is given to do for the step at hand, where that is likely to come again. The work depends
+    /// on nothing but what the key is made of.
+    pub fn replay_key(&self, pass: Pass) -> Option<u64> {
         let context = u64::from(self.longest_context.trailing_zeros());
-        let OfAmateur { heads, all } = self.wanted_of_amateur;
-        let variant = (variant << 2) | (u32::from(heads) << 1) | u32::from(all);
+        let NeededLogits { candidates, all } = self.needed_logits;
+        let variant = ((pass as u32) << 2) | (u32::from(candidates) << 1) | u32::from(all);
         let shape = (u64::from(variant) << 32) | (context << 24) | self.tokens as u64;
         self.is_padded.then_some((self.id << 40) | shape)
     }
 
-    /// See [`crate::device::Device::finish`].
-    pub fn finish(&mut self, runtime: &R) {
+    /// See [`crate::device::Device::submit`].
+    pub fn submit(&mut self, runtime: &R) {
         let bytes = self.wanted * size_of::<ResultWords>();
         self.pending.push_back(runtime.read(Role::Expert, &self.results.memory, bytes));
         // For the tokens that feed the next step.
-        self.results.reflect(runtime, bytes);
+        self.results.update_mirror(runtime, bytes);
     }
 
-    /// See [`crate::device::Device::collect_settled`].
-    pub fn collect(&mut self, runtime: &R) -> Result<Vec<Option<RowResult>>> {
+    /// See [`crate::device::Device::collect`].
+    pub fn collect(&mut self, runtime: &R) -> Result<Vec<RowResult>> {
         let Some(pending) = self.pending.pop_front() else { return Ok(Vec::new()) };
         let bytes = runtime.wait(pending)?;
         Ok(bytemuck::allocation::pod_collect_to_vec::<u8, ResultWords>(&bytes)
@@ -228,14 +244,14 @@ impl<R: GpuRuntime> Step<R> {
             .collect())
     }
 
-    /// Where the kernels of a launcher's stream find a section.
+    /// Where the kernels of a role find a section.
     pub fn section(&self, on: &GpuDevice<R>, section: impl FnOnce(&Sections) -> Section) -> u64 {
-        self.buffer.address(&on.runtime, on.role) + section(&self.sections).offset as u64
+        self.buffer.address(on.runtime(), on.current_role()) + section(&self.sections).offset as u64
     }
 
-    /// Where the kernels of a launcher's stream find the results.
+    /// Where the kernels of a role find the results.
     pub fn results(&self, on: &GpuDevice<R>) -> u64 {
-        self.results.address(&on.runtime, on.role)
+        self.results.address(on.runtime(), on.current_role())
     }
 
     /// Where the kernels of sampling leave what they know of the tiles.
@@ -243,10 +259,10 @@ impl<R: GpuRuntime> Step<R> {
         on.address(&self.tiles)
     }
 
-    /// See [`crate::device::Device::projections`].
+    /// See [`crate::device::inspect::Inspect::projections`].
     pub fn projections(&self, on: &GpuDevice<R>) -> Projections {
-        let OfAmateur { heads, all } = self.wanted_of_amateur;
-        let found = if heads { self.heads.projections(on) } else { Projections::default() };
+        let NeededLogits { candidates, all } = self.needed_logits;
+        let found = if candidates { self.candidates.projections(on) } else { Projections::default() };
         Projections { full: if all { self.outputs } else { found.full }, ..found }
     }
 
@@ -294,7 +310,7 @@ impl<R: GpuRuntime> Step<R> {
 
         let mut image = vec![0; at.blocks.offset + size_of_val(batch.blocks.as_slice())];
         let mut put = |section: Section, bytes: &[u8]| {
-            debug_assert!(bytes.len() <= section.len, "the step is larger than its room");
+            debug_assert!(bytes.len() <= section.len, "the step is larger than its capacity");
             image[section.offset..][..bytes.len()].copy_from_slice(bytes);
         };
         put(at.tokens, bytemuck::cast_slice(&tokens));

@@ -15,12 +15,12 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Nothing yet, on a runtime whose streams have memory apart if it `is_split`.
+    /// Nothing yet, on a runtime whose roles have memory apart if it `is_split`.
     pub fn new(is_split: bool) -> Self {
         Self { bytes: Default::default(), is_split }
     }
 
-    /// Bytes that were asked for on a stream so far, each piece rounded up to its alignment.
+    /// Bytes that were asked for in a role so far, each piece rounded up to its alignment.
     pub fn bytes(&self, role: Role) -> usize {
         self.bytes[role as usize].load(Ordering::Relaxed)
     }

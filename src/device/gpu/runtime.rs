@@ -1,8 +1,9 @@
 //! What a runtime that runs kernels must offer: memory, two streams of execution, launches, matrix products.
 
-pub use crate::device::Role;
-use crate::device::{Dtype, MemoryInfo, no_profiler};
-use crate::error::Result;
+use crate::device::info::{MemoryInfo, NO_PROFILER};
+use crate::device::number::dtype::Dtype;
+pub use crate::device::types::role::Role;
+use crate::error::{Error, Result};
 
 /// A kernel's launch geometry.
 #[derive(Debug, Clone, Copy)]
@@ -40,8 +41,8 @@ pub struct Matmul {
     pub out: u64,
 }
 
-/// Bytes that a library of matrix products may use on each stream: NVIDIA's advice for Hopper, and more than enough for the
-/// others.
+/// Bytes that a library of matrix products may use on each stream: NVIDIA's advice for Hopper, and more than enough for other
+/// GPUs.
 pub const MATMUL_WORKSPACE: usize = 32 << 20;
 
 /// A runtime that runs kernels: the GPU, or its stand-in on the host.
@@ -53,14 +54,14 @@ pub trait GpuRuntime: Send + Sync + 'static {
     /// Bytes on their way to the host.
     type Pending: Send + Sync;
     /// A point in time.
-    type Mark: Send;
+    type Mark: Send + Sync;
 
     /// What it is, in a line for people.
     fn describe(&self) -> String;
-    /// Takes memory of a stream, of any content.
+    /// Takes memory of a role, of any content.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::error::Error::Device) where there is too little.
+    /// [`Error::Device`] where there is too little.
     fn allocate(&self, role: Role, bytes: usize) -> Result<Self::Memory>;
     /// Where the kernels find it.
     fn address(&self, memory: &Self::Memory) -> u64;
@@ -68,7 +69,7 @@ pub trait GpuRuntime: Send + Sync + 'static {
     /// begins. May be called from several threads. Done when it returns.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::error::Error::Device) if the runtime failed.
+    /// [`Error::Device`] if the runtime failed.
     fn fill(
         &self,
         role: Role,
@@ -83,7 +84,7 @@ pub trait GpuRuntime: Send + Sync + 'static {
     /// The bytes of a read, once they are there.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::error::Error::Device) if anything failed that was queued before.
+    /// [`Error::Device`] if anything failed that was queued before.
     fn wait(&self, pending: Self::Pending) -> Result<Vec<u8>>;
     /// What is queued on the amateur's stream from now on runs after what is queued on the expert's by now.
     fn fork(&self);
@@ -93,31 +94,32 @@ pub trait GpuRuntime: Send + Sync + 'static {
     fn launch(&self, role: Role, launch: &Launch, parameters: &[u8]);
     /// Queues a matrix product.
     fn matmul(&self, role: Role, matmul: &Matmul);
-    /// Queues a copy of the first `bytes`, to the other stream's memory too; not within [`GpuRuntime::replay`].
+    /// Queues a copy of the first `bytes` on a role's stream, to the other role's memory too; not within
+    /// [`GpuRuntime::replay`].
     fn copy(&self, role: Role, from: &Self::Memory, to: &Self::Memory, bytes: usize);
-    /// A point in a stream's order.
+    /// A point in the order of a role's stream.
     fn mark(&self, role: Role) -> Self::Mark;
     /// Seconds from one mark to a later one; waits for both.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::error::Error::Device) if anything failed that was queued before.
+    /// [`Error::Device`] if anything failed that was queued before.
     fn seconds(&self, from: &Self::Mark, to: &Self::Mark) -> Result<f64>;
     /// Queues what `record` queues, by launches, products, forks and joins alone; where the runtime can, by replaying
     /// what it recorded under the same key.
     fn replay(&self, key: u64, record: &mut dyn FnMut());
-    /// Whether the streams have memory apart: then kernels and products find only that of their own stream.
+    /// Whether the roles have memory apart: then kernels and products find only that of their own role.
     fn is_split(&self) -> bool;
-    /// The memory of a stream.
+    /// The memory of a role.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::error::Error::Device) if the runtime does not answer.
+    /// [`Error::Device`] if the runtime does not answer.
     fn memory_info(&self, role: Role) -> Result<MemoryInfo>;
     /// Whether it chooses algorithms for products and records steps, a number of rows at a time.
     fn warms_up(&self) -> bool {
         false
     }
-    /// Bytes that a stream's memory must have left for what is still to be recorded.
-    fn recording_bytes(&self, _lane: Role) -> usize {
+    /// Bytes that a role's memory must have left for what is still to be recorded.
+    fn recording_bytes(&self, _role: Role) -> usize {
         0
     }
     /// Whether a step should be queued before the results of the one before are known.
@@ -127,6 +129,6 @@ pub trait GpuRuntime: Send + Sync + 'static {
     /// # Errors
     /// Where there is no profiler.
     fn profile(&self, _is_on: bool) -> Result<()> {
-        Err(no_profiler())
+        Err(Error::Setting(NO_PROFILER.to_owned()))
     }
 }

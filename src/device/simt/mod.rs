@@ -135,13 +135,13 @@ impl GpuRuntime for Host {
             shared_bytes: launch.shared_bytes as usize,
             seed: self.next_seed(),
         };
-        // SAFETY: the launcher packs the kernel's own parameters, of memory that it holds; what is queued runs at once,
+        // SAFETY: `GpuDevice` packs the kernel's own parameters, of memory that it holds; what is queued runs at once,
         // so that nothing else uses that memory now.
         self.note(unsafe { launch.run_bytes(parameters) });
     }
 
     fn matmul(&self, _: Role, matmul: &Matmul) {
-        // SAFETY: the launcher gives addresses of tensors of these shapes and formats, `out` apart from the others;
+        // SAFETY: `GpuDevice` gives addresses of tensors of these shapes and formats, `out` apart from the others;
         // what is queued runs at once.
         unsafe {
             match matmul.dtype {

@@ -10,6 +10,7 @@ mod team;
 
 use codit::checkpoint::Bytes;
 use codit::device::cpu::{Cpu, Isa};
+use codit::device::inspect::Inspect;
 use codit::device::{Device, Dtype, Precision, TensorView};
 use half::{bf16, f16};
 

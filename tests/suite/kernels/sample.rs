@@ -1,7 +1,8 @@
 use codit::contrast::{Contrast, Noise, Vocabulary};
+use codit::device::inspect::Inspect;
 use codit::device::simt::Simt;
-use codit::device::{Batch, Device, Dtype, Precision, SampleRow, StepCapacity};
-use codit::doctor::{Check, Comparison, Numbers, sample, settle};
+use codit::device::{AmateurLogits, Batch, Capacity, Device, Dtype, ExpertLogits, Precision, SampleRow};
+use codit::doctor::{Check, Comparison, Numbers, decided_by_expert, sample};
 
 /// Logits are f32 in either format of the rest, so that one does.
 #[test]
@@ -14,11 +15,11 @@ fn next_tokens_are_the_references() {
 }
 
 #[test]
-fn the_expert_decides_some_rows_and_defers_others_to_the_amateur() {
-    fn failures<D: Device>(device: &D) -> Vec<Check> {
+fn what_the_expert_decides_and_what_is_deferred_to_the_amateur() {
+    fn failures<D: Inspect>(device: &D) -> Vec<Check> {
         let cpu = codit::device::cpu::Cpu::new(None).unwrap();
         let mut on = Comparison::new(device, &cpu, 7);
-        settle::checks(&mut on).unwrap().into_iter().filter(|check| !check.passes()).collect()
+        decided_by_expert::checks(&mut on).unwrap().into_iter().filter(|check| !check.passes()).collect()
     }
     let failed =
         [failures(&Simt::simt(Dtype::F32, 7)), failures(&codit::device::cpu::Cpu::new(None).unwrap())];
@@ -40,9 +41,8 @@ fn padding_stays_as_it_is() {
     let device = Simt::simt(Dtype::F32, 4);
     let (rows, len) = (3, 700);
     let vocabulary = Vocabulary::new(len, vec![]);
-    let room =
-        StepCapacity { tokens: rows, sequences: rows, blocks: rows, block_size: 1, vocabulary: &vocabulary };
-    let mut step = device.step(room).unwrap();
+    let capacity = Capacity { max_num_seqs: rows, max_num_batched_tokens: rows, block_size: 1 };
+    let mut step = device.step(capacity, rows, &vocabulary).unwrap();
     let mut sample = |logits: &[f32], positions: [u32; 3]| {
         let mut expert = device.tensor(rows, len, Precision::Single).unwrap();
         device.upload(logits, &mut expert);
@@ -55,10 +55,11 @@ fn padding_stays_as_it_is() {
             deferred_row: None,
         };
         let batch = Batch { logits_indices: vec![0; rows], ..Batch::default() };
-        device.begin(&mut step, &batch, &positions.map(row));
-        device.contrast_sample(&mut step, 0..rows, &expert, None);
-        device.finish(&mut step);
-        device.collect(&mut step).unwrap()
+        device.prepare(&mut step, &batch, &positions.map(row));
+        device.sample(&mut step, 0..rows, ExpertLogits::Computed(&expert), AmateurLogits::Unneeded);
+        device.submit(&mut step);
+        let results = device.collect(&mut step).unwrap();
+        results.into_iter().map(|row| row.decision().unwrap()).collect::<Vec<_>>()
     };
     let mut logits = Numbers(5).take(rows * len);
     let before = sample(&logits, [7, 8, 9]);

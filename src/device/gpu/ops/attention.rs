@@ -1,9 +1,11 @@
 //! Launches of `attention.cu`.
 
 use crate::device::gpu::abi::{AttentionParams, NONE};
+use crate::device::gpu::buffers::{Cache, Tensor};
+use crate::device::gpu::device::GpuDevice;
+use crate::device::gpu::inputs::Step;
 use crate::device::gpu::runtime::{GpuRuntime, Launch};
-use crate::device::gpu::{Cache, GpuDevice, Step, Tensor};
-use crate::device::{AttentionShape, CacheShape, Device, Dtype, Format, Heads};
+use crate::device::{AttentionShape, CacheShape, Dtype, Format, Heads};
 use crate::error::{Error, Result};
 
 /// Positions that one block of a decode kernel sees.
@@ -70,7 +72,7 @@ pub fn attention<R: GpuRuntime>(
         window: shape.window.and_then(|window| u32::try_from(window).ok()).unwrap_or(NONE),
         scale: shape.scale * std::f32::consts::LOG2_E,
     };
-    let launches = if let Some(tiles) = Tiles::of(on.dtype(), cache.dtype, heads.dim) {
+    let launches = if let Some(tiles) = Tiles::of(on.role_info().dtype, cache.dtype, heads.dim) {
         tiles.launches(step, shape)
     } else {
         let own = ["attention_bf16", "attention_f32"];

@@ -2,8 +2,9 @@
 
 use crate::device::Dtype;
 use crate::device::gpu::abi::GroupedMatmulParams;
+use crate::device::gpu::buffers::{Tensor, Weight};
+use crate::device::gpu::device::GpuDevice;
 use crate::device::gpu::runtime::{GpuRuntime, Launch};
-use crate::device::gpu::{GpuDevice, Tensor, Weight};
 
 /// Of the kernels on tensor cores; of the plain ones at most.
 const THREADS: usize = 128;

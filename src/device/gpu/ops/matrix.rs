@@ -1,7 +1,9 @@
 //! Matrices of the layers, rounded to e4m3 on their way to the runtime.
 
+use super::random_weight;
+use crate::device::gpu::buffers::Weight;
+use crate::device::gpu::device::GpuDevice;
 use crate::device::gpu::runtime::GpuRuntime;
-use crate::device::gpu::{GpuDevice, Weight, random_weight};
 use crate::device::number::e4m3::E4m3;
 use crate::device::number::quantize;
 use crate::device::{Dtype, TensorView};
@@ -34,7 +36,7 @@ pub fn rounded<R: GpuRuntime>(on: &GpuDevice<R>, parts: &[TensorView]) -> Result
     Ok(weight)
 }
 
-/// See [`crate::device::Device::random_matrix`].
+/// Random numbers of `shape`: see [`crate::device::WeightSource::Random`].
 pub fn random<R: GpuRuntime>(on: &GpuDevice<R>, shape: &[usize], seed: u64) -> Result<Weight<R>> {
     let columns = shape.last().copied().unwrap_or(1);
     let weight = allocate(on, shape.iter().product::<usize>() / columns.max(1), columns)?;
@@ -51,7 +53,7 @@ fn allocate<R: GpuRuntime>(on: &GpuDevice<R>, rows: usize, columns: usize) -> Re
 }
 
 fn fill<R: GpuRuntime>(on: &GpuDevice<R>, memory: &R::Memory, bytes: &[u8]) -> Result<()> {
-    on.runtime.fill(on.role, memory, bytes.len(), &mut |offset, piece| {
+    on.runtime().fill(on.current_role(), memory, bytes.len(), &mut |offset, piece| {
         piece.copy_from_slice(&bytes[offset..][..piece.len()]);
     })
 }

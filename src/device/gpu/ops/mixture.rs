@@ -3,8 +3,10 @@
 use super::grouped_matmul::Groups;
 use super::rows::launch_by_columns;
 use crate::device::gpu::abi::{RouteParams, WeightedSumParams};
+use crate::device::gpu::buffers::Tensor;
+use crate::device::gpu::device::GpuDevice;
+use crate::device::gpu::inputs::Step;
 use crate::device::gpu::runtime::{GpuRuntime, Launch};
-use crate::device::gpu::{GpuDevice, Step, Tensor};
 use crate::device::{Choice, GroupedRows, RoutingShape};
 use crate::error::Result;
 
@@ -56,12 +58,13 @@ impl<R: GpuRuntime> Routing<R> {
         }
     }
 
-    /// See [`crate::device::Device::choices`].
+    /// See [`crate::device::inspect::Inspect::choices`].
     pub fn choices(&self, on: &GpuDevice<R>, rows: usize) -> Vec<Choice> {
         let read = |memory| {
-            let pending = on.runtime.read(on.role, memory, rows * self.shape.active * size_of::<u32>());
+            let pending =
+                on.runtime().read(on.current_role(), memory, rows * self.shape.active * size_of::<u32>());
             // A failure is reported by `collect`; what is read after one says nothing.
-            on.runtime.wait(pending).unwrap_or_default()
+            on.runtime().wait(pending).unwrap_or_default()
         };
         let branches: Vec<u32> = bytemuck::pod_collect_to_vec(&read(&self.branches));
         let weights: Vec<f32> = bytemuck::pod_collect_to_vec(&read(&self.weights));

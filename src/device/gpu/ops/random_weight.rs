@@ -1,14 +1,14 @@
 //! The launch of `random_weight.cu`.
 
-use crate::device::gpu::GpuDevice;
 use crate::device::gpu::abi::RandomWeightParams;
+use crate::device::gpu::device::GpuDevice;
 use crate::device::gpu::runtime::{GpuRuntime, Launch};
 
 const THREADS: usize = 256;
 /// Enough to fill any card.
 const MOST_BLOCKS: usize = 4096;
 
-/// See [`crate::device::Device::random_weight`].
+/// Fills `memory` in the number format of activations: see [`crate::device::WeightSource::Random`].
 pub fn random_weight<R: GpuRuntime>(on: &GpuDevice<R>, shape: &[usize], seed: u64, memory: &R::Memory) {
     let (bound, offset) = match shape {
         [_, .., _] => (bound(shape), 0.0),

@@ -7,9 +7,11 @@ use bytemuck::{Pod, Zeroable};
 use crate::device::gpu::abi::{
     CopyBlockParams, EmbedParams, GatedParams, GatherParams, NormParams, RmsNormParams, RopeStoreParams,
 };
+use crate::device::gpu::buffers::{Cache, Rope, Tensor, Weight};
+use crate::device::gpu::device::GpuDevice;
+use crate::device::gpu::inputs::Step;
 use crate::device::gpu::runtime::{GpuRuntime, Launch};
-use crate::device::gpu::{Cache, GpuDevice, Rope, Step, Tensor, Weight};
-use crate::device::{Activation, Delta, Device, Dtype, HeadNorms, Heads, Norm, NormScope};
+use crate::device::{Activation, Delta, Dtype, HeadNorms, Heads, Norm, NormScope};
 use crate::ids::BlockId;
 
 /// Threads of a warp.
@@ -94,7 +96,7 @@ pub fn rope_store<R: GpuRuntime>(
 ) {
     let [keys_and_values, scales] = cache.addresses(on.runtime(), layer);
     // Of a head, a lane holds one access of each half.
-    let lanes = accesses(heads.dim / 2, on.dtype()).next_power_of_two().min(WARP);
+    let lanes = accesses(heads.dim / 2, on.role_info().dtype).next_power_of_two().min(WARP);
     let spans_heads = norms.is_some_and(|norms| norms.scope == NormScope::Projection);
     let parameters = RopeStoreParams {
         positions: step.section(on, |s| s.positions),
@@ -171,7 +173,7 @@ pub fn gather<R: GpuRuntime>(
     launch_by_columns(on, kernel, outputs.len(), x.width, x.dtype, &parameters);
 }
 
-/// See [`Device::copy_block`].
+/// See [`crate::device::Device::copy_block`].
 pub fn copy_block<R: GpuRuntime>(on: &GpuDevice<R>, cache: &mut Cache<R>, from: BlockId, to: BlockId) {
     const THREADS: usize = 256;
     let shape = cache.shape;
