@@ -1,5 +1,6 @@
 //! The library as an embedder uses it.
 
+use codit::device::Device;
 use codit::device::cpu::Cpu;
 use codit::text::Message;
 use codit::{AnyEngine, DeviceChoice, Engine, EngineConfig, Finish, Prompt, Replicas, Request, embedded};
@@ -15,7 +16,7 @@ fn an_engine_of_a_device_chosen_at_run_time_answers_as_one_of_that_type() {
     let choice = DeviceChoice::Cpu { threads: Some(2) };
     let mut any = AnyEngine::load(choice, &expert, Some(&amateur), &config).unwrap();
     let mut typed = Engine::load(Cpu::new(Some(2)).unwrap(), &expert, Some(&amateur), &config).unwrap();
-    assert_eq!(any.describe_device(), codit::device::Device::describe(typed.device()));
+    assert_eq!(any.device_info().description, typed.device().info().description);
     for sample in 0..3 {
         any.submit(request("q", sample)).unwrap();
         typed.submit(request("q", sample)).unwrap();

@@ -74,7 +74,7 @@ fn attend<E: Element>(
     if seen * heads.key_value * heads.dim < PARALLEL {
         groups.for_each(|(token, head, out)| attend(token, head, out));
     } else {
-        path.team.each(groups, |(token, head, out)| attend(token, head, out));
+        path.pool.for_each(groups, |(token, head, out)| attend(token, head, out));
     }
 }
 

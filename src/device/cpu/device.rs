@@ -7,7 +7,7 @@ use super::arena::Arena;
 use super::buffer::Populating;
 use super::isa::Isa;
 use super::path::{PARALLEL, Path};
-use super::pool::Team;
+use super::pool::ThreadPool;
 use super::tensor::Tensor;
 use super::weight::Weight;
 use crate::device::info::DeviceInfo;
@@ -37,7 +37,7 @@ pub struct Cpu {
 
 /// What both roles share.
 pub(super) struct Common {
-    pub team: Team,
+    pub pool: ThreadPool,
     pub isa: Isa,
     pub amx: Option<Amx>,
     weights: Arena,
@@ -47,7 +47,7 @@ pub(super) struct Common {
 
 impl Common {
     pub fn path(&self) -> Path<'_> {
-        Path { team: &self.team, isa: self.isa, amx: self.amx }
+        Path { pool: &self.pool, isa: self.isa, amx: self.amx }
     }
 
     /// Where weights are laid out in tiles, if they are.
@@ -56,7 +56,7 @@ impl Common {
     }
 
     fn info(&self, format: Format) -> DeviceInfo {
-        let (threads, isa, best) = (self.team.threads(), self.isa.name(), Isa::detect());
+        let (threads, isa, best) = (self.pool.threads(), self.isa.name(), Isa::detect());
         let lowered = if self.isa < best { format!(", lowered from {}", best.name()) } else { String::new() };
         DeviceInfo {
             description: format!("CPU, {threads} threads, instruction set {isa}{lowered}"),
@@ -76,15 +76,15 @@ impl Common {
 
 impl Cpu {
     /// A device of `threads` threads; without a number, as many as the process may use. It uses the machine's best
-    /// instruction set, or that which [`ISA_VARIABLE`](super::isa::ISA_VARIABLE) names where that is a lower one.
+    /// instruction set, or that which [`ISA_VARIABLE`](super::ISA_VARIABLE) names where that is a lower one.
     ///
     /// # Errors
-    /// If [`ISA_VARIABLE`](super::isa::ISA_VARIABLE) names no instruction set, or the system refuses the threads.
+    /// If [`ISA_VARIABLE`](super::ISA_VARIABLE) names no instruction set, or the system refuses the threads.
     pub fn new(threads: Option<usize>) -> Result<Self> {
         Self::limited(threads, Isa::chosen()?)
     }
 
-    /// As [`Cpu::new`] with at most `isa`, whatever [`ISA_VARIABLE`](super::isa::ISA_VARIABLE) says: for comparisons of instruction sets.
+    /// As [`Cpu::new`] with at most `isa`, whatever [`ISA_VARIABLE`](super::ISA_VARIABLE) says: for comparisons of instruction sets.
     ///
     /// # Errors
     /// If the system refuses the threads.
@@ -94,7 +94,7 @@ impl Cpu {
         let threads =
             threads.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
         let (weights, populating) = (Arena::default(), Mutex::default());
-        let common = Common { team: Team::new(threads)?, isa, amx, weights, populating };
+        let common = Common { pool: ThreadPool::new(threads)?, isa, amx, weights, populating };
         let info = [Format::of(Dtype::F32); 2].map(|format| common.info(format));
         Ok(Self { common: Arc::new(common), info: Arc::new(info), role: Role::Expert })
     }
@@ -128,7 +128,7 @@ impl Cpu {
     pub(super) fn load_stored(&self, parts: &[TensorView], to: Dtype) -> Result<Weight> {
         let bytes = parts.iter().map(|part| part.range.len()).sum();
         let load = || Weight::new(parts, to, self.common.arena());
-        self.common.team.join(load, || self.populate(bytes)).0
+        self.common.pool.join(load, || self.populate(bytes)).0
     }
 
     /// Makes `bytes` of the caches ready, of each the same.
@@ -151,7 +151,9 @@ impl Cpu {
         if elements < PARALLEL {
             out.chunks_exact_mut(width).enumerate().for_each(|(index, out)| row(index, out));
         } else {
-            self.common.team.each(out.chunks_exact_mut(width).enumerate(), |(index, out)| row(index, out));
+            self.common
+                .pool
+                .for_each(out.chunks_exact_mut(width).enumerate(), |(index, out)| row(index, out));
         }
     }
 }

@@ -12,7 +12,7 @@ use super::amx::{Ahead, Amx, Products};
 use super::isa::Kernel;
 use super::math::{array, tree};
 use super::path::{PARALLEL, Path};
-use super::pool::Team;
+use super::pool::ThreadPool;
 use super::simd::Simd;
 use super::simd::{LANES, mul_add};
 use super::tensor::Tensor;
@@ -48,7 +48,7 @@ pub fn matmul(path: Path<'_>, rows: usize, x: &Tensor, w: &Weight, bias: Option<
 pub fn grouped_matmul(path: Path<'_>, offsets: &[u32], x: Rows<'_>, w: &Weight, out: &mut Tensor) {
     let outputs = w.rows / (offsets.len() - 1);
     let (columns, out) = (w.columns, Columns::of(out));
-    path.team.each(offsets.windows(2).enumerate(), |(group, offsets)| {
+    path.pool.for_each(offsets.windows(2).enumerate(), |(group, offsets)| {
         let rows = offsets[0] as usize..offsets[1] as usize;
         if rows.is_empty() {
             return;
@@ -99,7 +99,7 @@ impl Product<'_> {
         let mut room = PACKED.take();
         for first in rows.clone().step_by(pass) {
             let rows = first..rows.end.min(first + pass);
-            let packed = amx.map(|amx| (amx, pack(path.team, amx, x, rows.clone(), columns, &mut room)));
+            let packed = amx.map(|amx| (amx, pack(path.pool, amx, x, rows.clone(), columns, &mut room)));
             let run = |&(part, first): &(&Part, usize)| {
                 let outputs = first..part.rows.min(first + OUTPUTS);
                 let bias = bias.map(|bias| &bias.vector()[part.first..][outputs.clone()]);
@@ -113,7 +113,7 @@ impl Product<'_> {
             if rows.len().div_ceil(SIDE) * outputs * columns < PARALLEL {
                 tasks.iter().for_each(run);
             } else {
-                path.team.each_in_stretches(&tasks, run);
+                path.pool.for_each_in_chunks(&tasks, run);
             }
         }
         PACKED.set(room);
@@ -177,7 +177,7 @@ impl Task<'_> {
 
 /// The rows in tiles, block by block; `room` is kept from one product to the next.
 fn pack<'a>(
-    team: &Team,
+    pool: &ThreadPool,
     amx: Amx,
     x: Rows<'_>,
     rows: Range<usize>,
@@ -195,7 +195,7 @@ fn pack<'a>(
     if rows.len() <= 2 * SIDE {
         packed.chunks_exact_mut(tiles).enumerate().for_each(pack);
     } else {
-        team.each(packed.chunks_exact_mut(tiles).enumerate(), pack);
+        pool.for_each(packed.chunks_exact_mut(tiles).enumerate(), pack);
     }
     packed
 }

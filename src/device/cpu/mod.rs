@@ -46,7 +46,7 @@ pub use device::Cpu;
 use elementwise::{AddNorm, Gated};
 pub use isa::{ISA_VARIABLE, Isa};
 use path::PARALLEL;
-pub use pool::Team;
+pub use pool::ThreadPool;
 pub use rope::Rope;
 use rope::Rotate;
 pub use routing::Routing;
@@ -134,7 +134,7 @@ impl Device for Cpu {
         a: impl FnOnce(&Self) -> A + Send,
         b: impl FnOnce(&Self) -> B + Send,
     ) -> (A, B) {
-        self.common.team.join(|| a(self), || b(self))
+        self.common.pool.join(|| a(self), || b(self))
     }
 
     fn submit(&self, step: &mut Step) {
@@ -182,7 +182,7 @@ impl Device for Cpu {
         if work < PARALLEL {
             pairs.for_each(|(row, (residual, out))| one(row, residual, out));
         } else {
-            self.common.team.each(pairs, |(row, (residual, out))| one(row, residual, out));
+            self.common.pool.for_each(pairs, |(row, (residual, out))| one(row, residual, out));
         }
     }
 
@@ -219,7 +219,7 @@ impl Device for Cpu {
     }
 
     fn route(&self, step: &Step, logits: &Tensor, routing: &mut Routing) {
-        routing.route(&self.common.team, self.rows(step), logits);
+        routing.route(&self.common.pool, self.rows(step), logits);
     }
 
     fn grouped_matmul(

@@ -2,7 +2,7 @@
 
 use super::amx::Amx;
 use super::isa::Isa;
-use super::pool::Team;
+use super::pool::ThreadPool;
 
 /// Elements (of weights, cache, activations) from which threads are worth waking for one pass over them.
 pub const PARALLEL: usize = 1 << 16;
@@ -10,7 +10,7 @@ pub const PARALLEL: usize = 1 << 16;
 /// What of the machine an operation uses.
 #[derive(Clone, Copy)]
 pub struct Path<'a> {
-    pub team: &'a Team,
+    pub pool: &'a ThreadPool,
     pub isa: Isa,
     pub amx: Option<Amx>,
 }

@@ -2,7 +2,7 @@
 
 use super::isa::Kernel;
 use super::math::exp;
-use super::pool::Team;
+use super::pool::ThreadPool;
 use super::simd::mul_add;
 use super::simd::{Portable, Simd};
 use super::tensor::Tensor;
@@ -49,11 +49,11 @@ impl Routing {
     }
 
     /// See [`crate::device::Device::route`].
-    pub fn route(&mut self, team: &Team, rows: usize, logits: &Tensor) {
+    pub fn route(&mut self, pool: &ThreadPool, rows: usize, logits: &Tensor) {
         let RoutingShape { branches, active, normalized } = self.shape;
         self.choices.resize(rows * active, Choice { branch: 0, weight: 0.0 });
         let choices = self.choices.chunks_exact_mut(active).enumerate();
-        team.each(choices, |(row, choices)| choose(&logits.row(row)[..branches], normalized, choices));
+        pool.for_each(choices, |(row, choices)| choose(&logits.row(row)[..branches], normalized, choices));
         self.sort(rows);
     }
 

@@ -133,7 +133,7 @@ impl Sampler<'_> {
         } else {
             let mut decisions = vec![None; self.rows.len()];
             let places = decisions.iter_mut().zip(self.rows.iter().enumerate());
-            self.path.team.each(places, |(place, row)| *place = decide(row));
+            self.path.pool.for_each(places, |(place, row)| *place = decide(row));
             decisions
         }
     }
