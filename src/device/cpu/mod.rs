@@ -1,9 +1,9 @@
-//! The CPU: multithreaded and vectorized, weights read in their own dtype, arithmetic in f32.
+//! The CPU device: multithreaded and vectorized. It reads weights in their own dtype and computes in f32.
 //!
-//! A row's numbers never depend on its batch: every sum has an order of its own, fixed by the shapes of the model
-//! alone, whatever the number of rows, the way they are cut into tiles and the number of threads.
+//! A row's numbers never depend on its batch: the order of every sum is fixed by the model's shapes alone. The number
+//! of rows, their cut into tiles and the number of threads do not matter.
 
-// What an `isa::Kernel` calls must be compiled for its instruction set, so be part of it.
+// The functions that an `isa::Kernel` calls must be inlined, so that they are compiled for its instruction set.
 #![allow(clippy::inline_always)]
 
 #[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), path = "no_amx.rs")]
