@@ -61,7 +61,7 @@ pub trait GpuRuntime: Send + Sync + 'static {
     /// Allocates memory of a role, with arbitrary contents.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::error::Error::Device) where there is too little.
+    /// [`Error::Device`] where there is too little.
     fn allocate(&self, role: Role, bytes: usize) -> Result<Self::Memory>;
     /// The address for the kernels.
     fn address(&self, memory: &Self::Memory) -> u64;
@@ -69,7 +69,7 @@ pub trait GpuRuntime: Send + Sync + 'static {
     /// threads may call this. It returns when the memory is filled.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::error::Error::Device) if the runtime failed.
+    /// [`Error::Device`] if the runtime failed.
     fn fill(
         &self,
         role: Role,
@@ -84,7 +84,7 @@ pub trait GpuRuntime: Send + Sync + 'static {
     /// Waits for a read and returns its bytes.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::error::Error::Device) if anything failed that was queued before.
+    /// [`Error::Device`] if anything failed that was queued before.
     fn wait(&self, pending: Self::Pending) -> Result<Vec<u8>>;
     /// Orders the streams: work queued on the amateur's stream from now on runs after the work queued on the expert's
     /// so far.
@@ -104,7 +104,7 @@ pub trait GpuRuntime: Send + Sync + 'static {
     /// Seconds from one mark to a later one; waits for both.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::error::Error::Device) if anything failed that was queued before.
+    /// [`Error::Device`] if anything failed that was queued before.
     fn seconds(&self, from: &Self::Mark, to: &Self::Mark) -> Result<f64>;
     /// Queues the work that `record` queues by launches, products, forks and joins. A runtime that can replays what
     /// it recorded under the same key.
@@ -115,7 +115,7 @@ pub trait GpuRuntime: Send + Sync + 'static {
     /// The memory of a role.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::error::Error::Device) if the runtime does not answer.
+    /// [`Error::Device`] if the runtime does not answer.
     fn memory_info(&self, role: Role) -> Result<MemoryInfo>;
     /// Whether the runtime chooses product algorithms and records steps per number of rows, so that a warm-up pays.
     fn warms_up(&self) -> bool {
