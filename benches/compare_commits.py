@@ -154,6 +154,8 @@ def compare_bytes(args):
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         cases = [case for case in byte_cases(folder) if args.case in case[0]]
+        if not cases:
+            sys.exit(f"no case's name holds {args.case!r}")
         for name, prompts, arguments in cases:
             old = kept_synth(args.old, folder, prompts, arguments)
             new = synth(args.new, folder, prompts, arguments)

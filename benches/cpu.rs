@@ -13,12 +13,13 @@ use std::time::Instant;
 use codit::checkpoint::{Bytes, Checkpoint};
 use codit::contrast::{Contrast, Noise, Vocabulary};
 use codit::device::cpu::{Cpu, Isa};
+use codit::device::inspect::Inspect;
 use codit::device::{
-    Activation, AttentionShape, Batch, CacheShape, Device, Dtype, Heads, Norm, Precision, SampleRow, Span,
-    StepCapacity, TensorView,
+    Activation, AmateurLogits, AttentionShape, Batch, CacheShape, Capacity, Device, Dtype, ExpertLogits,
+    Heads, Norm, Precision, SampleRow, Span, TensorView,
 };
 use codit::ids::{BlockId, TokenId};
-use codit::model::decoder::{Decoder, Room};
+use codit::model::decoder::Decoder;
 
 const HIDDEN: usize = 576;
 const INTERMEDIATE: usize = 1536;
@@ -147,14 +148,14 @@ fn random(cpu: &Cpu, rows: usize, width: usize) -> <Cpu as Device>::Tensor {
 /// A step with room for whatever is timed.
 fn step(cpu: &Cpu, vocabulary: &Vocabulary) -> <Cpu as Device>::Step {
     let (tokens, blocks) = (64 * 12, 64 * 12);
-    let room = StepCapacity { tokens, sequences: tokens, blocks, block_size: BLOCK, vocabulary };
-    cpu.step(room).expect("room")
+    let capacity = Capacity { max_num_seqs: tokens, max_num_batched_tokens: tokens, block_size: BLOCK };
+    cpu.step(capacity, blocks, vocabulary).expect("room")
 }
 
 /// `batch` as the step at hand; nothing is sampled.
 fn begin(cpu: &Cpu, batch: &Batch) -> <Cpu as Device>::Step {
     let mut step = step(cpu, &Vocabulary::new(VOCABULARY, vec![]));
-    cpu.begin(&mut step, batch, &[]);
+    cpu.prepare(&mut step, batch, &[]);
     step
 }
 
@@ -241,9 +242,10 @@ fn sample(cpu: &Cpu, rows: usize) {
         let batch = decode(rows, 0);
         let mut step = step(cpu, &vocabulary);
         let seconds = time(cpu, 20, || {
-            cpu.begin(&mut step, &batch, &samples);
-            cpu.contrast_sample(&mut step, 0..rows, &expert, Some(&amateur));
-            cpu.finish(&mut step);
+            cpu.prepare(&mut step, &batch, &samples);
+            let (expert, amateur) = (ExpertLogits::Computed(&expert), AmateurLogits::Computed(&amateur));
+            cpu.sample(&mut step, 0..rows, expert, amateur);
+            cpu.submit(&mut step);
             black_box(cpu.collect(&mut step).expect("results"));
         });
         report(name, rows, seconds, (rows * VOCABULARY * 4) as f64, 0.0);
@@ -252,10 +254,9 @@ fn sample(cpu: &Cpu, rows: usize) {
 
 fn steps(expert: &str, amateur: &str, rows: &[usize]) {
     let cpu = Cpu::new(None).expect("a device");
-    let room = Room { tokens: 512, logits: 64 };
     let load = |folder: &str| {
         let checkpoint = Checkpoint::open(folder).expect("a checkpoint");
-        Decoder::load(&cpu, &checkpoint, room).expect("a decoder")
+        Decoder::load(&cpu, &checkpoint, 512, 64).expect("a decoder")
     };
     let (mut expert, mut amateur) = (load(expert), load(amateur));
     let blocks = 64 * 12;
@@ -313,7 +314,7 @@ fn steps(expert: &str, amateur: &str, rows: &[usize]) {
         let mut parts = [vec![], vec![], vec![]];
         let seconds = repeat(40, || {
             let start = Instant::now();
-            cpu.begin(&mut step, &batch, &samples);
+            cpu.prepare(&mut step, &batch, &samples);
             cpu.join(
                 |cpu| expert.forward(cpu, &step, expert_cache),
                 |cpu| amateur.forward(cpu, &step, amateur_cache),
@@ -324,8 +325,9 @@ fn steps(expert: &str, amateur: &str, rows: &[usize]) {
                 |cpu| amateur.logits(cpu, &step, 0..samples.len()),
             );
             let logits = start.elapsed();
-            cpu.contrast_sample(&mut step, 0..samples.len(), expert, Some(amateur));
-            cpu.finish(&mut step);
+            let (expert, amateur) = (ExpertLogits::Computed(expert), AmateurLogits::Computed(amateur));
+            cpu.sample(&mut step, 0..samples.len(), expert, amateur);
+            cpu.submit(&mut step);
             black_box(cpu.collect(&mut step).expect("results"));
             let all = start.elapsed();
             parts[0].push(forward);

@@ -15,34 +15,29 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use codit::bench::shapes;
-use codit::contrast::{Sampled, philox4x32_10};
-use codit::device::{Dtype, Format, RowResult};
+use codit::contrast::{Contrast, Noise, Sampled, philox4x32_10};
+use codit::device::{Capacity, Dtype, Format, Pass, RowResult};
+use codit::engine::SchedulerConfig;
 use codit::engine::footprint::ModelFootprint;
+use codit::engine::scheduler::Scheduler;
 use codit::engine::scheduler::cost::{Deferral, StepCost};
-use codit::engine::scheduler::{Limits, NewSequence, Scheduler};
-use codit::engine::step::{Pass, StepPlan};
-use codit::engine::{PairShape, Shortcuts};
+use codit::engine::sequence::{RequestIdentity, SamplingParams, Sequence};
+use codit::engine::step::StepPlan;
 use codit::ids::{SeqId, TokenId};
 
 const BLOCK: usize = 16;
 /// Tokens that each row draws.
 const DRAWN: usize = 256;
-/// As `MOST_LAG` of the pair.
-const MOST_LAG: usize = 64;
+/// As `MAX_LAG` of the pair.
+const MAX_LAG: usize = 64;
 
 fn main() -> codit::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let shape = arguments.first().map_or("llama-3.1-8b", |name| name);
     let context = arguments.get(1).map_or(1000, |text| text.parse().expect("tokens"));
     let spec = shapes::find(shape)?;
-    let room = PairShape {
-        max_num_seqs: 1,
-        max_num_batched_tokens: 1,
-        block_size: BLOCK,
-        kv_cache_memory: None,
-        shortcuts: Shortcuts::NONE,
-    };
-    let model = ModelFootprint::new(&spec, Format::of(Dtype::Bf16), &room)?;
+    let capacity = Capacity { max_num_seqs: 1, max_num_batched_tokens: 1, block_size: BLOCK };
+    let model = ModelFootprint::new(&spec, Format::of(Dtype::Bf16), capacity)?;
     // Of the embedding a step reads its tokens' rows; a head of its own is read whole.
     let embedding =
         if spec.tied_lm_head { 0 } else { spec.vocab_size * spec.hidden_size * Dtype::Bf16.size() };
@@ -109,7 +104,7 @@ impl Counts {
 /// A step that ran, and what it gave.
 struct Ran {
     plan: StepPlan,
-    results: Vec<Option<RowResult>>,
+    results: Vec<RowResult>,
 }
 
 /// The steps of [`codit::engine::step_loop`], over a device that counts.
@@ -127,24 +122,34 @@ struct Run {
 
 impl Run {
     fn new(rows: usize, context: usize, forced: f64, cost: StepCost, mode: Mode) -> Self {
-        let deferral = Deferral { most_lag: MOST_LAG, evidence: 0, expert: cost, amateur: cost, alone: None };
+        let deferral = Deferral {
+            max_lag: MAX_LAG,
+            min_tokens_seen: 0,
+            expert: cost,
+            amateur: cost,
+            solo_slowdown: None,
+        };
         let prompt = context.saturating_sub(DRAWN / 2).max(1);
-        let mut scheduler = Scheduler::new(Limits {
-            max_num_seqs: rows,
-            max_num_batched_tokens: rows * (prompt + DRAWN),
-            block_size: BLOCK,
-            blocks: rows * (prompt + DRAWN).div_ceil(BLOCK),
-            shares_prefixes: false,
+        let mut scheduler = Scheduler::new(SchedulerConfig {
+            capacity: Capacity {
+                max_num_seqs: rows,
+                max_num_batched_tokens: rows * (prompt + DRAWN),
+                block_size: BLOCK,
+            },
+            num_blocks: rows * (prompt + DRAWN).div_ceil(BLOCK),
+            shared_prefixes: false,
             deferral: (mode != Mode::Eager).then_some(deferral),
         });
         for _ in 0..rows {
-            scheduler.add(NewSequence {
-                prompt: vec![TokenId(1); prompt],
+            let params = SamplingParams {
+                contrast: Contrast::default(),
+                noise: Noise::new(0, "", 0),
+                stop_tokens: Arc::default(),
                 max_len: prompt + DRAWN,
-                stop: Arc::default(),
-                needs_amateur: true,
-                settles: true,
-            });
+                log_probabilities: false,
+            };
+            let prompt = vec![TokenId(1); prompt];
+            scheduler.add(Sequence::new(RequestIdentity::default(), prompt, params));
         }
         let (in_flight, drawn, counts) = (VecDeque::new(), Vec::new(), Counts::default());
         Self { scheduler, mode, cost, forced, in_flight, drawn, is_counting: false, counts }
@@ -165,10 +170,10 @@ impl Run {
     fn step(&mut self) -> bool {
         let plan = self.scheduler.plan();
         let mut all_run = self.run_and_commit(plan);
-        if self.scheduler.amateur_is_due() {
+        if self.scheduler.catch_up_is_due() {
             self.counts.waits += f64::from(u8::from(!self.in_flight.is_empty()));
             all_run &= self.commit_all_but(0);
-            let plan = self.scheduler.plan_amateur();
+            let plan = self.scheduler.plan_catch_up();
             all_run &= self.run_and_commit(plan);
         }
         all_run
@@ -187,7 +192,9 @@ impl Run {
         while self.in_flight.len() > stay_in_flight {
             let Some(Ran { plan, results }) = self.in_flight.pop_front() else { break };
             let rows = plan.rows.iter().filter(|row| row.samples).zip(&results);
-            let wanted = rows.filter(|(row, result)| result.is_some() && self.scheduler.awaits(&plan, row));
+            let wanted = rows.filter(|(row, result)| {
+                result.decision().is_some() && self.scheduler.wants_result(&plan, row)
+            });
             self.counts.tokens += wanted.count() as f64;
             if !self.scheduler.commit(&plan, &results).is_empty() {
                 return false;
@@ -214,11 +221,11 @@ impl Run {
         let token = Sampled { token: TokenId(1), score: 0.0, num_candidates: 1, log_probabilities: None };
         let result = |seq: SeqId, position: usize| {
             let waits = plan.pass == Pass::ExpertOnly && !self.is_forced(seq, position);
-            (!waits).then_some(Ok(token))
+            if waits { RowResult::AwaitsAmateur } else { RowResult::Sampled(token) }
         };
         let sampling = plan.rows.iter().filter(|row| row.samples);
         let results: Vec<_> = sampling.map(|row| result(row.seq, row.positions.end)).collect();
-        self.drawn = results.iter().map(Option::is_some).collect();
+        self.drawn = results.iter().map(|result| result.decision().is_some()).collect();
         Ran { plan, results }
     }
 

@@ -11,9 +11,10 @@
 use codit::contrast::{Distribution, Vocabulary};
 use codit::dataset::{Body, Input};
 use codit::device::cpu::Cpu;
-use codit::device::{Batch, Device, Dtype, Format, Role, Span, StepCapacity};
+use codit::device::inspect::Inspect;
+use codit::device::{Batch, Capacity, Device, Dtype, Format, Role, Span};
 use codit::ids::{BlockId, TokenId};
-use codit::model::decoder::{Decoder, Room};
+use codit::model::decoder::Decoder;
 use codit::text::Message;
 use codit::{Checkpoint, Contrast, Engine, EngineConfig, Prompt, Request, Result};
 use rayon::prelude::*;
@@ -126,8 +127,7 @@ impl Logits {
 
 impl Model {
     fn load(device: &Cpu, checkpoint: &Checkpoint, longest: usize) -> Result<Self> {
-        let room = Room { tokens: longest, logits: ROWS };
-        let load = |format| Decoder::load(&in_format(device, format), checkpoint, room);
+        let load = |format| Decoder::load(&in_format(device, format), checkpoint, longest, ROWS);
         Ok(Self { stored: load(STORED)?, rounded: load(WEIGHTS)? })
     }
 
@@ -158,10 +158,9 @@ fn logits(device: &Cpu, decoder: &mut Decoder<Cpu>, text: &Text) -> Result<Logit
         ..Batch::default()
     };
     let vocabulary = Vocabulary::new(width, Vec::new());
-    let room =
-        StepCapacity { tokens: len, sequences: len, blocks, block_size: BLOCK, vocabulary: &vocabulary };
-    let mut step = device.step(room)?;
-    device.begin(&mut step, &batch, &[]);
+    let capacity = Capacity { max_num_seqs: len, max_num_batched_tokens: len, block_size: BLOCK };
+    let mut step = device.step(capacity, blocks, &vocabulary)?;
+    device.prepare(&mut step, &batch, &[]);
     decoder.forward(device, &step, &mut cache);
     let count = batch.logits_indices.len();
     let mut numbers = Vec::with_capacity(count * width);

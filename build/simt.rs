@@ -7,7 +7,7 @@ use crate::files;
 
 /// The folders of its translation units.
 const FOLDERS: [&str; 3] = ["kernels", "kernels/simt", "kernels/simt/probes"];
-/// `address` builds the library with gcc's address sanitizer and links its runtime into what cargo links.
+/// `address` builds the library under gcc's `AddressSanitizer` and links the sanitizer into what cargo links.
 const SANITIZE: &str = "CODIT_SIMT_SANITIZE";
 
 /// Compiles and links the library.

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::ceilings::Ceilings;
+use super::ceilings::{Ceilings, median};
 use super::profiled::Profiled;
-use super::{Load, finish, median};
-use crate::device::Device;
+use super::{Load, finish};
+use crate::device::inspect::Inspect;
 use crate::engine::step_loop::Stats;
 use crate::engine::{Deferred, Shortcuts};
 use crate::error::Result;
@@ -73,7 +73,7 @@ const SETTINGS: [Shortcuts; 6] = [
 ///
 /// # Errors
 /// Where the device fails or has too little memory.
-pub fn run<D: Device>(open: &dyn Fn() -> Result<D>, load: &Load<'_>) -> Result<Ablation> {
+pub fn run<D: Inspect>(open: &dyn Fn() -> Result<D>, load: &Load<'_>) -> Result<Ablation> {
     let device = open()?;
     let (ceilings, own) = (Ceilings::measure(&device)?, Shortcuts::of(&device));
     drop(device);
@@ -122,7 +122,7 @@ struct Count {
 }
 
 impl Count {
-    fn of<D: Device>(device: D, load: &Load<'_>, ceilings: &Ceilings) -> Result<Self> {
+    fn of<D: Inspect>(device: D, load: &Load<'_>, ceilings: &Ceilings) -> Result<Self> {
         let mut steps = load.start(Profiled::new(device))?;
         let (mut bytes, mut operations, mut floor) = (0, 0, 0.0);
         let mut responses = HashMap::new();
@@ -132,7 +132,7 @@ impl Count {
         let before = steps.stats();
         load.add(&mut steps, &load.prompts);
         while !steps.is_idle() {
-            responses.extend(steps.step()?.into_iter().map(|ended| (ended.seq, ended.tokens)));
+            responses.extend(steps.step()?.into_iter().map(|ended| (ended.id, ended.response().to_vec())));
             for entry in steps.device().take_entries() {
                 bytes += entry.bytes;
                 operations += entry.operations;
@@ -160,7 +160,7 @@ impl Count {
 }
 
 /// Seconds of a run.
-fn time<D: Device>(device: D, load: &Load<'_>) -> Result<f64> {
+fn time<D: Inspect>(device: D, load: &Load<'_>) -> Result<f64> {
     let mut steps = load.start(device)?;
     load.warm_up(&mut steps)?;
     let start = Instant::now();

@@ -1,6 +1,7 @@
 //! What a device can do at most, measured: how fast it copies, and how fast it multiplies matrices.
 
-use crate::device::{Device, Precision};
+use crate::device::inspect::Inspect;
+use crate::device::{Precision, WeightKind, WeightSource};
 use crate::doctor::Numbers;
 use crate::error::Result;
 
@@ -26,7 +27,7 @@ impl Ceilings {
     ///
     /// # Errors
     /// Where the device fails or has too little memory.
-    pub fn measure<D: Device>(device: &D) -> Result<Self> {
+    pub fn measure<D: Inspect>(device: &D) -> Result<Self> {
         Ok(Self {
             bandwidth: rate(|side| copy(device, side / 16))?,
             matmul_rate: rate(|side| matmul(device, side))?,
@@ -54,7 +55,7 @@ fn rate(measure: impl Fn(usize) -> Result<(f64, f64)>) -> Result<f64> {
 }
 
 /// Bytes and seconds of a copy of `rows * 64 KiB`.
-fn copy<D: Device>(device: &D, rows: usize) -> Result<(f64, f64)> {
+fn copy<D: Inspect>(device: &D, rows: usize) -> Result<(f64, f64)> {
     let from = random(device, rows, COPY_WIDTH, Precision::Single)?;
     let mut to = device.tensor(rows, COPY_WIDTH, Precision::Single)?;
     let seconds = median_seconds(device, || device.copy(rows, &from, &mut to))?;
@@ -62,22 +63,23 @@ fn copy<D: Device>(device: &D, rows: usize) -> Result<(f64, f64)> {
 }
 
 /// Operations and seconds of a product of square matrices.
-fn matmul<D: Device>(device: &D, side: usize) -> Result<(f64, f64)> {
+fn matmul<D: Inspect>(device: &D, side: usize) -> Result<(f64, f64)> {
     let x = random(device, side, side, Precision::Working)?;
-    let weight = device.random_weight(&[side, side], 1)?;
+    let random = WeightSource::Random { shape: &[side, side], seed: 1 };
+    let weight = device.load(random, WeightKind::Other)?;
     let mut out = device.tensor(side, side, Precision::Working)?;
     let seconds = median_seconds(device, || device.matmul(side, &x, &weight, None, &mut out))?;
     Ok((2.0 * (side as f64).powi(3), seconds))
 }
 
-fn random<D: Device>(device: &D, rows: usize, width: usize, precision: Precision) -> Result<D::Tensor> {
+fn random<D: Inspect>(device: &D, rows: usize, width: usize, precision: Precision) -> Result<D::Tensor> {
     let mut tensor = device.tensor(rows, width, precision)?;
     device.upload(&Numbers(7).take(rows * width), &mut tensor);
     Ok(tensor)
 }
 
 /// The median of several runs' seconds, after one that is not counted.
-fn median_seconds<D: Device>(device: &D, mut run: impl FnMut()) -> Result<f64> {
+fn median_seconds<D: Inspect>(device: &D, mut run: impl FnMut()) -> Result<f64> {
     run();
     let mut marks = vec![device.mark()];
     for _ in 0..REPEATS {
@@ -85,5 +87,11 @@ fn median_seconds<D: Device>(device: &D, mut run: impl FnMut()) -> Result<f64> {
         marks.push(device.mark());
     }
     let seconds = marks.windows(2).map(|pair| device.seconds(&pair[0], &pair[1]));
-    Ok(super::median(seconds.collect::<Result<_>>()?))
+    Ok(median(seconds.collect::<Result<_>>()?))
+}
+
+/// The median of `numbers`; NaN if there are none.
+pub(super) fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
 }

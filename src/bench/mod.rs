@@ -7,9 +7,11 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::contrast::{Contrast, Noise, Vocabulary};
-use crate::device::{Device, Role};
+use crate::device::Role;
+use crate::device::inspect::Inspect;
 use crate::doctor::Numbers;
-use crate::engine::step_loop::{Job, StepLoop};
+use crate::engine::sequence::{RequestIdentity, SamplingParams, Sequence};
+use crate::engine::step_loop::StepLoop;
 use crate::engine::{EngineConfig, Model, Shortcuts};
 use crate::error::Result;
 use crate::ids::TokenId;
@@ -19,7 +21,7 @@ pub mod ceilings;
 pub mod profiled;
 pub mod shapes;
 
-use ceilings::Ceilings;
+use ceilings::{Ceilings, median};
 use profiled::Profiled;
 
 /// What is decoded.
@@ -85,7 +87,7 @@ pub struct Report {
 /// All calls of one operation in a step.
 #[derive(Debug, Clone, Serialize)]
 pub struct Operation {
-    /// As [`Device`] calls it.
+    /// Its name.
     pub name: &'static str,
     /// Calls a step.
     pub calls: usize,
@@ -110,7 +112,7 @@ const TIMED_STEPS: usize = 8;
 ///
 /// # Errors
 /// Where the device fails or has too little memory.
-pub fn run<D: Device>(open: &dyn Fn() -> Result<D>, load: &Load<'_>) -> Result<Report> {
+pub fn run<D: Inspect>(open: &dyn Fn() -> Result<D>, load: &Load<'_>) -> Result<Report> {
     let ceilings = Ceilings::measure(&open()?)?;
     let operations = profile(open()?, load, &ceilings)?;
     let speed = Speed::measure(open()?, load)?;
@@ -137,7 +139,7 @@ struct Speed {
 }
 
 impl Speed {
-    fn measure<D: Device>(device: D, load: &Load<'_>) -> Result<Self> {
+    fn measure<D: Inspect>(device: D, load: &Load<'_>) -> Result<Self> {
         let mut steps = load.start(device)?;
         load.warm_up(&mut steps)?;
         let start = Instant::now();
@@ -165,20 +167,14 @@ impl Speed {
 }
 
 /// Runs until nothing is left.
-fn finish<D: Device>(steps: &mut StepLoop<D>) -> Result<()> {
+fn finish<D: Inspect>(steps: &mut StepLoop<D>) -> Result<()> {
     while !steps.is_idle() {
         steps.step()?;
     }
     Ok(())
 }
 
-/// The middle one of some numbers; of none, no number.
-fn median(mut numbers: Vec<f64>) -> f64 {
-    numbers.sort_by(f64::total_cmp);
-    numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-fn profile<D: Device>(device: D, load: &Load<'_>, ceilings: &Ceilings) -> Result<Vec<Operation>> {
+fn profile<D: Inspect>(device: D, load: &Load<'_>, ceilings: &Ceilings) -> Result<Vec<Operation>> {
     let mut steps = load.start(Profiled::new(device))?;
     load.add(&mut steps, &load.prompts);
     while steps.stats().sampled < load.prompts.rows() as u64 {
@@ -230,7 +226,7 @@ impl Operation {
 }
 
 impl Load<'_> {
-    fn start<D: Device>(&self, device: D) -> Result<StepLoop<D>> {
+    fn start<D: Inspect>(&self, device: D) -> Result<StepLoop<D>> {
         let rows = self.prompts.rows();
         let len = self.prompts.longest() + self.output_len;
         let blocks = rows * (len.div_ceil(self.block_size) + 1);
@@ -254,22 +250,22 @@ impl Load<'_> {
     }
 
     /// Once over other prompts, for what happens once: recording, choosing algorithms, first touches.
-    fn warm_up<D: Device>(&self, steps: &mut StepLoop<D>) -> Result<()> {
+    fn warm_up<D: Inspect>(&self, steps: &mut StepLoop<D>) -> Result<()> {
         self.add(steps, &self.prompts.others(&self.vocabulary));
         finish(steps)
     }
 
     /// Queues all of `prompts`.
-    fn add<D: Device>(&self, steps: &mut StepLoop<D>, prompts: &Prompts) {
+    fn add<D: Inspect>(&self, steps: &mut StepLoop<D>, prompts: &Prompts) {
         for (row, prompt) in prompts.draw(0, &self.vocabulary).into_iter().enumerate() {
-            steps.add(Job {
-                max_len: prompt.len() + self.output_len,
-                prompt,
-                stop: Arc::default(),
+            let params = SamplingParams {
                 contrast: self.contrast,
                 noise: Noise::new(0, &row.to_string(), 0),
+                stop_tokens: Arc::default(),
+                max_len: prompt.len() + self.output_len,
                 log_probabilities: false,
-            });
+            };
+            steps.add(Sequence::new(RequestIdentity::default(), prompt, params));
         }
     }
 }

@@ -12,6 +12,8 @@ mod ui;
 mod args;
 #[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
 mod commands;
+#[cfg(test)]
+mod reference;
 mod run;
 
 use codit::device::cuda;
@@ -39,13 +41,13 @@ struct Cli {
 enum Command {
     /// Reads instructions, decodes a response to each with an expert and an amateur, and writes a dataset.
     Synth(Box<synth::Args>),
-    /// Lists the teacher pairs that --pair knows by name.
+    /// Lists the pairs that --pair knows by name.
     Pairs,
-    /// Says what a pair takes of a GPU's memory and how much fits beside it, without loading anything.
+    /// Says how much of a GPU's memory a pair needs and how many sequences fit beside it, without loading anything.
     Plan(plan::Args),
     /// Compares every operation of a device with the CPU, decodes a small pair on both, and measures the device.
     Doctor(doctor::Args),
-    /// Measures how fast a device decodes a pair of a given shape, operation by operation, against its own ceilings.
+    /// Measures how fast a device decodes a pair, operation by operation, beside the bandwidth and matrix rate of the device.
     Bench(bench::Args),
 }
 

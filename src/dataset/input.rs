@@ -142,7 +142,7 @@ impl Input {
         self.spans.is_empty()
     }
 
-    /// InputRow `row`, counted from 0, read again from the file.
+    /// Row `row`, counted from 0, read again from the file.
     ///
     /// # Errors
     /// [`Error::Line`] if the line has changed since [`Input::open`].

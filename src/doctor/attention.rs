@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use super::{Check, Comparison, relative_error};
+use super::comparison::{CHAIN, Check, Comparison, as_cpu, describe_heads, relative_error};
 use crate::contrast::Vocabulary;
 use crate::device::cpu;
+use crate::device::inspect::Inspect;
 use crate::device::number::quantize;
-use crate::device::{AttentionShape, Batch, CacheShape, Device, Dtype, Heads, Precision, Span, StepCapacity};
+use crate::device::{AttentionShape, Batch, CacheShape, Capacity, Device, Dtype, Heads, Precision, Span};
 use crate::error::Result;
 use crate::ids::{BlockId, TokenId};
 
@@ -23,7 +24,7 @@ const EDGES: [usize; 15] = [1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 255, 256, 257,
 ///
 /// # Errors
 /// Where a device has no memory.
-pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
+pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     let mut checks = few(on)?;
     let rows: Vec<_> = EDGES.iter().map(|context| (*context, 1)).collect();
     for (heads, block_size) in shapes() {
@@ -52,7 +53,7 @@ pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
 ///
 /// # Errors
 /// Where a device has no memory.
-pub fn few<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
+pub fn few<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
     let mixed = [(300, 1), (7, 7), (129, 65), (64, 64), (17, 1), (260, 2), (66, 1), (200, 127)];
     for (heads, block_size) in shapes() {
@@ -104,7 +105,7 @@ fn models() -> [Heads; 9] {
     ]
 }
 
-impl<D: Device> Comparison<'_, D> {
+impl<D: Inspect> Comparison<'_, D> {
     /// Attention of the last `tokens` of each of `rows`, `(context, tokens)`: against the CPU, and bit for bit against
     /// each span alone, which is cut in two where that should change nothing.
     fn attend(
@@ -133,7 +134,7 @@ impl<D: Device> Comparison<'_, D> {
 
         let mut alone = Vec::new();
         let mut rest = queries.as_slice();
-        let is_deterministic = self.device.is_deterministic();
+        let is_deterministic = self.device.info().is_deterministic;
         for piece in spans.iter().flat_map(|piece| halves(piece, is_deterministic)) {
             let (queries, others) = rest.split_at(piece.1.len() * heads.qkv_width());
             rest = others;
@@ -142,24 +143,15 @@ impl<D: Device> Comparison<'_, D> {
         }
         let differences = found.iter().zip(&alone).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
 
-        let window = window.map_or(String::new(), |window| format!(", window {window}"));
-        let name = format!(
-            "{about}: {}/{} heads of {}, blocks of {block_size}{window}, (context, tokens) {rows:?}",
-            heads.query, heads.key_value, heads.dim
-        );
+        let name = case.name(about, rows);
+        let error = worst_row(&found, &expected, heads.query_width());
+        // Kernels cut a context; the CPU adds its positions in their order.
+        let chain = if as_cpu(self.device).is_some() { case.longest() } else { CHAIN };
+        let bound = if case.is_long() { self.bound_of_sums(chain) } else { self.bound() };
+        let alone = format!("each span alone and cut; {name}");
         Ok(vec![
-            Check {
-                operation: "attention",
-                error: worst_row(&found, &expected, heads.query_width()),
-                bound: self.bound(),
-                case: name.clone(),
-            },
-            Check {
-                operation: "attention",
-                case: format!("numbers that differ where each span is alone and cut; {name}"),
-                error: differences as f64,
-                bound: 0.0,
-            },
+            Check::measured("attention", name, error, bound),
+            Check::counted("attention", alone, differences),
         ])
     }
 
@@ -185,12 +177,8 @@ impl<D: Device> Comparison<'_, D> {
             (token, head) == (1, 1) || (token, head) == (9, 0) || token == 22
         };
         let differences = found.iter().enumerate().filter(|(at, x)| x.is_nan() != is_faulty(*at)).count();
-        Ok(Check {
-            operation: "attention",
-            case: format!("NaN among queries, keys and values: {} heads of {}", heads.query, heads.dim),
-            error: differences as f64,
-            bound: 0.0,
-        })
+        let case = format!("NaN among queries, keys and values: {}", describe_heads(heads));
+        Ok(Check::counted("attention", case, differences))
     }
 }
 
@@ -236,7 +224,7 @@ struct Case {
 }
 
 impl Case {
-    fn new<D: Device>(
+    fn new<D: Inspect>(
         on: &mut Comparison<'_, D>,
         heads: Heads,
         block_size: usize,
@@ -266,9 +254,24 @@ impl Case {
         }
     }
 
+    /// The longest context.
+    fn longest(&self) -> usize {
+        self.contexts.iter().copied().max().unwrap_or(0)
+    }
+
     /// Whether the rounding of the CPU, which sums in the order of positions, would show.
     fn is_long(&self) -> bool {
-        self.window.is_none() && self.contexts.iter().any(|context| *context > LONG)
+        self.window.is_none() && self.longest() > LONG
+    }
+
+    /// What it is about, in words: of `rows`, `(context, tokens)`.
+    fn name(&self, about: &str, rows: &[(usize, usize)]) -> String {
+        let (heads, block_size) = (describe_heads(self.heads), self.block_size);
+        let window = self.window.map_or(String::new(), |window| format!(", window {window}"));
+        let rows: Vec<_> =
+            rows.iter().map(|(context, tokens)| format!("{tokens} of context {context}")).collect();
+        let rows = rows.join(", ");
+        format!("{about}: {heads}, blocks of {block_size}{window}, tokens {rows}")
     }
 
     /// Attention in f64, `[tokens, query_width]`, of `queries[tokens, qkv_width]`; without a window.
@@ -319,14 +322,13 @@ impl Case {
     /// A step of `batch`, which has room for more.
     fn begin<X: Device>(&self, device: &X, batch: &Batch) -> Result<X::Step> {
         let vocabulary = Vocabulary::new(1, Vec::new());
-        let mut step = device.step(StepCapacity {
-            tokens: batch.tokens.len() + SPARE,
-            sequences: batch.spans.len() + SPARE,
-            blocks: batch.blocks.len(),
+        let capacity = Capacity {
+            max_num_seqs: batch.spans.len() + SPARE,
+            max_num_batched_tokens: batch.tokens.len() + SPARE,
             block_size: self.block_size,
-            vocabulary: &vocabulary,
-        })?;
-        device.begin(&mut step, batch, &[]);
+        };
+        let mut step = device.step(capacity, batch.blocks.len(), &vocabulary)?;
+        device.prepare(&mut step, batch, &[]);
         Ok(step)
     }
 
@@ -345,7 +347,7 @@ impl Case {
     }
 
     /// NaN in every slot of the pool.
-    fn poison<D: Device>(&self, on: &Comparison<'_, D>, cache: &mut D::Cache) -> Result<()> {
+    fn poison<D: Inspect>(&self, on: &Comparison<'_, D>, cache: &mut D::Cache) -> Result<()> {
         let tokens = self.blocks * self.block_size;
         let batch = Batch {
             tokens: vec![TokenId(0); tokens],
@@ -360,7 +362,7 @@ impl Case {
     }
 
     /// Random keys and values at every position of every sequence.
-    fn fill<D: Device>(
+    fn fill<D: Inspect>(
         &mut self,
         on: &mut Comparison<'_, D>,
         caches: &mut (D::Cache, cpu::Cache),
@@ -372,7 +374,7 @@ impl Case {
         let rows = on.cpu.download(batch.tokens.len(), &there);
         let mut rows = rows.chunks_exact(self.heads.qkv_width()).map(<[f32]>::to_vec);
         self.stored = self.contexts.iter().map(|context| rows.by_ref().take(*context).collect()).collect();
-        if on.device.format().cache == Dtype::F8E4m3 {
+        if on.device.info().format.cache == Dtype::F8E4m3 {
             let query_width = self.heads.query_width();
             for head in
                 self.stored.iter_mut().flatten().flat_map(|row| row[query_width..].chunks_mut(self.heads.dim))
@@ -386,7 +388,7 @@ impl Case {
 
     /// Random queries for the tokens of `pieces`, `[tokens, qkv_width]`; NaN in the place of keys and values, which are
     /// in the cache.
-    fn queries<D: Device>(&self, on: &mut Comparison<'_, D>, pieces: &[Piece]) -> Vec<f32> {
+    fn queries<D: Inspect>(&self, on: &mut Comparison<'_, D>, pieces: &[Piece]) -> Vec<f32> {
         let mut queries = vec![f32::NAN; tokens_of(pieces) * self.heads.qkv_width()];
         for row in queries.chunks_exact_mut(self.heads.qkv_width()) {
             row[..self.heads.query_width()].fill_with(|| 2.0 * on.numbers.uniform());
@@ -395,7 +397,7 @@ impl Case {
     }
 
     /// Attention of the tokens of `pieces`, `[tokens, query_width]`.
-    fn run<X: Device>(
+    fn run<X: Inspect>(
         &self,
         device: &X,
         cache: &X::Cache,

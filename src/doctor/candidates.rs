@@ -1,24 +1,27 @@
-//! Checks of [`Device::contrast_sample_hidden`] against the f64 reference of `contrast.rs`, which is given logits that are
-//! computed in f64 from the same hidden states and projection.
+//! Checks of [`Device::sample`](crate::device::Device::sample) with the amateur's logits yet to be computed, against the
+//! f64 reference of `contrast/`, which is given logits that are computed in f64 from the same hidden states and projection.
 
 use std::ops::Range;
 
-use super::sample::{agrees, count, decoding, random_contrast, random_logits, step, words};
-use super::{Check, Comparison, views};
+use super::comparison::{Check, Comparison, as_cpu, views};
+use super::sample::{agrees, count, decisions, decoding, random_contrast, random_logits, step, words};
 use crate::contrast::{Contrast, Distribution, Noise, RowFault, Vocabulary};
-use crate::device::{Device, Dtype, Precision, Projections, RowResult, SampleRow};
+use crate::device::inspect::Inspect;
+use crate::device::{
+    AmateurLogits, Decision, Dtype, ExpertLogits, Precision, Projections, SampleRow, Unprojected,
+};
 use crate::error::Result;
 use crate::ids::TokenId;
 
-const OPERATION: &str = "contrast_sample_hidden";
+const OPERATION: &str = "sample";
 
 /// All of them.
-pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
+pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     let mut checks = vec![faults(on)?, alone(on)?, each_way(on)?];
     // Widths of whole 16-byte accesses and not, of less than a warp's and more.
     for (len, width, rows) in [(1, 8, 4), (500, 24, 48), (3000, 50, 32), (3000, 300, 24), (40_000, 64, 8)] {
         let rows = Rows::random(on, len, width, rows);
-        let wrong = rows.differences(&rows.sample(on.device)?.0);
+        let wrong = rows.differences(&rows.sample(on)?.0);
         checks.push(check(format!("{} rows of {len} tokens, {width} wide", rows.samples.len()), wrong));
     }
     Ok(checks)
@@ -40,8 +43,8 @@ const PADDING: usize = 3;
 
 impl Rows {
     /// The amateur masks a few tokens: the first input is one in each row.
-    fn random<D: Device>(on: &mut Comparison<'_, D>, len: usize, width: usize, count: usize) -> Self {
-        let is_f32 = on.device.dtype() == Dtype::F32;
+    fn random<D: Inspect>(on: &mut Comparison<'_, D>, len: usize, width: usize, count: usize) -> Self {
+        let is_f32 = on.device.info().dtype == Dtype::F32;
         let round = |x: f32| if is_f32 { x } else { half::bf16::from_f32(x).to_f32() };
         let numbers = &mut on.numbers;
         let (mut samples, mut expert) = (Vec::new(), Vec::new());
@@ -99,26 +102,29 @@ impl Rows {
     }
 
     /// What the device makes of them, and by how much work.
-    fn sample<D: Device>(&self, device: &D) -> Result<(Vec<RowResult>, Projections)> {
+    fn sample<D: Inspect>(&self, on: &Comparison<'_, D>) -> Result<(Vec<Decision>, Projections)> {
+        let device = on.device;
         let (rows, len) = (self.samples.len(), self.vocabulary.len);
         let mut step = step(device, rows, &self.vocabulary)?;
         let mut expert = device.tensor(rows, len, Precision::Single)?;
-        device.upload(&self.expert, &mut expert);
+        device.upload(&on.given(&self.expert), &mut expert);
         let mut hidden = device.tensor(rows, self.width, Precision::Working)?;
         device.upload(&self.hidden, &mut hidden);
         let table = [len + PADDING, self.width];
-        let projection = device.weight(&views(device.dtype(), &self.projection, &table))?;
+        let projection = device.weight(&views(device.info().dtype, &self.projection, &table))?;
         let mut logits = device.tensor(rows, len + PADDING, Precision::Single)?;
         device.upload(&vec![f32::NAN; rows * (len + PADDING)], &mut logits);
-        device.begin(&mut step, &decoding(rows), &self.samples);
-        device.contrast_sample_hidden(&mut step, 0..rows, &expert, (&hidden, &projection), &mut logits);
-        device.finish(&mut step);
-        let results = device.collect(&mut step)?;
+        device.prepare(&mut step, &decoding(rows), &self.samples);
+        let amateur = Unprojected { hidden: &hidden, lm_head: &projection, logits: &mut logits };
+        let (expert, amateur) = (ExpertLogits::Computed(&expert), AmateurLogits::Unprojected(amateur));
+        device.sample(&mut step, 0..rows, expert, amateur);
+        device.submit(&mut step);
+        let results = decisions(device.collect(&mut step)?)?;
         Ok((results, device.projections(&step)))
     }
 
     /// How many rows differ from the reference.
-    fn differences(&self, found: &[RowResult]) -> usize {
+    fn differences(&self, found: &[Decision]) -> usize {
         let differs = |row: usize| {
             let sample = &self.samples[row];
             let amateur = Some(self.amateur(row)).filter(|_| sample.contrast.needs_amateur());
@@ -135,7 +141,7 @@ impl Rows {
 }
 
 /// Hidden states and logits with NaN here and there: a row's fault is its own, however it is computed.
-fn faults<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
+fn faults<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     let (len, width, rows_a_kind) = (900, 40, 7);
     let mut rows = Rows::random(on, len, width, 3 * rows_a_kind);
     rows.expert.fill_with(|| 3.0 * on.numbers.uniform());
@@ -155,7 +161,7 @@ fn faults<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
         rows.expert[(row + 4) * len..][..len].fill(f32::NEG_INFINITY);
         rows.hidden[(row + 4) * width] = f32::NAN;
     }
-    let found = rows.sample(on.device)?.0;
+    let found = rows.sample(on)?.0;
     let faults = [RowFault::NotANumber, RowFault::NotANumber, RowFault::AllMasked, RowFault::NotANumber];
     let faults = faults.into_iter().chain([RowFault::AllMasked]).enumerate();
     let missed = faults.flat_map(|(row, fault)| (0..3).map(move |kind| (kind * rows_a_kind + row, fault)));
@@ -165,17 +171,17 @@ fn faults<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
 
 /// The bits of a row alone, among few and among many; but where all of its logits are wanted beforehand: then they are
 /// those of `matmul`.
-fn alone<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
+fn alone<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     let mut rows = Rows::random(on, 2000, 72, 40);
     for sample in &mut rows.samples {
         sample.contrast.alpha = sample.contrast.alpha.max(1e-6);
         sample.log_probabilities = false;
     }
-    let together = rows.sample(on.device)?.0;
+    let together = rows.sample(on)?.0;
     let mut wrong = 0;
     for size in [1, 7] {
         for first in (0..if size == 1 { 10 } else { 33 }).step_by(size) {
-            let apart = rows.only(first..first + size).sample(on.device)?.0;
+            let apart = rows.only(first..first + size).sample(on)?.0;
             let pairs = apart.iter().zip(&together[first..]);
             wrong += pairs.filter(|(apart, together)| words(apart) != words(together)).count();
         }
@@ -183,8 +189,9 @@ fn alone<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
     Ok(check("rows alone, among 7 and among 40".to_owned(), wrong))
 }
 
-/// That both ways are gone: small heads are gathered, large ones and those of two betas are not.
-fn each_way<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
+/// That both ways are gone: small heads are gathered, large ones and those of two betas are not. Where any row needs all of
+/// its logits, the CPU computes those of all rows by one product.
+fn each_way<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     let len = 4000;
     let mut rows = Rows::random(on, len, 16, 12);
     rows.vocabulary = Vocabulary::new(len, vec![TokenId(0)]);
@@ -201,10 +208,15 @@ fn each_way<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
         rows.expert[row * len + first..][..size].fill_with(|| on.numbers.uniform());
         heads += if (3..9).contains(&row) { 0 } else { size };
     }
-    let (found, projections) = rows.sample(on.device)?;
-    let expected = if on.device.gathers() { (heads, 6) } else { (0, 12) };
-    let is_other = usize::from((projections.gathered, projections.full) != expected);
-    Ok(check(format!("{projections:?}, expected {expected:?}"), rows.differences(&found) + is_other))
+    let (found, Projections { gathered, full }) = rows.sample(on)?;
+    let full_of_gathering = if as_cpu(on.device).is_some() { 12 } else { 6 };
+    let expected = if on.device.info().gathers_candidates { (heads, full_of_gathering) } else { (0, 12) };
+    let is_other = usize::from((gathered, full) != expected);
+    let case = format!(
+        "{gathered} logits gathered and {full} rows in full, expected {} and {}",
+        expected.0, expected.1
+    );
+    Ok(check(case, rows.differences(&found) + is_other))
 }
 
 fn check(case: String, wrong: usize) -> Check {

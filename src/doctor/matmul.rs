@@ -1,6 +1,7 @@
 //! Checks of matrix products.
 
-use super::{Check, Comparison};
+use super::comparison::{Check, Comparison, as_cpu, describe_precision};
+use crate::device::inspect::Inspect;
 use crate::device::{Device, Dtype, Precision};
 use crate::error::Result;
 
@@ -8,7 +9,7 @@ use crate::error::Result;
 ///
 /// # Errors
 /// Where a device has no memory.
-pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
+pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
     for (rows, outputs, inputs) in [
         (1, 64, 64),
@@ -26,24 +27,36 @@ pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
         (20, 7, 7),
         (5, 9, 1000),
     ] {
-        checks.extend(products(on, rows, outputs, inputs)?);
+        for dtype in stored(on.device) {
+            checks.extend(products(on, *dtype, (rows, outputs, inputs))?);
+        }
     }
     // Products of e4m3 are our own kernels'.
-    if on.device.is_deterministic() || on.device.format().weights == Dtype::F8E4m3 {
-        checks.push(alone(on)?);
+    if on.device.info().is_deterministic || on.device.info().format.weights == Dtype::F8E4m3 {
+        for dtype in stored(on.device) {
+            checks.push(alone(on, *dtype)?);
+        }
     }
     Ok(checks)
 }
 
-/// With a bias and without, in the device's format and in f32.
-fn products<D: Device>(
+/// In what formats matrices are stored: the CPU multiplies each in its own way, other devices have one for all.
+fn stored<D: Inspect>(device: &D) -> &'static [Dtype] {
+    match (as_cpu(device), device.info().dtype) {
+        (Some(_), _) => &[Dtype::F32, Dtype::Bf16, Dtype::F16],
+        (None, Dtype::F32) => &[Dtype::F32],
+        (None, _) => &[Dtype::Bf16],
+    }
+}
+
+/// By a matrix that is stored as `dtype`, with a bias and without, in the device's format and in f32.
+fn products<D: Inspect>(
     on: &mut Comparison<'_, D>,
-    rows: usize,
-    outputs: usize,
-    inputs: usize,
+    dtype: Dtype,
+    (rows, outputs, inputs): (usize, usize, usize),
 ) -> Result<Vec<Check>> {
     let x = on.tensors(rows, inputs, Precision::Working)?;
-    let (w, bias) = (on.matrices(&[outputs, inputs])?, on.weights(&[outputs])?);
+    let (w, bias) = (on.matrices_in(dtype, &[outputs, inputs])?, on.weights(&[outputs])?);
     let mut checks = Vec::new();
     for precision in [Precision::Working, Precision::Single] {
         for (here, there) in [(None, None), (Some(&bias.0), Some(&bias.1))] {
@@ -51,17 +64,19 @@ fn products<D: Device>(
             on.device.matmul(rows, &x.0, &w.0, here, &mut out.0);
             on.cpu.matmul(rows, &x.1, &w.1, there, &mut out.1);
             let bias = if here.is_some() { " and a bias" } else { "" };
-            let case = format!("{rows} x {inputs} x {outputs}{bias}, {precision:?}");
-            checks.push(on.check("matmul", case, rows, (&out.0, &out.1)));
+            let (stored, precision) = (dtype.name(), describe_precision(precision));
+            let case = format!("{rows} x {inputs} x {outputs}{bias}, stored as {stored}, {precision}");
+            let check = on.check("matmul", case, rows, (&out.0, &out.1));
+            checks.push(Check { bound: on.bound_of_products(dtype, inputs), ..check });
         }
     }
     Ok(checks)
 }
 
 /// Rows of products of any height, bit for bit as each alone.
-fn alone<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
+fn alone<D: Inspect>(on: &mut Comparison<'_, D>, dtype: Dtype) -> Result<Check> {
     let (rows, outputs, inputs) = (140, 70, 208);
-    let w = on.matrices(&[outputs, inputs])?;
+    let w = on.matrices_in(dtype, &[outputs, inputs])?;
     let values = on.numbers.take(rows * inputs);
     let product = |rows: &[f32]| -> Result<Vec<f32>> {
         let count = rows.len() / inputs;
@@ -76,6 +91,7 @@ fn alone<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
         let among = product(&values[..count * inputs])?;
         differences += among.iter().zip(&alone).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
     }
-    let case = format!("numbers of rows of 5, 60 and {rows} that differ from those of the rows alone");
-    Ok(Check { operation: "matmul", case, error: differences as f64, bound: 0.0 })
+    let stored = dtype.name();
+    let case = format!("rows alone, among 5, among 60 and among {rows}, stored as {stored}");
+    Ok(Check::counted("matmul", case, differences))
 }

@@ -1,13 +1,16 @@
 //! Checks of a mixture's operations: what is chosen, the products of sorted rows, and their sums.
 
+use std::fmt::{self, Display, Formatter};
+
+use super::comparison::{Check, Comparison, relative_error};
 use super::rows::{begin, check, is_padding, scattered};
-use super::{Check, Comparison, relative_error};
 use crate::device::cpu;
+use crate::device::inspect::Inspect;
 use crate::device::{Batch, Choice, Device, GroupedRows, Precision, RoutingShape, Span};
 use crate::error::Result;
 
 /// A mixture of two products: `[rows, inner]` to `[places, outputs]` and on to `[places, inner]`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 struct Case {
     rows: usize,
     branches: usize,
@@ -17,8 +20,20 @@ struct Case {
     who: Who,
 }
 
+impl Display for Case {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        let Self { rows, branches, active, inner, outputs, who } = self;
+        let who = match who {
+            Who::Any => "any",
+            Who::First => "the first",
+            Who::Last => "the last",
+        };
+        write!(out, "{rows} rows through {who} {active} of {branches} branches, {inner} to {outputs} wide")
+    }
+}
+
 /// Which branches rows go through.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 enum Who {
     /// Any.
     Any,
@@ -32,7 +47,7 @@ enum Who {
 ///
 /// # Errors
 /// Where a device has no memory.
-pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
+pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
     for (rows, branches, active) in
         [(1, 1, 1), (9, 2, 1), (5, 3, 3), (33, 31, 8), (7, 32, 2), (6, 33, 5), (300, 128, 8), (3, 160, 10)]
@@ -76,12 +91,12 @@ pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
 }
 
 /// What both devices choose by `logits`, in a step whose padding is as `batch` says.
-struct Routed<D: Device> {
+struct Routed<D: Inspect> {
     steps: (D::Step, cpu::Step),
     routings: (D::Routing, cpu::Routing),
 }
 
-impl<D: Device> Routed<D> {
+impl<D: Inspect> Routed<D> {
     fn new(on: &Comparison<'_, D>, batch: &Batch, logits: &[f32], shape: RoutingShape) -> Result<Self> {
         let rows = batch.tokens.len();
         let steps = begin(on, batch, &[])?;
@@ -123,7 +138,7 @@ impl<D: Device> Routed<D> {
 }
 
 /// A step of `rows` rows, none of them padding.
-fn full<D: Device>(on: &mut Comparison<'_, D>, rows: usize) -> Batch {
+fn full<D: Inspect>(on: &mut Comparison<'_, D>, rows: usize) -> Batch {
     let mut batch = scattered(on, rows);
     batch.spans = (0..rows).map(|row| Span { tokens: row..row + 1, blocks: row..row + 1 }).collect();
     batch.blocks = (0..rows as u32).map(crate::ids::BlockId).collect();
@@ -132,7 +147,7 @@ fn full<D: Device>(on: &mut Comparison<'_, D>, rows: usize) -> Batch {
 
 /// Branches one by one, and weights, where logits tie, are infinite, all alike or NaN. Differences of branches count one
 /// each; weights are f32 in either format.
-fn route<D: Device>(on: &mut Comparison<'_, D>, rows: usize, shape: RoutingShape) -> Result<Vec<Check>> {
+fn route<D: Inspect>(on: &mut Comparison<'_, D>, rows: usize, shape: RoutingShape) -> Result<Vec<Check>> {
     let RoutingShape { branches, active, .. } = shape;
     let mut logits: Vec<f32> = on.numbers.take(rows * branches).iter().map(|x| x * 8.0).collect();
     for (row, logits) in logits.chunks_exact_mut(branches).enumerate() {
@@ -161,29 +176,29 @@ fn route<D: Device>(on: &mut Comparison<'_, D>, rows: usize, shape: RoutingShape
     let weights = |choices: &[Choice]| -> Vec<f32> {
         choices.iter().map(|choice| choice.weight).filter(|weight| !weight.is_nan()).collect()
     };
-    let case = format!("{rows} rows, {shape:?}");
-    let check =
-        |what, error, bound| Check { operation: "route", case: format!("{what}, {case}"), error, bound };
+    let sum = if shape.normalized { "to sum 1" } else { "of all branches" };
+    let case = format!("{rows} rows, {active} of {branches} branches, weights {sum}");
+    let error = relative_error(&weights(&found), &weights(&expected));
     Ok(vec![
-        check("branches", differences as f64, 0.0),
-        check("weights", relative_error(&weights(&found), &weights(&expected)), 1e-6),
+        Check::counted("route", format!("branches, {case}"), differences),
+        Check::measured("route", format!("weights, {case}"), error, 1e-6),
     ])
 }
 
 /// Counts what changes of a row's choices when others are routed with it.
-fn route_alone<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
+fn route_alone<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     let (rows, shape) = (70, RoutingShape { branches: 128, active: 8, normalized: true });
     let logits = on.numbers.take(rows * shape.branches);
     let batches = (full(on, 1), full(on, rows));
     let alone = Routed::new(on, &batches.0, &logits[..shape.branches], shape)?;
     let among = Routed::new(on, &batches.1, &logits, shape)?;
     let (alone, among) = (on.device.choices(1, &alone.routings.0), on.device.choices(1, &among.routings.0));
-    let error = if alone == among { 0.0 } else { 1.0 };
-    Ok(Check { operation: "route", case: format!("a row alone and of {rows}"), error, bound: 0.0 })
+    let differences = usize::from(alone != among);
+    Ok(Check::counted("route", format!("a row alone and of {rows}"), differences))
 }
 
 /// Logits that choose what `who` says.
-fn logits_for<D: Device>(on: &mut Comparison<'_, D>, case: Case) -> Vec<f32> {
+fn logits_for<D: Inspect>(on: &mut Comparison<'_, D>, case: Case) -> Vec<f32> {
     let Case { rows, branches, active, who, .. } = case;
     let mut logits = on.numbers.take(rows * branches);
     for logits in logits.chunks_exact_mut(branches) {
@@ -197,7 +212,7 @@ fn logits_for<D: Device>(on: &mut Comparison<'_, D>, case: Case) -> Vec<f32> {
 }
 
 /// The first product, the second and the sum, each from inputs that both devices share.
-fn products<D: Device>(on: &mut Comparison<'_, D>, case: Case) -> Result<Vec<Check>> {
+fn products<D: Inspect>(on: &mut Comparison<'_, D>, case: Case) -> Result<Vec<Check>> {
     let Case { rows, branches, active, inner, outputs, .. } = case;
     let logits = logits_for(on, case);
     let batch = full(on, rows);
@@ -208,22 +223,24 @@ fn products<D: Device>(on: &mut Comparison<'_, D>, case: Case) -> Result<Vec<Che
     let x = on.tensors(rows, inner, Precision::Working)?;
     let w = on.matrices(&[branches, outputs, inner])?;
     let up = routed.product(on, places, GroupedRows::OfRow, &x, &w, outputs)?;
-    let name = |what| format!("{what}, {case:?}");
-    let mut checks = vec![on.check("grouped_matmul", name("of rows"), places, (&up.0, &up.1))];
+    let name = |what| format!("{what}, {case}");
+    let check = on.check("grouped_matmul", name("of rows"), places, (&up.0, &up.1));
+    let mut checks = vec![Check { bound: on.bound_of_products(on.device.info().dtype, inner), ..check }];
 
     let x = on.tensors(places, outputs, Precision::Working)?;
     let w = on.matrices(&[branches, inner, outputs])?;
     let down = routed.product(on, places, GroupedRows::OfPlace, &x, &w, inner)?;
-    checks.push(on.check("grouped_matmul", name("of places"), places, (&down.0, &down.1)));
+    let check = on.check("grouped_matmul", name("of places"), places, (&down.0, &down.1));
+    checks.push(Check { bound: on.bound_of_products(on.device.info().dtype, outputs), ..check });
 
     let x = on.tensors(places, inner, Precision::Working)?;
     let sum = routed.sum(on, rows, &x, inner)?;
-    checks.push(on.check("weighted_sum", format!("{case:?}"), rows, (&sum.0, &sum.1)));
+    checks.push(on.check("weighted_sum", case.to_string(), rows, (&sum.0, &sum.1)));
     Ok(checks)
 }
 
 /// A whole mixture without its activation, `[rows, inner]` on both devices.
-fn mixture<D: Device>(
+fn mixture<D: Inspect>(
     on: &mut Comparison<'_, D>,
     batch: &Batch,
     case: Case,
@@ -239,14 +256,14 @@ fn mixture<D: Device>(
 }
 
 /// Of a [`mixture`].
-struct Weights<D: Device> {
+struct Weights<D: Inspect> {
     /// `[branches, outputs, inner]`
     up: (D::Weight, cpu::Weight),
     /// `[branches, inner, outputs]`
     down: (D::Weight, cpu::Weight),
 }
 
-impl<D: Device> Weights<D> {
+impl<D: Inspect> Weights<D> {
     fn new(on: &mut Comparison<'_, D>, case: Case) -> Result<Self> {
         let Case { branches, inner, outputs, .. } = case;
         Ok(Self {
@@ -257,7 +274,7 @@ impl<D: Device> Weights<D> {
 }
 
 /// Rows of padding, whose activations and logits are NaN: they are not written, and change nothing in the others.
-fn padding<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
+fn padding<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     let case = Case { rows: 22, branches: 4, active: 2, inner: 72, outputs: 40, who: Who::Any };
     let (batch, weights) = (scattered(on, case.rows), Weights::new(on, case)?);
     let (mut logits, mut x) = (logits_for(on, case), on.numbers.take(case.rows * case.inner));
@@ -266,23 +283,23 @@ fn padding<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
         x[row * case.inner..][..case.inner].fill(f32::NAN);
     }
     let out = mixture(on, &batch, case, (&logits, &x), &weights)?;
-    let (name, written) = (format!("rows of padding, {case:?}"), |row| !is_padding(row));
+    let (name, written) = (format!("rows of padding, {case}"), |row| !is_padding(row));
     Ok(check(on, ("weighted_sum", name), (case.rows, 0..case.inner), written, (&out.0, &out.1)))
 }
 
 /// A NaN logit in one row makes that row NaN and no other.
-fn one_row_of_nan<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
+fn one_row_of_nan<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     let case = Case { rows: 19, branches: 3, active: 2, inner: 64, outputs: 24, who: Who::Any };
     let (batch, weights) = (full(on, case.rows), Weights::new(on, case)?);
     let (mut logits, x) = (logits_for(on, case), on.numbers.take(case.rows * case.inner));
     logits[7 * case.branches + 2] = f32::NAN;
     let out = mixture(on, &batch, case, (&logits, &x), &weights)?;
-    let name = format!("a NaN among the logits, {case:?}");
+    let name = format!("a NaN among the logits, {case}");
     Ok(check(on, ("weighted_sum", name), (case.rows, 0..case.inner), |row| row != 7, (&out.0, &out.1)))
 }
 
 /// Counts the numbers of a row that change when so many others go through the mixture with it that tiles are higher.
-fn alone<D: Device>(on: &mut Comparison<'_, D>, branches: usize) -> Result<Check> {
+fn alone<D: Inspect>(on: &mut Comparison<'_, D>, branches: usize) -> Result<Check> {
     let active = branches.min(2);
     let case = Case { rows: 17 * branches, branches, active, inner: 136, outputs: 72, who: Who::Any };
     let weights = Weights::new(on, case)?;
@@ -295,7 +312,7 @@ fn alone<D: Device>(on: &mut Comparison<'_, D>, branches: usize) -> Result<Check
     };
     let (alone, among) = (of(1)?, of(case.rows)?);
     let differ = |(a, b): &(&f32, &f32)| a.to_bits() != b.to_bits() || a.is_nan();
-    let error = alone.iter().zip(&among).filter(differ).count() as f64;
+    let differences = alone.iter().zip(&among).filter(differ).count();
     let case = format!("a row alone and of {}, {branches} branches", case.rows);
-    Ok(Check { operation: "grouped_matmul", case, error, bound: 0.0 })
+    Ok(Check::counted("grouped_matmul", case, differences))
 }

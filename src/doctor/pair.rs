@@ -1,9 +1,10 @@
-//! A pair end to end: the embedded pair's responses on the device and on the CPU.
+//! A pair end to end: the embedded pair's responses on the device and on the CPU, which sums in f64.
 
-use super::{Check, relative_error};
+use super::comparison::{Check, relative_error};
 use crate::contrast::Contrast;
-use crate::device::cpu::Cpu;
-use crate::device::{Device, Dtype, Format, Role};
+use crate::device::cpu::{Cpu, Isa};
+use crate::device::inspect::Inspect;
+use crate::device::{Dtype, Format, Role};
 use crate::embedded;
 use crate::engine::{Completion, Engine, EngineConfig, Request};
 use crate::error::Result;
@@ -17,20 +18,32 @@ const INSTRUCTIONS: [&str; 6] = [
     "Repeat the word stone three times.",
 ];
 const MAX_TOKENS: usize = 24;
+const BETA: f64 = 0.5;
 /// The device must agree with the CPU about so many of the tokens.
 const AGREEMENT: f64 = 0.5;
 
 /// Greedy contrastive responses: in f32 token for token and score for score; in formats whose rounding may decide between
 /// two tokens, the scores up to the first token that differs, of which there must be enough.
 ///
+/// With `has_fault` the device is given other parameters, so that its scores are wrong.
+///
 /// # Errors
 /// Where the device fails.
-pub fn checks<D: Device>(open: &dyn Fn() -> Result<D>) -> Result<Vec<Check>> {
+pub fn checks<D: Inspect>(open: &dyn Fn() -> Result<D>, has_fault: bool) -> Result<Vec<Check>> {
     let device = open()?;
-    let formats = [Role::Expert, Role::Amateur].map(|lane| device.role(lane).format());
-    let (exact, bound) = if formats == [Format::of(Dtype::F32); 2] { (true, 1e-4) } else { (false, 5e-2) };
-    let (found, expected) = (responses(device)?, responses(Cpu::new(None)?.with_formats(formats))?);
-    let case = |at: usize| format!("greedy response to {:?}", INSTRUCTIONS[at]);
+    let formats = [Role::Expert, Role::Amateur].map(|role| device.role(role).info().format);
+    let exact = formats == [Format::of(Dtype::F32); 2];
+    let has_e4m3 = formats.iter().any(|format| [format.weights, format.cache].contains(&Dtype::F8E4m3));
+    let bound = match (device.info().dtype, has_e4m3) {
+        (Dtype::F32, false) => 1e-4,
+        (Dtype::F32, true) | (_, false) => 5e-2,
+        // A last bit of bf16 decides between neighbours of e4m3, which are an eighth apart.
+        (_, true) => 1e-1,
+    };
+    let beta = if has_fault { 2.0 * BETA } else { BETA };
+    let found = responses(device, beta)?;
+    let expected = responses(Cpu::limited(None, Isa::Reference)?.with_formats(formats), BETA)?;
+    let case = |at: usize| format!("greedy response to \"{}\"", INSTRUCTIONS[at]);
     let pairs = found.iter().zip(&expected).enumerate();
     Ok(pairs
         .map(|(at, (found, expected))| {
@@ -39,25 +52,20 @@ pub fn checks<D: Device>(open: &dyn Fn() -> Result<D>) -> Result<Vec<Check>> {
                 if exact { expected.tokens.len() as f64 } else { expected.tokens.len() as f64 * AGREEMENT };
             let error = relative_error(&found.scores[..same], &expected.scores[..same]);
             let agrees = same as f64 >= enough && (!exact || found.tokens.len() == same);
-            Check {
-                operation: "pair",
-                case: case(at),
-                error: if agrees { error } else { f64::INFINITY },
-                bound,
-            }
+            Check::measured("pair", case(at), if agrees { error } else { f64::INFINITY }, bound)
         })
         .collect())
 }
 
 /// In the order of the instructions.
-fn responses<D: Device>(device: D) -> Result<Vec<Completion>> {
+fn responses<D: Inspect>(device: D, beta: f64) -> Result<Vec<Completion>> {
     let (expert, amateur) = (embedded::expert(), embedded::amateur());
     let config = EngineConfig { max_num_seqs: 4, kv_cache_memory: Some(8 << 20), ..EngineConfig::default() };
     let mut engine = Engine::load(device, &expert, Some(&amateur), &config)?;
     for (at, instruction) in INSTRUCTIONS.iter().enumerate() {
         engine.submit(Request {
             max_tokens: MAX_TOKENS,
-            contrast: Contrast { alpha: 0.1, beta: 0.5, temperature: 0.0, ..Contrast::default() },
+            contrast: Contrast { alpha: 0.1, beta, temperature: 0.0, ..Contrast::default() },
             ..Request::new(at.to_string(), *instruction)
         })?;
     }

@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
-use super::{Check, Comparison, relative_error};
+use super::comparison::{Check, Comparison, describe_heads, describe_precision, relative_error};
 use crate::contrast::{Contrast, Noise, Vocabulary};
 use crate::device::cpu;
+use crate::device::inspect::Inspect;
 use crate::device::{
-    Activation, AttentionShape, Batch, CacheShape, Device, Dtype, HeadNorms, Heads, Norm, NormScope,
-    PendingToken, Precision, SampleRow, Span, StepCapacity,
+    Activation, AmateurLogits, AttentionShape, Batch, CacheShape, Capacity, Device, Dtype, ExpertLogits,
+    HeadNorms, Heads, Norm, NormScope, PendingToken, Precision, SampleRow, Span,
 };
 use crate::error::Result;
 use crate::ids::{BlockId, TokenId};
@@ -21,7 +22,7 @@ const BLOCK: usize = 16;
 ///
 /// # Errors
 /// Where a device has no memory.
-pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
+pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
     for width in [1, 3, 4, 5, 31, 32, 576, 1023, 1025, 4096, 5376] {
         checks.push(embed(on, width)?);
@@ -65,27 +66,27 @@ pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
 pub(super) type Steps<D> = (<D as Device>::Step, cpu::Step);
 
 /// Room for `batch` on both devices, and `batch` begun there.
-pub(super) fn begin<D: Device>(
+pub(super) fn begin<D: Inspect>(
     on: &Comparison<'_, D>,
     batch: &Batch,
     rows: &[SampleRow],
 ) -> Result<Steps<D>> {
     let vocabulary = Vocabulary::new(VOCABULARY, Vec::new());
-    let room = StepCapacity {
-        tokens: batch.tokens.len(),
-        sequences: batch.spans.len().max(batch.logits_indices.len()),
-        blocks: batch.blocks.len(),
+    let capacity = Capacity {
+        max_num_seqs: batch.spans.len().max(batch.logits_indices.len()),
+        max_num_batched_tokens: batch.tokens.len(),
         block_size: BLOCK,
-        vocabulary: &vocabulary,
     };
-    let mut steps = (on.device.step(room)?, on.cpu.step(room)?);
-    on.device.begin(&mut steps.0, batch, rows);
-    on.cpu.begin(&mut steps.1, batch, rows);
+    let blocks = batch.blocks.len();
+    let mut steps =
+        (on.device.step(capacity, blocks, &vocabulary)?, on.cpu.step(capacity, blocks, &vocabulary)?);
+    on.device.prepare(&mut steps.0, batch, rows);
+    on.cpu.prepare(&mut steps.1, batch, rows);
     Ok(steps)
 }
 
 /// A token in each of `rows` rows, a span each; without spans, so that they are padding, in every fourth row.
-pub(super) fn scattered<D: Device>(on: &mut Comparison<'_, D>, rows: usize) -> Batch {
+pub(super) fn scattered<D: Inspect>(on: &mut Comparison<'_, D>, rows: usize) -> Batch {
     let mut batch = Batch::default();
     for row in 0..rows {
         batch.tokens.push(TokenId(on.numbers.below(VOCABULARY) as u32));
@@ -103,9 +104,14 @@ pub(super) fn is_padding(row: usize) -> bool {
     row % 4 == 3
 }
 
-/// Compares the columns of the rows that `written` says, of `rows` in all; a number of another row that is not NaN
-/// any more counts as an error of one.
-pub(super) fn check<D: Device>(
+/// Whether the device leaves `row` as it is.
+fn is_skipped<D: Inspect>(on: &Comparison<'_, D>, row: usize) -> bool {
+    on.skips_padding() && is_padding(row)
+}
+
+/// Compares the columns of the rows that `written` says, of `rows` in all; a number of another row that is not NaN any more
+/// counts as a difference.
+pub(super) fn check<D: Inspect>(
     on: &Comparison<'_, D>,
     (operation, case): (&'static str, String),
     (rows, columns): (usize, Range<usize>),
@@ -120,11 +126,11 @@ pub(super) fn check<D: Device>(
     };
     let others = found.chunks_exact(width).enumerate().filter(|(row, _)| !written(*row));
     let touched = others.flat_map(|(_, row)| row).filter(|x| !x.is_nan()).count();
-    let error = relative_error(&pick(&found), &pick(&expected)) + touched as f64;
-    Check { operation, case, error, bound: on.bound() }
+    let error = relative_error(&pick(&found), &pick(&expected));
+    Check { differences: touched, ..Check::measured(operation, case, error, on.bound()) }
 }
 
-fn embed<D: Device>(on: &mut Comparison<'_, D>, width: usize) -> Result<Check> {
+fn embed<D: Inspect>(on: &mut Comparison<'_, D>, width: usize) -> Result<Check> {
     let rows = 9;
     let batch = scattered(on, rows);
     let steps = begin(on, &batch, &[])?;
@@ -132,13 +138,13 @@ fn embed<D: Device>(on: &mut Comparison<'_, D>, width: usize) -> Result<Check> {
     let mut out = on.outputs(rows + 1, width, Precision::Single)?;
     on.device.embed(&steps.0, &table.0, 1.7, &mut out.0);
     on.cpu.embed(&steps.1, &table.1, 1.7, &mut out.1);
-    let written = |row| row < rows && !is_padding(row);
+    let written = |row| row < rows && !is_skipped(on, row);
     let case = format!("{rows} tokens, width {width}");
     Ok(check(on, ("embed", case), (rows + 1, 0..width), written, (&out.0, &out.1)))
 }
 
 /// Tokens that the step before drew.
-fn embed_fed<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
+fn embed_fed<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     let (rows, width) = (5, 64);
     let mut batch = scattered(on, rows);
     let contrast = Contrast { temperature: 0.0, ..Contrast::direct() };
@@ -152,25 +158,25 @@ fn embed_fed<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
     });
     let mut steps = begin(on, &batch, &samples)?;
     let logits = on.tensors(3, VOCABULARY, Precision::Single)?;
-    on.device.contrast_sample(&mut steps.0, 0..3, &logits.0, None);
-    on.cpu.contrast_sample(&mut steps.1, 0..3, &logits.1, None);
-    on.device.finish(&mut steps.0);
-    on.cpu.finish(&mut steps.1);
+    on.device.sample(&mut steps.0, 0..3, ExpertLogits::Computed(&logits.0), AmateurLogits::Unneeded);
+    on.cpu.sample(&mut steps.1, 0..3, ExpertLogits::Computed(&logits.1), AmateurLogits::Unneeded);
+    on.device.submit(&mut steps.0);
+    on.cpu.submit(&mut steps.1);
 
     batch.pending_tokens =
         vec![PendingToken { index: 4, source_output: 0 }, PendingToken { index: 1, source_output: 2 }];
-    on.device.begin(&mut steps.0, &batch, &samples);
-    on.cpu.begin(&mut steps.1, &batch, &samples);
+    on.device.prepare(&mut steps.0, &batch, &samples);
+    on.cpu.prepare(&mut steps.1, &batch, &samples);
     let table = on.weights(&[VOCABULARY, width])?;
     let mut out = on.outputs(rows, width, Precision::Single)?;
     on.device.embed(&steps.0, &table.0, 1.0, &mut out.0);
     on.cpu.embed(&steps.1, &table.1, 1.0, &mut out.1);
-    let (case, written) = ("tokens of the step before".to_owned(), |row| !is_padding(row));
+    let (case, written) = ("tokens of the step before".to_owned(), |row| !is_skipped(on, row));
     Ok(check(on, ("embed", case), (rows, 0..width), written, (&out.0, &out.1)))
 }
 
 /// A norm on both devices.
-fn norms<D: Device>(
+fn norms<D: Inspect>(
     on: &mut Comparison<'_, D>,
     width: usize,
     unit_offset: bool,
@@ -181,7 +187,7 @@ fn norms<D: Device>(
 }
 
 /// Norms of queries and keys on both devices.
-fn head_norms<D: Device>(
+fn head_norms<D: Inspect>(
     on: &mut Comparison<'_, D>,
     heads: Heads,
     scope: NormScope,
@@ -196,7 +202,7 @@ fn head_norms<D: Device>(
 }
 
 /// With and without a delta, which has a norm or none, as the sum has: the output and the residual.
-fn rms_norm<D: Device>(on: &mut Comparison<'_, D>, rows: usize, width: usize) -> Result<Vec<Check>> {
+fn rms_norm<D: Inspect>(on: &mut Comparison<'_, D>, rows: usize, width: usize) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
     let unit_offset = on.numbers.below(2) == 0;
     let (after, before) = (norms(on, width, !unit_offset)?, norms(on, width, unit_offset)?);
@@ -229,7 +235,7 @@ fn rms_norm<D: Device>(on: &mut Comparison<'_, D>, rows: usize, width: usize) ->
 }
 
 /// Counts the numbers of a row that change when others are normed with it.
-fn rms_norm_alone<D: Device>(on: &mut Comparison<'_, D>, width: usize) -> Result<Check> {
+fn rms_norm_alone<D: Inspect>(on: &mut Comparison<'_, D>, width: usize) -> Result<Check> {
     let rows = 40;
     let (norm, _) = norms(on, width, false)?;
     let values = on.numbers.take(rows * width);
@@ -242,17 +248,17 @@ fn rms_norm_alone<D: Device>(on: &mut Comparison<'_, D>, width: usize) -> Result
     };
     let (alone, among) = (normed(1)?, normed(rows)?);
     let differ = |(a, b): &(&f32, &f32)| a.to_bits() != b.to_bits() || a.is_nan();
-    let error = alone.iter().zip(&among).filter(differ).count() as f64;
-    Ok(Check { operation: "rms_norm", case: format!("a row alone and of {rows}"), error, bound: 0.0 })
+    let differences = alone.iter().zip(&among).filter(differ).count();
+    Ok(Check::counted("rms_norm", format!("a row alone and of {rows}"), differences))
 }
 
 /// Rotary frequencies and a cache of two layers, on both devices.
-struct Rotary<D: Device> {
+struct Rotary<D: Inspect> {
     ropes: (D::Rope, cpu::Rope),
     caches: (D::Cache, cpu::Cache),
 }
 
-impl<D: Device> Rotary<D> {
+impl<D: Inspect> Rotary<D> {
     fn new(on: &Comparison<'_, D>, heads: Heads, blocks: usize) -> Result<Self> {
         let frequency = |i: usize| 10_000.0_f32.powf(-2.0 * i as f32 / heads.dim as f32);
         let frequencies: Vec<f32> = (0..heads.dim / 2).map(frequency).collect();
@@ -272,7 +278,7 @@ impl<D: Device> Rotary<D> {
 }
 
 /// The queries, at positions up to the end of a long context; padding rows keep theirs.
-fn rope_store<D: Device>(
+fn rope_store<D: Inspect>(
     on: &mut Comparison<'_, D>,
     heads: Heads,
     scope: Option<NormScope>,
@@ -293,13 +299,18 @@ fn rope_store<D: Device>(
     let (ropes, caches) = (&rotary.ropes, &mut rotary.caches);
     on.device.rope_store(&steps.0, heads, here.as_ref(), &ropes.0, 1, &mut qkv.0, &mut caches.0);
     on.cpu.rope_store(&steps.1, heads, there.as_ref(), &ropes.1, 1, &mut qkv.1, &mut caches.1);
-    let case = format!("queries, {heads:?}, norms: {scope:?}");
+    let scope = match scope {
+        None => "no norms",
+        Some(NormScope::Head) => "a norm of each head",
+        Some(NormScope::Projection) => "a norm of all heads",
+    };
+    let case = format!("queries, {}, {scope}", describe_heads(heads));
     let columns = 0..heads.query_width();
     Ok(check(on, ("rope_store", case), (rows, columns), |row| !is_padding(row), (&qkv.0, &qkv.1)))
 }
 
 /// Random queries, keys and values, and NaN in rows of padding.
-fn padded_qkv<D: Device>(
+fn padded_qkv<D: Inspect>(
     on: &mut Comparison<'_, D>,
     rows: usize,
     heads: Heads,
@@ -316,7 +327,7 @@ fn padded_qkv<D: Device>(
 
 /// Keys and values, as attention finds them for queries of its own: a token alone sees its value as it is, the last
 /// of many sees every key.
-fn cache<D: Device>(on: &mut Comparison<'_, D>, dim: usize) -> Result<Check> {
+fn cache<D: Inspect>(on: &mut Comparison<'_, D>, dim: usize) -> Result<Check> {
     let heads = Heads { query: 4, key_value: 2, dim };
     let (tokens, rows) = (2 * BLOCK + 3, 2 * BLOCK + 4);
     let batch = Batch {
@@ -345,13 +356,14 @@ fn cache<D: Device>(on: &mut Comparison<'_, D>, dim: usize) -> Result<Check> {
     let shape = AttentionShape { heads, scale, window: None, layer: 1 };
     on.device.attention(&steps.0, shape, &queries.0, &caches.0, &mut out.0);
     on.cpu.attention(&steps.1, shape, &queries.1, &caches.1, &mut out.1);
-    let check = on.check("rope_store", format!("keys and values, {heads:?}"), rows, (&out.0, &out.1));
+    let case = format!("keys and values, {}", describe_heads(heads));
+    let check = on.check("rope_store", case, rows, (&out.0, &out.1));
     // A number between two of e4m3 may become either where the last bit of a sine differs.
-    let bound = if on.device.format().cache == Dtype::F8E4m3 { 5e-3 } else { check.bound };
+    let bound = if on.device.info().format.cache == Dtype::F8E4m3 { 5e-3 } else { check.bound };
     Ok(Check { bound, ..check })
 }
 
-fn gated<D: Device>(on: &mut Comparison<'_, D>, width: usize, activation: Activation) -> Result<Check> {
+fn gated<D: Inspect>(on: &mut Comparison<'_, D>, width: usize, activation: Activation) -> Result<Check> {
     let rows = 5;
     let mut values: Vec<f32> = on.numbers.take(rows * 2 * width).iter().map(|x| x * 20.0).collect();
     // Where exponentials overflow, or all is rounding.
@@ -362,12 +374,16 @@ fn gated<D: Device>(on: &mut Comparison<'_, D>, width: usize, activation: Activa
     let mut out = on.outputs(rows + 1, width, Precision::Working)?;
     on.device.gated(rows, width, activation, &x.0, &mut out.0);
     on.cpu.gated(rows, width, activation, &x.1, &mut out.1);
-    let (case, written) = (format!("{activation:?}, {rows} rows, width {width}"), |row| row < rows);
+    let activation = match activation {
+        Activation::Silu => "SiLU",
+        Activation::GeluTanh => "GELU",
+    };
+    let (case, written) = (format!("{activation}, {rows} rows, width {width}"), |row| row < rows);
     Ok(check(on, ("gated", case), (rows + 1, 0..width), written, (&out.0, &out.1)))
 }
 
 /// A range of the outputs, some of them twice.
-fn gather<D: Device>(on: &mut Comparison<'_, D>, width: usize, precision: Precision) -> Result<Check> {
+fn gather<D: Inspect>(on: &mut Comparison<'_, D>, width: usize, precision: Precision) -> Result<Check> {
     let rows = 9;
     let mut batch = scattered(on, rows);
     batch.logits_indices = vec![3, 8, 0, 8, 1, 2];
@@ -384,6 +400,6 @@ fn gather<D: Device>(on: &mut Comparison<'_, D>, width: usize, precision: Precis
     let mut out = on.outputs(5, width, precision)?;
     on.device.gather(&steps.0, 1..5, &x.0, &mut out.0);
     on.cpu.gather(&steps.1, 1..5, &x.1, &mut out.1);
-    let case = format!("{precision:?} rows, width {width}");
+    let case = format!("rows {}, width {width}", describe_precision(precision));
     Ok(check(on, ("gather", case), (5, 0..width), |row| row < 4, (&out.0, &out.1)))
 }

@@ -1,14 +1,18 @@
-//! Checks of [`Device::contrast_sample`] against the f64 reference of `contrast.rs`.
+//! Checks of [`Device::sample`](crate::device::Device::sample) with the logits of both models, against the f64 reference
+//! of `contrast/`.
 //!
-//! Its errors are counts: of rows whose token, number of candidates, score or log-probabilities are not the reference's.
+//! It counts rows whose token, number of candidates, score or log-probabilities are not the reference's.
 
-use super::{Check, Comparison, Numbers};
+use super::comparison::{Check, Comparison, Numbers};
 use crate::contrast::{Contrast, Distribution, LogProbabilities, Noise, RowFault, Sampled, Vocabulary};
-use crate::device::{Batch, Device, Precision, RowResult, SampleRow, Span, StepCapacity};
-use crate::error::Result;
+use crate::device::inspect::Inspect;
+use crate::device::{
+    AmateurLogits, Batch, Capacity, Decision, ExpertLogits, Precision, RowResult, SampleRow, Span,
+};
+use crate::error::{Error, Result};
 use crate::ids::{BlockId, TokenId};
 
-const OPERATION: &str = "contrast_sample";
+const OPERATION: &str = "sample";
 /// A winner that is ahead by less may differ: it wins by rounding.
 const MARGIN: f64 = 1e-5;
 /// Of scores and log-probabilities, relative to 1 or to their size.
@@ -17,7 +21,7 @@ const TOLERANCE: f64 = 1e-4;
 const DRAWS: usize = 1 << 17;
 
 /// All of them.
-pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
+pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     let mut checks = vec![faults(on)?, draws(on, DRAWS)?];
     // 512 is a tile of the kernel, eight tiles fill a block.
     let small = [1, 2, 31, 32, 33, 255, 256, 257, 511, 512, 513, 1000];
@@ -95,20 +99,20 @@ impl Rows {
     }
 
     /// What the device makes of them.
-    fn sample<D: Device>(&self, device: &D) -> Result<Vec<RowResult>> {
-        let rows = self.samples.len();
+    fn sample<D: Inspect>(&self, on: &Comparison<'_, D>) -> Result<Vec<Decision>> {
+        let (device, rows) = (on.device, self.samples.len());
         let mut step = step(device, rows, &self.vocabulary)?;
         let upload = |(width, logits): &(usize, Vec<f32>)| {
             let mut tensor = device.tensor(rows, *width, Precision::Single)?;
-            device.upload(logits, &mut tensor);
-            Ok::<_, crate::Error>(tensor)
+            device.upload(&on.given(logits), &mut tensor);
+            Ok::<_, Error>(tensor)
         };
         let (expert, amateur) = (upload(&self.expert)?, upload(&self.amateur)?);
-        sample_step(device, &mut step, &self.samples, &expert, Some(&amateur))
+        sample_step(device, &mut step, &self.samples, &expert, &amateur)
     }
 
     /// How many rows differ from the reference.
-    fn differences(&self, found: &[RowResult]) -> usize {
+    fn differences(&self, found: &[Decision]) -> usize {
         let differs = |row: usize| {
             let sample = &self.samples[row];
             let amateur = Some(self.amateur(row));
@@ -124,8 +128,9 @@ impl Rows {
 }
 
 /// Room for a step of `rows` decoding sequences.
-pub(super) fn step<D: Device>(device: &D, rows: usize, vocabulary: &Vocabulary) -> Result<D::Step> {
-    device.step(StepCapacity { tokens: rows, sequences: rows, blocks: rows, block_size: 1, vocabulary })
+pub(super) fn step<D: Inspect>(device: &D, rows: usize, vocabulary: &Vocabulary) -> Result<D::Step> {
+    let capacity = Capacity { max_num_seqs: rows, max_num_batched_tokens: rows, block_size: 1 };
+    device.step(capacity, rows, vocabulary)
 }
 
 /// A batch of `rows` sequences of one token, all of which are sampled.
@@ -140,18 +145,24 @@ pub(super) fn decoding(rows: usize) -> Batch {
     }
 }
 
-fn sample_step<D: Device>(
+/// Results of which none awaits the amateur.
+pub(super) fn decisions(results: Vec<RowResult>) -> Result<Vec<Decision>> {
+    let decisions: Option<Vec<_>> = results.into_iter().map(RowResult::decision).collect();
+    decisions.ok_or_else(|| Error::Device("a row awaits the amateur, which was there".to_owned()))
+}
+
+fn sample_step<D: Inspect>(
     device: &D,
     step: &mut D::Step,
     samples: &[SampleRow],
     expert: &D::Tensor,
-    amateur: Option<&D::Tensor>,
-) -> Result<Vec<RowResult>> {
+    amateur: &D::Tensor,
+) -> Result<Vec<Decision>> {
     let rows = samples.len();
-    device.begin(step, &decoding(rows), samples);
-    device.contrast_sample(step, 0..rows, expert, amateur);
-    device.finish(step);
-    device.collect(step)
+    device.prepare(step, &decoding(rows), samples);
+    device.sample(step, 0..rows, ExpertLogits::Computed(expert), AmateurLogits::Computed(amateur));
+    device.submit(step);
+    decisions(device.collect(step)?)
 }
 
 pub(super) fn random_contrast(numbers: &mut Numbers) -> Contrast {
@@ -240,17 +251,17 @@ fn margin(contrast: &Contrast, reference: &Distribution, noise: &Noise, position
     first - second
 }
 
-fn random_rows<D: Device>(on: &mut Comparison<'_, D>, len: usize, rows: usize) -> Result<Check> {
+fn random_rows<D: Inspect>(on: &mut Comparison<'_, D>, len: usize, rows: usize) -> Result<Check> {
     let mut wrong = 0;
     for _ in 0..2 {
         let rows = Rows::random(&mut on.numbers, len, rows / 2);
-        wrong += rows.differences(&rows.sample(on.device)?);
+        wrong += rows.differences(&rows.sample(on)?);
     }
     Ok(count(format!("{rows} random rows of {len} tokens"), wrong))
 }
 
 /// NaN and infinities here and there: a row's fault is its own, and padding is not read.
-fn faults<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
+fn faults<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     let (len, count_of_rows) = (1300, 15);
     let mut rows = Rows::random(&mut on.numbers, len, count_of_rows);
     let (default, direct) = (Contrast::default(), Contrast::direct());
@@ -275,7 +286,7 @@ fn faults<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
     amateur[3 * *a] = f32::NAN;
     // The amateur has no say here.
     amateur[10 * *a] = f32::NAN;
-    let found = rows.sample(on.device)?;
+    let found = rows.sample(on)?;
     let expected = [1, 2, 3, 4, 5, 11, 12, 13]
         .map(|row| (row, if row == 3 || row == 13 { RowFault::AllMasked } else { RowFault::NotANumber }));
     let missed = expected.iter().filter(|(row, fault)| found[*row] != Err(*fault)).count();
@@ -283,13 +294,13 @@ fn faults<D: Device>(on: &mut Comparison<'_, D>) -> Result<Check> {
 }
 
 /// The bits of a row alone, among few and among many.
-fn alone<D: Device>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
+fn alone<D: Inspect>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
     let rows = Rows::random(&mut on.numbers, len, 64);
-    let together = rows.sample(on.device)?;
+    let together = rows.sample(on)?;
     let mut wrong = 0;
     for size in [1, 7] {
         for first in (0..if size == 1 { 10 } else { 63 }).step_by(size) {
-            let apart = rows.only(first..first + size).sample(on.device)?;
+            let apart = rows.only(first..first + size).sample(on)?;
             let pairs = apart.iter().zip(&together[first..]);
             wrong += pairs.filter(|(apart, together)| words(apart) != words(together)).count();
         }
@@ -298,7 +309,7 @@ fn alone<D: Device>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
 }
 
 /// A result, bit by bit.
-pub(super) fn words(result: &RowResult) -> std::result::Result<[u32; 5], RowFault> {
+pub(super) fn words(result: &Decision) -> std::result::Result<[u32; 5], RowFault> {
     let bits = |l: Option<f32>| l.unwrap_or(f32::NAN).to_bits();
     result.map(|sampled| {
         let models = sampled.log_probabilities;
@@ -309,7 +320,7 @@ pub(super) fn words(result: &RowResult) -> std::result::Result<[u32; 5], RowFaul
 
 /// Pearson's chi-square of `draws` draws, in standard deviations over its mean; infinite if a token was drawn that
 /// cannot be.
-pub fn draws<D: Device>(on: &mut Comparison<'_, D>, draws: usize) -> Result<Check> {
+pub fn draws<D: Inspect>(on: &mut Comparison<'_, D>, draws: usize) -> Result<Check> {
     const ROWS: usize = 1 << 13;
     let len = 40;
     let (expert, amateur) = (on.numbers.take(len), on.numbers.take(len));
@@ -324,7 +335,7 @@ pub fn draws<D: Device>(on: &mut Comparison<'_, D>, draws: usize) -> Result<Chec
         let row =
             |position| SampleRow { contrast, noise, position, log_probabilities: false, deferred_row: None };
         let samples: Vec<SampleRow> = (0..ROWS as u32).map(row).collect();
-        for result in sample_step(on.device, &mut step, &samples, &here, Some(&there))? {
+        for result in sample_step(on.device, &mut step, &samples, &here, &there)? {
             if let Some(count) = result.ok().and_then(|sampled| counts.get_mut(sampled.token.index())) {
                 *count += 1;
             }
@@ -342,10 +353,12 @@ pub fn draws<D: Device>(on: &mut Comparison<'_, D>, draws: usize) -> Result<Chec
     let freedom: f64 = drawable - 1.0;
     let is_sound = drawn >= draws as f64 && counts.iter().all(|count| *count == 0);
     let error = if is_sound { (chi_square - freedom) / (2.0 * freedom).sqrt() } else { f64::INFINITY };
+    // A NaN stays one.
+    let error = if error < 0.0 { 0.0 } else { error };
     let case = format!("chi-square of {draws} draws, in standard deviations over its mean");
-    Ok(Check { operation: OPERATION, case, error, bound: 4.0 })
+    Ok(Check::measured(OPERATION, case, error, 4.0))
 }
 
 pub(super) fn count(case: String, wrong: usize) -> Check {
-    Check { operation: OPERATION, case, error: wrong as f64, bound: 0.0 }
+    Check::counted(OPERATION, case, wrong)
 }

@@ -1,19 +1,20 @@
-//! What a pair takes of a device's memory, without loading it.
+//! How much of a device's memory a pair takes, computed without loading it.
 
 use std::fmt;
 
-use super::Deferred;
-use super::pair::{PairShape, deferred_logits, peer_logits};
+use super::config::{EngineConfig, PairConfig, Shortcuts};
+use super::pair::memory::{deferred_logits, step};
+use crate::checkpoint::Checkpoint;
 use crate::contrast::Vocabulary;
 use crate::device::gpu::ledger::Ledger;
 use crate::device::gpu::runtime::MATMUL_WORKSPACE;
 use crate::device::gpu::{GpuConfig, GpuDevice};
-use crate::device::{Device, Format, Role, StepCapacity};
-use crate::error::Result;
-use crate::model::decoder::{Decoder, Room};
+use crate::device::{Capacity, Device, Format, Role};
+use crate::error::{Error, Result};
+use crate::model::decoder::Decoder;
 use crate::model::spec::Spec;
 
-/// One model's part.
+/// What one model takes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ModelFootprint {
     /// Bytes of the weights.
@@ -24,16 +25,16 @@ pub struct ModelFootprint {
     pub block: usize,
 }
 
-/// What a pair takes of one GPU or of two.
+/// What a pair takes of one GPU or of two GPUs.
 #[derive(Debug, Clone)]
 pub struct Footprint {
-    /// The expert's part.
+    /// What the expert takes.
     pub expert: ModelFootprint,
-    /// The amateur's.
+    /// What the amateur takes.
     pub amateur: Option<ModelFootprint>,
-    /// Bytes of what the steps share, and of the workspaces of matrix products, by [`Role`].
+    /// Bytes of what both models' steps share and of the workspaces of matrix products, by [`Role`].
     pub steps: [usize; 2],
-    /// Whether each model has a GPU.
+    /// Whether each model has a GPU of its own.
     pub is_split: bool,
     /// Tokens a block.
     pub block_size: usize,
@@ -49,58 +50,58 @@ pub struct Share {
 }
 
 impl ModelFootprint {
-    /// Of a model in these number formats.
+    /// What a model takes in these number formats.
     ///
     /// # Errors
-    /// None that a model of a checkpoint could give.
-    pub fn new(spec: &Spec, format: Format, shape: &PairShape) -> Result<Self> {
-        let taken = |room: Room| {
+    /// None for the model of a checkpoint.
+    pub fn new(spec: &Spec, format: Format, capacity: Capacity) -> Result<Self> {
+        let taken = |max_num_batched_tokens, logits_rows| {
             let device = ledger(format, false);
-            Decoder::random(&device, spec, 0, room)?;
-            Ok::<_, crate::Error>(device.runtime().bytes(Role::Expert))
+            Decoder::random(&device, spec, 0, max_num_batched_tokens, logits_rows)?;
+            Ok::<_, Error>(device.runtime().bytes(Role::Expert))
         };
-        let weights = taken(Room { tokens: 0, logits: 0 })?;
-        let room = Room { tokens: shape.max_num_batched_tokens, logits: shape.max_num_seqs };
-        let block = ledger(format, false).block_bytes(spec.cache_shape(shape.block_size, 1));
-        Ok(Self { weights, workspace: taken(room)? - weights, block })
+        let weights = taken(0, 0)?;
+        let all = taken(capacity.max_num_batched_tokens, capacity.max_num_seqs)?;
+        let block = ledger(format, false).block_bytes(spec.cache_shape(capacity.block_size, 1));
+        Ok(Self { weights, workspace: all - weights, block })
     }
 }
 
 impl Footprint {
-    /// Of a pair, each model in its number formats, on a GPU of its own if the pair `is_split`.
+    /// What a pair takes, each model in its number formats. If the pair `is_split`, each model has a GPU of its own.
     ///
     /// # Errors
     /// As [`ModelFootprint::new`].
     pub fn new(
         (expert, format): (&Spec, Format),
         amateur: Option<(&Spec, Format)>,
-        shape: &PairShape,
+        config: &PairConfig,
         is_split: bool,
     ) -> Result<Self> {
-        let device = ledger(format, is_split);
-        device.step(StepCapacity {
-            tokens: shape.max_num_batched_tokens,
-            sequences: shape.max_num_seqs,
-            blocks: shape.max_num_seqs * expert.context_length.div_ceil(shape.block_size),
-            block_size: shape.block_size,
-            vocabulary: &Vocabulary::new(expert.vocab_size, Vec::new()),
-        })?;
-        if amateur.is_some() && shape.shortcuts.deferred_amateur != Deferred::Never {
-            deferred_logits(&device, shape, expert)?;
+        let (device, capacity) = (ledger(format, is_split), config.capacity);
+        let vocabulary = Vocabulary::new(expert.vocab_size, Vec::new());
+        step(&device, capacity, expert, usize::MAX, &vocabulary)?;
+        if config.defers(amateur.is_some()) {
+            deferred_logits(&device, capacity, expert)?;
         }
-        if let Some((spec, _)) = amateur.filter(|_| is_split) {
-            peer_logits(&device, shape.max_num_seqs, spec)?;
+        let mut steps =
+            [Role::Expert, Role::Amateur].map(|role| device.runtime().bytes(role) + MATMUL_WORKSPACE);
+        if let Some((spec, format)) = amateur.filter(|_| is_split) {
+            // The amateur's logits are copied to the expert's GPU.
+            let device = ledger(format, is_split);
+            device.role(Role::Amateur).logits(capacity.max_num_seqs, spec.vocab_size)?;
+            steps[0] += device.runtime().bytes(Role::Expert);
         }
         Ok(Self {
-            expert: ModelFootprint::new(expert, format, shape)?,
-            amateur: amateur.map(|(spec, format)| ModelFootprint::new(spec, format, shape)).transpose()?,
-            steps: [Role::Expert, Role::Amateur].map(|role| device.runtime().bytes(role) + MATMUL_WORKSPACE),
+            expert: ModelFootprint::new(expert, format, capacity)?,
+            amateur: amateur.map(|(spec, format)| ModelFootprint::new(spec, format, capacity)).transpose()?,
+            steps,
             is_split,
-            block_size: shape.block_size,
+            block_size: capacity.block_size,
         })
     }
 
-    /// The part of each GPU: of one, or of the expert's and the amateur's.
+    /// What the pair takes of each GPU: of one, or of the expert's and the amateur's.
     pub fn shares(&self) -> Vec<Share> {
         let role = |model: Option<&ModelFootprint>, steps| {
             let model = model.copied().unwrap_or_default();
@@ -115,10 +116,50 @@ impl Footprint {
         vec![Share { fixed: expert.fixed + amateur.fixed, block }]
     }
 
-    /// Blocks of the cache that fit beside everything else, where so many bytes of each GPU may be used.
+    /// Blocks of the cache that fit beside everything else if `bytes` of each GPU may be used.
     pub fn blocks_in(&self, bytes: usize) -> usize {
         let fit = |share: &Share| bytes.saturating_sub(share.fixed) / share.block;
         self.shares().iter().map(fit).min().unwrap_or(0)
+    }
+}
+
+impl EngineConfig {
+    /// Tokens of a long prompt and its response, for [`EngineConfig::fits`].
+    pub const USUAL_LEN: usize = 4096;
+
+    /// Whether a pair fits into the free memory of `device`, with a cache of [`EngineConfig::kv_cache_memory`] or, by default,
+    /// one that holds a sequence of [`EngineConfig::max_model_len`] or else [`EngineConfig::USUAL_LEN`] tokens. True for an
+    /// expert alone, which cannot be split.
+    ///
+    /// # Errors
+    /// A checkpoint that cannot be used, a number out of range, or a device that does not answer.
+    pub fn fits<D: Device>(
+        &self,
+        device: &D,
+        expert: &Checkpoint,
+        amateur: Option<&Checkpoint>,
+    ) -> Result<bool> {
+        if device.memory_info()?.is_none() || amateur.is_none() {
+            return Ok(true);
+        }
+        let shortcuts = self.shortcuts.unwrap_or_else(|| Shortcuts::of(device));
+        let pair_config = self.pair_config(device.info().default_batched_tokens, shortcuts)?;
+        let [on_expert, on_amateur] = [Role::Expert, Role::Amateur].map(|role| device.role(role));
+        let (expert, amateur) = (Spec::open(expert)?, amateur.map(Spec::open).transpose()?);
+        let with_format = amateur.as_ref().map(|spec| (spec, on_amateur.info().format));
+        let footprint = Footprint::new(
+            (&expert, on_expert.info().format),
+            with_format,
+            &pair_config,
+            device.info().is_split,
+        )?;
+        let bytes = on_expert.default_cache_bytes()?.min(on_amateur.default_cache_bytes()?);
+        let window = amateur.iter().fold(expert.context_length, |len, spec| len.min(spec.context_length));
+        let tokens = self.max_model_len.unwrap_or(window.min(Self::USUAL_LEN));
+        let block: usize = footprint.shares().iter().map(|share| share.block).sum();
+        let wanted =
+            self.kv_cache_memory.map_or(tokens.div_ceil(self.block_size.max(1)), |bytes| bytes / block);
+        Ok(footprint.blocks_in(bytes) >= wanted)
     }
 }
 

@@ -1,54 +1,56 @@
 //! The step loop: token ids in, token ids out.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::iter::Sum;
 use std::ops::Range;
-use std::sync::Arc;
 
-use super::pair::{Model, Pair};
-use super::scheduler::{Ended, Limits, NewSequence, Scheduler};
-use super::{EngineConfig, Shortcuts, Windows};
-use crate::contrast::{Contrast, Noise, Vocabulary};
-use crate::device::{Device, RowResult, SampleRow};
-use crate::engine::step::{Pass, StepPlan};
+use super::config::{EngineConfig, SchedulerConfig, Shortcuts, Windows};
+use super::pair::Pair;
+use super::pair::source::Model;
+use super::scheduler::Scheduler;
+use super::sequence::Sequence;
+use super::step::StepPlan;
+use crate::contrast::Vocabulary;
+use crate::device::inspect::Inspect;
+use crate::device::{Device, RowResult};
 use crate::error::{Error, Result};
-use crate::ids::{SeqId, TokenId};
+use crate::ids::SeqId;
 use crate::profile;
 
 /// Counts since the engine was made, and its present load.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Stats {
-    /// Steps.
+    /// Steps in which the expert ran.
     pub steps: u64,
-    /// Positions that the expert computed, and the amateur: prompts, recomputation and responses.
+    /// Positions that the expert computed: prompts, recomputation and responses.
     pub expert_tokens: u64,
-    /// See `expert_tokens`.
+    /// Positions that the amateur computed.
     pub amateur_tokens: u64,
-    /// Tokens sampled.
+    /// Tokens that were sampled.
     pub sampled: u64,
-    /// Of these, those whose plausible set had one token.
+    /// Of these, tokens that were the only candidate.
     pub forced: u64,
-    /// Steps of the amateur.
+    /// Steps in which the amateur ran.
     pub amateur_steps: u64,
-    /// Positions that were found in the cache.
+    /// Positions that were found in the cache instead of being computed.
     pub shared_tokens: u64,
-    /// Sizes of the plausible sets of all sampled tokens, summed.
+    /// Sum of the numbers of candidates of the sampled tokens.
     pub num_candidates: u64,
-    /// How often a device that runs ahead had nothing queued while the host took in what decides what comes next.
+    /// How often a device that runs ahead had no step queued while the host decided what comes next.
     pub stalls: u64,
-    /// How often a sequence was sent back for want of blocks.
+    /// How often a sequence was preempted.
     pub preemptions: u64,
     /// Sequences that run.
     pub running: usize,
     /// Sequences that wait.
     pub waiting: usize,
-    /// Blocks held.
+    /// Blocks that sequences hold.
     pub blocks_held: usize,
     /// Blocks in the pool.
     pub blocks: usize,
 }
 
-/// Those of several together.
+/// The sums over several engines.
 impl Sum for Stats {
     fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
         all.fold(Self::default(), |sum, one| Self {
@@ -70,31 +72,6 @@ impl Sum for Stats {
     }
 }
 
-/// A sequence to be decoded.
-#[derive(Debug, Clone)]
-pub struct Job {
-    /// Not empty, and shorter than `max_len`.
-    pub prompt: Vec<TokenId>,
-    /// Prompt and response, at most what [`StepLoop::windows`] says.
-    pub max_len: usize,
-    /// Tokens that end it.
-    pub stop: Arc<[TokenId]>,
-    /// The method's parameters; they must not need an amateur where there is none.
-    pub contrast: Contrast,
-    /// What it draws by.
-    pub noise: Noise,
-    /// Whether [`Ended::log_probabilities`] is wanted.
-    pub log_probabilities: bool,
-}
-
-/// How a sequence's tokens are drawn.
-#[derive(Debug, Clone, Copy)]
-struct Draw {
-    contrast: Contrast,
-    noise: Noise,
-    log_probabilities: bool,
-}
-
 /// A pair, its scheduler, and the steps between them.
 pub struct StepLoop<D: Device> {
     pair: Pair<D>,
@@ -102,7 +79,6 @@ pub struct StepLoop<D: Device> {
     /// Steps that are queued and not committed, oldest first.
     in_flight: VecDeque<StepPlan>,
     runs_ahead: bool,
-    draws: HashMap<SeqId, Draw>,
     windows: Windows,
     max_num_seqs: usize,
     profile_steps: Option<Range<u64>>,
@@ -110,7 +86,7 @@ pub struct StepLoop<D: Device> {
 }
 
 impl<D: Device> StepLoop<D> {
-    /// Loads a pair onto `device`, and gives the cache its memory.
+    /// Loads a pair onto `device`, and allocates the cache.
     ///
     /// # Errors
     /// A checkpoint that cannot be used, settings that contradict each other, or too little memory.
@@ -122,90 +98,82 @@ impl<D: Device> StepLoop<D> {
         config: &EngineConfig,
     ) -> Result<Self> {
         let shortcuts = config.shortcuts.unwrap_or_else(|| Shortcuts::of(&device));
-        let shape = config.shape(device.default_batched_tokens(), shortcuts)?;
-        let (pair, blocks) = Pair::load(device, expert, amateur, vocabulary, &shape)?;
+        let pair_config = config.pair_config(device.info().default_batched_tokens, shortcuts)?;
+        let capacity = pair_config.capacity;
+        let (pair, blocks) = Pair::load(device, expert, amateur, vocabulary, &pair_config)?;
         if config.profile_steps.is_some() {
-            // A device that cannot is refused now.
-            pair.profile(false)?;
+            // A device that cannot be profiled is refused now.
+            pair.device().profile(false)?;
         }
-        let limits = Limits {
-            max_num_seqs: shape.max_num_seqs,
-            max_num_batched_tokens: shape.max_num_batched_tokens,
-            block_size: shape.block_size,
-            blocks,
-            shares_prefixes: shortcuts.shared_prefixes,
-            deferral: pair.deferral(&shape),
+        let scheduler_config = SchedulerConfig {
+            capacity,
+            num_blocks: blocks,
+            shared_prefixes: shortcuts.shared_prefixes,
+            deferral: pair.deferral(&pair_config),
         };
         Ok(Self {
-            windows: config.windows(pair.windows(), blocks * shape.block_size)?,
-            runs_ahead: config.async_scheduling.unwrap_or_else(|| pair.runs_ahead()),
+            windows: config.windows(pair.windows(), blocks * capacity.block_size)?,
+            runs_ahead: config.async_scheduling.unwrap_or_else(|| pair.device().info().runs_ahead),
             pair,
-            max_num_seqs: shape.max_num_seqs,
+            max_num_seqs: capacity.max_num_seqs,
             profile_steps: config.profile_steps.clone(),
-            scheduler: Scheduler::new(limits),
+            scheduler: Scheduler::new(scheduler_config),
             in_flight: VecDeque::new(),
-            draws: HashMap::new(),
             stats: Stats { blocks, ..Stats::default() },
         })
     }
 
-    /// Ids below this can be read and sampled.
+    /// Token ids below this number are known to both models.
     pub fn known_ids(&self) -> usize {
         self.pair.known_ids()
     }
 
-    /// Queues a sequence.
-    pub fn add(&mut self, job: Job) -> SeqId {
-        let Job { prompt, max_len, stop, contrast, noise, log_probabilities } = job;
-        let needs_amateur = contrast.needs_amateur();
-        let settles = !log_probabilities;
-        let seq = self.scheduler.add(NewSequence { prompt, max_len, stop, needs_amateur, settles });
-        self.draws.insert(seq, Draw { contrast, noise, log_probabilities });
-        seq
+    /// Queues a sequence, whose length must be within [`StepLoop::windows`].
+    pub fn add(&mut self, sequence: Sequence) -> SeqId {
+        self.scheduler.add(sequence)
     }
 
-    /// Drops a sequence. False if it has ended before.
-    pub fn cancel(&mut self, seq: SeqId) -> bool {
-        self.draws.remove(&seq);
+    /// Drops a sequence and returns it; `None` if it has ended before.
+    pub fn cancel(&mut self, seq: SeqId) -> Option<Sequence> {
         self.scheduler.cancel(seq)
     }
 
-    /// One step of both models for everything that runs, or one of the expert, and one of the amateur if that is due;
-    /// returns the sequences that are known to have ended by now.
+    /// Runs one step: of both models, or of the expert and then of the amateur if that is due. Returns the sequences that are
+    /// known to have ended.
     ///
     /// # Errors
     /// [`Error::Device`] if the device failed or blocks were lost: the loop must not go on.
-    pub fn step(&mut self) -> Result<Vec<Ended>> {
+    pub fn step(&mut self) -> Result<Vec<Sequence>> {
         self.switch_profiler()?;
         let _range = profile::range(c"step");
         let plan = {
             let _range = profile::range(c"schedule");
             self.scheduler.plan()
         };
-        let mut ended = self.queue_and_commit(plan)?;
-        if self.scheduler.amateur_is_due() {
-            // Who waits for it is known when nothing is in flight. What the expert does next is queued behind it.
+        let mut ended = self.submit_and_commit(plan)?;
+        if self.scheduler.catch_up_is_due() {
+            // Which rows wait for the amateur is known once nothing is in flight.
             self.stats.stalls += u64::from(!self.in_flight.is_empty());
             ended.extend(self.commit_all_but(0)?);
-            let plan = self.scheduler.plan_amateur();
-            ended.extend(self.queue_and_commit(plan)?);
+            let plan = self.scheduler.plan_catch_up();
+            ended.extend(self.submit_and_commit(plan)?);
         }
         self.check_idle()?;
         Ok(ended)
     }
 
-    /// Queues a step, if there is anything to do, and takes in the results of those before it; of itself too, where it need
-    /// not be in flight.
-    fn queue_and_commit(&mut self, plan: StepPlan) -> Result<Vec<Ended>> {
+    /// Submits a plan unless it is empty, and commits the plans before it. Commits the plan itself too, unless the device runs
+    /// ahead.
+    fn submit_and_commit(&mut self, plan: StepPlan) -> Result<Vec<Sequence>> {
         let stay_in_flight = usize::from(self.runs_ahead && !plan.is_empty());
         if !plan.is_empty() {
-            self.queue(&plan);
+            self.submit(&plan);
             self.in_flight.push_back(plan);
         }
         self.commit_all_but(stay_in_flight)
     }
 
-    fn commit_all_but(&mut self, stay_in_flight: usize) -> Result<Vec<Ended>> {
+    fn commit_all_but(&mut self, stay_in_flight: usize) -> Result<Vec<Sequence>> {
         let mut ended = Vec::new();
         while self.in_flight.len() > stay_in_flight {
             ended.extend(self.commit()?);
@@ -227,11 +195,6 @@ impl<D: Device> StepLoop<D> {
         self.scheduler.is_idle() && self.in_flight.is_empty()
     }
 
-    /// Whether the device has a step to run.
-    pub fn is_ahead(&self) -> bool {
-        !self.in_flight.is_empty()
-    }
-
     /// Sequences that run or wait.
     pub fn pending(&self) -> usize {
         self.scheduler.running() + self.scheduler.waiting()
@@ -242,14 +205,14 @@ impl<D: Device> StepLoop<D> {
         self.scheduler.preempt_youngest()
     }
 
-    /// How long sequences may be.
+    /// The context limits.
     pub fn windows(&self) -> Windows {
         self.windows
     }
 
-    /// Sets that, to no more than it is.
-    pub(super) fn set_windows(&mut self, windows: Windows) {
-        self.windows = windows;
+    /// Lowers the context limits.
+    pub(super) fn limit_windows(&mut self, windows: Windows) {
+        self.windows = self.windows.min(windows);
     }
 
     /// Sequences that run at once.
@@ -267,19 +230,6 @@ impl<D: Device> StepLoop<D> {
         self.pair.device()
     }
 
-    /// Notes from now on when steps begin and end on the device, for [`StepLoop::idle_share`].
-    pub fn trace(&mut self) {
-        self.pair.trace();
-    }
-
-    /// The part of the traced time in which the device had no step to run.
-    ///
-    /// # Errors
-    /// Those of [`Device::seconds`].
-    pub fn idle_share(&self) -> Result<f64> {
-        self.pair.idle_share()
-    }
-
     /// Counts and load.
     pub fn stats(&self) -> Stats {
         let pool = self.scheduler.pool();
@@ -288,82 +238,64 @@ impl<D: Device> StepLoop<D> {
             running: self.scheduler.running(),
             waiting: self.scheduler.waiting(),
             blocks_held: pool.total() - pool.free(),
-            shared_tokens: self.scheduler.shared(),
+            shared_tokens: self.scheduler.shared_tokens(),
             ..self.stats
         }
     }
 
-    /// Where the next step is an end of what is to be profiled.
+    /// Switches the profiler if the next step is the first that is profiled, or the first that is not any more.
     fn switch_profiler(&self) -> Result<()> {
         match &self.profile_steps {
             Some(steps) if [steps.start, steps.end].contains(&self.stats.steps) => {
-                self.pair.profile(self.stats.steps == steps.start)
+                self.pair.device().profile(self.stats.steps == steps.start)
             }
             _ => Ok(()),
         }
     }
 
-    /// How the plan's outputs are drawn.
-    fn samples(&self, plan: &StepPlan) -> Vec<SampleRow> {
-        let rows = plan.rows.iter().filter(|row| row.samples);
-        rows.filter_map(|row| {
-            let draw = self.draws.get(&row.seq)?;
-            Some(SampleRow {
-                contrast: draw.contrast,
-                noise: draw.noise,
-                position: row.positions.end as u32,
-                log_probabilities: draw.log_probabilities,
-                deferred_row: row.deferred_row,
-            })
-        })
-        .collect()
-    }
-
-    fn queue(&mut self, plan: &StepPlan) {
-        let rows = self.samples(plan);
-        let needs = |seq: &SeqId| self.draws.get(seq).is_some_and(|draw| draw.contrast.needs_amateur());
-        let (has_expert, has_amateur) = match plan.pass {
-            Pass::Joint => (true, plan.rows.iter().any(|row| needs(&row.seq))),
-            Pass::ExpertOnly => (true, false),
-            Pass::CatchUp => (false, true),
-        };
+    /// Submits a plan to the pair, and counts it.
+    fn submit(&mut self, plan: &StepPlan) {
+        let (has_expert, has_amateur) = (plan.runs_expert(), plan.runs_amateur());
         let tokens = plan.batch.tokens.len() as u64;
         self.stats.steps += u64::from(has_expert);
         self.stats.expert_tokens += if has_expert { tokens } else { 0 };
         self.stats.amateur_steps += u64::from(has_amateur);
         self.stats.amateur_tokens += if has_amateur { tokens } else { 0 };
-        self.pair.queue(plan, &rows, has_amateur);
+        self.pair.submit(plan);
     }
 
-    /// Takes in the results of the oldest step in flight.
-    fn commit(&mut self) -> Result<Vec<Ended>> {
+    /// Waits for the results of the oldest step in flight and takes them in.
+    fn commit(&mut self) -> Result<Vec<Sequence>> {
         let Some(plan) = self.in_flight.pop_front() else { return Ok(Vec::new()) };
-        let sampled = self.pair.collect()?;
+        let results = self.pair.collect()?;
         let _range = profile::range(c"commit");
-        self.count(&plan, &sampled);
-        let mut ended = self.scheduler.commit(&plan, &sampled);
-        self.forget(&mut ended);
-        Ok(ended)
+        self.count(&plan, &results);
+        Ok(self.scheduler.commit(&plan, &results))
     }
 
-    /// Forgets how the tokens of sequences were drawn that have ended.
-    fn forget(&mut self, ended: &mut [Ended]) {
-        for ended in ended {
-            // Some devices say them in any case.
-            if self.draws.remove(&ended.seq).is_none_or(|draw| !draw.log_probabilities) {
-                ended.log_probabilities.clear();
-            }
-        }
-    }
-
-    /// Counts the tokens of rows that are still wanted.
-    fn count(&mut self, plan: &StepPlan, sampled: &[Option<RowResult>]) {
-        let rows = plan.rows.iter().filter(|row| row.samples).zip(sampled);
-        for (_, sampled) in rows.filter(|(row, _)| self.scheduler.awaits(plan, row)) {
-            let Some(Ok(sampled)) = sampled else { continue };
+    /// Counts the tokens of the rows whose results are wanted.
+    fn count(&mut self, plan: &StepPlan, results: &[RowResult]) {
+        let rows = plan.rows.iter().filter(|row| row.samples).zip(results);
+        for (_, result) in rows.filter(|(row, _)| self.scheduler.wants_result(plan, row)) {
+            let RowResult::Sampled(sampled) = result else { continue };
             self.stats.sampled += 1;
             self.stats.forced += u64::from(sampled.num_candidates == 1);
             self.stats.num_candidates += u64::from(sampled.num_candidates);
         }
+    }
+}
+
+impl<D: Inspect> StepLoop<D> {
+    /// Starts to record when steps begin and end on the device, for [`StepLoop::idle_share`].
+    pub fn trace(&mut self) {
+        self.pair.trace();
+    }
+
+    /// The share of the recorded time in which the device had no step to run.
+    ///
+    /// # Errors
+    /// Those of [`Inspect::seconds`].
+    pub fn idle_share(&self) -> Result<f64> {
+        self.pair.idle_share()
     }
 }

@@ -1,6 +1,16 @@
 //! Models by name: `owner/name` on the Hugging Face Hub.
 //!
-//! They lie in the cache of Python's `huggingface_hub`, in its layout, so that each finds what the other has fetched:
+//! ```no_run
+//! use codit::hub::{Hub, Parts};
+//!
+//! # fn main() -> codit::Result<()> {
+//! let hub = Hub::from_env()?;
+//! let expert = hub.fetch(&"Qwen/Qwen3-8B".parse()?, Parts::All, &mut |_| {})?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Models are stored in the cache of Python's `huggingface_hub`, in its layout, so that each finds what the other has fetched:
 //!
 //! ```text
 //! models--owner--name/refs/main                 the commit that main was when it was last asked for

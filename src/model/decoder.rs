@@ -1,4 +1,4 @@
-//! The forward pass of every family, once, as its [`Spec`] says.
+//! The one forward pass, for every model family, driven by its [`Spec`].
 //!
 //! ```text
 //! x = embed(tokens) * scale
@@ -6,7 +6,7 @@
 //! logits = lm_head(norm(x))
 //! ```
 //!
-//! Most families have the norms of what is read alone, some those of what is added alone, Gemma both.
+//! Most families normalize only what a block reads, some only what it adds to the residual, Gemma both.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -17,11 +17,13 @@ use super::mlp::{self, Dense, Mlp};
 use super::spec::{self, NormPlacement, Spec};
 use super::weights::Weights;
 use crate::checkpoint::Checkpoint;
-use crate::device::{AttentionShape, Device, HeadNorms, Norm, NormScope, Precision, TensorView};
+use crate::device::{
+    AttentionShape, Device, HeadNorms, Norm, NormScope, Precision, Unprojected, WeightKind, WeightSource,
+};
 use crate::error::{Error, Result};
 
-/// The names of the decoder and of the head in a checkpoint. A text tower within a larger model has longer ones, and its
-/// decoder alone may be stored without any.
+/// Name prefixes of the decoder and of the LM head in a checkpoint. The text tower of a larger model has longer prefixes; a
+/// decoder that is stored alone may have none.
 const PREFIXES: [(&str, &str); 4] = [
     ("model.", "lm_head."),
     ("model.language_model.", "lm_head."),
@@ -29,16 +31,7 @@ const PREFIXES: [(&str, &str); 4] = [
     ("", "lm_head."),
 ];
 
-/// How much a decoder makes room for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
-    /// Tokens of the largest batch.
-    pub tokens: usize,
-    /// Rows of logits at once.
-    pub logits: usize,
-}
-
-/// One model on a device: its weights, and the activations of the batch at hand.
+/// One model on a device: its weights and the activations of the current batch.
 pub struct Decoder<D: Device> {
     spec: Spec,
     /// `[vocab_size, hidden_size]`
@@ -46,7 +39,7 @@ pub struct Decoder<D: Device> {
     ropes: Vec<D::Rope>,
     layers: Vec<Layer<D>>,
     norm: Norm<D::Weight>,
-    /// `[vocab_size, hidden_size]`; the embedding where `None`.
+    /// `[vocab_size, hidden_size]`; if `None`, the embedding is used (tied weights).
     lm_head: Option<D::Weight>,
     scratch: Scratch<D>,
 }
@@ -62,13 +55,13 @@ struct Layer<D: Device> {
     mlp: Mlp<D>,
 }
 
-/// The norms of what a block reads of the residual and of what it adds to it, where there are any. Each `[hidden_size]`.
+/// The norms of a block's input and of its output, where the family has them. Each `[hidden_size]`.
 struct BlockNorms<D: Device> {
     before: Option<Norm<D::Weight>>,
     after: Option<Norm<D::Weight>>,
 }
 
-/// The activations, allocated once.
+/// The activations, allocated once for the largest batch.
 struct Scratch<D: Device> {
     /// `[tokens, hidden_size]`, the sum of all blocks up to the last but one.
     residual: D::Tensor,
@@ -92,25 +85,38 @@ struct Scratch<D: Device> {
 }
 
 impl<D: Device> Decoder<D> {
-    /// Brings a checkpoint to `device`, with room for batches and logits up to `room`.
+    /// Loads a checkpoint onto `device`, with buffers for batches of `max_num_batched_tokens` tokens and for `logits_rows` rows of
+    /// logits at once.
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File) naming the file and the field or tensor that is absent, damaged or not
-    /// supported; [`Error::Device`](crate::Error::Device) where the device has too little memory.
-    pub fn load(device: &D, checkpoint: &Checkpoint, room: Room) -> Result<Self> {
+    /// [`Error::File`] naming the file and the field or tensor that is absent, damaged or not
+    /// supported; [`Error::Device`] where the device has too little memory.
+    pub fn load(
+        device: &D,
+        checkpoint: &Checkpoint,
+        max_num_batched_tokens: usize,
+        logits_rows: usize,
+    ) -> Result<Self> {
         let spec = Spec::open(checkpoint)?;
         let weights = Weights::open(checkpoint)?;
         Loader { device, spec: &spec, prefixes: prefixes(&weights), origin: Origin::Stored(&weights) }
-            .decoder(room)
+            .decoder(max_num_batched_tokens, logits_rows)
     }
 
-    /// A model of `spec`'s shape with weights drawn by `seed` on the device, for measurements.
+    /// A model of the shape `spec` with random weights drawn from `seed` on the device, for measurements. Its buffers are sized
+    /// as in [`Decoder::load`].
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) where the device has too little memory.
-    pub fn random(device: &D, spec: &Spec, seed: u64, room: Room) -> Result<Self> {
+    /// [`Error::Device`] where the device has too little memory.
+    pub fn random(
+        device: &D,
+        spec: &Spec,
+        seed: u64,
+        max_num_batched_tokens: usize,
+        logits_rows: usize,
+    ) -> Result<Self> {
         let origin = Origin::Random(Cell::new(seed));
-        Loader { device, spec, prefixes: PREFIXES[0], origin }.decoder(room)
+        Loader { device, spec, prefixes: PREFIXES[0], origin }.decoder(max_num_batched_tokens, logits_rows)
     }
 
     /// The model's shape.
@@ -118,25 +124,25 @@ impl<D: Device> Decoder<D> {
         &self.spec
     }
 
-    /// Bytes that a step reads of the layers' matrices.
+    /// Bytes of the layers' matrices that a step reads.
     pub fn layer_bytes(&self, device: &D) -> usize {
         let of = |layer: &Layer<D>| [&layer.qkv, &layer.attention_out].map(|linear| linear.bytes(device));
         self.layers.iter().map(|layer| of(layer).iter().sum::<usize>() + layer.mlp.bytes(device)).sum()
     }
 
-    /// Bytes of the output head.
+    /// Bytes of the LM head.
     pub fn lm_head_bytes(&self, device: &D) -> usize {
         device.weight_size(self.lm_head.as_ref().unwrap_or(&self.embedding)).bytes
     }
 
-    /// Runs the step at hand through all layers, appending its keys and values to `cache`; [`Decoder::logits`] then
-    /// gives the logits of its outputs.
+    /// Runs the current step through all layers and appends its keys and values to `cache`. [`Decoder::logits`] then computes
+    /// the logits of its outputs.
     ///
-    /// At most [`Room::tokens`] tokens, each id below [`Spec::vocab_size`].
+    /// The step must not have more tokens than the buffers hold, and each id must be below [`Spec::vocab_size`].
     pub fn forward(&mut self, device: &D, step: &D::Step, cache: &mut D::Cache) {
         let (rows, spec, s) = (device.rows(step), &self.spec, &mut self.scratch);
         device.embed(step, &self.embedding, spec.embedding_scale, &mut s.residual);
-        // What the last block's output is normed by before it is added: the next block's first operation.
+        // The norm of the last block's output. The next block applies it as its first operation, before adding the output.
         let mut after: Option<Option<&Norm<_>>> = None;
         for (index, (layer, shape)) in self.layers.iter().zip(&spec.layers).enumerate() {
             let (attention, mlp) = (&layer.attention_norms, &layer.mlp_norms);
@@ -157,8 +163,8 @@ impl<D: Device> Decoder<D> {
         }
     }
 
-    /// The logits `[outputs.len(), vocab_size]` of some of the step's outputs, at most [`Room::logits`] of them. The
-    /// same outputs may be asked for again.
+    /// The logits `[outputs.len(), vocab_size]` of some of the step's outputs, at most as many as the buffers hold. They can be
+    /// computed repeatedly.
     pub fn logits(&mut self, device: &D, step: &D::Step, outputs: Range<usize>) -> &D::Tensor {
         let rows = outputs.len();
         let Unprojected { hidden, lm_head, logits } = self.hidden(device, step, outputs);
@@ -166,8 +172,13 @@ impl<D: Device> Decoder<D> {
         logits
     }
 
-    /// What [`Decoder::logits`] would multiply.
-    pub fn hidden(&mut self, device: &D, step: &D::Step, outputs: Range<usize>) -> Unprojected<'_, D> {
+    /// The factors of the product that [`Decoder::logits`] computes.
+    pub fn hidden(
+        &mut self,
+        device: &D,
+        step: &D::Step,
+        outputs: Range<usize>,
+    ) -> Unprojected<'_, D::Tensor, D::Weight> {
         let (rows, s) = (outputs.len(), &mut self.scratch);
         device.gather(step, outputs.clone(), &s.residual, &mut s.last_residual);
         device.gather(step, outputs, &s.delta, &mut s.last_delta);
@@ -179,46 +190,36 @@ impl<D: Device> Decoder<D> {
     }
 }
 
-/// Logits that are yet to be computed: `logits = hidden * lm_head^T`
-pub struct Unprojected<'a, D: Device> {
-    /// `[rows, hidden_size]`
-    pub hidden: &'a D::Tensor,
-    /// `[vocab_size, hidden_size]`
-    pub lm_head: &'a D::Weight,
-    /// `[rows, vocab_size]`
-    pub logits: &'a mut D::Tensor,
-}
-
 impl<D: Device> Scratch<D> {
-    fn new(device: &D, spec: &Spec, room: Room) -> Result<Self> {
+    fn new(device: &D, spec: &Spec, max_num_batched_tokens: usize, logits_rows: usize) -> Result<Self> {
         use Precision::{Single, Working};
-        let tokens = |width| device.tensor(room.tokens, width, Working);
-        let logits = |width, precision| device.tensor(room.logits, width, precision);
+        let tokens = |width| device.tensor(max_num_batched_tokens, width, Working);
+        let outputs = |width, precision| device.tensor(logits_rows, width, precision);
         Ok(Self {
-            residual: device.tensor(room.tokens, spec.hidden_size, Single)?,
+            residual: device.tensor(max_num_batched_tokens, spec.hidden_size, Single)?,
             delta: tokens(spec.hidden_size)?,
             normed: tokens(spec.hidden_size)?,
             qkv: tokens(spec.heads.qkv_width())?,
             attended: tokens(spec.heads.query_width())?,
-            mlp: mlp::Scratch::new(device, spec, room.tokens)?,
-            last_residual: logits(spec.hidden_size, Single)?,
-            last_delta: logits(spec.hidden_size, Working)?,
-            last_normed: logits(spec.hidden_size, Working)?,
-            logits: logits(spec.vocab_size, Single)?,
+            mlp: mlp::Scratch::new(device, spec, max_num_batched_tokens)?,
+            last_residual: outputs(spec.hidden_size, Single)?,
+            last_delta: outputs(spec.hidden_size, Working)?,
+            last_normed: outputs(spec.hidden_size, Working)?,
+            logits: device.logits(logits_rows, spec.vocab_size)?,
         })
     }
 }
 
-/// Knows what the tensors of a checkpoint are called.
+/// Loads the tensors of a checkpoint by name.
 struct Loader<'a, D> {
     device: &'a D,
     spec: &'a Spec,
-    /// Of the decoder's tensors and of the head's.
+    /// The name prefixes of the decoder's tensors and of the LM head's.
     prefixes: (&'static str, &'static str),
     origin: Origin<'a>,
 }
 
-/// Where weights come from.
+/// The source of the weights.
 enum Origin<'a> {
     Stored(&'a Weights),
     /// The seed of the next weight.
@@ -227,19 +228,19 @@ enum Origin<'a> {
 
 const EMBEDDING: &str = "embed_tokens.weight";
 
-/// Those of [`PREFIXES`] that the checkpoint uses; where it has no embedding at all, the usual ones.
+/// The entry of [`PREFIXES`] that the checkpoint uses; the usual one if it has no embedding at all.
 fn prefixes(weights: &Weights) -> (&'static str, &'static str) {
     let used = PREFIXES.into_iter().find(|(decoder, _)| weights.contains(&format!("{decoder}{EMBEDDING}")));
     used.unwrap_or(PREFIXES[0])
 }
 
-/// What a layer's norms are called: before and after attention, before and after the MLP.
+/// The names of a layer's norms: before and after attention, before and after the MLP.
 fn norm_names(placement: NormPlacement) -> [[Option<&'static str>; 2]; 2] {
     let input = Some("input_layernorm");
     let after_attention = Some("post_attention_layernorm");
     let (before_mlp, after_mlp) = (Some("pre_feedforward_layernorm"), Some("post_feedforward_layernorm"));
     match placement {
-        // The name is of old, when no family had a norm there.
+        // The name dates from when no family had a norm at this place.
         NormPlacement::Before => [[input, None], [after_attention, None]],
         NormPlacement::After => [[None, after_attention], [None, after_mlp]],
         NormPlacement::Both => [[input, after_attention], [before_mlp, after_mlp]],
@@ -247,7 +248,7 @@ fn norm_names(placement: NormPlacement) -> [[Option<&'static str>; 2]; 2] {
 }
 
 impl<D: Device> Loader<'_, D> {
-    fn decoder(&self, room: Room) -> Result<Decoder<D>> {
+    fn decoder(&self, max_num_batched_tokens: usize, logits_rows: usize) -> Result<Decoder<D>> {
         let spec = self.spec;
         let table = [spec.vocab_size, spec.hidden_size];
         Ok(Decoder {
@@ -264,7 +265,7 @@ impl<D: Device> Loader<'_, D> {
                 .collect::<Result<_>>()?,
             layers: (0..spec.layers.len()).map(|index| self.layer(index)).collect::<Result<_>>()?,
             norm: self.norm(&self.name("norm"), spec.hidden_size)?,
-            scratch: Scratch::new(self.device, spec, room)?,
+            scratch: Scratch::new(self.device, spec, max_num_batched_tokens, logits_rows)?,
             spec: spec.clone(),
         })
     }
@@ -277,8 +278,8 @@ impl<D: Device> Loader<'_, D> {
         format!("{}weight", self.prefixes.1)
     }
 
-    /// Whether there is a head beside the embedding. Some tied checkpoints hold the same tensor twice; where the two
-    /// differ, the head of the file counts, as it does for transformers.
+    /// Whether there is an LM head beside the embedding. Some tied checkpoints hold the same tensor twice; where the two
+    /// differ, the LM head of the file counts, as it does for transformers.
     fn has_lm_head(&self, table: &[usize]) -> Result<bool> {
         let weights = match self.origin {
             Origin::Stored(weights) if self.spec.tied_lm_head && weights.contains(&self.lm_head_name()) => {
@@ -339,7 +340,7 @@ impl<D: Device> Loader<'_, D> {
         })
     }
 
-    /// Of each branch of a mixture the matrices `parts`, each of `shape`; all of them joined.
+    /// Loads the matrices `parts`, each of `shape`, of every branch of a mixture, joined.
     fn branches(&self, name: &str, count: usize, parts: &[&str], shape: [usize; 2]) -> Result<D::Weight> {
         let [outputs, width] = shape;
         match &self.origin {
@@ -349,7 +350,8 @@ impl<D: Device> Loader<'_, D> {
             })),
             Origin::Random(seed) => {
                 let shape = [count, parts.len() * outputs, width];
-                self.device.random_matrix(&shape, seed.replace(seed.get() + 1))
+                let source = WeightSource::Random { shape: &shape, seed: seed.replace(seed.get() + 1) };
+                self.device.load(source, WeightKind::LayerMatrix)
             }
         }
     }
@@ -367,7 +369,7 @@ impl<D: Device> Loader<'_, D> {
         })
     }
 
-    /// Projections from `width`, given by name and number of outputs, joined along their outputs.
+    /// Loads projections from `width` inputs, each given by its name and number of outputs, joined along the outputs.
     fn linear(&self, parts: &[(String, usize)], width: usize, bias: bool) -> Result<Linear<D>> {
         let weights = parts.iter().map(|(name, outputs)| (format!("{name}.weight"), vec![*outputs, width]));
         let biases = parts.iter().map(|(name, outputs)| (format!("{name}.bias"), vec![*outputs]));
@@ -379,30 +381,30 @@ impl<D: Device> Loader<'_, D> {
         Ok(Norm { weight, epsilon: self.spec.epsilon, unit_offset: self.spec.unit_offset })
     }
 
-    /// The tensors of these names and shapes, joined along their first dimension.
+    /// Loads the tensors with these names and shapes, joined along their first dimension.
     fn weight(&self, parts: impl IntoIterator<Item = (String, Vec<usize>)>) -> Result<D::Weight> {
-        self.bring(parts, D::weight, D::random_weight)
+        self.load(WeightKind::Other, parts)
     }
 
-    /// As [`Loader::weight`], of a layer's matrices.
+    /// Like [`Loader::weight`], for the matrices of a layer.
     fn matrix(&self, parts: impl IntoIterator<Item = (String, Vec<usize>)>) -> Result<D::Weight> {
-        self.bring(parts, D::matrix, D::random_matrix)
+        self.load(WeightKind::LayerMatrix, parts)
     }
 
-    fn bring(
+    fn load(
         &self,
+        kind: WeightKind,
         parts: impl IntoIterator<Item = (String, Vec<usize>)>,
-        stored: impl Fn(&D, &[TensorView]) -> Result<D::Weight>,
-        random: impl Fn(&D, &[usize], u64) -> Result<D::Weight>,
     ) -> Result<D::Weight> {
         match &self.origin {
-            Origin::Stored(weights) => stored(self.device, &weights.joined(parts)?),
+            Origin::Stored(weights) => self.device.load(WeightSource::Stored(&weights.joined(parts)?), kind),
             Origin::Random(seed) => {
                 let joined = parts.into_iter().map(|(_, shape)| shape).reduce(|mut joined, shape| {
                     joined[0] += shape[0];
                     joined
                 });
-                random(self.device, &joined.unwrap_or_default(), seed.replace(seed.get() + 1))
+                let (shape, seed) = (joined.unwrap_or_default(), seed.replace(seed.get() + 1));
+                self.device.load(WeightSource::Random { shape: &shape, seed }, kind)
             }
         }
     }

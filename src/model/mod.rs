@@ -9,6 +9,6 @@ pub mod rope;
 pub mod spec;
 pub mod weights;
 
-pub use decoder::{Decoder, Room};
+pub use decoder::Decoder;
 pub use spec::Spec;
 pub use weights::Weights;

@@ -161,6 +161,104 @@ fn the_bench_counts_what_a_step_does() {
     }
 }
 
+/// The families of checks, in their order.
+const FAMILIES: [&str; 8] = [
+    "rows",
+    "matmul",
+    "attention",
+    "mixture",
+    "contrast_sample",
+    "gathered candidates",
+    "decided by the expert",
+    "golden pair",
+];
+
+/// Each family of checks, by name.
+fn findings(report: &Value) -> Vec<(&str, &Value)> {
+    let checks = report["checks"].as_array().unwrap().iter();
+    checks.map(|finding| (finding["name"].as_str().unwrap(), finding)).collect()
+}
+
+#[test]
+fn the_doctor_passes_a_healthy_cpu() {
+    for formats in [&[][..], &["--dtype", "fp8", "--kv-cache-dtype", "fp8"]] {
+        let output = codit(&[&["doctor", "--device", "cpu"], formats].concat());
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        let first = said.lines().next().unwrap();
+        assert!(first.starts_with("CPU, ") && first.contains("instruction set "), "{said}");
+        let last = said.lines().last().unwrap();
+        assert!(last.starts_with("passed: all ") && last.contains("computes what it should"), "{said}");
+        for family in FAMILIES {
+            assert!(said.lines().any(|line| line.starts_with(family)), "{family}: {said}");
+        }
+    }
+    let report = json(&["doctor", "--device", "cpu", "--json"]);
+    assert_eq!(report["passed"], true);
+    assert!(report["verdict"].as_str().unwrap().starts_with("passed: all "), "{report}");
+    assert!(report["device"].as_str().unwrap().contains(report["instruction_set"].as_str().unwrap()));
+    let findings = findings(&report);
+    assert!(findings.iter().map(|(name, _)| *name).eq(FAMILIES), "{report}");
+    for (name, finding) in findings {
+        assert_eq!((&finding["passed"], &finding["failed"]), (&Value::from(true), &Value::from(0)), "{name}");
+        assert_eq!(
+            (&finding["differences"], &finding["failures"]),
+            (&Value::from(0), &Value::from(vec![0; 0]))
+        );
+        assert!(finding["checks"].as_u64() > Some(2), "{name}");
+        let numbers = [&finding["worst_error"], &finding["bound"]].map(Value::as_f64);
+        match numbers {
+            // The device is not compared with itself: something is rounded differently.
+            [Some(error), Some(bound)] => assert!(error <= bound && error > 0.0 || name == "contrast_sample"),
+            _ => assert!(
+                ["gathered candidates", "decided by the expert"].contains(&name),
+                "{name}: {numbers:?}"
+            ),
+        }
+    }
+    for name in ["copy_bytes_per_second", "matmul_operations_per_second"] {
+        assert!(report["ceilings"][0][name].as_f64().unwrap() > 0.0, "{name}");
+    }
+}
+
+/// The device misreads a number of each input. Every family of checks notices, nearly every check does, and the words are
+/// for people.
+#[test]
+fn the_doctor_fails_a_device_with_a_fault() {
+    let faulty = ["doctor", "--device", "cpu", "--plant-fault"];
+    let output = codit(&faulty);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let last = said.lines().last().unwrap();
+    for part in ["FAILED: ", " of ", "write no dataset with it", "Run this again", "--json"] {
+        assert!(last.contains(part), "{part}: {last}");
+    }
+    let output = codit(&[&faulty[..], &["--json"]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["passed"], false);
+    assert!(report["verdict"].as_str().unwrap().starts_with("FAILED: "), "{report}");
+    let count = |finding: &Value, what: &str| finding[what].as_u64().unwrap();
+    let (mut checks, mut failed) = (0, 0);
+    for (name, finding) in findings(&report) {
+        assert_eq!(finding["passed"], false, "{name} did not notice");
+        assert!(last.contains(name), "{name}: {last}");
+        checks += count(finding, "checks");
+        failed += count(finding, "failed");
+        let failures = finding["failures"].as_array().unwrap();
+        assert_eq!(failures.len() as u64, count(finding, "failed"), "{name}");
+        for failure in failures {
+            let case = failure["case"].as_str().unwrap();
+            let debug = ["{", "}", "[", "Some(", "None", "Bf16", "Working"];
+            assert!(!debug.iter().any(|part| case.contains(part)), "{case}");
+            let wrong =
+                failure["error"].as_f64().is_none_or(|error| error > failure["bound"].as_f64().unwrap());
+            assert!(wrong || count(failure, "differences") > 0, "{failure}");
+        }
+    }
+    assert!(failed * 10 > checks * 9, "{failed} of {checks}");
+}
+
 #[test]
 fn without_a_gpu_the_gpu_is_refused_with_a_reason() {
     let output = Command::new(env!("CARGO_BIN_EXE_codit"))

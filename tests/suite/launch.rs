@@ -2,10 +2,11 @@
 
 use codit::contrast::{Contrast, Noise, Vocabulary};
 use codit::device::gpu::bucket;
+use codit::device::inspect::Inspect;
 use codit::device::simt::Simt;
 use codit::device::{
-    AttentionShape, Batch, CacheShape, Device, Dtype, Heads, PendingToken, Precision, SampleRow, Span,
-    StepCapacity,
+    AmateurLogits, AttentionShape, Batch, CacheShape, Capacity, Device, Dtype, ExpertLogits, Heads, Pass,
+    PendingToken, Precision, SampleRow, Span, WeightKind, WeightSource,
 };
 use codit::ids::{BlockId, TokenId};
 
@@ -37,9 +38,7 @@ fn batch(spans: &[(usize, usize)]) -> (Batch, Vec<SampleRow>) {
     (batch, rows)
 }
 
-fn room(vocabulary: &Vocabulary) -> StepCapacity<'_> {
-    StepCapacity { tokens: 64, sequences: 21, blocks: 4096, block_size: BLOCK_SIZE, vocabulary }
-}
+const CAPACITY: Capacity = Capacity { max_num_seqs: 21, max_num_batched_tokens: 64, block_size: BLOCK_SIZE };
 
 #[test]
 fn a_bucket_holds_its_size_and_little_more() {
@@ -57,11 +56,16 @@ fn a_bucket_holds_its_size_and_little_more() {
 fn decoding_is_padded_within_the_room_and_named_by_its_size() {
     let device = Simt::simt(Dtype::F32, 0);
     let vocabulary = Vocabulary { len: 8, special: vec![] };
-    let mut step = device.step(room(&vocabulary)).unwrap();
+    let mut step = device.step(CAPACITY, 4096, &vocabulary).unwrap();
     let mut begin = |spans: &[(usize, usize)]| {
         let (batch, rows) = batch(spans);
-        device.begin(&mut step, &batch, &rows);
-        (device.rows(&step), device.outputs(&step), step.replay_key(0), step.replay_key(1))
+        device.prepare(&mut step, &batch, &rows);
+        (
+            device.rows(&step),
+            device.outputs(&step),
+            step.replay_key(Pass::Joint),
+            step.replay_key(Pass::ExpertOnly),
+        )
     };
     let decode = |count, position| vec![(position, 1); count];
 
@@ -77,11 +81,15 @@ fn decoding_is_padded_within_the_room_and_named_by_its_size() {
     let (rows, outputs, key, _) = begin(&[(5, 1), (0, 7), (9, 1)]);
     assert_eq!((rows, outputs, key), (9, 3, None), "a prefill chunk among them");
 
-    let mut other = device.step(room(&vocabulary)).unwrap();
+    let mut other = device.step(CAPACITY, 4096, &vocabulary).unwrap();
     let (batch, rows) = batch(&decode(9, 5));
-    device.begin(&mut step, &batch, &rows);
-    device.begin(&mut other, &batch, &rows);
-    assert_ne!(other.replay_key(0), step.replay_key(0), "another step's recording is at other addresses");
+    device.prepare(&mut step, &batch, &rows);
+    device.prepare(&mut other, &batch, &rows);
+    assert_ne!(
+        other.replay_key(Pass::Joint),
+        step.replay_key(Pass::Joint),
+        "another step's recording is at other addresses"
+    );
 }
 
 /// Of a step that is begun before it is known which of its rows have a token, those that have none are left alone, and
@@ -90,7 +98,7 @@ fn decoding_is_padded_within_the_room_and_named_by_its_size() {
 fn rows_without_a_token_are_padding() {
     let (device, rows, heads) = (Simt::simt(Dtype::F32, 3), 3, Heads { query: 1, key_value: 1, dim: 16 });
     let vocabulary = Vocabulary::new(8, vec![]);
-    let mut step = device.step(room(&vocabulary)).unwrap();
+    let mut step = device.step(CAPACITY, 4096, &vocabulary).unwrap();
     let (mut batch, mut samples) = batch(&[(0, 1); 3]);
     for (row, kept) in samples.iter_mut().zip(0..) {
         (row.contrast.alpha, row.deferred_row) = (0.5, Some(kept));
@@ -106,18 +114,21 @@ fn rows_without_a_token_are_padding() {
         logits[likely] = 9.0;
     }
     let mut kept = tensor(8, &[f32::NAN; 24]);
-    let mut settle = |step: &mut _| {
-        device.settle(step, 0..rows, &tensor(8, &logits), &mut kept);
-        device.finish(step);
-        let settled = device.collect_settled(step).unwrap();
-        settled.iter().map(|row| row.map(|row| row.unwrap().token.0)).collect::<Vec<_>>()
+    let mut sample = |step: &mut _| {
+        let expert = tensor(8, &logits);
+        let amateur = AmateurLogits::Later { kept: &mut kept };
+        device.sample(step, 0..rows, ExpertLogits::Computed(&expert), amateur);
+        device.submit(step);
+        let results = device.collect(step).unwrap().into_iter();
+        results.map(|row| row.decision().map(|row| row.unwrap().token.0)).collect::<Vec<_>>()
     };
-    device.begin(&mut step, &batch, &samples);
-    assert_eq!(settle(&mut step), [Some(4), None, Some(7)]);
+    device.prepare(&mut step, &batch, &samples);
+    assert_eq!(sample(&mut step), [Some(4), None, Some(7)]);
 
     batch.pending_tokens = (0..3).map(|row| PendingToken { index: row, source_output: row }).collect();
-    device.begin(&mut step, &batch, &samples);
-    let table = device.random_weight(&[8, 16], 1).unwrap();
+    device.prepare(&mut step, &batch, &samples);
+    let random = WeightSource::Random { shape: &[8, 16], seed: 1 };
+    let table = device.load(random, WeightKind::Other).unwrap();
     let mut out = tensor(16, &[f32::NAN; 48]);
     device.embed(&step, &table, 1.0, &mut out);
     let is_there = |out: &_| {
@@ -135,16 +146,16 @@ fn rows_without_a_token_are_padding() {
     let attention = AttentionShape { heads, scale: 1.0, window: None, layer: 0 };
     device.attention(&step, attention, &qkv, &cache, &mut out);
     assert_eq!(is_there(&out), [true, false, true]);
-    assert_eq!(settle(&mut step)[2], Some(7));
+    assert_eq!(sample(&mut step)[2], Some(7));
 }
 
 #[test]
 fn results_are_of_the_rows_that_were_asked_for() {
     let device = Simt::simt(Dtype::F32, 0);
     let vocabulary = Vocabulary { len: 8, special: vec![] };
-    let mut step = device.step(room(&vocabulary)).unwrap();
+    let mut step = device.step(CAPACITY, 4096, &vocabulary).unwrap();
     let (batch, rows) = batch(&[(5, 1); 9]);
-    device.begin(&mut step, &batch, &rows);
-    device.finish(&mut step);
-    assert_eq!(device.collect_settled(&mut step).unwrap().len(), 9);
+    device.prepare(&mut step, &batch, &rows);
+    device.submit(&mut step);
+    assert_eq!(device.collect(&mut step).unwrap().len(), 9);
 }

@@ -15,7 +15,9 @@ mod hub;
 mod invariance;
 mod kernels;
 mod launch;
+mod library;
 mod models;
+mod pipeline;
 #[cfg(feature = "cli")]
 mod placement;
 #[cfg(feature = "cli")]

@@ -10,27 +10,31 @@ use codit::bench::profiled::Profiled;
 use codit::checkpoint::Checkpoint;
 use codit::contrast::{Contrast, Noise, Sampled, Vocabulary};
 use codit::device::cpu::Cpu;
+use codit::device::inspect::Inspect;
 use codit::device::simt::Simt;
-use codit::device::{Batch, Choice, Device, Dtype, SampleRow, Span};
+use codit::device::{AmateurLogits, Batch, Choice, Dtype, ExpertLogits, SampleRow, Span};
 use codit::doctor::relative_error;
 use codit::ids::{BlockId, TokenId};
+use codit::model::Decoder;
+use codit::model::spec::Spec;
 use codit::model::spec::stop_tokens;
-use codit::model::{Decoder, Room};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
+use crate::cpu::instruction_sets;
 use crate::step::{begin, begin_forward, end};
 
 const BLOCK_SIZE: usize = 16;
 const BLOCKS: usize = 128;
-const ROOM: Room = Room { tokens: 1024, logits: 10 };
+const MAX_NUM_BATCHED_TOKENS: usize = 1024;
+const LOGITS_ROWS: usize = 10;
 
 fn golden(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models").join(case)
 }
 
 /// Runs `test` for every golden case that a directory of `tests/golden/models` holds.
-fn for_each_case(test: impl Fn(&Path)) {
+fn for_each_case(mut test: impl FnMut(&Path)) {
     let mut cases: Vec<_> = fs::read_dir(golden("")).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.sort();
     assert!(cases.len() >= 12, "{cases:?}");
@@ -41,18 +45,18 @@ fn for_each_case(test: impl Fn(&Path)) {
 }
 
 /// A decoder with a cache of its own.
-struct Model<D: Device> {
+struct Model<D: Inspect> {
     decoder: Decoder<D>,
     cache: D::Cache,
 }
 
-impl<D: Device> Model<D> {
+impl<D: Inspect> Model<D> {
     fn load(device: &D, folder: &Path) -> Self {
         Self::open(device, &Checkpoint::open(folder).unwrap())
     }
 
     fn open(device: &D, checkpoint: &Checkpoint) -> Self {
-        let decoder = Decoder::load(device, checkpoint, ROOM).unwrap();
+        let decoder = Decoder::load(device, checkpoint, MAX_NUM_BATCHED_TOKENS, LOGITS_ROWS).unwrap();
         let cache = device.cache(decoder.spec().cache_shape(BLOCK_SIZE, BLOCKS)).unwrap();
         Self { decoder, cache }
     }
@@ -62,8 +66,8 @@ impl<D: Device> Model<D> {
         let step = begin_forward(device, BLOCK_SIZE, batch);
         self.decoder.forward(device, &step, &mut self.cache);
         let (count, width) = (batch.logits_indices.len(), self.decoder.spec().vocab_size);
-        let slices = (0..count).step_by(ROOM.logits).flat_map(|first| {
-            let outputs = first..count.min(first + ROOM.logits);
+        let slices = (0..count).step_by(LOGITS_ROWS).flat_map(|first| {
+            let outputs = first..count.min(first + LOGITS_ROWS);
             device.download(outputs.len(), self.decoder.logits(device, &step, outputs))
         });
         slices.collect::<Vec<_>>().chunks(width).map(<[f32]>::to_vec).collect()
@@ -179,7 +183,7 @@ impl Logits {
     }
 
     /// The logits of one model at the golden positions, `[text][position]`, each text read as one chunk.
-    fn at_once<D: Device>(&self, device: &D, model: &mut Model<D>) -> Vec<Vec<Vec<f32>>> {
+    fn at_once<D: Inspect>(&self, device: &D, model: &mut Model<D>) -> Vec<Vec<Vec<f32>>> {
         let rows: Vec<_> = self.positions.iter().map(|&position| position as u32).collect();
         let read = |mut sequence: Sequence| {
             let mut batch = Batch { logits_indices: rows.clone(), ..Batch::default() };
@@ -191,7 +195,7 @@ impl Logits {
 
     /// The same in random chunks of several sequences at once, in scrambled blocks and order. Texts appear twice,
     /// and the copies must agree with one another.
-    fn in_chunks<D: Device>(
+    fn in_chunks<D: Inspect>(
         &self,
         device: &D,
         model: &mut Model<D>,
@@ -264,7 +268,7 @@ fn logits_of_the_kernels_in_bf16_are_near_those_of_transformers() {
 
 /// The logits of every golden case on `device`, which computes in f32; the same bits however texts are cut into chunks,
 /// in so many ways.
-fn compare_logits<D: Device>(device: &D, ways: u64) {
+fn compare_logits<D: Inspect>(device: &D, ways: u64) {
     for_each_case(|case| {
         let golden = Logits::read(case);
         for (name, expected) in ["expert", "amateur"].into_iter().zip(&golden.rows) {
@@ -288,7 +292,7 @@ fn the_routing_of_mixtures_is_that_of_transformers() {
 }
 
 /// Branch by branch, for every token and mixture of the golden cases that have any.
-fn compare_routings<D: Device>(device: D) {
+fn compare_routings<D: Inspect>(device: D) {
     let device = Profiled::new(device);
     for_each_case(|case| {
         let golden = Logits::read(case);
@@ -306,6 +310,31 @@ fn compare_routings<D: Device>(device: D) {
                 for (visit, (found, expected)) in found.iter().zip(expected).enumerate() {
                     assert_eq!(found.branch, expected.branch, "{name}, visit {visit}");
                     assert!((found.weight - expected.weight).abs() < 1e-5, "{name}: {found:?}, {expected:?}");
+                }
+            }
+        }
+    });
+}
+
+/// Logits of two instruction sets differ by no more than either may differ from those of transformers.
+///
+/// There are always two to compare: the reference of the doctor sums in f64.
+#[test]
+fn instruction_sets_agree_on_the_logits() {
+    for_each_case(|case| {
+        let golden = Logits::read(case);
+        for name in ["expert", "amateur"] {
+            let logits = |isa| {
+                let device = Cpu::limited(Some(2), isa).unwrap();
+                golden.at_once(&device, &mut Model::load(&device, &case.join(name)))
+            };
+            let all: Vec<_> = instruction_sets().map(|isa| (isa.name(), logits(isa))).collect();
+            assert!(all.len() > 1);
+            for (index, (first, expected)) in all.iter().enumerate() {
+                for (second, found) in &all[index + 1..] {
+                    let difference = difference(found, expected);
+                    println!("  {name}, {first} and {second}: {difference:.1e}");
+                    assert!(difference < 1e-4, "{name}, {first} and {second}: {difference}");
                 }
             }
         }
@@ -359,7 +388,7 @@ struct Continuation {
 }
 
 /// The greedy continuations of every golden case on `device`, which computes in f32.
-fn compare_continuations<D: Device>(device: &D) {
+fn compare_continuations<D: Inspect>(device: &D) {
     for_each_case(|case| {
         let golden: Continuations =
             serde_json::from_slice(&fs::read(case.join("golden.json")).unwrap()).unwrap();
@@ -369,7 +398,7 @@ fn compare_continuations<D: Device>(device: &D) {
 }
 
 /// Decodes all continuations of a case in one batch a step.
-fn continue_all<D: Device>(device: &D, case: &Path, golden: &Continuations) {
+fn continue_all<D: Inspect>(device: &D, case: &Path, golden: &Continuations) {
     let mut pair = ["expert", "amateur"].map(|name| Model::load(device, &case.join(name)));
     let prompts = golden.runs.iter().map(|run| run.prompt.clone());
     let mut running: Vec<_> =
@@ -389,7 +418,8 @@ fn continue_all<D: Device>(device: &D, case: &Path, golden: &Continuations) {
         let outputs = 0..batch.logits_indices.len();
         let [expert, amateur] =
             pair.each_mut().map(|model| model.decoder.logits(device, &step, outputs.clone()));
-        device.contrast_sample(&mut step, outputs, expert, Some(amateur));
+        let (expert, amateur) = (ExpertLogits::Computed(expert), AmateurLogits::Computed(amateur));
+        device.sample(&mut step, outputs, expert, amateur);
         let mut sampled = end(device, step).into_iter().map(Result::unwrap);
         running.retain_mut(|(run, sequence)| {
             let (step, sampled) = (sequence.cached - run.prompt.len(), sampled.next().unwrap());
@@ -425,5 +455,32 @@ impl Continuation {
         let last = eos.contains(&sampled.token) || step + 1 == self.max_tokens;
         assert_eq!(last, step + 1 == self.tokens.len());
         !last
+    }
+}
+
+/// A family counts as supported once transformers' numbers for it are among the goldens, and once users can read of it.
+#[test]
+fn every_architecture_has_a_golden_case_and_is_documented() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("config.json"), r#"{"architectures": ["none"]}"#).unwrap();
+    let refusal = Spec::open(&Checkpoint::open(folder.path()).unwrap()).unwrap_err().to_string();
+    let (_, supported) = refusal.split_once("supported architectures: ").expect("the refusal lists all");
+    let mut golden_configs = String::new();
+    for_each_case(|case| {
+        for role in ["expert", "amateur"] {
+            golden_configs += &fs::read_to_string(case.join(role).join("config.json")).unwrap();
+        }
+    });
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide/models.md");
+    let guide = fs::read_to_string(guide).unwrap();
+    for architecture in supported.split(", ") {
+        // The decoder of Gemma3ForCausalLM alone; `checkpoints.rs` renames a golden case's tensors to it.
+        let has_case =
+            architecture == "Gemma3TextModel" || golden_configs.contains(&format!("\"{architecture}\""));
+        assert!(has_case, "no case of tests/golden/models is a {architecture}; add one to make_models.py");
+        assert!(
+            guide.contains(&format!("`{architecture}`")),
+            "docs/guide/models.md does not name {architecture}"
+        );
     }
 }

@@ -10,8 +10,8 @@ use codit::device::cpu::Cpu;
 use codit::device::gpu::GpuConfig;
 use codit::device::simt::Simt;
 use codit::device::{Device, Dtype, Format};
-use codit::engine::scheduler::Ended;
-use codit::engine::step_loop::{Job, StepLoop};
+use codit::engine::sequence::{RequestIdentity, SamplingParams, Sequence};
+use codit::engine::step_loop::StepLoop;
 use codit::engine::{Deferred, Model, Shortcuts, Stats};
 use codit::ids::{SeqId, TokenId};
 use codit::{Checkpoint, Contrast, EngineConfig, embedded};
@@ -71,14 +71,14 @@ impl Pair {
                     top_p: if index % 5 == 0 { 0.9 } else { 1.0 },
                     ..Contrast::default()
                 };
-                Job {
-                    max_len: prompt.len() + 1 + random.within(0, most_tokens - 1),
-                    prompt,
-                    stop: Arc::from([TokenId(0)]),
+                let params = SamplingParams {
                     contrast,
                     noise: Noise::new(seed, &index.to_string(), 0),
+                    stop_tokens: Arc::from([TokenId(0)]),
+                    max_len: prompt.len() + 1 + random.within(0, most_tokens - 1),
                     log_probabilities: index % 13 == 0,
-                }
+                };
+                (prompt, params)
             })
             .collect()
     }
@@ -106,26 +106,29 @@ impl Pair {
         };
         let (expert, amateur) = (Model::Stored(&self.expert), Some(Model::Stored(&self.amateur)));
         let mut steps = StepLoop::load(device, expert, amateur, &self.vocabulary, &config).unwrap();
-        for job in jobs {
-            steps.add(job.clone());
+        for (prompt, params) in jobs.iter().cloned() {
+            steps.add(Sequence::new(RequestIdentity::default(), prompt, params));
         }
         let mut responses = Responses::new();
         while !steps.is_idle() {
-            responses.extend(steps.step().unwrap().into_iter().map(|ended| (ended.seq, ended)));
+            responses.extend(steps.step().unwrap().into_iter().map(|ended| (ended.id, ended)));
         }
         (responses, steps.stats())
     }
 }
 
-type Responses = BTreeMap<SeqId, Ended>;
+/// A prompt, and how its response is drawn.
+type Job = (Vec<TokenId>, SamplingParams);
+type Responses = BTreeMap<SeqId, Sequence>;
 
 /// The same tokens and ends; scores within `tolerance`.
 fn assert_same(found: &Responses, expected: &Responses, tolerance: f32, case: &str) {
     assert_eq!(found.len(), expected.len(), "{case}");
     for (found, expected) in found.values().zip(expected.values()) {
-        let seq = expected.seq;
-        assert_eq!((&found.tokens, found.end), (&expected.tokens, expected.end), "{case}: {seq:?}");
-        let log_probabilities = |ended: &Ended| {
+        let seq = expected.id;
+        let [found_tokens, expected_tokens] = [found, expected].map(|ended| (ended.response(), ended.end()));
+        assert_eq!(found_tokens, expected_tokens, "{case}: {seq:?}");
+        let log_probabilities = |ended: &Sequence| {
             let both = ended.log_probabilities.iter();
             both.flat_map(|l| [l.expert, l.amateur.unwrap_or(0.0)]).collect::<Vec<_>>()
         };
@@ -224,13 +227,15 @@ fn a_deterministic_device_gives_the_same_bits_whatever_is_left_out() {
 fn what_the_expert_computed_alone_hides_nothing() {
     let pair = Pair::embedded();
     let prompt: Vec<TokenId> = (0..61).map(|token| TokenId(20 + token % 50)).collect();
-    let jobs = [0.0, 1.0, 1.0, 1.0].map(|beta| Job {
-        prompt: prompt.clone(),
-        max_len: prompt.len() + 4,
-        stop: Arc::default(),
-        contrast: Contrast { beta, ..Contrast::default() },
-        noise: Noise::new(1, "same", 0),
-        log_probabilities: false,
+    let jobs = [0.0, 1.0, 1.0, 1.0].map(|beta| {
+        let params = SamplingParams {
+            contrast: Contrast { beta, ..Contrast::default() },
+            noise: Noise::new(1, "same", 0),
+            stop_tokens: Arc::default(),
+            max_len: prompt.len() + 4,
+            log_probabilities: false,
+        };
+        (prompt.clone(), params)
     });
     let (_, stats) = pair.run(cpu(), SHARED, &jobs);
     assert_eq!(stats.expert_tokens, 2 * 61 + 2 + 4 * 3, "{stats:?}");
@@ -243,13 +248,15 @@ fn samples_of_one_prompt_compute_it_once() {
     for prompt_len in [64, 61] {
         let prompt: Vec<TokenId> = (0..prompt_len).map(|token| TokenId(20 + token % 50)).collect();
         let jobs: Vec<Job> = (0..8)
-            .map(|sample| Job {
-                prompt: prompt.clone(),
-                max_len: prompt.len() + 4,
-                stop: Arc::default(),
-                contrast: Contrast { alpha: 0.0, ..Contrast::default() },
-                noise: Noise::new(1, "same", sample),
-                log_probabilities: false,
+            .map(|sample| {
+                let params = SamplingParams {
+                    contrast: Contrast { alpha: 0.0, ..Contrast::default() },
+                    noise: Noise::new(1, "same", sample),
+                    stop_tokens: Arc::default(),
+                    max_len: prompt.len() + 4,
+                    log_probabilities: false,
+                };
+                (prompt.clone(), params)
             })
             .collect();
         for shortcuts in [ALL, SHARED] {

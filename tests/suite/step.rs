@@ -1,7 +1,9 @@
 //! Steps of a device for tests that call its operations one by one.
 
 use codit::contrast::Vocabulary;
-use codit::device::{Batch, Device, RowResult, SampleRow, StepCapacity};
+use codit::device::{
+    AmateurLogits, Batch, Capacity, Decision, Device, ExpertLogits, RowResult, SampleRow, Unprojected,
+};
 
 /// `batch` as the step at hand, its outputs to be sampled by `rows`, with no more room than it takes.
 pub fn begin<D: Device>(
@@ -11,15 +13,13 @@ pub fn begin<D: Device>(
     batch: &Batch,
     rows: &[SampleRow],
 ) -> D::Step {
-    let room = StepCapacity {
-        tokens: batch.tokens.len(),
-        sequences: batch.spans.len().max(batch.logits_indices.len()),
-        blocks: batch.blocks.len(),
+    let capacity = Capacity {
+        max_num_seqs: batch.spans.len().max(batch.logits_indices.len()),
+        max_num_batched_tokens: batch.tokens.len(),
         block_size,
-        vocabulary,
     };
-    let mut step = device.step(room).unwrap();
-    device.begin(&mut step, batch, rows);
+    let mut step = device.step(capacity, batch.blocks.len(), vocabulary).unwrap();
+    device.prepare(&mut step, batch, rows);
     step
 }
 
@@ -29,9 +29,9 @@ pub fn begin_forward<D: Device>(device: &D, block_size: usize, batch: &Batch) ->
 }
 
 /// What the step at hand gave.
-pub fn end<D: Device>(device: &D, mut step: D::Step) -> Vec<RowResult> {
-    device.finish(&mut step);
-    device.collect(&mut step).unwrap()
+pub fn end<D: Device>(device: &D, mut step: D::Step) -> Vec<Decision> {
+    device.submit(&mut step);
+    device.collect(&mut step).unwrap().into_iter().map(RowResult::decision).map(Option::unwrap).collect()
 }
 
 /// What each of `rows` draws from its row of the logits.
@@ -41,14 +41,15 @@ pub fn sample<D: Device>(
     vocabulary: &Vocabulary,
     expert: &D::Tensor,
     amateur: Option<&D::Tensor>,
-) -> Vec<RowResult> {
+) -> Vec<Decision> {
     let batch = Batch { logits_indices: (0..rows.len() as u32).collect(), ..Batch::default() };
     let mut step = begin(device, 1, vocabulary, &batch, rows);
-    device.contrast_sample(&mut step, 0..rows.len(), expert, amateur);
+    let amateur = amateur.map_or(AmateurLogits::Unneeded, AmateurLogits::Computed);
+    device.sample(&mut step, 0..rows.len(), ExpertLogits::Computed(expert), amateur);
     end(device, step)
 }
 
-/// As [`sample`], the amateur's logits not yet computed from its hidden states and its head.
+/// As [`sample`], the amateur's logits not yet computed from its hidden states and its LM head.
 pub fn sample_hidden<D: Device>(
     device: &D,
     rows: &[SampleRow],
@@ -56,9 +57,11 @@ pub fn sample_hidden<D: Device>(
     expert: &D::Tensor,
     amateur: (&D::Tensor, &D::Weight),
     logits: &mut D::Tensor,
-) -> Vec<RowResult> {
+) -> Vec<Decision> {
     let batch = Batch { logits_indices: (0..rows.len() as u32).collect(), ..Batch::default() };
     let mut step = begin(device, 1, vocabulary, &batch, rows);
-    device.contrast_sample_hidden(&mut step, 0..rows.len(), expert, amateur, logits);
+    let (hidden, lm_head) = amateur;
+    let amateur = AmateurLogits::Unprojected(Unprojected { hidden, lm_head, logits });
+    device.sample(&mut step, 0..rows.len(), ExpertLogits::Computed(expert), amateur);
     end(device, step)
 }

@@ -10,6 +10,7 @@ use codit::device::Device;
 use codit::device::cpu::Cpu;
 use codit::device::cuda::{Cuda, Gpu};
 use codit::device::gpu::GpuConfig;
+use codit::device::inspect::Inspect;
 use codit::device::simt::Simt;
 use codit::error::{Error, Result};
 
@@ -17,23 +18,23 @@ use codit::error::{Error, Result};
 #[derive(clap::Args, Clone)]
 #[command(next_help_heading = "Device")]
 pub struct DeviceArgs {
-    /// Where to decode: auto takes the GPU where there is one; simt runs the GPU's kernels on the host, slowly, to test them
+    /// Where to decode: auto takes a GPU if there is one; simt runs the GPU's kernels on the host, slowly, for tests
     #[arg(long, value_enum, default_value_t = DeviceName::Auto)]
     device: DeviceName,
     #[command(flatten)]
     format: FormatArgs,
-    /// Part of the GPU's memory that may be used in all; what weights and workspaces leave of it is the cache's
+    /// Share of the GPU's memory that may be used in all; the cache takes what weights and workspaces leave of it
     #[arg(long, value_name = "PART", default_value_t = 0.9, value_parser = part)]
     gpu_memory_utilization: f64,
-    /// GPUs by number, such as 0,1,2,3: a replica of the pair on each, or on every two of them where the pair is split
+    /// GPUs by number, such as 0,1,2,3: one replica of the pair on each, or on every two of them if the pair is split
     /// [default: 0; 0,1 with --placement split]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     devices: Vec<usize>,
-    /// Both models together on one GPU, or split over two; auto splits a pair that does not fit on one of several
+    /// Both models together on one GPU, or split over two; auto splits a pair that does not fit on one of several GPUs
     #[arg(long, value_enum, default_value_t = Placement::Auto)]
     placement: Placement,
-    /// On a GPU, keep a row's bits from depending on the rows beside it, as they never do on the CPU: a response is then the
-    /// same in every batch, at a cost in speed
+    /// On a GPU, make the bits of a row independent of the rows beside it, as they always are on the CPU: a response is then
+    /// the same in every batch, at a cost in speed
     #[arg(long)]
     deterministic: bool,
     /// Threads of the CPU device [default: all cores]
@@ -59,7 +60,7 @@ enum Placement {
 /// What is done on the device, whichever it is.
 pub trait Task {
     /// Does it.
-    fn run<D: Device>(self, devices: &Devices<'_, D>) -> Result<ExitCode>;
+    fn run<D: Inspect>(self, devices: &Devices<'_, D>) -> Result<ExitCode>;
 }
 
 /// The devices that the user chose, all of one kind.
@@ -148,7 +149,7 @@ impl DeviceArgs {
         }
     }
 
-    fn give<D: Device>(&self, task: impl Task, open: &dyn Fn([usize; 2]) -> Result<D>) -> Result<ExitCode> {
+    fn give<D: Inspect>(&self, task: impl Task, open: &dyn Fn([usize; 2]) -> Result<D>) -> Result<ExitCode> {
         task.run(&Devices { open, gpus: self.gpus(), placement: self.placement })
     }
 

@@ -3,20 +3,22 @@
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
-use codit::device::{Device, Dtype, Format, Role};
+use codit::device::{Device, DeviceInfo, Dtype, Format, Role};
 use codit::error::{Error, Result};
 
 /// In what numbers each model is kept.
 #[derive(clap::Args, Clone)]
 pub struct FormatArgs {
-    /// Numbers of the weights: auto is bfloat16 on a GPU, as stored on the CPU; fp8 rounds the layers' matrices to e4m3 with a
-    /// scale an output, and all else is bfloat16. On a GPU activations are bfloat16, or all is float32; the CPU computes in f32
+    /// Number format of the weights: auto is bfloat16 on a GPU, and as stored on the CPU; fp8 rounds the layers' matrices to
+    /// e4m3 with one scale per output and keeps everything else in bfloat16; float32 also makes a GPU compute in f32, as the
+    /// CPU always does
     #[arg(long, value_enum, default_value_t = WeightsName::Auto)]
     dtype: WeightsName,
-    /// Those of the amateur's weights [default: as --dtype]
+    /// Number format of the amateur's weights [default: that of --dtype]
     #[arg(long, value_enum)]
     amateur_dtype: Option<WeightsName>,
-    /// Numbers of both models' keys and values: auto is as activations are; fp8 is e4m3 with a scale for each token and head
+    /// Number format of both models' keys and values: auto is that of the activations; fp8 is e4m3 with one scale per token and
+    /// head
     #[arg(long, value_enum, default_value_t = CacheName::Auto)]
     kv_cache_dtype: CacheName,
 }
@@ -86,7 +88,7 @@ impl FormatArgs {
 pub fn settings<D: Device>(device: &D) -> Map<String, Value> {
     let [expert, amateur] = [Role::Expert, Role::Amateur].map(|role| {
         let device = device.role(role);
-        (weights(&device), device.format().cache == Dtype::F8E4m3)
+        (weights(device.info()), device.info().format.cache == Dtype::F8E4m3)
     });
     let has_fp8_cache = expert.1 || amateur.1;
     [
@@ -100,12 +102,12 @@ pub fn settings<D: Device>(device: &D) -> Map<String, Value> {
 }
 
 /// In a line for people.
-pub fn describe<D: Device>(device: &D) -> String {
-    let cache = if device.format().cache == Dtype::F8E4m3 { Dtype::F8E4m3 } else { device.dtype() };
-    format!("weights {}, cache {}", weights(device).name(), cache.name())
+pub fn describe(info: &DeviceInfo) -> String {
+    let cache = if info.format.cache == Dtype::F8E4m3 { Dtype::F8E4m3 } else { info.dtype };
+    format!("weights {}, cache {}", weights(info).name(), cache.name())
 }
 
 /// The CPU, which keeps weights as they are stored, goes by what it computes in.
-fn weights<D: Device>(device: &D) -> Dtype {
-    if device.format().weights == Dtype::F8E4m3 { Dtype::F8E4m3 } else { device.dtype() }
+fn weights(info: &DeviceInfo) -> Dtype {
+    if info.format.weights == Dtype::F8E4m3 { Dtype::F8E4m3 } else { info.dtype }
 }

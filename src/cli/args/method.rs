@@ -11,23 +11,23 @@ const MOST_SAMPLES: i64 = 10_000;
 #[derive(clap::Args)]
 #[command(next_help_heading = "Method")]
 pub struct Method {
-    /// Plausibility: a token is in the head if it is at least this times as likely as the expert's favourite [0..1]; a list
-    /// such as 0.01,0.1 is a sweep
+    /// A token is plausible if the expert finds it at least this times as likely as its favourite token [0..1]; only
+    /// plausible tokens are drawn; a list such as 0.01,0.1 is a sweep
     #[arg(long, value_delimiter = ',', default_value = "0.01")]
     alpha: Vec<f64>,
     /// Weight of the amateur's log-probability; 0 runs the expert alone; a list is a sweep
     #[arg(long, value_delimiter = ',', default_value = "1")]
     beta: Vec<f64>,
-    /// beta for special tokens, stop tokens among them [default: beta]
+    /// Weight of the amateur for special tokens, including stop tokens [default: that of --beta]
     #[arg(long, value_name = "B")]
     special_token_beta: Option<f64>,
-    /// Contrast as (1 + G) z_e - G z_a: the same as --beta G/(1+G) with temperature / (1 + G)
+    /// Contrast as (1 + G) z_e - G z_a, which equals --beta G/(1+G) with the temperature divided by 1 + G
     #[arg(long, value_name = "G", conflicts_with = "beta")]
     guidance: Option<f64>,
-    /// 0 takes the best score
+    /// Divides the scores before the softmax; 0 takes the token with the best score
     #[arg(long, default_value_t = 1.0)]
     temperature: f64,
-    /// Nucleus: keeps the likeliest tokens whose probabilities reach this (0..1]
+    /// Keeps the likeliest tokens until their probabilities add up to this (0..1]
     #[arg(long, default_value_t = 1.0)]
     top_p: f64,
     /// Keeps this many of the likeliest tokens; 0 keeps all
@@ -36,19 +36,19 @@ pub struct Method {
     /// Keeps tokens at least this times as likely as the likeliest [0..1]
     #[arg(long, default_value_t = 0.0)]
     min_p: f64,
-    /// Responses to each prompt, told apart by `sample_index` if more than one
+    /// Responses to each prompt; if more than one, `sample_index` tells them apart
     #[arg(long = "n", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MOST_SAMPLES))]
     pub samples: u32,
     /// Longest response, in tokens [default: the pair's, or 4096]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tokens: Option<u32>,
-    /// Makes a run repeatable; without it one is drawn and recorded in the manifest
+    /// Makes a run repeatable; without it a seed is drawn and recorded in the manifest
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Goes on past stop tokens, for measurements
+    /// Continues past stop tokens; for measurements
     #[arg(long)]
     pub ignore_eos: bool,
-    /// Records each token's log-probability by either model, as expert_logprobs and amateur_logprobs
+    /// Records each token's log-probability under each model, as expert_logprobs and amateur_logprobs
     #[arg(long)]
     pub log_probabilities: bool,
 }

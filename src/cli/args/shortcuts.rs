@@ -7,24 +7,24 @@ use codit::engine::{Deferred, Shortcuts};
 /// What is left out of the work of two models. No token depends on it.
 #[derive(clap::Args)]
 pub struct ShortcutArgs {
-    /// Leave out nothing: every token takes both models in full, for comparison
+    /// Skips nothing: every token runs both models in full; for comparison
     #[arg(long, conflicts_with = "shortcuts")]
     eager: bool,
-    /// Work to leave out [default: as suits the device]
+    /// Work to skip; no token depends on it [default: as suits the device]
     #[arg(long, value_enum, value_name = "NAME,...", value_delimiter = ',')]
     shortcuts: Option<Vec<Shortcut>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Shortcut {
-    /// Compute the amateur's logits of the plausible set alone
+    /// Compute the amateur's logits for the plausible set only
     #[value(alias = "gathered-head")]
     GatheredCandidates,
-    /// The amateur waits while the expert settles tokens alone, as long as that pays
+    /// Let the amateur wait while the expert decides tokens alone, where that pays
     DeferredAmateur,
-    /// The same whether or not it pays, for comparison
+    /// Defer the amateur whether or not it pays; for comparison
     AlwaysDeferredAmateur,
-    /// Beginnings that texts share are computed once
+    /// Compute the common beginnings of texts once
     SharedPrefixes,
 }
 

@@ -14,7 +14,7 @@ use codit::bench::{self, Load, Prompts, Report, shapes};
 use codit::checkpoint::{Checkpoint, Parts};
 use codit::contrast::{Contrast, Vocabulary};
 use codit::dataset::Input;
-use codit::device::Device;
+use codit::device::inspect::Inspect;
 use codit::engine::Model;
 use codit::error::{Error, Result};
 use codit::model::spec::Spec;
@@ -28,11 +28,9 @@ pub struct Args {
     /// The amateur's shape, if it is another
     #[arg(long, value_name = "NAME")]
     amateur_shape: Option<String>,
-    /// Instructions that a pair with its own weights is to answer, in place of random ones: the first of these
+    /// Instructions for a pair with its own weights, in place of random tokens: the first of this file are answered
     #[arg(long, value_name = "FILE", conflicts_with_all = ["shape", "amateur_shape", "input_len"])]
     input: Option<PathBuf>,
-    #[command(flatten)]
-    models: Models,
     /// Sequences at once
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     rows: u32,
@@ -42,16 +40,16 @@ pub struct Args {
     /// Tokens of each response
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(32..))]
     output_len: u32,
-    /// Tokens a step, prefill and decode together [default: as suits the device]
+    /// Tokens per step, prefill and decode together [default: as suits the device]
     #[arg(long, value_name = "N")]
     max_num_batched_tokens: Option<usize>,
-    /// Plausibility
+    /// Plausibility, as in `codit synth`
     #[arg(long, default_value_t = 0.01)]
     alpha: f64,
     /// Weight of the amateur's log-probability
     #[arg(long, default_value_t = 1.0)]
     beta: f64,
-    /// Measures without shortcuts, with each and with all of them, and counts what they save
+    /// Measures without shortcuts, with each one and with all, and counts what they save
     #[arg(long, conflicts_with_all = ["eager", "shortcuts"])]
     ablation: bool,
     /// Prints JSON
@@ -59,6 +57,9 @@ pub struct Args {
     json: bool,
     #[command(flatten)]
     shortcuts: ShortcutArgs,
+    // After the command's own flags, since its heading would hold them.
+    #[command(flatten)]
+    models: Models,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -73,7 +74,7 @@ struct Bench<'a> {
 }
 
 impl Task for Bench<'_> {
-    fn run<D: Device>(self, devices: &Devices<'_, D>) -> Result<ExitCode> {
+    fn run<D: Inspect>(self, devices: &Devices<'_, D>) -> Result<ExitCode> {
         let args = self.args;
         let contrast = Contrast { alpha: args.alpha, beta: args.beta, ..Contrast::default() };
         contrast.validate()?;

@@ -1,89 +1,206 @@
 //! `codit doctor`: what the device is, and whether it computes what it should.
 
+use std::cell::RefCell;
 use std::process::ExitCode;
+
+use serde::Serialize;
 
 use crate::cli::args::device::{DeviceArgs, Devices, Task};
 use crate::cli::args::format;
 use codit::bench::ceilings::Ceilings;
-use codit::device::Device;
-use codit::device::cpu::Cpu;
-use codit::doctor::{self, Check, Comparison, Numbers};
-use codit::error::Result;
+use codit::device::cpu::{Cpu, ISA_VARIABLE, Isa};
+use codit::device::inspect::Inspect;
+use codit::doctor::verdict::{Finding, Verdict};
+use codit::doctor::{self, Check, Comparison};
+use codit::error::{Error, Result};
 
 #[derive(clap::Args)]
 pub struct Args {
-    #[command(flatten)]
-    device: DeviceArgs,
-    /// Draws the inputs
+    /// Seed of the inputs
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Prints JSON
+    #[arg(long)]
+    json: bool,
+    /// Gives the device wrong inputs, so that every family of checks must fail: a test of the checks themselves
+    #[arg(long, hide = true)]
+    plant_fault: bool,
+    // After the command's own flags, since its heading would hold them.
+    #[command(flatten)]
+    device: DeviceArgs,
 }
+
+/// Failed checks that are printed of a family.
+const SHOWN: usize = 5;
 
 /// Checks and prints; fails if a check does.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let mut passed = true;
+    let report = RefCell::new(Report::default());
     for device in args.device.in_each_mode()? {
-        passed &= device.run(Doctor { args })? == ExitCode::SUCCESS;
+        device.run(Doctor { args, report: &report })?;
     }
-    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    report.into_inner().end(args)
+}
+
+/// What was found, on all devices and in all modes.
+#[derive(Default, Serialize)]
+struct Report {
+    /// The first device.
+    device: String,
+    /// Of the CPU device; else none.
+    instruction_set: Option<&'static str>,
+    checks: Vec<Finding>,
+    ceilings: Vec<CeilingsOf>,
+    passed: bool,
+    verdict: String,
+    /// What to do where a check fails.
+    #[serde(skip)]
+    remedy: String,
+}
+
+/// The ceilings of one device in one mode.
+#[derive(Serialize)]
+struct CeilingsOf {
+    device: String,
+    mode: String,
+    copy_bytes_per_second: f64,
+    matmul_operations_per_second: f64,
+}
+
+impl Report {
+    /// Prints the verdict, or everything as JSON.
+    fn end(mut self, args: &Args) -> Result<ExitCode> {
+        let Verdict { passed, text } = Verdict::new(&self.checks, &self.remedy);
+        if args.json {
+            (self.passed, self.verdict) = (passed, text);
+            let text = serde_json::to_string_pretty(&self);
+            println!("{}", text.map_err(|error| Error::Device(format!("cannot print the report: {error}")))?);
+        } else {
+            println!("\n{text}");
+        }
+        Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
 }
 
 struct Doctor<'a> {
     args: &'a Args,
+    report: &'a RefCell<Report>,
 }
 
 impl Task for Doctor<'_> {
     /// Checks each GPU, and the first two as the places of a split pair.
-    fn run<D: Device>(self, devices: &Devices<'_, D>) -> Result<ExitCode> {
-        let mut failed = 0;
+    fn run<D: Inspect>(self, devices: &Devices<'_, D>) -> Result<ExitCode> {
         for gpu in &devices.gpus {
-            failed += self.check(&|| devices.on([*gpu; 2]))?;
+            self.check(&|| devices.on([*gpu; 2]))?;
         }
         if let [expert, amateur, ..] = devices.gpus[..] {
             let open = || devices.on([expert, amateur]);
-            println!("\n{}", open()?.describe());
-            failed += report("split golden pair", &doctor::pair::checks(&open)?);
+            let on = self.begin(&open()?);
+            on.note("split golden pair", &doctor::pair::checks(&open, self.args.plant_fault)?);
         }
-        Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(ExitCode::SUCCESS)
     }
 }
 
-impl Doctor<'_> {
-    /// How many checks failed on the device that `open` gives.
-    fn check<D: Device>(&self, open: &dyn Fn() -> Result<D>) -> Result<usize> {
+impl<'a> Doctor<'a> {
+    /// Checks the device that `open` gives, and measures it.
+    fn check<D: Inspect>(&self, open: &dyn Fn() -> Result<D>) -> Result<()> {
         let device = open()?;
-        let cpu = Cpu::new(None)?.with_formats([device.format(); 2]);
-        let mode = if device.is_deterministic() { ", deterministic" } else { "" };
-        println!("\n{}\n{}{mode}", device.describe(), format::describe(&device));
-        println!(
-            "{:<18} {:>6} {:>6} {:>12} {:>10}  worst case",
-            "", "checks", "failed", "worst error", "bound"
-        );
-        let mut on = Comparison { device: &device, cpu: &cpu, numbers: Numbers(self.args.seed) };
-        let mut failed = 0;
+        let on = self.begin(&device);
+        let cpu = Cpu::limited(None, Isa::Reference)?.with_formats([device.info().format; 2]);
+        let mut comparison = Comparison::new(&device, &cpu, self.args.seed);
+        comparison.has_fault = self.args.plant_fault;
         for (operation, checks) in doctor::all() {
-            failed += report(operation, &checks(&mut on)?);
+            on.note(operation, &checks(&mut comparison)?);
         }
-        failed += report("golden pair", &doctor::pair::checks(open)?);
-        let ceilings = Ceilings::measure(&device)?;
-        println!(
-            "copy {:.1} GB/s, matmul {:.3} TFLOP/s",
-            ceilings.bandwidth / 1e9,
-            ceilings.matmul_rate / 1e12
-        );
-        Ok(failed)
+        on.note("golden pair", &doctor::pair::checks(open, self.args.plant_fault)?);
+        on.measured(Ceilings::measure(&device)?);
+        Ok(())
+    }
+
+    /// Prints what the device is, and the head of its table.
+    fn begin<D: Inspect>(&self, device: &D) -> Examined<'a> {
+        let deterministic = if device.info().is_deterministic { ", deterministic" } else { "" };
+        let on = Examined {
+            report: self.report,
+            is_json: self.args.json,
+            device: device.info().description.clone(),
+            mode: format!("{}{deterministic}", format::describe(device.info())),
+        };
+        let mut report = self.report.borrow_mut();
+        if report.device.is_empty() {
+            let isa = doctor::as_cpu(device).map(Cpu::isa);
+            report.device.clone_from(&on.device);
+            report.instruction_set = isa.map(Isa::name);
+            report.remedy = remedy(isa);
+        } else if !on.is_json {
+            println!();
+        }
+        if !on.is_json {
+            println!("{}\n{}", on.device, on.mode);
+            println!("{:<18} {:>6} {:>6} {:>12} {:>9}", "", "checks", "failed", "worst error", "allowed");
+        }
+        on
     }
 }
 
-/// One line of the table; returns how many checks failed.
-fn report(operation: &str, checks: &[Check]) -> usize {
-    let failed = checks.iter().filter(|check| !check.passes()).count();
-    let share = |check: &Check| {
-        if check.error.is_nan() { f64::INFINITY } else { check.error / check.bound.max(f64::MIN_POSITIVE) }
+/// What to do where a device fails.
+fn remedy(isa: Option<Isa>) -> String {
+    let first = match isa {
+        None => "Update the GPU's driver and run this again, or use --device cpu.".to_owned(),
+        Some(Isa::Baseline) => {
+            "Run this again: what fails now and then is the machine's memory or heat.".to_owned()
+        }
+        Some(_) => {
+            format!("Run this again with {ISA_VARIABLE}=baseline: if that passes, codit is right under it.")
+        }
     };
-    let worst = checks.iter().max_by(|a, b| share(a).total_cmp(&share(b)));
-    let (error, bound, case) = worst.map_or((0.0, 0.0, ""), |c| (c.error, c.bound, c.case.as_str()));
-    let count = checks.len();
-    println!("{operation:<18} {count:>6} {failed:>6} {error:>12.2e} {bound:>10.0e}  {case}");
-    failed
+    format!("{first} Please report the output of this command with --json")
+}
+
+/// A device in one mode.
+struct Examined<'a> {
+    report: &'a RefCell<Report>,
+    is_json: bool,
+    device: String,
+    mode: String,
+}
+
+impl Examined<'_> {
+    /// Takes in the checks of a family, and prints its line of the table.
+    fn note(&self, family: &str, checks: &[Check]) {
+        let finding = Finding::new(&self.device, &self.mode, family, checks);
+        if !self.is_json {
+            print(&finding);
+        }
+        self.report.borrow_mut().checks.push(finding);
+    }
+
+    /// Takes in and prints how fast the device is.
+    fn measured(&self, ceilings: Ceilings) {
+        let Ceilings { bandwidth, matmul_rate } = ceilings;
+        if !self.is_json {
+            println!("copy {:.1} GB/s, matmul {:.3} TFLOP/s", bandwidth / 1e9, matmul_rate / 1e12);
+        }
+        self.report.borrow_mut().ceilings.push(CeilingsOf {
+            device: self.device.clone(),
+            mode: self.mode.clone(),
+            copy_bytes_per_second: bandwidth,
+            matmul_operations_per_second: matmul_rate,
+        });
+    }
+}
+
+/// A line of the table, and the first of the checks that failed.
+fn print(finding: &Finding) {
+    let Finding { name, checks, failed, .. } = finding;
+    let number = |number: Option<f64>| number.map_or("-".to_owned(), |number| format!("{number:.1e}"));
+    let (error, bound) = (number(finding.worst_error), number(finding.bound));
+    println!("{name:<18} {checks:>6} {failed:>6} {error:>12} {bound:>9}");
+    for failure in finding.failures.iter().take(SHOWN) {
+        println!("    {}, {}: {}", failure.operation, failure.case, failure.what());
+    }
+    if finding.failures.len() > SHOWN {
+        println!("    and {} more", finding.failures.len() - SHOWN);
+    }
 }

@@ -26,18 +26,16 @@ const CONTEXTS: [usize; 4] = [1024, 2048, 4096, 8192];
 
 #[derive(clap::Args)]
 pub struct Args {
-    #[command(flatten)]
-    models: Models,
     /// The shape of a published model, or a config.json, for both models, in place of checkpoints
     #[arg(long, value_name = "NAME", conflicts_with_all = ["pair", "expert", "amateur"])]
     shape: Option<String>,
-    /// The GPU's memory [default: that of the GPU of this machine; 80GiB where there is none]
+    /// The GPU's memory [default: that of this machine's GPU; 80GiB if there is none]
     #[arg(long, value_parser = bytes::parse, value_name = "SIZE")]
     gpu_memory: Option<usize>,
-    /// How many such GPUs there are [default: those of this machine; 1 where there is none]
+    /// How many such GPUs there are [default: those of this machine; 1 if there is none]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     gpus: Option<u16>,
-    /// Part of the GPU's memory that may be used in all
+    /// Share of the GPU's memory that may be used in all
     #[arg(long, value_name = "PART", default_value_t = 0.9, value_parser = part)]
     gpu_memory_utilization: f64,
     #[command(flatten)]
@@ -47,15 +45,18 @@ pub struct Args {
     /// Sequences decoded at once
     #[arg(long, default_value_t = 256)]
     max_num_seqs: usize,
-    /// Tokens a step, prefill and decode together
+    /// Tokens per step, prefill and decode together
     #[arg(long, value_name = "N")]
     max_num_batched_tokens: Option<usize>,
-    /// Tokens a cache block
+    /// Tokens per cache block
     #[arg(long, default_value_t = 16, value_name = "N")]
     block_size: usize,
     /// Prints JSON
     #[arg(long)]
     json: bool,
+    // Last, since its heading would hold what follows.
+    #[command(flatten)]
+    models: Models,
 }
 
 /// Prints the plan.
@@ -66,12 +67,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         block_size: args.block_size,
         ..EngineConfig::default()
     };
-    let shape = config.shape(BATCHED_TOKENS, args.shortcuts.shortcuts().unwrap_or(Shortcuts::NONE))?;
+    let shortcuts = args.shortcuts.shortcuts().unwrap_or(Shortcuts::NONE);
+    let pair_config = config.pair_config(BATCHED_TOKENS, shortcuts)?;
     let (expert, amateur) = args.specs()?;
     let formats = args.format.formats()?;
     let footprint = |is_split| {
         let amateur = amateur.as_ref().map(|spec| (spec, formats[1]));
-        Footprint::new((&expert, formats[0]), amateur, &shape, is_split)
+        Footprint::new((&expert, formats[0]), amateur, &pair_config, is_split)
     };
     let (together, split) = (footprint(false)?, footprint(true)?);
     let (gpu_memory, gpus) = (args.gpu_memory(), args.gpus());

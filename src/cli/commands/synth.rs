@@ -19,6 +19,7 @@ use codit::checkpoint::{Checkpoint, Parts};
 use codit::contrast::Contrast;
 use codit::dataset::{Body, Input, Manifest, Metadata, ModelFingerprint};
 use codit::device::Device;
+use codit::device::inspect::Inspect;
 use codit::engine::{self, Engine, EngineConfig, Replicas, Request, Stepped};
 use codit::error::Result;
 use codit::pairs::{MAX_TOKENS, PairPreset};
@@ -27,9 +28,9 @@ use codit::text::{CLOCK, ChatTemplate, Message, Text, clock};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Instructions, one JSON object a line with `instruction`, `messages` or `prompt`
+    /// Instructions: one JSON object per line with `instruction`, `messages` or `prompt`
     input: PathBuf,
-    /// The dataset; resumed if it is there already. {alpha} and {beta} in its name stand for their values
+    /// The dataset; resumed if it exists. {alpha} and {beta} in its name stand for their values
     #[arg(short, long)]
     output: PathBuf,
 
@@ -48,7 +49,7 @@ pub struct Args {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Prompts")]
 struct Prompting {
-    /// Variables for the chat template, a JSON object such as '{"enable_thinking":false}', beside those of the pair
+    /// Variables for the chat template, a JSON object such as '{"enable_thinking":false}', in addition to the pair's
     #[arg(long, value_name = "JSON", value_parser = json_object)]
     chat_template_kwargs: Option<Map<String, Value>>,
     /// A system message for conversations that have none
@@ -62,7 +63,7 @@ struct Capacity {
     /// Sequences decoded at once
     #[arg(long, default_value_t = 256)]
     max_num_seqs: usize,
-    /// Tokens a step, prefill and decode together [default: as suits the device, or max-num-seqs if more]
+    /// Tokens per step, prefill and decode together [default: as suits the device, or max-num-seqs if more]
     #[arg(long, value_name = "N")]
     max_num_batched_tokens: Option<usize>,
     /// Longest sequence, prompt and response [default: what the models and the cache can hold]
@@ -71,10 +72,10 @@ struct Capacity {
     /// Memory of the paged KV cache, both models together [default: 4GiB on the CPU]
     #[arg(long, value_parser = bytes::parse, value_name = "SIZE")]
     kv_cache_memory: Option<usize>,
-    /// Tokens a cache block
+    /// Tokens per cache block
     #[arg(long, default_value_t = 16, value_name = "N")]
     block_size: usize,
-    /// Tell a profiler to begin at step A and to end before step B, counted from 0; GPU only
+    /// Tells a profiler to begin at step A and to end before step B, counted from 0; GPU only
     #[arg(long, value_name = "A:B", value_parser = steps)]
     profile_steps: Option<Range<u64>>,
     #[command(flatten)]
@@ -100,7 +101,7 @@ struct Synth<'a> {
 }
 
 impl Task for Synth<'_> {
-    fn run<D: Device>(self, devices: &Devices<'_, D>) -> Result<ExitCode> {
+    fn run<D: Inspect>(self, devices: &Devices<'_, D>) -> Result<ExitCode> {
         let run = Run::prepare(self.args, devices)?;
         let interrupted = interrupt::flag()?;
         run.decode(&interrupted)?;
@@ -185,23 +186,20 @@ impl<D: Device> Run<D> {
             let prompt = to_be_decoded(&prompt.body, system.as_deref());
             Ok(Request { id, prompt, sample, tag, ..todo[setting].request.clone() })
         });
-        let result = replicas.decode(
-            Counted { items: requests, left: total - done },
-            |Stepped { completions, stats }| {
-                let _range = profile::range(c"io");
-                for completion in completions {
-                    progress.record(&completion.finish);
-                    let JobIndex { row, setting, sample } = order.job(completion.tag);
-                    written[setting].append(input.read(row)?, sample, completion)?;
-                }
-                progress.step(stats);
-                Ok(if interrupt::is_set(interrupted) {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
-                })
-            },
-        );
+        let result = replicas.decode(requests, |Stepped { completions, stats }| {
+            let _range = profile::range(c"io");
+            for completion in completions {
+                progress.record(&completion.finish);
+                let JobIndex { row, setting, sample } = order.job(completion.tag);
+                written[setting].append(input.read(row)?, sample, completion)?;
+            }
+            progress.step(stats);
+            Ok(if interrupt::is_set(interrupted) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            })
+        });
         progress.finish();
         result?;
         written.into_iter().try_for_each(Written::close)
@@ -230,28 +228,6 @@ impl Order {
         JobIndex { row, setting, sample: sample as u32 }
     }
 }
-
-/// Items of which it is known how many are left.
-struct Counted<I> {
-    items: I,
-    left: usize,
-}
-
-impl<I: Iterator> Iterator for Counted<I> {
-    type Item = I::Item;
-
-    fn next(&mut self) -> Option<I::Item> {
-        let item = self.items.next()?;
-        self.left = self.left.saturating_sub(1);
-        Some(item)
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
-    }
-}
-
-impl<I: Iterator> ExactSizeIterator for Counted<I> {}
 
 pub fn to_be_decoded(body: &Body, system: Option<&str>) -> engine::Prompt {
     match body {

@@ -1,31 +1,89 @@
-//! One source, compiled for several instruction sets, of which the machine's best is taken at run time.
+//! One source, compiled for several instruction sets. The machine's best is chosen at run time; [`ISA_VARIABLE`] lowers it.
 
+use std::env;
+use std::ffi::OsStr;
+
+use super::amx::Amx;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
-use super::simd::{Portable, Simd};
+use super::simd::{Double, Portable, Simd};
+use crate::error::{Error, Result};
 
-/// An instruction set that the compiler vectorizes for.
+/// The environment variable that caps the instruction set of the CPU device.
+pub const ISA_VARIABLE: &str = "CODIT_CPU_ISA";
+
+/// An instruction set, lowest first. A machine that has one has all lower ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
-    /// What every machine of this architecture has.
+    /// Portable code that sums in f64. It is no real instruction set; the others are compared with it.
+    Reference,
+    /// The features that every x86-64 machine has.
     Baseline,
     /// AVX2, FMA and F16C.
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// AVX-512, and AMX tiles of bf16 for matrix products.
+    Amx,
 }
 
 /// A computation to be compiled for every [`Isa`].
 pub trait Kernel {
-    /// What it gives.
+    /// The result.
     type Output;
-    /// The computation; `#[inline(always)]`, and so must be what it calls.
+    /// Computes. It and everything it calls must be `#[inline(always)]`.
     fn run<S: Simd>(self) -> Self::Output;
 }
 
 impl Isa {
-    /// The machine's best.
+    /// The instruction sets that a machine may have, lowest first.
+    pub const ALL: [Self; 4] = [Self::Baseline, Self::Avx2, Self::Avx512, Self::Amx];
+
+    /// The name in [`ISA_VARIABLE`] and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reference => "reference",
+            Self::Baseline => "baseline",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+            Self::Amx => "amx",
+        }
+    }
+
+    /// The instruction sets that this machine has, lowest first.
+    pub fn available() -> impl Iterator<Item = Self> {
+        let best = Self::detect();
+        Self::ALL.into_iter().filter(move |isa| *isa <= best)
+    }
+
+    /// The machine's best, or the cap that [`ISA_VARIABLE`] sets where that is lower.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where the variable names no instruction set.
+    pub fn chosen() -> Result<Self> {
+        let cap = env::var_os(ISA_VARIABLE).filter(|value| !value.is_empty());
+        let cap = cap.map(|value| Self::parse(&value)).transpose()?;
+        Ok(cap.map_or(Self::detect(), |cap| cap.min(Self::detect())))
+    }
+
+    fn parse(value: &OsStr) -> Result<Self> {
+        Self::ALL.into_iter().find(|isa| value == isa.name()).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            let value = value.to_string_lossy();
+            Error::Setting(format!("{ISA_VARIABLE} is {value:?}; it must be one of {names}, or unset"))
+        })
+    }
+
+    /// The machine's best instruction set.
     pub fn detect() -> Self {
+        match Self::detect_vectors() {
+            Self::Avx512 if Amx::detect().is_some() => Self::Amx,
+            vectors => vectors,
+        }
+    }
+
+    /// The machine's best instruction set other than AMX.
+    fn detect_vectors() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
             let avx2 = is_x86_feature_detected!("avx2")
@@ -50,10 +108,11 @@ impl Isa {
         match self {
             // SAFETY: `detect` found these features.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { avx512(kernel) },
+            Self::Avx512 | Self::Amx => unsafe { avx512(kernel) },
             // SAFETY: `detect` found these features.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { avx2(kernel) },
+            Self::Reference => kernel.run::<Double>(),
             _ => kernel.run::<Portable>(),
         }
     }

@@ -1,4 +1,4 @@
-//! The [`GpuRuntime`]: two streams on one GPU or on two, and the order of what they do.
+//! The [`GpuRuntime`] over CUDA: two streams, on one GPU or on two, and the order of their work.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,25 +16,25 @@ use crate::error::{Error, Result};
 
 /// One GPU for both models, or one for each.
 pub struct Cuda {
-    /// By [`Role`].
-    places: [Place; 2],
+    /// The stream of each [`Role`].
+    streams: [GpuStream; 2],
     graphs: Mutex<Graphs>,
-    /// Whether what is queued goes into a graph.
+    /// Whether queued work is being captured in a graph.
     is_capturing: AtomicBool,
     failure: Failure,
 }
 
-/// Where a stream is.
-struct Place {
+/// The stream of a role, and its GPU.
+struct GpuStream {
     stream: Arc<CudaStream>,
-    /// How far the stream had come when the other stream was last told to wait for it.
+    /// The position of this stream that the other stream last waited for.
     reached: CudaEvent,
-    /// Of its matrix products.
+    /// The workspace of the stream's matrix products.
     workspace: Memory,
     card: Arc<Card>,
 }
 
-impl Place {
+impl GpuStream {
     fn new(card: Arc<Card>) -> Result<Self> {
         Ok(Self {
             stream: card.context.new_stream().map_err(cannot("make a stream"))?,
@@ -60,7 +60,7 @@ impl Cuda {
             first.connect(&second);
         }
         Ok(Self {
-            places: [Place::new(first)?, Place::new(second)?],
+            streams: [GpuStream::new(first)?, GpuStream::new(second)?],
             graphs: Mutex::default(),
             is_capturing: AtomicBool::new(false),
             failure: Failure::default(),
@@ -75,52 +75,48 @@ impl Cuda {
         super::card::count()
     }
 
-    fn place(&self, role: Role) -> &Place {
-        &self.places[role as usize]
+    fn stream(&self, role: Role) -> &GpuStream {
+        &self.streams[role as usize]
     }
 
-    /// Of each stream's GPU; 0 where the driver does not say.
+    /// Free bytes of each role's GPU; 0 where the driver does not say.
     fn free_bytes(&self) -> [usize; 2] {
-        self.places.each_ref().map(|place| place.card.memory_info().map_or(0, |memory| memory.free))
-    }
-
-    fn stream(&self, role: Role) -> &Arc<CudaStream> {
-        &self.place(role).stream
+        self.streams.each_ref().map(|stream| stream.card.memory_info().map_or(0, |memory| memory.free))
     }
 
     /// The GPUs, each once.
     fn cards(&self) -> impl Iterator<Item = &Card> {
         let count = if self.is_split() { 2 } else { 1 };
-        self.places[..count].iter().map(|place| &*place.card)
+        self.streams[..count].iter().map(|stream| &*stream.card)
     }
 
-    /// What is queued on `to` from now on runs after what is queued on `from` by now.
+    /// Orders the streams: work queued on `to` from now on runs after the work queued on `from` so far.
     fn order(&self, from: Role, to: Role) {
-        let (from, to) = (self.place(from), self.place(to));
+        let (from, to) = (self.stream(from), self.stream(to));
         let ordered = from.reached.record(&from.stream).and_then(|()| to.stream.wait(&from.reached));
-        self.failure.note(ordered.map_err(cannot("order the roles")));
+        self.failure.note(ordered.map_err(cannot("order the streams")));
     }
 
     fn try_launch(&self, role: Role, launch: &Launch, parameters: &[u8]) -> Result<()> {
         let &Launch { kernel, grid: [x, y, z], threads, shared_bytes } = launch;
-        let Place { card, stream, .. } = self.place(role);
+        let GpuStream { card, stream, .. } = self.stream(role);
         card.context.bind_to_thread().map_err(cannot("use the GPU"))?;
         let mut kernels = lock(&card.kernels);
         let function = kernels.get(kernel)?.cu_function();
         let (grid, block, stream) = ((x, y, z), (threads, 1, 1), stream.cu_stream());
         let mut arguments = [parameters.as_ptr().cast_mut().cast()];
         // SAFETY: the function's module lives as long as `self`. Its one parameter is a struct of these bytes, which
-        // are copied before this returns: the stand-in on the host refuses any other length. What its addresses point
-        // to is alive until the stream is done with it, as freeing memory waits for the GPU.
+        // are copied before this returns; the stand-in on the host refuses any other length. The memory behind its
+        // addresses lives until the stream has used it, because freeing memory waits for the GPU.
         unsafe { result::launch_kernel(function, grid, block, shared_bytes, stream, &mut arguments) }.map_err(
             cannot(&format!("launch {kernel} (grid {grid:?}, {threads} threads, {shared_bytes} bytes)")),
         )
     }
 
-    /// What `record` queues, as a graph, of two GPUs where the streams are. All of it is queued on the first stream, or between
-    /// a fork and a join.
+    /// Captures the work that `record` queues as a graph. `record` queues on the expert's stream, or on either stream
+    /// between a fork and a join. The graph spans both GPUs if the streams are on two.
     fn capture(&self, record: &mut dyn FnMut()) -> Result<Graph> {
-        let first = self.stream(Role::Expert);
+        let first = &self.stream(Role::Expert).stream;
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         first.begin_capture(mode).map_err(cannot("begin to capture a graph"))?;
         self.is_capturing.store(true, Ordering::Relaxed);
@@ -143,7 +139,7 @@ impl GpuRuntime for Cuda {
     }
 
     fn allocate(&self, role: Role, bytes: usize) -> Result<Memory> {
-        Memory::new(&self.place(role).card.context, bytes)
+        Memory::new(&self.stream(role).card.context, bytes)
     }
 
     fn address(&self, memory: &Memory) -> u64 {
@@ -157,22 +153,22 @@ impl GpuRuntime for Cuda {
         bytes: usize,
         source: &mut dyn FnMut(usize, &mut [u8]),
     ) -> Result<()> {
-        let Place { card, stream, .. } = self.place(role);
+        let GpuStream { card, stream, .. } = self.stream(role);
         card.staging.fill(stream, memory, bytes, source)
     }
 
     fn write(&self, role: Role, memory: &Memory, bytes: &[u8]) {
-        let Place { card, stream, .. } = self.place(role);
+        let GpuStream { card, stream, .. } = self.stream(role);
         self.failure.note(card.staging.write(stream, memory, bytes));
     }
 
     fn read(&self, role: Role, memory: &Memory, bytes: usize) -> Self::Pending {
-        let Place { card, stream, .. } = self.place(role);
+        let GpuStream { card, stream, .. } = self.stream(role);
         Ok((role, card.staging.read(stream, memory, bytes)?))
     }
 
     fn wait(&self, pending: Self::Pending) -> Result<Vec<u8>> {
-        let read = pending.and_then(|(role, pending)| self.place(role).card.staging.wait(pending));
+        let read = pending.and_then(|(role, pending)| self.stream(role).card.staging.wait(pending));
         let read = self.failure.note(read);
         self.failure.check()?;
         Ok(read.unwrap_or_default())
@@ -187,7 +183,7 @@ impl GpuRuntime for Cuda {
     }
 
     fn launch(&self, role: Role, launch: &Launch, parameters: &[u8]) {
-        // CUDA refuses a launch of nothing.
+        // CUDA refuses an empty grid.
         if launch.grid.iter().all(|blocks| *blocks > 0) {
             self.failure.note(self.try_launch(role, launch, parameters));
         }
@@ -196,17 +192,17 @@ impl GpuRuntime for Cuda {
     fn matmul(&self, role: Role, matmul: &Matmul) {
         if matmul.rows > 0 {
             let may_wait = !self.is_capturing.load(Ordering::Relaxed);
-            let Place { card, stream, workspace, .. } = self.place(role);
+            let GpuStream { card, stream, workspace, .. } = self.stream(role);
             self.failure.note(lock(&card.matmuls).queue(stream, workspace, matmul, may_wait));
         }
     }
 
     fn copy(&self, role: Role, from: &Memory, to: &Memory, bytes: usize) {
-        self.failure.note(from.copy_to(to, bytes, self.stream(role)));
+        self.failure.note(from.copy_to(to, bytes, &self.stream(role).stream));
     }
 
     fn mark(&self, role: Role) -> Result<CudaEvent> {
-        let event = self.stream(role).record_event(Some(CUevent_flags::CU_EVENT_DEFAULT));
+        let event = self.stream(role).stream.record_event(Some(CUevent_flags::CU_EVENT_DEFAULT));
         event.map_err(cannot("record an event"))
     }
 
@@ -221,7 +217,7 @@ impl GpuRuntime for Cuda {
         }
     }
 
-    /// Queues it directly the first time, captures it the second, and replays it from then on.
+    /// Queues the work directly the first time, captures it the second time, and replays the graph from then on.
     fn replay(&self, key: u64, record: &mut dyn FnMut()) {
         let launch = |graph: &Graph| self.failure.note(graph.0.launch().map_err(cannot("launch a graph")));
         let mut graphs = lock(&self.graphs);
@@ -233,7 +229,7 @@ impl GpuRuntime for Cuda {
             Some(State::Warm) => {
                 let free = self.free_bytes();
                 let Some(graph) = self.failure.note(self.capture(record)) else { return };
-                // The first launch places it in memory.
+                // The first launch uploads the graph to the GPU.
                 launch(&graph);
                 graphs.set(key, State::Captured(graph));
                 let left = self.free_bytes();
@@ -254,12 +250,12 @@ impl GpuRuntime for Cuda {
     }
 
     fn is_split(&self) -> bool {
-        let [expert, amateur] = &self.places;
+        let [expert, amateur] = &self.streams;
         !Arc::ptr_eq(&expert.card, &amateur.card)
     }
 
     fn memory_info(&self, role: Role) -> Result<MemoryInfo> {
-        self.place(role).card.memory_info()
+        self.stream(role).card.memory_info()
     }
 
     fn runs_ahead(&self) -> bool {
@@ -273,7 +269,7 @@ impl GpuRuntime for Cuda {
     }
 }
 
-/// Whatever runs is done before what it uses is freed.
+/// Work that runs is finished before its memory is freed.
 impl Drop for Cuda {
     fn drop(&mut self) {
         for card in self.cards() {

@@ -8,7 +8,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::contrast::{LogProbabilities, RowFault, Sampled};
-use crate::device::{RowResult, SampleRow};
+use crate::device::types::batch::{RowResult, SampleRow};
 use crate::ids::TokenId;
 
 /// The value that stands for no slot, no token and no output.
@@ -343,9 +343,9 @@ impl SampleWords {
 }
 
 impl ResultWords {
-    pub fn result(&self) -> Option<RowResult> {
-        Some(match self.status {
-            0 => Ok(Sampled {
+    pub fn result(&self) -> RowResult {
+        match self.status {
+            0 => RowResult::Sampled(Sampled {
                 token: TokenId(self.token),
                 score: self.score,
                 num_candidates: self.num_candidates,
@@ -354,10 +354,10 @@ impl ResultWords {
                     amateur: Some(self.amateur_log_probability).filter(|l_a| !l_a.is_nan()),
                 }),
             }),
-            1 => Err(RowFault::NotANumber),
-            2 => Err(RowFault::AllMasked),
-            _ => return None,
-        })
+            1 => RowResult::Fault(RowFault::NotANumber),
+            2 => RowResult::Fault(RowFault::AllMasked),
+            _ => RowResult::AwaitsAmateur,
+        }
     }
 }
 

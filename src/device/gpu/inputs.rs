@@ -1,27 +1,31 @@
-//! A step as the kernels see it: one buffer of words with a section for each list, at addresses that never change.
+//! A step as the kernels see it: one buffer with a section for each list, at fixed addresses.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytemuck::Zeroable;
 
-use super::GpuDevice;
 use super::abi::{NONE, ResultWords, SampleWords, SpanWords, VoidRowsParams, row_bytes};
-use super::ops::candidates::Heads;
+use super::device::GpuDevice;
+use super::ops::candidates::CandidateLists;
 use super::padding::bucket;
+use super::runtime::{GpuRuntime, Launch, Role};
 use super::sections::{Section, Sections};
-use crate::device::gpu::runtime::{GpuRuntime, Launch, Role};
-use crate::device::{Batch, Projections, RowResult, SampleRow, Span, StepCapacity};
+use crate::contrast::Vocabulary;
+use crate::device::trace::Trace;
+use crate::device::types::batch::{Batch, Capacity, RowResult, SampleRow, Span};
+use crate::device::types::logits::Projections;
+use crate::device::types::pass::Pass;
 use crate::error::Result;
 use crate::ids::TokenId;
 
-/// Padded steps of shorter contexts count as one.
+/// Contexts of padded steps are padded to at least this length.
 const SHORTEST_PADDED_CONTEXT: usize = 256;
 
-/// What the kernels of both streams read: one memory, or, where the streams have memory apart, the same bytes in each.
+/// Memory that the kernels of both roles read. On two GPUs each has a copy of the same bytes.
 struct Shared<R: GpuRuntime> {
     memory: R::Memory,
-    /// The amateur's.
+    /// The amateur's copy.
     mirror: Option<R::Memory>,
 }
 
@@ -36,7 +40,8 @@ impl<R: GpuRuntime> Shared<R> {
         runtime.address(mirror.unwrap_or(&self.memory))
     }
 
-    /// Between what was queued on the expert's stream, replays of both streams' work among it, and what will be.
+    /// Queues a write on the expert's stream, and one of the amateur's copy if there is one. Work of both roles that
+    /// was queued before, replays included, still reads the old bytes.
     fn write(&self, runtime: &R, bytes: &[u8]) {
         runtime.write(Role::Expert, &self.memory, bytes);
         if let Some(mirror) = &self.mirror {
@@ -46,48 +51,49 @@ impl<R: GpuRuntime> Shared<R> {
         }
     }
 
-    /// Makes the amateur's what the expert's stream has written.
-    fn reflect(&self, runtime: &R, bytes: usize) {
+    /// Copies to the amateur's memory what the kernels have written to the expert's.
+    fn update_mirror(&self, runtime: &R, bytes: usize) {
         if let Some(mirror) = self.mirror.as_ref().filter(|_| bytes > 0) {
             runtime.copy(Role::Expert, &self.memory, mirror, bytes);
         }
     }
 }
 
-/// Which of the amateur's logits some row of a step wants, by what is known before it runs.
+/// Which of the amateur's logits some row of a step needs, by what is known before the step runs.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct OfAmateur {
-    /// Those of its head.
-    pub heads: bool,
-    /// All: they are its head, or make up a log-probability that is asked for.
+pub struct NeededLogits {
+    /// The logits of the candidates.
+    pub candidates: bool,
+    /// All of them: all tokens are candidates, or a log-probability is wanted.
     pub all: bool,
 }
 
-impl OfAmateur {
+impl NeededLogits {
     fn of(rows: &[SampleRow]) -> Self {
-        let mut wanted = Self::default();
+        let mut needed = Self::default();
         for row in rows.iter().filter(|row| row.contrast.needs_amateur()) {
             let keeps_all = row.contrast.alpha == 0.0;
-            wanted.heads |= !keeps_all;
-            wanted.all |= keeps_all || row.log_probabilities;
+            needed.candidates |= !keeps_all;
+            needed.all |= keeps_all || row.log_probabilities;
         }
-        wanted
+        needed
     }
 }
 
 /// See [`crate::device::Device::Step`].
 ///
-/// A step in which every span is one token is padded to a [`bucket`], as far as there is room, so that few sizes occur
-/// and the runtime can replay what it has recorded: padded rows have slot [`NONE`], padded spans context 0, padded
-/// samples position [`NONE`], and kernels leave all three alone.
+/// A step in which every span is one token is padded to a [`bucket`] if there is room. Few sizes then occur, and the
+/// runtime can replay what it recorded. Padded rows have slot `NONE`, padded spans context 0 and padded samples
+/// position `NONE`; kernels skip all three.
 pub struct Step<R: GpuRuntime> {
-    /// Which of the process's steps: the addresses that a recording holds are this one's.
+    /// The number of this step in the process. A recording holds addresses, and these are of one step.
     id: u64,
-    /// Whether all spans are computed alike, which makes the numbers of a token those of any step that computes it.
+    /// Whether all spans take the same kernels, so that a token's numbers do not depend on how its sequence is cut
+    /// into steps.
     is_uniform: bool,
     sections: Sections,
-    /// Rows and spans at most, where all spans are one token.
-    room: usize,
+    /// The most rows of a step in which every span is one token.
+    max_decode_rows: usize,
     block_size: usize,
     /// Tokens of the vocabulary, without padding.
     pub vocabulary: usize,
@@ -96,52 +102,62 @@ pub struct Step<R: GpuRuntime> {
     special_count: usize,
     /// The sections.
     buffer: Shared<R>,
-    /// `[outputs]` [`ResultWords`] of this step, and of the one before until they are overwritten.
+    /// `[outputs]` [`ResultWords`] of the current step; those of the previous step until they are overwritten.
     results: Shared<R>,
-    /// What the kernels of sampling leave for one another, [`row_bytes`] an output.
+    /// What the sampling kernels pass on to each other, [`row_bytes`] per output.
     tiles: R::Memory,
-    /// Of outputs that are sampled together.
-    pub heads: Heads<R>,
+    /// The candidates of outputs that are sampled together.
+    pub candidates: CandidateLists<R>,
     /// Rows of the step at hand, padding included.
     pub tokens: usize,
     /// Spans of the step at hand, padding included.
     pub spans: usize,
-    /// Spans that are computed as prompts are: those of more than one token, or all.
+    /// Spans that the prefill kernel computes: those of more than one token, or all.
     pub prefills: usize,
     /// The longest span of the step at hand.
     pub longest_span: usize,
-    /// The longest context of the step at hand, or more: where it is padded, the next power of two.
+    /// The longest context of the step at hand; of a padded step, the next power of two.
     pub longest_context: usize,
     /// Outputs of the step at hand, padding included.
     pub outputs: usize,
-    /// Outputs of the step at hand that are wanted.
+    /// Outputs of the step at hand without padding.
     wanted: usize,
-    /// What is wanted of the amateur's logits.
-    pub wanted_of_amateur: OfAmateur,
+    /// Which of the amateur's logits the step at hand needs.
+    pub needed_logits: NeededLogits,
     is_padded: bool,
+    /// Results that are being copied to the host, oldest step first.
     pending: VecDeque<R::Pending>,
+    /// The times at which steps began and ended.
+    pub trace: Trace<R::Mark>,
 }
 
 impl<R: GpuRuntime> Step<R> {
-    /// Room for steps.
-    pub fn new(runtime: &R, room: StepCapacity<'_>, is_uniform: bool) -> Result<Self> {
+    /// See [`crate::device::Device::step`].
+    pub fn new(
+        runtime: &R,
+        capacity: Capacity,
+        table_blocks: usize,
+        vocabulary: &Vocabulary,
+        is_uniform: bool,
+    ) -> Result<Self> {
         static STEPS: AtomicU64 = AtomicU64::new(0);
-        let sections = Sections::new(&room);
-        let special: Vec<u32> = room.vocabulary.special.iter().map(|token| token.0).collect();
+        let Capacity { max_num_seqs, max_num_batched_tokens, block_size } = capacity;
+        let sections = Sections::new(capacity, table_blocks);
+        let special: Vec<u32> = vocabulary.special.iter().map(|token| token.0).collect();
         let special_memory = runtime.allocate(Role::Expert, size_of_val(special.as_slice()).max(4))?;
         runtime.write(Role::Expert, &special_memory, bytemuck::cast_slice(&special));
         Ok(Self {
             id: STEPS.fetch_add(1, Ordering::Relaxed),
             is_uniform,
-            room: room.tokens.min(room.sequences),
-            block_size: room.block_size,
-            vocabulary: room.vocabulary.len,
+            max_decode_rows: max_num_batched_tokens.min(max_num_seqs),
+            block_size,
+            vocabulary: vocabulary.len,
             special: special_memory,
             special_count: special.len(),
             buffer: Shared::new(runtime, sections.bytes())?,
-            results: Shared::new(runtime, room.sequences * size_of::<ResultWords>())?,
-            tiles: runtime.allocate(Role::Expert, room.sequences * row_bytes(room.vocabulary.len))?,
-            heads: Heads::new(runtime, room.sequences, room.vocabulary.len)?,
+            results: Shared::new(runtime, max_num_seqs * size_of::<ResultWords>())?,
+            tiles: runtime.allocate(Role::Expert, max_num_seqs * row_bytes(vocabulary.len))?,
+            candidates: CandidateLists::new(runtime, max_num_seqs, vocabulary.len)?,
             sections,
             tokens: 0,
             spans: 0,
@@ -150,14 +166,15 @@ impl<R: GpuRuntime> Step<R> {
             longest_context: 0,
             outputs: 0,
             wanted: 0,
-            wanted_of_amateur: OfAmateur::default(),
+            needed_logits: NeededLogits::default(),
             is_padded: false,
             pending: VecDeque::new(),
+            trace: Trace::off(),
         })
     }
 
-    /// See [`crate::device::Device::begin`].
-    pub fn begin(&mut self, runtime: &R, batch: &Batch, rows: &[SampleRow]) {
+    /// See [`crate::device::Device::prepare`].
+    pub fn prepare(&mut self, runtime: &R, batch: &Batch, rows: &[SampleRow]) {
         let context = |span: &Span| batch.positions[span.tokens.end - 1] as usize + 1;
         self.tokens = batch.tokens.len();
         self.spans = batch.spans.len();
@@ -165,10 +182,10 @@ impl<R: GpuRuntime> Step<R> {
         self.longest_context = batch.spans.iter().map(context).max().unwrap_or(0);
         self.outputs = batch.logits_indices.len();
         self.wanted = self.outputs;
-        self.wanted_of_amateur = OfAmateur::of(rows);
-        self.is_padded = self.longest_span == 1 && self.tokens <= self.room;
+        self.needed_logits = NeededLogits::of(rows);
+        self.is_padded = self.longest_span == 1 && self.tokens <= self.max_decode_rows;
         if self.is_padded {
-            let padded = bucket(self.tokens).min(self.room);
+            let padded = bucket(self.tokens).min(self.max_decode_rows);
             (self.tokens, self.spans, self.outputs) = (padded, padded, padded);
             self.longest_context = self.longest_context.next_power_of_two().max(SHORTEST_PADDED_CONTEXT);
         }
@@ -181,7 +198,8 @@ impl<R: GpuRuntime> Step<R> {
         }
     }
 
-    /// Leaves out the rows that have no token, on the stream that settles.
+    /// Turns rows without a token into padding. They have none because the expert left their last output to the
+    /// amateur.
     fn void_rows(&self, runtime: &R, batch: &Batch) {
         const THREADS: usize = 256;
         let section = |section: Section| runtime.address(&self.buffer.memory) + section.offset as u64;
@@ -200,26 +218,26 @@ impl<R: GpuRuntime> Step<R> {
         runtime.launch(Role::Expert, &launch, bytemuck::bytes_of(&parameters));
     }
 
-    /// Names what the runtime is given to do for the step at hand, where that is likely to come again. It depends on
-    /// nothing but what the name is made of.
-    pub fn replay_key(&self, variant: u32) -> Option<u64> {
+    /// The key of the step's work for [`GpuRuntime::replay`], if the same work is likely to recur. The work depends
+    /// only on the contents of the key.
+    pub fn replay_key(&self, pass: Pass) -> Option<u64> {
         let context = u64::from(self.longest_context.trailing_zeros());
-        let OfAmateur { heads, all } = self.wanted_of_amateur;
-        let variant = (variant << 2) | (u32::from(heads) << 1) | u32::from(all);
+        let NeededLogits { candidates, all } = self.needed_logits;
+        let variant = ((pass as u32) << 2) | (u32::from(candidates) << 1) | u32::from(all);
         let shape = (u64::from(variant) << 32) | (context << 24) | self.tokens as u64;
         self.is_padded.then_some((self.id << 40) | shape)
     }
 
-    /// See [`crate::device::Device::finish`].
-    pub fn finish(&mut self, runtime: &R) {
+    /// See [`crate::device::Device::submit`].
+    pub fn submit(&mut self, runtime: &R) {
         let bytes = self.wanted * size_of::<ResultWords>();
         self.pending.push_back(runtime.read(Role::Expert, &self.results.memory, bytes));
-        // For the tokens that feed the next step.
-        self.results.reflect(runtime, bytes);
+        // The tokens feed the next step of both models.
+        self.results.update_mirror(runtime, bytes);
     }
 
-    /// See [`crate::device::Device::collect_settled`].
-    pub fn collect(&mut self, runtime: &R) -> Result<Vec<Option<RowResult>>> {
+    /// See [`crate::device::Device::collect`].
+    pub fn collect(&mut self, runtime: &R) -> Result<Vec<RowResult>> {
         let Some(pending) = self.pending.pop_front() else { return Ok(Vec::new()) };
         let bytes = runtime.wait(pending)?;
         Ok(bytemuck::allocation::pod_collect_to_vec::<u8, ResultWords>(&bytes)
@@ -228,29 +246,29 @@ impl<R: GpuRuntime> Step<R> {
             .collect())
     }
 
-    /// Where the kernels of a launcher's stream find a section.
+    /// The address of a section for the kernels of a role.
     pub fn section(&self, on: &GpuDevice<R>, section: impl FnOnce(&Sections) -> Section) -> u64 {
-        self.buffer.address(&on.runtime, on.role) + section(&self.sections).offset as u64
+        self.buffer.address(on.runtime(), on.current_role()) + section(&self.sections).offset as u64
     }
 
-    /// Where the kernels of a launcher's stream find the results.
+    /// The address of the results for the kernels of a role.
     pub fn results(&self, on: &GpuDevice<R>) -> u64 {
-        self.results.address(&on.runtime, on.role)
+        self.results.address(on.runtime(), on.current_role())
     }
 
-    /// Where the kernels of sampling leave what they know of the tiles.
+    /// The address of the tiles' summaries for the sampling kernels.
     pub fn tiles(&self, on: &GpuDevice<R>) -> u64 {
         on.address(&self.tiles)
     }
 
-    /// See [`crate::device::Device::projections`].
+    /// See [`crate::device::inspect::Inspect::projections`].
     pub fn projections(&self, on: &GpuDevice<R>) -> Projections {
-        let OfAmateur { heads, all } = self.wanted_of_amateur;
-        let found = if heads { self.heads.projections(on) } else { Projections::default() };
+        let NeededLogits { candidates, all } = self.needed_logits;
+        let found = if candidates { self.candidates.projections(on) } else { Projections::default() };
         Projections { full: if all { self.outputs } else { found.full }, ..found }
     }
 
-    /// Where the kernels of sampling find the special tokens, and how many there are.
+    /// The address and the number of the special tokens.
     pub fn special(&self, on: &GpuDevice<R>) -> (u64, usize) {
         (on.address(&self.special), self.special_count)
     }
@@ -294,7 +312,7 @@ impl<R: GpuRuntime> Step<R> {
 
         let mut image = vec![0; at.blocks.offset + size_of_val(batch.blocks.as_slice())];
         let mut put = |section: Section, bytes: &[u8]| {
-            debug_assert!(bytes.len() <= section.len, "the step is larger than its room");
+            debug_assert!(bytes.len() <= section.len, "the step is larger than its capacity");
             image[section.offset..][..bytes.len()].copy_from_slice(bytes);
         };
         put(at.tokens, bytemuck::cast_slice(&tokens));

@@ -1,7 +1,7 @@
-//! Where each list of a step lies within the step's buffer.
+//! The places of a step's lists within the step's buffer.
 
 use super::abi::{SampleWords, SpanWords};
-use crate::device::StepCapacity;
+use crate::device::types::batch::Capacity;
 
 /// A list within the step's buffer.
 #[derive(Debug, Clone, Copy)]
@@ -12,7 +12,7 @@ pub struct Section {
     pub len: usize,
 }
 
-/// Where each list of a step lies within its buffer.
+/// The place of each list of a step within its buffer.
 #[derive(Debug, Clone, Copy)]
 pub struct Sections {
     /// `[tokens]` u32: token ids.
@@ -37,7 +37,9 @@ pub struct Sections {
 }
 
 impl Sections {
-    pub fn new(room: &StepCapacity<'_>) -> Self {
+    /// The sections for steps of at most `capacity`, whose block tables together have at most `table_blocks` entries.
+    pub fn new(capacity: Capacity, table_blocks: usize) -> Self {
+        let Capacity { max_num_seqs: rows, max_num_batched_tokens: tokens, .. } = capacity;
         let mut end = 0;
         let mut section = |len: usize| {
             let offset = end;
@@ -46,15 +48,15 @@ impl Sections {
         };
         let word = size_of::<u32>();
         Self {
-            tokens: section(room.tokens * word),
-            source_outputs: section(room.tokens * word),
-            positions: section(room.tokens * word),
-            slots: section(room.tokens * word),
-            spans: section(room.sequences * size_of::<SpanWords>()),
-            prefills: section(room.sequences * word),
-            logits_indices: section(room.sequences * word),
-            samples: section(room.sequences * size_of::<SampleWords>()),
-            blocks: section(room.blocks * word),
+            tokens: section(tokens * word),
+            source_outputs: section(tokens * word),
+            positions: section(tokens * word),
+            slots: section(tokens * word),
+            spans: section(rows * size_of::<SpanWords>()),
+            prefills: section(rows * word),
+            logits_indices: section(rows * word),
+            samples: section(rows * size_of::<SampleWords>()),
+            blocks: section(table_blocks * word),
         }
     }
 

@@ -9,7 +9,7 @@ pub enum Dtype {
     F16,
     /// IEEE single
     F32,
-    /// [`number::e4m3::E4m3`], a scale for each row: what a device makes of others.
+    /// [`E4m3`](super::e4m3::E4m3), a scale for each row: what a device makes of others.
     F8E4m3,
 }
 

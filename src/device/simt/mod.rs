@@ -3,6 +3,7 @@
 
 pub mod runtime;
 
+use std::collections::BTreeSet;
 use std::slice;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +33,8 @@ pub struct Host {
     seed: AtomicU64,
     is_split: bool,
     failure: Mutex<Option<String>>,
+    /// Names of kernels.
+    launched: Mutex<BTreeSet<&'static str>>,
 }
 
 impl Simt {
@@ -43,12 +46,22 @@ impl Simt {
 
     /// As [`Simt::simt`], with other formats, and in the place of two GPUs if it `is_split`.
     pub fn simt_with(config: GpuConfig, seed: u64, is_split: bool) -> Self {
-        let host = Host { seed: AtomicU64::new(seed), is_split, failure: Mutex::new(None) };
+        let host = Host {
+            seed: AtomicU64::new(seed),
+            is_split,
+            failure: Mutex::default(),
+            launched: Mutex::default(),
+        };
         Self::new(host, config)
     }
 }
 
 impl Host {
+    /// The names of the kernels that were launched.
+    pub fn launched(&self) -> BTreeSet<&'static str> {
+        self.launched.lock().map_or_else(|poisoned| poisoned.into_inner().clone(), |names| names.clone())
+    }
+
     /// Keeps the first failure.
     fn note(&self, result: std::result::Result<(), String>) {
         if let (Err(message), Ok(mut failure)) = (result, self.failure.lock()) {
@@ -112,6 +125,9 @@ impl GpuRuntime for Host {
     fn join(&self) {}
 
     fn launch(&self, _: Role, launch: &Launch, parameters: &[u8]) {
+        if let Ok(mut launched) = self.launched.lock() {
+            launched.insert(launch.kernel);
+        }
         let launch = runtime::Launch {
             kernel: launch.kernel,
             grid: launch.grid,
@@ -119,13 +135,13 @@ impl GpuRuntime for Host {
             shared_bytes: launch.shared_bytes as usize,
             seed: self.next_seed(),
         };
-        // SAFETY: the launcher packs the kernel's own parameters, of memory that it holds; what is queued runs at once,
+        // SAFETY: `GpuDevice` packs the kernel's own parameters, of memory that it holds; what is queued runs at once,
         // so that nothing else uses that memory now.
         self.note(unsafe { launch.run_bytes(parameters) });
     }
 
     fn matmul(&self, _: Role, matmul: &Matmul) {
-        // SAFETY: the launcher gives addresses of tensors of these shapes and formats, `out` apart from the others;
+        // SAFETY: `GpuDevice` gives addresses of tensors of these shapes and formats, `out` apart from the others;
         // what is queued runs at once.
         unsafe {
             match matmul.dtype {

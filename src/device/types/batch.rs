@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::contrast::{Contrast, Noise, RowFault, Sampled, Vocabulary};
+use crate::contrast::{Contrast, Noise, RowFault, Sampled};
 use crate::ids::{BlockId, TokenId};
 
 /// One step's tokens, the same for both models.
@@ -52,24 +52,51 @@ pub struct SampleRow {
     pub position: u32,
     /// Whether [`Sampled::log_probabilities`] is wanted.
     pub log_probabilities: bool,
-    /// Which row of the deferred logits is this one's, where the amateur is deferred: see [`Device::settle`].
+    /// Which row of the deferred logits is this one's, where the amateur is deferred.
     pub deferred_row: Option<u32>,
 }
 
-/// How much a [`Device::Step`] makes room for.
-#[derive(Debug, Clone, Copy)]
-pub struct StepCapacity<'a> {
+/// How much an engine and its device make room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    /// Sequences that run at once: spans of the largest batch, and rows that sample.
+    pub max_num_seqs: usize,
     /// Tokens of the largest batch.
-    pub tokens: usize,
-    /// Spans of the largest batch, and rows that sample.
-    pub sequences: usize,
-    /// Blocks of the pool.
-    pub blocks: usize,
-    /// Tokens a block.
+    pub max_num_batched_tokens: usize,
+    /// Tokens a cache block.
     pub block_size: usize,
-    /// The ids that may be sampled.
-    pub vocabulary: &'a Vocabulary,
 }
 
+/// What sampling decided of a row: its token, or its fault.
+pub type Decision = std::result::Result<Sampled, RowFault>;
+
 /// What a row's sampling gave.
-pub type RowResult = std::result::Result<Sampled, RowFault>;
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RowResult {
+    /// The row's token.
+    Sampled(Sampled),
+    /// The row cannot be sampled.
+    Fault(RowFault),
+    /// The expert alone cannot decide the row; the amateur's logits come in a later step.
+    AwaitsAmateur,
+}
+
+impl RowResult {
+    /// The token or the fault, unless the row awaits the amateur.
+    pub fn decision(self) -> Option<Decision> {
+        match self {
+            Self::Sampled(sampled) => Some(Ok(sampled)),
+            Self::Fault(fault) => Some(Err(fault)),
+            Self::AwaitsAmateur => None,
+        }
+    }
+}
+
+impl From<Decision> for RowResult {
+    fn from(decision: Decision) -> Self {
+        match decision {
+            Ok(sampled) => Self::Sampled(sampled),
+            Err(fault) => Self::Fault(fault),
+        }
+    }
+}

@@ -2,7 +2,10 @@
 
 pub mod attention;
 pub mod batch;
+pub mod logits;
 pub mod norm;
+pub mod pass;
 pub mod role;
 pub mod routing;
 pub mod tensor;
+pub mod weight;

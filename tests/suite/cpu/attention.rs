@@ -1,4 +1,5 @@
 use codit::device::cpu::Cpu;
+use codit::device::inspect::Inspect;
 use codit::device::number::quantize;
 use codit::device::{AttentionShape, Batch, CacheShape, Device, Dtype, Format, Heads, Span};
 use codit::ids::{BlockId, TokenId};

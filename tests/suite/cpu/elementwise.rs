@@ -1,3 +1,4 @@
+use codit::device::inspect::Inspect;
 use codit::device::{Activation, Batch, CacheShape, Device, Dtype, HeadNorms, Heads, Norm, NormScope};
 use codit::error::Error;
 use codit::ids::TokenId;

@@ -1,8 +1,9 @@
-use codit::device::cpu::{Cpu, Isa};
+use codit::device::cpu::Cpu;
+use codit::device::inspect::Inspect;
 use codit::device::number::quantize;
 use codit::device::{Device, Dtype, Format, TensorView};
 
-use super::{Numbers, bits, close, devices, rounded, tensor, upload, view};
+use super::{Numbers, bits, close, devices, instruction_sets, rounded, tensor, upload, view};
 use crate::step::begin_forward;
 
 /// `values[n, k]` cut into matrices of `parts` rows, each at an address of its own oddness.
@@ -157,14 +158,10 @@ fn rows_do_not_depend_on_their_batch() {
     for (dtype, k) in [(Dtype::Bf16, 608), (Dtype::Bf16, 75), (Dtype::F16, 160), (Dtype::F32, 75)] {
         let (n, most) = (150, 300);
         let (x, w) = (numbers.take(most * k), numbers.take(n * k));
-        for isa in [None, Some(Isa::Avx512), Some(Isa::Avx2), Some(Isa::Baseline)] {
+        for isa in instruction_sets() {
             let mut whole: Option<Vec<u32>> = None;
             for threads in [1, 2, 4] {
-                let cpu = match isa {
-                    None => Cpu::new(Some(threads)),
-                    Some(isa) => Cpu::limited(Some(threads), isa),
-                };
-                let cpu = cpu.unwrap();
+                let cpu = Cpu::limited(Some(threads), isa).unwrap();
                 let weight = cpu.weight(&parts(dtype, &[100, 50], k, &w)).unwrap();
                 let mut out = tensor(&cpu, most, n);
                 let mut run = |first: usize, rows: usize| {

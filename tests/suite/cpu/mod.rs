@@ -1,28 +1,30 @@
-//! The CPU device, operation by operation, against naive f64 versions, on every path that this machine has.
+//! The CPU device, operation by operation, against naive f64 versions, with every instruction set that this machine has, and
+//! with the doctor's reference.
 
 mod attention;
 mod elementwise;
+mod isa;
 mod matmul;
+mod pool;
 mod sample;
-mod team;
 
 use codit::checkpoint::Bytes;
 use codit::device::cpu::{Cpu, Isa};
+use codit::device::inspect::Inspect;
 use codit::device::{Device, Dtype, Precision, TensorView};
 use half::{bf16, f16};
 
 type Tensor = <Cpu as Device>::Tensor;
 type Weight = <Cpu as Device>::Weight;
 
-/// The device on each path; paths that the machine lacks repeat the best it has.
+/// Every instruction set that the machine has, and the doctor's reference.
+pub fn instruction_sets() -> impl Iterator<Item = Isa> {
+    [Isa::Reference].into_iter().chain(Isa::available())
+}
+
+/// The device with each.
 fn devices() -> Vec<(&'static str, Cpu)> {
-    let limited = |isa| Cpu::limited(Some(2), isa).unwrap();
-    vec![
-        ("best", Cpu::new(Some(2)).unwrap()),
-        ("avx512", limited(Isa::Avx512)),
-        ("avx2", limited(Isa::Avx2)),
-        ("baseline", limited(Isa::Baseline)),
-    ]
+    instruction_sets().map(|isa| (isa.name(), Cpu::limited(Some(2), isa).unwrap())).collect()
 }
 
 /// Small deterministic numbers in -1..1.

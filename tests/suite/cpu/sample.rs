@@ -2,6 +2,7 @@ use std::time::Instant;
 
 use codit::contrast::{Contrast, Distribution, Noise, RowFault, Sampled, Vocabulary};
 use codit::device::cpu::Cpu;
+use codit::device::inspect::Inspect;
 use codit::device::{Device, Dtype, Precision, SampleRow};
 use codit::ids::TokenId;
 

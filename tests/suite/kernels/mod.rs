@@ -7,12 +7,15 @@ mod mixture;
 mod rows;
 mod sample;
 
+use std::collections::BTreeSet;
+
 use codit::Result;
 use codit::device::cpu::Cpu;
 use codit::device::gpu::GpuConfig;
 use codit::device::simt::Simt;
+use codit::device::simt::runtime::kernels;
 use codit::device::{Dtype, Format};
-use codit::doctor::{Check, Comparison, Numbers};
+use codit::doctor::{self, Check, Comparison, Numbers};
 
 /// Runs a family's checks in both number formats, under a shuffled order of threads.
 fn run(checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<Check>>) {
@@ -51,10 +54,49 @@ fn run_with<const N: usize>(
         let format = config.formats[0];
         let device = Simt::simt_with(config, seed, false);
         let cpu = Cpu::new(None).unwrap().with_formats([format; 2]);
-        let mut on = Comparison { device: &device, cpu: &cpu, numbers: Numbers(seed) };
+        let mut on = Comparison::new(&device, &cpu, seed);
         let checks = checks(&mut on).unwrap();
         let failed: Vec<_> = checks.iter().filter(|check| !check.passes()).collect();
         assert!(failed.is_empty(), "{format:?}: {failed:#?}");
         assert!(!checks.is_empty());
     }
+}
+
+/// Each kernel is compared with the CPU by a check, which runs on the host here and on a GPU by `codit doctor`. Formats
+/// beside bf16 run the checks whose kernels differ by format.
+#[test]
+fn every_kernel_is_run_by_a_check() {
+    type Checks = doctor::Checks<Simt>;
+    let by_format: [Checks; 5] = [
+        doctor::candidates::checks,
+        doctor::rows::checks,
+        doctor::matmul::checks,
+        doctor::attention::few,
+        doctor::mixture::checks,
+    ];
+    let all: Vec<Checks> = doctor::all().into_iter().map(|(_, checks)| checks).collect();
+    let e4m3 = Format { weights: Dtype::F8E4m3, cache: Dtype::F8E4m3 };
+    let e4m3_cache = Format { weights: Dtype::F32, cache: Dtype::F8E4m3 };
+    let runs: [(Format, &[Checks]); 4] = [
+        (Format::of(Dtype::Bf16), &all),
+        (Format::of(Dtype::F32), &by_format),
+        (e4m3, &by_format[2..]),
+        (e4m3_cache, &by_format[1..4]),
+    ];
+    let mut launched = BTreeSet::new();
+    for (format, families) in runs {
+        let device = Simt::simt_with(GpuConfig::of(format), 1, false);
+        let cpu = Cpu::new(None).unwrap().with_formats([format; 2]);
+        let mut on = Comparison { device: &device, cpu: &cpu, numbers: Numbers(1), has_fault: false };
+        for checks in families {
+            checks(&mut on).unwrap();
+        }
+        launched.extend(device.runtime().launched());
+    }
+    // `rows.rs` tests copies of blocks; random weights are for measurements.
+    let elsewhere =
+        |name: &str| ["probe", "copy_block", "random_weight"].iter().any(|part| name.starts_with(part));
+    let kernels = kernels().into_iter().map(|kernel| kernel.name);
+    let unchecked: Vec<_> = kernels.filter(|name| !elsewhere(name) && !launched.contains(name)).collect();
+    assert!(unchecked.is_empty(), "no check of src/doctor launches {unchecked:?}");
 }

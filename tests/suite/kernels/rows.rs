@@ -1,10 +1,11 @@
 use codit::contrast::Vocabulary;
 use codit::device::gpu::Cache;
 use codit::device::gpu::runtime::{GpuRuntime, Role};
+use codit::device::inspect::Inspect;
 use codit::device::number::e4m3::E4m3;
 use codit::device::number::quantize;
 use codit::device::simt::{Host, Simt};
-use codit::device::{Batch, CacheShape, Device, Dtype, Heads, Precision, Span, StepCapacity};
+use codit::device::{Batch, CacheShape, Capacity, Device, Dtype, Heads, Precision, Span};
 use codit::doctor::{Check, Comparison, relative_error, rows};
 use codit::ids::{BlockId, TokenId};
 
@@ -26,8 +27,8 @@ fn rope_store_writes_keys_and_values_to_their_slots_and_nowhere_else() {
 fn contents(device: &Simt, cache: &Cache<Host>, rows: usize, dim: usize) -> Vec<f32> {
     let machine = device.runtime();
     let read = |memory, bytes| machine.wait(machine.read(Role::Expert, memory, bytes)).unwrap();
-    let bytes = read(cache.memory(), rows * dim * device.format().cache.size());
-    match device.format().cache {
+    let bytes = read(cache.memory(), rows * dim * device.info().format.cache.size());
+    match device.info().format.cache {
         Dtype::F32 => bytemuck::pod_collect_to_vec(&bytes),
         Dtype::F8E4m3 => {
             let scales: Vec<f32> =
@@ -54,10 +55,10 @@ fn cache(on: &mut Comparison<'_, Simt>, dim: usize) -> codit::Result<Check> {
     };
     let slots = [Some((6, 2)), Some((6, 3)), Some((2, 0)), Some((2, 1)), Some((2, 2)), None, Some((4, 1))];
     let vocabulary = Vocabulary::new(1, Vec::new());
-    let room = StepCapacity { tokens: 7, sequences: 2, blocks: 5, block_size: 4, vocabulary: &vocabulary };
-    let mut steps = (on.device.step(room)?, on.cpu.step(room)?);
-    on.device.begin(&mut steps.0, &batch, &[]);
-    on.cpu.begin(&mut steps.1, &batch, &[]);
+    let capacity = Capacity { max_num_seqs: 2, max_num_batched_tokens: 7, block_size: 4 };
+    let mut steps = (on.device.step(capacity, 5, &vocabulary)?, on.cpu.step(capacity, 5, &vocabulary)?);
+    on.device.prepare(&mut steps.0, &batch, &[]);
+    on.cpu.prepare(&mut steps.1, &batch, &[]);
     let frequencies: Vec<f32> = (0..dim / 2).map(|i| 0.5_f32.powi(i as i32)).collect();
     let ropes = (on.device.rope(&frequencies, 1.0)?, on.cpu.rope(&frequencies, 1.0)?);
     let mut caches = (on.device.cache(shape)?, on.cpu.cache(shape)?);
@@ -68,7 +69,7 @@ fn cache(on: &mut Comparison<'_, Simt>, dim: usize) -> codit::Result<Check> {
     on.device.copy_block(&mut caches.0, BlockId(6), BlockId(3));
 
     let rows = shape.layers * shape.blocks * 2 * shape.heads * shape.block_size;
-    let is_e4m3 = on.device.format().cache == Dtype::F8E4m3;
+    let is_e4m3 = on.device.info().format.cache == Dtype::F8E4m3;
     let mut expected = vec![f32::NAN; rows * dim];
     for (row, slot) in on.cpu.download(7, &qkv.1).chunks_exact(heads.qkv_width()).zip(slots) {
         let Some((block, place)) = slot else { continue };
@@ -84,6 +85,7 @@ fn cache(on: &mut Comparison<'_, Simt>, dim: usize) -> codit::Result<Check> {
     let found = contents(on.device, &caches.0, rows, dim);
     let elsewhere = found.iter().zip(&expected).filter(|(a, b)| a.is_nan() != b.is_nan()).count();
     let written = |x: &[f32]| x.iter().copied().filter(|x| !x.is_nan()).collect::<Vec<_>>();
-    let error = relative_error(&written(&found), &written(&expected)) + elsewhere as f64;
-    Ok(Check { operation: "rope_store", case: format!("the cache, {heads:?}"), error, bound: on.bound() })
+    let error = relative_error(&written(&found), &written(&expected));
+    let check = Check::measured("rope_store", format!("the cache, {heads:?}"), error, on.bound());
+    Ok(Check { differences: elsewhere, ..check })
 }

@@ -9,11 +9,12 @@ use codit::Result;
 use codit::bench::shapes;
 use codit::checkpoint::Checkpoint;
 use codit::device::cpu::Cpu;
+use codit::device::inspect::Inspect;
 use codit::device::{Activation, Batch, CacheShape, Device, NormScope, RoutingShape, Span};
 use codit::ids::{BlockId, TokenId};
 use codit::model::rope::Rope;
 use codit::model::spec::{Layer, Mixture, Mlp, NormPlacement, stop_tokens};
-use codit::model::{Decoder, Room, Spec};
+use codit::model::{Decoder, Spec};
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
@@ -101,8 +102,7 @@ impl Copy {
     }
 
     fn load(&self) -> Result<Decoder<Cpu>> {
-        let room = Room { tokens: 2, logits: 1 };
-        Decoder::load(&Cpu::new(Some(1))?, &Checkpoint::open(self.path())?, room)
+        Decoder::load(&Cpu::new(Some(1))?, &Checkpoint::open(self.path())?, 2, 1)
     }
 
     /// Asserts that loading fails and that the message has all of `words`.

@@ -4,79 +4,84 @@ use std::ops::Range;
 
 use bytemuck::Zeroable;
 
-use crate::device::Device;
 use crate::device::gpu::abi::{ContrastSampleParams, ResultWords, SampleWords, TILE, row_bytes};
+use crate::device::gpu::buffers::{Tensor, Weight};
+use crate::device::gpu::device::GpuDevice;
+use crate::device::gpu::inputs::Step;
 use crate::device::gpu::runtime::{GpuRuntime, Launch};
-use crate::device::gpu::{GpuDevice, Step, Tensor, Weight};
+use crate::device::{AmateurLogits, Device, ExpertLogits, Unprojected};
 
-/// Warps a block, of both kernels.
+/// Warps per block, of both kernels.
 const WARPS: usize = 8;
-/// What `contrast_sample` keeps of a row: a small head, and histograms.
+/// Bytes of shared memory of `contrast_sample`: a short list of candidates, and histograms.
 const SHARED_BYTES: u32 = 27_920;
 
-/// See [`crate::device::Device::contrast_sample`].
-pub fn contrast_sample<R: GpuRuntime>(
+/// See [`Device::sample`]. The kernels find the expert's logits of an output by its
+/// [`SampleRow::deferred_row`](crate::device::SampleRow), unless they keep logits themselves.
+pub fn sample<R: GpuRuntime>(
     on: &GpuDevice<R>,
     step: &mut Step<R>,
     outputs: Range<usize>,
-    expert: &Tensor<R>,
-    amateur: Option<&Tensor<R>>,
+    expert: ExpertLogits<'_, Tensor<R>>,
+    amateur: AmateurLogits<'_, Tensor<R>, Weight<R>>,
 ) {
-    let launches = Launches::new(on, step, outputs, expert, amateur);
-    launches.tiles();
-    launches.sample();
+    let (ExpertLogits::Computed(expert) | ExpertLogits::Deferred(expert)) = expert;
+    match amateur {
+        AmateurLogits::Unneeded => {
+            let launches = Launches::new(on, step, outputs, expert, None);
+            launches.tiles();
+            launches.sample();
+        }
+        AmateurLogits::Computed(logits) => {
+            let launches = Launches::new(on, step, outputs, expert, Some(logits));
+            launches.tiles();
+            launches.sample();
+        }
+        AmateurLogits::Later { kept } => {
+            let mut launches = Launches::new(on, step, outputs, expert, None);
+            launches.params.deferred_logits = on.address(&kept.memory);
+            launches.params.deferred_stride = kept.width as u32;
+            launches.tiles();
+            launches.sample();
+            launches.defer();
+        }
+        AmateurLogits::Unprojected(amateur) => sample_candidates(on, step, outputs, expert, amateur),
+    }
 }
 
-/// See [`crate::device::Device::settle`].
-pub fn settle<R: GpuRuntime>(
+/// Computes the amateur's logits of the candidates. Rows that are known to need all logits get them by a product of
+/// all rows. Rows that turn out to need them get them by a product of these rows alone.
+fn sample_candidates<R: GpuRuntime>(
     on: &GpuDevice<R>,
     step: &mut Step<R>,
     outputs: Range<usize>,
     expert: &Tensor<R>,
-    deferred_logits: &mut Tensor<R>,
+    Unprojected { hidden, lm_head, logits }: Unprojected<'_, Tensor<R>, Weight<R>>,
 ) {
-    let mut launches = Launches::new(on, step, outputs, expert, None);
-    launches.params.deferred_logits = on.address(&deferred_logits.memory);
-    launches.params.deferred_stride = deferred_logits.width as u32;
-    launches.tiles();
-    launches.sample();
-    launches.defer();
-}
-
-/// See [`crate::device::Device::contrast_sample_hidden`]. Rows that are known to need all of their logits are given them by
-/// a product of all rows, those that turn out to by one of such rows alone.
-pub fn contrast_sample_hidden<R: GpuRuntime>(
-    on: &GpuDevice<R>,
-    step: &mut Step<R>,
-    outputs: Range<usize>,
-    expert: &Tensor<R>,
-    (hidden, projection): (&Tensor<R>, &Weight<R>),
-    logits: &mut Tensor<R>,
-) {
-    let (rows, wanted) = (outputs.len(), step.wanted_of_amateur);
-    if wanted.all {
-        on.matmul(rows, hidden, projection, None, logits);
+    let (rows, needed) = (outputs.len(), step.needed_logits);
+    if needed.all {
+        on.matmul(rows, hidden, lm_head, None, logits);
     }
     let mut launches = Launches::new(on, step, outputs, expert, Some(logits));
-    if wanted.heads {
-        launches.params.candidates = step.heads.addresses(on);
-        launches.params.capacity = step.heads.capacity() as u32;
+    if needed.candidates {
+        launches.params.candidates = step.candidates.addresses(on);
+        launches.params.capacity = step.candidates.capacity() as u32;
     }
     launches.tiles();
-    if wanted.heads {
-        launches.heads();
-        step.heads.project(on, rows, hidden, projection, logits);
+    if needed.candidates {
+        launches.list_candidates();
+        step.candidates.project(on, rows, hidden, lm_head, logits);
     }
     launches.sample();
 }
 
-/// Of the kernels over some outputs of a step. All of the geometry but the number of rows is the vocabulary's, so that a
-/// row's bits are its own.
+/// Launches the kernels for some outputs of a step. The geometry depends on the number of rows and on the vocabulary
+/// alone, so a row's bits do not depend on other rows.
 struct Launches<'a, R> {
     on: &'a GpuDevice<R>,
     params: ContrastSampleParams,
     rows: usize,
-    /// Warps a block.
+    /// Warps per block.
     warps: usize,
     /// Blocks that share the tiles of a row.
     blocks: usize,
@@ -96,7 +101,7 @@ impl<'a, R: GpuRuntime> Launches<'a, R> {
         let warps = tiles.min(WARPS);
         let params = ContrastSampleParams {
             expert: on.address(&expert.memory),
-            amateur: amateur.map_or(0, |amateur| on.address(&amateur.memory)),
+            amateur: amateur.map_or(0, |logits| on.address(logits.peer.as_ref().unwrap_or(&logits.memory))),
             special,
             samples: step.section(on, |at| at.samples) + first * size_of::<SampleWords>() as u64,
             tiles: step.tiles(on) + first * row_bytes(step.vocabulary) as u64,
@@ -114,7 +119,7 @@ impl<'a, R: GpuRuntime> Launches<'a, R> {
         self.launch("contrast_tiles", [self.rows * self.blocks, 1], 0);
     }
 
-    fn heads(&self) {
+    fn list_candidates(&self) {
         self.launch("contrast_candidates", [self.rows, 1], SHARED_BYTES);
     }
 

@@ -1,24 +1,26 @@
-//! Checks of [`Device::settle`] and of what follows it, against the f64 reference of `contrast.rs`: which rows are settled,
-//! what is kept of the others, that it outlasts a step which was begun before that was known, and what is drawn from it.
+//! Checks of [`Device::sample`](crate::device::Device::sample) without the amateur's logits and of what follows, against the
+//! f64 reference of `contrast/`: which rows the expert decides, what is kept of the others, that it outlasts a step which was
+//! prepared before that was known, and what is drawn from it.
 //!
-//! Its errors are counts of rows.
+//! It counts rows.
 
-use super::sample::{Rows, agrees, decoding};
-use super::{Check, Comparison};
+use super::comparison::{Check, Comparison};
+use super::sample::{Rows, agrees, decisions, decoding, step};
 use crate::contrast::{Distribution, RowFault, Sampled};
-use crate::device::{Batch, Device, PendingToken, Precision, RowResult, SampleRow, StepCapacity};
+use crate::device::inspect::Inspect;
+use crate::device::{AmateurLogits, Batch, ExpertLogits, PendingToken, Precision, RowResult, SampleRow};
 use crate::error::Result;
 
 const ROWS: usize = 48;
 
 /// All of them.
-pub fn checks<D: Device>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
+pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     // 512 is a tile of the kernel, eight tiles fill a block.
     [40, 513, 5000].map(|len| check(on, len)).into_iter().collect()
 }
 
 /// A step, one that is fed by it and begun before its results are known, and the amateur's over what the first has left.
-fn check<D: Device>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
+fn check<D: Inspect>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
     let mut first = Rows::random(&mut on.numbers, len, ROWS);
     let mut second =
         Rows { vocabulary: first.vocabulary.clone(), ..Rows::random(&mut on.numbers, len, ROWS) };
@@ -31,21 +33,15 @@ fn check<D: Device>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
         }
     }
     let device = on.device;
-    let mut step = device.step(StepCapacity {
-        tokens: ROWS,
-        sequences: ROWS,
-        blocks: ROWS,
-        block_size: 1,
-        vocabulary: &first.vocabulary,
-    })?;
+    let mut step = step(device, ROWS, &first.vocabulary)?;
     let width = len + 3;
     let mut deferred_logits = device.tensor(ROWS, width, Precision::Single)?;
     device.upload(&vec![f32::NAN; ROWS * width], &mut deferred_logits);
 
-    settle(device, &mut step, &first, Vec::new(), &mut deferred_logits)?;
+    decide(on, &mut step, &first, Vec::new(), &mut deferred_logits)?;
     let fed = (0..ROWS as u32).map(|row| PendingToken { index: row, source_output: row }).collect();
-    settle(device, &mut step, &second, fed, &mut deferred_logits)?;
-    let (one, two) = (device.collect_settled(&mut step)?, device.collect_settled(&mut step)?);
+    decide(on, &mut step, &second, fed, &mut deferred_logits)?;
+    let (one, two) = (device.collect(&mut step)?, device.collect(&mut step)?);
     let left = device.download(ROWS, &deferred_logits);
     let keeps = |rows: &Rows, row: usize| {
         let slot = ROWS - 1 - row;
@@ -53,23 +49,24 @@ fn check<D: Device>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
         found.iter().zip(rows.expert(row)).all(|(a, b)| a.to_bits() == b.to_bits())
     };
     let is_right = |row: usize| {
-        let waits = is_contested(&first, row);
-        is_settled(&first, row, one[row])
-            && if waits { keeps(&first, row) } else { is_settled(&second, row, two[row]) }
-            && (waits || !is_contested(&second, row) || keeps(&second, row))
+        let waits = awaits_amateur(&first, row);
+        is_decided(&first, row, one[row])
+            && if waits { keeps(&first, row) } else { is_decided(&second, row, two[row]) }
+            && (waits || !awaits_amateur(&second, row) || keeps(&second, row))
     };
     let mut wrong = (0..ROWS).filter(|row| !is_right(*row)).count();
 
-    let waiting: Vec<usize> = (0..ROWS).filter(|row| is_contested(&first, *row)).collect();
+    let waiting: Vec<usize> = (0..ROWS).filter(|row| awaits_amateur(&first, *row)).collect();
     let samples: Vec<SampleRow> =
         waiting.iter().map(|row| SampleRow { log_probabilities: true, ..first.samples[*row] }).collect();
     let amateur: Vec<f32> = waiting.iter().flat_map(|row| first.amateur(*row)).copied().collect();
     let mut logits = device.tensor(waiting.len(), first.amateur.0, Precision::Single)?;
     device.upload(&amateur, &mut logits);
-    device.begin(&mut step, &decoding(waiting.len()), &samples);
-    device.contrast_sample(&mut step, 0..waiting.len(), &deferred_logits, Some(&logits));
-    device.finish(&mut step);
-    for (row, drawn) in waiting.into_iter().zip(device.collect(&mut step)?) {
+    device.prepare(&mut step, &decoding(waiting.len()), &samples);
+    let (expert, amateur) = (ExpertLogits::Deferred(&deferred_logits), AmateurLogits::Computed(&logits));
+    device.sample(&mut step, 0..waiting.len(), expert, amateur);
+    device.submit(&mut step);
+    for (row, drawn) in waiting.into_iter().zip(decisions(device.collect(&mut step)?)?) {
         let is_right = match (drawn, reference(&first, row)) {
             (Ok(found), Ok(expected)) => agrees(&found, &expected, &first.samples[row]),
             (found, expected) => found.err() == expected.err(),
@@ -77,22 +74,22 @@ fn check<D: Device>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
         wrong += usize::from(!is_right);
     }
     let case = format!("{ROWS} rows of {len} tokens, a step in vain, and what is kept");
-    Ok(Check { operation: "settle", case, error: wrong as f64, bound: 0.0 })
+    Ok(Check::counted("sample", case, wrong))
 }
 
-fn settle<D: Device>(
-    device: &D,
+fn decide<D: Inspect>(
+    on: &Comparison<'_, D>,
     step: &mut D::Step,
     rows: &Rows,
     fed: Vec<PendingToken>,
-    deferred_logits: &mut D::Tensor,
+    kept: &mut D::Tensor,
 ) -> Result<()> {
-    let (width, logits) = &rows.expert;
+    let (device, (width, logits)) = (on.device, &rows.expert);
     let mut expert = device.tensor(ROWS, *width, Precision::Single)?;
-    device.upload(logits, &mut expert);
-    device.begin(step, &Batch { pending_tokens: fed, ..decoding(ROWS) }, &rows.samples);
-    device.settle(step, 0..ROWS, &expert, deferred_logits);
-    device.finish(step);
+    device.upload(&on.given(logits), &mut expert);
+    device.prepare(step, &Batch { pending_tokens: fed, ..decoding(ROWS) }, &rows.samples);
+    device.sample(step, 0..ROWS, ExpertLogits::Computed(&expert), AmateurLogits::Later { kept });
+    device.submit(step);
     Ok(())
 }
 
@@ -102,20 +99,20 @@ fn reference(rows: &Rows, row: usize) -> std::result::Result<Distribution, RowFa
 }
 
 /// Whether a row must wait for the amateur.
-fn is_contested(rows: &Rows, row: usize) -> bool {
+fn awaits_amateur(rows: &Rows, row: usize) -> bool {
     let SampleRow { deferred_row, log_probabilities, .. } = rows.samples[row];
     deferred_row.is_some()
         && reference(rows, row).is_ok_and(|expected| log_probabilities || expected.tokens.len() > 1)
 }
 
 /// Whether a result is what the expert alone can say.
-fn is_settled(rows: &Rows, row: usize, found: Option<RowResult>) -> bool {
+fn is_decided(rows: &Rows, row: usize, found: RowResult) -> bool {
     match (found, reference(rows, row)) {
-        (None, _) => is_contested(rows, row),
-        (Some(Err(found)), Err(expected)) => found == expected,
-        (Some(Ok(Sampled { token, num_candidates, .. })), Ok(expected)) => {
+        (RowResult::AwaitsAmateur, _) => awaits_amateur(rows, row),
+        (RowResult::Fault(found), Err(expected)) => found == expected,
+        (RowResult::Sampled(Sampled { token, num_candidates, .. }), Ok(expected)) => {
             let is_plausible = expected.tokens.binary_search(&token).is_ok();
-            !is_contested(rows, row) && is_plausible && num_candidates as usize == expected.tokens.len()
+            !awaits_amateur(rows, row) && is_plausible && num_candidates as usize == expected.tokens.len()
         }
         _ => false,
     }

@@ -1,0 +1,75 @@
+//! The buffers of a GPU: weights, activations, the cache.
+
+use super::runtime::GpuRuntime;
+use crate::device::number::dtype::Dtype;
+use crate::device::types::attention::CacheShape;
+
+/// A vector, or a matrix `[rows, columns]`.
+pub struct Weight<R: GpuRuntime> {
+    pub(super) memory: R::Memory,
+    /// `[rows]` f32, if the matrix is e4m3.
+    pub(super) scales: Option<R::Memory>,
+    pub(super) dtype: Dtype,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+}
+
+/// Activations `[rows, width]`.
+pub struct Tensor<R: GpuRuntime> {
+    pub(super) memory: R::Memory,
+    /// A copy in the expert's memory, for logits that the amateur's GPU computes.
+    pub(super) peer: Option<R::Memory>,
+    pub(super) width: usize,
+    pub(super) dtype: Dtype,
+}
+
+impl<R: GpuRuntime> Tensor<R> {
+    /// Bytes of the first `rows` rows.
+    pub(super) fn bytes(&self, rows: usize) -> usize {
+        rows * self.width * self.dtype.size()
+    }
+}
+
+/// A rotary embedding's frequencies, `[head_dim / 2]` f32.
+pub struct Rope<R: GpuRuntime> {
+    pub(super) memory: R::Memory,
+    pub(super) scale: f32,
+}
+
+/// Keys and values, `[layers, blocks, 2, heads, block_size, head_dim]` in the model's cache format. A block holds its
+/// keys, then its values.
+pub struct Cache<R: GpuRuntime> {
+    pub(super) memory: R::Memory,
+    /// `[layers, blocks, 2, heads, block_size]` f32, if the format has a scale per row.
+    pub(super) scales: Option<R::Memory>,
+    pub(super) shape: CacheShape,
+    pub(super) dtype: Dtype,
+    /// Partial results of attention that is split over a context.
+    pub(super) partials: R::Memory,
+}
+
+impl<R: GpuRuntime> Cache<R> {
+    /// Keys and values.
+    pub fn memory(&self) -> &R::Memory {
+        &self.memory
+    }
+
+    /// Their scales.
+    pub fn scales(&self) -> Option<&R::Memory> {
+        self.scales.as_ref()
+    }
+
+    /// The addresses of a layer's keys and values and of their scales; 0 if there are none.
+    pub(super) fn addresses(&self, runtime: &R, layer: usize) -> [u64; 2] {
+        let CacheShape { blocks, heads, block_size, head_dim, .. } = self.shape;
+        let rows = layer * blocks * 2 * heads * block_size;
+        let scales =
+            self.scales.as_ref().map(|scales| runtime.address(scales) + (rows * size_of::<f32>()) as u64);
+        [runtime.address(&self.memory) + (rows * head_dim * self.dtype.size()) as u64, scales.unwrap_or(0)]
+    }
+}
+
+/// Rows of keys and values in a block, over all layers.
+pub(super) fn rows_per_block(shape: CacheShape) -> usize {
+    shape.layers * 2 * shape.heads * shape.block_size
+}

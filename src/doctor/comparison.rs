@@ -1,0 +1,273 @@
+//! The two devices of a check: their inputs, what they give, and how far that may differ.
+
+use std::any::Any;
+use std::borrow::Cow;
+
+use crate::checkpoint::Bytes;
+use crate::device::cpu::{self, Cpu, Isa};
+use crate::device::inspect::Inspect;
+use crate::device::{Device, Dtype, Heads, Precision, TensorView};
+use crate::error::Result;
+
+/// One comparison.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// The operation, as [`Device`] calls it.
+    pub operation: &'static str,
+    /// Shapes and what is special about the inputs.
+    pub case: String,
+    /// `||x - reference|| / ||reference||`, or what the case says; 0 where nothing is measured.
+    pub error: f64,
+    /// The largest error that passes; 0 where nothing is measured.
+    pub bound: f64,
+    /// Numbers, rows or tokens that are not exactly what they must be. None may be.
+    pub differences: usize,
+}
+
+impl Check {
+    /// A check that measures an error.
+    pub fn measured(operation: &'static str, case: impl Into<String>, error: f64, bound: f64) -> Self {
+        Self { operation, case: case.into(), error, bound, differences: 0 }
+    }
+
+    /// A check that counts differences.
+    pub fn counted(operation: &'static str, case: impl Into<String>, differences: usize) -> Self {
+        Self { operation, case: case.into(), error: 0.0, bound: 0.0, differences }
+    }
+
+    /// Whether the device is right. A NaN is not.
+    pub fn passes(&self) -> bool {
+        self.error <= self.bound && self.differences == 0
+    }
+
+    /// Whether it measures an error, and not only counts.
+    pub fn is_measured(&self) -> bool {
+        self.bound > 0.0
+    }
+}
+
+/// `device` as the CPU device, if it is that.
+pub fn as_cpu<D: Inspect>(device: &D) -> Option<&Cpu> {
+    (device as &dyn Any).downcast_ref()
+}
+
+/// Two devices that are given the same inputs: the one in question, and the CPU.
+pub struct Comparison<'a, D: Inspect> {
+    /// The device in question.
+    pub device: &'a D,
+    /// The reference.
+    pub cpu: &'a Cpu,
+    /// Where inputs come from.
+    pub numbers: Numbers,
+    /// Whether the device is given a wrong number in each input, as if it misread one: the checks must notice.
+    pub has_fault: bool,
+}
+
+impl<'a, D: Inspect> Comparison<'a, D> {
+    /// Inputs are drawn by `seed`.
+    pub fn new(device: &'a D, cpu: &'a Cpu, seed: u64) -> Self {
+        Self { device, cpu, numbers: Numbers(seed), has_fault: false }
+    }
+
+    /// What the device is given for `values`: the same, but for the planted fault, which is in the last finite number.
+    pub fn given<'v>(&self, values: &'v [f32]) -> Cow<'v, [f32]> {
+        let place = values.iter().rposition(|x| x.is_finite()).filter(|_| self.has_fault);
+        let Some(place) = place else { return Cow::Borrowed(values) };
+        let mut values = values.to_vec();
+        values[place] = WRONG;
+        Cow::Owned(values)
+    }
+
+    /// Whether the device leaves rows of padding as they are. The CPU pads no step: each row of a batch is a token's.
+    pub fn skips_padding(&self) -> bool {
+        as_cpu(self.device).is_none()
+    }
+
+    /// The largest relative error of an operation's outputs: 5e-3 where they are bf16, 1e-6 where f32.
+    pub fn bound(&self) -> f64 {
+        if self.device.info().dtype == Dtype::F32 { 1e-6 } else { 5e-3 }
+    }
+
+    /// The largest relative error of sums whose terms are added one after the other, so many at a time. [`Comparison::bound`]
+    /// allows for [`CHAIN`] terms; the rounding of more grows as the square root of their number.
+    pub fn bound_of_sums(&self, chain: usize) -> f64 {
+        self.bound() * (chain as f64 / CHAIN as f64).sqrt().max(1.0)
+    }
+
+    /// The same of products with a matrix of so many columns that is stored as `dtype`.
+    pub fn bound_of_products(&self, dtype: Dtype, columns: usize) -> f64 {
+        let has_tiles = as_cpu(self.device).is_some_and(|cpu| cpu.isa() == Isa::Amx);
+        let is_tiled = dtype == Dtype::Bf16 || self.device.info().format.weights == Dtype::F8E4m3;
+        // Tiles add up pairs of columns, in three parts each; other paths sum in 16 lanes, or in as many pieces.
+        self.bound_of_sums(if has_tiles && is_tiled { columns * 3 / 2 } else { CHAIN })
+    }
+
+    /// The same numbers in -1..1 on both devices, as they are after rounding to the device's format.
+    pub fn tensors(
+        &mut self,
+        rows: usize,
+        width: usize,
+        precision: Precision,
+    ) -> Result<(D::Tensor, cpu::Tensor)> {
+        let values = self.numbers.take(rows * width);
+        self.tensors_of(&values, width, precision)
+    }
+
+    /// `values`, `[rows, width]`, on both devices, as they are after rounding to the device's format.
+    pub fn tensors_of(
+        &self,
+        values: &[f32],
+        width: usize,
+        precision: Precision,
+    ) -> Result<(D::Tensor, cpu::Tensor)> {
+        let rows = values.len() / width;
+        let mut here = self.device.tensor(rows, width, precision)?;
+        self.device.upload(values, &mut here);
+        let mut there = self.cpu.tensor(rows, width, precision)?;
+        self.cpu.upload(&self.device.download(rows, &here), &mut there);
+        if self.has_fault {
+            self.device.upload(&self.given(values), &mut here);
+        }
+        Ok((here, there))
+    }
+
+    /// Outputs on both devices, the device's full of NaN so that what is not written shows.
+    pub fn outputs(
+        &self,
+        rows: usize,
+        width: usize,
+        precision: Precision,
+    ) -> Result<(D::Tensor, cpu::Tensor)> {
+        let mut here = self.device.tensor(rows, width, precision)?;
+        self.device.upload(&vec![f32::NAN; rows * width], &mut here);
+        Ok((here, self.cpu.tensor(rows, width, precision)?))
+    }
+
+    /// A weight of random numbers in -1..1 in the device's format, on both devices.
+    pub fn weights(&mut self, shape: &[usize]) -> Result<(D::Weight, cpu::Weight)> {
+        let values = self.numbers.take(shape.iter().product());
+        self.weights_of(&values, shape)
+    }
+
+    /// A weight of `values` rounded to the device's format, on both devices.
+    pub fn weights_of(&self, values: &[f32], shape: &[usize]) -> Result<(D::Weight, cpu::Weight)> {
+        let given = self.views(&self.given(values), shape);
+        Ok((self.device.weight(&given)?, self.cpu.weight(&self.views(values, shape))?))
+    }
+
+    /// A layer's matrix of random numbers in -1..1 in the device's format, on both devices. With three dimensions it is as
+    /// many matrices as the first says, one below the other.
+    pub fn matrices(&mut self, shape: &[usize]) -> Result<(D::Weight, cpu::Weight)> {
+        self.matrices_in(self.device.info().dtype, shape)
+    }
+
+    /// As [`Comparison::matrices`], of a checkpoint that holds them as `dtype`.
+    pub fn matrices_in(&mut self, dtype: Dtype, shape: &[usize]) -> Result<(D::Weight, cpu::Weight)> {
+        let values = self.numbers.take(shape.iter().product());
+        let given = views(dtype, &self.given(&values), shape);
+        Ok((self.device.matrix(&given)?, self.cpu.matrix(&views(dtype, &values, shape))?))
+    }
+
+    /// `values` as a checkpoint holds them, in the device's format.
+    fn views(&self, values: &[f32], shape: &[usize]) -> Vec<TensorView> {
+        views(self.device.info().dtype, values, shape)
+    }
+
+    /// Compares the first `rows` rows of an output.
+    pub fn check(
+        &self,
+        operation: &'static str,
+        case: impl Into<String>,
+        rows: usize,
+        (here, there): (&D::Tensor, &cpu::Tensor),
+    ) -> Check {
+        let (found, expected) = (self.device.download(rows, here), self.cpu.download(rows, there));
+        Check::measured(operation, case, relative_error(&found, &expected), self.bound())
+    }
+}
+
+/// A planted fault.
+const WRONG: f32 = 100.0;
+
+/// Terms of a sum that are added one after the other: kernels cut contexts into as many positions.
+pub(crate) const CHAIN: usize = 256;
+
+/// `values` as a checkpoint holds them in `dtype`; there is none in e4m3, whose place bf16 takes.
+pub(crate) fn views(dtype: Dtype, values: &[f32], shape: &[usize]) -> Vec<TensorView> {
+    let dtype = if dtype == Dtype::F8E4m3 { Dtype::Bf16 } else { dtype };
+    let bytes: Vec<u8> = match dtype {
+        Dtype::F32 => bytemuck::cast_slice(values).to_vec(),
+        Dtype::F16 => values.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect(),
+        _ => values.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect(),
+    };
+    let (matrices, shape) = if let [matrices, rows, columns] = *shape {
+        (matrices, vec![rows, columns])
+    } else {
+        (1, shape.to_vec())
+    };
+    let (each, file) = (bytes.len() / matrices, Bytes::Owned(bytes.into()));
+    let view = |index| TensorView {
+        name: "doctor".to_owned(),
+        dtype,
+        shape: shape.clone(),
+        range: index * each..(index + 1) * each,
+        file: file.clone(),
+    };
+    (0..matrices).map(view).collect()
+}
+
+/// Some heads, in words.
+pub(crate) fn describe_heads(heads: Heads) -> String {
+    format!("{} query and {} key/value heads of {}", heads.query, heads.key_value, heads.dim)
+}
+
+/// A tensor's numbers, in words.
+pub(crate) fn describe_precision(precision: Precision) -> &'static str {
+    match precision {
+        Precision::Working => "as activations",
+        Precision::Single => "in f32",
+    }
+}
+
+/// `||x - reference|| / ||reference||`
+pub fn relative_error(x: &[f32], reference: &[f32]) -> f64 {
+    let square = |x: f64| x * x;
+    let difference: f64 = x.iter().zip(reference).map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();
+    let norm: f64 = reference.iter().map(|b| square(f64::from(*b))).sum();
+    if x.len() == reference.len() { (difference / norm.max(f64::MIN_POSITIVE)).sqrt() } else { f64::NAN }
+}
+
+/// Random numbers (splitmix64; Steele, Lea and Flood 2014).
+#[derive(Debug, Clone)]
+pub struct Numbers(pub u64);
+
+impl Numbers {
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// `0..end`
+    pub fn below(&mut self, end: usize) -> usize {
+        (self.bits() % end.max(1) as u64) as usize
+    }
+
+    /// `-1..1`
+    pub fn uniform(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    /// `count` numbers in `-1..1`.
+    pub fn take(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.uniform()).collect()
+    }
+
+    /// One of `choices`, which must not be empty.
+    pub fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
+    }
+}

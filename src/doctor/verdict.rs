@@ -1,0 +1,116 @@
+//! What the checks say in the end: for people and for programs.
+
+use serde::Serialize;
+
+use super::comparison::Check;
+
+/// What one family of checks found on one device.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// The device.
+    pub device: String,
+    /// Number formats, and whether the device is deterministic.
+    pub mode: String,
+    /// The family.
+    pub name: String,
+    /// How many checks there were, and how many failed.
+    pub checks: usize,
+    /// See `checks`.
+    pub failed: usize,
+    /// Whether none failed.
+    pub passed: bool,
+    /// The error that is the largest part of its bound; none where the family only counts, or where it is no number.
+    pub worst_error: Option<f64>,
+    /// The bound of that error.
+    pub bound: Option<f64>,
+    /// Numbers, rows or tokens, over all checks, that are not exactly what they must be.
+    pub differences: usize,
+    /// The checks that failed.
+    pub failures: Vec<Failure>,
+}
+
+/// A check that failed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Failure {
+    /// See [`Check::operation`].
+    pub operation: &'static str,
+    /// See [`Check::case`].
+    pub case: String,
+    /// See [`Check::error`]; none where it is not a number.
+    pub error: Option<f64>,
+    /// See [`Check::bound`].
+    pub bound: f64,
+    /// See [`Check::differences`].
+    pub differences: usize,
+}
+
+impl Finding {
+    /// Of the `checks` of the family `name`.
+    pub fn new(device: &str, mode: &str, name: &str, checks: &[Check]) -> Self {
+        let failures: Vec<Failure> =
+            checks.iter().filter(|check| !check.passes()).map(Failure::new).collect();
+        let part =
+            |check: &Check| if check.error.is_nan() { f64::INFINITY } else { check.error / check.bound };
+        let measured = checks.iter().filter(|check| check.is_measured());
+        let worst = measured.max_by(|a, b| part(a).total_cmp(&part(b)));
+        Self {
+            device: device.to_owned(),
+            mode: mode.to_owned(),
+            name: name.to_owned(),
+            checks: checks.len(),
+            failed: failures.len(),
+            // A family that checks nothing has shown nothing.
+            passed: failures.is_empty() && !checks.is_empty(),
+            worst_error: worst.map(|check| check.error).filter(|error| error.is_finite()),
+            bound: worst.map(|check| check.bound),
+            differences: checks.iter().map(|check| check.differences).sum(),
+            failures,
+        }
+    }
+}
+
+impl Failure {
+    fn new(check: &Check) -> Self {
+        let Check { operation, case, error, bound, differences } = check.clone();
+        Self { operation, case, error: Some(error).filter(|error| error.is_finite()), bound, differences }
+    }
+
+    /// What is wrong, in words.
+    pub fn what(&self) -> String {
+        match (self.differences, self.error) {
+            (0, Some(error)) => format!("error {error:.1e}, allowed {:.1e}", self.bound),
+            (0, None) => "the results are not numbers, or not those of the same tokens".to_owned(),
+            (1, _) => "1 result differs where none may".to_owned(),
+            (count, _) => format!("{count} results differ where none may"),
+        }
+    }
+}
+
+/// The end of all checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether the device may be used.
+    pub passed: bool,
+    /// What passed, what failed and what to do, in a line.
+    pub text: String,
+}
+
+impl Verdict {
+    /// Of all findings. `remedy` says what to do if some failed.
+    pub fn new(findings: &[Finding], remedy: &str) -> Self {
+        let checks: usize = findings.iter().map(|finding| finding.checks).sum();
+        let failed: usize = findings.iter().map(|finding| finding.failed).sum();
+        let passed = checks > 0 && findings.iter().all(|finding| finding.passed);
+        if passed {
+            let text = format!("passed: all {checks} checks; the device computes what it should");
+            return Self { passed, text };
+        }
+        let mut names: Vec<&str> =
+            findings.iter().filter(|finding| !finding.passed).map(|finding| finding.name.as_str()).collect();
+        names.dedup();
+        let names = names.join(", ");
+        let text =
+            format!("FAILED: {failed} of {checks} checks ({names}); write no dataset with it. {remedy}");
+        Self { passed, text }
+    }
+}
