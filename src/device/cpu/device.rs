@@ -84,7 +84,8 @@ impl Cpu {
         Self::limited(threads, Isa::chosen()?)
     }
 
-    /// As [`Cpu::new`] with at most `isa`, whatever [`ISA_VARIABLE`](super::ISA_VARIABLE) says: for comparisons of instruction sets.
+    /// As [`Cpu::new`] with at most `isa`, whatever [`ISA_VARIABLE`](super::ISA_VARIABLE) says: for comparisons of instruction
+    /// sets.
     ///
     /// # Errors
     /// If the system refuses the threads.
