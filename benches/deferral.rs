@@ -16,19 +16,20 @@ use std::sync::Arc;
 
 use codit::bench::shapes;
 use codit::contrast::{Contrast, Noise, Sampled, philox4x32_10};
-use codit::device::{Capacity, Dtype, Format, RowResult};
+use codit::device::{Capacity, Dtype, Format, Pass, RowResult};
+use codit::engine::SchedulerConfig;
 use codit::engine::footprint::ModelFootprint;
+use codit::engine::scheduler::Scheduler;
 use codit::engine::scheduler::cost::{Deferral, StepCost};
-use codit::engine::scheduler::{Limits, Scheduler};
 use codit::engine::sequence::{RequestIdentity, SamplingParams, Sequence};
-use codit::engine::step::{Pass, StepPlan};
+use codit::engine::step::StepPlan;
 use codit::ids::{SeqId, TokenId};
 
 const BLOCK: usize = 16;
 /// Tokens that each row draws.
 const DRAWN: usize = 256;
-/// As `MOST_LAG` of the pair.
-const MOST_LAG: usize = 64;
+/// As `MAX_LAG` of the pair.
+const MAX_LAG: usize = 64;
 
 fn main() -> codit::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -121,14 +122,22 @@ struct Run {
 
 impl Run {
     fn new(rows: usize, context: usize, forced: f64, cost: StepCost, mode: Mode) -> Self {
-        let deferral = Deferral { most_lag: MOST_LAG, evidence: 0, expert: cost, amateur: cost, alone: None };
+        let deferral = Deferral {
+            max_lag: MAX_LAG,
+            min_tokens_seen: 0,
+            expert: cost,
+            amateur: cost,
+            solo_slowdown: None,
+        };
         let prompt = context.saturating_sub(DRAWN / 2).max(1);
-        let mut scheduler = Scheduler::new(Limits {
-            max_num_seqs: rows,
-            max_num_batched_tokens: rows * (prompt + DRAWN),
-            block_size: BLOCK,
-            blocks: rows * (prompt + DRAWN).div_ceil(BLOCK),
-            shares_prefixes: false,
+        let mut scheduler = Scheduler::new(SchedulerConfig {
+            capacity: Capacity {
+                max_num_seqs: rows,
+                max_num_batched_tokens: rows * (prompt + DRAWN),
+                block_size: BLOCK,
+            },
+            num_blocks: rows * (prompt + DRAWN).div_ceil(BLOCK),
+            shared_prefixes: false,
             deferral: (mode != Mode::Eager).then_some(deferral),
         });
         for _ in 0..rows {
@@ -161,10 +170,10 @@ impl Run {
     fn step(&mut self) -> bool {
         let plan = self.scheduler.plan();
         let mut all_run = self.run_and_commit(plan);
-        if self.scheduler.amateur_is_due() {
+        if self.scheduler.catch_up_is_due() {
             self.counts.waits += f64::from(u8::from(!self.in_flight.is_empty()));
             all_run &= self.commit_all_but(0);
-            let plan = self.scheduler.plan_amateur();
+            let plan = self.scheduler.plan_catch_up();
             all_run &= self.run_and_commit(plan);
         }
         all_run
@@ -183,8 +192,9 @@ impl Run {
         while self.in_flight.len() > stay_in_flight {
             let Some(Ran { plan, results }) = self.in_flight.pop_front() else { break };
             let rows = plan.rows.iter().filter(|row| row.samples).zip(&results);
-            let wanted =
-                rows.filter(|(row, result)| result.decision().is_some() && self.scheduler.awaits(&plan, row));
+            let wanted = rows.filter(|(row, result)| {
+                result.decision().is_some() && self.scheduler.wants_result(&plan, row)
+            });
             self.counts.tokens += wanted.count() as f64;
             if !self.scheduler.commit(&plan, &results).is_empty() {
                 return false;

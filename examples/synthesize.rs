@@ -1,29 +1,33 @@
 //! The engine as a library: `cargo run --release --example synthesize`
 
-use codit::device::cpu::Cpu;
-use codit::{Contrast, Engine, EngineConfig, Finish, Request, embedded};
+use codit::{AnyEngine, Contrast, DeviceChoice, EngineConfig, Finish, Request, embedded};
 
 fn main() -> codit::Result<()> {
     let (expert, amateur) = (embedded::expert(), embedded::amateur());
-    let mut engine = Engine::load(Cpu::new(None)?, &expert, Some(&amateur), &EngineConfig::default())?;
+    let config = EngineConfig::default();
+    let mut engine = AnyEngine::load(DeviceChoice::Auto, &expert, Some(&amateur), &config)?;
 
+    // Three samples of one prompt, each with noise of its own.
     for sample in 0..3 {
         let contrast = Contrast { beta: 0.5, ..Contrast::default() };
-        engine.submit(Request {
-            sample,
-            contrast,
-            seed: 1,
-            ..Request::new(format!("answer {sample}"), "What is 3 plus 4?")
-        })?;
+        let request = Request::new("question", "What is 3 plus 4?");
+        engine.submit(Request { sample, contrast, seed: 1, ..request })?;
     }
-    let regretted = engine.submit(Request::new("regretted", "What is 5 plus 4?"))?;
-    engine.cancel(regretted);
+    let unwanted = engine.submit(Request::new("unwanted", "What is 5 plus 4?"))?;
+    engine.cancel(unwanted);
 
-    for done in &mut engine {
-        let done = done?;
-        match done.finish {
-            Finish::Failed(error) => eprintln!("{}: {error}", done.id),
-            finish => println!("{} ({finish:?}, {} tokens): {}", done.id, done.tokens.len(), done.text),
+    for completion in &mut engine {
+        let completion = completion?;
+        let name = format!("{} (sample {})", completion.id, completion.sample);
+        match &completion.finish {
+            Finish::Failed(error) => eprintln!("{name}: {error}"),
+            finish => {
+                println!(
+                    "{name}: {finish:?} after {} tokens: {}",
+                    completion.response_tokens(),
+                    completion.text
+                );
+            }
         }
     }
     Ok(())

@@ -1,8 +1,10 @@
-//! What a pair takes of a device's memory, without loading it.
+//! How much of a device's memory a pair takes, computed without loading it.
 
 use std::fmt;
 
-use super::pair::memory::{PairConfig, deferred_logits, step};
+use super::config::{EngineConfig, PairConfig, Shortcuts};
+use super::pair::memory::{deferred_logits, step};
+use crate::checkpoint::Checkpoint;
 use crate::contrast::Vocabulary;
 use crate::device::gpu::ledger::Ledger;
 use crate::device::gpu::runtime::MATMUL_WORKSPACE;
@@ -12,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::model::spec::Spec;
 
-/// One model's part.
+/// What one model takes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ModelFootprint {
     /// Bytes of the weights.
@@ -23,16 +25,16 @@ pub struct ModelFootprint {
     pub block: usize,
 }
 
-/// What a pair takes of one GPU or of two.
+/// What a pair takes of one GPU or of two GPUs.
 #[derive(Debug, Clone)]
 pub struct Footprint {
-    /// The expert's part.
+    /// What the expert takes.
     pub expert: ModelFootprint,
-    /// The amateur's.
+    /// What the amateur takes.
     pub amateur: Option<ModelFootprint>,
-    /// Bytes of what the steps share, and of the workspaces of matrix products, by [`Role`].
+    /// Bytes of what both models' steps share and of the workspaces of matrix products, by [`Role`].
     pub steps: [usize; 2],
-    /// Whether each model has a GPU.
+    /// Whether each model has a GPU of its own.
     pub is_split: bool,
     /// Tokens a block.
     pub block_size: usize,
@@ -48,10 +50,10 @@ pub struct Share {
 }
 
 impl ModelFootprint {
-    /// Of a model in these number formats.
+    /// What a model takes in these number formats.
     ///
     /// # Errors
-    /// None that a model of a checkpoint could give.
+    /// None for the model of a checkpoint.
     pub fn new(spec: &Spec, format: Format, capacity: Capacity) -> Result<Self> {
         let taken = |max_num_batched_tokens, logits_rows| {
             let device = ledger(format, false);
@@ -66,7 +68,7 @@ impl ModelFootprint {
 }
 
 impl Footprint {
-    /// Of a pair, each model in its number formats, on a GPU of its own if the pair `is_split`.
+    /// What a pair takes, each model in its number formats. If the pair `is_split`, each model has a GPU of its own.
     ///
     /// # Errors
     /// As [`ModelFootprint::new`].
@@ -85,7 +87,7 @@ impl Footprint {
         let mut steps =
             [Role::Expert, Role::Amateur].map(|role| device.runtime().bytes(role) + MATMUL_WORKSPACE);
         if let Some((spec, format)) = amateur.filter(|_| is_split) {
-            // What the amateur's logits take of the expert's GPU.
+            // The amateur's logits are copied to the expert's GPU.
             let device = ledger(format, is_split);
             device.role(Role::Amateur).logits(capacity.max_num_seqs, spec.vocab_size)?;
             steps[0] += device.runtime().bytes(Role::Expert);
@@ -99,7 +101,7 @@ impl Footprint {
         })
     }
 
-    /// The part of each GPU: of one, or of the expert's and the amateur's.
+    /// What the pair takes of each GPU: of one, or of the expert's and the amateur's.
     pub fn shares(&self) -> Vec<Share> {
         let role = |model: Option<&ModelFootprint>, steps| {
             let model = model.copied().unwrap_or_default();
@@ -114,10 +116,50 @@ impl Footprint {
         vec![Share { fixed: expert.fixed + amateur.fixed, block }]
     }
 
-    /// Blocks of the cache that fit beside everything else, where so many bytes of each GPU may be used.
+    /// Blocks of the cache that fit beside everything else if `bytes` of each GPU may be used.
     pub fn blocks_in(&self, bytes: usize) -> usize {
         let fit = |share: &Share| bytes.saturating_sub(share.fixed) / share.block;
         self.shares().iter().map(fit).min().unwrap_or(0)
+    }
+}
+
+impl EngineConfig {
+    /// Tokens of a long prompt and its response, for [`EngineConfig::fits`].
+    pub const USUAL_LEN: usize = 4096;
+
+    /// Whether a pair fits into the free memory of `device`, with a cache of [`EngineConfig::kv_cache_memory`] or, by default,
+    /// one that holds a sequence of [`EngineConfig::max_model_len`] or else [`EngineConfig::USUAL_LEN`] tokens. True for an
+    /// expert alone, which cannot be split.
+    ///
+    /// # Errors
+    /// A checkpoint that cannot be used, a number out of range, or a device that does not answer.
+    pub fn fits<D: Device>(
+        &self,
+        device: &D,
+        expert: &Checkpoint,
+        amateur: Option<&Checkpoint>,
+    ) -> Result<bool> {
+        if device.memory_info()?.is_none() || amateur.is_none() {
+            return Ok(true);
+        }
+        let shortcuts = self.shortcuts.unwrap_or_else(|| Shortcuts::of(device));
+        let pair_config = self.pair_config(device.info().default_batched_tokens, shortcuts)?;
+        let [on_expert, on_amateur] = [Role::Expert, Role::Amateur].map(|role| device.role(role));
+        let (expert, amateur) = (Spec::open(expert)?, amateur.map(Spec::open).transpose()?);
+        let with_format = amateur.as_ref().map(|spec| (spec, on_amateur.info().format));
+        let footprint = Footprint::new(
+            (&expert, on_expert.info().format),
+            with_format,
+            &pair_config,
+            device.info().is_split,
+        )?;
+        let bytes = on_expert.default_cache_bytes()?.min(on_amateur.default_cache_bytes()?);
+        let window = amateur.iter().fold(expert.context_length, |len, spec| len.min(spec.context_length));
+        let tokens = self.max_model_len.unwrap_or(window.min(Self::USUAL_LEN));
+        let block: usize = footprint.shares().iter().map(|share| share.block).sum();
+        let wanted =
+            self.kv_cache_memory.map_or(tokens.div_ceil(self.block_size.max(1)), |bytes| bytes / block);
+        Ok(footprint.blocks_in(bytes) >= wanted)
     }
 }
 

@@ -25,7 +25,9 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::{Map, Value};
 
-use super::{Completion, Engine, EngineConfig, Finish, Preparer, Request, Stats, Windows, load_text};
+use super::engine::load_text;
+use super::sequence::RequestIdentity;
+use super::{Completion, Engine, EngineConfig, Finish, Preparer, Request, Stats, Windows};
 use crate::checkpoint::Checkpoint;
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -79,7 +81,7 @@ impl<D: Device> Replicas<D> {
             return Err(Error::Setting("there is no device to decode on; give one or more".to_owned()));
         };
         for engine in &mut engines {
-            engine.steps.set_windows(windows);
+            engine.limit_windows(windows);
         }
         Ok(Self { engines })
     }
@@ -216,10 +218,10 @@ impl Prepared {
     /// # Errors
     /// An error that is not the request's alone.
     fn new(preparer: &Preparer, request: Request) -> Result<Self> {
-        let (id, tag) = (request.id.clone(), request.tag);
+        let identity = request.identity();
         match preparer.prepare(request) {
             Ok(request) => Ok(Self::Request(request)),
-            Err(error) => failed(id, tag, error).map(Self::Failed),
+            Err(error) => failed(identity, 0, error).map(Self::Failed),
         }
     }
 }
@@ -228,9 +230,9 @@ impl Prepared {
 ///
 /// # Errors
 /// `error`, if it is not the request's alone.
-fn failed(id: String, tag: usize, error: Error) -> Result<Completion> {
+fn failed(request: RequestIdentity, prompt_tokens: usize, error: Error) -> Result<Completion> {
     match error {
-        Error::Request(_) => Ok(Completion::without_text(id, tag, Finish::Failed(error))),
+        Error::Request(_) => Ok(Completion::without_text(request, prompt_tokens, Finish::Failed(error))),
         error => Err(error),
     }
 }
@@ -314,9 +316,9 @@ impl<D: Device> Replica<'_, D> {
             match prepared? {
                 Prepared::Failed(completion) => completions.push(completion),
                 Prepared::Request(request) => {
-                    let (id, tag) = (request.id.clone(), request.tag);
+                    let (identity, prompt_tokens) = (request.identity(), request.prompt.num_tokens());
                     if let Err(error) = self.engine.submit(request) {
-                        completions.push(failed(id, tag, error)?);
+                        completions.push(failed(identity, prompt_tokens.unwrap_or(0), error)?);
                     }
                 }
             }

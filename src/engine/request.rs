@@ -1,32 +1,34 @@
-//! What is asked of the engine, and what it answers.
+//! Requests and completions.
 
 use serde_json::{Map, Value};
 
+use super::sequence::RequestIdentity;
 use crate::contrast::{Contrast, LogProbabilities};
 use crate::error::{Error, Result};
 use crate::ids::TokenId;
 use crate::text::{Message, Text};
 
-/// One response to be written.
+/// Asks for one response.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Names the request in its [`Completion`] and keys its noise: equal ids draw equal text.
+    /// Names the request in its [`Completion`] and keys its noise: requests that differ in nothing else but the tag and have equal
+    /// ids get the same response.
     pub id: String,
-    /// What to respond to.
+    /// What the response answers.
     pub prompt: Prompt,
     /// The method's parameters.
     pub contrast: Contrast,
-    /// Key of the noise, together with `id` and `sample`.
+    /// Keys the noise, together with `id` and `sample`.
     pub seed: u64,
     /// Which of several samples of one prompt this is.
     pub sample: u32,
     /// Ends the response after this many tokens.
     pub max_tokens: usize,
-    /// Goes on past stop tokens, for measurements.
+    /// Whether the response continues past stop tokens, for measurements.
     pub ignore_eos: bool,
-    /// Whether [`Completion::log_probabilities`] is wanted.
+    /// Whether to report [`Completion::log_probabilities`].
     pub log_probabilities: bool,
-    /// The caller's own mark, which comes back in the [`Completion`] and changes nothing.
+    /// A number for the caller, which the [`Completion`] returns. It changes nothing.
     pub tag: usize,
 }
 
@@ -35,14 +37,14 @@ pub struct Request {
 pub enum Prompt {
     /// A conversation, rendered by the expert's chat template.
     Chat(Vec<Message>),
-    /// Text taken as it stands, with the special tokens that the tokenizer's configuration adds.
+    /// Text without a template. The special tokens that the tokenizer's configuration asks for are added.
     Text(String),
     /// Token ids.
     Tokens(Vec<TokenId>),
 }
 
 impl Prompt {
-    /// Its token ids; the chat template is given `variables`.
+    /// The prompt's token ids. The chat template gets `variables`.
     ///
     /// # Errors
     /// As [`Text::prompt_ids`] and [`Text::prompt_ids_of_text`].
@@ -53,10 +55,15 @@ impl Prompt {
             Self::Tokens(tokens) => Ok(tokens),
         }
     }
+
+    /// How many token ids it has; `None` as long as it is text.
+    pub(super) fn num_tokens(&self) -> Option<usize> {
+        if let Self::Tokens(tokens) = self { Some(tokens.len()) } else { None }
+    }
 }
 
 impl Request {
-    /// A request with the method's defaults: a chat of one instruction, seed 0, at most 4,096 tokens.
+    /// A chat of one instruction with the method's default parameters, seed 0 and at most 4,096 tokens.
     pub fn new(id: impl Into<String>, instruction: impl Into<String>) -> Self {
         let turn = Message { role: "user".to_owned(), content: instruction.into() };
         Self {
@@ -71,6 +78,10 @@ impl Request {
             tag: 0,
         }
     }
+
+    pub(super) fn identity(&self) -> RequestIdentity {
+        RequestIdentity { id: self.id.clone(), sample: self.sample, tag: self.tag }
+    }
 }
 
 /// Why a response ended.
@@ -78,11 +89,11 @@ impl Request {
 pub enum Finish {
     /// A stop token of the expert.
     Stop,
-    /// `max_tokens` or the window's end.
+    /// `max_tokens` or the end of the context.
     Length,
-    /// [`Engine::cancel`](crate::engine::Engine::cancel).
+    /// A call of [`Engine::cancel`](crate::engine::Engine::cancel).
     Cancelled,
-    /// The request's own fault; others are untouched.
+    /// A failure of this request alone.
     Failed(Error),
 }
 
@@ -91,24 +102,44 @@ pub enum Finish {
 pub struct Completion {
     /// The request's id.
     pub id: String,
+    /// The request's sample number.
+    pub sample: u32,
     /// The request's tag.
     pub tag: usize,
+    /// Tokens of the prompt; 0 if the request failed before its prompt was tokenized.
+    pub prompt_tokens: usize,
     /// The response, without special tokens.
     pub text: String,
     /// The generated tokens, the stop token included.
     pub tokens: Vec<TokenId>,
     /// `log_softmax(s)` of each generated token.
     pub scores: Vec<f32>,
-    /// What the models think of each generated token, if the request asked for it; else empty.
+    /// Both models' log-probabilities of each generated token, if the request asked for them; else empty.
     pub log_probabilities: Vec<LogProbabilities>,
     /// Why it ended.
     pub finish: Finish,
 }
 
 impl Completion {
-    /// Of a request that has no response.
-    pub(super) fn without_text(id: String, tag: usize, finish: Finish) -> Self {
+    /// The completion of a request that has no response.
+    pub(super) fn without_text(request: RequestIdentity, prompt_tokens: usize, finish: Finish) -> Self {
+        let RequestIdentity { id, sample, tag } = request;
         let (tokens, scores, log_probabilities) = (Vec::new(), Vec::new(), Vec::new());
-        Self { id, tag, text: String::new(), tokens, scores, log_probabilities, finish }
+        Self {
+            id,
+            sample,
+            tag,
+            prompt_tokens,
+            text: String::new(),
+            tokens,
+            scores,
+            log_probabilities,
+            finish,
+        }
+    }
+
+    /// Tokens of the response, the stop token included.
+    pub fn response_tokens(&self) -> usize {
+        self.tokens.len()
     }
 }

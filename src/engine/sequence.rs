@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::contrast::{Contrast, LogProbabilities, Noise, RowFault, Sampled};
 use crate::device::Decision;
-use crate::engine::kv_cache::pool::Content;
+use crate::engine::kv_cache::block_table::BlockTable;
 use crate::ids::{BlockId, SeqId, TokenId};
 
 /// A prompt and its response, from the request's arrival to its end.
@@ -70,16 +70,6 @@ pub struct PerModel<T> {
     pub amateur: T,
 }
 
-/// The blocks that hold a sequence's keys and values, in the order of its positions.
-#[derive(Debug, Default)]
-pub(super) struct BlockTable {
-    pub ids: Vec<BlockId>,
-    /// How many of the blocks are full and can be found by others.
-    pub published: usize,
-    /// The content of the last of these.
-    pub content: Content,
-}
-
 /// What is known of a sequence's next token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
@@ -141,15 +131,14 @@ impl Sequence {
         }
     }
 
-    /// A sequence of `num_tokens` tokens, all of whose `num_blocks` blocks are block 0. Its token asks for all that a step can
-    /// compute.
+    /// A sequence of `num_tokens` tokens for a warm-up step. All of its `num_blocks` blocks are block 0.
     pub(super) fn for_warm_up(number: usize, num_tokens: usize, num_blocks: usize) -> Self {
         let params = SamplingParams {
             contrast: Contrast::default(),
             noise: Noise::new(0, "", 0),
             stop_tokens: Arc::default(),
             max_len: num_tokens + 1,
-            // All of the amateur's logits are computed too, beside those of the candidates.
+            // So that the step computes all of the amateur's logits, beside those of the candidates.
             log_probabilities: true,
         };
         let mut sequence = Self::new(RequestIdentity::default(), vec![TokenId(0); num_tokens], params);
@@ -171,7 +160,7 @@ impl Sequence {
         }
     }
 
-    /// Tokens that planned steps draw and the host does not know yet.
+    /// Tokens that are planned and not known yet.
     pub(super) fn num_in_flight(&self) -> usize {
         match self.state {
             State::Ready | State::Ended(_) => 0,
@@ -180,13 +169,12 @@ impl Sequence {
         }
     }
 
-    /// Tokens, those in flight included.
+    /// Tokens, known and in flight.
     pub(super) fn len(&self) -> usize {
         self.tokens.len() + self.num_in_flight()
     }
 
-    /// Positions that the next step may compute. None while the token in flight is sure to be the last, or waits for the
-    /// amateur.
+    /// Positions that the next step may compute: none if the token in flight will be the last one, or waits for the amateur.
     pub(super) fn num_pending(&self) -> usize {
         if self.len() < self.params.max_len && !self.awaits_amateur() {
             self.len() - self.num_computed.expert
@@ -195,56 +183,55 @@ impl Sequence {
         }
     }
 
-    /// Whether the next step computes one position of it and draws its next token.
+    /// Whether only its last token is not computed yet, so that the next step draws another.
     pub(super) fn is_decoding(&self) -> bool {
         self.num_pending() == 1
     }
 
-    /// Positions that the amateur has to catch up with.
+    /// Positions that the amateur is behind the expert; 0 if the request does not need it.
     pub(super) fn lag(&self) -> usize {
         if self.params.needs_amateur() { self.num_computed.expert - self.num_computed.amateur } else { 0 }
     }
 
-    /// Whether its next token waits for a step of the amateur to be planned.
+    /// Whether its next token waits for the amateur, whose step is not planned yet.
     pub(super) fn awaits_amateur(&self) -> bool {
         self.state == State::AwaitsAmateur
     }
 
-    /// Whether a step in flight draws its next token, or leaves it to the amateur.
+    /// Whether a step in flight draws its next token or leaves it to the amateur.
     pub(super) fn is_in_flight(&self) -> bool {
         matches!(self.state, State::InFlight { .. })
     }
 
-    /// Whether the expert alone would have left to the amateur what both models drew.
+    /// Whether the expert alone would have left to the amateur this token, which both models drew.
     pub(super) fn would_await_amateur(&self, sampled: &Sampled) -> bool {
         self.params.needs_amateur() && !(self.params.expert_may_decide() && sampled.num_candidates == 1)
     }
 
-    /// Notes that a planned step draws another token, as its output number `source_output`.
+    /// Records that output `source_output` of a planned step draws another token.
     pub(super) fn expect_token(&mut self, source_output: u32) {
         self.state = State::InFlight { tokens: self.num_in_flight() + 1, source_output };
     }
 
-    /// Notes that the amateur's planned step draws the token that waited for it, as its output number `source_output`.
+    /// Records that output `source_output` of the amateur's planned step draws the token that waits for it.
     pub(super) fn expect_awaited_token(&mut self, source_output: u32) {
         self.state = State::InFlight { tokens: 1, source_output };
     }
 
-    /// Makes its next token, which follows `num_computed` positions, wait for the amateur. Results of plans before
-    /// `first_valid_plan` were planned in vain.
+    /// Makes its next token, which follows `num_computed` positions, wait for the amateur. Plans before `first_valid_plan` took
+    /// the token to be known, so their results are dropped.
     pub(super) fn wait_for_amateur(&mut self, num_computed: usize, first_valid_plan: u64) {
         self.num_computed.expert = num_computed;
         (self.state, self.first_valid_plan) = (State::AwaitsAmateur, first_valid_plan);
     }
 
-    /// Forgets the cache and all that is in flight. Plans from number `first_valid_plan` on begin anew with the tokens that
-    /// are known.
+    /// Forgets the cache and the tokens in flight. Plans from number `first_valid_plan` on begin with the known tokens.
     pub(super) fn begin_anew(&mut self, first_valid_plan: u64) {
         (self.num_computed, self.blocks) = (PerModel::default(), BlockTable::default());
         (self.state, self.first_valid_plan) = (State::Ready, first_valid_plan);
     }
 
-    /// Takes the result of the oldest step in flight. True if that ends it.
+    /// Takes the token or the fault of the oldest step in flight. Returns true if the sequence ends by it.
     pub(super) fn take(&mut self, decision: Decision) -> bool {
         self.state = match self.state {
             State::InFlight { tokens, source_output } if tokens > 1 => {

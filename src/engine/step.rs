@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-pub use crate::device::Pass;
-use crate::device::{Batch, PendingToken, SampleRow, Span};
+use crate::device::{Batch, Pass, PendingToken, SampleRow, Span};
 use crate::engine::sequence::{Sequence, State};
 use crate::ids::{BlockId, SeqId, TokenId};
 

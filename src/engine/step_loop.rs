@@ -4,15 +4,15 @@ use std::collections::VecDeque;
 use std::iter::Sum;
 use std::ops::Range;
 
+use super::config::{EngineConfig, SchedulerConfig, Shortcuts, Windows};
 use super::pair::Pair;
 use super::pair::source::Model;
-use super::scheduler::{Limits, Scheduler};
-use super::{EngineConfig, Shortcuts, Windows};
+use super::scheduler::Scheduler;
+use super::sequence::Sequence;
+use super::step::StepPlan;
 use crate::contrast::Vocabulary;
 use crate::device::inspect::Inspect;
 use crate::device::{Device, RowResult};
-use crate::engine::sequence::Sequence;
-use crate::engine::step::StepPlan;
 use crate::error::{Error, Result};
 use crate::ids::SeqId;
 use crate::profile;
@@ -20,37 +20,37 @@ use crate::profile;
 /// Counts since the engine was made, and its present load.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Stats {
-    /// Steps.
+    /// Steps in which the expert ran.
     pub steps: u64,
-    /// Positions that the expert computed, and the amateur: prompts, recomputation and responses.
+    /// Positions that the expert computed: prompts, recomputation and responses.
     pub expert_tokens: u64,
-    /// See `expert_tokens`.
+    /// Positions that the amateur computed.
     pub amateur_tokens: u64,
-    /// Tokens sampled.
+    /// Tokens that were sampled.
     pub sampled: u64,
-    /// Of these, those whose plausible set had one token.
+    /// Of these, tokens that were the only candidate.
     pub forced: u64,
-    /// Steps of the amateur.
+    /// Steps in which the amateur ran.
     pub amateur_steps: u64,
-    /// Positions that were found in the cache.
+    /// Positions that were found in the cache instead of being computed.
     pub shared_tokens: u64,
-    /// Sizes of the plausible sets of all sampled tokens, summed.
+    /// Sum of the numbers of candidates of the sampled tokens.
     pub num_candidates: u64,
-    /// How often a device that runs ahead had nothing queued while the host took in what decides what comes next.
+    /// How often a device that runs ahead had no step queued while the host decided what comes next.
     pub stalls: u64,
-    /// How often a sequence was sent back for want of blocks.
+    /// How often a sequence was preempted.
     pub preemptions: u64,
     /// Sequences that run.
     pub running: usize,
     /// Sequences that wait.
     pub waiting: usize,
-    /// Blocks held.
+    /// Blocks that sequences hold.
     pub blocks_held: usize,
     /// Blocks in the pool.
     pub blocks: usize,
 }
 
-/// Those of several together.
+/// The sums over several engines.
 impl Sum for Stats {
     fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
         all.fold(Self::default(), |sum, one| Self {
@@ -86,7 +86,7 @@ pub struct StepLoop<D: Device> {
 }
 
 impl<D: Device> StepLoop<D> {
-    /// Loads a pair onto `device`, and gives the cache its memory.
+    /// Loads a pair onto `device`, and allocates the cache.
     ///
     /// # Errors
     /// A checkpoint that cannot be used, settings that contradict each other, or too little memory.
@@ -102,15 +102,13 @@ impl<D: Device> StepLoop<D> {
         let capacity = pair_config.capacity;
         let (pair, blocks) = Pair::load(device, expert, amateur, vocabulary, &pair_config)?;
         if config.profile_steps.is_some() {
-            // A device that cannot is refused now.
+            // A device that cannot be profiled is refused now.
             pair.device().profile(false)?;
         }
-        let limits = Limits {
-            max_num_seqs: capacity.max_num_seqs,
-            max_num_batched_tokens: capacity.max_num_batched_tokens,
-            block_size: capacity.block_size,
-            blocks,
-            shares_prefixes: shortcuts.shared_prefixes,
+        let scheduler_config = SchedulerConfig {
+            capacity,
+            num_blocks: blocks,
+            shared_prefixes: shortcuts.shared_prefixes,
             deferral: pair.deferral(&pair_config),
         };
         Ok(Self {
@@ -119,13 +117,13 @@ impl<D: Device> StepLoop<D> {
             pair,
             max_num_seqs: capacity.max_num_seqs,
             profile_steps: config.profile_steps.clone(),
-            scheduler: Scheduler::new(limits),
+            scheduler: Scheduler::new(scheduler_config),
             in_flight: VecDeque::new(),
             stats: Stats { blocks, ..Stats::default() },
         })
     }
 
-    /// Ids below this can be read and sampled.
+    /// Token ids below this number are known to both models.
     pub fn known_ids(&self) -> usize {
         self.pair.known_ids()
     }
@@ -140,8 +138,8 @@ impl<D: Device> StepLoop<D> {
         self.scheduler.cancel(seq)
     }
 
-    /// One step of both models for everything that runs, or one of the expert, and one of the amateur if that is due;
-    /// returns the sequences that are known to have ended by now.
+    /// Runs one step: of both models, or of the expert and then of the amateur if that is due. Returns the sequences that are
+    /// known to have ended.
     ///
     /// # Errors
     /// [`Error::Device`] if the device failed or blocks were lost: the loop must not go on.
@@ -152,24 +150,24 @@ impl<D: Device> StepLoop<D> {
             let _range = profile::range(c"schedule");
             self.scheduler.plan()
         };
-        let mut ended = self.queue_and_commit(plan)?;
-        if self.scheduler.amateur_is_due() {
-            // Who waits for it is known when nothing is in flight. What the expert does next is queued behind it.
+        let mut ended = self.submit_and_commit(plan)?;
+        if self.scheduler.catch_up_is_due() {
+            // Which rows wait for the amateur is known once nothing is in flight.
             self.stats.stalls += u64::from(!self.in_flight.is_empty());
             ended.extend(self.commit_all_but(0)?);
-            let plan = self.scheduler.plan_amateur();
-            ended.extend(self.queue_and_commit(plan)?);
+            let plan = self.scheduler.plan_catch_up();
+            ended.extend(self.submit_and_commit(plan)?);
         }
         self.check_idle()?;
         Ok(ended)
     }
 
-    /// Queues a step, if there is anything to do, and takes in the results of those before it; of itself too, where it need
-    /// not be in flight.
-    fn queue_and_commit(&mut self, plan: StepPlan) -> Result<Vec<Sequence>> {
+    /// Submits a plan unless it is empty, and commits the plans before it. Commits the plan itself too, unless the device runs
+    /// ahead.
+    fn submit_and_commit(&mut self, plan: StepPlan) -> Result<Vec<Sequence>> {
         let stay_in_flight = usize::from(self.runs_ahead && !plan.is_empty());
         if !plan.is_empty() {
-            self.queue(&plan);
+            self.submit(&plan);
             self.in_flight.push_back(plan);
         }
         self.commit_all_but(stay_in_flight)
@@ -207,14 +205,14 @@ impl<D: Device> StepLoop<D> {
         self.scheduler.preempt_youngest()
     }
 
-    /// How long sequences may be.
+    /// The context limits.
     pub fn windows(&self) -> Windows {
         self.windows
     }
 
-    /// Sets that, to no more than it is.
-    pub(super) fn set_windows(&mut self, windows: Windows) {
-        self.windows = windows;
+    /// Lowers the context limits.
+    pub(super) fn limit_windows(&mut self, windows: Windows) {
+        self.windows = self.windows.min(windows);
     }
 
     /// Sequences that run at once.
@@ -240,12 +238,12 @@ impl<D: Device> StepLoop<D> {
             running: self.scheduler.running(),
             waiting: self.scheduler.waiting(),
             blocks_held: pool.total() - pool.free(),
-            shared_tokens: self.scheduler.shared(),
+            shared_tokens: self.scheduler.shared_tokens(),
             ..self.stats
         }
     }
 
-    /// Where the next step is an end of what is to be profiled.
+    /// Switches the profiler if the next step is the first that is profiled, or the first that is not any more.
     fn switch_profiler(&self) -> Result<()> {
         match &self.profile_steps {
             Some(steps) if [steps.start, steps.end].contains(&self.stats.steps) => {
@@ -255,7 +253,8 @@ impl<D: Device> StepLoop<D> {
         }
     }
 
-    fn queue(&mut self, plan: &StepPlan) {
+    /// Submits a plan to the pair, and counts it.
+    fn submit(&mut self, plan: &StepPlan) {
         let (has_expert, has_amateur) = (plan.runs_expert(), plan.runs_amateur());
         let tokens = plan.batch.tokens.len() as u64;
         self.stats.steps += u64::from(has_expert);
@@ -265,7 +264,7 @@ impl<D: Device> StepLoop<D> {
         self.pair.submit(plan);
     }
 
-    /// Takes in the results of the oldest step in flight.
+    /// Waits for the results of the oldest step in flight and takes them in.
     fn commit(&mut self) -> Result<Vec<Sequence>> {
         let Some(plan) = self.in_flight.pop_front() else { return Ok(Vec::new()) };
         let results = self.pair.collect()?;
@@ -274,10 +273,10 @@ impl<D: Device> StepLoop<D> {
         Ok(self.scheduler.commit(&plan, &results))
     }
 
-    /// Counts the tokens of rows that are still wanted.
+    /// Counts the tokens of the rows whose results are wanted.
     fn count(&mut self, plan: &StepPlan, results: &[RowResult]) {
         let rows = plan.rows.iter().filter(|row| row.samples).zip(results);
-        for (_, result) in rows.filter(|(row, _)| self.scheduler.awaits(plan, row)) {
+        for (_, result) in rows.filter(|(row, _)| self.scheduler.wants_result(plan, row)) {
             let RowResult::Sampled(sampled) = result else { continue };
             self.stats.sampled += 1;
             self.stats.forced += u64::from(sampled.num_candidates == 1);
@@ -287,12 +286,12 @@ impl<D: Device> StepLoop<D> {
 }
 
 impl<D: Inspect> StepLoop<D> {
-    /// Notes from now on when steps begin and end on the device, for [`StepLoop::idle_share`].
+    /// Starts to record when steps begin and end on the device, for [`StepLoop::idle_share`].
     pub fn trace(&mut self) {
         self.pair.trace();
     }
 
-    /// The part of the traced time in which the device had no step to run.
+    /// The share of the recorded time in which the device had no step to run.
     ///
     /// # Errors
     /// Those of [`Inspect::seconds`].

@@ -1,4 +1,4 @@
-//! The forward pass of every family, once, as its [`Spec`] says.
+//! The one forward pass, for every model family, driven by its [`Spec`].
 //!
 //! ```text
 //! x = embed(tokens) * scale
@@ -6,7 +6,7 @@
 //! logits = lm_head(norm(x))
 //! ```
 //!
-//! Most families have the norms of what is read alone, some those of what is added alone, Gemma both.
+//! Most families normalize only what a block reads, some only what it adds to the residual, Gemma both.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -22,8 +22,8 @@ use crate::device::{
 };
 use crate::error::{Error, Result};
 
-/// The names of the decoder and of the LM head in a checkpoint. A text tower within a larger model has longer ones, and its
-/// decoder alone may be stored without any.
+/// Name prefixes of the decoder and of the LM head in a checkpoint. The text tower of a larger model has longer prefixes; a
+/// decoder that is stored alone may have none.
 const PREFIXES: [(&str, &str); 4] = [
     ("model.", "lm_head."),
     ("model.language_model.", "lm_head."),
@@ -31,7 +31,7 @@ const PREFIXES: [(&str, &str); 4] = [
     ("", "lm_head."),
 ];
 
-/// One model on a device: its weights, and the activations of the batch at hand.
+/// One model on a device: its weights and the activations of the current batch.
 pub struct Decoder<D: Device> {
     spec: Spec,
     /// `[vocab_size, hidden_size]`
@@ -39,7 +39,7 @@ pub struct Decoder<D: Device> {
     ropes: Vec<D::Rope>,
     layers: Vec<Layer<D>>,
     norm: Norm<D::Weight>,
-    /// `[vocab_size, hidden_size]`; the embedding where `None`.
+    /// `[vocab_size, hidden_size]`; if `None`, the embedding is used (tied weights).
     lm_head: Option<D::Weight>,
     scratch: Scratch<D>,
 }
@@ -55,13 +55,13 @@ struct Layer<D: Device> {
     mlp: Mlp<D>,
 }
 
-/// The norms of what a block reads of the residual and of what it adds to it, where there are any. Each `[hidden_size]`.
+/// The norms of a block's input and of its output, where the family has them. Each `[hidden_size]`.
 struct BlockNorms<D: Device> {
     before: Option<Norm<D::Weight>>,
     after: Option<Norm<D::Weight>>,
 }
 
-/// The activations, allocated once.
+/// The activations, allocated once for the largest batch.
 struct Scratch<D: Device> {
     /// `[tokens, hidden_size]`, the sum of all blocks up to the last but one.
     residual: D::Tensor,
@@ -85,7 +85,7 @@ struct Scratch<D: Device> {
 }
 
 impl<D: Device> Decoder<D> {
-    /// Brings a checkpoint to `device`, with room for batches of `max_num_batched_tokens` tokens and for `logits_rows` rows of
+    /// Loads a checkpoint onto `device`, with buffers for batches of `max_num_batched_tokens` tokens and for `logits_rows` rows of
     /// logits at once.
     ///
     /// # Errors
@@ -103,7 +103,8 @@ impl<D: Device> Decoder<D> {
             .decoder(max_num_batched_tokens, logits_rows)
     }
 
-    /// A model of `spec`'s shape with weights drawn by `seed` on the device, for measurements; room as for [`Decoder::load`].
+    /// A model of the shape `spec` with random weights drawn from `seed` on the device, for measurements. Its buffers are sized
+    /// as in [`Decoder::load`].
     ///
     /// # Errors
     /// [`Error::Device`] where the device has too little memory.
@@ -123,7 +124,7 @@ impl<D: Device> Decoder<D> {
         &self.spec
     }
 
-    /// Bytes that a step reads of the layers' matrices.
+    /// Bytes of the layers' matrices that a step reads.
     pub fn layer_bytes(&self, device: &D) -> usize {
         let of = |layer: &Layer<D>| [&layer.qkv, &layer.attention_out].map(|linear| linear.bytes(device));
         self.layers.iter().map(|layer| of(layer).iter().sum::<usize>() + layer.mlp.bytes(device)).sum()
@@ -134,14 +135,14 @@ impl<D: Device> Decoder<D> {
         device.weight_size(self.lm_head.as_ref().unwrap_or(&self.embedding)).bytes
     }
 
-    /// Runs the step at hand through all layers, appending its keys and values to `cache`; [`Decoder::logits`] then
-    /// gives the logits of its outputs.
+    /// Runs the current step through all layers and appends its keys and values to `cache`. [`Decoder::logits`] then computes
+    /// the logits of its outputs.
     ///
-    /// The step has no more tokens than there is room for, each id below [`Spec::vocab_size`].
+    /// The step must not have more tokens than the buffers hold, and each id must be below [`Spec::vocab_size`].
     pub fn forward(&mut self, device: &D, step: &D::Step, cache: &mut D::Cache) {
         let (rows, spec, s) = (device.rows(step), &self.spec, &mut self.scratch);
         device.embed(step, &self.embedding, spec.embedding_scale, &mut s.residual);
-        // What the last block's output is normed by before it is added: the next block's first operation.
+        // The norm of the last block's output. The next block applies it as its first operation, before adding the output.
         let mut after: Option<Option<&Norm<_>>> = None;
         for (index, (layer, shape)) in self.layers.iter().zip(&spec.layers).enumerate() {
             let (attention, mlp) = (&layer.attention_norms, &layer.mlp_norms);
@@ -162,8 +163,8 @@ impl<D: Device> Decoder<D> {
         }
     }
 
-    /// The logits `[outputs.len(), vocab_size]` of some of the step's outputs, no more than there is room for. The same outputs
-    /// may be asked for again.
+    /// The logits `[outputs.len(), vocab_size]` of some of the step's outputs, at most as many as the buffers hold. They can be
+    /// computed repeatedly.
     pub fn logits(&mut self, device: &D, step: &D::Step, outputs: Range<usize>) -> &D::Tensor {
         let rows = outputs.len();
         let Unprojected { hidden, lm_head, logits } = self.hidden(device, step, outputs);
@@ -171,7 +172,7 @@ impl<D: Device> Decoder<D> {
         logits
     }
 
-    /// What [`Decoder::logits`] would multiply.
+    /// The factors of the product that [`Decoder::logits`] computes.
     pub fn hidden(
         &mut self,
         device: &D,
@@ -209,16 +210,16 @@ impl<D: Device> Scratch<D> {
     }
 }
 
-/// Knows what the tensors of a checkpoint are called.
+/// Loads the tensors of a checkpoint by name.
 struct Loader<'a, D> {
     device: &'a D,
     spec: &'a Spec,
-    /// Of the decoder's tensors and of the LM head's.
+    /// The name prefixes of the decoder's tensors and of the LM head's.
     prefixes: (&'static str, &'static str),
     origin: Origin<'a>,
 }
 
-/// Where weights come from.
+/// The source of the weights.
 enum Origin<'a> {
     Stored(&'a Weights),
     /// The seed of the next weight.
@@ -227,19 +228,19 @@ enum Origin<'a> {
 
 const EMBEDDING: &str = "embed_tokens.weight";
 
-/// Those of [`PREFIXES`] that the checkpoint uses; where it has no embedding at all, the usual ones.
+/// The entry of [`PREFIXES`] that the checkpoint uses; the usual one if it has no embedding at all.
 fn prefixes(weights: &Weights) -> (&'static str, &'static str) {
     let used = PREFIXES.into_iter().find(|(decoder, _)| weights.contains(&format!("{decoder}{EMBEDDING}")));
     used.unwrap_or(PREFIXES[0])
 }
 
-/// What a layer's norms are called: before and after attention, before and after the MLP.
+/// The names of a layer's norms: before and after attention, before and after the MLP.
 fn norm_names(placement: NormPlacement) -> [[Option<&'static str>; 2]; 2] {
     let input = Some("input_layernorm");
     let after_attention = Some("post_attention_layernorm");
     let (before_mlp, after_mlp) = (Some("pre_feedforward_layernorm"), Some("post_feedforward_layernorm"));
     match placement {
-        // The name is of old, when no family had a norm there.
+        // The name dates from when no family had a norm at this place.
         NormPlacement::Before => [[input, None], [after_attention, None]],
         NormPlacement::After => [[None, after_attention], [None, after_mlp]],
         NormPlacement::Both => [[input, after_attention], [before_mlp, after_mlp]],
@@ -339,7 +340,7 @@ impl<D: Device> Loader<'_, D> {
         })
     }
 
-    /// Of each branch of a mixture the matrices `parts`, each of `shape`; all of them joined.
+    /// Loads the matrices `parts`, each of `shape`, of every branch of a mixture, joined.
     fn branches(&self, name: &str, count: usize, parts: &[&str], shape: [usize; 2]) -> Result<D::Weight> {
         let [outputs, width] = shape;
         match &self.origin {
@@ -368,7 +369,7 @@ impl<D: Device> Loader<'_, D> {
         })
     }
 
-    /// Projections from `width`, given by name and number of outputs, joined along their outputs.
+    /// Loads projections from `width` inputs, each given by its name and number of outputs, joined along the outputs.
     fn linear(&self, parts: &[(String, usize)], width: usize, bias: bool) -> Result<Linear<D>> {
         let weights = parts.iter().map(|(name, outputs)| (format!("{name}.weight"), vec![*outputs, width]));
         let biases = parts.iter().map(|(name, outputs)| (format!("{name}.bias"), vec![*outputs]));
@@ -380,12 +381,12 @@ impl<D: Device> Loader<'_, D> {
         Ok(Norm { weight, epsilon: self.spec.epsilon, unit_offset: self.spec.unit_offset })
     }
 
-    /// The tensors of these names and shapes, joined along their first dimension.
+    /// Loads the tensors with these names and shapes, joined along their first dimension.
     fn weight(&self, parts: impl IntoIterator<Item = (String, Vec<usize>)>) -> Result<D::Weight> {
         self.load(WeightKind::Other, parts)
     }
 
-    /// As [`Loader::weight`], of a layer's matrices.
+    /// Like [`Loader::weight`], for the matrices of a layer.
     fn matrix(&self, parts: impl IntoIterator<Item = (String, Vec<usize>)>) -> Result<D::Weight> {
         self.load(WeightKind::LayerMatrix, parts)
     }

@@ -1,5 +1,5 @@
-//! A JSON object of a checkpoint, read field by field: every complaint names the file, the field, what was found
-//! and what would do. A field that is `null` counts as absent, as it does for transformers.
+//! Reads a JSON object of a checkpoint field by field. Every error names the file, the field, the value that was found and
+//! the values that are accepted. A field that is `null` counts as absent, as it does in transformers.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -9,24 +9,24 @@ use serde_json::{Map, Value};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 
-/// What is quoted of a value in a message, in characters.
+/// The most characters of a value that a message quotes.
 const QUOTED: usize = 80;
 
-/// An object, and where it is.
+/// A JSON object and its place in a file.
 pub(super) struct JsonReader {
     path: PathBuf,
-    /// Names of the objects around this one, each with a dot after it.
+    /// The names of the enclosing objects, each followed by a dot.
     prefix: String,
     values: Map<String, Value>,
 }
 
 impl JsonReader {
-    /// The object that is all of `file`.
+    /// Reads the object that `file` consists of.
     pub fn read(checkpoint: &Checkpoint, file: &str) -> Result<Self> {
         Self::parse(checkpoint, file, &checkpoint.read(file)?)
     }
 
-    /// The object that is all of `file`, where there is such a file.
+    /// Reads the object that `file` consists of, or `None` if there is no such file.
     pub fn find(checkpoint: &Checkpoint, file: &str) -> Result<Option<Self>> {
         checkpoint.find(file)?.map(|bytes| Self::parse(checkpoint, file, &bytes)).transpose()
     }
@@ -39,7 +39,7 @@ impl JsonReader {
         }
     }
 
-    /// The object with those of `defaults` that it leaves out.
+    /// Adds the fields of `defaults` that the object lacks.
     pub fn or_defaults(mut self, defaults: Value) -> Self {
         if let Value::Object(defaults) = defaults {
             let absent = defaults.into_iter().filter(|(field, _)| self.get(field).is_none());
@@ -54,7 +54,7 @@ impl JsonReader {
         Error::file(&self.path, format!("{}{field} {message}", self.prefix))
     }
 
-    /// An error about `field`, which is not `expected`.
+    /// An error: `field` is not `expected`.
     pub fn unexpected(&self, field: &str, expected: &str) -> Error {
         let Some(value) = self.get(field) else {
             return self.error(field, &format!("is missing; it must be {expected}"));
@@ -63,12 +63,12 @@ impl JsonReader {
         self.error(field, &format!("is {found}; it must be {expected}"))
     }
 
-    /// The value of `field` where it is present.
+    /// The value of `field`, if present.
     pub fn get(&self, field: &str) -> Option<&Value> {
         self.values.get(field).filter(|value| !value.is_null())
     }
 
-    /// The value of `field` where it is present, by `read`; `expected` says what that accepts.
+    /// The value of `field`, if present, as `read` converts it; `expected` describes what `read` accepts.
     pub fn optional<'a, T>(
         &'a self,
         field: &str,
@@ -78,14 +78,14 @@ impl JsonReader {
         self.get(field).map(|value| read(value).ok_or_else(|| self.unexpected(field, expected))).transpose()
     }
 
-    /// A whole number from 1 to `most`.
+    /// A whole number in `1..=most`.
     pub fn count(&self, field: &str, most: usize) -> Result<usize> {
         let expected = format!("a whole number from 1 to {most}");
         let count = |value: &Value| value.as_u64().map(|n| n as usize).filter(|n| (1..=most).contains(n));
         self.optional(field, &expected, count)?.ok_or_else(|| self.unexpected(field, &expected))
     }
 
-    /// As [`JsonReader::count`], `default` where absent.
+    /// Like [`JsonReader::count`]; `default` if absent.
     pub fn count_or(&self, field: &str, most: usize, default: usize) -> Result<usize> {
         self.get(field).map_or(Ok(default), |_| self.count(field, most))
     }
@@ -97,29 +97,29 @@ impl JsonReader {
         self.optional(field, &expected, number)?.ok_or_else(|| self.unexpected(field, &expected))
     }
 
-    /// As [`JsonReader::number`], `default` where absent.
+    /// Like [`JsonReader::number`]; `default` if absent.
     pub fn number_or(&self, field: &str, range: &RangeInclusive<f64>, default: f64) -> Result<f64> {
         self.get(field).map_or(Ok(default), |_| self.number(field, range))
     }
 
-    /// True or false; false where absent.
+    /// A boolean; false if absent.
     pub fn flag(&self, field: &str) -> Result<bool> {
         Ok(self.optional(field, "true or false", Value::as_bool)?.unwrap_or(false))
     }
 
-    /// A string, where present.
+    /// A string, if present.
     pub fn text(&self, field: &str) -> Result<Option<&str>> {
         self.optional(field, "a string", Value::as_str)
     }
 
-    /// A list of strings, where present.
+    /// A list of strings, if present.
     pub fn texts(&self, field: &str) -> Result<Option<Vec<&str>>> {
         self.optional(field, "a list of strings", |value| {
             value.as_array()?.iter().map(Value::as_str).collect()
         })
     }
 
-    /// The object in `field`, where present.
+    /// The object in `field`, if present.
     pub fn object(&self, field: &str) -> Result<Option<Self>> {
         let object = self.optional(field, "an object", Value::as_object)?;
         Ok(object.map(|values| Self {

@@ -1,19 +1,19 @@
-//! A mixture: many MLPs, its *branches*, of which each row goes through the few that a router chooses for it. (Papers call
-//! them experts; here the expert is the better model of the pair.)
+//! A mixture of experts: many MLPs, here called *branches*. A router chooses a few of them for each row. (Papers call the
+//! MLPs experts; in this project the expert is the post-trained model of the pair.)
 //!
 //! ```text
 //! mixture(x) = sum over chosen branches b:  weight(b) * down_b(activation(gate_b(x)) * up_b(x))
 //! ```
 //!
-//! Rows are not moved: a visit of a row to a branch has a *place* among all visits, which lie in the order of the branches.
-//! The first product reads the rows where they are and writes places, the second goes from places to places, and
-//! the sum reads each row's places back.
+//! Rows are not moved. Each visit of a row to a branch has a *place*; places are ordered by branch. The first product reads
+//! the rows in place and writes one row per place, the second maps places to places, and the weighted sum gathers the
+//! places of each row.
 
 use super::spec;
 use crate::device::{Activation, Device, GroupedRows, Precision};
 use crate::error::Result;
 
-/// One layer's.
+/// The mixture of one layer.
 pub(super) struct Mixture<D: Device> {
     /// `[branches, hidden_size]`
     pub router: D::Weight,
@@ -24,7 +24,7 @@ pub(super) struct Mixture<D: Device> {
     pub shape: spec::Mixture,
 }
 
-/// The activations of one mixture at a time; `places = tokens * active`.
+/// The activations of one mixture; all layers share them. `places = tokens * active`.
 pub(super) struct Scratch<D: Device> {
     /// `[tokens, branches]`
     logits: D::Tensor,

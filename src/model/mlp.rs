@@ -6,7 +6,7 @@ use super::spec::{self, Spec};
 use crate::device::{Activation, Device, Precision};
 use crate::error::Result;
 
-/// One layer's.
+/// The MLP of one layer.
 pub(super) enum Mlp<D: Device> {
     Dense(Dense<D>),
     Mixture(Mixture<D>),
@@ -21,7 +21,7 @@ pub(super) struct Dense<D: Device> {
     pub width: usize,
 }
 
-/// Activations of whichever kinds of MLP a model has, allocated once.
+/// The activations of the kinds of MLP that the model has, allocated once.
 pub(super) struct Scratch<D: Device> {
     dense: Option<DenseScratch<D>>,
     mixture: Option<mixture::Scratch<D>>,
@@ -62,7 +62,7 @@ impl<D: Device> DenseScratch<D> {
 }
 
 impl<D: Device> Mlp<D> {
-    /// Bytes of its matrices.
+    /// Bytes of the matrices.
     pub fn bytes(&self, device: &D) -> usize {
         match self {
             Self::Dense(dense) => dense.gate_up.bytes(device) + dense.down.bytes(device),

@@ -1,4 +1,4 @@
-//! Rotary position embeddings (Su et al. 2021): the frequencies that a checkpoint asks for.
+//! Rotary position embeddings (Su et al. 2021): computes the frequencies that a checkpoint asks for.
 
 use std::f64::consts::TAU;
 use std::ops::RangeInclusive;
@@ -6,14 +6,14 @@ use std::ops::RangeInclusive;
 use super::json_reader::JsonReader;
 use crate::error::Result;
 
-/// How a head's dimensions are rotated: pair `i` of a token at position `p` by `p * inverse_frequencies[i]`.
+/// The rotation of a head: pair `i` of a token at position `p` turns by `p * inverse_frequencies[i]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
-    /// `[head_dim / 2]`, radians a position.
+    /// `[head_dim / 2]`, radians per position.
     pub inverse_frequencies: Vec<f32>,
-    /// What sines and cosines are multiplied by.
+    /// The factor that multiplies sines and cosines.
     pub scale: f32,
-    /// Positions that the scaling stretches to, where it says so.
+    /// The context length that the scaling is made for, if it states one.
     pub(super) reach: Option<usize>,
 }
 
@@ -23,7 +23,7 @@ struct Parameters {
     scaling: Scaling,
 }
 
-/// What a scaling does to `theta^(-2i / head_dim)`.
+/// A scaling of the frequencies `theta^(-2i / head_dim)`.
 enum Scaling {
     Default,
     /// Divides by `factor` (position interpolation, Chen et al. 2023).
@@ -64,7 +64,7 @@ impl Rope {
         Ok(Parameters::read(config)?.rope(head_dim))
     }
 
-    /// The rotation of layers with a window in families that have another for them: `sliding_attention` within
+    /// The rotation of layers with a window, in families that have a separate one: `sliding_attention` within
     /// `rope_parameters`, or the unscaled one of `rope_local_base_freq`, or else of the theta of all layers.
     pub(super) fn read_sliding(config: &JsonReader, head_dim: usize) -> Result<Self> {
         Ok(Parameters::read_sliding(config)?.rope(head_dim))
@@ -111,7 +111,7 @@ fn theta(fields: &JsonReader, field: &str, default: f64) -> Result<f64> {
     fields.number_or(field, &(1.0..=1e12), default)
 }
 
-/// Some models rotate only a part of each head; none of those here does.
+/// Refuses models that rotate only a part of each head.
 fn whole_head(fields: &JsonReader) -> Result<()> {
     let field = "partial_rotary_factor";
     if fields.number_or(field, &(0.0..=1.0), 1.0)? < 1.0 {
@@ -145,10 +145,10 @@ impl Scaling {
         }
     }
 
-    /// Of a pair, radians a position.
+    /// The frequency of a pair, radians per position.
     fn frequency(&self, pair: usize, theta: f64, head_dim: usize) -> f64 {
         let frequency = theta.powf(-2.0 * pair as f64 / head_dim as f64);
-        let (factor, kept) = match self {
+        let (factor, unscaled) = match self {
             Self::Default => return frequency,
             Self::Linear { factor } => (factor, 0.0),
             Self::Llama3 { factor, low, high, original } => {
@@ -157,7 +157,7 @@ impl Scaling {
             }
             Self::Yarn(yarn) => (&yarn.factor, 1.0 - yarn.interpolated(pair, theta, head_dim)),
         };
-        (1.0 - kept) * frequency / factor + kept * frequency
+        (1.0 - unscaled) * frequency / factor + unscaled * frequency
     }
 }
 
@@ -165,7 +165,7 @@ impl Yarn {
     fn read(config: &JsonReader, rope: &JsonReader) -> Result<Self> {
         let positions = config.number("max_position_embeddings", &POSITIONS)?;
         let factor = rope.number("factor", &FACTORS)?;
-        // As DeepSeek has it: scales of its own for the products and for their softmax.
+        // DeepSeek's form: separate scales for the products and for their softmax.
         let scale = |weight: f64| 0.1 * weight * factor.ln() + 1.0;
         let by_weights = match (rope.get("mscale"), rope.get("mscale_all_dim")) {
             (Some(_), Some(_)) => {
@@ -185,10 +185,10 @@ impl Yarn {
         })
     }
 
-    /// How far along its interpolation a pair is, `0..=1`.
+    /// The weight of the scaled frequency (divided by `factor`) in the interpolation of a pair, `0..=1`.
     fn interpolated(&self, pair: usize, theta: f64, head_dim: usize) -> f64 {
         let dim = head_dim as f64;
-        // The pair, perhaps between two, that turns so many times.
+        // The (fractional) index of the pair that turns this many times.
         let turning = |turns: f64| dim * (self.original / (turns * TAU)).ln() / (2.0 * theta.ln());
         let (mut first, mut last) = (turning(self.fast), turning(self.slow));
         if self.truncate {

@@ -14,25 +14,25 @@ use crate::ids::TokenId;
 #[derive(Debug, Clone, PartialEq)]
 #[allow(clippy::struct_excessive_bools)] // As config.json has them.
 pub struct Spec {
-    /// Rows of the embedding and of the head; may exceed the tokenizer's ids.
+    /// Rows of the embedding and of the LM head; may exceed the number of token ids.
     pub vocab_size: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
     /// Width of the gated activation of a dense MLP.
     pub intermediate_size: usize,
-    /// Positions that the model can tell apart, in tokens.
+    /// The longest context, in tokens.
     pub context_length: usize,
     /// Attention heads, the same in every layer.
     pub heads: Heads,
-    /// What the embedding is multiplied by.
+    /// The factor that multiplies the embedding.
     pub embedding_scale: f32,
-    /// Where a layer's norms are.
+    /// Which norms a layer has.
     pub norm_placement: NormPlacement,
     /// Whether norms multiply by `1 + weight`.
     pub unit_offset: bool,
-    /// What of queries and keys is normed before the rotation, where anything is.
+    /// The scope of the norms of queries and keys before the rotation, if there are any.
     pub head_norms: Option<NormScope>,
-    /// What scores are multiplied by before the softmax.
+    /// The factor that multiplies attention scores before the softmax.
     pub attention_scale: f32,
     /// Whether q, k, v and the attention's output have biases.
     pub attention_bias: bool,
@@ -42,59 +42,59 @@ pub struct Spec {
     pub mlp_bias: bool,
     /// Every norm's epsilon.
     pub epsilon: f32,
-    /// Whether the head is the embedding.
+    /// Whether the LM head is the embedding (tied weights).
     pub tied_lm_head: bool,
     /// The rotations that layers refer to.
     pub ropes: Vec<Rope>,
-    /// What differs from layer to layer, first layer first.
+    /// The properties that differ between layers, first layer first.
     pub layers: Vec<Layer>,
 }
 
-/// Where the norms of attention and of the MLP are.
+/// The places of the norms around attention and the MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NormPlacement {
-    /// Of what the block reads.
+    /// Before the block: its input is normalized.
     Before,
-    /// Of what the block adds to the residual.
+    /// After the block: its output is normalized before it is added to the residual.
     After,
-    /// Of both.
+    /// Before and after the block.
     Both,
 }
 
-/// What differs from layer to layer.
+/// The properties that differ between layers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
     /// Index into [`Spec::ropes`].
     pub rope: usize,
-    /// How many of the last positions a token attends to, itself included; all where `None`.
+    /// How many of the last positions a token attends to, itself included; `None` for all.
     pub window: Option<usize>,
-    /// What follows the attention.
+    /// The block after attention.
     pub mlp: Mlp,
 }
 
 /// The second half of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mlp {
-    /// One for all rows, of [`Spec::intermediate_size`].
+    /// One MLP for all rows, of width [`Spec::intermediate_size`].
     Dense,
-    /// Many, of which each row goes through a few.
+    /// Many MLPs, of which each row uses a few.
     Mixture(Mixture),
 }
 
 /// The shape of a mixture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mixture {
-    /// Its branches, and how many of them a row goes through.
+    /// The number of branches, and how many of them a row uses.
     pub routing: RoutingShape,
-    /// Width of a branch's gated activation.
+    /// Width of the gated activation of a branch.
     pub intermediate_size: usize,
 }
 
-/// What a family has that its config.json does not say.
+/// The properties of a model family that its config.json does not state.
 struct Family {
-    /// As config.json calls it: the whole model, and its decoder alone.
+    /// The `architectures` names in config.json: of the whole model, and of its decoder alone.
     architectures: &'static [&'static str],
-    /// What config.json may leave out, as transformers fills it in.
+    /// The fields that config.json may omit, with the defaults of transformers.
     defaults: fn() -> Value,
     norm_placement: NormPlacement,
     unit_offset: bool,
@@ -102,19 +102,20 @@ struct Family {
     /// Whether the embedding is multiplied by the square root of its width.
     scales_embedding: bool,
     windows: Windows,
-    /// Whether layers may have mixtures.
+    /// Whether layers may be mixtures of experts.
     has_mixtures: bool,
 }
 
-/// Which layers have a window.
+/// Which layers have a sliding window.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Windows {
     Never,
-    /// None unless `use_sliding_window`; then those that `layer_types` names, or all from `max_window_layers` on.
+    /// No layer unless `use_sliding_window` is set; then the layers that `layer_types` names, or all from
+    /// `max_window_layers` on.
     Optional,
-    /// None unless `use_sliding_window`; then all.
+    /// No layer unless `use_sliding_window` is set; then all.
     OptionalEverywhere,
-    /// Those that `layer_types` names, or all but every `sliding_window_pattern`-th. They have a rotation of their own.
+    /// The layers that `layer_types` names, or all but every `sliding_window_pattern`-th. They have their own rotation.
     Alternating,
 }
 
@@ -185,7 +186,7 @@ const FAMILIES: [Family; 6] = [
     },
 ];
 
-/// Fields of config.json whose presence changes what is computed in a way that is not supported, and what is said of each.
+/// Fields of config.json that ask for an unsupported computation, each with its error message.
 const REFUSED: [(&str, &str); 4] = [
     (
         "quantization_config",
@@ -196,7 +197,7 @@ const REFUSED: [(&str, &str); 4] = [
     ("use_bidirectional_attention", "is set: it makes an encoder; a decoder is needed"),
 ];
 
-// Far above any model, and low enough that no product of sizes overflows.
+// Limits far above any model, and low enough that no product of sizes overflows.
 const MOST_LAYERS: usize = 1 << 12;
 const MOST_HEADS: usize = 1 << 12;
 const WIDEST_HEAD: usize = 1 << 12;
@@ -212,7 +213,7 @@ impl Spec {
         let config = JsonReader::read(checkpoint, CONFIG_FILE)?;
         let family = Family::read(&config)?;
         supported(&config)?;
-        // The text tower of a larger model.
+        // The config of a text tower within a larger model.
         let config = config.object("text_config")?.unwrap_or(config).or_defaults((family.defaults)());
         supported(&config)?;
         let hidden_size = config.count("hidden_size", WIDEST)?;
@@ -244,7 +245,7 @@ impl Spec {
         })
     }
 
-    /// The shape of this model's plane of a cache of `blocks` blocks of `block_size` tokens.
+    /// The shape of this model's plane of a KV cache with `blocks` blocks of `block_size` tokens.
     pub fn cache_shape(&self, block_size: usize, blocks: usize) -> CacheShape {
         CacheShape {
             layers: self.layers.len(),
@@ -268,7 +269,7 @@ impl Family {
     }
 }
 
-/// Refuses what would be computed otherwise than it should be.
+/// Refuses a config that asks for a computation that is not supported.
 fn supported(config: &JsonReader) -> Result<()> {
     let is_set = |field: &str| config.get(field).is_some_and(|value| *value != Value::Bool(false));
     match REFUSED.iter().find(|(field, _)| is_set(field)) {
@@ -311,7 +312,7 @@ fn read_layers(config: &JsonReader, family: &Family) -> Result<Vec<Layer>> {
     Ok(windows.into_iter().zip(mlps).map(|(window, mlp)| Layer { rope: rope(window), window, mlp }).collect())
 }
 
-/// Every `decoder_sparse_step`th layer has a mixture, but for those of `mlp_only_layers`.
+/// Every `decoder_sparse_step`-th layer is a mixture, except the layers in `mlp_only_layers`.
 fn read_mlps(config: &JsonReader, layers: usize) -> Result<Vec<Mlp>> {
     let names = ["num_experts", "num_local_experts"];
     let name = names.into_iter().find(|name| config.get(name).is_some()).unwrap_or(names[0]);
@@ -334,7 +335,7 @@ fn read_mlps(config: &JsonReader, layers: usize) -> Result<Vec<Mlp>> {
     Ok((0..layers).map(|layer| if is_dense(layer) { Mlp::Dense } else { Mlp::Mixture(mixture) }).collect())
 }
 
-/// The rotation of layers that see all positions, then that of layers with a window where it is another.
+/// The rotation of layers that see all positions, then that of layers with a window if it differs.
 fn read_ropes(config: &JsonReader, family: &Family, head_dim: usize) -> Result<Vec<Rope>> {
     let mut ropes = vec![Rope::read(config, head_dim)?];
     if family.windows == Windows::Alternating {
@@ -343,7 +344,7 @@ fn read_ropes(config: &JsonReader, family: &Family, head_dim: usize) -> Result<V
     Ok(ropes)
 }
 
-/// Each layer's window.
+/// The window of each layer.
 fn read_windows(config: &JsonReader, windows: Windows) -> Result<Vec<Option<usize>>> {
     let layers = config.count("num_hidden_layers", MOST_LAYERS)?;
     let window = match windows {
@@ -379,7 +380,7 @@ fn read_windows(config: &JsonReader, windows: Windows) -> Result<Vec<Option<usiz
     windows.collect()
 }
 
-/// The ids that end a text: `eos_token_id` of `generation_config.json`, else of config.json. Empty where
+/// The ids that end a text: `eos_token_id` of `generation_config.json`, else of config.json. Empty if
 /// neither has one.
 ///
 /// # Errors

@@ -1,5 +1,5 @@
-//! A checkpoint's tensors where they lie in its mapped safetensors files. The files are untrusted: everything a header says
-//! is checked against the file's length before a byte of a tensor is read.
+//! The tensors of a checkpoint in its memory-mapped safetensors files. The files are untrusted: every offset and shape in a
+//! header is checked against the file's length before any tensor byte is read.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -11,16 +11,16 @@ use crate::checkpoint::{Bytes, Checkpoint, INDEX_FILE as INDEX, WEIGHTS_FILE as 
 use crate::device::{Dtype, TensorView};
 use crate::error::{Error, Result};
 
-/// Bytes of a header's length, at the start of the file.
+/// Bytes of the header's length field, at the start of the file.
 const PREFIX: usize = 8;
-/// The format's own limit.
+/// The longest header that the format allows, in bytes.
 const LARGEST_HEADER: usize = 100_000_000;
 
 /// A checkpoint's tensors by name.
 #[derive(Debug)]
 pub struct Weights {
     checkpoint: Checkpoint,
-    /// By file name.
+    /// The files, by name.
     shards: BTreeMap<String, Shard>,
     /// The file of each tensor.
     files: HashMap<String, String>,
@@ -55,7 +55,7 @@ impl Weights {
         Ok(weights)
     }
 
-    /// Notes that the index places the tensor `name` in `file`.
+    /// Records that the index places the tensor `name` in `file`.
     fn add(&mut self, name: String, file: String) -> Result<()> {
         if !self.shards.contains_key(&file) {
             let shard = Shard::read(&self.checkpoint, &file, read_shard(&self.checkpoint, &file)?)?;
@@ -69,7 +69,7 @@ impl Weights {
         Ok(())
     }
 
-    /// The tensor `name`, where there is one.
+    /// The tensor `name`, if there is one.
     fn find(&self, name: &str) -> Option<(&str, &Shard, &TensorInfo)> {
         let file = self.files.get(name)?;
         let shard = self.shards.get(file)?;
@@ -114,7 +114,7 @@ impl Weights {
         })
     }
 
-    /// Tensors by name and shape that will be joined, so that they must have one dtype.
+    /// Tensors with these names and shapes, which will be joined and so must share one dtype.
     ///
     /// # Errors
     /// As [`Weights::tensor`], and where a dtype differs from the first one's.

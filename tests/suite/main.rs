@@ -15,6 +15,7 @@ mod hub;
 mod invariance;
 mod kernels;
 mod launch;
+mod library;
 mod models;
 mod pipeline;
 #[cfg(feature = "cli")]

@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use codit::contrast::{Contrast, Noise, RowFault, Sampled, philox4x32_10};
-use codit::device::{Decision, RowResult};
-use codit::engine::scheduler::cost::{Deferral, Phases, Rows, StepCost};
-use codit::engine::scheduler::{Limits, Scheduler};
+use codit::device::{Capacity, Decision, Pass, RowResult};
+use codit::engine::SchedulerConfig;
+use codit::engine::scheduler::Scheduler;
+use codit::engine::scheduler::cost::{Deferral, Rows, StepCost, StepHistory};
 use codit::engine::sequence::{End, RequestIdentity, SamplingParams, Sequence};
-use codit::engine::step::{Pass, PlanRow, StepPlan};
+use codit::engine::step::{PlanRow, StepPlan};
 use codit::ids::{BlockId, SeqId, TokenId};
 
 use crate::random::Random;
@@ -124,8 +125,8 @@ fn content(before: u64, token: TokenId) -> u64 {
 }
 
 impl Plane {
-    fn new(limits: &Limits) -> Self {
-        Self { slots: vec![None; limits.blocks * limits.block_size] }
+    fn new(config: &SchedulerConfig) -> Self {
+        Self { slots: vec![None; config.num_blocks * config.capacity.block_size] }
     }
 
     fn copy(&mut self, plan: &StepPlan, block_size: usize) {
@@ -232,7 +233,7 @@ impl Events {
 /// A scheduler, what it was asked, and a device that runs each step as soon as it is planned.
 struct Trace {
     random: Random,
-    limits: Limits,
+    config: SchedulerConfig,
     scheduler: Scheduler,
     oracle: Oracle,
     /// What some prompts begin with.
@@ -262,30 +263,32 @@ impl Trace {
         let mut random = Random::new(seed);
         let block_size = random.within(1, 5);
         let longest = random.within(3, 24);
-        let limits = Limits {
-            max_num_seqs: random.within(1, 6),
-            max_num_batched_tokens: random.within(1, 20),
-            block_size,
-            blocks: longest.div_ceil(block_size) + random.within(0, 12),
-            shares_prefixes: !random.once_in(3),
+        let config = SchedulerConfig {
+            capacity: Capacity {
+                max_num_seqs: random.within(1, 6),
+                max_num_batched_tokens: random.within(1, 20),
+                block_size,
+            },
+            num_blocks: longest.div_ceil(block_size) + random.within(0, 12),
+            shared_prefixes: !random.once_in(3),
             deferral: mode.defers().then(|| Deferral {
-                most_lag: random.within(0, 8),
-                evidence: random.within(0, 20),
+                max_lag: random.within(0, 8),
+                min_tokens_seen: random.within(0, 20),
                 expert: StepCost { weights: random.within(1, 100) as f64, row: 1.0, position: 1.0 },
                 amateur: StepCost { weights: random.within(1, 100) as f64, row: 1.0, position: 1.0 },
-                alone: random.once_in(4).then(|| random.within(0, 28) as f64 / 20.0),
+                solo_slowdown: random.once_in(4).then(|| random.within(0, 28) as f64 / 20.0),
             }),
         };
         let beginning = (0..longest).map(|_| TokenId(random.bits() | 1)).collect();
         let mut to_come = random.within(1, 12);
         let mut trace = Self {
             random,
-            limits,
-            scheduler: Scheduler::new(limits),
+            config,
+            scheduler: Scheduler::new(config),
             oracle: Oracle { seed },
             beginning,
-            expert: Plane::new(&limits),
-            amateur: Plane::new(&limits),
+            expert: Plane::new(&config),
+            amateur: Plane::new(&config),
             drawn: vec![],
             pass: None,
             in_flight: VecDeque::new(),
@@ -313,7 +316,7 @@ impl Trace {
         }
         assert!(trace.open.is_empty(), "a sequence never ended");
         assert_eq!(trace.scheduler.pool().free(), trace.scheduler.pool().total());
-        let (preemptions, shared) = (trace.scheduler.preemptions(), trace.scheduler.shared());
+        let (preemptions, shared) = (trace.scheduler.preemptions(), trace.scheduler.shared_tokens());
         Events { preemptions, shared, ..trace.events }
     }
 
@@ -367,8 +370,8 @@ impl Trace {
         let plan = self.scheduler.plan();
         self.notice_preemptions();
         assert!(
-            plan.batch.tokens.len() <= self.limits.max_num_batched_tokens
-                && plan.rows.len() <= self.limits.max_num_seqs
+            plan.batch.tokens.len() <= self.config.capacity.max_num_batched_tokens
+                && plan.rows.len() <= self.config.capacity.max_num_seqs
         );
         if let Some((oldest, request)) = self.open.first_key_value() {
             let is_complete = request.prompt.len() + request.drawn == request.max_len;
@@ -378,11 +381,14 @@ impl Trace {
         }
         let mut has_advanced = !plan.is_empty() || !self.in_flight.is_empty();
         self.run_and_commit(plan, mode);
-        if self.scheduler.amateur_is_due() {
+        if self.scheduler.catch_up_is_due() {
             self.events.stalls += u64::from(!self.in_flight.is_empty());
             self.commit_all_but(0);
-            let plan = self.scheduler.plan_amateur();
-            assert!(plan.batch.tokens.len() <= self.limits.max_num_batched_tokens && plan.copies.is_empty());
+            let plan = self.scheduler.plan_catch_up();
+            assert!(
+                plan.batch.tokens.len() <= self.config.capacity.max_num_batched_tokens
+                    && plan.copies.is_empty()
+            );
             has_advanced |= !plan.is_empty();
             self.run_and_commit(plan, mode);
         }
@@ -408,7 +414,7 @@ impl Trace {
             let rows = plan.rows.iter().filter(|row| row.samples);
             for ((row, result), epoch) in rows.zip(&results).zip(epochs) {
                 let wanted = self.open.get_mut(&row.seq).filter(|request| request.epoch == epoch);
-                assert_eq!(self.scheduler.awaits(&plan, row), wanted.is_some(), "{row:?}");
+                assert_eq!(self.scheduler.wants_result(&plan, row), wanted.is_some(), "{row:?}");
                 let Some(request) = wanted else { continue };
                 if result.is_some() {
                     request.known += 1;
@@ -429,12 +435,12 @@ impl Trace {
     fn catch_up(&mut self, plan: StepPlan) -> Ran {
         assert!(self.in_flight.is_empty() && plan.batch.pending_tokens.is_empty());
         let tokens: Vec<_> = plan.batch.tokens.iter().copied().map(Some).collect();
-        self.amateur.forward(&plan, &tokens, self.limits.block_size);
+        self.amateur.forward(&plan, &tokens, self.config.capacity.block_size);
         let (oracle, open) = (self.oracle, &self.open);
         let known = |seq: SeqId, position| oracle.token(seq, &open[&seq], position);
-        self.amateur.check(&plan, known, self.limits.block_size);
+        self.amateur.check(&plan, known, self.config.capacity.block_size);
         self.events.amateur_steps += 1;
-        self.is_cramped |= tokens.len() == self.limits.max_num_batched_tokens;
+        self.is_cramped |= tokens.len() == self.config.capacity.max_num_batched_tokens;
         let (mut results, mut epochs) = (vec![], vec![]);
         for (row, sample) in plan.rows.iter().filter(|row| row.samples).zip(&plan.sample_rows) {
             assert!(self.contested.remove(&row.seq), "{row:?} does not wait");
@@ -453,7 +459,7 @@ impl Trace {
 
     /// Checks a step of both models or of the expert against all that ran before it, and gives its results.
     fn forward(&mut self, plan: StepPlan) -> Ran {
-        let (oracle, batch, block_size) = (self.oracle, &plan.batch, self.limits.block_size);
+        let (oracle, batch, block_size) = (self.oracle, &plan.batch, self.config.capacity.block_size);
         let mut tokens: Vec<_> = batch.tokens.iter().copied().map(Some).collect();
         for fed in &batch.pending_tokens {
             tokens[fed.index as usize] = self.drawn[fed.source_output as usize];
@@ -479,8 +485,8 @@ impl Trace {
                 let blocks = &batch.blocks[span.blocks.clone()];
                 let known = |seq, position| oracle.token(seq, &self.open[&seq], position);
                 let [there, known] = self.amateur.has(row, blocks, known, block_size);
-                let most_lag = self.limits.deferral.expect("logits are kept").most_lag;
-                assert!(known <= there + most_lag + 1, "the amateur has {there} of {row:?}");
+                let max_lag = self.config.deferral.expect("logits are kept").max_lag;
+                assert!(known <= there + max_lag + 1, "the amateur has {there} of {row:?}");
             }
         }
         let needs_amateur = |seq: SeqId| self.open[&seq].needs_amateur;
@@ -671,15 +677,12 @@ fn a_hundred_thousand_random_traces_with_the_amateur_deferred_and_a_step_in_flig
 
 #[test]
 fn decode_rows_go_before_prefill_chunks_and_share_the_budget() {
-    let limits = Limits {
-        max_num_seqs: 4,
-        max_num_batched_tokens: 6,
-        block_size: 4,
-        blocks: 16,
-        shares_prefixes: false,
+    let mut scheduler = Scheduler::new(SchedulerConfig {
+        capacity: Capacity { max_num_seqs: 4, max_num_batched_tokens: 6, block_size: 4 },
+        num_blocks: 16,
+        shared_prefixes: false,
         deferral: None,
-    };
-    let mut scheduler = Scheduler::new(limits);
+    });
     let tokens = |n: usize| vec![TokenId(1); n];
     let new = |prompt| sequence(prompt, 12, &[], true);
     let first = scheduler.add(new(tokens(2)));
@@ -697,19 +700,27 @@ fn decode_rows_go_before_prefill_chunks_and_share_the_budget() {
     assert_eq!(plan.batch.logits_indices, [0, 5]);
 }
 
-/// One row, of which a part of the tokens is contested: both models in turn cost `1 + contested` of two side by side.
+/// One row, of which a share of the tokens awaits the amateur: both models in turn cost `1 + share` of a joint step.
 #[test]
-fn the_models_are_apart_where_it_pays() {
+fn the_amateur_is_deferred_where_that_is_worthwhile() {
     let cost = StepCost { weights: 1.0, row: 0.0, position: 0.0 };
     let one = Rows::default().and(0);
-    let pays = |alone, contested| {
-        let mut phases = Phases::default();
-        phases.sampled(100.0, 100.0 * contested);
-        phases.pays(&Deferral { most_lag: 64, evidence: 64, expert: cost, amateur: cost, alone }, one)
+    let deferral = |solo_slowdown| Deferral {
+        max_lag: 64,
+        min_tokens_seen: 64,
+        expert: cost,
+        amateur: cost,
+        solo_slowdown,
     };
-    assert!(pays(Some(1.0), 0.1) && pays(Some(1.5), 0.1) && !pays(Some(2.0), 0.1));
-    assert!(pays(Some(1.2), 0.4) && !pays(Some(1.2), 0.6) && !pays(Some(1.0), 1.0));
-    assert!(pays(None, 1.0), "asked for in any case");
-    let unseen = Deferral { most_lag: 64, evidence: 64, expert: cost, amateur: cost, alone: Some(1.0) };
-    assert!(!Phases::default().pays(&unseen, one), "without evidence");
+    let is_worthwhile = |solo_slowdown, awaiting| {
+        let mut history = StepHistory::default();
+        history.record_tokens(100.0, 100.0 * awaiting);
+        history.is_worthwhile(&deferral(solo_slowdown), one)
+    };
+    assert!(is_worthwhile(Some(1.0), 0.1) && is_worthwhile(Some(1.5), 0.1) && !is_worthwhile(Some(2.0), 0.1));
+    assert!(
+        is_worthwhile(Some(1.2), 0.4) && !is_worthwhile(Some(1.2), 0.6) && !is_worthwhile(Some(1.0), 1.0)
+    );
+    assert!(is_worthwhile(None, 1.0), "asked for in any case");
+    assert!(!StepHistory::default().is_worthwhile(&deferral(Some(1.0)), one), "no token was seen");
 }

@@ -1,7 +1,7 @@
 //! AMX: products of bf16 weights with f32 activations that are split exactly into three bf16 parts.
 //!
-//! A tile product sums in f32, in the order of columns; it takes subnormal numbers for zero. The intrinsics are not
-//! stable in Rust, inline assembly is.
+//! A tile product sums in f32, in the order of columns, and treats subnormal numbers as zero. It is written in inline
+//! assembly, because Rust's intrinsics for it are not stable.
 
 use std::arch::asm;
 use std::arch::x86_64::{
@@ -14,7 +14,7 @@ use std::arch::x86_64::{
 use super::tile::{SIDE, Tile};
 use super::tiles::{DEPTH, OUTPUTS, STEP};
 
-/// bf16 parts of an f32: 3 x 8 bits are its 24.
+/// bf16 parts of an f32: three parts of 8 bits hold its 24-bit mantissa.
 pub const PARTS: usize = 3;
 
 const ZEROS: [f32; DEPTH] = [0.0; DEPTH];
@@ -29,7 +29,7 @@ pub struct Products([[[f32; SIDE]; SIDE]; STEP]);
 
 #[expect(clippy::unused_self, reason = "`self` is the proof that these may be called")]
 impl Amx {
-    /// Asks the processor and the system.
+    /// Asks the processor for the feature and the system for permission.
     pub fn detect() -> Option<Self> {
         const AMX_BF16: u32 = 1 << 22;
         const AMX_TILE: u32 = 1 << 24;
@@ -46,8 +46,8 @@ impl Amx {
         columns.div_ceil(DEPTH) * PARTS
     }
 
-    /// Packs up to [`SIDE`] rows of `columns` activations: `[columns / DEPTH, PARTS]` tiles, each
-    /// `[DEPTH / 2, SIDE, 2]`; what is missing is zero.
+    /// Packs up to [`SIDE`] rows of `columns` activations: `[columns / DEPTH, PARTS]` tiles, each `[DEPTH / 2, SIDE,
+    /// 2]`. Missing rows and columns are zero.
     pub fn pack<'a>(self, row: impl Fn(usize) -> &'a [f32], rows: usize, columns: usize, out: &mut [Tile]) {
         debug_assert!(rows <= SIDE && out.len() == Self::tiles(columns));
         let sources: [&[f32]; SIDE] =
@@ -71,12 +71,12 @@ impl Amx {
         }
     }
 
-    /// The product of a panel of weights and the packed rows. Meanwhile asks for the weights that lie `ahead`.
+    /// Multiplies a panel of weights with the packed rows, and prefetches the weights that lie `ahead`.
     pub fn multiply(self, panel: &[Tile], packed: &[Tile], ahead: Ahead, sums: &mut Products) {
         let steps = packed.len() / PARTS;
         assert!(steps > 0 && panel.len() == steps * STEP);
         // SAFETY: the tiles read lie within `panel` and `packed`, by the line above; the process may use tiles, and
-        // `Self::configured` is around every call.
+        // every caller runs inside `Self::configured`.
         unsafe { multiply(panel.as_ptr(), packed.as_ptr(), steps, ahead, sums) }
     }
 
@@ -94,19 +94,19 @@ impl Amx {
         // SAFETY: a valid configuration of palette 1; all tiles are free between calls of `multiply`.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, readonly)) }
         let result = work();
-        // SAFETY: gives the tiles back, so that the system need not save them.
+        // SAFETY: releases the tiles, so that the system need not save them.
         unsafe { asm!("tilerelease", options(nostack, nomem)) }
         result
     }
 }
 
 impl Products {
-    /// Zeros.
+    /// Products of zero.
     pub fn new() -> Self {
         Self([[[0.0; SIDE]; SIDE]; STEP])
     }
 
-    /// Turns the products to `[rows, outputs]`.
+    /// Transposes the products to `[rows, outputs]`.
     pub fn by_row(&self, _: Amx, out: &mut [[f32; OUTPUTS]; SIDE]) {
         for (tile, products) in self.0.iter().enumerate() {
             // SAFETY: `Amx` proves AVX-512F.
@@ -115,20 +115,20 @@ impl Products {
     }
 }
 
-/// Weights that will be wanted soon. While tiles are multiplied, the processor's own foresight does not keep the memory
-/// busy.
+/// Weights to prefetch. The hardware prefetcher alone does not keep the memory busy while tiles are multiplied.
 #[derive(Clone, Copy)]
 pub struct Ahead {
     start: *const Tile,
-    /// Quarters of a tile that are asked for with each weight tile.
+    /// Quarters of a tile that are prefetched with each weight tile.
     quarters: usize,
 }
 
 impl Ahead {
-    /// How many tiles ahead.
+    /// The prefetch distance, in tiles.
     const DISTANCE: usize = 24;
 
-    /// The share of row block `block` of `blocks` in asking for as much as the panel, some way on.
+    /// The prefetches of row block `block` of `blocks`: together they prefetch as much as the panel,
+    /// [`Ahead::DISTANCE`] tiles on.
     pub fn share(panel: &[Tile], block: usize, blocks: usize) -> Self {
         let quarters = 4_usize.div_ceil(blocks);
         let quarters = if block * quarters < 4 { quarters } else { 0 };
@@ -137,7 +137,7 @@ impl Ahead {
     }
 }
 
-/// What `ldtilecfg` reads: for each tile its bytes a row and its rows.
+/// The configuration that `ldtilecfg` reads: bytes per row and rows of each tile.
 #[repr(C, align(64))]
 struct Shapes {
     palette: u8,
@@ -149,13 +149,13 @@ struct Shapes {
     rest: [u8; 8],
 }
 
-/// Linux hands out the tiles' 8 KB of state on request only.
+/// Asks Linux for the tiles' 8 KB of state, which it provides on request only.
 fn request_tile_data() -> bool {
     const ARCH_PRCTL: i64 = 158;
     const REQUEST_PERMISSION: i64 = 0x1023;
     const TILE_DATA: i64 = 18;
     let result: i64;
-    // SAFETY: a system call that touches no memory of ours.
+    // SAFETY: a system call that touches none of this process's memory.
     unsafe {
         asm!(
             "syscall",
@@ -170,7 +170,7 @@ fn request_tile_data() -> bool {
     result == 0
 }
 
-/// Asks for some of what is ahead, then multiplies a weight tile by the three parts: so mixed, neither waits for the other.
+/// Prefetches, then multiplies a weight tile by the three parts. Interleaved, neither waits for the other.
 macro_rules! weight_tile {
     ($place:literal, $sums:literal) => {
         concat!(
@@ -205,8 +205,8 @@ macro_rules! weight_tile {
 /// # Safety
 /// As in [`Amx::multiply`]; the tiles are configured.
 unsafe fn multiply(panel: *const Tile, packed: *const Tile, steps: usize, ahead: Ahead, sums: &mut Products) {
-    // SAFETY: reads `steps` times PARTS packed tiles and STEP weight tiles, writes `sums`, as the caller promises.
-    // What is ahead is not read: a prefetch may have any address.
+    // SAFETY: reads `steps` times PARTS packed tiles and STEP weight tiles, and writes `sums`, as the caller
+    // promises. A prefetch reads nothing, so its address may be any.
     unsafe {
         asm!(
             "tilezero tmm0",
@@ -245,7 +245,7 @@ unsafe fn multiply(panel: *const Tile, packed: *const Tile, steps: usize, ahead:
 }
 
 /// Splits `block[rows, columns]` into three bf16 parts by cutting mantissas, and pairs neighbouring columns:
-/// `tiles[part][column / 2][row]`. The parts of an infinity are infinity and NaN: a fault stays one.
+/// `tiles[part][column / 2][row]`. An infinity becomes infinity and NaN parts, so a fault stays a fault.
 #[target_feature(enable = "avx512f")]
 fn split(block: [&[f32; DEPTH]; SIDE], tiles: &mut [Tile]) {
     let upper = _mm512_set1_epi32(0xffff_0000_u32.cast_signed());

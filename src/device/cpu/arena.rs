@@ -1,5 +1,6 @@
-//! Memory for weights, from maps so long that the system backs them with large pages: reading these is a quarter faster,
-//! and single matrices are too small for them. Neighbours in time are neighbours in memory.
+//! Memory for weights, from maps so long that the system backs them with large pages. Reading large pages is a
+//! quarter faster, and a single matrix is too small for one. Weights that are loaded one after the other lie next to
+//! each other.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,16 +11,16 @@ use super::buffer;
 use super::tile::Tile;
 use crate::error::Result;
 
-/// Tiles of a map; what is not used of it costs nothing.
+/// Tiles of a map. Its unused part costs no memory.
 const MAP: usize = 64 << 10;
 
-/// Hands out pieces of the newest map. The pieces keep their maps.
+/// Hands out pieces of the newest map. A piece keeps its map alive.
 #[derive(Default)]
 pub struct Arena {
     rest: Mutex<Option<Piece>>,
 }
 
-/// Zeroed tiles of its own.
+/// Zeroed tiles that nothing else uses.
 pub struct Piece {
     map: Arc<MmapRaw>,
     start: usize,
@@ -27,7 +28,7 @@ pub struct Piece {
 }
 
 impl Arena {
-    /// `len` tiles, following on those handed out before where there is room.
+    /// Takes `len` tiles, next to those taken before if the map has room.
     ///
     /// # Errors
     /// If the system refuses the memory.
@@ -50,7 +51,7 @@ impl Piece {
         Ok(Self { map: Arc::new(map.into()), start: 0, len })
     }
 
-    /// Where its bytes are and how many.
+    /// The address of the first byte, and the number of bytes.
     fn bytes(&self) -> (*mut u8, usize) {
         (self.map.as_mut_ptr().wrapping_add(self.start * size_of::<Tile>()), self.len * size_of::<Tile>())
     }
@@ -60,7 +61,7 @@ impl Deref for Piece {
     type Target = [Tile];
     fn deref(&self) -> &[Tile] {
         let (start, len) = self.bytes();
-        // SAFETY: within the map, which is initialized; pieces do not overlap.
+        // SAFETY: the bytes lie within the map, which is initialized, and pieces do not overlap.
         bytemuck::cast_slice(unsafe { std::slice::from_raw_parts(start, len) })
     }
 }
@@ -68,7 +69,7 @@ impl Deref for Piece {
 impl DerefMut for Piece {
     fn deref_mut(&mut self) -> &mut [Tile] {
         let (start, len) = self.bytes();
-        // SAFETY: as above; the piece is borrowed mutably and no other one has these bytes.
+        // SAFETY: as above; the piece is borrowed mutably, and no other piece has these bytes.
         bytemuck::cast_slice_mut(unsafe { std::slice::from_raw_parts_mut(start, len) })
     }
 }

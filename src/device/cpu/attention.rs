@@ -1,5 +1,5 @@
-//! Attention of each token over its sequence's cached keys and values, summed in the order of positions: neither the
-//! other tokens of the batch nor the size of a block change a number.
+//! Attention of each token over its sequence's cached keys and values. Sums are in the order of positions, so the
+//! other tokens of the batch and the size of a block change no number.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use crate::device::{AttentionShape, Batch, Span};
 use crate::ids::BlockId;
 
 thread_local! {
-    /// Room for one group's products, kept from one token to the next.
+    /// The products of one group; the memory is reused by the next token.
     static WEIGHTS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
@@ -64,7 +64,7 @@ fn attend<E: Element>(
         });
         WEIGHTS.set(weights);
     };
-    // Cut by token and by key/value head: a task is one group of query heads.
+    // The work is cut by token and by key/value head: a task is one group of query heads.
     let tokens = out.rows_mut(batch.tokens.len()).chunks_exact_mut(width).enumerate();
     let groups = tokens.flat_map(|(token, out)| {
         let groups = out[..heads.query_width()].chunks_exact_mut(group).enumerate();
@@ -74,7 +74,7 @@ fn attend<E: Element>(
     if seen * heads.key_value * heads.dim < PARALLEL {
         groups.for_each(|(token, head, out)| attend(token, head, out));
     } else {
-        path.team.each(groups, |(token, head, out)| attend(token, head, out));
+        path.pool.for_each(groups, |(token, head, out)| attend(token, head, out));
     }
 }
 
@@ -146,20 +146,20 @@ impl<E: Element> Group<'_, E> {
     }
 }
 
-/// How many blocks ahead of their use keys and values are asked for.
+/// The distance, in blocks, at which keys and values are prefetched.
 const AHEAD: usize = 2;
 
-/// A block of a sequence: which of its slots are seen, and where they stand among all that is seen.
+/// The part of a block that a token sees: its slots, and their places among all positions that the token sees.
 struct Run {
     block: BlockId,
     slots: Range<usize>,
     at: usize,
-    /// The block [`AHEAD`] of it, or how many such there are beyond the last.
+    /// The block [`AHEAD`] blocks later, or the number of blocks by which that is beyond the last.
     ahead: Result<BlockId, usize>,
 }
 
 impl<E: Element> Keys<'_, E> {
-    /// `seen`, cut by blocks.
+    /// Cuts `seen` by blocks.
     #[inline(always)]
     fn runs(&self, seen: Range<usize>) -> impl Iterator<Item = Run> {
         let size = self.cache.block_size();
@@ -180,7 +180,7 @@ impl<E: Element> Keys<'_, E> {
         let first_block = seen.start / size;
         for Run { block, slots, at, ahead } in self.runs(seen) {
             let Page { numbers: keys, scales } = self.cache.keys(self.layer, block, self.head);
-            // After the last keys come the first values.
+            // The first values follow the last keys.
             let ahead = match ahead {
                 Ok(block) => self.cache.keys(self.layer, block, self.head).numbers,
                 Err(beyond) => match self.blocks.get(first_block + beyond) {
@@ -213,7 +213,7 @@ impl<E: Element> Keys<'_, E> {
         }
     }
 
-    /// `out[G, column..]`: [`LANES`] times `C` columns of the values of `seen`, weighted and summed in the order of
+    /// `out[G, column..]`: weights and sums [`LANES`] times `C` columns of the values of `seen`, in the order of
     /// positions.
     #[inline(always)]
     fn weighted<S: Simd, const G: usize, const C: usize>(
@@ -258,7 +258,7 @@ impl<E: Element> Keys<'_, E> {
         }
     }
 
-    /// As [`Keys::weighted`] of one column, with the same sums.
+    /// Like [`Keys::weighted`] for one column, with the same sums.
     #[inline(always)]
     fn weighted_column<S: Simd>(
         &self,
@@ -284,8 +284,8 @@ impl<E: Element> Keys<'_, E> {
     }
 }
 
-/// `G` queries times [`LANES`] keys of a block, from slot `first`; `keys[dim, size]`. Meanwhile asks for a block
-/// `ahead`: the processor does not foresee where it lies.
+/// `G` queries times [`LANES`] keys of a block, from slot `first`; `keys[dim, size]`. Meanwhile it prefetches the
+/// block `ahead`, whose address the processor cannot predict.
 #[inline(always)]
 fn products_of_lanes<S: Simd, E: Element, const G: usize>(
     queries: [&[f32]; G],
@@ -306,7 +306,7 @@ fn products_of_lanes<S: Simd, E: Element, const G: usize>(
     sums.map(array::<S>)
 }
 
-/// Asks for the cache line that begins with `numbers[at]`, if one does and the number is there.
+/// Prefetches the cache line that begins with `numbers[at]`, if one begins there and the number exists.
 #[inline(always)]
 fn prefetch<S: Simd, E: Element>(numbers: &[E], at: usize) {
     const LINE: usize = 64;
@@ -315,7 +315,7 @@ fn prefetch<S: Simd, E: Element>(numbers: &[E], at: usize) {
     }
 }
 
-/// `exp(scale * x - max)` in place; their sum.
+/// Computes `exp(scale * x - max)` in place; returns the sum.
 #[inline(always)]
 fn exponentials<S: Simd>(products: &mut [f32], scale: f32) -> f32 {
     for p in products.iter_mut() {

@@ -1,4 +1,4 @@
-//! Zeroed memory that the system may refuse.
+//! Zeroed memory; the system may refuse it.
 
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -10,7 +10,7 @@ use memmap2::{MmapMut, MmapRaw};
 
 use crate::error::{Error, Result};
 
-/// Numbers, zeroed by the system page by page as they are first touched.
+/// Numbers in anonymous memory. The system zeroes a page when it is first touched.
 pub struct Buffer<T = f32> {
     map: Arc<MmapRaw>,
     len: usize,
@@ -27,26 +27,26 @@ impl<T: Pod> Buffer<T> {
         })
     }
 
-    /// What makes its pages ready before they are touched.
+    /// A handle that populates its pages before they are touched.
     pub fn populating(&self) -> Populating {
         Populating { map: Arc::downgrade(&self.map), ready: 0 }
     }
 }
 
-/// A buffer whose pages are made ready piece by piece: the system takes long to zero them, and a core that does so while
-/// it has nothing else to do spares those that compute later.
+/// A buffer whose pages are populated piece by piece. Zeroing pages takes the system long, so an otherwise idle core
+/// does it while weights load.
 pub struct Populating {
     map: Weak<MmapRaw>,
-    /// Bytes from the start.
+    /// Bytes from the start that are populated.
     ready: usize,
 }
 
 impl Populating {
-    /// Makes `bytes` more ready, as far as the buffer goes and the system can.
+    /// Populates `bytes` more, up to the buffer's end, if the system supports it.
     pub fn advance(&mut self, bytes: usize) {
         let Some(map) = self.map.upgrade() else { return };
         let bytes = bytes.min(map.len() - self.ready);
-        // Where it fails, on old systems, pages are made ready as they are touched.
+        // If this fails, as on old systems, pages are populated when they are touched.
         #[cfg(target_os = "linux")]
         let _ = map.advise_range(memmap2::Advice::PopulateWrite, self.ready, bytes);
         self.ready += bytes;
@@ -61,7 +61,7 @@ pub fn map(count: usize, size: usize, what: &str) -> Result<MmapMut> {
     };
     let bytes = count.checked_mul(size).ok_or_else(refused)?;
     let map = MmapMut::map_anon(bytes.max(1)).map_err(|_| refused())?;
-    // Large pages, where the system has them, make reading a quarter faster; it works without.
+    // Large pages, where the system has them, make reading a quarter faster.
     #[cfg(target_os = "linux")]
     let _ = map.advise(memmap2::Advice::HugePage);
     Ok(map)
@@ -70,8 +70,8 @@ pub fn map(count: usize, size: usize, what: &str) -> Result<MmapMut> {
 impl<T: Pod> Deref for Buffer<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
-        // SAFETY: the map is that long, aligned to a page, initialized, and written through `&mut self` alone: making a
-        // page ready does not change what it holds.
+        // SAFETY: the map is that long, page-aligned, initialized, and written through `&mut self` only; populating a
+        // page does not change its contents.
         unsafe { slice::from_raw_parts(self.map.as_ptr().cast(), self.len) }
     }
 }

@@ -1,5 +1,5 @@
-//! One model's plane of the paged KV cache: for each block, layer and head the keys `[head_dim, block_size]`, turned so
-//! that a query meets a block of them lane by lane, and the values `[block_size, head_dim]`.
+//! One model's plane of the paged KV cache. Each block, layer and head has keys `[head_dim, block_size]`, transposed
+//! so that a query is multiplied with the keys of a block in SIMD lanes, and values `[block_size, head_dim]`.
 
 use bytemuck::Pod;
 
@@ -15,24 +15,24 @@ use crate::ids::BlockId;
 
 /// Keys and values, in numbers of one format.
 pub enum Cache {
-    /// As they are.
+    /// f32, without scales.
     F32(Pages<f32>),
-    /// With a scale for each token and head, of keys and of values.
+    /// e4m3, with a scale for each token and head, separate for keys and values.
     E4m3(Pages<E4m3>),
 }
 
-/// A number of the cache: what is meant is number times scale.
+/// A number of the cache. Its value is the number times its scale.
 pub trait Element: Pod + Send + Sync {
-    /// Whether there are scales; else they are 1.
+    /// Whether there are scales; otherwise every scale is 1.
     const IS_SCALED: bool;
 
     /// The scale of a row.
     fn scale(row: &[f32]) -> f32;
     /// `x` in units of its row's scale.
     fn round(x: f32, scale: f32) -> Self;
-    /// The number.
+    /// The number as f32, without its scale.
     fn widen(self) -> f32;
-    /// The numbers, in lanes.
+    /// The numbers as f32 lanes, without their scales.
     fn load<S: Simd>(x: &[Self; LANES]) -> S::Lanes;
 }
 
@@ -83,13 +83,13 @@ impl Element for E4m3 {
 /// The blocks of a cache.
 pub struct Pages<E> {
     data: Buffer<E>,
-    /// For each block, layer and head those of the keys `[block_size]` and of the values `[block_size]`; empty where there
-    /// are none.
+    /// For each block, layer and head the scales of the keys `[block_size]` and of the values `[block_size]`; empty
+    /// if the numbers have no scales.
     scales: Buffer,
     shape: CacheShape,
 }
 
-/// What one head has of a block: numbers and their scales, those empty where there are none.
+/// The keys or the values of one head in a block, with their scales; the scales are empty if the numbers have none.
 pub struct Page<'a, E> {
     /// Keys `[head_dim, block_size]` or values `[block_size, head_dim]`.
     pub numbers: &'a [E],
@@ -104,8 +104,8 @@ pub fn block_bytes(shape: CacheShape, dtype: Dtype) -> usize {
 }
 
 impl Cache {
-    /// An empty cache, of f32 where `dtype` says nothing else; its pages are taken from the system as they are first
-    /// written.
+    /// An empty cache: of e4m3 if `dtype` is that, otherwise of f32. The system provides its pages when they are
+    /// first written.
     pub fn new(shape: CacheShape, dtype: Dtype) -> Result<Self> {
         match dtype {
             Dtype::F8E4m3 => Pages::new(shape).map(Self::E4m3),
@@ -121,7 +121,7 @@ impl Cache {
         }
     }
 
-    /// Writes the keys and values of `qkv[tokens, qkv_width]` to the places of their positions.
+    /// Writes the keys and values of `qkv[tokens, qkv_width]` at the tokens' positions.
     pub fn store(&mut self, batch: &Batch, heads: Heads, layer: usize, qkv: &Tensor) {
         match self {
             Self::F32(pages) => pages.store(batch, heads, layer, qkv),
@@ -129,7 +129,7 @@ impl Cache {
         }
     }
 
-    /// Makes `to` what `from` is, in all layers.
+    /// Copies block `from` to block `to`, in all layers.
     pub fn copy_block(&mut self, from: BlockId, to: BlockId) {
         match self {
             Self::F32(pages) => pages.copy_block(from, to),
@@ -150,7 +150,7 @@ impl<E: Element> Pages<E> {
         })
     }
 
-    /// Tokens a block.
+    /// Tokens per block.
     pub fn block_size(&self) -> usize {
         self.shape.block_size
     }
@@ -192,7 +192,7 @@ impl<E: Element> Pages<E> {
                         self.scales[index * block_size + slot] = scale;
                     }
                     let page = &mut self.data[index * block_size * head_dim..][..block_size * head_dim];
-                    // A key is a column of its page, a value a row.
+                    // A key is a column of its page, a value is a row.
                     let (first, step) = if plane == 0 { (slot, block_size) } else { (slot * head_dim, 1) };
                     let places = page[first..].iter_mut().step_by(step);
                     places.zip(row).for_each(|(to, from)| *to = E::round(*from, scale));

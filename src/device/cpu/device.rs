@@ -1,4 +1,4 @@
-//! The CPU device: what all operations need of it.
+//! The CPU device: the state that all operations need.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,7 +7,7 @@ use super::arena::Arena;
 use super::buffer::Populating;
 use super::isa::Isa;
 use super::path::{PARALLEL, Path};
-use super::pool::Team;
+use super::pool::ThreadPool;
 use super::tensor::Tensor;
 use super::weight::Weight;
 use crate::device::info::DeviceInfo;
@@ -16,47 +16,47 @@ use crate::device::types::role::Role;
 use crate::device::types::tensor::TensorView;
 use crate::error::Result;
 
-/// Logits that are held at once: more would leave the caches before they are sampled.
+/// Bytes of logits that are held at once. More would leave the caches before they are sampled.
 const LOGITS_BYTES: usize = 64 << 20;
-/// Tokens a step: more would leave the caches from one operation to the next.
+/// Tokens per step. The activations of more would leave the caches between two operations.
 const BATCHED_TOKENS: usize = 256;
-/// See [`DeviceInfo::solo_slowdown`]: threads that share a model's operations wait for each other after each. `cargo bench
-/// --bench cpu` with a pair prints both steps.
+/// See [`DeviceInfo::solo_slowdown`]. Threads that share a model's operations wait for each other after each
+/// operation. `cargo bench --bench cpu` with a pair prints the times of both kinds of step.
 const SOLO_SLOWDOWN: f64 = 1.15;
-/// See [`DeviceInfo::row_cost`]: with AMX, measured by steps of 1 and of 16 rows, and without, by the product `gate_up avx512`
-/// of as many rows. The same bench prints all of them.
+/// See [`DeviceInfo::row_cost`]: with AMX, and without. With AMX it was measured by steps of 1 and of 16 rows,
+/// without by the product `gate_up avx512` with as many rows. The same bench prints all of them.
 const ROW_COST: (f64, f64) = (0.03, 0.4);
 
 /// The CPU device, as one of the models sees it. Both roles share everything but their number formats.
 pub struct Cpu {
     pub(super) common: Arc<Common>,
-    /// By [`Role`].
+    /// The information of each [`Role`].
     info: Arc<[DeviceInfo; 2]>,
     role: Role,
 }
 
-/// What both roles share.
+/// The state that both roles share.
 pub(super) struct Common {
-    pub team: Team,
+    pub pool: ThreadPool,
     pub isa: Isa,
     pub amx: Option<Amx>,
     weights: Arena,
-    /// Caches whose pages are made ready while weights are loaded, as many bytes of the one as of the other.
+    /// Caches whose pages are populated while weights load, both at the same rate.
     pub populating: Mutex<Vec<Populating>>,
 }
 
 impl Common {
     pub fn path(&self) -> Path<'_> {
-        Path { team: &self.team, isa: self.isa, amx: self.amx }
+        Path { pool: &self.pool, isa: self.isa, amx: self.amx }
     }
 
-    /// Where weights are laid out in tiles, if they are.
+    /// The memory for weights in tiles, if AMX is used.
     pub fn arena(&self) -> Option<&Arena> {
         self.amx.map(|_| &self.weights)
     }
 
     fn info(&self, format: Format) -> DeviceInfo {
-        let (threads, isa, best) = (self.team.threads(), self.isa.name(), Isa::detect());
+        let (threads, isa, best) = (self.pool.threads(), self.isa.name(), Isa::detect());
         let lowered = if self.isa < best { format!(", lowered from {}", best.name()) } else { String::new() };
         DeviceInfo {
             description: format!("CPU, {threads} threads, instruction set {isa}{lowered}"),
@@ -75,8 +75,8 @@ impl Common {
 }
 
 impl Cpu {
-    /// A device of `threads` threads; without a number, as many as the process may use. It uses the machine's best
-    /// instruction set, or that which [`ISA_VARIABLE`](super::ISA_VARIABLE) names where that is a lower one.
+    /// A device with `threads` threads; by default as many as the process may use. It uses the machine's best
+    /// instruction set, or a lower one that [`ISA_VARIABLE`](super::ISA_VARIABLE) names.
     ///
     /// # Errors
     /// If [`ISA_VARIABLE`](super::ISA_VARIABLE) names no instruction set, or the system refuses the threads.
@@ -84,8 +84,8 @@ impl Cpu {
         Self::limited(threads, Isa::chosen()?)
     }
 
-    /// As [`Cpu::new`] with at most `isa`, whatever [`ISA_VARIABLE`](super::ISA_VARIABLE) says: for comparisons of instruction
-    /// sets.
+    /// Like [`Cpu::new`], limited to `isa` regardless of [`ISA_VARIABLE`](super::ISA_VARIABLE), to compare
+    /// instruction sets.
     ///
     /// # Errors
     /// If the system refuses the threads.
@@ -95,18 +95,18 @@ impl Cpu {
         let threads =
             threads.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
         let (weights, populating) = (Arena::default(), Mutex::default());
-        let common = Common { team: Team::new(threads)?, isa, amx, weights, populating };
+        let common = Common { pool: ThreadPool::new(threads)?, isa, amx, weights, populating };
         let info = [Format::of(Dtype::F32); 2].map(|format| common.info(format));
         Ok(Self { common: Arc::new(common), info: Arc::new(info), role: Role::Expert })
     }
 
-    /// The instruction set that it uses.
+    /// The instruction set in use.
     pub fn isa(&self) -> Isa {
         self.common.isa
     }
 
-    /// The device with other formats for expert and amateur. What is not [`Dtype::F8E4m3`] stays as without them, weights as
-    /// they are stored and the cache in f32.
+    /// The same device with other formats for expert and amateur. Only [`Dtype::F8E4m3`] has an effect; otherwise
+    /// weights stay as they are stored and the cache stays f32.
     #[must_use]
     pub fn with_formats(self, formats: [Format; 2]) -> Self {
         let own = |dtype| if dtype == Dtype::F8E4m3 { dtype } else { Dtype::F32 };
@@ -125,21 +125,21 @@ impl Cpu {
         Self { common: Arc::clone(&self.common), info: Arc::clone(&self.info), role }
     }
 
-    /// See [`Weight::new`]; meanwhile pages of the caches are made ready.
+    /// Loads a weight ([`Weight::new`]) and populates pages of the caches meanwhile.
     pub(super) fn load_stored(&self, parts: &[TensorView], to: Dtype) -> Result<Weight> {
         let bytes = parts.iter().map(|part| part.range.len()).sum();
         let load = || Weight::new(parts, to, self.common.arena());
-        self.common.team.join(load, || self.populate(bytes)).0
+        self.common.pool.join(load, || self.populate(bytes)).0
     }
 
-    /// Makes `bytes` of the caches ready, of each the same.
+    /// Populates `bytes` of the caches, the same share of each.
     fn populate(&self, bytes: usize) {
         let Ok(mut caches) = self.common.populating.lock() else { return };
         let each = bytes / caches.len().max(1);
         caches.iter_mut().for_each(|cache| cache.advance(each));
     }
 
-    /// Runs `row` over the first `rows` rows of `out`, `elements` of work in all.
+    /// Runs `row` over the first `rows` rows of `out`; `elements` is the amount of work in all.
     pub(super) fn each_row(
         &self,
         rows: usize,
@@ -152,7 +152,9 @@ impl Cpu {
         if elements < PARALLEL {
             out.chunks_exact_mut(width).enumerate().for_each(|(index, out)| row(index, out));
         } else {
-            self.common.team.each(out.chunks_exact_mut(width).enumerate(), |(index, out)| row(index, out));
+            self.common
+                .pool
+                .for_each(out.chunks_exact_mut(width).enumerate(), |(index, out)| row(index, out));
         }
     }
 }

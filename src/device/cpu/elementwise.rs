@@ -7,13 +7,13 @@ use super::simd::mul_add;
 use super::weight::Weight;
 use crate::device::{Activation, Norm};
 
-/// `residual += norm(delta)` where there is one, then `out = norm(residual)`
+/// `residual += norm(delta)` if there is a delta, then `out = norm(residual)`.
 pub struct AddNorm<'a> {
-    /// `[width]`, and its norm.
+    /// `[width]`, and its norm if it has one.
     pub delta: Option<(&'a [f32], Option<&'a Norm<Weight>>)>,
     /// `[width]`
     pub residual: &'a mut [f32],
-    /// Of `width`.
+    /// The norm of the output, `[width]`.
     pub norm: Option<&'a Norm<Weight>>,
     /// `[width]`
     pub out: &'a mut [f32],
@@ -58,7 +58,7 @@ pub fn rms_norm<S: Simd>(x: &mut [f32], norm: &Norm<Weight>) {
 
 /// `out = activation(gate) * up`
 pub struct Gated<'a> {
-    /// Of the gate.
+    /// The activation of the gate.
     pub activation: Activation,
     /// `[width]`
     pub gate: &'a [f32],

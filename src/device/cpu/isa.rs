@@ -15,31 +15,31 @@ pub const ISA_VARIABLE: &str = "CODIT_CPU_ISA";
 /// An instruction set, lowest first. A machine that has one has all lower ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
-    /// Not a machine's: portable code that sums in f64. Other instruction sets are compared with it.
+    /// Portable code that sums in f64. It is no real instruction set; the others are compared with it.
     Reference,
-    /// What every machine of this architecture has.
+    /// The features that every x86-64 machine has.
     Baseline,
     /// AVX2, FMA and F16C.
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
-    /// AVX-512, and tiles of bf16 for matrix products.
+    /// AVX-512, and AMX tiles of bf16 for matrix products.
     Amx,
 }
 
 /// A computation to be compiled for every [`Isa`].
 pub trait Kernel {
-    /// What it gives.
+    /// The result.
     type Output;
-    /// The computation; `#[inline(always)]`, and so must be what it calls.
+    /// Computes. It and everything it calls must be `#[inline(always)]`.
     fn run<S: Simd>(self) -> Self::Output;
 }
 
 impl Isa {
-    /// Those that a machine may have, lowest first.
+    /// The instruction sets that a machine may have, lowest first.
     pub const ALL: [Self; 4] = [Self::Baseline, Self::Avx2, Self::Avx512, Self::Amx];
 
-    /// Its name in [`ISA_VARIABLE`] and in reports.
+    /// The name in [`ISA_VARIABLE`] and in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Reference => "reference",
@@ -50,7 +50,7 @@ impl Isa {
         }
     }
 
-    /// Those that this machine has, lowest first.
+    /// The instruction sets that this machine has, lowest first.
     pub fn available() -> impl Iterator<Item = Self> {
         let best = Self::detect();
         Self::ALL.into_iter().filter(move |isa| *isa <= best)
@@ -74,7 +74,7 @@ impl Isa {
         })
     }
 
-    /// The machine's best.
+    /// The machine's best instruction set.
     pub fn detect() -> Self {
         match Self::detect_vectors() {
             Self::Avx512 if Amx::detect().is_some() => Self::Amx,
@@ -82,7 +82,7 @@ impl Isa {
         }
     }
 
-    /// The machine's best, AMX aside.
+    /// The machine's best instruction set other than AMX.
     fn detect_vectors() -> Self {
         #[cfg(target_arch = "x86_64")]
         {

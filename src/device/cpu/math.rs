@@ -17,7 +17,7 @@ pub fn dot<S: Simd>(x: &[f32], y: &[f32]) -> f32 {
     tree(lanes)
 }
 
-/// The lanes in memory.
+/// Stores the lanes.
 #[inline(always)]
 pub fn array<S: Simd>(lanes: S::Lanes) -> [f32; LANES] {
     let mut out = [0.0; LANES];
@@ -47,7 +47,7 @@ pub fn sum(x: &[f32]) -> f32 {
     tree(lanes)
 }
 
-/// The largest element; NaNs count for nothing.
+/// The largest element, ignoring NaNs.
 #[inline(always)]
 pub fn max(x: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
@@ -82,7 +82,7 @@ pub fn exp<S: Simd>(x: f32) -> f32 {
 /// `e^x` to 2 units in the last place for `x <= 0`; 0 under -700.
 #[inline(always)]
 pub fn exp_f64<S: Simd>(x: f64) -> f64 {
-    // 1.5 * 2^52, as above.
+    // 1.5 * 2^52, for the same reason.
     const ROUND: f64 = 6_755_399_441_055_744.0;
     let shifted = mul_add_f64::<S>(x, std::f64::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;

@@ -1,9 +1,9 @@
-//! `out = x * w^T`, by one of two paths: AMX multiplies bf16 weights by tiles; elsewhere weights are unpacked to f32 a few
-//! rows at a time, and every row of `x` is multiplied with them in registers.
+//! `out = x * w^T`, by one of two paths. AMX multiplies bf16 weights in tiles. Elsewhere weights are unpacked to f32,
+//! a few rows at a time, and multiplied with every row of `x` in registers.
 //!
 //! The path depends on the machine and the weight's dtype, never on the number of rows, and each path sums an output
-//! in one order whatever its tiles. No kept GEMM crate serves here: they have no bf16 weights against f32
-//! activations, and the order of their sums changes with the number of rows.
+//! in one fixed order. No maintained GEMM crate does this: they do not multiply bf16 weights with f32 activations,
+//! and the order of their sums changes with the number of rows.
 
 use std::cell::Cell;
 use std::ops::{Range, RangeInclusive};
@@ -12,7 +12,7 @@ use super::amx::{Ahead, Amx, Products};
 use super::isa::Kernel;
 use super::math::{array, tree};
 use super::path::{PARALLEL, Path};
-use super::pool::Team;
+use super::pool::ThreadPool;
 use super::simd::Simd;
 use super::simd::{LANES, mul_add};
 use super::tensor::Tensor;
@@ -22,13 +22,14 @@ use super::weight::Part;
 use super::weight::Weight;
 use bytemuck::Zeroable;
 
-/// Rows multiplied with one reading of the weights: as many as a core's cache holds packed, within these limits.
+/// Rows that are multiplied with one reading of the weights: as many packed rows as fit a core's cache, within these
+/// limits.
 const ROWS: RangeInclusive<usize> = 64..=256;
-/// What of a core's cache is for packed rows.
+/// Bytes of a core's cache that packed rows may take.
 const PACKED_BYTES: usize = 5 << 18;
 
 thread_local! {
-    /// Packed activations, kept from one product to the next.
+    /// Packed activations; the memory is reused by the next product.
     static PACKED: Cell<Vec<Tile>> = const { Cell::new(Vec::new()) };
 }
 
@@ -48,7 +49,7 @@ pub fn matmul(path: Path<'_>, rows: usize, x: &Tensor, w: &Weight, bias: Option<
 pub fn grouped_matmul(path: Path<'_>, offsets: &[u32], x: Rows<'_>, w: &Weight, out: &mut Tensor) {
     let outputs = w.rows / (offsets.len() - 1);
     let (columns, out) = (w.columns, Columns::of(out));
-    path.team.each(offsets.windows(2).enumerate(), |(group, offsets)| {
+    path.pool.for_each(offsets.windows(2).enumerate(), |(group, offsets)| {
         let rows = offsets[0] as usize..offsets[1] as usize;
         if rows.is_empty() {
             return;
@@ -60,12 +61,12 @@ pub fn grouped_matmul(path: Path<'_>, offsets: &[u32], x: Rows<'_>, w: &Weight, 
     });
 }
 
-/// Rows that are multiplied.
+/// The rows of a product.
 #[derive(Clone, Copy)]
 pub struct Rows<'a> {
     /// `[any, columns]`
     pub tensor: &'a Tensor,
-    /// Which of them each row is; where `None`, that of its own number.
+    /// The row of `tensor` for each row of the product; if `None`, row `i` is row `i`.
     pub sources: Option<&'a [u32]>,
 }
 
@@ -76,13 +77,13 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Rows times the consecutive parts of a weight, the first of which gives the first outputs.
+/// A product of rows with consecutive parts of a weight. The first part gives the first outputs.
 struct Product<'a> {
     path: Path<'a>,
     x: Rows<'a>,
     columns: usize,
     parts: &'a [Part],
-    /// Of the whole weight.
+    /// The bias of the whole weight.
     bias: Option<&'a Weight>,
     out: &'a Columns,
 }
@@ -99,7 +100,7 @@ impl Product<'_> {
         let mut room = PACKED.take();
         for first in rows.clone().step_by(pass) {
             let rows = first..rows.end.min(first + pass);
-            let packed = amx.map(|amx| (amx, pack(path.team, amx, x, rows.clone(), columns, &mut room)));
+            let packed = amx.map(|amx| (amx, pack(path.pool, amx, x, rows.clone(), columns, &mut room)));
             let run = |&(part, first): &(&Part, usize)| {
                 let outputs = first..part.rows.min(first + OUTPUTS);
                 let bias = bias.map(|bias| &bias.vector()[part.first..][outputs.clone()]);
@@ -113,7 +114,7 @@ impl Product<'_> {
             if rows.len().div_ceil(SIDE) * outputs * columns < PARALLEL {
                 tasks.iter().for_each(run);
             } else {
-                path.team.each_in_stretches(&tasks, run);
+                path.pool.for_each_in_chunks(&tasks, run);
             }
         }
         PACKED.set(room);
@@ -125,23 +126,23 @@ fn rows_a_pass(columns: usize) -> usize {
     (PACKED_BYTES / block_bytes * SIDE).clamp(*ROWS.start(), *ROWS.end())
 }
 
-/// Some outputs of some rows.
+/// The part of a product that one thread computes at a time: some outputs of some rows.
 struct Task<'a> {
     part: &'a Part,
-    /// Rows of the part, at most [`OUTPUTS`].
+    /// Rows of the weight's part, at most [`OUTPUTS`].
     outputs: Range<usize>,
-    /// The column of `target` that is the first output's.
+    /// The column of `target` for the first output.
     column: usize,
     columns: usize,
-    /// Of the outputs.
+    /// The bias of these outputs.
     bias: Option<&'a [f32]>,
-    /// Of the batch, at most [`ROWS`].
+    /// Rows of the batch, at most [`ROWS`].
     rows: Range<usize>,
     target: &'a Columns,
 }
 
 impl Task<'_> {
-    /// Writes `values`, the sums of consecutive outputs from the task's output number `at`.
+    /// Writes `values`, the sums of consecutive outputs; the first is the task's output number `at`.
     #[inline(always)]
     fn write(&self, row: usize, at: usize, values: &[f32]) {
         // SAFETY: every column belongs to one task.
@@ -163,7 +164,7 @@ impl Task<'_> {
                 amx.multiply(panel, packed, Ahead::share(panel, block, blocks), &mut products);
                 products.by_row(amx, &mut by_row);
                 for (row, values) in self.rows.clone().skip(block * SIDE).zip(&by_row) {
-                    // The usual length is known to the compiler.
+                    // A length that the compiler knows makes the usual case faster.
                     if self.outputs.len() == OUTPUTS {
                         self.write(row, 0, values);
                     } else {
@@ -175,9 +176,9 @@ impl Task<'_> {
     }
 }
 
-/// The rows in tiles, block by block; `room` is kept from one product to the next.
+/// Packs the rows into tiles, block by block; `room` is reused by the next product.
 fn pack<'a>(
-    team: &Team,
+    pool: &ThreadPool,
     amx: Amx,
     x: Rows<'_>,
     rows: Range<usize>,
@@ -195,7 +196,7 @@ fn pack<'a>(
     if rows.len() <= 2 * SIDE {
         packed.chunks_exact_mut(tiles).enumerate().for_each(pack);
     } else {
-        team.each(packed.chunks_exact_mut(tiles).enumerate(), pack);
+        pool.for_each(packed.chunks_exact_mut(tiles).enumerate(), pack);
     }
     packed
 }
@@ -288,14 +289,14 @@ fn products<S: Simd, const O: usize, const R: usize>(w: [&[f32]; O], x: [&[f32];
     std::array::from_fn(|o| std::array::from_fn(|r| total(o, r)))
 }
 
-/// The output, of which each task writes its own columns.
+/// The output of a product. Each task writes its own columns.
 struct Columns {
     start: *mut f32,
     len: usize,
     width: usize,
 }
 
-// SAFETY: tasks write disjoint columns and nobody reads before they end.
+// SAFETY: tasks write disjoint columns, and nothing reads them before all tasks end.
 unsafe impl Sync for Columns {}
 
 impl Columns {
@@ -309,7 +310,7 @@ impl Columns {
     unsafe fn row(&self, row: usize, first: usize, count: usize) -> &mut [f32] {
         let at = row * self.width + first;
         assert!(first + count <= self.width && at + count <= self.len);
-        // SAFETY: inside the buffer; the caller alone uses it.
+        // SAFETY: the range lies inside the buffer, and only the caller uses it.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(at), count) }
     }
 }

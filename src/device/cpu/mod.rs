@@ -1,9 +1,9 @@
-//! The CPU: multithreaded and vectorized, weights read in their own dtype, arithmetic in f32.
+//! The CPU device: multithreaded and vectorized. It reads weights in their own dtype and computes in f32.
 //!
-//! A row's numbers never depend on its batch: every sum has an order of its own, fixed by the shapes of the model
-//! alone, whatever the number of rows, the way they are cut into tiles and the number of threads.
+//! A row's numbers never depend on its batch: the order of every sum is fixed by the model's shapes alone. The number
+//! of rows, their cut into tiles and the number of threads do not matter.
 
-// What an `isa::Kernel` calls must be compiled for its instruction set, so be part of it.
+// The functions that an `isa::Kernel` calls must be inlined, so that they are compiled for its instruction set.
 #![allow(clippy::inline_always)]
 
 #[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), path = "no_amx.rs")]
@@ -46,7 +46,7 @@ pub use device::Cpu;
 use elementwise::{AddNorm, Gated};
 pub use isa::{ISA_VARIABLE, Isa};
 use path::PARALLEL;
-pub use pool::Team;
+pub use pool::ThreadPool;
 pub use rope::Rope;
 use rope::Rotate;
 pub use routing::Routing;
@@ -134,7 +134,7 @@ impl Device for Cpu {
         a: impl FnOnce(&Self) -> A + Send,
         b: impl FnOnce(&Self) -> B + Send,
     ) -> (A, B) {
-        self.common.team.join(|| a(self), || b(self))
+        self.common.pool.join(|| a(self), || b(self))
     }
 
     fn submit(&self, step: &mut Step) {
@@ -182,7 +182,7 @@ impl Device for Cpu {
         if work < PARALLEL {
             pairs.for_each(|(row, (residual, out))| one(row, residual, out));
         } else {
-            self.common.team.each(pairs, |(row, (residual, out))| one(row, residual, out));
+            self.common.pool.for_each(pairs, |(row, (residual, out))| one(row, residual, out));
         }
     }
 
@@ -219,7 +219,7 @@ impl Device for Cpu {
     }
 
     fn route(&self, step: &Step, logits: &Tensor, routing: &mut Routing) {
-        routing.route(&self.common.team, self.rows(step), logits);
+        routing.route(&self.common.pool, self.rows(step), logits);
     }
 
     fn grouped_matmul(

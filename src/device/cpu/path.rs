@@ -1,16 +1,16 @@
-//! How operations are computed: by which threads, in which instructions.
+//! The threads and the instruction set of an operation.
 
 use super::amx::Amx;
 use super::isa::Isa;
-use super::pool::Team;
+use super::pool::ThreadPool;
 
-/// Elements (of weights, cache, activations) from which threads are worth waking for one pass over them.
+/// Elements (of weights, cache or activations) from which a single pass over them is worth several threads.
 pub const PARALLEL: usize = 1 << 16;
 
-/// What of the machine an operation uses.
+/// The parts of the machine that an operation uses.
 #[derive(Clone, Copy)]
 pub struct Path<'a> {
-    pub team: &'a Team,
+    pub pool: &'a ThreadPool,
     pub isa: Isa,
     pub amx: Option<Amx>,
 }

@@ -1,7 +1,7 @@
-//! Threads that share one piece of work after another, tens of thousands a second.
+//! A thread pool for tasks of about ten microseconds, tens of thousands of them a second.
 //!
-//! A decode step of a small model is hundreds of operations of ten microseconds each. To wake a thread takes longer than
-//! that, so a thread without work looks out for some before it sleeps, and whoever has work takes part in it.
+//! A decode step of a small model is hundreds of such tasks. Waking a thread takes longer than one of them, so an idle thread
+//! polls for tasks for a while before it sleeps, and the thread that has a task works on it too.
 
 use std::cell::UnsafeCell;
 use std::hint::spin_loop;
@@ -12,117 +12,119 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crossbeam_utils::CachePadded;
+
 use crate::error::{Error, Result};
 
-/// How long a thread looks out for work before it sleeps: more than the pauses between operations and between steps.
-const PATIENCE: Duration = Duration::from_micros(500);
-/// Turns of a loop, some ten microseconds, after which a thread that waits for others lets them have its core.
-const IMPATIENCE: u32 = 256;
-/// Works that are open to others at once: one for the lanes, one for each lane's operation, one within each of these. Those
-/// beyond are done by whoever has them.
-const PLACES: usize = 8;
+/// How long an idle thread polls for tasks before it sleeps: longer than the pauses between operations and between steps.
+const POLL_TIME: Duration = Duration::from_micros(500);
+/// Spins, some ten microseconds in all, after which a thread that waits for others yields its core.
+const SPINS_PER_YIELD: u32 = 256;
+/// Tasks that can be shared at once: one that joins the models, one operation of each model, and one within each operation.
+/// A task that finds no slot runs on its own thread alone.
+const SLOTS: usize = 8;
 
-/// The threads, beside those that call.
-pub struct Team {
+/// The threads of the CPU device, of which the caller is one.
+pub struct ThreadPool {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
 
+/// What the threads share.
 struct Shared {
-    places: [Place; PLACES],
-    ends: AtomicBool,
+    /// Each on a cache line of its own: two models share tasks at the same time.
+    slots: [CachePadded<TaskSlot>; SLOTS],
+    is_shut_down: AtomicBool,
     /// Threads that sleep or are about to.
-    asleep: AtomicUsize,
-    bed: Mutex<()>,
-    alarm: Condvar,
+    sleepers: AtomicUsize,
+    sleep_lock: Mutex<()>,
+    wake: Condvar,
 }
 
-/// What a thread can take part in: it returns when nothing is left to be begun, and does not panic.
-type Work<'a> = dyn Fn() + Sync + 'a;
+/// A task that several threads can run at once. It returns when none of its work is left to begin, and does not panic.
+type Task<'a> = dyn Fn() + Sync + 'a;
 
-/// Where a thread offers work to others.
-#[repr(align(128))]
-struct Place {
-    /// [`TAKEN`], [`OPEN`], and [`HELPER`] for each that takes part.
+/// Where a thread offers a task to others.
+struct TaskSlot {
+    /// [`TAKEN`], [`OPEN`], and [`HELPER`] for each thread that helps.
     state: AtomicUsize,
-    /// Written by its taker before it is open, read by those that take part.
-    work: UnsafeCell<Option<&'static Work<'static>>>,
+    /// Written by the thread that took the slot before it opens it, read by those that help.
+    task: UnsafeCell<Option<&'static Task<'static>>>,
 }
 
 const TAKEN: usize = 1;
 const OPEN: usize = 2;
 const HELPER: usize = 4;
 
-// SAFETY: `work` is written by the one thread that has taken the place, while nobody takes part, and read by those that do;
+// SAFETY: `task` is written by the one thread that has taken the slot, while nobody helps, and read by those that help;
 // `state` orders the two.
-unsafe impl Sync for Place {}
+unsafe impl Sync for TaskSlot {}
 
-impl Team {
-    /// A team of `threads`, of which whoever calls is one.
+impl ThreadPool {
+    /// A pool of `threads`, of which the caller is one.
     ///
     /// # Errors
     /// If the system refuses the threads.
     pub fn new(threads: usize) -> Result<Self> {
         let shared = Arc::new(Shared {
-            places: std::array::from_fn(|_| Place {
-                state: AtomicUsize::new(0),
-                work: UnsafeCell::new(None),
+            slots: std::array::from_fn(|_| {
+                CachePadded::new(TaskSlot { state: AtomicUsize::new(0), task: UnsafeCell::new(None) })
             }),
-            ends: AtomicBool::new(false),
-            asleep: AtomicUsize::new(0),
-            bed: Mutex::default(),
-            alarm: Condvar::new(),
+            is_shut_down: AtomicBool::new(false),
+            sleepers: AtomicUsize::new(0),
+            sleep_lock: Mutex::default(),
+            wake: Condvar::new(),
         });
-        let mut team = Self { shared, threads: Vec::new() };
+        let mut pool = Self { shared, threads: Vec::new() };
         for index in 1..threads {
-            let shared = Arc::clone(&team.shared);
+            let shared = Arc::clone(&pool.shared);
             let thread = thread::Builder::new()
                 .name(format!("codit-cpu-{index}"))
-                .spawn(move || shared.help_until_the_end())
+                .spawn(move || shared.help_until_shut_down())
                 .map_err(|error| Error::Device(format!("cannot start {threads} threads: {error}")))?;
-            team.threads.push(thread);
+            pool.threads.push(thread);
         }
-        Ok(team)
+        Ok(pool)
     }
 
-    /// Threads, the caller among them.
+    /// The number of threads, the caller included.
     pub fn threads(&self) -> usize {
         self.threads.len() + 1
     }
 
-    /// Gives every one of `items` to `work`, on any thread and in any order.
-    pub fn each<I: Iterator + Send>(&self, items: I, work: impl Fn(I::Item) + Sync) {
+    /// Calls `work` with every item, on any thread and in any order.
+    pub fn for_each<I: Iterator + Send>(&self, items: I, work: impl Fn(I::Item) + Sync) {
         let items = Mutex::new(items);
         let next = || lock(&items).next();
-        let rest = || {
+        let task = || {
             while let Some(item) = next() {
                 work(item);
             }
         };
-        self.offer(&rest, false, rest);
+        self.offer(&task, false, task);
     }
 
-    /// As [`Team::each`], of items that lie one after the other in memory: each thread has a stretch of its own, from its
-    /// front on, and then those at the ends of others'.
-    pub fn each_in_stretches<T: Sync>(&self, items: &[T], work: impl Fn(&T) + Sync) {
+    /// As [`ThreadPool::for_each`], for items that lie one after another in memory. Each thread starts with a chunk of its
+    /// own, from the front, and then takes items from the ends of other chunks.
+    pub fn for_each_in_chunks<T: Sync>(&self, items: &[T], work: impl Fn(&T) + Sync) {
         let size = items.len().div_ceil(self.threads()).max(1);
-        let stretches: Vec<Stretch> = (0..items.len())
+        let chunks: Vec<Chunk> = (0..items.len())
             .step_by(size)
-            .map(|first| Stretch::of(first..items.len().min(first + size)))
+            .map(|first| Chunk::new(first..items.len().min(first + size)))
             .collect();
         let first_free = AtomicUsize::new(0);
-        let own = || stretches.get(first_free.fetch_add(1, Ordering::Relaxed));
-        let rest = || {
-            while let Some(stretch) = own() {
-                while let Some(item) = stretch.front() {
+        let own_chunk = || chunks.get(first_free.fetch_add(1, Ordering::Relaxed));
+        let task = || {
+            while let Some(chunk) = own_chunk() {
+                while let Some(item) = chunk.pop_front() {
                     work(&items[item]);
                 }
             }
-            while let Some(item) = stretches.iter().find_map(Stretch::back) {
+            while let Some(item) = chunks.iter().find_map(Chunk::pop_back) {
                 work(&items[item]);
             }
         };
-        self.offer(&rest, false, rest);
+        self.offer(&task, false, task);
     }
 
     /// Runs `a` and `b`, at once if another thread is free.
@@ -144,18 +146,18 @@ impl Team {
         (a, b)
     }
 
-    /// Offers `work` to others while `own` runs, then waits for those that took part, in other works meanwhile if it
-    /// `helps`.
-    fn offer<R>(&self, work: &Work, helps: bool, own: impl FnOnce() -> R) -> R {
-        let place = if self.threads.is_empty() { None } else { self.shared.take_place() };
-        let Some(place) = place else { return own() };
+    /// Offers `task` to other threads while `own` runs, then waits for those that help. Meanwhile this thread helps with
+    /// other tasks if `helps_others`.
+    fn offer<R>(&self, task: &Task, helps_others: bool, own: impl FnOnce() -> R) -> R {
+        let slot = if self.threads.is_empty() { None } else { self.shared.take_slot() };
+        let Some(slot) = slot else { return own() };
         let panic = Mutex::new(None);
         let contained = || {
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(work)) {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(task)) {
                 *lock(&panic) = Some(payload);
             }
         };
-        let offer = Offer { shared: &self.shared, place, helps };
+        let offer = Offer { shared: &self.shared, slot, helps_others };
         offer.open(&contained);
         let result = own();
         drop(offer);
@@ -164,23 +166,34 @@ impl Team {
     }
 }
 
-/// Consecutive items that are left, `start` and `end` in one number.
-struct Stretch(AtomicU64);
+impl Drop for ThreadPool {
+    fn drop(&mut self) {
+        self.shared.is_shut_down.store(true, Ordering::SeqCst);
+        self.shared.wake_sleepers();
+        for thread in self.threads.drain(..) {
+            // A thread contains the panics of the tasks that it helps with.
+            let _ = thread.join();
+        }
+    }
+}
 
-impl Stretch {
-    fn of(items: Range<usize>) -> Self {
+/// Consecutive items that are left, `start` and `end` in one number.
+struct Chunk(AtomicU64);
+
+impl Chunk {
+    fn new(items: Range<usize>) -> Self {
         Self(AtomicU64::new((items.start as u64) << 32 | items.end as u64))
     }
 
-    fn front(&self) -> Option<usize> {
-        self.take(|start, end| (start, start + 1..end))
+    fn pop_front(&self) -> Option<usize> {
+        self.pop(|start, end| (start, start + 1..end))
     }
 
-    fn back(&self) -> Option<usize> {
-        self.take(|start, end| (end - 1, start..end - 1))
+    fn pop_back(&self) -> Option<usize> {
+        self.pop(|start, end| (end - 1, start..end - 1))
     }
 
-    fn take(&self, cut: impl Fn(u64, u64) -> (u64, Range<u64>)) -> Option<usize> {
+    fn pop(&self, cut: impl Fn(u64, u64) -> (u64, Range<u64>)) -> Option<usize> {
         let cut = |ends: u64| {
             let (start, end) = (ends >> 32, ends & u64::from(u32::MAX));
             (start < end).then(|| cut(start, end))
@@ -191,52 +204,41 @@ impl Stretch {
     }
 }
 
-impl Drop for Team {
-    fn drop(&mut self) {
-        self.shared.ends.store(true, Ordering::SeqCst);
-        self.shared.wake();
-        for thread in self.threads.drain(..) {
-            // It contains the panics of what it helps with.
-            let _ = thread.join();
-        }
-    }
-}
-
-/// A place that is taken until this is dropped.
+/// A slot that is taken until this is dropped.
 struct Offer<'a> {
     shared: &'a Shared,
-    place: &'a Place,
-    helps: bool,
+    slot: &'a TaskSlot,
+    helps_others: bool,
 }
 
 impl Offer<'_> {
-    fn open<'a>(&'a self, work: &'a Work<'a>) {
-        // SAFETY: of the lifetime alone: when this is dropped nobody takes part any more, and nobody will.
-        let work = unsafe { std::mem::transmute::<&'a Work<'a>, &'static Work<'static>>(work) };
-        // SAFETY: the place is this thread's and not open.
-        unsafe { *self.place.work.get() = Some(work) };
-        self.place.state.store(TAKEN | OPEN, Ordering::SeqCst);
-        self.shared.wake();
+    fn open<'a>(&'a self, task: &'a Task<'a>) {
+        // SAFETY: only the lifetime changes: once this is dropped no thread helps any more, and none will.
+        let task = unsafe { std::mem::transmute::<&'a Task<'a>, &'static Task<'static>>(task) };
+        // SAFETY: the slot is taken by this thread and not open.
+        unsafe { *self.slot.task.get() = Some(task) };
+        self.slot.state.store(TAKEN | OPEN, Ordering::SeqCst);
+        self.shared.wake_sleepers();
     }
 }
 
 impl Drop for Offer<'_> {
     fn drop(&mut self) {
-        self.place.close();
-        let mut turns = 0_u32;
-        while self.place.state.load(Ordering::Acquire) != TAKEN {
-            if self.helps && self.shared.help() {
+        self.slot.close();
+        let mut spins = 0_u32;
+        while self.slot.state.load(Ordering::Acquire) != TAKEN {
+            if self.helps_others && self.shared.help() {
                 continue;
             }
-            turns = turns.wrapping_add(1);
-            // Whom this waits for may wait for this core, if others use the machine too.
-            if turns.is_multiple_of(IMPATIENCE) { thread::yield_now() } else { spin_loop() }
+            spins = spins.wrapping_add(1);
+            // The helpers may wait for this core if other programs use the machine too.
+            if spins.is_multiple_of(SPINS_PER_YIELD) { thread::yield_now() } else { spin_loop() }
         }
-        self.place.state.store(0, Ordering::Release);
+        self.slot.state.store(0, Ordering::Release);
     }
 }
 
-impl Place {
+impl TaskSlot {
     fn is_open(&self) -> bool {
         self.state.load(Ordering::SeqCst) & OPEN != 0
     }
@@ -245,16 +247,16 @@ impl Place {
         self.state.fetch_and(!OPEN, Ordering::AcqRel);
     }
 
-    /// Takes part in its work until none is left to be begun; false if it is not open.
+    /// Helps with the task until none of it is left to begin; false if the slot is not open.
     fn help(&self) -> bool {
         let mut state = self.state.load(Ordering::Relaxed);
         while state & OPEN != 0 {
             let joined = state + HELPER;
             match self.state.compare_exchange_weak(state, joined, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => {
-                    // SAFETY: written before the place was open, and its taker waits for those that take part.
-                    if let Some(work) = unsafe { *self.work.get() } {
-                        work();
+                    // SAFETY: written before the slot was open, and the thread that took it waits for its helpers.
+                    if let Some(task) = unsafe { *self.task.get() } {
+                        task();
                     }
                     self.close();
                     self.state.fetch_sub(HELPER, Ordering::Release);
@@ -268,24 +270,24 @@ impl Place {
 }
 
 impl Shared {
-    fn take_place(&self) -> Option<&Place> {
-        let take = |place: &&Place| {
-            place.state.compare_exchange(0, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    fn take_slot(&self) -> Option<&TaskSlot> {
+        let take = |slot: &&TaskSlot| {
+            slot.state.compare_exchange(0, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok()
         };
-        self.places.iter().find(take)
+        self.slots.iter().map(|slot| &**slot).find(take)
     }
 
-    /// Takes part in some work; false if there is none.
+    /// Helps with some task; false if there is none.
     fn help(&self) -> bool {
-        self.places.iter().any(Place::help)
+        self.slots.iter().any(|slot| slot.help())
     }
 
-    fn help_until_the_end(&self) {
+    fn help_until_shut_down(&self) {
         let mut idle_since = Instant::now();
-        while !self.ends.load(Ordering::Relaxed) {
+        while !self.is_shut_down.load(Ordering::Relaxed) {
             if self.help() {
                 idle_since = Instant::now();
-            } else if idle_since.elapsed() < PATIENCE {
+            } else if idle_since.elapsed() < POLL_TIME {
                 spin_loop();
             } else {
                 self.sleep();
@@ -294,22 +296,22 @@ impl Shared {
         }
     }
 
-    /// Until there may be work, or the end.
+    /// Sleeps until there may be a task, or the pool shuts down.
     fn sleep(&self) {
-        let bed = lock(&self.bed);
-        self.asleep.fetch_add(1, Ordering::SeqCst);
-        // Who offers work after this look sees that somebody is asleep.
-        if !self.ends.load(Ordering::SeqCst) && !self.places.iter().any(Place::is_open) {
-            drop(self.alarm.wait(bed).unwrap_or_else(PoisonError::into_inner));
+        let guard = lock(&self.sleep_lock);
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        // A thread that opens a slot after this check sees that this one sleeps.
+        if !self.is_shut_down.load(Ordering::SeqCst) && !self.slots.iter().any(|slot| slot.is_open()) {
+            drop(self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner));
         }
-        self.asleep.fetch_sub(1, Ordering::SeqCst);
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
     }
 
-    fn wake(&self) {
-        if self.asleep.load(Ordering::SeqCst) > 0 {
-            // Who is about to sleep does so first.
-            drop(lock(&self.bed));
-            self.alarm.notify_all();
+    fn wake_sleepers(&self) {
+        if self.sleepers.load(Ordering::SeqCst) > 0 {
+            // A thread that is about to sleep holds the lock until it does.
+            drop(lock(&self.sleep_lock));
+            self.wake.notify_all();
         }
     }
 }

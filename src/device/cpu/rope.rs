@@ -8,12 +8,12 @@ use super::simd::Simd;
 use super::weight::Weight;
 use crate::device::{HeadNorms, Heads, NormScope};
 
-/// Positions a page of the table.
+/// Positions per page of the table.
 const PAGE: usize = 64;
-/// Bytes that the table may grow to; later positions are computed where they are used.
+/// The largest table, in bytes. Later positions are computed each time they are used.
 const TABLE_BYTES: usize = 4 << 20;
 
-/// Sines and cosines, tabulated as positions are first met.
+/// Sines and cosines, tabulated when a position first occurs.
 pub struct Rope {
     inverse_frequencies: Vec<f32>,
     scale: f32,
@@ -50,7 +50,7 @@ impl Rope {
         table.into()
     }
 
-    /// In f32 throughout, as transformers does.
+    /// Computes in f32 throughout, as transformers does.
     fn compute(&self, position: u32, angles: &mut [f32]) {
         let (cosines, sines) = angles.split_at_mut(self.inverse_frequencies.len());
         for ((cosine, sine), frequency) in cosines.iter_mut().zip(sines).zip(&self.inverse_frequencies) {
@@ -60,15 +60,15 @@ impl Rope {
     }
 }
 
-/// Norms (where given) and rotates queries and keys of one token.
+/// Normalizes (if there are norms) and rotates the queries and keys of one token.
 pub struct Rotate<'a> {
     /// The frequencies.
     pub rope: &'a Rope,
-    /// The token's.
+    /// The token's position.
     pub position: u32,
-    /// How `qkv` is laid out.
+    /// The layout of `qkv`.
     pub heads: Heads,
-    /// Of queries and of keys.
+    /// The norms of queries and keys.
     pub norms: Option<&'a HeadNorms<Weight>>,
     /// `[qkv_width]`
     pub qkv: &'a mut [f32],

@@ -1,8 +1,8 @@
-//! Which branches of a mixture each row goes through, and the sum of what they give.
+//! Chooses the branches of a mixture for each row, and sums the branches' outputs.
 
 use super::isa::Kernel;
 use super::math::exp;
-use super::pool::Team;
+use super::pool::ThreadPool;
 use super::simd::mul_add;
 use super::simd::{Portable, Simd};
 use super::tensor::Tensor;
@@ -13,27 +13,27 @@ pub struct Routing {
     shape: RoutingShape,
     /// `[rows, active]`
     choices: Vec<Choice>,
-    /// `[rows, active]`: where each of them lies in the order of the branches.
+    /// `[rows, active]`: the place of each choice in the order of the branches.
     places: Vec<u32>,
     /// `[rows * active]`: the row of each place.
     sources: Vec<u32>,
-    /// `[branches + 1]`: where the places of each branch begin, and the last one's end.
+    /// `[branches + 1]`: the first place of each branch, then the end of the last.
     offsets: Vec<u32>,
 }
 
 impl Routing {
-    /// Of no rows yet.
+    /// A routing of no rows.
     pub fn new(shape: RoutingShape) -> Self {
         let offsets = vec![0; shape.branches + 1];
         Self { shape, choices: Vec::new(), places: Vec::new(), sources: Vec::new(), offsets }
     }
 
-    /// Branches that a row goes through.
+    /// Branches per row.
     pub fn active(&self) -> usize {
         self.shape.active
     }
 
-    /// `[rows, active]`
+    /// The choices, `[rows, active]`.
     pub fn choices(&self) -> &[Choice] {
         &self.choices
     }
@@ -43,17 +43,17 @@ impl Routing {
         &self.sources
     }
 
-    /// `[branches + 1]`: where the places of each branch begin.
+    /// `[branches + 1]`: the first place of each branch, then the end of the last.
     pub fn offsets(&self) -> &[u32] {
         &self.offsets
     }
 
     /// See [`crate::device::Device::route`].
-    pub fn route(&mut self, team: &Team, rows: usize, logits: &Tensor) {
+    pub fn route(&mut self, pool: &ThreadPool, rows: usize, logits: &Tensor) {
         let RoutingShape { branches, active, normalized } = self.shape;
         self.choices.resize(rows * active, Choice { branch: 0, weight: 0.0 });
         let choices = self.choices.chunks_exact_mut(active).enumerate();
-        team.each(choices, |(row, choices)| choose(&logits.row(row)[..branches], normalized, choices));
+        pool.for_each(choices, |(row, choices)| choose(&logits.row(row)[..branches], normalized, choices));
         self.sort(rows);
     }
 
@@ -77,17 +77,17 @@ impl Routing {
         }
     }
 
-    /// One row of the sum.
+    /// The weighted sum for one row.
     pub fn weighted_row<'a>(&'a self, row: usize, x: &'a Tensor, out: &'a mut [f32]) -> WeightedRow<'a> {
         let visits = row * self.shape.active..(row + 1) * self.shape.active;
         WeightedRow { choices: &self.choices[visits.clone()], places: &self.places[visits], x, out }
     }
 }
 
-/// The branches of the greatest logits, the lowest of those that tie, and their weights. A NaN counts as the greatest, so
-/// that the weights are quotients of NaN.
+/// Chooses the branches with the greatest logits, the lowest branch among equals, and their weights. A NaN counts as
+/// the greatest logit, so its row's weights become NaN.
 fn choose(logits: &[f32], normalized: bool, choices: &mut [Choice]) {
-    // Adding zero makes the negative one equal to the other.
+    // Adding zero makes -0 equal to +0.
     let key = |branch: usize| if logits[branch].is_nan() { f32::INFINITY } else { logits[branch] + 0.0 };
     let mut order: Vec<usize> = (0..logits.len()).collect();
     let greatest_first = |a: &usize, b: &usize| key(*b).total_cmp(&key(*a)).then(a.cmp(b));

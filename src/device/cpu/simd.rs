@@ -1,37 +1,37 @@
-//! Sixteen f32 lanes, on whatever registers an instruction set has for them.
+//! Sixteen f32 lanes, in whichever registers an instruction set has.
 
-/// Partial sums of a row; their number fixes the order of every sum.
+/// Partial sums of a row. Their number fixes the order of every sum.
 pub const LANES: usize = 16;
 
 /// Sixteen f32s.
 type Array = [f32; LANES];
 
-/// Arithmetic on [`LANES`] lanes; all implementations with [`Simd::FMA`] give the same bits.
+/// Arithmetic on [`LANES`] lanes. All implementations with [`Simd::FMA`] give the same bits.
 pub trait Simd: Copy {
     /// Whether [`Simd::mul_add`] rounds once.
     const FMA: bool;
-    /// Whether there are registers for a tile of 4 x 6 sums.
+    /// Whether the registers suffice for a block of 4 x 6 sums.
     const WIDE: bool;
     /// The lanes.
     type Lanes: Copy;
 
-    /// The same in every lane.
+    /// `x` in every lane.
     fn splat(x: f32) -> Self::Lanes;
-    /// From memory.
+    /// Loads from memory.
     fn load(x: &Array) -> Self::Lanes;
-    /// To memory.
+    /// Stores to memory.
     fn store(x: Self::Lanes, out: &mut Array);
     /// `a + b`
     fn add(a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
     /// `a * b + c`
     fn mul_add(a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes;
-    /// `a` where `a > b`, else `b`: `b` where either is NaN.
+    /// `a` where `a > b`, otherwise `b`, so `b` where either is NaN.
     fn max(a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
-    /// Asks for the cache line of the first of `x`, where there is one.
+    /// Prefetches the cache line of `x`'s first element, if there is one.
     fn prefetch<T>(x: Option<&T>);
 }
 
-/// What every machine has: arrays, for the compiler to vectorize.
+/// The implementation for every machine: arrays, which the compiler vectorizes.
 #[derive(Clone, Copy)]
 pub struct Portable;
 
@@ -74,7 +74,7 @@ impl Simd for Portable {
     fn prefetch<T>(_: Option<&T>) {}
 }
 
-/// As [`Portable`], with sums in f64: for comparisons.
+/// Like [`Portable`], with sums in f64, for comparisons.
 #[derive(Clone, Copy)]
 pub struct Double;
 
@@ -120,7 +120,7 @@ impl Simd for Double {
 #[cfg(target_arch = "x86_64")]
 pub use x86::{Avx2, Avx512};
 
-/// The functions below are called only from within [`super::isa::Isa::run`], which proves the features.
+/// Only [`super::isa::Isa::run`] calls the functions below; it proves the features.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{

@@ -1,4 +1,4 @@
-//! The step at hand and what it samples.
+//! The current step, and what it samples.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -11,26 +11,26 @@ use crate::ids::TokenId;
 
 /// See [`crate::device::Device::Step`].
 pub struct Step {
-    /// The step at hand.
+    /// The batch of the current step.
     pub batch: Batch,
-    /// `[outputs]`
+    /// `[outputs]`: how each output is sampled.
     pub samples: Vec<SampleRow>,
     /// The ids that may be sampled.
     pub vocabulary: Vocabulary,
-    /// Results of the step at hand, so far.
+    /// The results of the current step so far.
     pub results: Vec<RowResult>,
-    /// What was computed of the amateur's logits last.
+    /// Which of the amateur's logits were computed last.
     pub projections: Projections,
-    /// When steps began and ended.
+    /// The times at which steps began and ended.
     pub trace: Trace<Instant>,
-    /// `[outputs]`: what the step before sampled; none where an output awaits the amateur.
+    /// `[outputs]`: the tokens that the previous step sampled; `None` where an output awaits the amateur.
     sampled_before: Vec<Option<TokenId>>,
-    /// Results that were not collected yet, of the oldest step first.
+    /// Results that are not collected yet, oldest step first.
     submitted: VecDeque<Vec<RowResult>>,
 }
 
 impl Step {
-    /// No step yet.
+    /// Before the first step.
     pub fn new(vocabulary: Vocabulary) -> Self {
         Self {
             batch: Batch::default(),
@@ -57,7 +57,7 @@ impl Step {
             } else if let Some(output) =
                 batch.logits_indices.iter().position(|output| *output == pending.index)
             {
-                // The row is in vain: it is computed with any token, as if it did not need the amateur.
+                // The row's result is discarded. It is computed with any token, as if it did not need the amateur.
                 self.samples[output].deferred_row = None;
             }
         }
@@ -67,7 +67,7 @@ impl Step {
     pub fn submit(&mut self) {
         let token = |result: &RowResult| match result {
             RowResult::Sampled(sampled) => Some(sampled.token),
-            // The scheduler drops what it planned after a fault; until then the row needs a token that exists.
+            // The scheduler discards what it planned after a fault; until then the row needs a token that exists.
             RowResult::Fault(_) => Some(TokenId(0)),
             RowResult::AwaitsAmateur => None,
         };

@@ -1,4 +1,4 @@
-//! Matrices of bf16 as AMX reads them: cut into tiles of 16 rows x 64 bytes, in the order in which they are multiplied.
+//! Matrices of bf16 as AMX reads them: tiles of 16 rows x 64 bytes, in the order of the products.
 
 use super::arena::{Arena, Piece};
 use super::tile::{SIDE, Tile};
@@ -6,13 +6,13 @@ use crate::error::Result;
 
 /// Columns of a weight tile.
 pub const DEPTH: usize = 32;
-/// Weight tiles that are multiplied with one reading of the activations: those of a step.
+/// Weight tiles of a step: they are multiplied with the same activation tile.
 pub const STEP: usize = 4;
 /// Outputs of a panel.
 pub const OUTPUTS: usize = STEP * SIDE;
 
 /// A matrix `[rows, columns]` as panels of [`OUTPUTS`] rows, a panel as steps of [`DEPTH`] columns, a step as
-/// [`STEP`] tiles; what is missing is zero.
+/// [`STEP`] tiles. Missing rows and columns are zero.
 pub struct Matrix {
     tiles: Piece,
     /// Tiles of a panel.
@@ -20,7 +20,7 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Of the `bytes` of a row-major matrix.
+    /// Lays out a row-major matrix, given its `bytes`.
     pub fn new(arena: &Arena, bytes: &[u8], columns: usize) -> Result<Self> {
         let (panel, stride) = (columns.div_ceil(DEPTH) * STEP, 2 * columns);
         let panels = bytes.len().div_ceil(OUTPUTS * stride);

@@ -1,5 +1,5 @@
-//! Weights: laid out in tiles where AMX multiplies them, else where they lie in the mapped file, or in memory where they
-//! were rounded.
+//! Weights. Where AMX multiplies them, they are laid out in tiles. Elsewhere they stay in the mapped file, or in
+//! memory if they were rounded.
 
 use half::bf16;
 
@@ -12,14 +12,14 @@ use crate::device::number::quantize;
 use crate::device::{Dtype, TensorView};
 use crate::error::{Error, Result};
 
-/// A vector or a matrix `[rows, columns]`, perhaps of several parts joined along the rows. A vector, a few KB, is also
-/// held as f32.
+/// A vector or a matrix `[rows, columns]`, possibly of several parts joined along the rows. A vector is also held as
+/// f32, which takes a few KB.
 pub struct Weight {
     /// The matrices, top to bottom; a vector is a matrix of one column.
     pub parts: Vec<Part>,
-    /// Of all parts together.
+    /// Rows of all parts together.
     pub rows: usize,
-    /// Of every part.
+    /// Columns of every part.
     pub columns: usize,
     /// The elements of a vector.
     vector: Vec<f32>,
@@ -28,25 +28,25 @@ pub struct Weight {
 /// One checkpoint tensor as a matrix.
 pub struct Part {
     source: Source,
-    /// The first of the joined matrix's rows that is this part's.
+    /// The row of the joined matrix at which this part begins.
     pub first: usize,
     /// Rows of this part.
     pub rows: usize,
-    /// `[rows]`: of the numbers of a matrix that was rounded; else empty.
+    /// `[rows]`: the scale of each row, if the matrix was rounded to e4m3; otherwise empty.
     pub scales: Vec<f32>,
 }
 
 enum Source {
     File(TensorView),
-    /// Of bf16, which holds all that e4m3 does.
+    /// Tiles of bf16, which represents every e4m3 number.
     Tiles(Matrix),
-    /// A part that was rounded, row-major.
+    /// Row-major numbers of a part that was rounded.
     E4m3(Vec<E4m3>),
 }
 
 impl Weight {
-    /// The matrices or vectors `parts`, one below the other, in the format `to` where that is [`Dtype::F8E4m3`], else as they
-    /// are stored; matrices of these and of bf16 are laid out in tiles where there is an arena to do so.
+    /// Joins the matrices or vectors `parts` along the rows. They are rounded if `to` is [`Dtype::F8E4m3`] and
+    /// otherwise stay as they are stored. Rounded and bf16 matrices are laid out in tiles if there is an arena.
     pub fn new(parts: &[TensorView], to: Dtype, arena: Option<&Arena>) -> Result<Self> {
         let Some(front) = parts.first() else {
             return Err(Error::Device("a weight of no parts".to_owned()));
@@ -85,7 +85,7 @@ impl Weight {
         self.parts.iter().map(|part| part.rows * self.columns * part.dtype().size()).sum()
     }
 
-    /// See [`crate::device::Device::random_weight`]; `to` is as of [`Weight::new`].
+    /// A weight of random numbers drawn from `seed`; `to` as in [`Weight::new`].
     pub fn random(shape: &[usize], seed: u64, to: Dtype, arena: Option<&Arena>) -> Result<Self> {
         let count: usize = shape.iter().product();
         let (bound, offset) = match shape {
@@ -117,7 +117,7 @@ impl Weight {
         &self.vector
     }
 
-    /// Row `row` as f32; zeros where there is no such row.
+    /// Reads row `row` as f32; zeros if there is no such row.
     pub fn read_row(&self, row: usize, out: &mut [f32]) {
         let part = self.parts.iter().find(|part| (part.first..part.first + part.rows).contains(&row));
         debug_assert!(part.is_some(), "no row {row} among {}", self.rows);
@@ -145,7 +145,7 @@ impl Source {
         Ok(Self::Tiles(matrix))
     }
 
-    /// With the scales of the rows.
+    /// Rounds a matrix; also returns the scale of each row.
     fn rounded(view: &TensorView, arena: Option<&Arena>, columns: usize) -> Result<(Self, Vec<f32>)> {
         let (numbers, scales) = quantize::quantize_matrix(view);
         view.file.forget(view.range.clone());
@@ -164,7 +164,7 @@ impl Part {
         }
     }
 
-    /// The tiles of its rows from `first`, where it is laid out in tiles.
+    /// The tiles of the rows from `first` on, if the part is laid out in tiles.
     pub fn panel(&self, first: usize) -> Option<&[Tile]> {
         match &self.source {
             Source::Tiles(matrix) => Some(matrix.panel(first)),
@@ -172,7 +172,7 @@ impl Part {
         }
     }
 
-    /// Row `row` of this part as f32, in units of its scale where it has one; `out` is as long as a row.
+    /// Reads row `row` of this part as f32, in units of its scale if it has one. `out` is as long as a row.
     #[inline(always)]
     pub fn read_row(&self, row: usize, out: &mut [f32]) {
         let bf16 = |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16);
@@ -208,8 +208,8 @@ fn unpack<const N: usize>(bytes: &[u8], out: &mut [f32], convert: impl Fn([u8; N
     }
 }
 
-/// Moves exponent and mantissa into place and corrects the exponent's bias by a product, which makes subnormal
-/// halves normal too; unlike a call to the `half` crate, it is vectorized.
+/// Moves exponent and mantissa into place and corrects the exponent's bias by a multiplication, which also makes
+/// subnormal halves normal. Unlike a call to the `half` crate, it is vectorized.
 #[inline(always)]
 fn f16_to_f32(half: u16) -> f32 {
     const TWO_TO_112: f32 = f32::from_bits((127 + 112) << 23);

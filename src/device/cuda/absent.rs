@@ -4,11 +4,11 @@ use crate::device::MemoryInfo;
 use crate::device::gpu::runtime::{GpuRuntime, Launch, Matmul, Role};
 use crate::error::{Error, Result};
 
-/// There is none.
+/// A GPU runtime that cannot exist.
 pub enum Cuda {}
 
 impl Cuda {
-    /// Says what is missing.
+    /// Returns an error that says what is missing.
     ///
     /// # Errors
     /// Always.
@@ -16,7 +16,7 @@ impl Cuda {
         Err(no_kernels())
     }
 
-    /// The same.
+    /// Returns the same error.
     ///
     /// # Errors
     /// Always.

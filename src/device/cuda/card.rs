@@ -1,4 +1,4 @@
-//! One GPU: its context, and what belongs to it whoever uses it.
+//! One GPU: its context and the state that belongs to it, whichever role uses it.
 
 use std::ffi::{c_int, c_uint};
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,8 @@ use super::memory::Staging;
 use crate::device::MemoryInfo;
 use crate::error::{Error, Result};
 
-/// As `cuDriverGetVersion` counts: all that is called here is in CUDA 12.8 (`cuEventElapsedTime_v2` is not in 12.7).
+/// In the units of `cuDriverGetVersion`. CUDA 12.8 has every function that is called here (12.7 lacks
+/// `cuEventElapsedTime_v2`).
 const OLDEST_DRIVER: c_int = 12_080;
 
 /// A GPU.
@@ -25,8 +26,8 @@ pub struct Card {
 }
 
 impl Card {
-    /// GPU number `ordinal` of those that the driver shows, whose products are those of [`Matmuls`] that are deterministic
-    /// or not.
+    /// Opens GPU number `ordinal` of those that the driver shows. Its products are deterministic or not, see
+    /// [`Matmuls`].
     ///
     /// # Errors
     /// [`Error::Device`] that says what is missing: a driver, a GPU, a newer one of either, or cuBLASLt;
@@ -54,13 +55,13 @@ impl Card {
         })
     }
 
-    /// Lets copies between this GPU and `other` go from one to the other directly, where the two are connected so;
-    /// elsewhere they go by way of the host.
+    /// Enables direct copies between this GPU and `other`, if the two are connected. Otherwise copies pass through
+    /// the host.
     pub fn connect(&self, other: &Self) {
         for [from, to] in [[self, other], [other, self]] {
             let mut may_reach: c_int = 0;
-            // SAFETY: the number is valid for a write, and both contexts are alive. A refusal (it is reached already, or
-            // too many others are) leaves the copies as they were.
+            // SAFETY: the number is valid for a write, and both contexts are alive. A refusal (already enabled, or
+            // too many peers) leaves the copies as they were.
             unsafe {
                 let [own, peer] = [from, to].map(|card| card.context.cu_device());
                 let asked = sys::cuDeviceCanAccessPeer(&raw mut may_reach, own, peer).result();
@@ -94,7 +95,7 @@ impl Card {
 /// # Errors
 /// [`Error::Device`] if there is none, or no driver, or an older one than the kernels need.
 pub fn count() -> Result<usize> {
-    // SAFETY: loads the driver as any use of it would.
+    // SAFETY: loads the driver, as any use of it would.
     if !unsafe { sys::is_culib_present() } {
         return Err(unusable("there is no NVIDIA driver (libcuda.so was not found)"));
     }
@@ -131,7 +132,7 @@ pub fn describe_driver() -> String {
     format!("the driver knows CUDA {driver}; kernels built by CUDA {RELEASE} for {architectures} and as PTX")
 }
 
-/// As `cuDriverGetVersion` counts: 1000 times the major release and 10 times the minor.
+/// In the units of `cuDriverGetVersion`: 1000 times the major release plus 10 times the minor.
 fn driver_version() -> Result<c_int> {
     let mut version: c_int = 0;
     // SAFETY: the number is valid for a write.

@@ -1,4 +1,4 @@
-//! The library cuBLASLt, and what a product is described to it by.
+//! The library cuBLASLt, and the descriptors of a product.
 
 use std::ptr::from_ref;
 
@@ -11,7 +11,7 @@ use crate::device::gpu::runtime::MATMUL_WORKSPACE;
 use crate::device::number::dtype::Dtype;
 use crate::error::{Error, Result};
 
-/// What cuBLASLt calls a number format.
+/// cuBLASLt's name for a number format.
 pub fn data_type(dtype: Dtype) -> sys::cudaDataType {
     match dtype {
         Dtype::Bf16 => sys::cudaDataType::CUDA_R_16BF,
@@ -24,13 +24,13 @@ pub fn data_type(dtype: Dtype) -> sys::cudaDataType {
 /// The library, for one GPU.
 pub struct Handle(pub sys::cublasLtHandle_t);
 
-// SAFETY: a handle is bound to no thread, and its only user, `Matmuls`, is behind a mutex.
+// SAFETY: a handle is not bound to a thread, and its only user, `Matmuls`, is behind a mutex.
 unsafe impl Send for Handle {}
 
 impl Handle {
     /// Loads the library.
     pub fn new(context: &CudaContext) -> Result<Self> {
-        // SAFETY: loads the library as any use of it would.
+        // SAFETY: loads the library, as any use of it would.
         if !unsafe { sys::is_culib_present() } {
             let message = "cuBLASLt was not found: libcublasLt.so.13 or .12 must be installed where the loader looks \
                            (LD_LIBRARY_PATH, ldconfig). It comes with CUDA's toolkit, or from the Python registry as \
@@ -49,7 +49,7 @@ impl Drop for Handle {
     }
 }
 
-/// A column-major matrix without gaps.
+/// Describes a column-major matrix without gaps.
 pub struct Layout(pub sys::cublasLtMatrixLayout_t);
 
 impl Layout {
@@ -67,7 +67,7 @@ impl Drop for Layout {
     }
 }
 
-/// The first matrix transposed, f32 sums, and a bias.
+/// Describes a product: the first matrix is transposed, sums are f32, a bias is added.
 pub struct Operation(pub sys::cublasLtMatmulDesc_t);
 
 impl Operation {
@@ -89,7 +89,7 @@ impl Operation {
     }
 
     fn set<T: Copy>(&self, attribute: sys::cublasLtMatmulDescAttributes_t, value: &T) -> Result<()> {
-        // SAFETY: the value is as long as is said, and is copied.
+        // SAFETY: the value has the length that is passed, and is copied.
         unsafe { lt::set_matmul_desc_attribute(self.0, attribute, from_ref(value).cast(), size_of::<T>()) }
             .map_err(blas_cannot("describe a product"))
     }
@@ -102,17 +102,17 @@ impl Drop for Operation {
     }
 }
 
-/// What an algorithm may use.
+/// Restricts the algorithms of a product.
 pub struct Preference(pub sys::cublasLtMatmulPreference_t);
 
 impl Preference {
-    /// Parts of a sum, where there are parts, are added as f32 and in order.
+    /// Sums may be split; the parts are added as f32 in a fixed order.
     pub fn fast() -> Result<Self> {
         let scheme = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
         Self::new(scheme, MATMUL_WORKSPACE)
     }
 
-    /// A sum has no parts, and no room for any.
+    /// Sums are not split, and there is no workspace for parts.
     pub fn in_sequence() -> Result<Self> {
         Self::new(sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_NONE, 0)
     }
@@ -127,7 +127,7 @@ impl Preference {
     }
 
     fn set<T: Copy>(&self, attribute: sys::cublasLtMatmulPreferenceAttributes_t, value: &T) -> Result<()> {
-        // SAFETY: the value is as long as is said, and is copied.
+        // SAFETY: the value has the length that is passed, and is copied.
         unsafe { lt::set_matmul_pref_attribute(self.0, attribute, from_ref(value).cast(), size_of::<T>()) }
             .map_err(blas_cannot("describe a preference"))
     }

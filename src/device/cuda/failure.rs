@@ -1,4 +1,4 @@
-//! What CUDA says when something fails, and the first of it until somebody asks.
+//! CUDA's errors, and the first failure of queued work, which is kept until it is reported.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -7,17 +7,18 @@ use cudarc::driver::DriverError;
 
 use crate::error::{Error, Result};
 
-/// For `map_err`: that the driver could not do `what`, such as "launch a kernel", with CUDA's name for the reason.
+/// For `map_err`: an error that the driver could not do `what`, such as "launch a kernel", with CUDA's name of the
+/// reason.
 pub fn cannot(what: &str) -> impl FnOnce(DriverError) -> Error {
     move |DriverError(reason)| Error::Device(format!("CUDA could not {what}: {reason:?}"))
 }
 
-/// For `map_err`: the same of cuBLASLt.
+/// For `map_err`: the same for cuBLASLt.
 pub fn blas_cannot(what: &str) -> impl FnOnce(CublasError) -> Error {
     move |CublasError(reason)| Error::Device(format!("cuBLASLt could not {what}: {reason:?}"))
 }
 
-/// The first failure of what was queued. It stays: after it nothing that the runtime computes counts.
+/// The first failure of queued work. It stays: results that are computed after it are invalid.
 #[derive(Default)]
 pub struct Failure(Mutex<Option<String>>);
 
@@ -36,7 +37,7 @@ impl Failure {
     }
 }
 
-/// What a mutex holds stays whole here when a thread panics: every update of it is one assignment.
+/// Locks a mutex even if a thread panicked while it held the lock: every update of these values is one assignment.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! CUDA graphs: what was queued once, to be queued again by one call.
+//! CUDA graphs: recorded work that one call queues again.
 
 use cudarc::driver::CudaGraph;
 
@@ -7,30 +7,31 @@ use crate::device::Role;
 /// Graphs by key.
 #[derive(Default)]
 pub struct Graphs {
-    /// The least recently used first; those of the keys that were seen once are still to be captured.
+    /// The states of the keys, least recently used first. A key that occurred once is not captured yet.
     states: Vec<(u64, State)>,
-    /// How many were captured, and what they took of each role's memory, which the driver hands out in pieces.
+    /// How many graphs were captured, and how much of each role's memory they took. The driver allocates it in large
+    /// pieces.
     captured: usize,
     bytes: [usize; 2],
 }
 
-/// How far a key has come.
+/// How far the work of a key is recorded.
 pub enum State {
-    /// Its work was queued directly, by which kernels were loaded and algorithms chosen: both may stop the GPU, which
-    /// a capture forbids.
+    /// Queued directly once. This loaded kernels and chose algorithms, either of which can synchronize the GPU, and a
+    /// capture forbids that.
     Warm,
-    /// Its work is one call.
+    /// Captured as a graph.
     Captured(Graph),
 }
 
-/// A graph that may change threads.
+/// A graph that may move between threads.
 pub struct Graph(pub CudaGraph);
 
-// SAFETY: graphs are bound to no thread, only to be used by one at a time; `Graphs` are behind a mutex.
+// SAFETY: a graph is not bound to a thread but must be used by one at a time; `Graphs` is behind a mutex.
 unsafe impl Send for Graph {}
 
 impl Graphs {
-    /// A graph takes some megabytes. Decoding passes through few keys at a time.
+    /// The most graphs. A graph takes some megabytes, and decoding uses few keys at a time.
     const MOST: usize = 128;
 
     /// The state of `key`, which becomes the most recently used.
@@ -40,7 +41,8 @@ impl Graphs {
         self.states.last().map(|(_, state)| state)
     }
 
-    /// Sets it, and forgets the least recently used if there are too many. A graph that runs is freed when it ends.
+    /// Sets the state of `key`, and drops the least recently used graph if there are too many. A graph that runs is
+    /// freed when it ends.
     pub fn set(&mut self, key: u64, state: State) {
         self.states.retain(|(found, _)| *found != key);
         if self.states.len() >= Self::MOST {
@@ -49,13 +51,13 @@ impl Graphs {
         self.states.push((key, state));
     }
 
-    /// Notes that a capture took `bytes` of each role's memory.
+    /// Records that a capture took `bytes` of each role's memory.
     pub fn took(&mut self, bytes: [usize; 2]) {
         self.captured += 1;
         self.bytes.iter_mut().zip(bytes).for_each(|(all, bytes)| *all += bytes);
     }
 
-    /// Bytes of a role's memory that graphs will take beside those that they have, by what they took so far.
+    /// Bytes of a role's memory that graphs still to be captured will take, estimated from those captured so far.
     pub fn to_come(&self, role: Role) -> usize {
         Self::MOST.saturating_sub(self.captured) * self.bytes[role as usize] / self.captured.max(1)
     }

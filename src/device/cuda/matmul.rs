@@ -1,20 +1,20 @@
 //! Matrix products by cuBLASLt.
 //!
-//! cuBLASLt counts by columns: our row-major `[rows, inputs]` is its column-major `[inputs, rows]`. So it is asked for
-//! `out^T[outputs, rows] = weight[outputs, inputs] * x^T[inputs, rows]`, in which `weight` is a transposed column-major
-//! `[inputs, outputs]`, and a bias of `outputs` numbers is added to each column.
+//! cuBLASLt is column-major: a row-major `[rows, inputs]` is its column-major `[inputs, rows]`. The product is
+//! therefore described as `out^T[outputs, rows] = weight[outputs, inputs] * x^T[inputs, rows]`, where `weight` is a
+//! transposed column-major `[inputs, outputs]`. A bias of `outputs` numbers is added to each column.
 //!
-//! What holds of the numbers: sums are f32 and products of f32 are not rounded to tf32. Algorithms that add parts in an
-//! order which depends on timing are excluded, so a product repeats bit for bit. A row's bits do not depend on what the
-//! other rows hold, but on the algorithm: cuBLASLt promises nothing between two algorithms. It is chosen
+//! Sums are f32, and products of f32 are not rounded to tf32. Algorithms that add parts in an order that depends on
+//! timing are excluded, so a product repeats bit for bit. A row's bits do not depend on the contents of the other
+//! rows, but they depend on the algorithm: cuBLASLt promises nothing between two algorithms. The algorithm is chosen
 //!
-//! - once for all numbers of rows with one [`bucket`], by time, hence the first proposal wins unless another is clearly
-//!   faster;
-//! - or, where a row's bits must not depend on the number of rows, once for all of them: of the proposals for
-//!   [`Product::USUAL_ROWS`], then for other numbers, the first that goes through the inputs in one sequence and takes any
-//!   number of rows. An algorithm is a tile, a depth of stages, a shape of cluster and the instruction: they are the order
-//!   of an output's sum, together with the number of parts that it is cut into, which is one. No clock has a say, so that
-//!   GPUs of one kind choose alike, and a process as the one that it resumes.
+//! - once for all numbers of rows in one [`bucket`], by time. The first proposal wins unless another is clearly
+//! faster;
+//! - or, if a row's bits must not depend on the number of rows, once for all of them: the first proposal for
+//! [`Product::USUAL_ROWS`], then for other numbers, that sums the inputs in one sequence and accepts any number of
+//! rows. Tile, stages, cluster shape and instruction of an algorithm fix the order of an output's sum, together with
+//! the number of parts, which is one. Time plays no role, so GPUs of one kind choose alike, and so does a process
+//! that resumes another's run.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -38,18 +38,18 @@ use crate::error::{Error, Result};
 pub struct Matmuls {
     handle: Handle,
     algorithms: HashMap<Shape, sys::cublasLtMatmulAlgo_t>,
-    /// Whether one serves all numbers of rows.
+    /// Whether one algorithm serves all numbers of rows.
     is_deterministic: bool,
-    /// Twice the second-level cache. It is overwritten before a product is timed, which then finds its weight in
-    /// memory, as it will between the other layers.
+    /// Memory of twice the L2 cache's size. It is overwritten before a product is timed, so that the product reads
+    /// its weight from memory, as it does in a step.
     flush: Memory,
     context: Arc<CudaContext>,
 }
 
-/// Products that are computed alike.
+/// The key of products that share an algorithm.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Shape {
-    /// All of one bucket; 0 where all numbers of rows are.
+    /// The bucket of the number of rows; 0 if one algorithm serves all.
     rows: usize,
     outputs: usize,
     inputs: usize,
@@ -72,7 +72,7 @@ impl Shape {
 }
 
 impl Matmuls {
-    /// Algorithms that are tried.
+    /// Algorithms that are timed.
     const CANDIDATES: usize = 8;
     /// How often each is timed.
     const REPEATS: usize = 8;
@@ -89,8 +89,8 @@ impl Matmuls {
         })
     }
 
-    /// Queues a product on `stream`, to which `workspace` belongs, for partial sums. With `may_wait` an algorithm may be
-    /// chosen by time, for which the GPU is stopped.
+    /// Queues a product on `stream`, with that stream's `workspace` for partial sums. With `may_wait` it may choose
+    /// an algorithm by time, which synchronizes the GPU.
     pub fn queue(
         &mut self,
         stream: &CudaStream,
@@ -108,7 +108,7 @@ impl Matmuls {
                 return queued;
             }
         }
-        // None yet, or one that does not suit this number of rows.
+        // There is no algorithm yet, or it does not accept this number of rows.
         let algorithm = if self.is_deterministic {
             Product::algorithm_for_all_rows(matmul, &self.handle)?
         } else {
@@ -120,13 +120,13 @@ impl Matmuls {
         Ok(())
     }
 
-    /// The first of `candidates`, which are not none, unless another takes a twentieth less.
+    /// The fastest of `candidates`, which must not be empty. The first wins unless another takes 5% less time.
     fn fastest(
         &self,
         run: &Run<'_>,
         candidates: &[sys::cublasLtMatmulAlgo_t],
     ) -> Result<sys::cublasLtMatmulAlgo_t> {
-        // The other stream must not disturb.
+        // Work on the other stream would disturb the measurement.
         self.context.synchronize().map_err(cannot("compute"))?;
         let (mut best, mut limit) = (candidates[0], f32::INFINITY);
         for (index, algorithm) in candidates.iter().enumerate() {
@@ -138,14 +138,14 @@ impl Matmuls {
         Ok(best)
     }
 
-    /// Milliseconds, the best of some; infinite for an algorithm that is refused.
+    /// The best time of several runs in milliseconds; infinite if the algorithm is refused.
     fn time(&self, run: &Run<'_>, algorithm: &sys::cublasLtMatmulAlgo_t) -> Result<f32> {
         if run.queue(algorithm).is_err() {
             return Ok(f32::INFINITY);
         }
         let mut best = f32::INFINITY;
         for _ in 0..Self::REPEATS {
-            // While the cache is cleared, the host queues the rest: its own time is not measured.
+            // The host queues the rest while the cache is cleared, so its own time is not measured.
             self.flush.clear(run.stream)?;
             let mark = || {
                 run.stream
@@ -160,7 +160,7 @@ impl Matmuls {
     }
 }
 
-/// A product with where it runs.
+/// A product and the stream, workspace and handle to run it with.
 struct Run<'a> {
     handle: &'a Handle,
     product: &'a Product,
@@ -172,8 +172,9 @@ impl Run<'_> {
     fn queue(&self, algorithm: &sys::cublasLtMatmulAlgo_t) -> Result<()> {
         let (one, zero) = (1.0_f32, 0.0_f32);
         let Product { operation, weight, x, out, matmul } = self.product;
-        // SAFETY: all handles live; the addresses are those of the matrices that the layouts describe, which the caller
-        // of GpuRuntime::matmul answers for; scalars are read before this returns; C is D, and with a beta of 0 unread.
+        // SAFETY: all handles are alive. The addresses are those of the matrices that the layouts describe, as the
+        // caller of GpuRuntime::matmul ensures. Scalars are read before this returns. C is D, and is not read with a
+        // beta of 0.
         unsafe {
             lt::matmul(
                 self.handle.0,
@@ -198,7 +199,7 @@ impl Run<'_> {
     }
 }
 
-/// A product as cuBLASLt is told of it.
+/// A product's description for cuBLASLt.
 struct Product {
     operation: Operation,
     weight: Layout,
@@ -208,12 +209,13 @@ struct Product {
 }
 
 impl Product {
-    /// Decoding with a GPU's worth of rows.
+    /// A usual number of decoding rows.
     const USUAL_ROWS: usize = 64;
-    /// Numbers of rows of all kinds: for which others are proposed, and which an algorithm must take that takes any.
+    /// Numbers of rows of all kinds. Algorithms are proposed for them, and an algorithm for all rows must accept
+    /// each.
     const ALL_ROWS: [usize; 14] = [1, 2, 3, 4, 8, 15, 16, 33, 64, 100, 256, 1000, 2048, 8192];
 
-    /// The one for this product with any number of rows.
+    /// The algorithm of this product for any number of rows.
     fn algorithm_for_all_rows(matmul: &Matmul, handle: &Handle) -> Result<sys::cublasLtMatmulAlgo_t> {
         let preference = Preference::in_sequence()?;
         let with_rows = |rows| Self::new(&Matmul { rows, ..*matmul });
@@ -233,11 +235,12 @@ impl Product {
         )))
     }
 
-    /// Whether cuBLASLt can compute it by this algorithm, without room for parts of sums.
+    /// Whether cuBLASLt can compute the product by this algorithm without memory for partial sums.
     fn takes(&self, handle: &Handle, algorithm: &sys::cublasLtMatmulAlgo_t) -> bool {
         let mut result = MaybeUninit::<sys::cublasLtMatmulHeuristicResult_t>::uninit();
         let Self { operation, weight, x, out, .. } = self;
-        // SAFETY: all handles live, and the algorithm is one that the library gave; the result is written if it says so.
+        // SAFETY: all handles are alive, and the library returned the algorithm. The result is read only if the call
+        // succeeds.
         unsafe {
             let status = sys::cublasLtMatmulAlgoCheck(
                 handle.0,
@@ -264,12 +267,13 @@ impl Product {
         })
     }
 
-    /// Algorithms for it, the one that cuBLASLt thinks best first; at least one.
+    /// Algorithms for the product, cuBLASLt's favourite first; at least one.
     fn candidates(&self, handle: &Handle, preference: &Preference) -> Result<Vec<sys::cublasLtMatmulAlgo_t>> {
         let mut found =
             [const { MaybeUninit::<sys::cublasLtMatmulHeuristicResult_t>::uninit() }; Matmuls::CANDIDATES];
         let mut count = 0;
-        // SAFETY: all handles live; no more than the asked number of results is written, and `count` says how many.
+        // SAFETY: all handles are alive. At most the requested number of results is written, and `count` tells how
+        // many.
         let status = unsafe {
             sys::cublasLtMatmulAlgoGetHeuristic(
                 handle.0,
@@ -288,7 +292,7 @@ impl Product {
         status.result().map_err(|_| none())?;
         let candidates: Vec<_> = found[..usize::try_from(count).unwrap_or(0).min(found.len())]
             .iter()
-            // SAFETY: it is one of the first `count`.
+            // SAFETY: the result is one of the first `count`, which are initialized.
             .map(|result| unsafe { result.assume_init_ref() })
             .filter(|result| result.state == sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS)
             .map(|result| result.algo)
@@ -302,14 +306,14 @@ impl Product {
     }
 }
 
-/// Whether an output is summed as one part, not as several that are added up.
+/// Whether an output is one sum, not several parts that are added.
 fn sums_in_sequence(algorithm: &sys::cublasLtMatmulAlgo_t) -> bool {
     use sys::cublasLtMatmulAlgoConfigAttributes_t as Attribute;
 
     let get = |attribute| {
         let (mut value, mut written) = (0_u32, 0);
         let place = (&raw mut value).cast();
-        // SAFETY: the value is as long as is said.
+        // SAFETY: the value has the length that is passed.
         let status = unsafe {
             sys::cublasLtMatmulAlgoConfigGetAttribute(
                 from_ref(algorithm),

@@ -1,4 +1,4 @@
-//! Memory of the GPU, and the pinned memory of the host through which everything is copied.
+//! Memory of the GPU, and pinned memory of the host for copies.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError, PinnedHost
 use super::failure::{cannot, lock};
 use crate::error::{Error, Result};
 
-/// Bytes of the GPU, freed when dropped; cuMemAlloc aligns them to 256 at least.
+/// Bytes on the GPU, freed when dropped. cuMemAlloc aligns them to at least 256.
 pub struct Memory {
     address: u64,
     bytes: usize,
@@ -17,10 +17,10 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Of any content.
+    /// Allocates bytes with arbitrary contents.
     pub fn new(context: &Arc<CudaContext>, bytes: usize) -> Result<Self> {
         context.bind_to_thread().map_err(cannot("use the GPU"))?;
-        // SAFETY: plain bytes, which are read only where a copy or a kernel wrote them.
+        // SAFETY: plain bytes; they are read only after a copy or a kernel wrote them.
         match unsafe { result::malloc_sync(bytes.max(1)) } {
             Ok(address) => Ok(Self { address, bytes, context: Arc::clone(context) }),
             Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => Err(too_little(context, bytes)),
@@ -28,20 +28,20 @@ impl Memory {
         }
     }
 
-    /// Where kernels find it.
+    /// The address for kernels.
     pub fn address(&self) -> u64 {
         self.address
     }
 
-    /// Queues a copy of the first `bytes`, which may go to another GPU. Then it must not be captured: graphs do not
-    /// take cuMemcpyPeerAsync.
+    /// Queues a copy of the first `bytes`, possibly to another GPU. A copy between GPUs must not be captured: graphs
+    /// do not accept cuMemcpyPeerAsync.
     pub fn copy_to(&self, to: &Self, bytes: usize, stream: &CudaStream) -> Result<()> {
         check(self, bytes)?;
         check(to, bytes)?;
         stream.context().bind_to_thread().map_err(cannot("use the GPU"))?;
         let [own, other] = [self, to].map(|memory| memory.context.cu_ctx());
         let stream = stream.cu_stream();
-        // SAFETY: both allocations are that long, in these contexts; freeing either waits for its GPU.
+        // SAFETY: both allocations are at least that long, in these contexts. Freeing either waits for its GPU.
         unsafe {
             if own == other {
                 result::memcpy_dtod_async(to.address, self.address, bytes, stream)
@@ -52,15 +52,15 @@ impl Memory {
         .map_err(cannot("copy"))
     }
 
-    /// Queues zeros over all of it.
+    /// Queues zeroing of all bytes.
     pub fn clear(&self, stream: &CudaStream) -> Result<()> {
         self.context.bind_to_thread().map_err(cannot("use the GPU"))?;
-        // SAFETY: so long is the allocation.
+        // SAFETY: the allocation has that length.
         unsafe { result::memset_d8_async(self.address, 0, self.bytes, stream.cu_stream()) }
             .map_err(cannot("clear memory"))
     }
 
-    /// How much of it there is.
+    /// The number of bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -69,7 +69,7 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         let bound = self.context.bind_to_thread();
-        // SAFETY: it came from cuMemAlloc and is freed once; cuMemFree waits for work that uses it.
+        // SAFETY: cuMemAlloc returned the address, and it is freed once. cuMemFree waits for work that uses it.
         self.context.record_err(bound.and_then(|()| unsafe { result::free_sync(self.address) }));
     }
 }
@@ -88,22 +88,22 @@ fn too_little(context: &CudaContext, bytes: usize) -> Error {
     ))
 }
 
-/// Copies between host and GPU through pinned memory, which the GPU reads and writes by itself, so that the host waits
-/// for nothing that it does not need.
+/// Copies between host and GPU through pinned memory. The GPU accesses pinned memory by itself, so the host waits
+/// only for results that it needs.
 pub struct Staging {
-    /// Buffers with their last copies, which may still run.
+    /// Buffers with their last copies, which may still be running.
     buffers: Mutex<Vec<Buffer>>,
     context: Arc<CudaContext>,
 }
 
-/// Bytes on their way to the host.
+/// Bytes that are being copied to the host.
 pub struct Pending {
     buffer: Buffer,
     bytes: usize,
 }
 
 impl Staging {
-    /// So many copies are under way at once before a write waits for one. A step makes two.
+    /// The most copies at once before a write waits for one. A step makes two.
     const MOST_BUFFERS: usize = 32;
     /// Bytes that [`Staging::fill`] copies at once.
     const PIECE: usize = 8 << 20;
@@ -121,7 +121,7 @@ impl Staging {
         Ok(())
     }
 
-    /// Copies what `source` gives, a piece at a time: while one is copied the next is made. Waits for the last.
+    /// Copies the pieces that `source` writes; the next piece is written while one is copied. Waits for the last.
     pub fn fill(
         &self,
         stream: &CudaStream,
@@ -150,7 +150,7 @@ impl Staging {
         Ok(Pending { buffer, bytes })
     }
 
-    /// What was read, once it is there.
+    /// Waits for a read and returns its bytes.
     pub fn wait(&self, pending: Pending) -> Result<Vec<u8>> {
         let Pending { mut buffer, bytes } = pending;
         buffer.wait()?;
@@ -166,7 +166,7 @@ impl Staging {
         Ok(())
     }
 
-    /// A buffer of at least `bytes` whose copy is done: an earlier one, or a new one while there are few.
+    /// A buffer of at least `bytes` without a running copy: a used one, or a new one while there are few.
     fn take(&self, bytes: usize) -> Result<Buffer> {
         let mut buffers = lock(&self.buffers);
         let is_free = |buffer: &Buffer| buffer.capacity() >= bytes && buffer.is_done();
@@ -191,7 +191,7 @@ impl Staging {
     }
 }
 
-/// Pinned memory, and when its copy is done.
+/// Pinned memory, and the event of its last copy.
 struct Buffer {
     bytes: PinnedHostSlice<u8>,
     done: CudaEvent,
@@ -201,7 +201,7 @@ impl Buffer {
     fn new(context: &Arc<CudaContext>, bytes: usize) -> Result<Self> {
         let bytes = bytes.next_power_of_two().max(64 << 10);
         let done = context.new_event(None).map_err(cannot("make an event"))?;
-        // SAFETY: it is filled before anything reads it: by the host, or by the copy that `done` waits for.
+        // SAFETY: the memory is written before anything reads it, by the host or by the copy that `done` waits for.
         let bytes = unsafe { context.alloc_pinned_with_flags::<u8>(bytes, 0) };
         let mut bytes = bytes.map_err(cannot("pin memory of the host"))?;
         bytes.as_mut_slice().map_err(cannot("use pinned memory"))?.fill(0);
@@ -212,7 +212,7 @@ impl Buffer {
         self.bytes.len()
     }
 
-    /// For the host: only where no copy is under way.
+    /// The bytes, for the host. Only allowed while no copy runs.
     fn bytes(&mut self) -> Result<&mut [u8]> {
         self.bytes.as_mut_slice().map_err(cannot("use pinned memory"))
     }

@@ -1,9 +1,9 @@
 //! The GPU: a [`GpuRuntime`](super::gpu::runtime::GpuRuntime) over CUDA's driver and cuBLASLt, both loaded when one is opened.
 //!
-//! Without nvcc there are no kernels to run, and [`Cuda`] is a stand-in that says so. Nothing outside this folder may
-//! ask which of the two it is.
+//! Without nvcc there are no kernels to run, and [`Cuda`] is a stand-in that says so. Only this folder depends on
+//! whether the build found nvcc.
 //!
-//! Not yet run on a GPU.
+//! No GPU has run this yet.
 
 #[cfg(not(codit_kernels))]
 mod absent;

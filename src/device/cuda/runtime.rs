@@ -1,4 +1,4 @@
-//! The [`GpuRuntime`]: two streams on one GPU or on two, and the order of what they do.
+//! The [`GpuRuntime`] over CUDA: two streams, on one GPU or on two, and the order of their work.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,20 +16,20 @@ use crate::error::{Error, Result};
 
 /// One GPU for both models, or one for each.
 pub struct Cuda {
-    /// By [`Role`].
+    /// The stream of each [`Role`].
     streams: [GpuStream; 2],
     graphs: Mutex<Graphs>,
-    /// Whether what is queued goes into a graph.
+    /// Whether queued work is being captured in a graph.
     is_capturing: AtomicBool,
     failure: Failure,
 }
 
-/// A role's stream, and the GPU that it is on.
+/// The stream of a role, and its GPU.
 struct GpuStream {
     stream: Arc<CudaStream>,
-    /// How far the stream had come when the other stream was last told to wait for it.
+    /// The position of this stream that the other stream last waited for.
     reached: CudaEvent,
-    /// For the stream's matrix products.
+    /// The workspace of the stream's matrix products.
     workspace: Memory,
     card: Arc<Card>,
 }
@@ -90,7 +90,7 @@ impl Cuda {
         self.streams[..count].iter().map(|stream| &*stream.card)
     }
 
-    /// What is queued on `to` from now on runs after what is queued on `from` by now.
+    /// Orders the streams: work queued on `to` from now on runs after the work queued on `from` so far.
     fn order(&self, from: Role, to: Role) {
         let (from, to) = (self.stream(from), self.stream(to));
         let ordered = from.reached.record(&from.stream).and_then(|()| to.stream.wait(&from.reached));
@@ -106,15 +106,15 @@ impl Cuda {
         let (grid, block, stream) = ((x, y, z), (threads, 1, 1), stream.cu_stream());
         let mut arguments = [parameters.as_ptr().cast_mut().cast()];
         // SAFETY: the function's module lives as long as `self`. Its one parameter is a struct of these bytes, which
-        // are copied before this returns: the stand-in on the host refuses any other length. What its addresses point
-        // to is alive until the stream is done with it, as freeing memory waits for the GPU.
+        // are copied before this returns; the stand-in on the host refuses any other length. The memory behind its
+        // addresses lives until the stream has used it, because freeing memory waits for the GPU.
         unsafe { result::launch_kernel(function, grid, block, shared_bytes, stream, &mut arguments) }.map_err(
             cannot(&format!("launch {kernel} (grid {grid:?}, {threads} threads, {shared_bytes} bytes)")),
         )
     }
 
-    /// What `record` queues, as a graph. `record` queues on the expert's stream, or between a fork and a join on either; the
-    /// graph is of both GPUs where the streams are on two.
+    /// Captures the work that `record` queues as a graph. `record` queues on the expert's stream, or on either stream
+    /// between a fork and a join. The graph spans both GPUs if the streams are on two.
     fn capture(&self, record: &mut dyn FnMut()) -> Result<Graph> {
         let first = &self.stream(Role::Expert).stream;
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
@@ -183,7 +183,7 @@ impl GpuRuntime for Cuda {
     }
 
     fn launch(&self, role: Role, launch: &Launch, parameters: &[u8]) {
-        // CUDA refuses a launch of nothing.
+        // CUDA refuses an empty grid.
         if launch.grid.iter().all(|blocks| *blocks > 0) {
             self.failure.note(self.try_launch(role, launch, parameters));
         }
@@ -217,7 +217,7 @@ impl GpuRuntime for Cuda {
         }
     }
 
-    /// Queues it directly the first time, captures it the second, and replays it from then on.
+    /// Queues the work directly the first time, captures it the second time, and replays the graph from then on.
     fn replay(&self, key: u64, record: &mut dyn FnMut()) {
         let launch = |graph: &Graph| self.failure.note(graph.0.launch().map_err(cannot("launch a graph")));
         let mut graphs = lock(&self.graphs);
@@ -229,7 +229,7 @@ impl GpuRuntime for Cuda {
             Some(State::Warm) => {
                 let free = self.free_bytes();
                 let Some(graph) = self.failure.note(self.capture(record)) else { return };
-                // The first launch places it in memory.
+                // The first launch uploads the graph to the GPU.
                 launch(&graph);
                 graphs.set(key, State::Captured(graph));
                 let left = self.free_bytes();
@@ -269,7 +269,7 @@ impl GpuRuntime for Cuda {
     }
 }
 
-/// Whatever runs is done before what it uses is freed.
+/// Work that runs is finished before its memory is freed.
 impl Drop for Cuda {
     fn drop(&mut self) {
         for card in self.cards() {

@@ -1,4 +1,4 @@
-//! What a GPU's memory holds between operations: weights, activations, the cache.
+//! The buffers of a GPU: weights, activations, the cache.
 
 use super::runtime::GpuRuntime;
 use crate::device::number::dtype::Dtype;
@@ -7,7 +7,7 @@ use crate::device::types::attention::CacheShape;
 /// A vector, or a matrix `[rows, columns]`.
 pub struct Weight<R: GpuRuntime> {
     pub(super) memory: R::Memory,
-    /// `[rows]` f32, of a matrix of e4m3.
+    /// `[rows]` f32, if the matrix is e4m3.
     pub(super) scales: Option<R::Memory>,
     pub(super) dtype: Dtype,
     pub(super) rows: usize,
@@ -17,7 +17,7 @@ pub struct Weight<R: GpuRuntime> {
 /// Activations `[rows, width]`.
 pub struct Tensor<R: GpuRuntime> {
     pub(super) memory: R::Memory,
-    /// The same numbers in the expert's memory, where they are logits that are computed apart from it.
+    /// A copy in the expert's memory, for logits that the amateur's GPU computes.
     pub(super) peer: Option<R::Memory>,
     pub(super) width: usize,
     pub(super) dtype: Dtype,
@@ -36,15 +36,15 @@ pub struct Rope<R: GpuRuntime> {
     pub(super) scale: f32,
 }
 
-/// Keys and values, `[layers, blocks, 2, heads, block_size, head_dim]` in the model's cache format: a block's keys, then its
-/// values.
+/// Keys and values, `[layers, blocks, 2, heads, block_size, head_dim]` in the model's cache format. A block holds its
+/// keys, then its values.
 pub struct Cache<R: GpuRuntime> {
     pub(super) memory: R::Memory,
-    /// `[layers, blocks, 2, heads, block_size]` f32, where the format has a scale for each row.
+    /// `[layers, blocks, 2, heads, block_size]` f32, if the format has a scale per row.
     pub(super) scales: Option<R::Memory>,
     pub(super) shape: CacheShape,
     pub(super) dtype: Dtype,
-    /// What attention's splits leave for one another.
+    /// Partial results of attention that is split over a context.
     pub(super) partials: R::Memory,
 }
 
@@ -59,7 +59,7 @@ impl<R: GpuRuntime> Cache<R> {
         self.scales.as_ref()
     }
 
-    /// Where the kernels find the keys and values of a layer, and their scales; 0 where there are none.
+    /// The addresses of a layer's keys and values and of their scales; 0 if there are none.
     pub(super) fn addresses(&self, runtime: &R, layer: usize) -> [u64; 2] {
         let CacheShape { blocks, heads, block_size, head_dim, .. } = self.shape;
         let rows = layer * blocks * 2 * heads * block_size;

@@ -1,4 +1,4 @@
-//! The device that is a [`GpuRuntime`] and our kernels: what all operations need of it.
+//! The device that is made of a [`GpuRuntime`] and the project's kernels: the state that all operations need.
 
 use std::sync::Arc;
 
@@ -8,47 +8,48 @@ use crate::device::info::DeviceInfo;
 use crate::device::number::dtype::{Dtype, Format};
 use crate::error::Result;
 
-/// Tokens a step: enough that weights are read for many rows, few enough that decoding rows do not wait long.
+/// Tokens per step: enough that a reading of the weights serves many rows, few enough that decoding rows do not wait
+/// long.
 pub const BATCHED_TOKENS: usize = 2048;
 
-/// What a device is made with.
+/// The settings of a device.
 #[derive(Debug, Clone, Copy)]
 pub struct GpuConfig {
-    /// The expert's and the amateur's. Weights are [`Dtype::Bf16`], [`Dtype::F32`] or [`Dtype::F8E4m3`], the cache is as
-    /// activations are ([`Format::working`]) or [`Dtype::F8E4m3`].
+    /// The formats of the expert and of the amateur. Weights are [`Dtype::Bf16`], [`Dtype::F32`] or
+    /// [`Dtype::F8E4m3`]; the cache has the format of activations ([`Format::working`]) or [`Dtype::F8E4m3`].
     pub formats: [Format; 2],
-    /// Part of the GPU's memory that may be used in all, `0..=1`.
+    /// The share of the GPU's memory that may be used in all, `0..=1`.
     pub memory_utilization: f64,
-    /// Whether a row's bits must depend on nothing but the row: one algorithm for products of any number of rows, one
-    /// attention kernel for prompts and decoding.
+    /// Whether a row's bits depend on the row alone: one algorithm for products of any number of rows, and one
+    /// attention kernel for prefill and decoding.
     pub is_deterministic: bool,
 }
 
 impl GpuConfig {
-    /// Both models in one format, in all of the memory.
+    /// Both models in one format, with all of the memory.
     pub fn of(format: Format) -> Self {
         Self { formats: [format; 2], memory_utilization: 1.0, is_deterministic: false }
     }
 }
 
-/// Both models in bfloat16, in nine tenths of the memory.
+/// Both models in bfloat16, with nine tenths of the memory.
 impl Default for GpuConfig {
     fn default() -> Self {
         Self { memory_utilization: 0.9, ..Self::of(Format::of(Dtype::Bf16)) }
     }
 }
 
-/// The device, as one of the models sees it.
+/// The device in one of the two roles.
 pub struct GpuDevice<R> {
     shared: Arc<Shared<R>>,
     role: Role,
 }
 
-/// What both roles have in common.
+/// The state that both roles share.
 struct Shared<R> {
     runtime: R,
     config: GpuConfig,
-    /// By [`Role`].
+    /// The information of each [`Role`].
     info: [DeviceInfo; 2],
 }
 
@@ -76,7 +77,7 @@ impl<R: GpuRuntime> GpuDevice<R> {
         &self.shared.runtime
     }
 
-    /// What the device was made with.
+    /// The settings of the device.
     pub(super) fn config(&self) -> &GpuConfig {
         &self.shared.config
     }
@@ -86,12 +87,12 @@ impl<R: GpuRuntime> GpuDevice<R> {
         &self.shared.info[self.role as usize]
     }
 
-    /// The role that the device is seen in.
+    /// The role of this handle.
     pub(super) fn current_role(&self) -> Role {
         self.role
     }
 
-    /// The device in a role.
+    /// The same device in a role.
     pub(super) fn in_role(&self, role: Role) -> Self {
         Self { shared: Arc::clone(&self.shared), role }
     }
@@ -105,7 +106,7 @@ impl<R: GpuRuntime> GpuDevice<R> {
         self.runtime().address(memory)
     }
 
-    /// Memory of this role.
+    /// Allocates memory of this role.
     pub(super) fn allocate(&self, bytes: usize) -> Result<R::Memory> {
         self.runtime().allocate(self.role, bytes)
     }

@@ -1,4 +1,4 @@
-//! A step as the kernels see it: one buffer of words with a section for each list, at addresses that never change.
+//! A step as the kernels see it: one buffer with a section for each list, at fixed addresses.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,13 +19,13 @@ use crate::device::types::pass::Pass;
 use crate::error::Result;
 use crate::ids::TokenId;
 
-/// Padded steps of shorter contexts count as one.
+/// Contexts of padded steps are padded to at least this length.
 const SHORTEST_PADDED_CONTEXT: usize = 256;
 
-/// What the kernels of both roles read: one memory, or, where the roles have memory apart, the same bytes in each.
+/// Memory that the kernels of both roles read. On two GPUs each has a copy of the same bytes.
 struct Shared<R: GpuRuntime> {
     memory: R::Memory,
-    /// The amateur's.
+    /// The amateur's copy.
     mirror: Option<R::Memory>,
 }
 
@@ -40,8 +40,8 @@ impl<R: GpuRuntime> Shared<R> {
         runtime.address(mirror.unwrap_or(&self.memory))
     }
 
-    /// Queues a write on the expert's stream, and one of the amateur's memory where that is apart. Work of both roles that was
-    /// queued before, replays among it, still finds the old bytes.
+    /// Queues a write on the expert's stream, and one of the amateur's copy if there is one. Work of both roles that
+    /// was queued before, replays included, still reads the old bytes.
     fn write(&self, runtime: &R, bytes: &[u8]) {
         runtime.write(Role::Expert, &self.memory, bytes);
         if let Some(mirror) = &self.mirror {
@@ -62,7 +62,7 @@ impl<R: GpuRuntime> Shared<R> {
 /// Which of the amateur's logits some row of a step needs, by what is known before the step runs.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NeededLogits {
-    /// Those of its candidates.
+    /// The logits of the candidates.
     pub candidates: bool,
     /// All of them: all tokens are candidates, or a log-probability is wanted.
     pub all: bool,
@@ -82,16 +82,17 @@ impl NeededLogits {
 
 /// See [`crate::device::Device::Step`].
 ///
-/// A step in which every span is one token is padded to a [`bucket`], as far as there is room, so that few sizes occur
-/// and the runtime can replay what it has recorded: padded rows have slot `NONE`, padded spans context 0, padded
-/// samples position `NONE`, and kernels leave all three alone.
+/// A step in which every span is one token is padded to a [`bucket`] if there is room. Few sizes then occur, and the
+/// runtime can replay what it recorded. Padded rows have slot `NONE`, padded spans context 0 and padded samples
+/// position `NONE`; kernels skip all three.
 pub struct Step<R: GpuRuntime> {
-    /// Which of the process's steps: the addresses that a recording holds are this one's.
+    /// The number of this step in the process. A recording holds addresses, and these are of one step.
     id: u64,
-    /// Whether all spans are computed alike, which makes the numbers of a token those of any step that computes it.
+    /// Whether all spans take the same kernels, so that a token's numbers do not depend on how its sequence is cut
+    /// into steps.
     is_uniform: bool,
     sections: Sections,
-    /// Rows and spans at most, where all spans are one token.
+    /// The most rows of a step in which every span is one token.
     max_decode_rows: usize,
     block_size: usize,
     /// Tokens of the vocabulary, without padding.
@@ -101,9 +102,9 @@ pub struct Step<R: GpuRuntime> {
     special_count: usize,
     /// The sections.
     buffer: Shared<R>,
-    /// `[outputs]` [`ResultWords`] of this step, and of the one before until they are overwritten.
+    /// `[outputs]` [`ResultWords`] of the current step; those of the previous step until they are overwritten.
     results: Shared<R>,
-    /// What the kernels of sampling leave for one another, [`row_bytes`] an output.
+    /// What the sampling kernels pass on to each other, [`row_bytes`] per output.
     tiles: R::Memory,
     /// The candidates of outputs that are sampled together.
     pub candidates: CandidateLists<R>,
@@ -111,22 +112,22 @@ pub struct Step<R: GpuRuntime> {
     pub tokens: usize,
     /// Spans of the step at hand, padding included.
     pub spans: usize,
-    /// Spans that are computed as prompts are: those of more than one token, or all.
+    /// Spans that the prefill kernel computes: those of more than one token, or all.
     pub prefills: usize,
     /// The longest span of the step at hand.
     pub longest_span: usize,
-    /// The longest context of the step at hand, or more: where it is padded, the next power of two.
+    /// The longest context of the step at hand; of a padded step, the next power of two.
     pub longest_context: usize,
     /// Outputs of the step at hand, padding included.
     pub outputs: usize,
-    /// Outputs of the step at hand that are wanted.
+    /// Outputs of the step at hand without padding.
     wanted: usize,
     /// Which of the amateur's logits the step at hand needs.
     pub needed_logits: NeededLogits,
     is_padded: bool,
-    /// Results on their way to the host, of the oldest step first.
+    /// Results that are being copied to the host, oldest step first.
     pending: VecDeque<R::Pending>,
-    /// When steps began and ended.
+    /// The times at which steps began and ended.
     pub trace: Trace<R::Mark>,
 }
 
@@ -197,7 +198,8 @@ impl<R: GpuRuntime> Step<R> {
         }
     }
 
-    /// Makes padding of the rows that have no token, because the expert left their last output to the amateur.
+    /// Turns rows without a token into padding. They have none because the expert left their last output to the
+    /// amateur.
     fn void_rows(&self, runtime: &R, batch: &Batch) {
         const THREADS: usize = 256;
         let section = |section: Section| runtime.address(&self.buffer.memory) + section.offset as u64;
@@ -216,8 +218,8 @@ impl<R: GpuRuntime> Step<R> {
         runtime.launch(Role::Expert, &launch, bytemuck::bytes_of(&parameters));
     }
 
-    /// The key of what the runtime is given to do for the step at hand, where that is likely to come again. The work depends
-    /// on nothing but what the key is made of.
+    /// The key of the step's work for [`GpuRuntime::replay`], if the same work is likely to recur. The work depends
+    /// only on the contents of the key.
     pub fn replay_key(&self, pass: Pass) -> Option<u64> {
         let context = u64::from(self.longest_context.trailing_zeros());
         let NeededLogits { candidates, all } = self.needed_logits;
@@ -230,7 +232,7 @@ impl<R: GpuRuntime> Step<R> {
     pub fn submit(&mut self, runtime: &R) {
         let bytes = self.wanted * size_of::<ResultWords>();
         self.pending.push_back(runtime.read(Role::Expert, &self.results.memory, bytes));
-        // For the tokens that feed the next step.
+        // The tokens feed the next step of both models.
         self.results.update_mirror(runtime, bytes);
     }
 
@@ -244,17 +246,17 @@ impl<R: GpuRuntime> Step<R> {
             .collect())
     }
 
-    /// Where the kernels of a role find a section.
+    /// The address of a section for the kernels of a role.
     pub fn section(&self, on: &GpuDevice<R>, section: impl FnOnce(&Sections) -> Section) -> u64 {
         self.buffer.address(on.runtime(), on.current_role()) + section(&self.sections).offset as u64
     }
 
-    /// Where the kernels of a role find the results.
+    /// The address of the results for the kernels of a role.
     pub fn results(&self, on: &GpuDevice<R>) -> u64 {
         self.results.address(on.runtime(), on.current_role())
     }
 
-    /// Where the kernels of sampling leave what they know of the tiles.
+    /// The address of the tiles' summaries for the sampling kernels.
     pub fn tiles(&self, on: &GpuDevice<R>) -> u64 {
         on.address(&self.tiles)
     }
@@ -266,7 +268,7 @@ impl<R: GpuRuntime> Step<R> {
         Projections { full: if all { self.outputs } else { found.full }, ..found }
     }
 
-    /// Where the kernels of sampling find the special tokens, and how many there are.
+    /// The address and the number of the special tokens.
     pub fn special(&self, on: &GpuDevice<R>) -> (u64, usize) {
         (on.address(&self.special), self.special_count)
     }

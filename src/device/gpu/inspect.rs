@@ -51,7 +51,7 @@ impl<R: GpuRuntime> Inspect for GpuDevice<R> {
 
     fn download(&self, rows: usize, x: &Tensor<R>) -> Vec<f32> {
         let pending = self.runtime().read(self.current_role(), &x.memory, x.bytes(rows));
-        // A failure is reported by `collect`; what is read after one says nothing.
+        // `collect` reports a failure; the bytes read after one are meaningless.
         let bytes = self.runtime().wait(pending).unwrap_or_default();
         let mut values = vec![f32::NAN; rows * x.width];
         convert(&bytes, x.dtype, bytemuck::cast_slice_mut(&mut values), Dtype::F32);

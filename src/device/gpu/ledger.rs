@@ -1,4 +1,4 @@
-//! A runtime that does nothing but count the memory that is asked of it: what a pair takes, without loading it.
+//! A runtime that only counts the memory that is asked of it. It tells what a pair needs without loading it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,18 +9,18 @@ use crate::error::Result;
 /// The count.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// By [`Role`].
+    /// Bytes of each [`Role`].
     bytes: [AtomicUsize; 2],
     is_split: bool,
 }
 
 impl Ledger {
-    /// Nothing yet, on a runtime whose roles have memory apart if it `is_split`.
+    /// A count of zero. With `is_split` each role has its own memory.
     pub fn new(is_split: bool) -> Self {
         Self { bytes: Default::default(), is_split }
     }
 
-    /// Bytes that were asked for in a role so far, each piece rounded up to its alignment.
+    /// Bytes that a role asked for so far, each allocation rounded up to its alignment.
     pub fn bytes(&self, role: Role) -> usize {
         self.bytes[role as usize].load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Weights on their way to the GPU.
+//! Loads weights onto the GPU.
 
 use super::buffers::Weight;
 use super::device::GpuDevice;
@@ -25,7 +25,7 @@ pub fn load<R: GpuRuntime>(
     }
 }
 
-/// `parts`, joined, in the number format of activations.
+/// Joins `parts` in the number format of activations.
 fn stored<R: GpuRuntime>(on: &GpuDevice<R>, parts: &[TensorView]) -> Result<Weight<R>> {
     let Some(first) = parts.first() else {
         return Err(Error::Device("a weight of no parts".to_owned()));
@@ -53,7 +53,7 @@ fn stored<R: GpuRuntime>(on: &GpuDevice<R>, parts: &[TensorView]) -> Result<Weig
     Ok(Weight { memory, scales: None, dtype, rows, columns })
 }
 
-/// Numbers that the GPU makes, in the number format of activations.
+/// Random numbers that the GPU draws, in the number format of activations.
 fn random<R: GpuRuntime>(on: &GpuDevice<R>, shape: &[usize], seed: u64) -> Result<Weight<R>> {
     let dtype = on.role_info().dtype;
     let columns = if shape.len() > 1 { shape[shape.len() - 1] } else { 1 };

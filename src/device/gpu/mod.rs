@@ -1,5 +1,5 @@
-//! A device that is a [`GpuRuntime`] and our kernels: the geometry and the arguments of every launch, once, for the GPU
-//! and for its stand-in on the host.
+//! A device made of a [`GpuRuntime`] and the project's kernels. The geometry and the arguments of every launch are
+//! defined once, for the GPU and for its stand-in on the host.
 
 use std::ops::Range;
 

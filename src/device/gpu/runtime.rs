@@ -1,4 +1,4 @@
-//! What a runtime that runs kernels must offer: memory, two streams of execution, launches, matrix products.
+//! What a GPU device needs of the machine below it: memory, two streams, launches and matrix products.
 
 use crate::device::info::{MemoryInfo, NO_PROFILER};
 use crate::device::number::dtype::Dtype;
@@ -12,9 +12,9 @@ pub struct Launch {
     pub kernel: &'static str,
     /// Blocks in x, y, z.
     pub grid: [u32; 3],
-    /// Threads a block.
+    /// Threads per block.
     pub threads: u32,
-    /// Bytes of dynamic shared memory a block.
+    /// Bytes of dynamic shared memory per block.
     pub shared_bytes: u32,
 }
 
@@ -31,45 +31,45 @@ pub struct Matmul {
     pub dtype: Dtype,
     /// Number format of `out`: the same, or f32.
     pub out_dtype: Dtype,
-    /// Address.
+    /// Address of `[rows, inputs]`.
     pub x: u64,
-    /// Address.
+    /// Address of `[outputs, inputs]`.
     pub weight: u64,
-    /// Address.
+    /// Address of `[outputs]`.
     pub bias: Option<u64>,
-    /// Address.
+    /// Address of `[rows, outputs]`.
     pub out: u64,
 }
 
-/// Bytes that a library of matrix products may use on each stream: NVIDIA's advice for Hopper, and more than enough for other
-/// GPUs.
+/// Bytes that the library of matrix products may use on each stream: NVIDIA's recommendation for Hopper, and more
+/// than enough for other GPUs.
 pub const MATMUL_WORKSPACE: usize = 32 << 20;
 
-/// A runtime that runs kernels: the GPU, or its stand-in on the host.
+/// The GPU, or its stand-in on the host.
 ///
-/// What is queued runs later; a failure of it is kept and reported by the next [`GpuRuntime::wait`].
+/// Queued work runs later. Its failure is kept and reported by the next [`GpuRuntime::wait`].
 pub trait GpuRuntime: Send + Sync + 'static {
-    /// Memory of the runtime, freed when dropped, aligned to 256 bytes.
+    /// Memory, aligned to 256 bytes and freed when dropped.
     type Memory: Send + Sync;
-    /// Bytes on their way to the host.
+    /// Bytes that are being copied to the host.
     type Pending: Send + Sync;
     /// A point in time.
     type Mark: Send + Sync;
 
-    /// What it is, in a line for people.
+    /// The runtime in one line for people.
     fn describe(&self) -> String;
-    /// Takes memory of a role, of any content.
+    /// Allocates memory of a role, with arbitrary contents.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::error::Error::Device) where there is too little.
+    /// [`Error::Device`] where there is too little.
     fn allocate(&self, role: Role, bytes: usize) -> Result<Self::Memory>;
-    /// Where the kernels find it.
+    /// The address for the kernels.
     fn address(&self, memory: &Self::Memory) -> u64;
-    /// Fills the first `bytes` of `memory`, a piece at a time, by `source`, which is given each piece and where it
-    /// begins. May be called from several threads. Done when it returns.
+    /// Fills the first `bytes` of `memory` piece by piece. `source` writes each piece, given its offset. Several
+    /// threads may call this. It returns when the memory is filled.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::error::Error::Device) if the runtime failed.
+    /// [`Error::Device`] if the runtime failed.
     fn fill(
         &self,
         role: Role,
@@ -81,20 +81,22 @@ pub trait GpuRuntime: Send + Sync + 'static {
     fn write(&self, role: Role, memory: &Self::Memory, bytes: &[u8]);
     /// Queues a read of the first `bytes` of `memory`.
     fn read(&self, role: Role, memory: &Self::Memory, bytes: usize) -> Self::Pending;
-    /// The bytes of a read, once they are there.
+    /// Waits for a read and returns its bytes.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::error::Error::Device) if anything failed that was queued before.
+    /// [`Error::Device`] if anything failed that was queued before.
     fn wait(&self, pending: Self::Pending) -> Result<Vec<u8>>;
-    /// What is queued on the amateur's stream from now on runs after what is queued on the expert's by now.
+    /// Orders the streams: work queued on the amateur's stream from now on runs after the work queued on the expert's
+    /// so far.
     fn fork(&self);
-    /// What is queued on the expert's stream from now on runs after what is queued on the amateur's by now.
+    /// Orders the streams: work queued on the expert's stream from now on runs after the work queued on the amateur's
+    /// so far.
     fn join(&self);
-    /// Queues a kernel, whose parameters are `parameters`: the bytes of its parameter struct.
+    /// Queues a kernel; `parameters` are the bytes of its parameter struct.
     fn launch(&self, role: Role, launch: &Launch, parameters: &[u8]);
     /// Queues a matrix product.
     fn matmul(&self, role: Role, matmul: &Matmul);
-    /// Queues a copy of the first `bytes` on a role's stream, to the other role's memory too; not within
+    /// Queues a copy of the first `bytes` on a role's stream, possibly to the other role's memory. Not allowed within
     /// [`GpuRuntime::replay`].
     fn copy(&self, role: Role, from: &Self::Memory, to: &Self::Memory, bytes: usize);
     /// A point in the order of a role's stream.
@@ -102,23 +104,24 @@ pub trait GpuRuntime: Send + Sync + 'static {
     /// Seconds from one mark to a later one; waits for both.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::error::Error::Device) if anything failed that was queued before.
+    /// [`Error::Device`] if anything failed that was queued before.
     fn seconds(&self, from: &Self::Mark, to: &Self::Mark) -> Result<f64>;
-    /// Queues what `record` queues, by launches, products, forks and joins alone; where the runtime can, by replaying
-    /// what it recorded under the same key.
+    /// Queues the work that `record` queues by launches, products, forks and joins. A runtime that can replays what
+    /// it recorded under the same key.
     fn replay(&self, key: u64, record: &mut dyn FnMut());
-    /// Whether the roles have memory apart: then kernels and products find only that of their own role.
+    /// Whether each role has its own memory, on two GPUs. Kernels and products then access only the memory of their
+    /// role.
     fn is_split(&self) -> bool;
     /// The memory of a role.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::error::Error::Device) if the runtime does not answer.
+    /// [`Error::Device`] if the runtime does not answer.
     fn memory_info(&self, role: Role) -> Result<MemoryInfo>;
-    /// Whether it chooses algorithms for products and records steps, a number of rows at a time.
+    /// Whether the runtime chooses product algorithms and records steps per number of rows, so that a warm-up pays.
     fn warms_up(&self) -> bool {
         false
     }
-    /// Bytes that a role's memory must have left for what is still to be recorded.
+    /// Bytes that a role's memory must keep free for recordings that are still to come.
     fn recording_bytes(&self, _role: Role) -> usize {
         0
     }

@@ -1,4 +1,4 @@
-//! Where each list of a step lies within the step's buffer.
+//! The places of a step's lists within the step's buffer.
 
 use super::abi::{SampleWords, SpanWords};
 use crate::device::types::batch::Capacity;
@@ -12,7 +12,7 @@ pub struct Section {
     pub len: usize,
 }
 
-/// Where each list of a step lies within its buffer.
+/// The place of each list of a step within its buffer.
 #[derive(Debug, Clone, Copy)]
 pub struct Sections {
     /// `[tokens]` u32: token ids.
@@ -37,7 +37,7 @@ pub struct Sections {
 }
 
 impl Sections {
-    /// For steps of at most `capacity`, whose block tables together have at most `table_blocks` entries.
+    /// The sections for steps of at most `capacity`, whose block tables together have at most `table_blocks` entries.
     pub fn new(capacity: Capacity, table_blocks: usize) -> Self {
         let Capacity { max_num_seqs: rows, max_num_batched_tokens: tokens, .. } = capacity;
         let mut end = 0;

@@ -1,3 +1,5 @@
-//! The paged KV cache: the pool of block ids that both models share.
+//! The paged KV cache: the pool of blocks that both models share, the prefix index over them, and a sequence's block table.
 
+pub mod block_table;
 pub mod pool;
+pub mod prefix_index;

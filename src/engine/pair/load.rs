@@ -1,10 +1,11 @@
 //! Brings a pair to a device: weights, room for steps, and a cache of what memory is left.
 
-use super::memory::{PairConfig, blocks, caches, deferred_logits, step};
+use super::memory::{blocks, caches, deferred_logits, step};
 use super::source::Model;
 use super::{LoadedModel, Models, Pair};
 use crate::contrast::Vocabulary;
 use crate::device::{Device, Format, MemoryInfo, Role};
+use crate::engine::config::PairConfig;
 use crate::engine::footprint::Footprint;
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;

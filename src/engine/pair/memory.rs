@@ -2,27 +2,11 @@
 
 use crate::contrast::Vocabulary;
 use crate::device::{Capacity, Device, Role};
-use crate::engine::{Deferred, Shortcuts};
+use crate::engine::config::PairConfig;
 use crate::error::{Error, Result};
 use crate::model::spec::Spec;
 
-/// How much a pair makes room for.
-#[derive(Debug, Clone, Copy)]
-pub struct PairConfig {
-    /// What of it an engine and a device know too.
-    pub capacity: Capacity,
-    /// Bytes of the cache; by default what the device has to give.
-    pub kv_cache_memory: Option<usize>,
-    /// Work that is left out.
-    pub shortcuts: Shortcuts,
-}
-
 impl PairConfig {
-    /// Whether the amateur's steps may be apart from the expert's.
-    pub fn defers(&self, has_amateur: bool) -> bool {
-        has_amateur && self.shortcuts.deferred_amateur != Deferred::Never
-    }
-
     /// Rows of logits that `device` holds at once: as many as are worth holding, at most one for each sequence.
     pub(super) fn logits_rows<D: Device>(&self, device: &D, expert: &Spec, amateur: Option<&Spec>) -> usize {
         let width = expert.vocab_size + amateur.map_or(0, |spec| spec.vocab_size);

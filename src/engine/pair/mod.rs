@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use crate::device::inspect::Inspect;
 use crate::device::{AmateurLogits, Device, ExpertLogits, Pass, Role, RowResult};
+use crate::engine::config::{Deferred, PairConfig, Windows};
 use crate::engine::scheduler::cost::{Deferral, StepCost};
 use crate::engine::step::StepPlan;
-use crate::engine::{Deferred, Windows};
+
 use crate::error::Result;
 use crate::ids::BlockId;
 use crate::model::decoder::Decoder;
@@ -17,12 +18,10 @@ pub mod memory;
 pub mod source;
 mod warm_up;
 
-use memory::PairConfig;
-
 /// Positions that the amateur may be behind a row that decodes: its step over them should cost little more than over one.
-const MOST_LAG: usize = 64;
+const MAX_LAG: usize = 64;
 /// Tokens to be seen before the amateur is deferred.
-const EVIDENCE: usize = 64;
+const MIN_TOKENS_SEEN: usize = 64;
 
 /// The two models on one device. Without an amateur, the expert runs alone.
 pub struct Pair<D: Device> {
@@ -91,11 +90,11 @@ impl<D: Device> Pair<D> {
             StepCost { weights, row: weights * device.info().row_cost, position }
         };
         Some(Deferral {
-            most_lag: MOST_LAG,
-            evidence: EVIDENCE,
+            max_lag: MAX_LAG,
+            min_tokens_seen: MIN_TOKENS_SEEN,
             expert: cost(Role::Expert, &self.models.expert.decoder, true),
             amateur: cost(Role::Amateur, &amateur.decoder, !self.models.gathers_candidates),
-            alone: match config.shortcuts.deferred_amateur {
+            solo_slowdown: match config.shortcuts.deferred_amateur {
                 Deferred::Always => None,
                 _ => Some(self.device.info().solo_slowdown.unwrap_or(1.0)),
             },

@@ -1,9 +1,8 @@
 //! Steps that are run before the first request, so that a device chooses how to compute each size, and records it.
 
 use super::Pair;
-use super::memory::PairConfig;
 use crate::device::{Device, Pass};
-use crate::engine::Deferred;
+use crate::engine::config::{Deferred, PairConfig};
 use crate::engine::sequence::Sequence;
 use crate::engine::step::StepPlan;
 use crate::error::Result;

@@ -5,8 +5,8 @@ mod attention;
 mod elementwise;
 mod isa;
 mod matmul;
+mod pool;
 mod sample;
-mod team;
 
 use codit::checkpoint::Bytes;
 use codit::device::cpu::{Cpu, Isa};

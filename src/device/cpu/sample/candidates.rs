@@ -1,4 +1,4 @@
-//! A row's candidates: the tokens that may be drawn, and their scores.
+//! A row's candidates (the plausible set): the tokens that can be drawn, and their scores.
 
 use super::reduce::{CHUNK, log_sum_exp, peak};
 use crate::contrast::RowFault;
@@ -6,27 +6,28 @@ use crate::device::cpu::math::dot;
 use crate::device::cpu::simd::Simd;
 use crate::device::cpu::weight::Weight;
 
-/// A row's candidates are many where they are more than one in so many of the vocabulary: then one pass over the whole LM
-/// head, for all such rows at once, costs less than a row's own reading of parts of it.
+/// A row has many candidates if they are more than one in this many tokens of the vocabulary. One product with the
+/// whole LM head, for all such rows at once, then costs less than reading the candidates' rows of the LM head for
+/// each row.
 pub const MANY_CANDIDATES: usize = 32;
 
-/// The tokens that may be drawn.
+/// The tokens that can be drawn from a row.
 #[derive(Default)]
 pub struct Candidates {
-    /// Ascending.
+    /// Token ids, ascending.
     pub ids: Vec<u32>,
-    /// `s` of each, up to a constant of the row.
+    /// The score `s` of each, up to a constant of the row.
     pub s: Vec<f64>,
     /// The amateur's logit of each.
     amateur: Vec<f32>,
     /// The largest logit of each [`CHUNK`] of the row read last.
     pub peaks: Vec<f32>,
-    /// A row of the amateur's LM candidates.
+    /// The row of the amateur's LM head for one candidate.
     lm_head_row: Vec<f32>,
 }
 
 impl Candidates {
-    /// None yet.
+    /// No candidates.
     pub const fn new() -> Self {
         Self {
             ids: Vec::new(),
@@ -38,7 +39,7 @@ impl Candidates {
     }
 }
 
-/// The tokens whose logits are at most `-ln_alpha` below the peak, with `s` as if there were no amateur.
+/// Collects the tokens whose logits are at least `peak + ln_alpha`; their scores do not include the amateur yet.
 #[inline(always)]
 pub fn collect_candidates(logits: &[f32], peak: f32, ln_alpha: f64, candidates: &mut Candidates) {
     let peak = f64::from(peak);
@@ -50,7 +51,7 @@ pub fn collect_candidates(logits: &[f32], peak: f32, ln_alpha: f64, candidates: 
         if candidates.peaks[index] < floor {
             continue;
         }
-        // Each is written, and kept if it is a candidate: there is no branch to mispredict.
+        // Every token is written and kept only if it is a candidate, so there is no branch to mispredict.
         let mut kept = candidates.ids.len();
         candidates.ids.resize(kept + chunk.len(), 0);
         candidates.s.resize(kept + chunk.len(), 0.0);
@@ -64,7 +65,7 @@ pub fn collect_candidates(logits: &[f32], peak: f32, ln_alpha: f64, candidates: 
     }
 }
 
-/// `s -= beta * l_a`, given all of the amateur's logits.
+/// Computes `s -= beta * l_a` from all of the amateur's logits.
 #[inline(always)]
 pub fn subtract<S: Simd>(
     logits: &[f32],
@@ -77,7 +78,7 @@ pub fn subtract<S: Simd>(
         Err(RowFault::AllMasked) => return Ok(()),
         Err(fault) => return Err(fault),
     };
-    // With one beta the amateur's normalizer is the same for all, and cancels.
+    // With one beta, the amateur's normalizer is the same for all candidates and cancels.
     let zero = if two_betas { peak + log_sum_exp::<S>(logits, peak) } else { peak };
     candidates.amateur.clear();
     candidates.amateur.extend(candidates.ids.iter().map(|&id| logits[id as usize]));
@@ -85,7 +86,7 @@ pub fn subtract<S: Simd>(
     Ok(())
 }
 
-/// `s -= beta * l_a`, where only the candidates' logits are computed; the largest of them takes the place of the normalizer,
+/// Computes `s -= beta * l_a` from the candidates' logits alone. The largest of them stands in for the normalizer,
 /// which cancels.
 #[inline(always)]
 pub fn subtract_projected<S: Simd>(
@@ -110,7 +111,7 @@ pub fn subtract_projected<S: Simd>(
     Ok(())
 }
 
-/// `s -= beta * (amateur - zero)`; a token that the amateur masks counts as the least likely of the others.
+/// Computes `s -= beta * (amateur - zero)`. A token that the amateur masks counts as the least likely of the others.
 #[inline(always)]
 fn subtract_from_candidates(zero: f64, beta_of: impl Fn(u32) -> f64, candidates: &mut Candidates) {
     let (mut least, mut masks) = (f64::INFINITY, false);

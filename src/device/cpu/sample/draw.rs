@@ -1,4 +1,4 @@
-//! The draw of a token from a row's candidates.
+//! Draws a token from a row's candidates.
 
 use super::candidates::Candidates;
 use crate::contrast::{Contrast, GUMBEL_MAX, Noise};
@@ -6,7 +6,7 @@ use crate::device::cpu::math::exp_f64;
 use crate::device::cpu::simd::Simd;
 use crate::ids::TokenId;
 
-/// What top-k, top-p and min-p leave of the candidates, as indices into them; `None` where there is nothing to cut.
+/// The candidates that top-k, top-p and min-p keep, as indices; `None` if there is nothing to cut.
 #[inline(always)]
 pub fn cut<S: Simd>(contrast: &Contrast, s: &[f64], best: f64) -> Option<Vec<u32>> {
     if contrast.top_k == 0 && contrast.top_p >= 1.0 && contrast.min_p == 0.0 {
@@ -22,7 +22,7 @@ pub fn cut<S: Simd>(contrast: &Contrast, s: &[f64], best: f64) -> Option<Vec<u32
     }
     let total: f64 = order.iter().map(|&index| weights[index as usize]).sum();
     if contrast.min_p > 0.0 {
-        // The cut tokens are the last in order and so leave the sums before the others alone.
+        // The cut tokens are the last in order, so the sums before the others do not change.
         order.retain(|&index| weights[index as usize] >= contrast.min_p);
     }
     if contrast.top_p < 1.0 {
@@ -31,7 +31,8 @@ pub fn cut<S: Simd>(contrast: &Contrast, s: &[f64], best: f64) -> Option<Vec<u32
     Some(order)
 }
 
-/// Keeps the tokens that have less than `top_p` before them, narrowing down to where that is instead of sorting all.
+/// Keeps the tokens before which the probabilities sum to less than `top_p`. It narrows the range instead of sorting
+/// all tokens.
 #[inline(always)]
 fn cut_by_share(
     order: &mut Vec<u32>,
@@ -59,18 +60,18 @@ fn cut_by_share(
     order.truncate(start);
 }
 
-/// Gumbel-max: the largest `s / temperature + gumbel`, the lowest id of equals.
+/// A draw by Gumbel-max: the candidate with the largest `s / temperature + gumbel`, the lowest id among equals.
 pub struct Draw<'a> {
     pub noise: Noise,
     pub position: u32,
     pub candidates: &'a Candidates,
-    /// Index of the best `s`.
+    /// Index of the largest `s`.
     pub best: usize,
     pub temperature: f64,
 }
 
 impl Draw<'_> {
-    /// Draws from some of the candidates, the best among them.
+    /// Draws from a subset of the candidates that contains the best one.
     #[inline(always)]
     pub fn from(&self, kept: impl Iterator<Item = usize>) -> usize {
         let gumbel = |index: usize| self.noise.gumbel(self.position, TokenId(self.candidates.ids[index]));
@@ -98,8 +99,8 @@ impl Draw<'_> {
     }
 }
 
-/// No less than the Gumbel draw of these bits, without a logarithm: `-ln(-ln u) <= -ln(1 - u)`, and the leading zeros
-/// of `1 - u` bound its logarithm.
+/// An upper bound of the Gumbel draw of these bits, without a logarithm: `-ln(-ln u) <= -ln(1 - u)`, and the leading
+/// zeros of `1 - u` bound its logarithm.
 #[inline(always)]
 fn gumbel_bound(bits: u32) -> f64 {
     const ROUNDING: f64 = 1e-9;

@@ -1,5 +1,5 @@
-//! The method of `contrast/` over rows of logits: the same tokens as its reference, reading each row of logits a
-//! few times in vectors and doing exact arithmetic on the candidates alone.
+//! Sampling on the CPU by the method of `contrast/`. It draws the same tokens as the reference. It reads each row of
+//! logits a few times in vectors and computes exactly (in f64) for the candidates alone.
 
 mod candidates;
 mod draw;
@@ -22,7 +22,7 @@ use draw::{Draw, cut};
 use reduce::{log_probability, lowest_best, peak, sum_exp};
 
 thread_local! {
-    /// Room for candidates, kept from one row to the next.
+    /// A row's candidates; the memory is reused by the next row.
     static CANDIDATES: Cell<Candidates> = const { Cell::new(Candidates::new()) };
 }
 
@@ -51,7 +51,7 @@ impl Sampler<'_> {
         (decisions.into_iter().map(result).collect(), projections)
     }
 
-    /// Given all of the amateur's logits.
+    /// Decides by all logits of both models.
     fn decide_by_both(self, expert: ExpertLogits<'_, Tensor>, amateur: &Tensor) -> Vec<Option<Decision>> {
         self.decide(expert, |index, row| {
             if row.contrast.needs_amateur() {
@@ -62,7 +62,8 @@ impl Sampler<'_> {
         })
     }
 
-    /// Before the amateur's logits are there; copies the expert's logits of the rows that await them.
+    /// Decides what the expert can decide alone, before the amateur's logits exist. Copies the expert's logits of the
+    /// rows that await the amateur.
     fn decide_by_expert(self, expert: ExpertLogits<'_, Tensor>, kept: &mut Tensor) -> Vec<Option<Decision>> {
         let decisions = self.decide(expert, |_, row| match row.deferred_row {
             Some(_) => Amateur::Deferred,
@@ -77,8 +78,8 @@ impl Sampler<'_> {
         decisions
     }
 
-    /// Given the amateur's logits of the candidates. Rows for which these do not suffice are given all of theirs, by one
-    /// product for all such rows; which these are depends on each row alone.
+    /// Decides by the amateur's logits of the candidates. Rows that need all of the amateur's logits get them by one
+    /// product for all such rows. Which rows these are depends on each row alone.
     fn decide_by_candidates(
         self,
         expert: ExpertLogits<'_, Tensor>,
@@ -110,7 +111,7 @@ impl Sampler<'_> {
         (decisions, Projections { gathered, full })
     }
 
-    /// What each row draws; `None` where the amateur's part must be known in full.
+    /// Decides each row; `None` for a row that needs all of the amateur's logits.
     fn decide<'a>(
         self,
         expert: ExpertLogits<'_, Tensor>,
@@ -133,7 +134,7 @@ impl Sampler<'_> {
         } else {
             let mut decisions = vec![None; self.rows.len()];
             let places = decisions.iter_mut().zip(self.rows.iter().enumerate());
-            self.path.team.each(places, |(place, row)| *place = decide(row));
+            self.path.pool.for_each(places, |(place, row)| *place = decide(row));
             decisions
         }
     }
@@ -150,27 +151,27 @@ impl Sampler<'_> {
     }
 }
 
-/// What is known of the amateur's logits.
+/// The part of the amateur's logits that is available.
 #[derive(Clone, Copy)]
 enum Amateur<'a> {
-    /// They play no part.
+    /// The amateur has no say.
     Unread,
-    /// They are not there yet: only a single candidate can be sampled.
+    /// None yet: only a single candidate can be drawn.
     Deferred,
-    /// All of them.
+    /// All logits of the row.
     Logits(&'a [f32]),
-    /// Those of the candidates can be computed.
+    /// The logits of the candidates can be computed.
     Projected(Projected<'a>),
-    /// The row has been sampled before.
+    /// The row is decided already.
     Done,
 }
 
-/// What the amateur's logits come from.
+/// The factors of the amateur's logits.
 #[derive(Clone, Copy)]
 struct Projected<'a> {
     hidden: &'a [f32],
     lm_head: &'a Weight,
-    /// All of them, once they are there.
+    /// All logits of the row, once they are computed.
     logits: Option<&'a [f32]>,
 }
 
@@ -192,7 +193,7 @@ impl Kernel for Row<'_> {
 }
 
 impl Row<'_> {
-    /// `None` where the amateur's logits must be known in full.
+    /// Decides the row; `None` if it needs all of the amateur's logits.
     #[inline(always)]
     fn draw<S: Simd>(self) -> Result<Option<Sampled>, RowFault> {
         let Self { sample, vocabulary, expert, amateur, candidates } = self;
@@ -217,7 +218,7 @@ impl Row<'_> {
                 match logits {
                     None if needs_all || sample.log_probabilities => return Ok(None),
                     Some(logits) if needs_all => subtract::<S>(logits, two_betas, beta_of, candidates)?,
-                    // The same numbers whether or not all logits are there.
+                    // This gives the same numbers whether or not all logits are there.
                     _ => subtract_projected::<S>(hidden, lm_head, beta_of, candidates)?,
                 }
             }

@@ -5,15 +5,15 @@ use crate::device::cpu::math::{array, exp_f64};
 use crate::device::cpu::simd::{LANES, Simd};
 use crate::ids::TokenId;
 
-/// Logits that share a maximum in the peaks that [`peak`] finds.
+/// Logits per chunk of [`peak`].
 pub const CHUNK: usize = 8 * LANES;
 
-/// The largest logit of a row that has no fault, and of each of its chunks.
+/// The largest logit of a row without a fault, and the largest of each chunk.
 #[inline(always)]
 pub fn peak<S: Simd>(logits: &[f32], peaks: &mut Vec<f32>) -> Result<f32, RowFault> {
     peaks.clear();
     let mut highest = f32::NEG_INFINITY;
-    // Stays zero until it meets what is not a number times zero.
+    // The product stays zero until a NaN or an infinity occurs.
     let mut fault = S::splat(0.0);
     for chunk in logits.chunks(CHUNK) {
         let mut peak = S::splat(f32::NEG_INFINITY);
@@ -48,7 +48,7 @@ pub fn log_sum_exp<S: Simd>(logits: &[f32], peak: f64) -> f64 {
     lane_sum(logits, |&z| exp_f64::<S>(f64::from(z) - peak)).ln()
 }
 
-/// `l` of a token, whose row has no NaN; `-inf` if the row masks it.
+/// The log-probability `l` of a token in a row without NaN; `-inf` if the row masks it.
 #[inline(always)]
 pub fn log_probability<S: Simd>(logits: &[f32], token: TokenId, peaks: &mut Vec<f32>) -> f32 {
     let logit = logits[token.index()];
@@ -80,7 +80,7 @@ fn lane_sum<T>(x: &[T], f: impl Fn(&T) -> f64) -> f64 {
     rest.iter().map(f).chain(sums).sum()
 }
 
-/// Index of the largest, the first of equals.
+/// Index of the largest element, the first among equals.
 #[inline(always)]
 pub fn lowest_best(s: &[f64]) -> usize {
     let mut lanes = [f64::NEG_INFINITY; LANES];

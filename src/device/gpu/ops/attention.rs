@@ -8,7 +8,7 @@ use crate::device::gpu::runtime::{GpuRuntime, Launch};
 use crate::device::{AttentionShape, CacheShape, Dtype, Format, Heads};
 use crate::error::{Error, Result};
 
-/// Positions that one block of a decode kernel sees.
+/// Positions that one block of the decode kernel reads.
 const SPLIT: usize = 256;
 /// Query rows of a tensor core's tile.
 const TILE_ROWS: usize = 16;
@@ -17,10 +17,10 @@ const WARP: usize = 32;
 /// The widest head that there is a kernel for.
 const WIDEST_HEAD: usize = 256;
 
-/// Whether there are kernels for a cache of this shape and format.
+/// Checks that there are kernels for a cache of this shape and format.
 ///
 /// # Errors
-/// Where there are not.
+/// If there are none.
 pub fn check(shape: CacheShape, format: Format) -> Result<()> {
     let (cache, working) = (format.cache, format.working());
     if shape.head_dim > WIDEST_HEAD {
@@ -35,11 +35,11 @@ pub fn check(shape: CacheShape, format: Format) -> Result<()> {
     Ok(())
 }
 
-/// Bytes that attention's splits need for each block of the cache.
+/// Bytes for the partial results of attention, per block of the cache.
 ///
-/// A split leaves `head_dim + 4` floats for each query head, and only contexts longer than one split leave any: at most
-/// two for each [`SPLIT`] positions, as `x > 1` has `ceil(x) <= floor(2 x)`. So a row's place is counted from the blocks
-/// of the rows before it, and the pool bounds the sum.
+/// A split of a context writes `head_dim + 4` floats per query head, and only contexts longer than one split write
+/// any. There are at most two splits per [`SPLIT`] positions, since `ceil(x) <= floor(2 x)` for `x > 1`. A row's
+/// place is counted from the blocks of the rows before it, so the size of the pool bounds the sum.
 pub fn partial_bytes(shape: CacheShape) -> usize {
     let split = shape.heads * shape.group * (shape.head_dim + 4) * size_of::<f32>();
     (2 * shape.block_size * split).div_ceil(SPLIT).next_multiple_of(16)
@@ -84,7 +84,7 @@ pub fn attention<R: GpuRuntime>(
     }
 }
 
-/// The kernel that takes all: a warp a query row.
+/// The kernel for every number format and head size: one warp per query row.
 fn plain<R: GpuRuntime>(kernel: &'static str, step: &Step<R>, heads: Heads) -> Launch {
     const WARPS: usize = 4;
     Launch {
@@ -95,25 +95,25 @@ fn plain<R: GpuRuntime>(kernel: &'static str, step: &Step<R>, heads: Heads) -> L
     }
 }
 
-/// The kernels on tensor cores for heads of one size, and their tiles: `Prefill` and `Decode` in `kernels/attention/`.
+/// The tensor-core kernels for one head size, and their tiles: `Prefill` and `Decode` in `kernels/attention/`.
 struct Tiles {
     prefill: &'static str,
     decode: &'static str,
     /// Number format of keys and values.
     cache: Dtype,
     head_dim: usize,
-    /// Rows of a prefill kernel's tile.
+    /// Query rows of a prefill tile.
     prefill_rows: usize,
-    /// Keys of a prefill kernel's tile.
+    /// Keys of a prefill tile.
     prefill_keys: usize,
-    /// Of a decode kernel's block.
+    /// Warps of a decode block.
     decode_warps: usize,
-    /// Tiles that a decode kernel's warp holds.
+    /// Tiles in flight per warp of a decode kernel.
     decode_stages: usize,
 }
 
 impl Tiles {
-    /// `None` where the numbers or the heads are others'.
+    /// The kernels for these formats and this head size; `None` if there are none.
     fn of(dtype: Dtype, cache: Dtype, head_dim: usize) -> Option<Self> {
         let is_e4m3 = cache == Dtype::F8E4m3;
         let (prefill, decode) = match (head_dim, is_e4m3) {
@@ -151,8 +151,8 @@ impl Tiles {
         })
     }
 
-    /// Prefill spans, then decode rows, then the sums over their splits. In a step that is padded, grids depend on padded
-    /// sizes alone.
+    /// Launches for prefill spans, for decode rows, and for the sums over the splits. In a padded step the grids
+    /// depend on padded sizes alone.
     fn launches<R: GpuRuntime>(&self, step: &Step<R>, shape: AttentionShape) -> Vec<Launch> {
         let heads = shape.heads;
         let mut launches = vec![Launch {
@@ -186,7 +186,7 @@ impl Tiles {
         launches
     }
 
-    /// Bytes of a row in shared memory, as `SharedRows` lays it out, with its scale where it has one.
+    /// Bytes of a row in shared memory, with its scale if it has one; `SharedRows` in the kernels has this layout.
     fn row_bytes(&self, dtype: Dtype) -> usize {
         const CHUNK: usize = 16;
         let chunks = self.head_dim * dtype.size() / CHUNK;
@@ -210,7 +210,7 @@ impl Tiles {
     }
 }
 
-/// Splits that the longest of the contexts is cut into: those that the last token sees any position of.
+/// Splits of the longest context: those with any position that the last token sees.
 fn splits(longest_context: usize, window: Option<usize>) -> usize {
     let of_context = longest_context.div_ceil(SPLIT);
     let of_window = window.map_or(of_context, |window| window.saturating_sub(1).div_ceil(SPLIT) + 1);

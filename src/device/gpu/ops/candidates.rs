@@ -1,5 +1,5 @@
-//! Candidates whose logits of the amateur are computed one by one: launches of `contrast_project.cu`, and the lists between
-//! the kernels that find candidates and those that use them.
+//! Candidates whose logits of the amateur are computed one by one: the launches of `contrast_project.cu`, and the
+//! lists that pass from the kernels that find candidates to those that use them.
 
 use std::mem::offset_of;
 
@@ -15,12 +15,13 @@ use crate::device::gpu::runtime::{GpuRuntime, Launch, Role};
 use crate::device::{Device, Projections};
 use crate::error::Result;
 
-/// A row's candidates are many where they are more than one in so many of the vocabulary, or more than this in all: the row
-/// then needs all of its logits, by one reading of the LM head for all such rows. So small that candidates cost as much as one
-/// reading if 128 rows of a vocabulary of 128 thousand have the most; so large that even flat distributions seldom reach it.
+/// A row has many candidates if they are more than one in this many tokens of the vocabulary, or more than this
+/// number. It then needs all of the amateur's logits, which one product computes for all such rows. The limits are so
+/// low that the candidates of 128 such rows, of a vocabulary of 128 thousand, cost as much as one reading of the LM
+/// head, and so high that even flat distributions seldom reach them.
 const MANY_CANDIDATES: (usize, usize) = (32, 1024);
 
-/// Of `contrast_project`: warps a block, and blocks at most, many to each part of a GPU.
+/// Warps per block of `contrast_project`, and the most blocks, several for each multiprocessor.
 const WARPS: usize = 4;
 const BLOCKS: usize = 2048;
 
@@ -28,17 +29,17 @@ const LIST_BYTES: usize = size_of::<CandidateList>();
 const ENTRY_BYTES: usize = size_of::<CandidateEntry>();
 const COUNTS_BYTES: usize = size_of::<CandidateCounts>();
 
-/// Room for the candidates of the rows that are sampled together.
+/// The candidates of the rows that are sampled together.
 pub struct CandidateLists<R: GpuRuntime> {
-    /// The counts, then lists as [`CandidateBuffers`] says.
+    /// The counts, then the lists that [`CandidateBuffers`] describes.
     memory: R::Memory,
     rows: usize,
-    /// The most candidates of a row that are listed.
+    /// The most candidates that are listed per row.
     capacity: usize,
 }
 
 impl<R: GpuRuntime> CandidateLists<R> {
-    /// For `rows` rows of a vocabulary.
+    /// Lists for `rows` rows of a vocabulary.
     pub fn new(runtime: &R, rows: usize, vocabulary: usize) -> Result<Self> {
         let (part, most) = MANY_CANDIDATES;
         let capacity = (vocabulary / part).clamp(1, most);
@@ -46,12 +47,12 @@ impl<R: GpuRuntime> CandidateLists<R> {
         Ok(Self { memory: runtime.allocate(Role::Expert, bytes)?, rows, capacity })
     }
 
-    /// The most candidates of a row that are listed.
+    /// The most candidates that are listed per row.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Where all of it is.
+    /// The addresses of the lists.
     pub fn addresses(&self, on: &GpuDevice<R>) -> CandidateBuffers {
         let counts = on.address(&self.memory);
         let entries = counts + COUNTS_BYTES as u64;
@@ -59,8 +60,8 @@ impl<R: GpuRuntime> CandidateLists<R> {
         CandidateBuffers { lists, entries, counts, full_rows: lists + (self.rows * LIST_BYTES) as u64 }
     }
 
-    /// Computes the logits of `rows` rows that `contrast_candidates` found to be needed: those of listed candidates to their
-    /// entries, all those of other rows to their rows of `logits`.
+    /// Computes the logits that `contrast_candidates` found to be needed: those of listed candidates are written to
+    /// their entries, all logits of other rows to their rows of `logits`.
     pub fn project(
         &self,
         on: &GpuDevice<R>,
@@ -84,7 +85,7 @@ impl<R: GpuRuntime> CandidateLists<R> {
             threads: (WARPS * 32) as u32,
             shared_bytes: 0,
         };
-        // The product has one group, whose rows are as many as `contrast_candidates` counted.
+        // The product has one group, with as many rows as `contrast_candidates` counted.
         let offsets = counts + offset_of!(CandidateCounts, full_row_offsets) as u64;
         let full = Groups { count: 1, rows, sources: full_rows, offsets, scatters: true };
         on.join(
@@ -93,10 +94,10 @@ impl<R: GpuRuntime> CandidateLists<R> {
         );
     }
 
-    /// How many logits were listed, and how many rows needed all of theirs; waits for it.
+    /// How many logits were listed, and how many rows needed all logits. Waits for the counts.
     pub fn projections(&self, on: &GpuDevice<R>) -> Projections {
         let pending = on.runtime().read(Role::Expert, &self.memory, COUNTS_BYTES);
-        // A failure is reported by `collect`; what is read after one says nothing.
+        // `collect` reports a failure; the counts read after one are meaningless.
         let bytes = on.runtime().wait(pending).unwrap_or_default();
         let counts = bytemuck::try_pod_read_unaligned(&bytes).unwrap_or_else(|_| CandidateCounts::zeroed());
         Projections { gathered: counts.entries as usize, full: counts.full_row_offsets[1] as usize }

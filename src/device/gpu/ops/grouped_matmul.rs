@@ -6,31 +6,32 @@ use crate::device::gpu::buffers::{Tensor, Weight};
 use crate::device::gpu::device::GpuDevice;
 use crate::device::gpu::runtime::{GpuRuntime, Launch};
 
-/// Of the kernels on tensor cores; of the plain ones at most.
+/// Threads of the tensor-core kernels, and the most threads of the plain ones.
 const THREADS: usize = 128;
 
-/// Which rows belong to which group.
+/// The rows of each group of a product.
 #[derive(Debug, Clone, Copy)]
 pub struct Groups {
-    /// How many. The weight is as many matrices, one below the other.
+    /// The number of groups. The weight has as many matrices, one below the other.
     pub count: usize,
-    /// Rows of all groups at most; of the one group where there are no offsets.
+    /// The most rows of all groups together; the rows of the one group if there are no offsets.
     pub rows: usize,
-    /// Address of `[rows]` u32: which row of `x` each is; 0 where it is the row's own number.
+    /// Address of `[rows]` u32: the row of `x` for each row; 0 if row `i` is row `i`.
     pub sources: u64,
-    /// Address of `[count + 1]` u32: where each group's rows begin, and the last one's end; 0 for one group of all rows.
+    /// Address of `[count + 1]` u32: the first row of each group, then the end of the last; 0 for one group of all
+    /// rows.
     pub offsets: u64,
-    /// Whether a row of `out` is numbered as its source is.
+    /// Whether row `i` is written to the row of `out` that its source has in `x`.
     pub scatters: bool,
 }
 
 impl Groups {
-    /// One of all rows, as they are.
+    /// One group of all rows, in place.
     pub fn one(rows: usize) -> Self {
         Self { count: 1, rows, sources: 0, offsets: 0, scatters: false }
     }
 
-    /// Tiles of `height` rows at most: each group begins one of its own.
+    /// The most tiles of `height` rows. Each group begins a new tile.
     fn tiles(&self, height: usize) -> usize {
         (self.rows + self.count.min(self.rows) * (height - 1)) / height
     }
@@ -73,24 +74,24 @@ pub fn grouped_matmul<R: GpuRuntime>(
     }
 }
 
-/// A kernel and its tile: `Tiles` and `PlainProducts` in `kernels/grouped_matmul/`.
+/// A kernel and its tile sizes: `Tiles` and `PlainProducts` in `kernels/grouped_matmul/`.
 struct Kernel {
     name: &'static str,
     rows: usize,
     outputs: usize,
-    /// Tiles of x and of the weight that are held at once; none in the plain kernels.
+    /// Tiles of x and of the weight in flight at once; 0 for the plain kernels.
     stages: usize,
-    /// Bytes of a number of the weight.
+    /// Bytes per number of the weight.
     weight_size: usize,
 }
 
 impl Kernel {
-    /// Inputs of a stage.
+    /// Inputs per stage.
     const DEPTH: usize = 64;
-    /// Bytes that are copied at once.
+    /// Bytes per asynchronous copy.
     const CHUNK: usize = 16;
 
-    /// The one for `inputs` numbers a row and `outputs`: which of those on tensor cores changes no bit.
+    /// The kernel for these formats and sizes. The choice among the tensor-core kernels changes no bit.
     fn of([x, weight]: [Dtype; 2], [outputs, inputs]: [usize; 2], groups: Groups) -> Self {
         let weight_size = weight.size();
         let tiles =
@@ -112,7 +113,7 @@ impl Kernel {
         }
     }
 
-    /// A plain kernel's thread has an output.
+    /// Threads per block. In a plain kernel each thread computes one output.
     fn threads(&self) -> usize {
         if self.stages == 0 { self.outputs } else { THREADS }
     }

@@ -1,4 +1,4 @@
-//! Matrices of the layers, rounded to e4m3 on their way to the runtime.
+//! Matrices of the layers, rounded to e4m3 while they are loaded.
 
 use super::random_weight;
 use crate::device::gpu::buffers::Weight;
@@ -9,10 +9,10 @@ use crate::device::number::quantize;
 use crate::device::{Dtype, TensorView};
 use crate::error::{Error, Result};
 
-/// Inputs of a step of the tensor cores: so many are dealt at a time.
+/// Inputs of a tensor-core step: the unit of the reordering.
 const STEP: usize = 16;
 
-/// `parts`, one below the other, a scale for each row.
+/// Joins `parts` along the rows, with a scale per row.
 pub fn rounded<R: GpuRuntime>(on: &GpuDevice<R>, parts: &[TensorView]) -> Result<Weight<R>> {
     let Some(first) = parts.first() else {
         return Err(Error::Device("a weight of no parts".to_owned()));
@@ -36,7 +36,7 @@ pub fn rounded<R: GpuRuntime>(on: &GpuDevice<R>, parts: &[TensorView]) -> Result
     Ok(weight)
 }
 
-/// Random numbers of `shape`: see [`crate::device::WeightSource::Random`].
+/// A matrix of random numbers: see [`crate::device::WeightSource::Random`].
 pub fn random<R: GpuRuntime>(on: &GpuDevice<R>, shape: &[usize], seed: u64) -> Result<Weight<R>> {
     let columns = shape.last().copied().unwrap_or(1);
     let weight = allocate(on, shape.iter().product::<usize>() / columns.max(1), columns)?;
@@ -58,8 +58,8 @@ fn fill<R: GpuRuntime>(on: &GpuDevice<R>, memory: &R::Memory, bytes: &[u8]) -> R
     })
 }
 
-/// Puts a step's inputs in the order in which `E4m3Weights` of `kernels/grouped_matmul/weights.cuh` widens them: of each
-/// four, two neighbours of the lower eight between two of the upper.
+/// Orders a step's inputs as `E4m3Weights` of `kernels/grouped_matmul/weights.cuh` widens them: each group of four
+/// holds two neighbours of the lower eight between two of the upper.
 fn deal(step: &mut [E4m3; STEP]) {
     let inputs = *step;
     for (to, place) in step.iter_mut().zip(0..) {

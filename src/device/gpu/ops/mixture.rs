@@ -1,4 +1,4 @@
-//! Launches of `route.cu` and `weighted_sum.cu`, and what lies between them.
+//! Launches of `route.cu` and `weighted_sum.cu`, and the routing between them.
 
 use super::grouped_matmul::Groups;
 use super::rows::launch_by_columns;
@@ -10,9 +10,9 @@ use crate::device::gpu::runtime::{GpuRuntime, Launch};
 use crate::device::{Choice, GroupedRows, RoutingShape};
 use crate::error::Result;
 
-/// Rows of a block of `route_choose`, a warp each.
+/// Rows per block of `route_choose`, one warp each.
 const CHOOSING_WARPS: usize = 4;
-/// Threads of a block of `route_sort` at most.
+/// The most threads of a block of `route_sort`.
 const SORTING_THREADS: usize = 256;
 
 /// See [`crate::device::Device::Routing`].
@@ -22,11 +22,11 @@ pub struct Routing<R: GpuRuntime> {
     branches: R::Memory,
     /// `[rows, active]` f32: their weights.
     weights: R::Memory,
-    /// `[rows, active]` u32: where each of them lies in the order of the branches.
+    /// `[rows, active]` u32: the place of each choice in the order of the branches.
     places: R::Memory,
     /// `[rows * active]` u32: the row of each place.
     sources: R::Memory,
-    /// `[branches + 1]` u32: where the places of each branch begin, and the last one's end.
+    /// `[branches + 1]` u32: the first place of each branch, then the end of the last.
     offsets: R::Memory,
 }
 
@@ -44,7 +44,7 @@ impl<R: GpuRuntime> Routing<R> {
         })
     }
 
-    /// The places as groups of a product.
+    /// The places as the groups of a product.
     pub fn groups(&self, on: &GpuDevice<R>, step: &Step<R>, rows: GroupedRows) -> Groups {
         Groups {
             count: self.shape.branches,
@@ -63,7 +63,7 @@ impl<R: GpuRuntime> Routing<R> {
         let read = |memory| {
             let pending =
                 on.runtime().read(on.current_role(), memory, rows * self.shape.active * size_of::<u32>());
-            // A failure is reported by `collect`; what is read after one says nothing.
+            // `collect` reports a failure; the choices read after one are meaningless.
             on.runtime().wait(pending).unwrap_or_default()
         };
         let branches: Vec<u32> = bytemuck::pod_collect_to_vec(&read(&self.branches));

@@ -5,7 +5,7 @@ use crate::device::gpu::device::GpuDevice;
 use crate::device::gpu::runtime::{GpuRuntime, Launch};
 
 const THREADS: usize = 256;
-/// Enough to fill any card.
+/// Enough blocks to fill any GPU.
 const MOST_BLOCKS: usize = 4096;
 
 /// Fills `memory` in the number format of activations: see [`crate::device::WeightSource::Random`].
@@ -17,14 +17,14 @@ pub fn random_weight<R: GpuRuntime>(on: &GpuDevice<R>, shape: &[usize], seed: u6
     fill(on, on.kernel("random_weight_bf16", "random_weight_f32"), shape, seed, [bound, offset], memory);
 }
 
-/// A matrix of e4m3, and the scale of all its rows.
+/// Fills `memory` with a random matrix of e4m3; returns the scale of all its rows.
 pub fn random_e4m3<R: GpuRuntime>(on: &GpuDevice<R>, shape: &[usize], seed: u64, memory: &R::Memory) -> f32 {
     const LARGEST: f32 = 448.0;
     fill(on, "random_weight_e4m3", shape, seed, [LARGEST, 0.0], memory);
     bound(shape) / LARGEST
 }
 
-/// Of uniform numbers with variance `1 / columns`.
+/// The bound of uniform numbers with variance `1 / columns`.
 fn bound(shape: &[usize]) -> f32 {
     (3.0 / shape.last().map_or(1.0, |columns| *columns as f32)).sqrt()
 }

@@ -18,7 +18,7 @@ use crate::ids::BlockId;
 const WARP: usize = 32;
 /// Threads of the largest block.
 const MOST_THREADS: usize = 1024;
-/// Bytes of the widest access.
+/// Bytes of the widest memory access.
 const ACCESS: usize = 16;
 
 /// See [`crate::device::Device::embed`].
@@ -71,7 +71,7 @@ pub fn rms_norm<R: GpuRuntime>(
         width: out.width as u32,
         unused: 0,
     };
-    // Two vectors a thread, which it keeps in registers; a block a row, so that the order of the sum is the width's.
+    // Each thread keeps two vectors in registers. One block per row fixes the order of the sum by the width.
     let threads = warps_of(accesses(out.width, Dtype::F32).div_ceil(2)).min(MOST_THREADS);
     let launch = Launch {
         kernel: on.kernel("rms_norm_bf16", "rms_norm_f32"),
@@ -95,7 +95,7 @@ pub fn rope_store<R: GpuRuntime>(
     cache: &mut Cache<R>,
 ) {
     let [keys_and_values, scales] = cache.addresses(on.runtime(), layer);
-    // Of a head, a lane holds one access of each half.
+    // A lane holds one access of each half of a head.
     let lanes = accesses(heads.dim / 2, on.role_info().dtype).next_power_of_two().min(WARP);
     let spans_heads = norms.is_some_and(|norms| norms.scope == NormScope::Projection);
     let parameters = RopeStoreParams {
@@ -117,7 +117,7 @@ pub fn rope_store<R: GpuRuntime>(
         unused: 0,
     };
     let all_lanes = (heads.query + 2 * heads.key_value) * lanes;
-    // A sum over heads is taken by one block.
+    // One block computes a sum over all heads.
     let threads = warps_of(all_lanes).min(if spans_heads { MOST_THREADS } else { 128 });
     let launch = Launch {
         kernel: on.cache_kernel(
@@ -199,18 +199,18 @@ fn sums(threads: usize) -> u32 {
     (2 * threads / WARP * size_of::<f32>()) as u32
 }
 
-/// How many accesses cover `width` numbers: full ones where they divide the width, else one a number.
+/// Accesses that cover `width` numbers: full ones if they divide the width, otherwise one per number.
 fn accesses(width: usize, dtype: Dtype) -> usize {
     let vector = ACCESS / dtype.size();
     if width.is_multiple_of(vector) { width / vector } else { width }
 }
 
-/// As many threads in whole warps.
+/// The threads, rounded up to whole warps.
 fn warps_of(threads: usize) -> usize {
     threads.next_multiple_of(WARP).max(WARP)
 }
 
-/// A grid of rows and of columns, an access a thread where a thread's numbers are `dtype`.
+/// A grid of rows and columns with one access per thread, for numbers of `dtype`.
 pub fn launch_by_columns<R: GpuRuntime>(
     on: &GpuDevice<R>,
     kernel: &'static str,
@@ -225,7 +225,7 @@ pub fn launch_by_columns<R: GpuRuntime>(
     launch_rows(on, &Launch { kernel, grid, threads: threads as u32, shared_bytes: 0 }, parameters);
 }
 
-/// A launch of no rows is none.
+/// Launches a kernel unless there are no rows.
 fn launch_rows<R: GpuRuntime>(on: &GpuDevice<R>, launch: &Launch, parameters: &impl Pod) {
     if launch.grid[0] > 0 {
         on.launch(launch, parameters);

@@ -11,9 +11,9 @@ use crate::device::gpu::inputs::Step;
 use crate::device::gpu::runtime::{GpuRuntime, Launch};
 use crate::device::{AmateurLogits, Device, ExpertLogits, Unprojected};
 
-/// Warps a block, of both kernels.
+/// Warps per block, of both kernels.
 const WARPS: usize = 8;
-/// What `contrast_sample` keeps of a row: a short list of candidates, and histograms.
+/// Bytes of shared memory of `contrast_sample`: a short list of candidates, and histograms.
 const SHARED_BYTES: u32 = 27_920;
 
 /// See [`Device::sample`]. The kernels find the expert's logits of an output by its
@@ -49,8 +49,8 @@ pub fn sample<R: GpuRuntime>(
     }
 }
 
-/// Computes the amateur's logits of the candidates. Rows that are known to need all of their logits are given them by a
-/// product of all rows, those that turn out to by a product of such rows alone.
+/// Computes the amateur's logits of the candidates. Rows that are known to need all logits get them by a product of
+/// all rows. Rows that turn out to need them get them by a product of these rows alone.
 fn sample_candidates<R: GpuRuntime>(
     on: &GpuDevice<R>,
     step: &mut Step<R>,
@@ -75,13 +75,13 @@ fn sample_candidates<R: GpuRuntime>(
     launches.sample();
 }
 
-/// Launches of the kernels over some outputs of a step. The geometry depends on the number of rows and on the vocabulary
-/// alone, so that a row's bits are its own.
+/// Launches the kernels for some outputs of a step. The geometry depends on the number of rows and on the vocabulary
+/// alone, so a row's bits do not depend on other rows.
 struct Launches<'a, R> {
     on: &'a GpuDevice<R>,
     params: ContrastSampleParams,
     rows: usize,
-    /// Warps a block.
+    /// Warps per block.
     warps: usize,
     /// Blocks that share the tiles of a row.
     blocks: usize,
