@@ -2,7 +2,8 @@
 
     python make_models.py [CASE ...]
 
-README.md describes the files. Everything is seeded: the same versions of torch and transformers write the same bytes.
+README.md describes the files and names the packages; other versions are refused. Everything is seeded. Without a name,
+every case is written again.
 """
 
 import json
@@ -13,6 +14,7 @@ import zlib
 from itertools import combinations
 from pathlib import Path
 
+import safetensors
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
@@ -407,7 +409,17 @@ def report(name, folder, golden, tensors):
     )
 
 
+def check_versions():
+    """README.md names the packages that wrote the goldens."""
+    readme = Path(__file__).with_name("README.md").read_text()
+    for package in (torch, transformers, safetensors):
+        version = f"{package.__name__}=={package.__version__.split('+')[0]}"
+        if version not in readme:
+            sys.exit(f"make_models.py: {version} is not what tests/golden/README.md names; install what it names")
+
+
 if __name__ == "__main__":
+    check_versions()
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

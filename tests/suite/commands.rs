@@ -301,6 +301,12 @@ fn the_ablation_counts_what_each_shortcut_saves() {
         assert_eq!(setting["same_responses"], 1.0, "{setting}");
         assert!(setting["speed_up"].as_f64().unwrap() > 0.0, "{setting}");
     }
+    for name in crate::shortcuts::ALL.names() {
+        assert!(
+            settings.iter().any(|setting| setting["shortcuts"] == serde_json::json!([name])),
+            "{name} alone"
+        );
+    }
     assert_eq!(with("none")["predicted_speed_up"], 1.0);
     assert!(count("gathered-candidates", "bytes") < count("none", "bytes"));
     assert!(count("gathered-candidates", "operations") < count("none", "operations"));
