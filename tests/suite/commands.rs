@@ -88,6 +88,7 @@ fn shapes_have_the_parameters_of_the_models_they_are_named_after() {
         ("gemma-3-1b", 999_885_952),
         ("olmo-3-7b", 7_298_011_136),
         ("llama-3.2-1b", 1_235_814_400),
+        ("qwen2.5-0.5b", 494_032_768),
         ("qwen3-0.6b", 596_049_920),
     ] {
         let plan = json(&["plan", "--shape", shape, "--gpu-memory", "80GiB", "--json"]);

@@ -254,9 +254,15 @@ fn continuations_of_the_kernels_equal_those_of_transformers() {
 #[test]
 fn logits_of_the_kernels_in_bf16_are_near_those_of_transformers() {
     let device = Simt::simt(Dtype::Bf16, 5);
-    for case in
-        ["llama-gqa3-scaled", "qwen3-window", "gemma3-linear", "gemma3-tower", "olmo2-f16", "olmo3-yarn"]
-    {
+    for case in [
+        "llama-gqa3-scaled",
+        "qwen2-unlike",
+        "qwen3-window",
+        "gemma3-linear",
+        "gemma3-tower",
+        "olmo2-f16",
+        "olmo3-yarn",
+    ] {
         let golden = Logits::read(&self::golden(case));
         let found = golden.at_once(&device, &mut Model::load(&device, &self::golden(case).join("expert")));
         let flat = |rows: &[Vec<Vec<f32>>]| rows.concat().concat();
