@@ -25,6 +25,7 @@ shapes!(
     "llama-3.2-1b",
     "llama-3.2-3b",
     "olmo-3-7b",
+    "qwen2.5-0.5b",
     "qwen3-0.6b",
     "qwen3-1.7b",
     "qwen3-4b",

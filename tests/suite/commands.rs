@@ -88,6 +88,7 @@ fn shapes_have_the_parameters_of_the_models_they_are_named_after() {
         ("gemma-3-1b", 999_885_952),
         ("olmo-3-7b", 7_298_011_136),
         ("llama-3.2-1b", 1_235_814_400),
+        ("qwen2.5-0.5b", 494_032_768),
         ("qwen3-0.6b", 596_049_920),
     ] {
         let plan = json(&["plan", "--shape", shape, "--gpu-memory", "80GiB", "--json"]);
@@ -300,6 +301,12 @@ fn the_ablation_counts_what_each_shortcut_saves() {
     for setting in settings {
         assert_eq!(setting["same_responses"], 1.0, "{setting}");
         assert!(setting["speed_up"].as_f64().unwrap() > 0.0, "{setting}");
+    }
+    for name in crate::shortcuts::ALL.names() {
+        assert!(
+            settings.iter().any(|setting| setting["shortcuts"] == serde_json::json!([name])),
+            "{name} alone"
+        );
     }
     assert_eq!(with("none")["predicted_speed_up"], 1.0);
     assert!(count("gathered-candidates", "bytes") < count("none", "bytes"));

@@ -254,9 +254,15 @@ fn continuations_of_the_kernels_equal_those_of_transformers() {
 #[test]
 fn logits_of_the_kernels_in_bf16_are_near_those_of_transformers() {
     let device = Simt::simt(Dtype::Bf16, 5);
-    for case in
-        ["llama-gqa3-scaled", "qwen3-window", "gemma3-linear", "gemma3-tower", "olmo2-f16", "olmo3-yarn"]
-    {
+    for case in [
+        "llama-gqa3-scaled",
+        "qwen2-unlike",
+        "qwen3-window",
+        "gemma3-linear",
+        "gemma3-tower",
+        "olmo2-f16",
+        "olmo3-yarn",
+    ] {
         let golden = Logits::read(&self::golden(case));
         let found = golden.at_once(&device, &mut Model::load(&device, &self::golden(case).join("expert")));
         let flat = |rows: &[Vec<Vec<f32>>]| rows.concat().concat();
@@ -471,8 +477,7 @@ fn every_architecture_has_a_golden_case_and_is_documented() {
             golden_configs += &fs::read_to_string(case.join(role).join("config.json")).unwrap();
         }
     });
-    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide/models.md");
-    let guide = fs::read_to_string(guide).unwrap();
+    let guide = read("docs/guide/models.md");
     for architecture in supported.split(", ") {
         // The decoder of Gemma3ForCausalLM alone; `checkpoints.rs` renames a golden case's tensors to it.
         let has_case =
@@ -483,4 +488,39 @@ fn every_architecture_has_a_golden_case_and_is_documented() {
             "docs/guide/models.md does not name {architecture}"
         );
     }
+}
+
+/// The guide's table of families is the full list; the pages that users see first name each family by its first word.
+#[test]
+fn every_family_of_the_guide_is_on_the_first_pages() {
+    let guide = read("docs/guide/models.md");
+    let (_, table) = guide.split_once("\n| family |").expect("the guide has a table of families");
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let families: Vec<&str> =
+        rows.filter_map(|row| row.split(['|', ',', ' ']).find(|word| !word.is_empty())).collect();
+    assert!(families.contains(&"Llama"), "{families:?}");
+    for page in ["README.md", "src/lib.rs"] {
+        let text = read(page);
+        for family in &families {
+            assert!(text.contains(family), "{page} does not name the family {family}");
+        }
+    }
+}
+
+/// The table says what a case covers, and the script can write the case again.
+#[test]
+fn every_golden_case_is_in_the_table_and_in_the_script() {
+    let (table, script) = (read("tests/golden/README.md"), read("tests/golden/make_models.py"));
+    for_each_case(|case| {
+        let name = case.file_name().unwrap().to_str().unwrap();
+        let has_row = table.contains(&format!("\n| `{name}` |"));
+        assert!(has_row, "the table of tests/golden/README.md has no row for {name}");
+        let has_entry = script.contains(&format!("\n    \"{name}\": case("));
+        assert!(has_entry, "CASES of tests/golden/make_models.py has no {name}");
+    });
+}
+
+/// A file of this repository.
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }

@@ -19,7 +19,8 @@ use serde_json::Value;
 
 use crate::random::Random;
 
-const ALL: Shortcuts =
+/// Every shortcut.
+pub const ALL: Shortcuts =
     Shortcuts { gathered_candidates: true, deferred_amateur: Deferred::Always, shared_prefixes: true };
 const GATHERED: Shortcuts = Shortcuts { gathered_candidates: true, ..Shortcuts::NONE };
 const DEFERRED: Shortcuts = Shortcuts { deferred_amateur: Deferred::Always, ..Shortcuts::NONE };

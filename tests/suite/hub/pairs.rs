@@ -13,24 +13,39 @@ use super::layouts::{Family, Layout};
 use super::{FakeHub, cache, manifest};
 use crate::program::{Workplace, message, records, synth};
 
+const LLAMA: &[Family] = &[Family::Llama, Family::SmolLm2];
+const QWEN3: &[Family] = &[Family::Qwen3, Family::Qwen3Moe];
+const GEMMA_3: &[Family] = &[Family::Gemma3, Family::Gemma3Vision];
+const OLMO_3: &[Family] = &[Family::Olmo3];
+
 #[test]
 fn every_pair_of_llama_runs_by_name() {
-    run_all(&[Family::Llama, Family::SmolLm2]);
+    run_all(LLAMA);
 }
 
 #[test]
 fn every_pair_of_qwen3_runs_by_name() {
-    run_all(&[Family::Qwen3, Family::Qwen3Moe]);
+    run_all(QWEN3);
 }
 
 #[test]
 fn every_pair_of_gemma_3_runs_by_name() {
-    run_all(&[Family::Gemma3, Family::Gemma3Vision]);
+    run_all(GEMMA_3);
 }
 
 #[test]
 fn every_pair_of_olmo_3_runs_by_name() {
-    run_all(&[Family::Olmo3]);
+    run_all(OLMO_3);
+}
+
+/// A pair of a family that no test above names would never run.
+#[test]
+fn every_pair_is_of_a_family_that_runs() {
+    let families = [LLAMA, QWEN3, GEMMA_3, OLMO_3].concat();
+    for pair in PAIRS {
+        let runs = families.contains(&Layout::of(pair.name).family());
+        assert!(runs, "no test runs the pair {}; give its family one", pair.name);
+    }
 }
 
 fn run_all(families: &[Family]) {
