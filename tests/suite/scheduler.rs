@@ -592,9 +592,9 @@ enum Mode {
     InTurn,
     /// Each step is planned while the step before it is in flight.
     Ahead,
-    /// Like `InTurn`, with the amateur deferred to steps of its own.
+    /// Like `InTurn`, with a deferral configuration: the amateur may run in steps of its own.
     Deferred,
-    /// Like `Ahead`, with the amateur deferred to steps of its own.
+    /// Like `Ahead`, with a deferral configuration: the amateur may run in steps of its own.
     DeferredAhead,
 }
 
