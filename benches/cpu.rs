@@ -99,14 +99,14 @@ fn operations() {
     let matrices = |n: usize, k: usize| (0..layers).map(|_| view("w", &[n, k])).collect::<Vec<_>>();
     let gate_up = matrices(2 * INTERMEDIATE, HIDDEN);
     let down = matrices(HIDDEN, INTERMEDIATE);
-    let head = vec![view("head", &[VOCABULARY, HIDDEN])];
+    let lm_head = vec![view("lm_head", &[VOCABULARY, HIDDEN])];
     for (path, cpu) in devices.map(|(path, cpu)| (path, cpu.expect("a device"))) {
-        for (name, views) in [("gate_up", &gate_up), ("down", &down), ("head", &head)] {
+        for (name, views) in [("gate_up", &gate_up), ("down", &down), ("lm_head", &lm_head)] {
             let weights: Vec<_> =
                 views.iter().map(|view| cpu.weight(std::slice::from_ref(view)).expect("a weight")).collect();
             let (n, k) = (views[0].shape[0], views[0].shape[1]);
             for rows in [1, 4, 16, 64, 512] {
-                if name == "head" && rows > 64 {
+                if name == "lm_head" && rows > 64 {
                     continue;
                 }
                 let (x, mut out) = (random(&cpu, rows, k), tensor(&cpu, rows, n));

@@ -72,7 +72,7 @@ fn the_plan_knows_each_models_format() {
 
 /// The deferred logits are f32 logits of 128,256 tokens for each of 256 rows.
 #[test]
-fn the_plan_counts_what_is_kept_for_a_deferred_amateur() {
+fn the_plan_counts_the_deferred_logits() {
     let fixed = |more: &[&str]| {
         let plan =
             json(&[&["plan", "--shape", "llama-3.1-8b", "--gpu-memory", "80GiB", "--json"], more].concat());

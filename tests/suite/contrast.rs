@@ -34,7 +34,7 @@ fn philox_known_answers() {
 }
 
 #[test]
-fn head_contrast_and_score() {
+fn plausible_set_contrast_and_score() {
     let contrast = Contrast { alpha: 0.25, beta: 1.0, ..Contrast::default() };
     let d =
         distribution(&contrast, &logits(&[0.4, 0.3, 0.2, 0.09, 0.01]), &logits(&[0.4, 0.1, 0.2, 0.2, 0.1]))
@@ -122,7 +122,7 @@ fn special_tokens_have_a_beta_of_their_own() {
 }
 
 #[test]
-fn padding_is_never_in_the_head() {
+fn padding_is_never_plausible() {
     let vocabulary = Vocabulary::new(2, vec![]);
     let d = Distribution::new(&Contrast::direct(), &vocabulary, &[0.0, 1.0, 9.0, f32::NAN], None).unwrap();
     assert_eq!(d.tokens, [0, 1].map(TokenId));
@@ -162,7 +162,7 @@ fn draws_follow_the_distribution() {
         }
     }
     let outside: u32 = (0..40).filter(|v| !d.tokens.contains(&TokenId(*v))).map(|v| counts[v as usize]).sum();
-    assert_eq!(outside, 0, "a draw outside the head");
+    assert_eq!(outside, 0, "a draw outside the plausible set");
     let chi_square: f64 = d.tokens.iter().zip(&d.probabilities).fold(0.0, |sum, (token, p)| {
         let expected = p * f64::from(draws);
         sum + (f64::from(counts[token.index()]) - expected).powi(2) / expected

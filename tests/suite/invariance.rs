@@ -217,11 +217,11 @@ fn faulty_expert() -> (checkpoints::Copy, Responses) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("embedded/expert");
     let copy = checkpoints::Copy::of_folder(&folder).edit_weights(|tensors| {
         let embedding = tensors.get_mut("model.embed_tokens.weight").unwrap();
-        let head = embedding.clone();
+        let lm_head = embedding.clone();
         let row_bytes = embedding.2.len() / embedding.1[0];
         // These bytes are NaN in every number format.
         embedding.2[token as usize * row_bytes..][..row_bytes].fill(0xff);
-        tensors.insert("lm_head.weight".to_owned(), head);
+        tensors.insert("lm_head.weight".to_owned(), lm_head);
     });
     (copy, until_the_fault(&alone, token))
 }

@@ -101,8 +101,8 @@ fn rows_without_a_token_are_padding() {
     let vocabulary = Vocabulary::new(8, vec![]);
     let mut step = device.step(CAPACITY, 4096, &vocabulary).unwrap();
     let (mut batch, mut samples) = batch(&[(0, 1); 3]);
-    for (row, kept) in samples.iter_mut().zip(0..) {
-        (row.contrast.alpha, row.deferred_row) = (0.5, Some(kept));
+    for (row, slot) in samples.iter_mut().zip(0..) {
+        (row.contrast.alpha, row.deferred_row) = (0.5, Some(slot));
     }
     let tensor = |width, values: &[f32]| {
         let mut tensor = device.tensor(rows, width, Precision::Single).unwrap();
@@ -114,10 +114,10 @@ fn rows_without_a_token_are_padding() {
     for likely in [4, 8 + 1, 8 + 6, 16 + 7] {
         logits[likely] = 9.0;
     }
-    let mut kept = tensor(8, &[f32::NAN; 24]);
+    let mut deferred_logits = tensor(8, &[f32::NAN; 24]);
     let mut sample = |step: &mut _| {
         let expert = tensor(8, &logits);
-        let amateur = AmateurLogits::Later { kept: &mut kept };
+        let amateur = AmateurLogits::Later { kept: &mut deferred_logits };
         device.sample(step, 0..rows, ExpertLogits::Computed(&expert), amateur);
         device.submit(step);
         let results = device.collect(step).unwrap().into_iter();

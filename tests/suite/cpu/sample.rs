@@ -100,7 +100,7 @@ fn draws_as_the_reference_does() {
 }
 
 #[test]
-fn large_heads() {
+fn large_plausible_sets() {
     let mut numbers = Numbers(31);
     for (path, cpu) in devices() {
         for contrast in [
@@ -236,11 +236,11 @@ fn flat_rows_are_quick() {
 
 /// The draws are the same with the amateur's logits of the candidates alone and with all of them.
 #[test]
-fn a_gathered_head_draws_as_all_logits_do() {
+fn gathered_candidates_draw_as_all_logits_do() {
     for (path, cpu) in devices() {
         let mut numbers = Numbers(77);
         let (width, rows) = (48, 12);
-        let mut heads = [0_usize; 2];
+        let mut counts = [0_usize; 2];
         for len in [3, 100, 700] {
             let vocabulary = Vocabulary::new(len, vec![TokenId(1), TokenId(2)]);
             let projection = numbers.take((len + 5) * width);
@@ -280,10 +280,10 @@ fn a_gathered_head_draws_as_all_logits_do() {
                     );
                     assert!((gathered.score - full.score).abs() < 1e-4, "{path}: {gathered:?} {full:?}");
                     assert_eq!(gathered.log_probabilities.is_some(), full.log_probabilities.is_some());
-                    heads[usize::from(gathered.num_candidates as usize * 32 > len)] += 1;
+                    counts[usize::from(gathered.num_candidates as usize * 32 > len)] += 1;
                 }
             }
         }
-        assert!(heads[0] > 50 && heads[1] > 50, "{path}: {heads:?} small and large heads");
+        assert!(counts[0] > 50 && counts[1] > 50, "{path}: {counts:?} small and large plausible sets");
     }
 }

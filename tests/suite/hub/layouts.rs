@@ -23,7 +23,7 @@ pub struct Layout {
     /// Fields of config.json that add to or replace the fields of the family.
     config: Value,
     /// Whether the LM head is stored although it equals the embedding.
-    stores_tied_head: bool,
+    stores_tied_lm_head: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -75,8 +75,8 @@ impl Layout {
             "smollm2-135m" | "smollm2-360m" | "smollm2-1.7b" => (Family::SmolLm2, 1, json!({})),
             _ => panic!("the layout of {name} is not known here"),
         };
-        let stores_tied_head = matches!(name, "qwen3-0.6b" | "qwen3-1.7b");
-        Self { family, shards, config, stores_tied_head }
+        let stores_tied_lm_head = matches!(name, "qwen3-0.6b" | "qwen3-1.7b");
+        Self { family, shards, config, stores_tied_lm_head }
     }
 
     pub fn family(&self) -> Family {
@@ -245,7 +245,7 @@ impl Layout {
             }
         }
         tensors.push(("model.norm.weight".to_owned(), vec![HIDDEN]));
-        if !is_tied || self.stores_tied_head {
+        if !is_tied || self.stores_tied_lm_head {
             tensors.push(("lm_head.weight".to_owned(), vec![vocabulary, HIDDEN]));
         }
         if self.family == Family::Gemma3Vision {

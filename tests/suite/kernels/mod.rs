@@ -41,7 +41,7 @@ fn run_in<const N: usize>(
     run_with(formats.map(GpuConfig::of), checks);
 }
 
-/// Like [`run`], on a deterministic device in bf16. In f32 the flag makes no difference.
+/// Like [`run`], on a deterministic device in bf16.
 fn run_deterministic(checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<Check>>) {
     let config = GpuConfig::of(Format::of(Dtype::Bf16));
     run_with([GpuConfig { is_deterministic: true, ..config }], checks);
