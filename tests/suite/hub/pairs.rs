@@ -1,4 +1,4 @@
-//! Every named pair from its published layout to a dataset.
+//! Decodes with every named pair, from its published layout to a dataset.
 
 use std::fs;
 use std::process::Command;
@@ -57,7 +57,7 @@ fn run_all(families: &[Family]) {
     }
 }
 
-/// The pair, served by a hub as it is published, decodes two instructions with its own settings.
+/// A hub serves the pair as it is published. The pair decodes two instructions with its own settings.
 fn run(pair: &PairPreset, layout: &Layout) {
     let (hub, place) = (FakeHub::start(), Workplace::new());
     let expert_commit = hub.commit(pair.expert, layout.files(true, 1));
@@ -99,8 +99,8 @@ fn run(pair: &PairPreset, layout: &Layout) {
     assert_eq!(stops, layout.stops(), "{}", pair.name);
 }
 
-/// The prompt that the model reads is the one with an empty thought, unless the user wants thoughts; other flags override
-/// the pair's settings, too.
+/// The prompt of the model has an empty thought, unless the user asks for thoughts. Other flags also override the
+/// pair's settings.
 #[test]
 fn a_pairs_settings_arrive_and_flags_override_them() {
     let pair = pairs::find("qwen3-8b").unwrap();
@@ -133,7 +133,7 @@ fn a_pairs_settings_arrive_and_flags_override_them() {
         text.template().unwrap().render(&[Message::new("user", instruction)], &kwargs).unwrap()
     };
     assert!(prompt(false).ends_with("<think>\n\n</think>\n\n") && prompt(true).ends_with("assistant\n"));
-    // The same tokens under the same id are answered alike.
+    // The same tokens under the same id give the same response.
     for (name, record, thinking) in [("silent-text", &silent, false), ("aloud-text", &aloud, true)] {
         let plain = run(name, json!({"id": "a", "prompt": prompt(thinking)}), &[]);
         assert_eq!((&plain["response"], &plain["score"]), (&record["response"], &record["score"]));
