@@ -13,8 +13,8 @@ use std::{env, fs, thread};
 
 use crate::files;
 
-/// The architectures of the machine code. Those that the compiler does not know are left out. The PTX is for the
-/// first one, so every newer GPU can run it.
+/// The architectures of the machine code. An architecture that the compiler does not know is left out. The PTX is for
+/// the first one, so every newer GPU can run it.
 const ARCHITECTURES: [&str; 4] = ["80", "89", "90a", "100"];
 /// Environment variable with a list such as `80,90a` that replaces [`ARCHITECTURES`].
 const ARCHITECTURES_VARIABLE: &str = "CODIT_CUDA_ARCHS";

@@ -137,7 +137,7 @@ impl Checkpoint {
         }
     }
 
-    /// Whether the checkpoint has those files of `parts` that every model needs.
+    /// Whether the checkpoint has the files of `parts` that every model needs.
     #[cfg(feature = "hub")]
     pub(crate) fn has_parts(&self, parts: Parts) -> bool {
         let has_weights = || self.weight_files().is_ok_and(|files| files.iter().all(|file| self.has(file)));

@@ -98,9 +98,9 @@ pub struct Operation {
     pub bytes: usize,
     /// Multiplications and additions per step.
     pub operations: usize,
-    /// Its bytes per second divided by those of the large copy.
+    /// Its bytes per second as a fraction of the copy bandwidth.
     pub bandwidth_fraction: f64,
-    /// Its operations per second divided by those of the large matrix product.
+    /// Its operations per second as a fraction of the matrix rate.
     pub matmul_fraction: f64,
 }
 

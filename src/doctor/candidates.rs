@@ -1,5 +1,5 @@
 //! Checks [`Device::sample`](crate::device::Device::sample) when it computes the amateur's logits itself. The f64
-//! reference of `contrast/` gets logits that are computed in f64 from the same hidden states and the same lm_head.
+//! reference of `contrast/` gets logits that are computed in f64 from the same hidden states and the same `lm_head`.
 
 use std::ops::Range;
 
@@ -29,7 +29,7 @@ pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
 }
 
 /// Rows to sample: the expert's logits `[rows, vocabulary.len]`, the amateur's hidden states `[rows, width]`, and the
-/// amateur's lm_head `projection` `[vocabulary.len + PADDING, width]`. Hidden states and lm_head are rounded to the
+/// amateur's `lm_head` `projection` `[vocabulary.len + PADDING, width]`. Hidden states and `lm_head` are rounded to the
 /// device's format.
 struct Rows {
     vocabulary: Vocabulary,
@@ -40,7 +40,7 @@ struct Rows {
     projection: Vec<f32>,
 }
 
-/// Number of rows of the lm_head that belong to no token. They hold NaN.
+/// Number of rows of the `lm_head` that belong to no token. They hold NaN.
 const PADDING: usize = 3;
 
 impl Rows {

@@ -1,7 +1,7 @@
 //! Checks [`Device::sample`](crate::device::Device::sample) without the amateur's logits, and the later sampling with
 //! them, against the f64 reference of `contrast/`. The expert must decide the right rows. The device must keep the
-//! expert's logits of all other rows, also during a second step that was prepared before the first step's results
-//! were known. The tokens drawn from the kept logits must be right.
+//! expert's logits of the rows that await the amateur, also during a second step that was prepared before the first
+//! step's results were known. The tokens drawn from the kept logits must be right.
 //!
 //! The checks count wrong rows.
 

@@ -1,5 +1,4 @@
-//! Checks a pair end to end: compares the embedded pair's responses on the device with those on the CPU, which sums
-//! in f64.
+//! Checks a pair end to end: compares the embedded pair's responses on the device and on the CPU, which sums in f64.
 
 use super::comparison::{Check, relative_error};
 use crate::contrast::Contrast;

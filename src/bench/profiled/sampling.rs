@@ -22,7 +22,7 @@ enum Amateur {
     Later,
     /// All of them are computed; the number is their width.
     Computed(usize),
-    /// Sampling computes those that it needs with this lm_head.
+    /// Sampling computes the logits that it needs, as products with this `lm_head`.
     Unprojected(WeightSize),
 }
 
