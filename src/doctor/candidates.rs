@@ -28,9 +28,9 @@ pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     Ok(checks)
 }
 
-/// Rows to sample: the expert's logits `[rows, vocabulary.len]`, the amateur's hidden states `[rows, width]`, and the
-/// amateur's `lm_head` `projection` `[vocabulary.len + PADDING, width]`. Hidden states and `lm_head` are rounded to the
-/// device's format.
+/// Rows to sample: the expert's logits `[rows, vocabulary.len]`, the amateur's hidden states `[rows, width]`, and
+/// `projection`, which is the amateur's `lm_head`, `[vocabulary.len + PADDING, width]`. Hidden states and `lm_head`
+/// are rounded to the device's format.
 struct Rows {
     vocabulary: Vocabulary,
     samples: Vec<SampleRow>,

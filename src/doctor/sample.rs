@@ -1,5 +1,5 @@
-//! Checks of [`Device::sample`](crate::device::Device::sample) with the logits of both models, against the f64 reference
-//! of `contrast/`.
+//! Checks of [`Device::sample`](crate::device::Device::sample) with the logits of both models, against the f64
+//! reference of `contrast/`.
 //!
 //! The checks count rows whose token, number of candidates, score or log-probabilities differ from the reference.
 
