@@ -17,6 +17,8 @@ mod reference;
 mod run;
 
 use codit::device::cuda;
+use ui::output;
+
 use commands::{bench, doctor, pairs, plan, synth};
 
 /// The version, and what the program was built with.
@@ -55,13 +57,17 @@ enum Command {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Synth(args) => synth::run(&args),
-        Command::Pairs => Ok(pairs::run()),
+        Command::Pairs => pairs::run(),
         Command::Plan(args) => plan::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
-    result.unwrap_or_else(|error| {
-        eprintln!("codit: error: {error}");
-        ExitCode::from(error.exit_code())
-    })
+    match result {
+        Ok(code) => code,
+        Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            message!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
 }

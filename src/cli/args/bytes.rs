@@ -1,36 +1,32 @@
 //! Amounts of memory as people write them.
 
-/// Reads `4GiB`, `512MiB`, `1.5GB` or a number of bytes; for clap.
+use bytesize::ByteSize;
+
+/// More bytes than any machine has.
+const MOST: f64 = 1e18;
+
+/// Reads `4GiB`, `512MiB`, `1.5GB`, `4G` (binary) or a number of bytes; for clap.
 pub fn parse(text: &str) -> Result<usize, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit: f64 = match text[digits.len()..].to_ascii_lowercase().as_str() {
-        "" | "b" => 1.0,
-        "kb" => 1e3,
-        "mb" => 1e6,
-        "gb" => 1e9,
-        "tb" => 1e12,
-        "k" | "kib" => 1024.0,
-        "m" | "mib" => 1024f64.powi(2),
-        "g" | "gib" => 1024f64.powi(3),
-        "t" | "tib" => 1024f64.powi(4),
-        other => return Err(format!("'{other}' is no unit; use B, KiB, MiB, GiB, KB, MB or GB")),
+    let is_prefix = |c: char| matches!(c.to_ascii_lowercase(), 'k' | 'm' | 'g' | 't');
+    let bytes = match text.parse::<f64>() {
+        Ok(bytes) => Ok(bytes),
+        // The library takes a prefix alone as decimal.
+        Err(_) if text.ends_with(is_prefix) => format!("{text}iB").parse().map(as_number),
+        Err(_) => text.parse().map(as_number),
     };
-    match digits.trim().parse::<f64>() {
-        Ok(amount) if amount >= 0.0 && amount * unit < 1e18 => Ok((amount * unit) as usize),
-        _ => Err("give a number and a unit, such as 4GiB".to_owned()),
+    match bytes {
+        Ok(bytes) if (0.0..MOST).contains(&bytes) => Ok(bytes as usize),
+        _ => Err("give a number and a unit (B, KiB, MiB, GiB, KB, MB or GB), such as 4GiB".to_owned()),
     }
+}
+
+fn as_number(size: ByteSize) -> f64 {
+    size.as_u64() as f64
 }
 
 /// `bytes` in the largest unit that leaves a number over 1.
 pub fn show(bytes: usize) -> String {
-    let mut amount = bytes as f64;
-    for unit in ["B", "KiB", "MiB", "GiB"] {
-        if amount < 1024.0 {
-            return format!("{amount:.1} {unit}");
-        }
-        amount /= 1024.0;
-    }
-    format!("{amount:.1} TiB")
+    ByteSize::b(bytes as u64).display().iec().to_string()
 }
 
 #[cfg(test)]

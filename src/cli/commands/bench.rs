@@ -9,8 +9,10 @@ use crate::cli::args::device::{DeviceArgs, Devices, Task};
 use crate::cli::args::models::Models;
 use crate::cli::args::shortcuts::ShortcutArgs;
 use crate::cli::commands::synth;
+use crate::cli::ui::output::Output;
+use crate::cli::ui::table::table;
 use codit::bench::ablation::{self, Ablation};
-use codit::bench::{self, Load, Prompts, Report, shapes};
+use codit::bench::{self, Load, Operation, Prompts, Report, shapes};
 use codit::checkpoint::{Checkpoint, Parts};
 use codit::contrast::{Contrast, Vocabulary};
 use codit::dataset::Input;
@@ -92,9 +94,9 @@ impl Task for Bench<'_> {
         };
         let open = || devices.first();
         if args.ablation {
-            show(&ablation::run(&open, &load)?, args.json, print_ablation)?;
+            show(&ablation::run(&open, &load)?, args.json, describe_ablation)?;
         } else {
-            show(&bench::run(&open, &load)?, args.json, print)?;
+            show(&bench::run(&open, &load)?, args.json, describe)?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -164,89 +166,86 @@ impl Pair {
     }
 }
 
-fn show<T: Serialize>(report: &T, json: bool, print: impl FnOnce(&T)) -> Result<()> {
-    if json {
-        let text = serde_json::to_string_pretty(report);
-        println!("{}", text.map_err(|error| Error::Device(format!("cannot print the report: {error}")))?);
-    } else {
-        print(report);
-    }
-    Ok(())
+/// Prints a report for people, or as JSON.
+fn show<T: Serialize>(report: &T, json: bool, text: impl FnOnce(&T) -> String) -> Result<()> {
+    if json { Output.write_json(report) } else { writeln!(Output, "{}", text(report)) }
 }
 
-fn print_ceilings(copy_bandwidth: f64, matmul_rate: f64) {
-    println!("ceilings, measured: copy {:.1} GB/s", copy_bandwidth / 1e9);
-    println!("                    matmul {:.3} TFLOP/s", matmul_rate / 1e12);
-    println!();
+fn ceilings(copy_bandwidth: f64, matmul_rate: f64) -> String {
+    format!(
+        "ceilings, measured: copy {:.1} GB/s\n                    matmul {:.3} TFLOP/s\n",
+        copy_bandwidth / 1e9,
+        matmul_rate / 1e12
+    )
 }
 
-fn print(report: &Report) {
-    print_ceilings(report.copy_bandwidth, report.matmul_rate);
-    println!(
-        "{:<16} {:>6} {:>11} {:>11} {:>11} {:>9} {:>9}",
-        "decode step", "calls", "us", "MB", "MFLOP", "of copy", "of matmul"
-    );
-    for operation in &report.operations {
-        println!(
-            "{:<16} {:>6} {:>11.1} {:>11.2} {:>11.1} {:>8.1}% {:>8.1}%",
-            operation.name,
-            operation.calls,
-            operation.seconds * 1e6,
-            operation.bytes as f64 / 1e6,
-            operation.operations as f64 / 1e6,
-            operation.bandwidth_fraction * 100.0,
-            operation.matmul_fraction * 100.0,
-        );
-    }
-    println!();
-    println!("decode step    {:>12.1} us, both models", report.decode_step_seconds * 1e6);
-    println!(
-        "serial floor   {:>12.1} us, {:.1}% of the step",
-        report.decode_floor_seconds * 1e6,
-        report.fraction_of_floor * 100.0
-    );
-    println!("idle share     {:>12.2} %", report.idle_share * 100.0);
-    println!("prefill        {:>12.1} tokens/s", report.prefill_tokens_per_second);
-    println!("decoded        {:>12.1} tokens/s, prefill included", report.tokens_per_second);
+fn describe(report: &Report) -> String {
+    let header = ["decode step", "calls", "us", "MB", "MFLOP", "of copy", "of matmul"];
+    let row = |operation: &Operation| {
+        [
+            operation.name.to_owned(),
+            operation.calls.to_string(),
+            format!("{:.1}", operation.seconds * 1e6),
+            format!("{:.2}", operation.bytes as f64 / 1e6),
+            format!("{:.1}", operation.operations as f64 / 1e6),
+            format!("{:.1}%", operation.bandwidth_fraction * 100.0),
+            format!("{:.1}%", operation.matmul_fraction * 100.0),
+        ]
+    };
+    let speeds = [
+        ("decode step", report.decode_step_seconds * 1e6, "us, both models".to_owned()),
+        (
+            "serial floor",
+            report.decode_floor_seconds * 1e6,
+            format!("us, {:.1}% of the step", report.fraction_of_floor * 100.0),
+        ),
+        ("idle share", report.idle_share * 100.0, "%".to_owned()),
+        ("prefill", report.prefill_tokens_per_second, "tokens/s".to_owned()),
+        ("decoded", report.tokens_per_second, "tokens/s, prefill included".to_owned()),
+    ];
+    let speeds = speeds.map(|(name, number, unit)| format!("{name:<14} {number:>12.1} {unit}"));
+    format!(
+        "{}\n{}\n\n{}",
+        ceilings(report.copy_bandwidth, report.matmul_rate),
+        table(header, 1, report.operations.iter().map(row)),
+        speeds.join("\n")
+    )
 }
 
-fn print_ablation(ablation: &Ablation) {
-    print_ceilings(ablation.copy_bandwidth, ablation.matmul_rate);
-    println!(
-        "{:<48} {:>10} {:>8} {:>9} {:>8} {:>10} {:>10} {:>10} {:>9} {:>9} {:>7} {:>6}",
+fn describe_ablation(ablation: &Ablation) -> String {
+    let header = [
         "shortcuts",
         "tokens/s",
         "speed-up",
-        "predicted",
-        "amateur",
-        "positions:",
-        "",
-        "",
+        "predicted\nspeed-up",
+        "amateur's\nsteps",
+        "expert's\npositions",
+        "amateur's\npositions",
+        "shared\npositions",
         "GB",
         "GFLOP",
         "forced",
-        "same"
-    );
-    println!(
-        "{:<48} {:>10} {:>8} {:>9} {:>8} {:>10} {:>10} {:>10}",
-        "", "", "", "", "steps", "expert", "amateur", "shared"
-    );
-    for setting in &ablation.settings {
-        let names =
-            if setting.shortcuts.is_empty() { "none".to_owned() } else { setting.shortcuts.join(",") };
-        println!(
-            "{names:<48} {:>10.1} {:>8.2} {:>9.2} {:>8} {:>10} {:>10} {:>10} {:>9.2} {:>9.1} {:>6.1}% {:>5.0}%",
-            setting.tokens_per_second,
-            setting.speed_up,
-            setting.predicted_speed_up,
-            setting.amateur_steps,
-            setting.expert_tokens,
-            setting.amateur_tokens,
-            setting.shared_tokens,
-            setting.bytes as f64 / 1e9,
-            setting.operations as f64 / 1e9,
-            setting.forced_share * 100.0,
-            setting.same_responses * 100.0,
-        );
-    }
+        "same\nresponses",
+    ];
+    let row = |setting: &ablation::Setting| {
+        [
+            if setting.shortcuts.is_empty() { "none".to_owned() } else { setting.shortcuts.join(",") },
+            format!("{:.1}", setting.tokens_per_second),
+            format!("{:.2}", setting.speed_up),
+            format!("{:.2}", setting.predicted_speed_up),
+            setting.amateur_steps.to_string(),
+            setting.expert_tokens.to_string(),
+            setting.amateur_tokens.to_string(),
+            setting.shared_tokens.to_string(),
+            format!("{:.2}", setting.bytes as f64 / 1e9),
+            format!("{:.1}", setting.operations as f64 / 1e9),
+            format!("{:.1}%", setting.forced_share * 100.0),
+            format!("{:.0}%", setting.same_responses * 100.0),
+        ]
+    };
+    format!(
+        "{}\n{}",
+        ceilings(ablation.copy_bandwidth, ablation.matmul_rate),
+        table(header, 1, ablation.settings.iter().map(row))
+    )
 }

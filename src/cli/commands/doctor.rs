@@ -7,12 +7,13 @@ use serde::Serialize;
 
 use crate::cli::args::device::{DeviceArgs, Devices, Task};
 use crate::cli::args::format;
+use crate::cli::ui::output::Output;
 use codit::bench::ceilings::Ceilings;
 use codit::device::cpu::{Cpu, ISA_VARIABLE, Isa};
 use codit::device::inspect::Inspect;
 use codit::doctor::verdict::{Finding, Verdict};
 use codit::doctor::{self, Check, Comparison};
-use codit::error::{Error, Result};
+use codit::error::Result;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -73,10 +74,9 @@ impl Report {
         let Verdict { passed, text } = Verdict::new(&self.checks, &self.remedy);
         if args.json {
             (self.passed, self.verdict) = (passed, text);
-            let text = serde_json::to_string_pretty(&self);
-            println!("{}", text.map_err(|error| Error::Device(format!("cannot print the report: {error}")))?);
+            Output.write_json(&self)?;
         } else {
-            println!("\n{text}");
+            writeln!(Output, "\n{text}")?;
         }
         Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -95,8 +95,8 @@ impl Task for Doctor<'_> {
         }
         if let [expert, amateur, ..] = devices.gpus[..] {
             let open = || devices.on([expert, amateur]);
-            let on = self.begin(&open()?);
-            on.note("split golden pair", &doctor::pair::checks(&open, self.args.plant_fault)?);
+            let on = self.begin(&open()?)?;
+            on.note("split golden pair", &doctor::pair::checks(&open, self.args.plant_fault)?)?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -106,20 +106,19 @@ impl<'a> Doctor<'a> {
     /// Checks the device that `open` gives, and measures it.
     fn check<D: Inspect>(&self, open: &dyn Fn() -> Result<D>) -> Result<()> {
         let device = open()?;
-        let on = self.begin(&device);
+        let on = self.begin(&device)?;
         let cpu = Cpu::limited(None, Isa::Reference)?.with_formats([device.info().format; 2]);
         let mut comparison = Comparison::new(&device, &cpu, self.args.seed);
         comparison.has_fault = self.args.plant_fault;
         for (operation, checks) in doctor::all() {
-            on.note(operation, &checks(&mut comparison)?);
+            on.note(operation, &checks(&mut comparison)?)?;
         }
-        on.note("golden pair", &doctor::pair::checks(open, self.args.plant_fault)?);
-        on.measured(Ceilings::measure(&device)?);
-        Ok(())
+        on.note("golden pair", &doctor::pair::checks(open, self.args.plant_fault)?)?;
+        on.measured(Ceilings::measure(&device)?)
     }
 
     /// Prints what the device is, and the head of its table.
-    fn begin<D: Inspect>(&self, device: &D) -> Examined<'a> {
+    fn begin<D: Inspect>(&self, device: &D) -> Result<Examined<'a>> {
         let deterministic = if device.info().is_deterministic { ", deterministic" } else { "" };
         let on = Examined {
             report: self.report,
@@ -134,13 +133,17 @@ impl<'a> Doctor<'a> {
             report.instruction_set = isa.map(Isa::name);
             report.remedy = remedy(isa);
         } else if !on.is_json {
-            println!();
+            writeln!(Output)?;
         }
         if !on.is_json {
-            println!("{}\n{}", on.device, on.mode);
-            println!("{:<18} {:>6} {:>6} {:>12} {:>9}", "", "checks", "failed", "worst error", "allowed");
+            writeln!(Output, "{}\n{}", on.device, on.mode)?;
+            writeln!(
+                Output,
+                "{:<18} {:>6} {:>6} {:>12} {:>9}",
+                "", "checks", "failed", "worst error", "allowed"
+            )?;
         }
-        on
+        Ok(on)
     }
 }
 
@@ -168,19 +171,20 @@ struct Examined<'a> {
 
 impl Examined<'_> {
     /// Takes in the checks of a family, and prints its line of the table.
-    fn note(&self, family: &str, checks: &[Check]) {
+    fn note(&self, family: &str, checks: &[Check]) -> Result<()> {
         let finding = Finding::new(&self.device, &self.mode, family, checks);
         if !self.is_json {
-            print(&finding);
+            print(&finding)?;
         }
         self.report.borrow_mut().checks.push(finding);
+        Ok(())
     }
 
     /// Takes in and prints how fast the device is.
-    fn measured(&self, ceilings: Ceilings) {
+    fn measured(&self, ceilings: Ceilings) -> Result<()> {
         let Ceilings { bandwidth, matmul_rate } = ceilings;
         if !self.is_json {
-            println!("copy {:.1} GB/s, matmul {:.3} TFLOP/s", bandwidth / 1e9, matmul_rate / 1e12);
+            writeln!(Output, "copy {:.1} GB/s, matmul {:.3} TFLOP/s", bandwidth / 1e9, matmul_rate / 1e12)?;
         }
         self.report.borrow_mut().ceilings.push(CeilingsOf {
             device: self.device.clone(),
@@ -188,19 +192,21 @@ impl Examined<'_> {
             copy_bytes_per_second: bandwidth,
             matmul_operations_per_second: matmul_rate,
         });
+        Ok(())
     }
 }
 
 /// A line of the table, and the first of the checks that failed.
-fn print(finding: &Finding) {
+fn print(finding: &Finding) -> Result<()> {
     let Finding { name, checks, failed, .. } = finding;
     let number = |number: Option<f64>| number.map_or("-".to_owned(), |number| format!("{number:.1e}"));
     let (error, bound) = (number(finding.worst_error), number(finding.bound));
-    println!("{name:<18} {checks:>6} {failed:>6} {error:>12} {bound:>9}");
+    writeln!(Output, "{name:<18} {checks:>6} {failed:>6} {error:>12} {bound:>9}")?;
     for failure in finding.failures.iter().take(SHOWN) {
-        println!("    {}, {}: {}", failure.operation, failure.case, failure.what());
+        writeln!(Output, "    {}, {}: {}", failure.operation, failure.case, failure.what())?;
     }
     if finding.failures.len() > SHOWN {
-        println!("    and {} more", finding.failures.len() - SHOWN);
+        writeln!(Output, "    and {} more", finding.failures.len() - SHOWN)?;
     }
+    Ok(())
 }

@@ -1,17 +1,20 @@
-//! `codit pairs`: the teacher pairs that have a name.
+//! `codit pairs`: the pairs that have a name.
 
 use std::process::ExitCode;
 
+use crate::cli::ui::output::Output;
+use crate::cli::ui::table::table;
+use codit::error::Result;
 use codit::pairs::PAIRS;
 
-/// Prints them with the settings that they bring.
-pub fn run() -> ExitCode {
-    println!("{:<14} {:<36} {:<26} settings", "name", "expert", "amateur");
-    for pair in PAIRS {
+/// Prints the pairs with their settings.
+pub fn run() -> Result<ExitCode> {
+    let rows = PAIRS.iter().map(|pair| {
         let thinking =
             pair.thinking.map_or(String::new(), |thinking| format!(", enable_thinking {thinking}"));
         let settings = format!("max_tokens {}{thinking}", pair.max_tokens);
-        println!("{:<14} {:<36} {:<26} {settings}", pair.name, pair.expert, pair.amateur);
-    }
-    ExitCode::SUCCESS
+        [pair.name.to_owned(), pair.expert.to_owned(), pair.amateur.to_owned(), settings]
+    });
+    writeln!(Output, "{}", table(["name", "expert", "amateur", "settings"], 4, rows))?;
+    Ok(ExitCode::SUCCESS)
 }

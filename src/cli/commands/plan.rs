@@ -10,6 +10,8 @@ use crate::cli::args::device::part;
 use crate::cli::args::format::FormatArgs;
 use crate::cli::args::models::Models;
 use crate::cli::args::shortcuts::ShortcutArgs;
+use crate::cli::ui::output::Output;
+use crate::cli::ui::table::table;
 use codit::bench::shapes;
 use codit::device::cuda::{Cuda, Gpu};
 use codit::device::gpu::{BATCHED_TOKENS, GpuConfig};
@@ -91,33 +93,31 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let found = fits.iter().any(|fit| fit.gpus <= gpus && fit.cache_tokens > 0);
     if args.json {
         let share = together.shares()[0];
-        let plan = json!({
+        Output.write_json(&json!({
             "weights_bytes": [together.expert.weights, together.amateur.map(|model| model.weights)],
             "workspace_bytes": [together.expert.workspace, together.amateur.map(|model| model.workspace)],
             "fixed_bytes": share.fixed,
             "cache_bytes_per_token": share.block as f64 / args.block_size as f64,
             "usable_bytes": usable,
             "placements": fits,
-        });
-        println!("{plan:#}");
+        }))?;
     } else {
-        println!("{together}\n");
-        println!(
-            "{} x {} = {} of each GPU may be used; what weights and workspaces leave is the cache's",
-            bytes::show(gpu_memory),
-            args.gpu_memory_utilization,
+        let (memory, part) = (bytes::show(gpu_memory), args.gpu_memory_utilization);
+        writeln!(Output, "{together}\n")?;
+        writeln!(
+            Output,
+            "{memory} x {part} = {} of each GPU may be used. The cache gets what weights and workspaces leave.\n\
+             CUDA and its graphs use about 1 GiB of it too; how much exactly, only a GPU can tell.\n\n{}",
             bytes::show(usable),
-        );
-        println!(
-            "CUDA itself and its graphs take some of it too: 1 GiB more or less, which only a GPU can tell\n"
-        );
-        print(&fits);
+            placement_table(&fits),
+        )?;
         if !found {
             let how = if gpus == 1 { "one GPU" } else { "these GPUs" };
-            println!(
-                "the pair does not fit on {how}; take more GPUs or a larger one, or lower max-num-batched-tokens or \
+            writeln!(
+                Output,
+                "\nthe pair does not fit on {how}; take more GPUs or a larger one, or lower max-num-batched-tokens or \
                  max-num-seqs"
-            );
+            )?;
         }
     }
     // JSON is for programs, which read what fits.
@@ -157,22 +157,17 @@ impl Fit {
     }
 }
 
-/// A line for each.
-fn print(fits: &[Fit]) {
-    print!("{:<10} {:>5} {:>9} {:>15}   rows at once of", "placement", "GPUs", "replicas", "cache tokens");
-    for context in CONTEXTS {
-        print!(" {context:>6}");
-    }
-    println!(" tokens each");
-    for Fit { placement, gpus, replicas, cache_tokens, rows } in fits {
-        let tokens = if *cache_tokens == 0 { "does not fit".to_owned() } else { cache_tokens.to_string() };
-        print!("{placement:<10} {gpus:>5} {replicas:>9} {tokens:>15}   {:15}", "");
-        for Rows { rows, .. } in rows {
-            print!(" {rows:>6}");
-        }
-        println!();
-    }
-    println!();
+/// What fits, a row for each placement.
+fn placement_table(fits: &[Fit]) -> String {
+    let row = |fit: &Fit| {
+        let does_not_fit = fit.cache_tokens == 0;
+        let tokens = if does_not_fit { "does not fit".to_owned() } else { fit.cache_tokens.to_string() };
+        let [a, b, c, d] = fit.rows.each_ref().map(|rows| rows.rows.to_string());
+        [fit.placement.to_owned(), fit.gpus.to_string(), fit.replicas.to_string(), tokens, a, b, c, d]
+    };
+    let [a, b, c, d] = CONTEXTS.map(|context| format!("rows of {context}"));
+    let header = ["placement", "GPUs", "replicas", "cache tokens", &a, &b, &c, &d];
+    table(header, 1, fits.iter().map(row))
 }
 
 impl Args {

@@ -106,7 +106,7 @@ impl Task for Synth<'_> {
         let interrupted = interrupt::flag()?;
         run.decode(&interrupted)?;
         if interrupt::is_set(&interrupted) {
-            eprintln!("codit: interrupted; the same command resumes the run");
+            message!("interrupted; the same command resumes the run");
             return Ok(ExitCode::from(interrupt::EXIT_CODE));
         }
         Ok(ExitCode::SUCCESS)
@@ -259,7 +259,7 @@ fn try_template<D: Device>(engine: &Engine<D>, input: &Input, system: Option<&st
 fn report_placement(replicas: usize, gpus: usize) {
     if gpus > 1 {
         let how = if replicas == gpus { "both models on each" } else { "expert and amateur on one each" };
-        eprintln!("codit: {gpus} GPUs, {how}: {replicas} replica(s) of the pair");
+        message!("{gpus} GPUs, {how}: {replicas} replica(s) of the pair");
     }
 }
 

@@ -133,9 +133,9 @@ fn outcome(completion: Completion, log_probabilities: bool) -> Outcome {
 fn report_recovery(done: &Done, output: &Path) {
     let (recovery, output) = (done.recovery(), output.display());
     if recovery.cut_bytes > 0 {
-        eprintln!("codit: {output}: cut off {} bytes of a torn record at its end", recovery.cut_bytes);
+        message!("{output}: cut off {} bytes of a torn record at its end", recovery.cut_bytes);
     }
     if recovery.records > 0 {
-        eprintln!("codit: {output}: resuming after {} records", recovery.records);
+        message!("{output}: resuming after {} records", recovery.records);
     }
 }

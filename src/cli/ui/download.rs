@@ -62,7 +62,7 @@ impl Download {
                 && self.printed.is_none_or(|printed| printed.elapsed() >= PLAIN_INTERVAL) =>
             {
                 self.printed = Some(Instant::now());
-                eprintln!("codit: fetching {file}: {} of {}", HumanBytes(done), HumanBytes(size));
+                message!("fetching {file}: {} of {}", HumanBytes(done), HumanBytes(size));
             }
             None => {}
         }
@@ -70,8 +70,8 @@ impl Download {
 
     fn say(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("codit: {text}")),
-            None => eprintln!("codit: {text}"),
+            Some(bar) => bar.suspend(|| message!("{text}")),
+            None => message!("{text}"),
         }
     }
 }

@@ -65,7 +65,7 @@ impl Progress {
             }
             None if self.printed.elapsed() >= PLAIN_INTERVAL => {
                 self.printed = Instant::now();
-                eprintln!("codit: {}/{} records, {}", self.done(), self.total, self.load());
+                message!("{}/{} records, {}", self.done(), self.total, self.load());
             }
             None => {}
         }
@@ -76,7 +76,7 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        eprintln!("codit: {self}");
+        message!("{self}");
     }
 
     fn written(&self) -> usize {
