@@ -221,6 +221,8 @@ def random_pair(args):
 
 def compare_speed(args):
     """Whether the new program is as fast as the old one."""
+    if os.getloadavg()[0] > 0.5:
+        print(f"something else runs here (load average {os.getloadavg()[0]:.1f}): the figures will be noisy")
     if not args.expert:
         random_pair(args)
     programs = {"old": args.old, "new": args.new} | ({"again": args.again} if args.again else {})
