@@ -31,6 +31,7 @@ mod resume;
 mod scheduler;
 mod shortcuts;
 mod simt;
+mod stalls;
 mod step;
 #[cfg(feature = "cli")]
 mod sweep;

@@ -9,12 +9,12 @@
 //! rows, but they depend on the algorithm: cuBLASLt promises nothing between two algorithms. The algorithm is chosen
 //!
 //! - once for all numbers of rows in one [`bucket`], by time. The first proposal wins unless another is clearly
-//! faster;
+//!   faster;
 //! - or, if a row's bits must not depend on the number of rows, once for all of them: the first proposal for
-//! [`Product::USUAL_ROWS`], then for other numbers, that sums the inputs in one sequence and accepts any number of
-//! rows. Tile, stages, cluster shape and instruction of an algorithm fix the order of an output's sum, together with
-//! the number of parts, which is one. Time plays no role, so GPUs of one kind choose alike, and so does a process
-//! that resumes another's run.
+//!   [`Product::USUAL_ROWS`], then for other numbers, that sums the inputs in one sequence and accepts any number of
+//!   rows. Tile, stages, cluster shape and instruction of an algorithm fix the order of an output's sum, together with
+//!   the number of parts, which is one. Time plays no role, so GPUs of one kind choose alike, and so does a process
+//!   that resumes another's run.
 
 use std::collections::HashMap;
 use std::ffi::c_void;

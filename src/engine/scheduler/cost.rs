@@ -126,9 +126,14 @@ impl StepHistory {
         if going.count < 1.0 || self.num_steps >= MAX_EXPERT_STEPS {
             return true;
         }
-        let now = (self.num_decided + waiting.count) / (self.cost + deferral.amateur.of(waiting));
-        let later = self.awaiting_share() * deferral.amateur.position * going.positions;
-        now >= going.count / (deferral.expert.of(going) + later)
+        // The amateur computes every position that it has missed, those of decided tokens too.
+        let tokens = self.num_decided + waiting.count;
+        let amateur = deferral.amateur.weights
+            + deferral.amateur.row * tokens
+            + deferral.amateur.position * waiting.positions;
+        let later = deferral.amateur.row * going.count
+            + self.awaiting_share() * deferral.amateur.position * going.positions;
+        tokens / (self.cost + amateur) >= going.count / (deferral.expert.of(going) + later)
     }
 
     /// Whether deferring the amateur over `rows` saves more than running the models one after the other costs.
