@@ -62,7 +62,7 @@ pub struct ModelFingerprint {
 }
 
 impl ModelFingerprint {
-    /// The mark of `checkpoint`.
+    /// The fingerprint of `checkpoint`.
     ///
     /// A header alone would not do for the weights: those of all finetunes of a model are the same.
     ///

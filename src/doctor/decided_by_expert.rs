@@ -1,7 +1,7 @@
 //! Checks [`Device::sample`](crate::device::Device::sample) without the amateur's logits, and the later sampling with
 //! them, against the f64 reference of `contrast/`. The expert must decide the right rows. The device must keep the
 //! expert's logits of the rows that await the amateur, also during a second step that was prepared before the first
-//! step's results were known. The tokens drawn from the kept logits must be right.
+//! step's results were known. The tokens drawn from the deferred logits must be right.
 //!
 //! The checks count wrong rows.
 
@@ -41,8 +41,9 @@ fn check<D: Inspect>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
     device.upload(&vec![f32::NAN; ROWS * width], &mut deferred_logits);
 
     decide(on, &mut step, &first, Vec::new(), &mut deferred_logits)?;
-    let fed = (0..ROWS as u32).map(|row| PendingToken { index: row, source_output: row }).collect();
-    decide(on, &mut step, &second, fed, &mut deferred_logits)?;
+    let pending_tokens =
+        (0..ROWS as u32).map(|row| PendingToken { index: row, source_output: row }).collect();
+    decide(on, &mut step, &second, pending_tokens, &mut deferred_logits)?;
     let (one, two) = (device.collect(&mut step)?, device.collect(&mut step)?);
     let left = device.download(ROWS, &deferred_logits);
     let keeps = |rows: &Rows, row: usize| {
@@ -75,7 +76,7 @@ fn check<D: Inspect>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
         };
         wrong += usize::from(!is_right);
     }
-    let case = format!("{ROWS} rows of {len} tokens, a step in vain, and what is kept");
+    let case = format!("{ROWS} rows of {len} tokens, a discarded step, and the deferred logits");
     Ok(Check::counted("sample", case, wrong))
 }
 
@@ -83,14 +84,14 @@ fn decide<D: Inspect>(
     on: &Comparison<'_, D>,
     step: &mut D::Step,
     rows: &Rows,
-    fed: Vec<PendingToken>,
-    kept: &mut D::Tensor,
+    pending_tokens: Vec<PendingToken>,
+    deferred_logits: &mut D::Tensor,
 ) -> Result<()> {
     let (device, (width, logits)) = (on.device, &rows.expert);
     let mut expert = device.tensor(ROWS, *width, Precision::Single)?;
     device.upload(&on.given(logits), &mut expert);
-    device.prepare(step, &Batch { pending_tokens: fed, ..decoding(ROWS) }, &rows.samples);
-    device.sample(step, 0..ROWS, ExpertLogits::Computed(&expert), AmateurLogits::Later { kept });
+    device.prepare(step, &Batch { pending_tokens, ..decoding(ROWS) }, &rows.samples);
+    device.sample(step, 0..ROWS, ExpertLogits::Computed(&expert), AmateurLogits::Later { deferred_logits });
     device.submit(step);
     Ok(())
 }

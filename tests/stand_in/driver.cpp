@@ -2,7 +2,7 @@
 // runtime that they were built for the host with (kernels/simt), at once; streams only order what is captured.
 //
 // It shows four GPUs. Breaches of CUDA's rules are refused with CUDA's codes and named on stderr: copies past an allocation,
-// waiting or allocating while capturing, copies between GPUs while capturing, lanes that are not joined, launches of nothing;
+// waiting or allocating while capturing, copies between GPUs while capturing, streams that are not joined, launches of nothing;
 // and kernels that are given memory of another GPU than their stream's, which only connected GPUs would forgive.
 #include <algorithm>
 #include <cstdint>

@@ -117,7 +117,7 @@ fn rows_without_a_token_are_padding() {
     let mut deferred_logits = tensor(8, &[f32::NAN; 24]);
     let mut sample = |step: &mut _| {
         let expert = tensor(8, &logits);
-        let amateur = AmateurLogits::Later { kept: &mut deferred_logits };
+        let amateur = AmateurLogits::Later { deferred_logits: &mut deferred_logits };
         device.sample(step, 0..rows, ExpertLogits::Computed(&expert), amateur);
         device.submit(step);
         let results = device.collect(step).unwrap().into_iter();

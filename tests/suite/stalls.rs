@@ -83,7 +83,7 @@ impl Run {
         Self { scheduler, deferral, runs_ahead, in_flight, drawn, counts }
     }
 
-    fn to_the_end(mut self) -> Counts {
+    fn finish(mut self) -> Counts {
         while !self.scheduler.is_idle() || !self.in_flight.is_empty() {
             self.turn();
             assert!(self.counts.expert_steps < 100_000, "a sequence starves");
@@ -172,7 +172,7 @@ fn is_decided_by_expert(seq: SeqId, position: usize) -> bool {
 fn runs() -> [[Counts; 2]; ROW_COSTS.len()] {
     ROW_COSTS.map(|row_cost| {
         [false, true].map(|runs_ahead| {
-            let counts = Run::new(row_cost, runs_ahead, 3).to_the_end();
+            let counts = Run::new(row_cost, runs_ahead, 3).finish();
             println!("row cost {row_cost}, ahead {runs_ahead}: {counts:?}");
             counts
         })

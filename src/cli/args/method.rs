@@ -11,7 +11,7 @@ const MOST_SAMPLES: i64 = 10_000;
 #[derive(clap::Args)]
 #[command(next_help_heading = "Method")]
 pub struct Method {
-    /// A token is plausible if the expert finds it at least this times as likely as its favourite token [0..1]; only
+    /// A token is plausible if the expert finds it at least ALPHA times as likely as its most likely token [0..1]; only
     /// plausible tokens are drawn; a list such as 0.01,0.1 is a sweep
     #[arg(long, value_delimiter = ',', default_value = "0.01")]
     alpha: Vec<f64>,
@@ -33,7 +33,7 @@ pub struct Method {
     /// Keeps this many of the likeliest tokens; 0 keeps all
     #[arg(long, default_value_t = 0)]
     top_k: u32,
-    /// Keeps tokens at least this times as likely as the likeliest [0..1]
+    /// Keeps tokens at least MIN_P times as likely as the most likely token [0..1]
     #[arg(long, default_value_t = 0.0)]
     min_p: f64,
     /// Responses to each prompt; if more than one, `sample_index` tells them apart

@@ -27,10 +27,10 @@ pub struct Args {
     /// The shape of a published model, or a config.json, for both models: llama-3.1-8b, qwen3-8b, ...
     #[arg(long, value_name = "NAME", default_value = "smollm2-135m")]
     shape: String,
-    /// The amateur's shape, if it is another
+    /// The amateur's shape, if it differs from the expert's
     #[arg(long, value_name = "NAME")]
     amateur_shape: Option<String>,
-    /// Instructions for a pair with its own weights, in place of random tokens: the first of this file are answered
+    /// Use the first instructions of this file instead of random tokens; needs a pair with its own weights
     #[arg(long, value_name = "FILE", conflicts_with_all = ["shape", "amateur_shape", "input_len"])]
     input: Option<PathBuf>,
     /// Sequences at once

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::cli::args::device::{DeviceArgs, Devices, Task};
 use crate::cli::args::format;
-use crate::cli::ui::output::Output;
+use crate::cli::ui::output::{self, Output};
 use codit::bench::ceilings::Ceilings;
 use codit::device::cpu::{Cpu, ISA_VARIABLE, Isa};
 use codit::device::inspect::Inspect;
@@ -34,8 +34,15 @@ pub struct Args {
 /// Failed checks that are printed of a family.
 const SHOWN: usize = 5;
 
-/// Checks and prints; fails if a check does.
+/// Checks and prints; fails if a check does, or if nobody reads the verdict.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    match check(args) {
+        Err(error) if output::is_closed(&error) => Ok(ExitCode::FAILURE),
+        result => result,
+    }
+}
+
+fn check(args: &Args) -> Result<ExitCode> {
     let report = RefCell::new(Report::default());
     for device in args.device.in_each_mode()? {
         device.run(Doctor { args, report: &report })?;

@@ -18,6 +18,7 @@ impl Output {
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be written: see [`is_closed`].
+    #[allow(clippy::unused_self, reason = "the signature that `write!` and `writeln!` call")]
     pub fn write_fmt(&self, text: Arguments<'_>) -> Result<()> {
         stdout().write_fmt(text).map_err(Error::io(NAME, "cannot write"))
     }

@@ -1,11 +1,11 @@
-//! Where the logits of a step's outputs come from when the outputs are sampled.
+//! The sources of the logits from which a step's outputs are sampled.
 
 /// The expert's logits.
 pub enum ExpertLogits<'a, T> {
-    /// Those of the step at hand, `[outputs, vocabulary or more]`.
+    /// Logits of the current step, `[outputs, vocabulary or more]`.
     Computed(&'a T),
-    /// Those that earlier steps kept, `[rows, vocabulary or more]`: [`SampleRow::deferred_row`](super::batch::SampleRow) says
-    /// which row is an output's.
+    /// Logits of earlier steps, `[rows, vocabulary or more]`. [`SampleRow::deferred_row`](super::batch::SampleRow) is the row
+    /// of an output.
     Deferred(&'a T),
 }
 
@@ -23,28 +23,28 @@ pub enum AmateurLogits<'a, T, W> {
     Unneeded,
     /// A later step computes them. The expert decides the outputs that need no amateur and those with a single candidate,
     /// unless their log-probabilities are wanted; the expert's logits of each other output go to its
-    /// [`SampleRow::deferred_row`](super::batch::SampleRow) of `kept`, `[rows, vocabulary or more]`.
+    /// [`SampleRow::deferred_row`](super::batch::SampleRow) of `deferred_logits`, `[rows, vocabulary or more]`.
     Later {
         /// The expert's logits of outputs that await the amateur.
-        kept: &'a mut T,
+        deferred_logits: &'a mut T,
     },
-    /// All of them, `[outputs, vocabulary or more]`.
+    /// All logits, `[outputs, vocabulary or more]`.
     Computed(&'a T),
-    /// They are not computed yet, and those of the outputs' candidates suffice.
+    /// Not computed yet; the logits of the outputs' candidates suffice.
     Unprojected(Unprojected<'a, T, W>),
 }
 
-/// Logits that are yet to be computed: `logits = hidden * lm_head^T`.
+/// Logits that can be computed: `logits = hidden * lm_head^T`.
 pub struct Unprojected<'a, T, W> {
     /// `[outputs, hidden_size]`
     pub hidden: &'a T,
     /// `[vocab_size, hidden_size]`
     pub lm_head: &'a W,
-    /// Room for all of them, `[outputs, vocab_size]`.
+    /// A buffer for all logits, `[outputs, vocab_size]`.
     pub logits: &'a mut T,
 }
 
-/// How many of the amateur's logits were computed where candidates suffice.
+/// How many of the amateur's logits a sampling computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Projections {
     /// Logits that were computed one by one.

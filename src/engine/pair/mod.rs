@@ -199,7 +199,7 @@ impl<D: Device> Models<D> {
     fn sample_by_expert(&mut self, device: &D, step: &mut D::Step, outputs: Range<usize>) {
         let logits = self.expert.decoder.logits(device, step, outputs.clone());
         let amateur = match &mut self.deferred_logits {
-            Some(kept) => AmateurLogits::Later { kept },
+            Some(deferred_logits) => AmateurLogits::Later { deferred_logits },
             None => AmateurLogits::Unneeded,
         };
         device.sample(step, outputs, ExpertLogits::Computed(logits), amateur);
@@ -210,17 +210,17 @@ impl<D: Device> Models<D> {
         let Self { expert, amateur: Some(amateur), deferred_logits, gathers_candidates, .. } = self else {
             return;
         };
-        let kept = deferred_logits.as_ref().filter(|_| pass == Pass::CatchUp);
+        let deferred_logits = deferred_logits.as_ref().filter(|_| pass == Pass::CatchUp);
         let slice = || outputs.clone();
         let (expert, amateur) = if *gathers_candidates {
             let (expert, amateur) = device.join(
-                |device| expert.logits(device, step, slice(), kept),
+                |device| expert.logits(device, step, slice(), deferred_logits),
                 |device| amateur.decoder.hidden(device, step, slice()),
             );
             (expert, AmateurLogits::Unprojected(amateur))
         } else {
             let (expert, amateur) = device.join(
-                |device| expert.logits(device, step, slice(), kept),
+                |device| expert.logits(device, step, slice(), deferred_logits),
                 |device| amateur.decoder.logits(device, step, slice()),
             );
             (expert, AmateurLogits::Computed(amateur))
@@ -230,16 +230,16 @@ impl<D: Device> Models<D> {
 }
 
 impl<D: Device> LoadedModel<D> {
-    /// The logits of some outputs of the step at hand, unless an earlier step kept them.
+    /// The logits of some outputs of the step at hand, unless an earlier step computed them.
     fn logits<'a>(
         &'a mut self,
         device: &D,
         step: &D::Step,
         outputs: Range<usize>,
-        kept: Option<&'a D::Tensor>,
+        deferred_logits: Option<&'a D::Tensor>,
     ) -> ExpertLogits<'a, D::Tensor> {
-        match kept {
-            Some(kept) => ExpertLogits::Deferred(kept),
+        match deferred_logits {
+            Some(deferred_logits) => ExpertLogits::Deferred(deferred_logits),
             None => ExpertLogits::Computed(self.decoder.logits(device, step, outputs)),
         }
     }

@@ -44,7 +44,9 @@ impl Sampler<'_> {
         let (decisions, projections) = match amateur {
             AmateurLogits::Unneeded => (self.decide(expert, |_, _| Amateur::Unread), Projections::default()),
             AmateurLogits::Computed(logits) => (self.decide_by_both(expert, logits), Projections::default()),
-            AmateurLogits::Later { kept } => (self.decide_by_expert(expert, kept), Projections::default()),
+            AmateurLogits::Later { deferred_logits } => {
+                (self.decide_by_expert(expert, deferred_logits), Projections::default())
+            }
             AmateurLogits::Unprojected(amateur) => self.decide_by_candidates(expert, amateur),
         };
         let result = |decision: Option<Decision>| decision.map_or(RowResult::AwaitsAmateur, RowResult::from);
@@ -64,14 +66,18 @@ impl Sampler<'_> {
 
     /// Decides what the expert can decide alone, before the amateur's logits exist. Copies the expert's logits of the
     /// rows that await the amateur.
-    fn decide_by_expert(self, expert: ExpertLogits<'_, Tensor>, kept: &mut Tensor) -> Vec<Option<Decision>> {
+    fn decide_by_expert(
+        self,
+        expert: ExpertLogits<'_, Tensor>,
+        deferred_logits: &mut Tensor,
+    ) -> Vec<Option<Decision>> {
         let decisions = self.decide(expert, |_, row| match row.deferred_row {
             Some(_) => Amateur::Deferred,
             None => Amateur::Unread,
         });
         for (index, (row, decision)) in self.rows.iter().zip(&decisions).enumerate() {
             if let (Some(deferred_row), None) = (row.deferred_row, decision) {
-                kept.row_mut(deferred_row as usize)[..self.vocabulary.len]
+                deferred_logits.row_mut(deferred_row as usize)[..self.vocabulary.len]
                     .copy_from_slice(self.expert_row(expert, index));
             }
         }

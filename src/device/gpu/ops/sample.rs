@@ -37,10 +37,10 @@ pub fn sample<R: GpuRuntime>(
             launches.tiles();
             launches.sample();
         }
-        AmateurLogits::Later { kept } => {
+        AmateurLogits::Later { deferred_logits } => {
             let mut launches = Launches::new(on, step, outputs, expert, None);
-            launches.params.deferred_logits = on.address(&kept.memory);
-            launches.params.deferred_stride = kept.width as u32;
+            launches.params.deferred_logits = on.address(&deferred_logits.memory);
+            launches.params.deferred_stride = deferred_logits.width as u32;
             launches.tiles();
             launches.sample();
             launches.defer();
