@@ -1,4 +1,4 @@
-//! What a record is called.
+//! The id of a record.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -6,18 +6,17 @@ use serde_json::value::RawValue;
 
 use super::schema::excerpt;
 
-/// What a record is called: a JSON string or integer, written to the output as it was read.
+/// The id of a record: a JSON string or integer, written to the output exactly as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Id {
     /// A string.
     Text(String),
-    /// An integer of any length, in digits.
+    /// An integer with any number of digits.
     Integer(String),
 }
 
 impl Id {
-    /// What makes the id unique, and what the record's noise is drawn from. The integer 1 and the string "1" are
-    /// the same.
+    /// The text that makes the id unique and keys the record's noise. The integer 1 and the string "1" are the same.
     pub fn key(&self) -> &str {
         match self {
             Self::Text(key) | Self::Integer(key) => key,

@@ -1,4 +1,4 @@
-//! The prompts of a JSONL file: all checked at the start, each read again when its turn comes.
+//! The rows of a JSONL file. All are checked at the start; each is read again when it is decoded.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -17,12 +17,12 @@ use super::schema::excerpt;
 use crate::checkpoint::hex;
 use crate::error::{Error, Result};
 
-/// The longest line of an input, in bytes: more text than any model's window holds.
+/// The longest line of an input, in bytes. More text would exceed every model's window.
 pub const MAX_LINE: usize = 16 << 20;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// An input file. Of each line it keeps where it is and a hash of its id, some 60 bytes.
+/// An input file. It remembers the place of each line and a hash of its id, some 60 bytes per line.
 #[derive(Debug)]
 pub struct Input {
     path: PathBuf,
@@ -46,14 +46,14 @@ type IdHash = [u8; 16];
 impl Input {
     /// Reads the whole of `path` and checks every line.
     ///
-    /// Blank lines, a byte order mark at the start, CRLF and a last line without a line feed are fine.
+    /// Blank lines, a byte order mark at the start, CRLF, and a last line without a line feed are accepted.
     ///
     /// # Errors
     /// [`Error::Line`] for the first line that is not a prompt or whose id an earlier line has; [`Error::File`]
     /// if the file holds no prompts or cannot be read twice (a pipe).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        // Before opening: to open a pipe waits for its writer.
+        // The check comes before opening, because opening a pipe waits for its writer.
         let metadata = fs::metadata(path).map_err(Error::io(path, "cannot open"))?;
         if metadata.is_dir() {
             return Err(Error::file(path, "a folder; give a JSONL file of prompts"));
@@ -106,7 +106,7 @@ impl Input {
         }
         let fault = |message: String| Error::line(&self.path, line.number, message);
         let prompt = match InputRow::parse(bytes, line.number) {
-            // A tail of NUL bytes may be longer than any line; what it is says more than how long.
+            // A tail of NUL bytes may be longer than any line. Saying so tells more than the length.
             Err(message) if line.bytes.len() <= MAX_LINE || bytes.contains(&0) => return Err(fault(message)),
             _ if line.bytes.len() > MAX_LINE => {
                 return Err(fault(format!("longer than {} MiB; shorten or remove the line", MAX_LINE >> 20)));
@@ -132,17 +132,17 @@ impl Input {
         Ok(())
     }
 
-    /// How many prompts there are.
+    /// The number of rows.
     pub fn len(&self) -> usize {
         self.spans.len()
     }
 
-    /// Never: an input without prompts is not opened.
+    /// Always false: an input without rows is not opened.
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }
 
-    /// Row `row`, counted from 0, read again from the file.
+    /// Reads row `row`, counted from 0, from the file again.
     ///
     /// # Errors
     /// [`Error::Line`] if the line has changed since [`Input::open`].
@@ -177,7 +177,7 @@ impl Input {
         &self.hash
     }
 
-    /// What the manifest says of the input.
+    /// The fingerprint for the manifest.
     pub fn fingerprint(&self) -> InputFingerprint {
         InputFingerprint {
             path: self.path.display().to_string(),

@@ -1,8 +1,8 @@
-//! The lines of a file with where they are, in bounded memory.
+//! The lines of a file and their places, in bounded memory.
 
 use std::io::{self, BufRead, Read};
 
-/// Reads line after line into one buffer.
+/// Reads one line after another into one buffer.
 pub(super) struct Lines<R> {
     reader: R,
     limit: usize,
@@ -16,21 +16,21 @@ pub(super) struct Lines<R> {
 pub(super) struct Line<'a> {
     /// Counted from 1.
     pub number: usize,
-    /// In bytes from the start of the file.
+    /// Bytes from the start of the file.
     pub offset: u64,
-    /// As in the file, line feed included; cut where it is longer than the limit.
+    /// The bytes of the line, line feed included; cut if the line is longer than the limit.
     pub bytes: &'a [u8],
 }
 
 impl Line<'_> {
-    /// Whether the line feed is there.
+    /// Whether the line ends with a line feed.
     pub fn is_terminated(&self) -> bool {
         self.bytes.ends_with(b"\n")
     }
 }
 
 impl<R: BufRead> Lines<R> {
-    /// The lines of `reader`. A line of more than `limit` bytes comes in pieces of `limit + 1`.
+    /// Reads the lines of `reader`. A line of more than `limit` bytes comes in pieces of `limit + 1` bytes.
     pub fn new(reader: R, limit: usize) -> Self {
         Self { reader, limit, buffer: Vec::new(), next_offset: 0, next_number: 1 }
     }

@@ -1,4 +1,4 @@
-//! What a run is: everything that its records depend on, kept beside the output.
+//! The manifest of a run: everything that its records depend on, stored beside the output.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -15,56 +15,56 @@ use super::schema::excerpt;
 use crate::checkpoint::{Checkpoint, hex};
 use crate::error::{Error, Result};
 
-/// What a run is. A run resumes another if they agree in all but `notes`, the input's path, and the patch number
-/// of the version: releases of one minor version write the same records.
+/// Describes a run. A run resumes another if they agree in everything but `notes`, the input's path and the patch
+/// number of the version: releases of one minor version write the same records.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// [`Manifest::VERSION`] of the program that began the run.
     pub version: String,
-    /// The prompts.
+    /// The input.
     pub input: InputFingerprint,
     /// The expert.
     pub expert: ModelFingerprint,
     /// The amateur, unless the expert runs alone.
     pub amateur: Option<ModelFingerprint>,
-    /// As the user gave it; `None` takes that of the run that is resumed, or else draws one. In the file it is
-    /// always there.
+    /// The seed that the user gave. `None` takes the seed of the run that is resumed, or draws one. The file always
+    /// holds it.
     pub seed: Option<u64>,
-    /// Records a prompt, 1 or more.
+    /// Records per prompt, 1 or more.
     pub samples: u32,
-    /// All else that a record's text depends on, by name. Null counts as unset.
+    /// Every other setting that a record's text depends on, by name. Null counts as unset.
     pub settings: Value,
-    /// What may differ when a run is resumed: sizes of batches and caches, threads, the device.
+    /// Settings that may differ when a run is resumed: sizes of batches and caches, threads, the device.
     pub notes: Value,
 }
 
-/// An input file.
+/// Identifies an input file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputFingerprint {
-    /// As the user gave it.
+    /// The path that the user gave.
     pub path: String,
-    /// Of the whole file, in hex.
+    /// SHA-256 of the whole file, in hex.
     pub sha256: String,
-    /// How many.
+    /// The number of rows.
     pub prompts: usize,
 }
 
-/// A checkpoint.
+/// Identifies a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelFingerprint {
-    /// As records call it.
+    /// The name in records.
     pub id: String,
-    /// The commit, where it is of a repository.
+    /// The commit, if the checkpoint comes from a repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
-    /// A SHA-256 each, in hex: of the whole file, or of the header and some pages of a file of weights.
+    /// SHA-256 of each file in hex: of the whole file, or of the header and some pages of a file of weights.
     pub files: BTreeMap<String, String>,
 }
 
 impl ModelFingerprint {
     /// The fingerprint of `checkpoint`.
     ///
-    /// A header alone would not do for the weights: those of all finetunes of a model are the same.
+    /// Pages are hashed because all fine-tunes of a model have the same header.
     ///
     /// # Errors
     /// If a file cannot be read or the index of the weights is not one.
@@ -105,7 +105,7 @@ impl Manifest {
     /// The version of this program.
     pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-    /// Where the manifest of the output at `output` is.
+    /// The path of the manifest of the output at `output`.
     pub fn path(output: &Path) -> PathBuf {
         let mut name = output.as_os_str().to_owned();
         name.push(".manifest.json");
@@ -131,7 +131,7 @@ impl Manifest {
         if manifest.seed.is_none() { Err(fault(&"it has no seed")) } else { Ok(Some(manifest)) }
     }
 
-    /// Writes the manifest to `path`: after a crash it is there as a whole or not at all.
+    /// Writes the manifest to `path`. After a crash it is there as a whole or not at all.
     pub(super) fn write(&self, path: &Path) -> Result<()> {
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".tmp");
@@ -147,20 +147,20 @@ impl Manifest {
         format!("{:#}\n", serde_json::json!(self))
     }
 
-    /// What keeps this run from resuming the run of `earlier`, each as "name was this, now that".
+    /// The differences that keep this run from resuming the run of `earlier`, each as "name was this, now that".
     pub(super) fn differences(&self, earlier: &Self) -> Vec<String> {
         let (was, now) = (earlier.terms(), self.terms());
         let names = was.keys().chain(now.keys().filter(|name| !was.contains_key(*name)));
         let said = |terms: &Terms, name| terms.get(name).map_or("unset".to_owned(), |value| excerpt(value));
         let differing = names.filter(|name| was.get(*name) != now.get(*name));
         differing
-            // Without a seed the user leaves it to us, and we take the earlier one.
+            // Without a seed from the user, the earlier seed is used.
             .filter(|name| *name != "seed" || self.seed.is_some())
             .map(|name| format!("{name} was {}, now {}", said(&was, name), said(&now, name)))
             .collect()
     }
 
-    /// What both runs must agree in.
+    /// The part in which both runs must agree.
     fn terms(&self) -> Terms {
         let mut terms = Terms::new();
         let version = self.version.rsplit_once('.').map_or(&*self.version, |(minor, _)| minor);
@@ -174,7 +174,8 @@ impl Manifest {
             ("", self.settings.clone()),
         ];
         for (name, value) in fields {
-            // As it is read from a file, since reading may round a number otherwise than writing.
+            // The settings are compared as a file would return them, since reading may round a number differently
+            // from writing.
             let value = value.to_string().parse().unwrap_or(value);
             collect(&mut terms, name, &value);
         }
@@ -182,13 +183,13 @@ impl Manifest {
     }
 }
 
-/// Makes the name of the file at `path` outlast a crash of the system.
+/// Makes the name of the file at `path` survive a crash of the system.
 pub(super) fn sync_folder_of(path: &Path) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io(folder, "cannot sync"))
 }
 
-/// Names and values in words.
+/// Describes names and values in words.
 type Terms = IndexMap<String, String>;
 
 fn collect(terms: &mut Terms, name: &str, value: &Value) {

@@ -1,4 +1,4 @@
-//! One line of the input: what is asked, and what passes through.
+//! One line of the input: the prompt, and the columns that pass through.
 
 use indexmap::IndexMap;
 use serde::de::{Error as _, MapAccess, Visitor};
@@ -9,22 +9,22 @@ use super::id::Id;
 use super::schema::{OUTPUT_COLUMNS, excerpt};
 use crate::text::Message;
 
-/// Columns that pass through to the output: in order, their values as they were written.
+/// Columns that pass through to the output, in their order and exactly as they were written.
 pub type Columns = IndexMap<String, Box<RawValue>>;
 
-/// What is asked.
+/// The prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
-    /// `instruction`: one turn of a user.
+    /// `instruction`: one user turn.
     Instruction(String),
-    /// `prompt`: text for the models as it stands, without a chat template.
+    /// `prompt`: plain text for the models, without a chat template.
     Text(String),
-    /// `messages`: a conversation whose last turn is a user's. Only role and content of a message count.
+    /// `messages`: a conversation that ends with a user turn. Only role and content of a message count.
     Messages(Vec<Message>),
 }
 
 impl Body {
-    /// What the record calls its instruction: of a conversation, the last turn.
+    /// The record's instruction; of a conversation, the last turn.
     pub fn instruction(&self) -> &str {
         match self {
             Self::Instruction(text) | Self::Text(text) => text,
@@ -36,18 +36,18 @@ impl Body {
 /// One line of the input.
 #[derive(Debug, Clone)]
 pub struct InputRow {
-    /// Of the line, or `conv_{line}` where it has none.
+    /// The id of the line, or `conv_{line}` if it has none.
     pub id: Id,
-    /// Where the line is, counted from 1; blank lines count.
+    /// The number of the line, counted from 1; blank lines count.
     pub line: usize,
-    /// What is asked.
+    /// The prompt.
     pub body: Body,
     /// All columns but `id` and `instruction`.
     pub columns: Columns,
 }
 
 impl InputRow {
-    /// The prompt in line number `line`, or what is wrong with it and the remedy. A column that is null counts as
+    /// Parses line number `line`; the error says what is wrong and the remedy. A column that is null counts as
     /// missing.
     pub(super) fn parse(bytes: &[u8], line: usize) -> Result<Self, String> {
         let text = std::str::from_utf8(bytes).map_err(|error| {

@@ -7,14 +7,14 @@ use super::prompt::{Body, Columns, InputRow};
 use crate::contrast::LogProbabilities;
 use crate::error::{Error, Result};
 
-/// How a record was made. Field names and order are those of the method's own datasets.
+/// The settings of a record. Field names and order are those of the method's own datasets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Metadata {
-    /// Of the final softmax.
+    /// Temperature of the final softmax.
     pub temperature: f64,
-    /// Nucleus.
+    /// Nucleus sampling.
     pub top_p: f64,
-    /// Most tokens of a response.
+    /// The most tokens of a response.
     pub max_tokens: usize,
     /// Whether the amateur had a say; false when the expert runs alone.
     pub contrastive_decoding: bool,
@@ -22,34 +22,34 @@ pub struct Metadata {
     pub alpha: f64,
     /// Weight of the amateur.
     pub beta: f64,
-    /// The expert's checkpoint.
+    /// The expert's model id.
     pub expert_model_id: String,
-    /// The amateur's checkpoint; none when the expert runs alone.
+    /// The amateur's model id; none when the expert runs alone.
     pub amateur_model_id: Option<String>,
 }
 
-/// What became of a prompt.
+/// The outcome of a prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// It was answered.
+    /// A response.
     Answered {
         /// The text.
         response: String,
-        /// One a generated token.
+        /// One score per generated token.
         score: Vec<f32>,
-        /// What the models think of each generated token, if the run asked for it.
+        /// Both models' log-probabilities of each generated token, if the run asked for them.
         log_probabilities: Option<Vec<LogProbabilities>>,
-        /// Whether the model stopped by itself rather than at a limit.
+        /// Whether the model stopped by itself instead of at a limit.
         is_completed: bool,
     },
-    /// It could not be answered, and why.
+    /// The reason why there is no response.
     Failed(String),
 }
 
 /// One line of the output.
 ///
-/// A `prompt` row's instruction is the prompt, a `messages` row's is the last turn; `prompt` and `messages`
-/// themselves pass through with the columns of the input that mean nothing to this program.
+/// For a `prompt` row the instruction is the prompt, for a `messages` row the last turn. `prompt` and `messages`
+/// themselves pass through with the other columns of the input.
 #[derive(Debug, Clone, Serialize)]
 pub struct Record {
     id: Id,
@@ -62,7 +62,7 @@ pub struct Record {
     score: Vec<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expert_logprobs: Option<Vec<f32>>,
-    /// In JSON null where the amateur masks the token.
+    /// JSON null where the amateur masks the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     amateur_logprobs: Option<Vec<f32>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,8 +72,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// The record of `prompt`. `sample_index` tells the records of one prompt apart and is `None` in a run of one
-    /// sample a prompt, whose records then lack the column.
+    /// The record of `prompt`. `sample_index` distinguishes the records of one prompt. It is `None` in a run with one
+    /// sample per prompt, whose records lack the column.
     pub fn new(
         prompt: InputRow,
         sample_index: Option<u32>,
@@ -107,16 +107,16 @@ impl Record {
         }
     }
 
-    /// What the record is called.
+    /// The id of the record.
     pub fn id(&self) -> &Id {
         &self.id
     }
 
-    /// The record as JSON and a line feed: the same bytes for the same content, scores in the fewest digits that
-    /// read back as the same `f32`.
+    /// The record as JSON and a line feed. Equal content gives equal bytes; scores have the fewest digits that read
+    /// back as the same `f32`.
     ///
     /// # Errors
-    /// [`Error::Device`] if a number is not finite where no sound device computes such a one, and JSON cannot say it.
+    /// [`Error::Device`] if a number is not finite. A sound device computes none, and JSON cannot hold it.
     pub fn to_line(&self) -> Result<Vec<u8>> {
         let expert = self.expert_logprobs.iter().flatten();
         let masked = |l_a: &&f32| **l_a == f32::NEG_INFINITY;

@@ -1,4 +1,4 @@
-//! What an earlier run has left in the output.
+//! Finds what an earlier run left in the output.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -16,24 +16,24 @@ use crate::error::{Error, Result};
 /// A record repeats its prompt at most twice and adds a response.
 const MAX_RECORD: usize = 4 * MAX_LINE;
 
-/// How every record begins.
+/// The beginning of every record.
 const OPENING: &[u8] = b"{\"id\":";
 
-/// The rows of the input, and their samples, that have a record.
+/// The samples of input rows that have a record.
 #[derive(Debug, Clone)]
 pub struct Done {
     samples: u32,
-    /// A bit each, `[rows, samples]`.
+    /// One bit per sample, `[rows, samples]`.
     bits: Vec<u64>,
     recovery: Recovery,
 }
 
-/// What was found in the output.
+/// The state of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Recovery {
     /// Whole records.
     pub records: usize,
-    /// Of these, prompts that could not be answered.
+    /// How many of these are prompts that could not be answered.
     pub failed: usize,
     /// Bytes of a torn end that were cut off.
     pub cut_bytes: u64,
@@ -54,12 +54,12 @@ impl Done {
         self.bits[word] & bit != 0
     }
 
-    /// What was found in the output.
+    /// The state of the output when it was opened.
     pub fn recovery(&self) -> Recovery {
         self.recovery
     }
 
-    /// Whether it is new.
+    /// Whether the output is new.
     fn insert(&mut self, row: usize, sample: u32) -> bool {
         let (word, bit) = self.place(row, sample);
         let is_new = self.bits[word] & bit == 0;
@@ -73,7 +73,7 @@ impl Done {
     }
 }
 
-/// What of a record resuming needs.
+/// The part of a record that resuming needs.
 #[derive(Deserialize)]
 struct Head {
     id: Id,
@@ -83,10 +83,10 @@ struct Head {
     error: Option<IgnoredAny>,
 }
 
-/// Reads the output at `path` and tells what is done and how long its whole records are, in bytes.
+/// Reads the output at `path`; returns which samples are done, and the length of the whole records in bytes.
 ///
-/// What follows them is torn if none of it is a record and all of it can be what a crash leaves of records: cut
-/// short, or filled with NUL bytes.
+/// The rest after them is a torn end if no part of it is a record and all of it can be what a crash leaves of
+/// records: cut short, or filled with NUL bytes.
 pub(super) fn recover(path: &Path, file: &File, input: &Input, samples: u32) -> Result<(Done, u64)> {
     let mut done = Done::nothing(input.len(), samples);
     let mut whole = 0;

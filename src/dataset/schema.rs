@@ -12,7 +12,7 @@ pub(super) const OUTPUT_COLUMNS: [&str; 8] = [
     "error",
 ];
 
-/// The first of a value that may be long, for a message.
+/// The beginning of a value that may be long, for a message.
 pub(super) fn excerpt(text: &str) -> String {
     const KEPT: usize = 60;
     match text.char_indices().nth(KEPT) {

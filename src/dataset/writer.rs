@@ -1,4 +1,4 @@
-//! The output file: one writer, whole records, resumed exactly.
+//! The output file: one writer, whole records, exact resumption.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, RandomState};
@@ -14,21 +14,21 @@ use super::record::Record;
 use super::resume::{Done, recover};
 use crate::error::{Error, Result};
 
-/// A crash of the system (not of the program) loses at most what was written in this time.
+/// A crash of the system (not of the program) loses at most the records of this time.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The one writer of an output. The lock lasts as long as this value or the process.
+/// The only writer of an output. It holds the lock until it is dropped or the process ends.
 #[derive(Debug)]
 pub struct Sink {
     path: PathBuf,
     file: Locked,
-    /// Of the whole records, in bytes.
+    /// Length of the whole records, in bytes.
     end: u64,
     seed: u64,
     synced: Instant,
 }
 
-/// A file that is locked for this process.
+/// A file that this process has locked.
 #[derive(Debug)]
 struct Locked(File);
 
@@ -40,7 +40,8 @@ impl Deref for Locked {
 }
 
 impl Drop for Locked {
-    /// Closing the file alone would leave it locked while a child process that is being started has a copy of it.
+    /// Closing the file is not enough: a child process that is being started may hold a copy of it and keep it
+    /// locked.
     fn drop(&mut self) {
         let _ = self.0.unlock();
     }
@@ -49,8 +50,8 @@ impl Drop for Locked {
 impl Sink {
     /// Opens `output` for the run that `manifest` describes, to begin it or to resume it.
     ///
-    /// An output that holds something is resumed if the manifest beside it agrees; its torn end, if it has one,
-    /// is cut off and made again. The manifest is written, durably, before the first record.
+    /// An output with records is resumed if the manifest beside it agrees. A torn end is cut off and computed again.
+    /// The manifest is written durably before the first record.
     ///
     /// # Errors
     /// - [`Error::Setting`] for no samples;
@@ -79,7 +80,7 @@ impl Sink {
         Ok((Self { path: output.to_owned(), file, end, seed, synced: Instant::now() }, done))
     }
 
-    /// The seed of the run: the user's, that of the run that is resumed, or one just drawn.
+    /// The seed of the run: the user's, that of the resumed run, or one just drawn.
     pub fn seed(&self) -> u64 {
         self.seed
     }
@@ -87,12 +88,12 @@ impl Sink {
     /// Writes `record` as one line.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be written as a whole (a full disk, say). Then none of it is left, and the run
-    /// can be resumed.
+    /// [`Error::Io`] if it cannot be written as a whole, for example on a full disk. No part of it remains then, and
+    /// the run can be resumed.
     pub fn append(&mut self, record: &Record) -> Result<()> {
         let line = record.to_line()?;
         if let Err(error) = self.file.write_all_at(&line, self.end) {
-            // Where even this fails, resuming cuts the line off.
+            // If even this fails, resuming cuts the line off.
             let _ = self.file.set_len(self.end);
             let action = "cannot write; the records so far are whole, and the same command resumes the run";
             return Err(Error::io(&self.path, action)(error));
@@ -101,7 +102,7 @@ impl Sink {
         if self.synced.elapsed() >= SYNC_INTERVAL { self.sync() } else { Ok(()) }
     }
 
-    /// Makes all records so far outlast a crash of the system. Done once a second while records are appended.
+    /// Makes all records so far survive a crash of the system. This happens once a second while records are appended.
     ///
     /// # Errors
     /// If the system cannot, or if another program has removed or changed the output.
@@ -117,7 +118,7 @@ impl Sink {
         Ok(())
     }
 
-    /// Ends the run: [`Sink::sync`], then gives up the lock.
+    /// Ends the run: syncs the file, then releases the lock.
     ///
     /// # Errors
     /// Those of [`Sink::sync`].
@@ -145,7 +146,7 @@ fn open_and_lock(output: &Path, input: &Input) -> Result<Locked> {
                 return Err(Error::file(folder, "no such folder; make it, or give another output"));
             }
         }
-        // Opening tells what is wrong.
+        // If this fails, opening the file gives the reason.
         _ => {}
     }
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(output);
@@ -168,7 +169,7 @@ fn open_and_lock(output: &Path, input: &Input) -> Result<Locked> {
     Ok(file)
 }
 
-/// Sees that the manifest beside the output at `path` is this run's, and returns the seed.
+/// Checks that the manifest beside the output at `path` is this run's; returns the seed.
 fn agree(path: &Path, length: u64, manifest: &Manifest) -> Result<u64> {
     let manifest_path = Manifest::path(path);
     let earlier = Manifest::read(&manifest_path)?;
@@ -179,7 +180,7 @@ fn agree(path: &Path, length: u64, manifest: &Manifest) -> Result<u64> {
                 return Ok(seed);
             }
         }
-        // Nothing is done yet, so nothing can be mixed.
+        // No record exists yet, so no records can be mixed.
         _ if length == 0 => {}
         (_, None) => {
             let message = "holds something but has no manifest beside it, so that it cannot be resumed; give another \
@@ -199,7 +200,7 @@ fn agree(path: &Path, length: u64, manifest: &Manifest) -> Result<u64> {
     Ok(seed)
 }
 
-/// 32 bits, for a user to read and to give again.
+/// A seed of 32 bits, short enough for a user to read and type.
 fn draw_seed() -> u64 {
     RandomState::new().hash_one(0) >> 32
 }

@@ -1,4 +1,4 @@
-//! `tokenizer_config.json`: the named special tokens, and what it adds to `tokenizer.json`.
+//! `tokenizer_config.json`: the named special tokens, and the tokens that it adds to `tokenizer.json`.
 
 use std::collections::BTreeMap;
 
@@ -13,27 +13,27 @@ use crate::error::{Error, Result};
 pub(super) const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
 
-/// The tokens that a configuration names and a template may ask for, as `transformers` lists them.
+/// The named tokens that a template may use, as `transformers` lists them.
 const NAMED_TOKENS: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// What `tokenizer_config.json` says, as far as text depends on it. `add_bos_token` and `add_eos_token` are not among
-/// it: beside a `tokenizer.json` `transformers` ignores them, and its post-processor decides.
+/// The entries of `tokenizer_config.json` that text depends on. `add_bos_token` and `add_eos_token` are not among
+/// them: `transformers` ignores both beside a `tokenizer.json`, whose post-processor decides.
 #[derive(Debug, Default)]
 pub(super) struct TokenizerConfig {
-    /// `bos_token` and the like, by name.
+    /// `bos_token` and the other named tokens, by name.
     pub(super) named_tokens: BTreeMap<&'static str, String>,
-    /// Tokens by the id that they should have.
+    /// Added tokens, by their id.
     pub(super) added_tokens: BTreeMap<u32, AddedToken>,
-    /// Whether special tokens in a text are read as plain text.
+    /// Whether special tokens in a text are treated as plain text.
     pub(super) split_special_tokens: bool,
-    /// The entry `chat_template`, as it is.
+    /// The entry `chat_template`, unchanged.
     pub(super) chat_template: Option<Value>,
 }
 
 impl TokenizerConfig {
-    /// Reads `tokenizer_config.json` and, where that lists no added tokens, `special_tokens_map.json` too. A checkpoint
-    /// may have neither.
+    /// Reads `tokenizer_config.json` and, if that lists no added tokens, `special_tokens_map.json`. A checkpoint may
+    /// have neither.
     ///
     /// # Errors
     /// [`Error::File`] if a file is not JSON or an entry has another type than it should.
@@ -84,7 +84,7 @@ fn read_object(checkpoint: &Checkpoint, file: &str) -> Result<Option<Map<String,
         .map_err(|error| Error::file(checkpoint.path(file), error.to_string()))
 }
 
-/// Takes `name` from `entries`; `None` where it is missing or null.
+/// Takes `name` from `entries`; `None` if it is missing or null.
 fn entry<T: DeserializeOwned>(
     checkpoint: &Checkpoint,
     entries: &mut Map<String, Value>,

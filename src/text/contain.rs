@@ -1,9 +1,9 @@
-//! Panics of libraries, as errors.
+//! Turns panics of libraries into errors.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs `work` of a library that may panic on a crafted file; a panic becomes an error message.
+/// Runs `work`, which calls a library that may panic on a crafted file. A panic becomes an error message.
 pub(super) fn contain<T, E: ToString>(
     work: impl FnOnce() -> std::result::Result<T, E>,
 ) -> std::result::Result<T, String> {

@@ -1,4 +1,4 @@
-//! Decoding a sequence while it grows.
+//! Decodes a sequence while it grows.
 
 use super::tokenizer::Tokenizer;
 use crate::error::Result;
@@ -7,31 +7,31 @@ use crate::ids::TokenId;
 /// A character has at most this many bytes, so at most this many tokens decide whether it is whole.
 const LONGEST_CHARACTER: usize = 4;
 
-/// Turns tokens into text one at a time and gives out text as soon as no later token can change it. All the pieces
-/// together are what [`Tokenizer::decode`] makes of all the tokens.
+/// Decodes tokens one at a time and returns text as soon as no later token can change it. All pieces together equal
+/// the result of [`Tokenizer::decode`] for all tokens.
 ///
-/// (The library's own `DecodeStream` has no way to give out what is left at the end, and gives out the beginning of
-/// a run of byte tokens that a later one can still turn into U+FFFD.)
+/// (The library's own `DecodeStream` cannot return the rest at the end, and it returns the beginning of a run of byte
+/// tokens that a later one can still turn into U+FFFD.)
 #[derive(Debug, Clone)]
 pub struct Detokenizer {
     tokenizer: Tokenizer,
     skip_special: bool,
-    /// The last token whose text is out, if any, then those whose text is not. The former is there because the
-    /// first token of a text may decode differently from the same token further on.
+    /// The last token whose text was returned, if any, then the tokens whose text was not. The former is kept because
+    /// the first token of a text may decode differently from the same token further on.
     window: Vec<TokenId>,
-    /// How many tokens of the window are out, 0 or 1.
+    /// How many tokens of the window were returned, 0 or 1.
     out: usize,
 }
 
 impl Tokenizer {
-    /// Decodes a sequence while it grows.
+    /// A decoder for one sequence.
     pub fn detokenizer(&self, skip_special: bool) -> Detokenizer {
         Detokenizer { tokenizer: self.clone(), skip_special, window: Vec::new(), out: 0 }
     }
 }
 
 impl Detokenizer {
-    /// Takes the next token and returns the text that is now certain, often none.
+    /// Takes the next token and returns the text that is now certain, which is often empty.
     ///
     /// # Errors
     /// As [`Tokenizer::decode`].
@@ -52,7 +52,7 @@ impl Detokenizer {
         Ok(text)
     }
 
-    /// The text that was still held back, now that no token follows.
+    /// The remaining text, once no token follows.
     ///
     /// # Errors
     /// As [`Tokenizer::decode`].
@@ -72,8 +72,8 @@ impl Detokenizer {
     }
 }
 
-/// Whether byte fallback reads a token as one byte. It judges a run of such tokens only as a whole: one bad byte
-/// turns all of them into U+FFFD.
+/// Whether byte fallback reads a token as one byte. A run of such tokens is decoded as a whole: one bad byte turns
+/// all of them into U+FFFD.
 fn is_byte(spelling: &str) -> bool {
     spelling
         .strip_prefix("<0x")

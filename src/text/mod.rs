@@ -1,8 +1,9 @@
-//! Text to token ids and back: tokenizer, chat template, incremental detokenizing, the check of a pair's vocabulary.
+//! Converts text to token ids and back: tokenizer, chat template, incremental detokenizing, and the check that a pair
+//! shares its vocabulary.
 //!
-//! Everything here gives what `transformers` gives with the same checkpoint; the golden tests hold it to that. Both
-//! files of a checkpoint are untrusted: the tokenizer library's panics end as errors, and templates are rendered in
-//! a sandbox (see [`ChatTemplate`]).
+//! All of it gives the results of `transformers` with the same checkpoint, which golden tests check. The files of a
+//! checkpoint are untrusted: panics of the tokenizer library become errors, and templates are rendered in a sandbox
+//! (see [`ChatTemplate`]).
 
 mod config;
 mod contain;
@@ -24,8 +25,8 @@ pub use python::{CLOCK, clock};
 pub use template::{ChatTemplate, Message};
 pub use tokenizer::{Special, Tokenizer, check_same_vocabulary};
 
-/// What turns prompts into token ids: a model's tokenizer and, where it has one, its chat template. Cheap to clone,
-/// safe to share between threads.
+/// Turns prompts into token ids: a model's tokenizer and, if it has one, its chat template. Cheap to clone, safe to
+/// share between threads.
 #[derive(Debug, Clone)]
 pub struct Text {
     tokenizer: Tokenizer,
@@ -51,8 +52,8 @@ impl Text {
         self.template.as_ref()
     }
 
-    /// The prompt of a conversation: rendered up to where the assistant speaks next, then encoded. The template
-    /// writes the special tokens itself, so the tokenizer adds none.
+    /// The token ids of a conversation, rendered up to where the assistant speaks next. The template writes the
+    /// special tokens itself, so the tokenizer adds none.
     ///
     /// # Errors
     /// [`Error::Request`] if there is no template, or it refuses the conversation, or the tokenizer refuses the text.
@@ -71,7 +72,8 @@ impl Text {
         self.tokenizer.encode(&template.render(conversation, kwargs)?, Special::None)
     }
 
-    /// The ids of a plain prompt: the tokenizer adds the special tokens that its configuration names, such as a BOS.
+    /// The token ids of a plain prompt. The tokenizer adds the special tokens that its configuration names, such as a
+    /// BOS.
     ///
     /// # Errors
     /// [`Error::Request`] if the tokenizer refuses the text.

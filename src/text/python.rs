@@ -1,5 +1,5 @@
-//! What chat templates expect of Python: methods of strings, `json.dumps`, `strftime`. `minijinja` with its pycompat
-//! has most of it; here is what differs.
+//! The parts of Python that chat templates use: string methods, `json.dumps`, `strftime`. `minijinja` with its
+//! pycompat has most of it; this file has the differences.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -11,8 +11,8 @@ use serde_json::Value as Json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// The template variable that stops the clock, in RFC 3339: a run that is resumed on another day renders the same
-/// prompts.
+/// The template variable that fixes the clock, in RFC 3339. A run that is resumed on another day then renders the
+/// same prompts.
 pub const CLOCK: &str = "codit_clock";
 
 /// The widest indentation of `tojson`.
@@ -41,7 +41,7 @@ fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Resul
     pycompat::unknown_method_callback(state, value, name, args)
 }
 
-/// The methods of `str` that pycompat lacks or takes differently; `None` for the others.
+/// The methods of `str` that pycompat lacks or implements differently; `None` for all others.
 fn string_method(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, Error> {
     let result = match name {
         "strip" | "lstrip" | "rstrip" => {
@@ -99,7 +99,7 @@ fn trim(value: &Value, chars: Option<&str>) -> String {
     strip(&text(value), chars, true, true).to_owned()
 }
 
-/// Python has a length for the undefined, too.
+/// The length of the undefined value, which Python has too.
 fn length(value: &Value) -> Result<usize, Error> {
     if value.is_undefined() { Ok(0) } else { filters::length(value) }
 }
@@ -108,7 +108,7 @@ fn items(value: &Value) -> Result<Value, Error> {
     if value.is_undefined() { Ok(Value::from_iter::<[Value; 0]>([])) } else { filters::items(value) }
 }
 
-/// What Python can iterate over; to Jinja, strings and dictionaries are sequences as well.
+/// The values that Python can iterate over. To Jinja, strings and dictionaries are sequences too.
 fn is_iterable(value: &Value) -> bool {
     let kinds =
         [ValueKind::Undefined, ValueKind::String, ValueKind::Seq, ValueKind::Map, ValueKind::Iterable];
@@ -192,12 +192,12 @@ fn local_time() -> OffsetDateTime {
     OffsetDateTime::now_local().unwrap_or_else(|_| OffsetDateTime::now_utc())
 }
 
-/// The local time as [`CLOCK`] takes it.
+/// The local time in the format of [`CLOCK`].
 pub fn clock() -> String {
     local_time().format(&Rfc3339).unwrap_or_default()
 }
 
-/// How `json.dumps` is to write.
+/// The options of `json.dumps`.
 struct Style {
     ascii: bool,
     indent: Option<usize>,

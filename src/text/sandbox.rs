@@ -1,8 +1,8 @@
-//! Runs a template: a program of whoever published the model.
+//! Runs a chat template, which is a program of the model's publisher.
 //!
-//! It sees its variables and the clock, and nothing else: no files, no environment. Its length, its steps, its
-//! recursion, its output and its time are limited, and it runs on a thread of its own, whose stack bears what the
-//! other limits permit. Its memory is not limited: a template that doubles a string again and again exhausts it.
+//! A template sees its variables and the clock, but no files and no environment. Its length, steps, recursion, output
+//! and time are limited. It runs on its own thread, whose stack suffices for the other limits. Its memory is not
+//! limited: a template that doubles a string again and again exhausts it.
 
 use std::error::Error as _;
 use std::fmt;
@@ -19,17 +19,19 @@ use minijinja::{Environment, Error, ErrorKind, Output, State, Value};
 use super::contain::contain;
 use super::python;
 
-/// The longest template; the families' are a few KiB.
+/// The longest template in bytes. The families' templates have a few KiB.
 const LONGEST_SOURCE: usize = 256 << 10;
-/// Steps of the template engine; a message takes some dozens.
+/// Steps of the template engine. A message takes some dozens.
 const MOST_STEPS: u64 = 1_000_000;
-/// Bytes that a template may print, into its output or into variables of its own.
+/// Bytes that a template may print into its output or into variables.
 const LONGEST_OUTPUT: usize = 64 << 20;
-/// Moments that a run may take: three seconds, which only a template with an endless step needs. The others run out
-/// of steps before. (In moments, so that a process that is stopped and continued loses but one.)
+/// The longest run, in moments: three seconds, which only a template with an endless step needs. Other endless
+/// templates exceed the steps first. (Counted in moments, so that a process that is stopped and continued loses only
+/// one.)
 const PATIENCE: u32 = 30;
 const MOMENT: Duration = Duration::from_millis(100);
-/// For the expressions that such a source nests and the values that so many steps nest: both are handled by recursion.
+/// The stack for the expressions that such a source can nest and for the values that so many steps can nest. Both are
+/// handled by recursion.
 const STACK: usize = 256 << 20;
 
 const NAME: &str = "template";
@@ -38,16 +40,16 @@ const NAME: &str = "template";
 #[derive(Debug)]
 pub(super) struct Sandbox {
     environment: Arc<Environment<'static>>,
-    /// A render did not end, and its thread cannot be stopped: no further one may start.
+    /// Whether a render did not end. Its thread cannot be stopped, so no further render may start.
     stuck: AtomicBool,
 }
 
-/// Why a template gave no text.
+/// The reason why a template returned no text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// It said so itself, by `raise_exception`.
+    /// The template refused by `raise_exception`.
     Refused(String),
-    /// It is wrong, or exceeds a limit.
+    /// The template is wrong or exceeds a limit.
     Failed(String),
 }
 
@@ -80,7 +82,7 @@ impl Sandbox {
     }
 }
 
-/// An environment that behaves as that of `transformers` and holds one template.
+/// An environment that behaves like that of `transformers` and holds one template.
 fn environment(source: String) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
@@ -98,7 +100,7 @@ fn render(environment: &Environment, variables: Value) -> Result<String, Error> 
     String::from_utf8(output.0).map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))
 }
 
-/// `{% generation %}` marks what a model wrote, for training; its text is that of a scope.
+/// `{% generation %}` marks the model's text, for training. Its text is rendered in a scope.
 fn without_generation_tags(source: &str) -> String {
     let mut parts = source.split("{%");
     let mut plain = parts.next().unwrap_or_default().to_owned();
@@ -121,7 +123,7 @@ fn without_generation_tags(source: &str) -> String {
     plain
 }
 
-/// Why work on a thread of its own gave nothing.
+/// The reason why a thread returned nothing.
 enum Stopped {
     Late,
     Panicked(String),
@@ -144,7 +146,7 @@ fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result
         .name("template".to_owned())
         .stack_size(STACK)
         .spawn(move || {
-            // Nobody receives what comes too late.
+            // Nobody receives a late result.
             let _ = sender.send(contain(|| Ok::<_, String>(work())));
         })
         .map_err(|error| Stopped::Panicked(format!("it has no thread to run on: {error}")))?;
@@ -200,7 +202,7 @@ impl From<Error> for Failure {
 #[derive(Default)]
 struct Printed(usize);
 
-/// Prints a value as Python would. Output into variables passes here too, unlike through [`Limited`].
+/// Prints a value as Python would. Output into variables also passes here, unlike through [`Limited`].
 fn print(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
     let text = python::text(value);
     let printed = state.get_or_insert_extension(Printed::default());

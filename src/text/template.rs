@@ -17,9 +17,9 @@ const TEMPLATE_FILE: &str = "chat_template.jinja";
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// Who speaks: `system`, `user`, `assistant`, or what else the template knows.
+    /// The speaker: `system`, `user`, `assistant`, or another role that the template knows.
     pub role: String,
-    /// What is said.
+    /// The text.
     pub content: String,
 }
 
@@ -32,8 +32,8 @@ impl Message {
 
 /// A chat template. Cheap to clone, safe to share between threads.
 ///
-/// A template is a program of whoever published the model. It sees the conversation and the clock, nothing else, and
-/// its steps, output and time are limited, so that one that does not end is an error. (Its memory is not limited.)
+/// A template is a program of the model's publisher. It sees only the conversation and the clock. Its steps, output
+/// and time are limited, so a template that does not end is an error. (Its memory is not limited.)
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
     shared: Arc<Shared>,
@@ -42,14 +42,14 @@ pub struct ChatTemplate {
 #[derive(Debug)]
 struct Shared {
     sandbox: Sandbox,
-    /// `bos_token` and the like.
+    /// `bos_token` and the other named tokens.
     special_tokens: Map<String, Value>,
     tells_time: bool,
 }
 
 impl ChatTemplate {
-    /// The template of a checkpoint: `chat_template.jinja`, or else `chat_template` in `tokenizer_config.json`, where
-    /// the one named `default` is taken if there are several. `None` if the checkpoint has no template.
+    /// Loads the template of a checkpoint: `chat_template.jinja`, or else `chat_template` in `tokenizer_config.json`;
+    /// of several, the one named `default`. `None` if the checkpoint has no template.
     ///
     /// # Errors
     /// [`Error::File`] if the template does not parse, naming its line, or the configuration is not what it should be.
@@ -66,14 +66,14 @@ impl ChatTemplate {
         Ok(Some(Self { shared: Arc::new(Shared { sandbox, special_tokens, tells_time }) }))
     }
 
-    /// Whether the template may write today's date. A run that must be repeatable stops the clock, by the variable
-    /// [`CLOCK`](super::CLOCK).
+    /// Whether the template may write the current date. A run that must be repeatable fixes the clock with the
+    /// variable [`CLOCK`](super::CLOCK).
     pub fn tells_time(&self) -> bool {
         self.shared.tells_time
     }
 
-    /// The text of a conversation, up to where the assistant speaks next. `messages` are [`Message`]s or whatever
-    /// else serializes to objects that the template understands; `kwargs` are its further variables, such as
+    /// Renders a conversation up to where the assistant speaks next. `messages` are [`Message`]s or anything that
+    /// serializes to objects that the template understands; `kwargs` are further variables, such as
     /// `enable_thinking`.
     ///
     /// # Errors
@@ -115,7 +115,7 @@ impl ChatTemplate {
     }
 }
 
-/// The template's source and the file that holds it.
+/// The template's source, and the file that holds it.
 fn find(checkpoint: &Checkpoint, config: &TokenizerConfig) -> Result<Option<(PathBuf, String)>> {
     if let Some(bytes) = checkpoint.find(TEMPLATE_FILE)? {
         let path = checkpoint.path(TEMPLATE_FILE);
@@ -142,7 +142,8 @@ fn find(checkpoint: &Checkpoint, config: &TokenizerConfig) -> Result<Option<(Pat
     }
 }
 
-/// A message's reasoning has had several names; templates of all ages find theirs, as in `transformers`.
+/// A message's reasoning has had several names. Each is set, as in `transformers`, so that templates of all ages find
+/// theirs.
 fn name_reasoning(message: &mut Value) {
     let Value::Object(message) = message else { return };
     let names = ["reasoning_content", "thinking", "reasoning"];

@@ -1,4 +1,4 @@
-//! The tokenizer of a checkpoint, as `transformers` would load it, and the check that a pair shares its vocabulary.
+//! The tokenizer of a checkpoint, loaded as `transformers` loads it, and the check that a pair shares its vocabulary.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -26,17 +26,17 @@ struct Shared {
     vocabulary: Vocabulary,
 }
 
-/// Which special tokens encoding adds around a text. Those written in the text are recognised either way.
+/// The special tokens that encoding adds around a text. Those written in the text are always recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Special {
-    /// None: for a rendered chat template, which has written them itself.
+    /// None, for a rendered chat template, which has written them itself.
     None,
-    /// Those of `tokenizer.json`'s post-processor, often a BOS: for a plain prompt.
+    /// Those of `tokenizer.json`'s post-processor, often a BOS, for a plain prompt.
     AsConfigured,
 }
 
 impl Tokenizer {
-    /// The tokenizer in `tokenizer.json`, with the tokens that `tokenizer_config.json` adds or declares special.
+    /// Loads `tokenizer.json`, with the tokens that `tokenizer_config.json` adds or declares special.
     ///
     /// # Errors
     /// [`Error::File`] if `tokenizer.json` is missing or the library refuses it, or `tokenizer_config.json` contradicts it.
@@ -67,7 +67,7 @@ impl Tokenizer {
         Ok(Self { shared: Arc::new(Shared { path, library, vocabulary }) })
     }
 
-    /// The file it was loaded from, for messages.
+    /// The file that it was loaded from, for messages.
     pub fn path(&self) -> &Path {
         &self.shared.path
     }
@@ -77,12 +77,12 @@ impl Tokenizer {
         &self.shared.vocabulary
     }
 
-    /// The id of `token`, spelled as the vocabulary spells it.
+    /// The id of `token`, in the vocabulary's spelling.
     pub fn id_of(&self, token: &str) -> Option<TokenId> {
         self.shared.library.token_to_id(token).map(TokenId)
     }
 
-    /// How the vocabulary spells `id`.
+    /// The vocabulary's spelling of `id`.
     pub fn token_of(&self, id: TokenId) -> Option<String> {
         self.shared.library.id_to_token(id.0)
     }
