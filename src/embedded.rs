@@ -2,8 +2,8 @@
 
 use crate::checkpoint::Checkpoint;
 
-/// Bytes at an address that suits any element: safetensors aligns tensors within the file, which helps only if the
-/// file itself is aligned.
+/// Bytes at an address that is aligned for any element. safetensors aligns tensors within the file, which helps only
+/// if the file itself is aligned.
 #[repr(C, align(64))]
 struct Aligned<B: ?Sized>(B);
 

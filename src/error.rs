@@ -1,15 +1,15 @@
-//! The one error type: every message names the file, line or field and, where there is one, the remedy.
+//! The error type. Every message names the file, line or field and, where there is one, the remedy.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What can go wrong. [`Error::exit_code`] tells bad input (2) from a failure at work (1).
+/// An error. [`Error::exit_code`] distinguishes bad input (2) from a failure at work (1).
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A setting out of range or settings that contradict each other.
     #[error("{0}")]
     Setting(String),
-    /// A file (of a checkpoint, a dataset, a manifest) that does not say what it should.
+    /// A file (of a checkpoint, a dataset, a manifest) with invalid contents.
     #[error("{}: {message}", path.display())]
     File {
         /// The file at fault.
@@ -17,12 +17,12 @@ pub enum Error {
         /// What is wrong and what to do.
         message: String,
     },
-    /// A line of a JSONL file that does not say what it should.
+    /// An invalid line of a JSONL file.
     #[error("{}:{line}: {message}", path.display())]
     Line {
         /// The file at fault.
         path: PathBuf,
-        /// Counted from 1.
+        /// The number of the line, counted from 1.
         line: usize,
         /// What is wrong and what to do.
         message: String,
@@ -35,12 +35,12 @@ pub enum Error {
     Io {
         /// The file at fault.
         path: PathBuf,
-        /// What was being done, such as "cannot open".
+        /// The action that failed, such as "cannot open".
         action: &'static str,
         /// The system's reason.
         source: io::Error,
     },
-    /// A model could not be fetched: no network, a transfer that broke, no room for it.
+    /// A model could not be fetched: no network, an interrupted transfer, or no space for it.
     #[error("{0}")]
     Download(String),
     /// The device failed or has too little memory.
@@ -68,8 +68,8 @@ impl Error {
         move |source| Self::Io { path, action, source }
     }
 
-    /// The process's exit code for this error: 2 for bad input or settings (a path that leads nowhere among
-    /// them), 1 for a failure at work.
+    /// The process's exit code for this error: 2 for bad input or settings (including a path that does not exist), 1
+    /// for a failure at work.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Setting(_) | Self::File { .. } | Self::Line { .. } | Self::Request(_) => 2,

@@ -1,4 +1,4 @@
-//! Newtypes for the numbers that must not be mixed up.
+//! Newtypes for ids, so that they cannot be confused.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ id! {
     TokenId(u32)
 }
 id! {
-    /// A block of the paged KV cache; one id stands for the same block in both models' planes.
+    /// A block of the paged KV cache. One id names the same block in both models' planes.
     BlockId(u32)
 }
 id! {

@@ -1,13 +1,13 @@
-//! The noise that tokens are drawn by: Gumbel noise of a counter-based generator.
+//! The noise of token draws: Gumbel noise from a counter-based generator.
 
 use sha2::{Digest, Sha256};
 
 use crate::ids::TokenId;
 
-/// The noise of one sample of one record. It depends on nothing else, so that a record's text does not either.
+/// The noise of one sample of one record. It depends on nothing else, so a record's text does not either.
 ///
-/// Philox4x32-10 (Salmon et al. 2011) with the seed as key and `(token / 4, position, record)` as counter; the
-/// draw's word `token % 4`.
+/// Philox4x32-10 (Salmon et al. 2011) with the seed as key and `(token / 4, position, record)` as counter. A token
+/// uses word `token % 4` of the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Noise {
     key: [u32; 2],
@@ -22,7 +22,7 @@ impl Noise {
         Self { key: [seed as u32, (seed >> 32) as u32], record: [word(0), word(4)] }
     }
 
-    /// The key, and the two words of the counter that stand for the record.
+    /// The key, and the two words of the counter that represent the record.
     pub fn words(&self) -> [[u32; 2]; 2] {
         [self.key, self.record]
     }
@@ -32,8 +32,8 @@ impl Noise {
         philox4x32_10([token.0 / 4, position, self.record[0], self.record[1]], self.key)[token.index() % 4]
     }
 
-    /// The bits of the 64 tokens from `64 * index`, those of token `t` at `[t % 4][t / 4 % 16]`: sixteen blocks of
-    /// Philox side by side, for vector registers.
+    /// The bits of the 64 tokens from `64 * index` on; those of token `t` are at `[t % 4][t / 4 % 16]`. Sixteen
+    /// blocks of Philox are computed side by side, for vector registers.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "to be compiled for its caller's instruction set")]
     pub fn bits_of_64(&self, position: u32, index: u32) -> [[u32; 16]; 4] {

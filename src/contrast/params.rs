@@ -8,20 +8,20 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Contrast {
-    /// Plausibility constraint, `0..=1`: a token is in the plausible set if the expert finds it at least `alpha` times as
-    /// likely as its favourite.
+    /// Plausibility constraint, `0..=1`: a token is in the plausible set if the expert finds it at least `alpha`
+    /// times as likely as its most likely token.
     pub alpha: f64,
     /// Weight of the amateur's log-probability, `>= 0`.
     pub beta: f64,
     /// `beta` for special tokens (an amateur that never saw a stop token makes contrast favour stopping).
     pub special_token_beta: Option<f64>,
-    /// `>= 0`; 0 takes the best score.
+    /// Temperature, `>= 0`; 0 takes the token with the best score.
     pub temperature: f64,
-    /// Keeps the smallest set of likeliest tokens whose probabilities reach this, `0 < top_p <= 1`.
+    /// Keeps the smallest set of most likely tokens whose probabilities reach this sum, `0 < top_p <= 1`.
     pub top_p: f64,
-    /// Keeps this many of the likeliest tokens; 0 keeps all.
+    /// Keeps this many of the most likely tokens; 0 keeps all.
     pub top_k: u32,
-    /// Keeps tokens at least this times as likely as the likeliest, `0..=1`.
+    /// Keeps tokens that are at least this many times as likely as the most likely one, `0..=1`.
     pub min_p: f64,
 }
 

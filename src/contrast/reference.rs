@@ -1,4 +1,4 @@
-//! The f64 reference of the method, which every device is tested against.
+//! The f64 reference of the method. Every device is tested against it.
 
 use super::noise::Noise;
 use super::params::Contrast;
@@ -11,24 +11,24 @@ use crate::ids::TokenId;
 pub struct Distribution {
     /// The plausible set, ascending.
     pub tokens: Vec<TokenId>,
-    /// `s`, up to a constant of the row, one value a token of the plausible set.
+    /// `s`, up to a constant of the row, one value per token of the plausible set.
     pub s: Vec<f64>,
     /// `log_softmax(s)`: before temperature and before top-k, top-p, min-p.
     pub scores: Vec<f64>,
-    /// `p`: after temperature, top-k, top-p and min-p. At temperature 0 all of it is on the best token.
+    /// `p`: after temperature, top-k, top-p and min-p. At temperature 0 the best token has probability 1.
     pub probabilities: Vec<f64>,
-    /// `l_e`
+    /// `l_e`, the expert's log-probabilities.
     pub expert: Vec<f64>,
-    /// `l_a`, where the amateur has a say.
+    /// `l_a`, the amateur's log-probabilities, if it has a say.
     pub amateur: Option<Vec<f64>>,
 }
 
 impl Distribution {
-    /// The reference of the method for one row: `expert` and `amateur` are logits, `[vocabulary or more]`; without
-    /// an amateur, contrast must not need one.
+    /// The distribution of one row. `expert` and `amateur` are logits, `[vocabulary or more]`. Without an amateur,
+    /// the parameters must not need one.
     ///
     /// # Errors
-    /// [`RowFault`] where the row has no next token.
+    /// [`RowFault`] if the row has no next token.
     pub fn new(
         contrast: &Contrast,
         vocabulary: &Vocabulary,
@@ -95,7 +95,7 @@ fn contrasted(
     candidates.iter().map(score).collect()
 }
 
-/// The same where every logit may be masked: then every token's is `-inf`.
+/// The same, if every logit may be masked: then every token's log-probability is `-inf`.
 fn masked_log_softmax(logits: &[f32]) -> std::result::Result<Vec<f64>, RowFault> {
     match log_softmax(logits) {
         Err(RowFault::AllMasked) => Ok(vec![f64::NEG_INFINITY; logits.len()]),

@@ -19,7 +19,7 @@ impl ModelCache {
         Self { folders }
     }
 
-    /// What the cache has of the model.
+    /// The checkpoint of the model in the cache, if there is one.
     pub fn find(&self, name: &ModelName) -> Option<Checkpoint> {
         let of_commit = |commit: &str| {
             let checkpoint = self.checkpoint(name, commit);
@@ -31,23 +31,23 @@ impl ModelCache {
         }
     }
 
-    /// The snapshot of the model at `commit`, which may lack files or not be there yet.
+    /// The snapshot of the model at `commit`. It may lack files or not exist yet.
     pub fn checkpoint(&self, name: &ModelName, commit: &str) -> Checkpoint {
         let folder = self.folders.repo(name.at(commit)).pointer_path(commit);
         Checkpoint::snapshot(&name.repository, commit, folder)
     }
 
-    /// Where the file is whose hash is `etag`.
+    /// The path of the blob with the hash `etag`.
     pub fn blob(&self, name: &ModelName, commit: &str, etag: &str) -> PathBuf {
         self.folders.repo(name.at(commit)).blob_path(etag)
     }
 
-    /// Notes that the model's revision is of `commit` now.
+    /// Records that the model's revision is at `commit` now.
     pub fn set_commit(&self, name: &ModelName, commit: &str) -> io::Result<()> {
         self.folders.repo(name.at(name.revision())).create_ref(commit)
     }
 
-    /// Where the commit of a revision is noted.
+    /// The path of the file that records the commit of a revision.
     pub fn reference(&self, name: &ModelName, revision: &str) -> PathBuf {
         let repository = self.folders.path().join(name.at(revision).folder_name());
         repository.join("refs").join(revision)

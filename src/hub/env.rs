@@ -1,23 +1,23 @@
-//! What the environment says of the hub and of its cache, by the variables of Python's `huggingface_hub`.
+//! The settings of the hub and of its cache from the environment, by the variables of Python's `huggingface_hub`.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use crate::error::{Error, Result};
 
-/// Where models are fetched from, and where they are kept.
+/// The address of the hub and the place of its cache.
 pub(super) struct Settings {
     /// The folder of the cache.
     pub cache: PathBuf,
-    /// The hub's address, without a slash at its end.
+    /// The hub's address, without a trailing slash.
     pub endpoint: String,
     pub token: Option<String>,
-    /// Whether the cache is all there is.
+    /// Whether only the cache is used.
     pub is_offline: bool,
 }
 
 impl Settings {
-    /// # Errors
+    /// If there is no folder for the cache.
     /// Where there is no folder for the cache.
     pub fn read() -> Result<Self> {
         let no_home = || Error::Setting("there is no home folder to cache models in; set HF_HOME".to_owned());
@@ -33,7 +33,7 @@ impl Settings {
     }
 }
 
-/// A variable of the environment, unless it is empty.
+/// The value of an environment variable, unless it is empty.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
 }

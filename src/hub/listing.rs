@@ -1,4 +1,4 @@
-//! What the hub says of a repository: its commit and its files.
+//! The hub's description of a repository: its commit and its files.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use super::messages::Messages;
 use super::name::ModelName;
 use crate::error::Error;
 
-/// Waits for the hub's answer about a repository; transfers may take as long as they do.
+/// The time limit for the hub's answer about a repository. Transfers have no limit.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the hub says of a repository at a revision.
+/// The hub's description of a repository at a revision.
 #[derive(Debug, Deserialize)]
 pub(super) struct Listing {
     /// The commit.
     pub sha: String,
     #[serde(rename = "siblings")]
     files: Vec<HubFile>,
-    /// False, or who may grant access: "auto" or "manual".
+    /// False, or how access is granted: "auto" or "manual".
     #[serde(default)]
     gated: Value,
 }
@@ -31,10 +31,10 @@ pub(super) struct HubFile {
     #[serde(rename = "rfilename")]
     pub name: String,
     pub size: Option<u64>,
-    /// Git's id of the file, or of the pointer to it where it is kept in LFS.
+    /// Git's id of the file, or of its pointer if the file is stored in LFS.
     #[serde(rename = "blobId")]
     blob_id: Option<String>,
-    /// Where it is kept in LFS.
+    /// The entry in LFS, if the file is stored there.
     pub lfs: Option<Lfs>,
 }
 
@@ -43,16 +43,16 @@ pub(super) struct Lfs {
     pub sha256: String,
 }
 
-/// Why there is no listing.
+/// The reason why there is no listing.
 pub(super) enum Unlisted {
     /// The hub did not answer, for this reason.
     Unreachable(String),
-    /// It answered that there is none.
+    /// The hub answered that there is no such repository or revision.
     Refused(Error),
 }
 
 impl Listing {
-    /// Asks the hub which files there are.
+    /// Asks the hub for the files of a repository.
     pub fn ask(api: &Api, name: &ModelName, messages: &Messages) -> Result<Self, Unlisted> {
         let unreachable = |error: &ureq::Error| Unlisted::Unreachable(error.to_string());
         let answer = api.repo(name.at(name.revision())).info_request().query("blobs", "true");
@@ -86,7 +86,7 @@ impl Listing {
 }
 
 impl HubFile {
-    /// What the cache calls it.
+    /// The file's name in the cache.
     pub fn etag(&self) -> Option<&str> {
         let etag = self.lfs.as_ref().map(|lfs| &lfs.sha256).or(self.blob_id.as_ref())?;
         etag.chars().all(|c| c.is_ascii_hexdigit()).then_some(etag)

@@ -1,4 +1,4 @@
-//! What to tell the user where a model cannot be had.
+//! The messages for the user if a model cannot be fetched.
 
 use std::path::PathBuf;
 use std::{fmt, io};
@@ -7,7 +7,7 @@ use super::name::ModelName;
 use crate::checkpoint::Parts;
 use crate::error::Error;
 
-/// What the messages name.
+/// The parts of a message.
 #[derive(Debug)]
 pub(super) struct Messages {
     pub endpoint: String,

@@ -10,7 +10,8 @@
 //! # }
 //! ```
 //!
-//! Models are stored in the cache of Python's `huggingface_hub`, in its layout, so that each finds what the other has fetched:
+//! Models are stored in the cache of Python's `huggingface_hub`, in its layout, so each program finds the other's
+//! downloads:
 //!
 //! ```text
 //! models--owner--name/refs/main                 the commit that main was when it was last asked for
@@ -18,9 +19,9 @@
 //!                     blobs/ETAG                the file, named by its SHA-256, or by git's id of it if it is small
 //! ```
 //!
-//! The crate hf-hub transfers a file, goes on where an earlier transfer broke off, and puts it in its place. Beyond
-//! that it leaves to us: which files, all of one commit; what another commit has brought already; the cache alone where
-//! there is no network; trying again; checking what has come; and what to tell the user.
+//! The crate hf-hub transfers a file, resumes an interrupted transfer and moves the file to its place. This module
+//! does the rest: it selects the files, all of one commit; reuses files of other commits; works from the cache alone
+//! where there is no network; retries; verifies downloads; and writes the messages for the user.
 
 mod cache;
 mod env;
@@ -43,7 +44,7 @@ pub use name::ModelName;
 pub use transfer::Event;
 use transfer::Transfers;
 
-/// All that a checkpoint's text and shape are read from.
+/// The small files that give a checkpoint's text and shape.
 const SMALL_FILES: [&str; 6] = [
     CONFIG_FILE,
     "generation_config.json",
@@ -53,7 +54,7 @@ const SMALL_FILES: [&str; 6] = [
     "chat_template.jinja",
 ];
 
-/// The hub and the cache of what was fetched from it.
+/// The hub and its cache.
 #[derive(Debug)]
 pub struct Hub {
     api: Api,
@@ -63,11 +64,11 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// As the environment says: `HF_HUB_CACHE` or `HF_HOME`, `HF_TOKEN` or what `hf auth login` left, `HF_ENDPOINT`,
-    /// `HF_HUB_OFFLINE`.
+    /// Reads the settings from the environment: `HF_HUB_CACHE` or `HF_HOME`; `HF_TOKEN` or the token that `hf auth
+    /// login` stored; `HF_ENDPOINT`; `HF_HUB_OFFLINE`.
     ///
     /// # Errors
-    /// Where there is no folder for the cache.
+    /// If there is no folder for the cache.
     pub fn from_env() -> Result<Self> {
         let Settings { cache: folder, endpoint, token, is_offline } = Settings::read()?;
         let (cache, has_token) = (Cache::new(folder.clone()), token.is_some());
@@ -82,13 +83,12 @@ impl Hub {
         Ok(Self { api, cache: ModelCache::new(cache), messages, is_offline })
     }
 
-    /// The model `name`: what of `parts` the cache lacks is fetched. The checkpoint is called by its repository and
-    /// knows its commit; all its files are of that commit.
+    /// Fetches the files of `parts` that the cache lacks of the model `name`. All files are of one commit. The
+    /// checkpoint has the repository's name and knows its commit.
     ///
     /// # Errors
-    /// [`Error::Setting`] if there is no such repository or revision, it is not accessible, or the cache lacks it and
-    /// is all there is; [`Error::Download`] if the hub cannot be reached, or what comes from it is broken or cannot be
-    /// kept.
+    /// [`Error::Setting`] if there is no such repository or revision, if it is not accessible, or if only the cache is used and
+    /// lacks it; [`Error::Download`] if the hub cannot be reached, or if a download is broken or cannot be stored.
     pub fn fetch(
         &self,
         name: &ModelName,

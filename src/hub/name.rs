@@ -7,7 +7,7 @@ use hf_hub::{Repo, RepoType};
 
 use crate::error::{Error, Result};
 
-/// The branch that a name without a revision stands for.
+/// The branch of a name without a revision.
 const MAIN: &str = "main";
 
 /// `owner/name`, optionally `@revision`: a branch, a tag or a commit.
@@ -15,7 +15,7 @@ const MAIN: &str = "main";
 pub struct ModelName {
     /// `owner/name`.
     pub repository: String,
-    /// What follows the `@`; the branch main without one.
+    /// The text after the `@`; the branch main without one.
     pub revision: Option<String>,
 }
 
@@ -25,7 +25,7 @@ impl ModelName {
         self.revision.as_deref().unwrap_or(MAIN)
     }
 
-    /// The repository at `revision`, as hf-hub has it.
+    /// The repository at `revision`, as hf-hub represents it.
     pub(super) fn at(&self, revision: &str) -> Repo {
         Repo::with_revision(self.repository.clone(), RepoType::Model, revision.to_owned())
     }

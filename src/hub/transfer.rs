@@ -1,4 +1,4 @@
-//! Files of a repository, brought into the cache and checked.
+//! Downloads files of a repository into the cache and verifies them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,20 +15,20 @@ use super::name::ModelName;
 use crate::checkpoint::{Checkpoint, hex};
 use crate::error::{Error, Result};
 
-/// A transfer is given up after so many tries, one after the other, that brought nothing.
+/// A transfer fails after this many consecutive tries without a byte.
 const TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// What happens on the way, for those who watch.
+/// The progress of a fetch, for those who watch it.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
-    /// Of `file`, `done` of `size` bytes are here.
+    /// `done` of `size` bytes of `file` are downloaded.
     Transfer {
         /// `owner/name`.
         repository: &'a str,
         /// The file's name.
         file: &'a str,
-        /// Bytes that are here.
+        /// Bytes that are downloaded.
         done: u64,
         /// Bytes in all.
         size: u64,
@@ -40,7 +40,7 @@ pub enum Event<'a> {
         /// The file's name.
         file: &'a str,
     },
-    /// The hub cannot be reached; the cache has what is needed.
+    /// The hub cannot be reached, and the cache has all that is needed.
     FromCache {
         /// `owner/name`.
         repository: &'a str,
@@ -58,13 +58,13 @@ pub(super) struct Transfers<'a> {
     pub messages: &'a Messages,
     pub name: &'a ModelName,
     pub listing: &'a Listing,
-    /// Where files are brought to.
+    /// The snapshot to which files are added.
     pub checkpoint: &'a Checkpoint,
     pub watch: &'a mut dyn FnMut(Event<'_>),
 }
 
 impl Transfers<'_> {
-    /// Brings `file` to its place in the snapshot, if the repository has it and the snapshot lacks it.
+    /// Downloads `file` into the snapshot, if the repository has it and the snapshot lacks it.
     pub fn fetch(&mut self, file: &str) -> Result<()> {
         match self.listing.find(file) {
             Some(file) if !self.checkpoint.has(&file.name) => self.bring(file),
@@ -76,7 +76,7 @@ impl Transfers<'_> {
         let (name, commit) = (self.name, &self.listing.sha);
         let blob = file.etag().map(|etag| self.cache.blob(name, commit, etag));
         let path = self.checkpoint.path(&file.name);
-        // A link without a blob would be in the way.
+        // A link without a blob would block the new one.
         let _ = fs::remove_file(&path);
         loop {
             if let Some(blob) = &blob
@@ -92,12 +92,12 @@ impl Transfers<'_> {
                 Err(error) => return Err(self.untransferred(file, &error)),
             }
         }
-        // hf-hub notes the commit as a branch of that name.
+        // hf-hub records the commit as a branch of that name.
         let _ = fs::remove_file(self.cache.reference(name, commit));
         self.check(file)
     }
 
-    /// Transfers `file`, again and again as long as bytes come.
+    /// Transfers `file`, with retries as long as bytes arrive.
     fn transfer(&mut self, file: &HubFile, blob: Option<&Path>) -> std::result::Result<(), ApiError> {
         let repo: ApiRepo = self.api.repo(self.name.at(&self.listing.sha));
         let part = blob.map(|blob| blob.with_extension("part"));
@@ -105,7 +105,8 @@ impl Transfers<'_> {
         if let Some(part) = &part
             && file.size.is_some_and(|size| arrived() >= size)
         {
-            // All came, and the program ended before it was put in its place. hf-hub would ask for what follows the end.
+            // The file is complete, but the program ended before it was moved to its place. hf-hub would request
+            // bytes beyond the end.
             fs::remove_file(part)?;
         }
         let (mut fruitless, mut before) = (0, arrived());
@@ -128,7 +129,7 @@ impl Transfers<'_> {
         }
     }
 
-    /// Checks length and, where it is known, SHA-256 of what has come; what is wrong is removed.
+    /// Verifies the length and, if it is known, the SHA-256 of a download. A wrong file is removed.
     fn check(&self, file: &HubFile) -> Result<()> {
         let bytes = self.checkpoint.read(&file.name)?;
         let fault = match (file.size, &file.lfs) {
@@ -159,7 +160,7 @@ impl Transfers<'_> {
     }
 }
 
-/// Tells of a transfer.
+/// Reports a transfer's progress.
 struct Watcher<'a> {
     repository: &'a str,
     file: &'a str,
@@ -206,7 +207,7 @@ fn status(error: &ApiError) -> Option<u16> {
     }
 }
 
-/// Whether it is about the disk; errors of files and of connections come as one type.
+/// Whether the error is about the disk. Errors of files and of connections have the same type.
 fn is_of_disk(error: &io::Error) -> bool {
     use io::ErrorKind::{
         FileTooLarge, NotADirectory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
