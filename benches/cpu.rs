@@ -5,7 +5,8 @@
 //! cargo bench --bench cpu -- EXPERT AMATEUR [ROWS] decode steps of two checkpoint folders; ROWS 0: a prefill
 //! ```
 //!
-//! Prints the best and the median of several repetitions: on a machine with other work the best is nearer the truth.
+//! Prints the best and the median of several repetitions. On a machine with other work, the best is closer to the
+//! true time.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -38,8 +39,8 @@ fn main() {
     }
 }
 
-/// Seconds of `work`, `count` times over: the best and the median. Within the device's threads, where the engine
-/// runs whole steps.
+/// The best and the median time in seconds of `count` repetitions of `work`. `work` runs within the device's threads,
+/// as whole steps do in the engine.
 fn time(cpu: &Cpu, count: usize, work: impl FnMut() + Send) -> (f64, f64) {
     cpu.join(|_| repeat(count, work), |_| ()).0
 }
@@ -93,19 +94,19 @@ fn operations() {
         ("avx512", Cpu::limited(None, Isa::Avx512)),
         ("avx2", Cpu::limited(None, Isa::Avx2)),
     ];
-    // As many layers as keep their weights out of the caches' reach.
+    // There are enough layers that their weights do not stay in the processor's caches.
     let layers = 8;
     let matrices = |n: usize, k: usize| (0..layers).map(|_| view("w", &[n, k])).collect::<Vec<_>>();
     let gate_up = matrices(2 * INTERMEDIATE, HIDDEN);
     let down = matrices(HIDDEN, INTERMEDIATE);
-    let head = vec![view("head", &[VOCABULARY, HIDDEN])];
+    let lm_head = vec![view("lm_head", &[VOCABULARY, HIDDEN])];
     for (path, cpu) in devices.map(|(path, cpu)| (path, cpu.expect("a device"))) {
-        for (name, views) in [("gate_up", &gate_up), ("down", &down), ("head", &head)] {
+        for (name, views) in [("gate_up", &gate_up), ("down", &down), ("lm_head", &lm_head)] {
             let weights: Vec<_> =
                 views.iter().map(|view| cpu.weight(std::slice::from_ref(view)).expect("a weight")).collect();
             let (n, k) = (views[0].shape[0], views[0].shape[1]);
             for rows in [1, 4, 16, 64, 512] {
-                if name == "head" && rows > 64 {
+                if name == "lm_head" && rows > 64 {
                     continue;
                 }
                 let (x, mut out) = (random(&cpu, rows, k), tensor(&cpu, rows, n));
@@ -145,14 +146,14 @@ fn random(cpu: &Cpu, rows: usize, width: usize) -> <Cpu as Device>::Tensor {
     tensor
 }
 
-/// A step with room for whatever is timed.
+/// A step with enough capacity for everything that is timed.
 fn step(cpu: &Cpu, vocabulary: &Vocabulary) -> <Cpu as Device>::Step {
     let (tokens, blocks) = (64 * 12, 64 * 12);
     let capacity = Capacity { max_num_seqs: tokens, max_num_batched_tokens: tokens, block_size: BLOCK };
     cpu.step(capacity, blocks, vocabulary).expect("room")
 }
 
-/// `batch` as the step at hand; nothing is sampled.
+/// Prepares a step for `batch`; the step samples nothing.
 fn begin(cpu: &Cpu, batch: &Batch) -> <Cpu as Device>::Step {
     let mut step = step(cpu, &Vocabulary::new(VOCABULARY, vec![]));
     cpu.prepare(&mut step, batch, &[]);
@@ -280,7 +281,7 @@ fn steps(expert: &str, amateur: &str, rows: &[usize]) {
         batch.spans.iter_mut().enumerate().for_each(|(row, span)| span.blocks = row * 12..row * 12 + 12);
         batch
     };
-    // The system gives memory when it is first written: one position a block is enough.
+    // The system allocates memory at the first write. One position per block is enough to trigger it.
     for sequences in (0..64).step_by(32) {
         let mut batch = Batch { blocks: (0..64 * 12).map(BlockId).collect(), ..Batch::default() };
         for sequence in sequences..sequences + 32 {

@@ -1,15 +1,16 @@
-//! What the deferred amateur saves, counted: the scheduler itself, over tokens of which a random part is forced, with the
-//! bytes that each step reads.
+//! Counts the bytes that the deferred amateur saves. The real scheduler runs; the expert decides a random share of
+//! the tokens ("forced"); the bench adds up the bytes that each step reads.
 //!
 //! ```text
 //! cargo bench --bench deferral -- [SHAPE [CONTEXT]]
 //! ```
 //!
-//! Two models of the shape, in bfloat16, decode so many rows of about so many tokens. A step reads its model's weights and
-//! the cache of its rows; nothing else is counted, and no time: prompts, products, launches. The bytes of a token with both
-//! models in full are over those of a token with the amateur deferred: in turn, where the host learns what is settled before
-//! it plans the next step, as on the CPU; and one step ahead, as on a GPU. There, a wait is a step of the amateur, or a
-//! moment in which it was thought to be due, before which nothing was queued.
+//! Two models of the shape, in bfloat16, decode a number of rows with contexts of about CONTEXT tokens. A step reads
+//! the weights of its models and the cache of its rows. The bench counts nothing else: no time, no prompts, no
+//! products, no launches. It prints the bytes per token with both models in every step, and how many times fewer
+//! bytes the deferred amateur needs. "In turn" means that the host commits each step before it plans the next one, as
+//! on the CPU. "Ahead" means that one step is in flight, as on a GPU. A "wait" is a due catch-up for which the host
+//! first has to commit the step in flight.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use codit::ids::{SeqId, TokenId};
 const BLOCK: usize = 16;
 /// Tokens that each row draws.
 const DRAWN: usize = 256;
-/// As `MAX_LAG` of the pair.
+/// The same value as `MAX_LAG` of the pair.
 const MAX_LAG: usize = 64;
 
 fn main() -> codit::Result<()> {
@@ -38,7 +39,7 @@ fn main() -> codit::Result<()> {
     let spec = shapes::find(shape)?;
     let capacity = Capacity { max_num_seqs: 1, max_num_batched_tokens: 1, block_size: BLOCK };
     let model = ModelFootprint::new(&spec, Format::of(Dtype::Bf16), capacity)?;
-    // Of the embedding a step reads its tokens' rows; a head of its own is read whole.
+    // A step reads only its tokens' rows of the embedding. It reads an untied LM head as a whole.
     let embedding =
         if spec.tied_lm_head { 0 } else { spec.vocab_size * spec.hidden_size * Dtype::Bf16.size() };
     let weights = (model.weights - embedding) as f64;
@@ -82,15 +83,15 @@ enum Mode {
     Ahead,
 }
 
-/// What was counted while all rows decoded.
+/// Counts taken while all rows decode.
 #[derive(Default)]
 struct Counts {
     bytes: f64,
     tokens: f64,
-    /// Of the expert, or of both models, and of the amateur.
+    /// Steps with the expert (alone or with the amateur), and catch-up steps of the amateur.
     steps: [f64; 2],
     waits: f64,
-    /// Rows of the expert's steps, and those of them that had no token.
+    /// Rows of the steps with the expert, and how many of those rows had no token.
     rows: f64,
     void: f64,
 }
@@ -101,20 +102,20 @@ impl Counts {
     }
 }
 
-/// A step that ran, and what it gave.
+/// A step that ran, and its results.
 struct Ran {
     plan: StepPlan,
     results: Vec<RowResult>,
 }
 
-/// The steps of [`codit::engine::step_loop`], over a device that counts.
+/// The steps of [`codit::engine::step_loop`] on a device that only counts.
 struct Run {
     scheduler: Scheduler,
     mode: Mode,
     cost: StepCost,
     forced: f64,
     in_flight: VecDeque<Ran>,
-    /// Whether the outputs of the last step have a token.
+    /// Whether each output of the last step has a token.
     drawn: Vec<bool>,
     is_counting: bool,
     counts: Counts,
@@ -155,7 +156,7 @@ impl Run {
         Self { scheduler, mode, cost, forced, in_flight, drawn, is_counting: false, counts }
     }
 
-    /// Runs until the first row ends, and counts from the time on that both models have read the prompts.
+    /// Runs until the first row ends. Counting starts when both models have read the prompts.
     fn measure(mut self) -> Counts {
         while self.step() {
             let has_begun = self.mode == Mode::Eager || self.counts.steps[1] > 0.0;
@@ -166,7 +167,7 @@ impl Run {
         self.counts
     }
 
-    /// Whether all rows still run.
+    /// Runs one step; returns whether all rows still run.
     fn step(&mut self) -> bool {
         let plan = self.scheduler.plan();
         let mut all_run = self.run_and_commit(plan);
@@ -204,8 +205,9 @@ impl Run {
     }
 
     fn run(&mut self, plan: StepPlan) -> Ran {
-        let fed = plan.batch.pending_tokens.iter().filter(|fed| !self.drawn[fed.source_output as usize]);
-        let void: Vec<u32> = fed.map(|fed| fed.index).collect();
+        let void =
+            plan.batch.pending_tokens.iter().filter(|pending| !self.drawn[pending.source_output as usize]);
+        let void: Vec<u32> = void.map(|pending| pending.index).collect();
         let is_void = |token: usize| void.contains(&(token as u32));
         let spans = plan.rows.iter().zip(&plan.batch.spans);
         let read: usize =

@@ -1,12 +1,12 @@
-//! What number formats do to the contrast of a pair, on the CPU: the distribution of each next token, with models in fp8,
-//! beside that with weights as they are stored and a cache of f32.
+//! Measures how number formats change the contrast of a pair, on the CPU. It compares the distribution of each next
+//! token with fp8 models to the distribution with stored weights and an f32 cache.
 //!
 //! ```text
 //! cargo bench --bench formats -- EXPERT AMATEUR PROMPTS.jsonl [PROMPTS [TOKENS]]
 //! ```
 //!
-//! The pair answers the first prompts with weights as stored and the method's defaults. Then both models read these texts in
-//! each format, so that every format sees the same tokens before each position.
+//! The pair answers the first prompts with stored weights and the method's defaults. Then both models read these
+//! texts in each format, so every format sees the same tokens before each position.
 
 use codit::contrast::{Distribution, Vocabulary};
 use codit::dataset::{Body, Input};
@@ -19,19 +19,20 @@ use codit::text::Message;
 use codit::{Checkpoint, Contrast, Engine, EngineConfig, Prompt, Request, Result};
 use rayon::prelude::*;
 
-/// Alpha and beta.
+/// Pairs of alpha and beta.
 const METHODS: [(f64, f64); 3] = [(0.01, 1.0), (0.1, 1.0), (0.0, 0.0)];
 const BLOCK: usize = 16;
-/// Rows of logits at once.
+/// Rows of logits computed at once.
 const ROWS: usize = 64;
 
 const STORED: Format = Format { weights: Dtype::F32, cache: Dtype::F32 };
 const WEIGHTS: Format = Format { weights: Dtype::F8E4m3, cache: Dtype::F32 };
 const CACHE: Format = Format { weights: Dtype::F32, cache: Dtype::F8E4m3 };
 const ALL: Format = Format { weights: Dtype::F8E4m3, cache: Dtype::F8E4m3 };
-/// What each model is read in.
+/// The formats that each model runs in.
 const FORMATS: [Format; 4] = [STORED, WEIGHTS, CACHE, ALL];
-/// What is compared with both models as stored: a name, and the expert's and the amateur's place in [`FORMATS`].
+/// The variants compared with both models as stored: a name, and the indices of the expert's and the amateur's
+/// formats in [`FORMATS`].
 const VARIANTS: [(&str, usize, usize); 5] = [
     ("weights of both", 1, 1),
     ("weights of the expert", 1, 0),
@@ -68,14 +69,14 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A prompt and what the pair answered.
+/// A prompt and the pair's answer.
 struct Text {
     tokens: Vec<TokenId>,
-    /// How many of them are the prompt's.
+    /// The number of tokens that belong to the prompt.
     prompt: usize,
 }
 
-/// Answers to the first `count` prompts of a file, of at most `tokens` tokens.
+/// The pair's answers, of at most `tokens` tokens, to the first `count` prompts of a file.
 fn answer(
     device: &Cpu,
     [expert, amateur]: &[Checkpoint; 2],
@@ -107,13 +108,13 @@ fn answer(
     Ok((prompts.into_iter().zip(&answers).map(text).collect(), vocabulary))
 }
 
-/// One of the pair, with weights as stored and in fp8.
+/// One model of the pair, with weights as stored and in fp8.
 struct Model {
     stored: Decoder<Cpu>,
     rounded: Decoder<Cpu>,
 }
 
-/// Of the positions that an answer was drawn at, `[rows, width]`.
+/// The logits at the positions where an answer was drawn, `[rows, width]`.
 struct Logits {
     numbers: Vec<f32>,
     width: usize,
@@ -131,7 +132,7 @@ impl Model {
         Ok(Self { stored: load(STORED)?, rounded: load(WEIGHTS)? })
     }
 
-    /// Its logits in each of [`FORMATS`].
+    /// The model's logits in each of [`FORMATS`].
     fn read(&mut self, device: &Cpu, text: &Text) -> Result<Vec<Logits>> {
         let read = |format: Format| {
             let decoder = if format.weights == Dtype::F8E4m3 { &mut self.rounded } else { &mut self.stored };
@@ -171,7 +172,7 @@ fn logits(device: &Cpu, decoder: &mut Decoder<Cpu>, text: &Text) -> Result<Logit
     Ok(Logits { numbers, width })
 }
 
-/// Each of [`VARIANTS`] by each of [`METHODS`] at one position; `logits` are `[model][format]`.
+/// Compares each of [`VARIANTS`] by each of [`METHODS`] at one position; `logits` are `[model][format]`.
 fn compare(logits: &[Vec<Logits>], vocabulary: &Vocabulary, row: usize) -> Vec<Comparison> {
     let mut comparisons = Vec::new();
     for (method, (alpha, beta)) in METHODS.into_iter().enumerate() {
@@ -188,17 +189,17 @@ fn compare(logits: &[Vec<Logits>], vocabulary: &Vocabulary, row: usize) -> Vec<C
     comparisons
 }
 
-/// What became of the distribution `p` of one next token.
+/// How the distribution `p` of one next token differs from its counterpart `q` in another format.
 struct Comparison {
-    /// Which of [`VARIANTS`].
+    /// The index into [`VARIANTS`].
     variant: usize,
-    /// Which of [`METHODS`].
+    /// The index into [`METHODS`].
     method: usize,
-    /// Whether the greedy token is the same.
+    /// Whether `p` and `q` have the same greedy token.
     agrees: bool,
-    /// KL(p || q), of both over the tokens that both heads hold.
+    /// KL(p || q), with both distributions restricted to the tokens in both plausible sets.
     divergence: f64,
-    /// What of p lies outside of q's head.
+    /// The mass of `p` outside the plausible set of `q`.
     lost: f64,
     /// Half of the sum of |p - q|.
     variation: f64,
@@ -224,7 +225,7 @@ impl Comparison {
     }
 }
 
-/// The token of the greatest score, the lowest of those that tie.
+/// The token with the greatest score; the lowest token if several tie.
 fn greedy(distribution: &Distribution) -> Option<TokenId> {
     let best = distribution.s.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     distribution.s.iter().position(|s| *s >= best).map(|at| distribution.tokens[at])

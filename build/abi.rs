@@ -1,4 +1,4 @@
-//! C++ assertions that the kernels' structs equal their mirrors in Rust.
+//! Generates C++ assertions that the kernels' structs equal their mirrors in Rust.
 //!
 //! The fields of every `#[repr(C)]` struct in `src/device/gpu/abi.rs` become one C++ struct `abi::NAME` and one macro
 //! `CHECK_NAME` in `OUT_DIR/abi_checks.h`. `MIRRORED(NAME)` (`kernels/simt/abi.h`) expands the macro where the kernels'
@@ -17,7 +17,7 @@ const HEADER: &str = "abi_checks.h";
 /// Writes the header.
 ///
 /// # Panics
-/// If no struct of the kernels is followed by a mirror's `MIRRORED`, or a mirror is not laid out as expected.
+/// If no struct in the kernels is followed by `MIRRORED` of a mirror, or if a mirror is not laid out as expected.
 pub fn generate() {
     println!("cargo:rerun-if-changed={MIRRORS}");
     println!("cargo:rerun-if-changed=build/abi.rs");
@@ -41,7 +41,7 @@ pub fn generate() {
 /// A `#[repr(C)]` struct.
 struct Mirror<'a> {
     name: &'a str,
-    /// Names and types in their order.
+    /// Names and types in the order of declaration.
     fields: Vec<(&'a str, &'a str)>,
 }
 
@@ -75,7 +75,7 @@ fn mirrors(source: &str) -> Vec<Mirror<'_>> {
     mirrors
 }
 
-/// Whether a line holds no code that matters here.
+/// Whether a line is blank, a comment or an attribute.
 fn is_comment(line: &str) -> bool {
     line.is_empty() || line.starts_with("//") || line.starts_with("#[")
 }
@@ -87,7 +87,7 @@ fn field<'a>(name: &str, line: &'a str) -> (&'a str, &'a str) {
     parts.unwrap_or_else(|| panic!("{MIRRORS}: {name}: `{line}` is not a field on a line of its own"))
 }
 
-/// The C++ type of a field's elements, and the suffix of its array: `[u32; 2]` becomes `u32` and `[2]`.
+/// The C++ element type and the array suffix of a field's type: `[u32; 2]` becomes `u32` and `[2]`.
 fn cpp_type(rust_type: &str) -> (&str, String) {
     let array = rust_type.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')?.split_once("; "));
     let (element, suffix) = array.map_or((rust_type, String::new()), |(t, len)| (t, format!("[{len}]")));

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// The files of a folder with one of the extensions, in the order of their names.
+/// The files of a folder that have one of the extensions, sorted by name.
 pub fn in_folder(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
     entries(folder).into_iter().filter(|path| has_extension(path, extensions)).collect()
 }
 
-/// The files of a folder and of the folders below it with one of the extensions.
+/// The files of a folder and its subfolders that have one of the extensions.
 pub fn below(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
     let folders = entries(folder).into_iter().filter(|path| path.is_dir());
     let deeper = folders.flat_map(|folder| below(&folder, extensions));
@@ -30,12 +30,12 @@ pub fn write(path: &Path, bytes: &[u8]) {
     fs::write(path, bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
 }
 
-/// The folder that cargo gives to the build's results.
+/// The folder in which cargo expects the build's results.
 pub fn out_dir() -> PathBuf {
     PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"))
 }
 
-/// In the order of their names.
+/// The paths in a folder, sorted by name.
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let found = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut paths: Vec<PathBuf> = found.filter_map(|entry| Some(entry.ok()?.path())).collect();

@@ -1,9 +1,9 @@
-//! The kernels for the GPU: each `kernels/*.cu` becomes a fatbin with machine code for the architectures below and PTX for
-//! later ones.
+//! Compiles the kernels for the GPU. Each `kernels/*.cu` becomes a fatbin with machine code for the architectures
+//! below and PTX for later ones.
 //!
-//! The compiler is the first that exists of `$NVCC`, `$CUDA_HOME/bin/nvcc`, `$CUDA_PATH/bin/nvcc`, `nvcc` on the `PATH`,
-//! and the one that `kernels/toolchain.sh` installs. Without a compiler, or with an empty `NVCC`, the crate is built
-//! without fatbins; `cfg(codit_kernels)` is set where it has them.
+//! The compiler is `$NVCC`, or else the first that exists of `$CUDA_HOME/bin/nvcc`, `$CUDA_PATH/bin/nvcc`, `nvcc` on
+//! the `PATH`, and the one that `kernels/toolchain.sh` installs. Without a compiler, or with an empty `NVCC`, the
+//! crate has no fatbins. The build sets `cfg(codit_kernels)` only if it has a compiler.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -13,12 +13,13 @@ use std::{env, fs, thread};
 
 use crate::files;
 
-/// The architectures of the machine code, as far as the compiler knows them. The PTX is of the first, so that any newer
-/// GPU can run it.
+/// The architectures of the machine code. An architecture that the compiler does not know is left out. The PTX is for
+/// the first one, so every newer GPU can run it.
 const ARCHITECTURES: [&str; 4] = ["80", "89", "90a", "100"];
-/// A list such as `80,90a` that replaces [`ARCHITECTURES`].
+/// Environment variable with a list such as `80,90a` that replaces [`ARCHITECTURES`].
 const ARCHITECTURES_VARIABLE: &str = "CODIT_CUDA_ARCHS";
-/// Options that nvcc itself reads, for example `-lineinfo` for a profiler that shows source lines.
+/// Environment variable with options that nvcc itself reads, for example `-lineinfo` for a profiler that shows source
+/// lines.
 const FLAGS_VARIABLE: &str = "NVCC_APPEND_FLAGS";
 /// Path of the compiler that `kernels/toolchain.sh` installs.
 const TOOLCHAIN: &str = ".cuda/nvidia/cu13/bin/nvcc";
@@ -50,12 +51,12 @@ struct Kernel {
 }
 
 impl Kernel {
-    /// The compiler's output, which has ptxas's figures.
+    /// The file with the compiler's output, which contains the statistics of ptxas.
     fn log(&self) -> PathBuf {
         self.fatbin.with_extension("log")
     }
 
-    /// The file with the hash of everything that the fatbin was built from.
+    /// The file with the hash of all inputs of the fatbin.
     fn stamp(&self) -> PathBuf {
         self.fatbin.with_extension("stamp")
     }
@@ -96,7 +97,7 @@ impl Compiler {
         let Some(release) = release else { panic!("{}: this is not nvcc: {version}", path.display()) };
         let wanted = env::var(ARCHITECTURES_VARIABLE).unwrap_or_default();
         let wanted: Vec<&str> = if wanted.is_empty() {
-            // The compiler does not list 90a, but knows it if it knows 90.
+            // The compiler does not list 90a, but it knows 90a if it lists 90.
             let is_known = |name: &str| known.split_whitespace().any(|code| code == format!("sm_{name}"));
             ARCHITECTURES.into_iter().filter(|name| is_known(name.trim_end_matches('a'))).collect()
         } else {
@@ -120,7 +121,7 @@ impl Compiler {
         command
     }
 
-    /// A hash of everything that the fatbin depends on.
+    /// A hash of all inputs of the fatbin.
     fn hash(&self, kernel: &Kernel) -> String {
         let mut hash = DefaultHasher::new();
         format!("{:?} {}", self.command(kernel), self.release).hash(&mut hash);
@@ -147,7 +148,7 @@ impl Compiler {
     }
 }
 
-/// Compiles as many kernels at once as cargo allows.
+/// Compiles the kernels in parallel, with as many jobs as cargo allows.
 fn compile_all(compiler: &Compiler, kernels: &[Kernel]) {
     let jobs = env::var("NUM_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1);
     let queue = Mutex::new(kernels.iter());

@@ -1,18 +1,19 @@
-//! The kernels for the host: `kernels/**/*.cu` as C++ against the SIMT runtime, in one static library.
+//! Compiles the kernels for the host: `kernels/**/*.cu` as C++ against the SIMT runtime, into one static library.
 
 use std::env;
 use std::path::Path;
 
 use crate::files;
 
-/// The folders of its translation units.
+/// Folders of the library's translation units.
 const FOLDERS: [&str; 3] = ["kernels", "kernels/simt", "kernels/simt/probes"];
-/// `address` builds the library under gcc's `AddressSanitizer` and links the sanitizer into what cargo links.
+/// Environment variable. `address` builds the library with gcc's `AddressSanitizer` and links the sanitizer into
+/// cargo's binaries.
 const SANITIZE: &str = "CODIT_SIMT_SANITIZE";
 
 /// Compiles and links the library.
 ///
-/// The header that `abi::generate` writes is among its includes.
+/// The library includes the header that `abi::generate` writes.
 pub fn build() {
     println!("cargo:rerun-if-changed=kernels");
     println!("cargo:rerun-if-changed=build/simt.rs");
@@ -23,12 +24,12 @@ pub fn build() {
         .cpp(true)
         .std("c++17")
         .opt_level(2)
-        .flag("-xc++") // the extension .cu says nothing to the host's compiler
+        .flag("-xc++") // the host compiler does not know the extension .cu
         .flag("-Wall")
         .flag("-Wextra")
         .flag("-Wno-unknown-pragmas") // #pragma unroll
         .flag("-fno-strict-aliasing") // nvcc does not assume strict aliasing
-        .flag("-ffp-contract=off") // every machine computes the same numbers
+        .flag("-ffp-contract=off") // gives the same numbers on every machine
         .flag("-ftls-model=initial-exec") // blockIdx and threadIdx are thread-local
         .include("kernels")
         .include(files::out_dir())
@@ -38,13 +39,13 @@ pub fn build() {
         Ok("address") => sanitize_addresses(&mut library),
         Ok(other) => panic!("{SANITIZE}={other}: the only value is address"),
     }
-    // The whole archive is linked because only a kernel's own registration refers to it.
+    // The linker must keep the whole archive: nothing refers to a kernel except its own registration.
     library.link_lib_modifier("+whole-archive").compile("codit_simt");
 }
 
-/// Links the sanitizer's static runtime whole into what cargo links.
+/// Links the sanitizer's whole static runtime into cargo's binaries.
 ///
-/// rustc links without the options that add the sanitizer's own libraries, and a shared runtime that is loaded after libc
+/// rustc links without the options that add the sanitizer's own libraries. A shared runtime that is loaded after libc
 /// intercepts nothing.
 fn sanitize_addresses(library: &mut cc::Build) {
     library.flag("-fsanitize=address").flag("-fno-omit-frame-pointer").debug(true);

@@ -7,7 +7,7 @@ fn main() -> codit::Result<()> {
     let config = EngineConfig::default();
     let mut engine = AnyEngine::load(DeviceChoice::Auto, &expert, Some(&amateur), &config)?;
 
-    // Three samples of one prompt, each with noise of its own.
+    // Draw three samples of one prompt. Each sample has its own noise.
     for sample in 0..3 {
         let contrast = Contrast { beta: 0.5, ..Contrast::default() };
         let request = Request::new("question", "What is 3 plus 4?");

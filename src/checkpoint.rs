@@ -12,13 +12,13 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 
-/// The shape of the model.
+/// The file with the model's shape.
 pub const CONFIG_FILE: &str = "config.json";
-/// The tokenizer.
+/// The file with the tokenizer.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
-/// The weights, where they are in one file.
+/// The file with the weights, if one file holds all of them.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
-/// Which file each tensor is in, where the weights are in several.
+/// The file that lists where each tensor is, if several files hold the weights.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
 
 /// The files of one model. Cheap to clone.
@@ -35,34 +35,35 @@ enum Files {
     Embedded(&'static [(&'static str, &'static [u8])]),
 }
 
-/// How much of a model is needed.
+/// The parts of a model that are needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Parts {
-    /// config.json, which says the model's shape.
+    /// config.json, which gives the model's shape.
     Config,
-    /// That, the tokenizer, the chat template and the rest that is small.
+    /// Also the tokenizer, the chat template and the other small files.
     Text,
-    /// Those and the weights.
+    /// Also the weights.
     All,
 }
 
-/// A file's bytes, mapped or built in. Cheap to clone.
+/// The bytes of a file. Cheap to clone.
 #[derive(Debug, Clone)]
 pub enum Bytes {
-    /// A mapped file.
+    /// A memory-mapped file.
     Mapped(Arc<Mmap>),
-    /// Part of the program.
+    /// A file that is built into the program.
     Static(&'static [u8]),
-    /// Made while running.
+    /// Bytes that are created at run time.
     Owned(Arc<[u8]>),
 }
 
 impl Bytes {
-    /// Lets the system have back the memory of a range that will hardly be read again.
+    /// Lets the system reclaim the memory of a range that is unlikely to be read again.
     pub fn forget(&self, range: Range<usize>) {
         #[cfg(unix)]
         if let Self::Mapped(map) = self {
-            // SAFETY: the map is of a file and read-only, so that what is dropped is had from the file again.
+            // SAFETY: the map is read-only and backed by a file, so the system reads dropped pages from the file
+            // again.
             let _ = unsafe {
                 map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
             };
@@ -98,7 +99,7 @@ impl Checkpoint {
         Ok(Self { id, revision: None, files })
     }
 
-    /// The checkpoint of a repository of models at a commit, in `folder`.
+    /// The checkpoint in `folder`, which holds a commit of a model repository.
     #[cfg(feature = "hub")]
     pub(crate) fn snapshot(repository: &str, commit: &str, folder: PathBuf) -> Self {
         let (id, revision) = (repository.to_owned(), Some(commit.to_owned()));
@@ -110,17 +111,17 @@ impl Checkpoint {
         Self { id: id.to_owned(), revision: None, files: Files::Embedded(files) }
     }
 
-    /// What records call this model: the folder as it was given, the repository, or the embedded model's name.
+    /// The name of this model in records: the folder as given, the repository, or the embedded model's name.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The commit, where the checkpoint is of a repository.
+    /// The commit, if the checkpoint comes from a repository.
     pub fn revision(&self) -> Option<&str> {
         self.revision.as_deref()
     }
 
-    /// Where `file` is, for messages.
+    /// The path of `file`, for messages.
     pub fn path(&self, file: &str) -> PathBuf {
         match &self.files {
             Files::Folder(folder) => folder.join(file),
@@ -128,7 +129,7 @@ impl Checkpoint {
         }
     }
 
-    /// Whether there is a file `file`.
+    /// Whether the checkpoint has the file `file`.
     pub fn has(&self, file: &str) -> bool {
         match &self.files {
             Files::Folder(folder) => folder.join(file).exists(),
@@ -136,7 +137,7 @@ impl Checkpoint {
         }
     }
 
-    /// Whether the files are there that no model can do without.
+    /// Whether the checkpoint has the files of `parts` that every model needs.
     #[cfg(feature = "hub")]
     pub(crate) fn has_parts(&self, parts: Parts) -> bool {
         let has_weights = || self.weight_files().is_ok_and(|files| files.iter().all(|file| self.has(file)));
@@ -145,10 +146,10 @@ impl Checkpoint {
             && (parts < Parts::All || has_weights())
     }
 
-    /// The bytes of `file`, or `None` where the checkpoint has no such file.
+    /// The bytes of `file`, or `None` if the checkpoint has no such file.
     ///
     /// # Errors
-    /// If the file is there but cannot be mapped.
+    /// If the file exists but cannot be mapped.
     pub fn find(&self, file: &str) -> Result<Option<Bytes>> {
         match &self.files {
             Files::Folder(_) => map(&self.path(file)),
@@ -161,15 +162,16 @@ impl Checkpoint {
     /// The bytes of `file`.
     ///
     /// # Errors
-    /// If the checkpoint lacks the file or it cannot be mapped.
+    /// If the checkpoint lacks the file or the file cannot be mapped.
     pub fn read(&self, file: &str) -> Result<Bytes> {
         self.find(file)?.ok_or_else(|| Error::file(self.path(file), "no such file in the checkpoint"))
     }
 
-    /// The file of each tensor, where there is an index that says so. It names safetensors files beside it only.
+    /// The file of each tensor, if the checkpoint has an index. The index names only safetensors files in the same
+    /// folder.
     ///
     /// # Errors
-    /// [`Error::File`] if it is not such an index.
+    /// [`Error::File`] if the index is invalid.
     pub fn index(&self) -> Result<Option<BTreeMap<String, String>>> {
         #[derive(Deserialize)]
         struct Index {
@@ -179,7 +181,7 @@ impl Checkpoint {
         let complain = |message: String| Error::file(self.path(INDEX_FILE), message);
         let Index { weight_map } = serde_json::from_slice(&bytes)
             .map_err(|error| complain(format!("not an index of safetensors files: {error}")))?;
-        // It must not lead out of the checkpoint's folder.
+        // A file name must not lead out of the checkpoint's folder.
         let foreign = |file: &&String| {
             let strange = |c: char| matches!(c, '/' | '\\' | ':') || c.is_control();
             file.contains(strange) || !file.ends_with(".safetensors")
@@ -192,10 +194,10 @@ impl Checkpoint {
         }
     }
 
-    /// The files that hold the weights: those that the index names, unless one file holds all.
+    /// The files that hold the weights: the single weights file if it exists, or else the files that the index names.
     ///
     /// # Errors
-    /// As [`Checkpoint::index`].
+    /// The errors of [`Checkpoint::index`].
     pub fn weight_files(&self) -> Result<Vec<String>> {
         if self.has(WEIGHTS_FILE) {
             return Ok(vec![WEIGHTS_FILE.to_owned()]);
@@ -218,13 +220,13 @@ fn map(path: &Path) -> Result<Option<Bytes>> {
     if length == 0 {
         return Ok(Some(Bytes::Static(&[])));
     }
-    // SAFETY: the map is read-only; a model file that is rewritten while a run reads it is outside what any
-    // reader of mapped weights can defend against, and the file's length is checked against its header before use.
+    // SAFETY: the map is read-only, and the file's length is checked against its header before use. No reader of
+    // mapped weights can guard against a model file that is rewritten during a run.
     let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "cannot map"))?;
     Ok(Some(Bytes::Mapped(Arc::new(map))))
 }
 
-/// Bytes of a hash as it is written.
+/// The bytes of a hash in hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {

@@ -60,8 +60,8 @@
 //! # Your own pair
 //!
 //! A model is a [`Checkpoint`]: a folder in the format of Hugging Face, with `config.json`, `tokenizer.json` and weights in
-//! safetensors files. Both models must have the same vocabulary. The families Llama, Qwen3, Gemma 3 and OLMo 2 and 3 are
-//! supported. [`pairs`] lists pairs that belong together.
+//! safetensors files. Both models must have the same vocabulary. The families Llama, Qwen2, Qwen3, Gemma 3 and OLMo 2
+//! and 3 are supported. [`pairs`] lists pairs that belong together.
 //!
 //! ```no_run
 //! # fn main() -> codit::Result<()> {

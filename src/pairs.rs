@@ -1,30 +1,30 @@
-//! Teacher pairs by name: the two models and the settings that suit them.
+//! Named teacher pairs: two models and the settings that suit them.
 
 use serde_json::{Map, Value, json};
 
 /// A teacher pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PairPreset {
-    /// What `--pair` calls it.
+    /// The name that `--pair` accepts.
     pub name: &'static str,
-    /// The post-trained model's repository.
+    /// Repository of the post-trained model.
     pub expert: &'static str,
-    /// That of the model it was made from.
+    /// Repository of the model that the expert was made from.
     pub amateur: &'static str,
-    /// Longest response, in tokens.
+    /// Length limit of a response, in tokens.
     pub max_tokens: u32,
-    /// What the chat template's `enable_thinking` is, where it has one.
+    /// Value of the chat template's `enable_thinking`, if the template has this variable.
     pub thinking: Option<bool>,
 }
 
-/// `max_tokens` where nothing else is said.
+/// Default value of `max_tokens`.
 pub const MAX_TOKENS: u32 = 4096;
 
 const fn preset(name: &'static str, expert: &'static str, amateur: &'static str) -> PairPreset {
     PairPreset { name, expert, amateur, max_tokens: MAX_TOKENS, thinking: None }
 }
 
-/// The hybrid models of Qwen3, which think unless they are told not to.
+/// A pair of Qwen3's hybrid models. They think unless they are told not to.
 const fn qwen3(
     name: &'static str,
     expert: &'static str,
@@ -34,8 +34,9 @@ const fn qwen3(
     PairPreset { max_tokens, thinking: Some(false), ..preset(name, expert, amateur) }
 }
 
-/// The pairs of the method's paper (qwen3-8b, qwen3-30b-a3b, gemma-3-27b, llama-3.1-8b, llama-3.2-1b and -3b, olmo-3-7b
-/// and -sft), with the paper's settings, and their siblings. In all else the defaults are those of the program.
+/// The pairs of the method's paper (qwen3-8b, qwen3-30b-a3b, gemma-3-27b, llama-3.1-8b, llama-3.2-1b and -3b,
+/// olmo-3-7b and -sft) with the paper's settings, and their siblings. Settings that a preset does not list keep the
+/// program's defaults.
 pub const PAIRS: &[PairPreset] = &[
     qwen3("qwen3-0.6b", "Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B-Base", 2048),
     qwen3("qwen3-1.7b", "Qwen/Qwen3-1.7B", "Qwen/Qwen3-1.7B-Base", 2048),
@@ -64,7 +65,7 @@ pub fn find(name: &str) -> Option<&'static PairPreset> {
 }
 
 impl PairPreset {
-    /// What its chat template is given.
+    /// The variables that its chat template gets.
     pub fn template_variables(&self) -> Map<String, Value> {
         self.thinking.map(|thinking| ("enable_thinking".to_owned(), json!(thinking))).into_iter().collect()
     }

@@ -1,8 +1,8 @@
-//! Named ranges on a profiler's time line, by NVIDIA's protocol NVTX 3 (its header `nvtx3/nvtxDetail/nvtxTypes.h`).
+//! Named ranges on a profiler's timeline, in NVIDIA's protocol NVTX 3 (header `nvtx3/nvtxDetail/nvtxTypes.h`).
 //!
-//! A profiler that wants them, such as `nsys profile --trace=cuda,nvtx`, names a library in `NVTX_INJECTION64_PATH`. At
-//! the first range it is loaded and asked to put its functions into tables that we offer it. Without one a range is a
-//! look at a pointer.
+//! A profiler such as `nsys profile --trace=cuda,nvtx` names a library in `NVTX_INJECTION64_PATH`. The first range
+//! loads this library and asks it to write its functions into our tables. Without a profiler, a range costs one
+//! pointer check.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::marker::PhantomData;
@@ -11,18 +11,18 @@ use std::ptr::{from_ref, null, null_mut};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// A range of this thread's time, until it is dropped. Ranges nest.
+/// A range of this thread's time. It ends when it is dropped. Ranges nest.
 #[must_use = "a range ends when it is dropped"]
 pub struct Range {
     pop: Option<Pop>,
-    /// It ends on the thread where it began.
+    /// A range must end on the thread where it began, so it is not `Send`.
     _thread: PhantomData<*const ()>,
 }
 
 /// Begins a range.
 pub fn range(name: &'static CStr) -> Range {
     let pop = PROFILER.as_ref().map(|profiler| {
-        // SAFETY: the function is a profiler's nvtxRangePushA; the name ends with a zero and stays.
+        // SAFETY: `push` is the profiler's nvtxRangePushA; the name is static and ends with a zero byte.
         unsafe { (profiler.push)(name.as_ptr()) };
         profiler.pop
     });
@@ -32,7 +32,7 @@ pub fn range(name: &'static CStr) -> Range {
 impl Drop for Range {
     fn drop(&mut self) {
         if let Some(pop) = self.pop {
-            // SAFETY: the function is a profiler's nvtxRangePop.
+            // SAFETY: `pop` is the profiler's nvtxRangePop, which takes no arguments.
             unsafe { pop() };
         }
     }
@@ -52,22 +52,22 @@ static PROFILER: LazyLock<Option<Profiler>> = LazyLock::new(Profiler::load);
 impl Profiler {
     fn load() -> Option<Self> {
         let path = std::env::var_os("NVTX_INJECTION64_PATH")?;
-        // SAFETY: the user's profiler asks for this library to be loaded, and for this function of it to be called with
-        // a function that gives it tables.
+        // SAFETY: by the protocol, the library that the user's profiler names may be loaded, and this function of it
+        // has this type and takes a function that returns the tables.
         unsafe {
             let library = libloading::Library::new(path).ok()?;
             let initialize: Initialize = *library.get(b"InitializeInjectionNvtx2\0").ok()?;
             if initialize(export_table) == 0 {
                 return None;
             }
-            forget(library); // its functions are called until the end
+            forget(library); // keeps the library loaded, because ranges call its functions until the program ends
         }
         let function = |index: usize| {
             let function = FUNCTIONS[CORE as usize][index].load(Ordering::Acquire);
             (!function.is_null()).then_some(function)
         };
         let (push, pop) = (function(RANGE_PUSH_A)?, function(RANGE_POP)?);
-        // SAFETY: by the protocol these two have these types.
+        // SAFETY: by the protocol, these two functions have these types.
         Some(unsafe {
             Self { push: transmute::<*mut c_void, Push>(push), pop: transmute::<*mut c_void, Pop>(pop) }
         })
@@ -81,14 +81,14 @@ const CORE: u32 = 1;
 const MODULES: usize = 7;
 const RANGE_PUSH_A: usize = 9;
 const RANGE_POP: usize = 11;
-/// As many as the largest module has; number 0 is none.
+/// The number of functions of the largest module. Number 0 is unused.
 const MODULE_FUNCTIONS: usize = 16;
 
-/// What the profiler fills in, a module of the API a row. We call two of them.
+/// Functions that the profiler fills in, one row per module of the API. We call two of them.
 static FUNCTIONS: [[AtomicPtr<c_void>; MODULE_FUNCTIONS]; MODULES] =
     [const { [const { AtomicPtr::new(null_mut()) }; MODULE_FUNCTIONS] }; MODULES];
 
-/// Where it finds them: pointers to each, and a null at the end.
+/// Pointers to the entries of [`FUNCTIONS`], one row per module, each ending with null. The profiler reads them.
 static TABLES: LazyLock<[[AtomicPtr<AtomicPtr<c_void>>; MODULE_FUNCTIONS + 1]; MODULES]> =
     LazyLock::new(|| {
         let place = |module: usize, index: usize| match FUNCTIONS[module].get(index) {
@@ -130,11 +130,11 @@ extern "C" fn export_table(id: u32) -> *const c_void {
 extern "C" fn module_functions(module: u32, table: *mut *const c_void, count: *mut u32) -> c_int {
     let Some(functions) = TABLES.get(module as usize).filter(|_| module > 0) else { return 0 };
     if !table.is_null() {
-        // SAFETY: the profiler gives a place for a pointer, or null.
+        // SAFETY: the pointer is not null, so the profiler points it at writable memory for a pointer.
         unsafe { *table = functions.as_ptr().cast() };
     }
     if !count.is_null() {
-        // SAFETY: the profiler gives a place for a number, or null.
+        // SAFETY: the pointer is not null, so the profiler points it at writable memory for a number.
         unsafe { *count = MODULE_FUNCTIONS as u32 };
     }
     1

@@ -1,4 +1,5 @@
-//! What each shortcut saves: one load without any, with each, and with all, counted and timed.
+//! Measures what each shortcut saves: decodes one load without shortcuts, with each one, and with all, and counts and
+//! times the work.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -14,52 +15,53 @@ use crate::engine::{Deferred, Shortcuts};
 use crate::error::Result;
 use crate::ids::{SeqId, TokenId};
 
-/// What was counted and measured.
+/// The results of an ablation.
 #[derive(Debug, Clone, Serialize)]
 pub struct Ablation {
-    /// Bytes a second of a large copy.
+    /// Bytes per second of a large copy.
     pub copy_bandwidth: f64,
-    /// Operations a second of a large matrix product.
+    /// Operations per second of a large matrix product.
     pub matmul_rate: f64,
-    /// The first is without any shortcut.
+    /// One entry per set of shortcuts. The first entry has no shortcut.
     pub settings: Vec<Setting>,
 }
 
-/// The load under some shortcuts.
+/// The results of the load under one set of shortcuts.
 #[derive(Debug, Clone, Serialize)]
 pub struct Setting {
-    /// Their names.
+    /// Names of the shortcuts.
     pub shortcuts: Vec<&'static str>,
-    /// Response tokens a second, prefill included: the median of several runs.
+    /// Response tokens per second, prefill included: from the median time of several runs.
     pub tokens_per_second: f64,
-    /// Over the first setting.
+    /// The first setting's time divided by this setting's time.
     pub speed_up: f64,
-    /// The same of the serial floors: for each operation what the copy's bandwidth or the matrix rate allows.
+    /// The first setting's serial floor divided by this setting's serial floor.
     pub predicted_speed_up: f64,
     /// Positions that the expert computed.
     pub expert_tokens: u64,
-    /// Steps of the amateur.
+    /// Steps in which the amateur ran.
     pub amateur_steps: u64,
     /// Positions that the amateur computed.
     pub amateur_tokens: u64,
-    /// Positions that were found in the cache.
+    /// Positions that were found in the cache instead of being computed.
     pub shared_tokens: u64,
     /// Bytes that all operations must move.
     pub bytes: usize,
     /// Multiplications and additions of matrix products and attention.
     pub operations: usize,
-    /// Seconds of the serial floor.
+    /// Serial floor in seconds: the sum, over all operations, of the least time that the copy bandwidth and the
+    /// matrix rate allow.
     pub floor_seconds: f64,
-    /// The part of the tokens that the expert alone settles.
+    /// Share of the sampled tokens that were the only candidate.
     pub forced_share: f64,
-    /// The part of the responses that are those of the first setting, token for token.
+    /// Share of the responses that equal those of the first setting, token for token.
     pub same_responses: f64,
 }
 
-/// Runs of each setting, in turn.
+/// Timed runs per setting. The settings take turns.
 const REPEATS: usize = 3;
 
-/// None, each, and all.
+/// No shortcut, each shortcut alone, and all of them.
 const SETTINGS: [Shortcuts; 6] = [
     Shortcuts::NONE,
     Shortcuts { gathered_candidates: true, ..Shortcuts::NONE },
@@ -69,10 +71,10 @@ const SETTINGS: [Shortcuts; 6] = [
     Shortcuts { gathered_candidates: true, deferred_amateur: Deferred::WhereItPays, shared_prefixes: true },
 ];
 
-/// Runs `load` under each setting, and under the device's own, on devices that `open` gives, one after the other.
+/// Runs `load` under each setting and under the device's default shortcuts. `open` opens a new device for each run.
 ///
 /// # Errors
-/// Where the device fails or has too little memory.
+/// If a device fails or has too little memory.
 pub fn run<D: Inspect>(open: &dyn Fn() -> Result<D>, load: &Load<'_>) -> Result<Ablation> {
     let device = open()?;
     let (ceilings, own) = (Ceilings::measure(&device)?, Shortcuts::of(&device));
@@ -111,12 +113,12 @@ pub fn run<D: Inspect>(open: &dyn Fn() -> Result<D>, load: &Load<'_>) -> Result<
     })
 }
 
-/// What a run does.
+/// The work and the responses of one run.
 struct Count {
     stats: Stats,
     bytes: usize,
     operations: usize,
-    /// Seconds.
+    /// Serial floor in seconds.
     floor: f64,
     responses: HashMap<SeqId, Vec<TokenId>>,
 }
@@ -126,7 +128,7 @@ impl Count {
         let mut steps = load.start(Profiled::new(device))?;
         let (mut bytes, mut operations, mut floor) = (0, 0, 0.0);
         let mut responses = HashMap::new();
-        // As where it is timed: when the amateur is deferred depends on what came before.
+        // The timed runs warm up too, and whether the engine defers the amateur depends on earlier steps.
         load.warm_up(&mut steps)?;
         steps.device().take_entries();
         let before = steps.stats();
@@ -152,14 +154,14 @@ impl Count {
         Ok(Self { stats, bytes, operations, floor, responses })
     }
 
-    /// The part of the responses that are `other`'s.
+    /// The share of the responses that equal those of `other`.
     fn agreement(&self, other: &Self) -> f64 {
         let same = self.responses.iter().filter(|(seq, tokens)| other.responses.get(seq) == Some(*tokens));
         same.count() as f64 / self.responses.len() as f64
     }
 }
 
-/// Seconds of a run.
+/// Seconds of a run, without its warm-up.
 fn time<D: Inspect>(device: D, load: &Load<'_>) -> Result<f64> {
     let mut steps = load.start(device)?;
     load.warm_up(&mut steps)?;

@@ -1,32 +1,32 @@
-//! What a device can do at most, measured: how fast it copies, and how fast it multiplies matrices.
+//! Measures the highest rates of a device: how fast it copies and how fast it multiplies matrices.
 
 use crate::device::inspect::Inspect;
 use crate::device::{Precision, WeightKind, WeightSource};
 use crate::doctor::Numbers;
 use crate::error::Result;
 
-/// A device's ceilings.
+/// The highest rates of a device, as measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Ceilings {
-    /// Bytes a second, read and written, of a large copy.
+    /// Bytes per second, read and written, of a large copy.
     pub bandwidth: f64,
-    /// Multiplications and additions a second of a large matrix product in the device's number format.
+    /// Multiplications and additions per second of a large matrix product in the device's number format.
     pub matmul_rate: f64,
 }
 
-/// A measurement is taken at the first size that takes this long, in seconds.
+/// The measurement stops at the first size whose run takes longer than this, in seconds.
 const LONG_ENOUGH: f64 = 0.01;
 const REPEATS: usize = 7;
-/// Sides of the matrices, and 1/16 of the rows of the copy.
+/// Side lengths of the matrices. A copy has `side / 16` rows.
 const SIDES: [usize; 6] = [256, 512, 1024, 2048, 4096, 8192];
-/// Width of a row of the copy: 64 KiB.
+/// Width of a row of the copy in f32 numbers: 64 KiB.
 const COPY_WIDTH: usize = 16_384;
 
 impl Ceilings {
-    /// Measures them.
+    /// Measures the ceilings of `device`.
     ///
     /// # Errors
-    /// Where the device fails or has too little memory.
+    /// If the device fails or has too little memory.
     pub fn measure<D: Inspect>(device: &D) -> Result<Self> {
         Ok(Self {
             bandwidth: rate(|side| copy(device, side / 16))?,
@@ -34,14 +34,14 @@ impl Ceilings {
         })
     }
 
-    /// Seconds that so many bytes and operations take at least.
+    /// The least time in seconds in which the device can move `bytes` bytes and do `operations` operations.
     #[must_use]
     pub fn floor(&self, bytes: usize, operations: usize) -> f64 {
         (bytes as f64 / self.bandwidth).max(operations as f64 / self.matmul_rate)
     }
 }
 
-/// Work done a second, at the smallest size that is long enough to be timed.
+/// Work per second, at the smallest size whose run is long enough to be timed, or else at the largest size.
 fn rate(measure: impl Fn(usize) -> Result<(f64, f64)>) -> Result<f64> {
     let mut rate = 0.0;
     for side in SIDES {
@@ -54,7 +54,7 @@ fn rate(measure: impl Fn(usize) -> Result<(f64, f64)>) -> Result<f64> {
     Ok(rate)
 }
 
-/// Bytes and seconds of a copy of `rows * 64 KiB`.
+/// Bytes and seconds of a copy of `rows` rows of 64 KiB.
 fn copy<D: Inspect>(device: &D, rows: usize) -> Result<(f64, f64)> {
     let from = random(device, rows, COPY_WIDTH, Precision::Single)?;
     let mut to = device.tensor(rows, COPY_WIDTH, Precision::Single)?;
@@ -62,7 +62,7 @@ fn copy<D: Inspect>(device: &D, rows: usize) -> Result<(f64, f64)> {
     Ok(((2 * rows * COPY_WIDTH * size_of::<f32>()) as f64, seconds))
 }
 
-/// Operations and seconds of a product of square matrices.
+/// Operations and seconds of a product of two square matrices.
 fn matmul<D: Inspect>(device: &D, side: usize) -> Result<(f64, f64)> {
     let x = random(device, side, side, Precision::Working)?;
     let random = WeightSource::Random { shape: &[side, side], seed: 1 };
@@ -78,7 +78,7 @@ fn random<D: Inspect>(device: &D, rows: usize, width: usize, precision: Precisio
     Ok(tensor)
 }
 
-/// The median of several runs' seconds, after one that is not counted.
+/// The median seconds of several runs, after one run that is not measured.
 fn median_seconds<D: Inspect>(device: &D, mut run: impl FnMut()) -> Result<f64> {
     run();
     let mut marks = vec![device.mark()];

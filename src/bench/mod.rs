@@ -1,4 +1,4 @@
-//! How fast a device decodes a pair, and what of its ceilings that is.
+//! Measures how fast a device decodes a pair, and compares the speed with the device's ceilings.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,94 +24,95 @@ pub mod shapes;
 use ceilings::{Ceilings, median};
 use profiled::Profiled;
 
-/// What is decoded.
+/// The work of a benchmark: the models, the prompts and the settings.
 #[derive(Debug, Clone)]
 pub struct Load<'a> {
     /// The expert.
     pub expert: Model<'a>,
     /// The amateur.
     pub amateur: Model<'a>,
-    /// What both know.
+    /// The vocabulary that both models share.
     pub vocabulary: Vocabulary,
-    /// What responses are given to.
+    /// The prompts of the load.
     pub prompts: Prompts,
-    /// Tokens of a response.
+    /// Tokens per response.
     pub output_len: usize,
-    /// Tokens a cache block.
+    /// Tokens per cache block.
     pub block_size: usize,
-    /// Tokens a step; by default as suits the device.
+    /// Maximum number of tokens per step. `None` selects the device's default.
     pub max_num_batched_tokens: Option<usize>,
     /// The method's parameters.
     pub contrast: Contrast,
-    /// What is left out; by default as suits the device.
+    /// The shortcuts that the engine takes. `None` selects the device's default.
     pub shortcuts: Option<Shortcuts>,
 }
 
-/// Prompts, all of which are decoded at once.
+/// Prompts that are all decoded at the same time.
 #[derive(Debug, Clone)]
 pub enum Prompts {
-    /// So many, each of so many random tokens.
+    /// Random prompts of equal length.
     Random {
-        /// Sequences.
+        /// Number of prompts.
         rows: usize,
-        /// Tokens of each.
+        /// Tokens per prompt.
         len: usize,
     },
-    /// These.
+    /// Prompts that the caller gives.
     Given(Vec<Vec<TokenId>>),
 }
 
-/// What was measured.
+/// The results of a benchmark.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// Bytes a second of a large copy.
+    /// Bytes per second of a large copy.
     pub copy_bandwidth: f64,
-    /// Operations a second of a large matrix product.
+    /// Operations per second of a large matrix product.
     pub matmul_rate: f64,
-    /// Response tokens a second, prefill included.
+    /// Response tokens per second, prefill included.
     pub tokens_per_second: f64,
-    /// Prompt tokens a second, through both models.
+    /// Prompt tokens per second, through both models.
     pub prefill_tokens_per_second: f64,
-    /// Seconds of a step that only decodes: the median of runs of steps.
+    /// Seconds of a step that only decodes: the median over groups of steps.
     pub decode_step_seconds: f64,
-    /// The serial floor of such a step: for each operation what the copy's bandwidth or the matrix rate allows.
+    /// Serial floor of such a step in seconds: the sum, over its operations, of the least time that the copy
+    /// bandwidth and the matrix rate allow.
     pub decode_floor_seconds: f64,
     /// `decode_floor_seconds / decode_step_seconds`
     pub fraction_of_floor: f64,
-    /// Part of the time between the first and the last decode step that the device waited for the next one.
+    /// Share of the time between the first and the last decode step in which the device had no step to run.
     pub idle_share: f64,
-    /// A step that only decodes, operation by operation, run one after the other.
+    /// The operations of a step that only decodes. They run one after the other while they are timed.
     pub operations: Vec<Operation>,
 }
 
-/// All calls of one operation in a step.
+/// The calls of one operation, averaged over the profiled steps.
 #[derive(Debug, Clone, Serialize)]
 pub struct Operation {
     /// Its name.
     pub name: &'static str,
-    /// Calls a step.
+    /// Calls per step.
     pub calls: usize,
-    /// Seconds a step.
+    /// Seconds per step.
     pub seconds: f64,
-    /// Bytes that it must move.
+    /// Bytes that it must move per step.
     pub bytes: usize,
-    /// Multiplications and additions.
+    /// Multiplications and additions per step.
     pub operations: usize,
-    /// Its bytes a second over the copy's.
+    /// Its bytes per second as a fraction of the copy bandwidth.
     pub bandwidth_fraction: f64,
-    /// Its operations a second over the large matrix product's.
+    /// Its operations per second as a fraction of the matrix rate.
     pub matmul_fraction: f64,
 }
 
-/// Steps that are profiled.
+/// Number of profiled steps.
 const PROFILED_STEPS: usize = 5;
-/// Steps that are timed together: the device may run ahead of the host by one.
+/// Steps per timed group. Single steps are not timed, because the device may run one step ahead of the host.
 const TIMED_STEPS: usize = 8;
 
-/// Runs `load` on devices that `open` gives, one after the other.
+/// Measures `load`. `open` opens a new device for each of the measurements.
 ///
 /// # Errors
-/// Where the device fails or has too little memory.
+/// If a device fails or has too little memory.
 pub fn run<D: Inspect>(open: &dyn Fn() -> Result<D>, load: &Load<'_>) -> Result<Report> {
     let ceilings = Ceilings::measure(&open()?)?;
     let operations = profile(open()?, load, &ceilings)?;
@@ -130,7 +131,7 @@ pub fn run<D: Inspect>(open: &dyn Fn() -> Result<D>, load: &Load<'_>) -> Result<
     })
 }
 
-/// Seconds of a run.
+/// Times of a run in seconds, and its idle share.
 struct Speed {
     total: f64,
     prefill: f64,
@@ -159,14 +160,14 @@ impl Speed {
             laps.push(lap.elapsed().as_secs_f64() / TIMED_STEPS as f64);
         }
         let total = start.elapsed().as_secs_f64();
-        // The last lap is cut short by the end.
+        // The load ends within the last group, so that group has fewer steps.
         laps.pop();
         let step = median(laps);
         Ok(Self { total, prefill, step, idle_share: steps.idle_share()? })
     }
 }
 
-/// Runs until nothing is left.
+/// Runs steps until no sequence is left.
 fn finish<D: Inspect>(steps: &mut StepLoop<D>) -> Result<()> {
     while !steps.is_idle() {
         steps.step()?;
@@ -184,7 +185,7 @@ fn profile<D: Inspect>(device: D, load: &Load<'_>, ceilings: &Ceilings) -> Resul
     for index in 0..=PROFILED_STEPS {
         steps.step()?;
         let entries = steps.device().take_entries();
-        // The first is for what happens once.
+        // The first entries include the prefill and the work that happens only once.
         for entry in entries.iter().filter(|_| index > 0) {
             let total = totals.entry(entry.operation).or_insert_with(|| Operation::new(entry.operation));
             total.calls += 1;
@@ -211,7 +212,7 @@ impl Operation {
         }
     }
 
-    /// A step's part of the total.
+    /// The averages per step.
     fn averaged(self, ceilings: &Ceilings) -> Self {
         Self {
             calls: self.calls / PROFILED_STEPS,
@@ -232,9 +233,9 @@ impl Load<'_> {
         let blocks = rows * (len.div_ceil(self.block_size) + 1);
         let block_bytes = [(Role::Expert, self.expert), (Role::Amateur, self.amateur)]
             .iter()
-            .map(|(lane, model)| {
+            .map(|(role, model)| {
                 let shape = model.open_spec()?.cache_shape(self.block_size, 1);
-                Ok(device.role(*lane).block_bytes(shape))
+                Ok(device.role(*role).block_bytes(shape))
             })
             .sum::<Result<usize>>()?;
         let config = EngineConfig {
@@ -249,7 +250,8 @@ impl Load<'_> {
         StepLoop::load(device, self.expert, Some(self.amateur), &self.vocabulary, &config)
     }
 
-    /// Once over other prompts, for what happens once: recording, choosing algorithms, first touches.
+    /// Decodes other prompts for the work that happens only once: recording, choosing algorithms, touching memory for
+    /// the first time.
     fn warm_up<D: Inspect>(&self, steps: &mut StepLoop<D>) -> Result<()> {
         self.add(steps, &self.prompts.others(&self.vocabulary));
         finish(steps)
@@ -278,7 +280,7 @@ impl Prompts {
         }
     }
 
-    /// Of all of them.
+    /// Number of tokens of all prompts together.
     fn tokens(&self) -> usize {
         match self {
             Self::Random { rows, len } => rows * len,
@@ -293,7 +295,8 @@ impl Prompts {
         }
     }
 
-    /// Such prompts that begin otherwise.
+    /// Similar prompts that begin differently: random prompts of another seed, or the given prompts without their
+    /// first token.
     fn others(&self, vocabulary: &Vocabulary) -> Self {
         Self::Given(match self {
             Self::Random { .. } => self.draw(1, vocabulary),
@@ -304,7 +307,7 @@ impl Prompts {
         })
     }
 
-    /// Themselves, the random ones drawn by `seed`.
+    /// The tokens of each prompt. `seed` determines the random prompts.
     fn draw(&self, seed: u64, vocabulary: &Vocabulary) -> Vec<Vec<TokenId>> {
         match self {
             Self::Random { rows, len } => {

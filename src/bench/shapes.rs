@@ -1,4 +1,4 @@
-//! Shapes of published models, by name: their config.json, without their weights.
+//! Shapes of published models by name: their config.json without the weights.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::model::spec::Spec;
 
 macro_rules! shapes {
     ($($name:literal),* $(,)?) => {
-        /// Names and configs.
+        /// The name and the files of each shape.
         const SHAPES: &[(&str, &[(&str, &[u8])])] =
             &[$(($name, &[("config.json", include_bytes!(concat!("shapes/", $name, ".json")))])),*];
     };
@@ -25,6 +25,7 @@ shapes!(
     "llama-3.2-1b",
     "llama-3.2-3b",
     "olmo-3-7b",
+    "qwen2.5-0.5b",
     "qwen3-0.6b",
     "qwen3-1.7b",
     "qwen3-4b",
@@ -35,15 +36,15 @@ shapes!(
     "smollm2-135m",
 );
 
-/// The names.
+/// The names of all shapes.
 pub fn names() -> impl Iterator<Item = &'static str> {
     SHAPES.iter().map(|(name, _)| *name)
 }
 
-/// The shape called `name`, or that of the config.json (or its folder) at the path `name`.
+/// The shape called `name`, or the shape in the config.json (or its folder) at the path `name`.
 ///
 /// # Errors
-/// [`Error::Setting`] for a name that is neither; those of [`Spec::open`].
+/// [`Error::Setting`] if `name` is neither; the errors of [`Spec::open`].
 pub fn find(name: &str) -> Result<Spec> {
     if let Some((name, files)) = SHAPES.iter().find(|(shape, _)| *shape == name) {
         return Spec::open(&Checkpoint::embedded(name, files));

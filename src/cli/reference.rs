@@ -48,6 +48,19 @@ fn every_flag_of_synth_is_on_the_page_about_manifests() {
     }
 }
 
+/// Help and the generated page are made of documentation comments.
+#[test]
+fn every_flag_has_a_help_text() {
+    let mut program = Cli::command();
+    program.build();
+    for command in program.get_subcommands().filter(|command| command.get_name() != "help") {
+        for argument in command.get_arguments() {
+            let (command, flag) = (command.get_name(), argument.get_id());
+            assert!(argument.get_help().is_some(), "{flag} of codit {command} has no documentation comment");
+        }
+    }
+}
+
 #[test]
 fn every_shortcut_is_explained() {
     let page = read("docs/internals/shortcuts.md");

@@ -1,63 +1,63 @@
-//! What a device tells about itself.
+//! The properties of a device.
 
 use crate::device::number::dtype::{Dtype, Format};
 
-/// What a device is, and how it is best used. One of the models may see other number formats than the other.
+/// The properties of a device, and the settings that suit it. The two roles may differ in number formats.
 #[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeviceInfo {
-    /// The device in a line for people.
+    /// The device in one line for people.
     pub description: String,
     /// Number formats of the model's weights and cache.
     pub format: Format,
     /// Number format of the model's activations.
     pub dtype: Dtype,
-    /// Whether the models have memory apart, such as that of two GPUs.
+    /// Whether each model has its own memory, on two GPUs.
     pub is_split: bool,
-    /// Whether the numbers of a token are the same, bit for bit, whatever else is in the steps that compute its sequence and
-    /// however the sequence is cut into them.
+    /// Whether a token's numbers are the same, bit for bit, regardless of the other rows of its steps and of how its
+    /// sequence is cut into steps.
     pub is_deterministic: bool,
-    /// Whether a step should be submitted before the results of the one before are collected.
+    /// Whether to submit a step before collecting the results of the previous one.
     pub runs_ahead: bool,
-    /// Tokens a step that keep the device busy.
+    /// Tokens per step that keep the device busy.
     pub default_batched_tokens: usize,
-    /// Bytes of logits, of both models together, that are worth holding at once.
+    /// Bytes of logits, of both models together, to hold at once.
     pub logits_bytes: usize,
-    /// Whether the amateur's logits of the candidates alone cost less than all of its logits.
+    /// Whether computing the amateur's logits of the candidates alone is faster than computing all of them.
     pub gathers_candidates: bool,
     /// Time of a step of one model alone divided by that model's share of a step of both, if measured.
     pub solo_slowdown: Option<f64>,
-    /// What the products of a row add to a step, divided by what reading the weights takes.
+    /// Time that the products of one row add to a step, divided by the time that reading the weights takes.
     pub row_cost: f64,
 }
 
-/// Why most devices cannot be profiled by step.
+/// The error of devices that cannot be profiled by step.
 pub(crate) const NO_PROFILER: &str = "this device cannot be profiled by step; --device cuda can";
 
-/// How much memory a device has.
+/// The memory of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryInfo {
-    /// Bytes that nobody holds.
+    /// Bytes that are not allocated.
     pub free: usize,
     /// Bytes in all.
     pub total: usize,
 }
 
-/// How large a weight is.
+/// The size of a weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WeightSize {
     /// Outputs.
     pub rows: usize,
     /// Inputs; 1 for a vector.
     pub columns: usize,
-    /// Bytes that are read where all of it is.
+    /// Bytes of the whole weight.
     pub bytes: usize,
 }
 
-/// In what numbers a tensor is kept.
+/// The precision of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// The device's own for activations.
+    /// The device's number format for activations.
     Working,
     /// f32: sums over layers, and logits.
     Single,

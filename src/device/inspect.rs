@@ -1,4 +1,4 @@
-//! What only checks, measurements and tests ask of a device.
+//! The part of a device that only checks, measurements and tests use.
 
 use super::Device;
 use super::types::logits::Projections;
@@ -12,29 +12,29 @@ pub trait Inspect: Device {
     /// A point in time.
     type Mark: Send + Sync;
 
-    /// A point in the order of what is queued.
+    /// Marks the current point in the queue of work.
     fn mark(&self) -> Self::Mark;
-    /// Seconds from one mark to a later one; waits for both.
+    /// Seconds between two marks; waits for both.
     ///
     /// # Errors
     /// Those of [`Device::collect`].
     fn seconds(&self, from: &Self::Mark, to: &Self::Mark) -> Result<f64>;
-    /// Notes from now on when each step begins and ends.
+    /// Starts to record when each step begins and ends.
     fn trace(&self, step: &mut Self::Step);
-    /// When each step began and ended, from its preparation to its submission, since [`Inspect::trace`].
+    /// The begin and end of each step, from its preparation to its submission, since [`Inspect::trace`].
     fn traced<'a>(&self, step: &'a Self::Step) -> &'a [[Self::Mark; 2]];
-    /// How many of the amateur's logits the last sampling of the step at hand computed, where candidates sufficed; waits
-    /// for it.
+    /// How many of the amateur's logits the last sampling of the current step computed, if it computed candidates.
+    /// Waits for it.
     fn projections(&self, step: &Self::Step) -> Projections;
     /// The width of activations.
     fn width(&self, x: &Self::Tensor) -> usize;
-    /// `out = x`, the first `rows` rows.
+    /// Copies the first `rows` rows: `out = x`.
     fn copy(&self, rows: usize, x: &Self::Tensor, out: &mut Self::Tensor);
     /// Fills the first rows of `x`, row by row.
     fn upload(&self, values: &[f32], x: &mut Self::Tensor);
-    /// The first `rows` rows of `x`, row by row, as f32; waits for them.
+    /// The first `rows` rows of `x` as f32; waits for them.
     fn download(&self, rows: usize, x: &Self::Tensor) -> Vec<f32>;
-    /// What was chosen for the first `rows` rows, `[rows, active]`; waits for it. Rows of padding hold anything.
+    /// The choices of the first `rows` rows, `[rows, active]`; waits for them. Padding rows hold arbitrary values.
     fn choices(&self, rows: usize, routing: &Self::Routing) -> Vec<Choice>;
 
     /// Short for [`Device::load`] of stored tensors as [`WeightKind::Other`].

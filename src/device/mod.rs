@@ -1,7 +1,7 @@
-//! What a device does: a dozen fused operations, each worth a kernel, over its own buffers.
+//! The `Device` trait: fused operations, each worth a kernel, over the device's own buffers.
 //!
-//! Shapes are in brackets. A batch has `tokens` rows of activations, made of ragged *spans*: a span is a run of
-//! consecutive tokens of one sequence, a prefill chunk or a single decode token alike.
+//! Shapes are in brackets. A batch has `tokens` rows of activations, made of ragged *spans*. A span is a run of
+//! consecutive tokens of one sequence: a prefill chunk or a single decode token.
 
 use std::ops::Range;
 
@@ -36,89 +36,93 @@ pub use types::routing::{Choice, GroupedRows, RoutingShape};
 pub use types::tensor::TensorView;
 pub use types::weight::{WeightKind, WeightSource};
 
-/// What a block adds to the residual: the activations, and the norm that they are given first where there is one.
+/// The input that a block adds to the residual: its activations, and the norm that is applied to them first, if there
+/// is one.
 pub type Delta<'a, D> = (&'a <D as Device>::Tensor, Option<&'a Norm<<D as Device>::Weight>>);
 
-/// A device: where weights, activations and caches live, and the operations over them.
+/// A device: it holds weights, activations and caches, and runs the operations over them.
 ///
-/// Operations are queued in order and may run later; their failures are reported by [`Device::collect`].
+/// Operations are queued in order and may run later. [`Device::collect`] reports their failures.
 pub trait Device: Sized + Send + Sync + 'static {
     /// A vector, a matrix `[out, in]`, or several matrices joined along `out`.
     type Weight: Send + Sync;
-    /// Activations `[rows, width]`; room for `rows` is allocated once, a step uses the first of them.
+    /// Activations `[rows, width]`. The rows are allocated once; a step uses the first of them.
     type Tensor: Send + Sync;
     /// A rotary embedding's frequencies.
     type Rope: Send + Sync;
     /// One model's plane of the paged KV cache.
     type Cache: Send;
-    /// Which branches of a mixture each row goes through, and the places of these visits.
+    /// The branches of a mixture that each row uses, and the places of these visits.
     type Routing: Send + Sync;
-    /// The step at hand where the operations find it, and the results of the steps before until they are collected.
+    /// The current step as the operations see it, and the results of earlier steps until they are collected.
     type Step: Send + Sync;
 
-    /// What the device is, and how it is best used.
+    /// The properties of the device, and the settings that suit it.
     fn info(&self) -> &DeviceInfo;
-    /// The same device as one of the models sees it. What is allocated, loaded and queued there is that model's.
+    /// The same device in the role of one model. Memory that is allocated and work that is queued there belong to
+    /// that model.
     #[must_use]
     fn role(&self, role: Role) -> Self;
 
-    /// Brings a weight to the device.
+    /// Loads a weight.
     ///
     /// # Errors
     /// Tensors that cannot be joined, or too little memory.
     fn load(&self, source: WeightSource<'_>, kind: WeightKind) -> Result<Self::Weight>;
     /// Rows, columns (1 for a vector) and bytes of a weight.
     fn weight_size(&self, weight: &Self::Weight) -> WeightSize;
-    /// Room for activations `[rows, width]`.
+    /// Allocates activations `[rows, width]`.
     fn tensor(&self, rows: usize, width: usize, precision: Precision) -> Result<Self::Tensor>;
-    /// Room for logits `[rows, width]` in [`Precision::Single`]. What [`Device::matmul`] writes there can be sampled from,
-    /// even where the models have memory apart.
+    /// Allocates logits `[rows, width]` in [`Precision::Single`]. Logits that [`Device::matmul`] writes there can be
+    /// sampled, even if each model has its own memory.
     fn logits(&self, rows: usize, width: usize) -> Result<Self::Tensor> {
         self.tensor(rows, width, Precision::Single)
     }
-    /// Rotary frequencies, `[head_dim / 2]`; sine and cosine are multiplied by `scale` (yarn's attention factor).
+    /// Loads rotary frequencies, `[head_dim / 2]`. Sine and cosine are multiplied by `scale` (yarn's attention
+    /// factor).
     fn rope(&self, inverse_frequencies: &[f32], scale: f32) -> Result<Self::Rope>;
-    /// A cache of the given shape.
+    /// Allocates a cache of the given shape.
     fn cache(&self, shape: CacheShape) -> Result<Self::Cache>;
     /// Bytes that [`Device::cache`] takes for one block of this shape.
     fn block_bytes(&self, shape: CacheShape) -> usize;
-    /// Room for the routing of `rows` rows.
+    /// Allocates the routing of `rows` rows.
     fn routing(&self, rows: usize, shape: RoutingShape) -> Result<Self::Routing>;
-    /// Room for steps of at most `capacity`, whose block tables together have at most `table_blocks` entries, and which
-    /// sample from `vocabulary`.
+    /// Allocates steps of at most `capacity` that sample from `vocabulary`. Their block tables together have at most
+    /// `table_blocks` entries.
     fn step(&self, capacity: Capacity, table_blocks: usize, vocabulary: &Vocabulary) -> Result<Self::Step>;
 
-    /// The memory of this role, where the device has memory of its own; `None` where it is the system's.
+    /// The memory of this role; `None` if the device uses the system's memory.
     ///
     /// # Errors
     /// [`Error::Device`] if the device does not answer.
     fn memory_info(&self) -> Result<Option<MemoryInfo>>;
-    /// Bytes that the cache may take of this role's memory by default, once everything else is there.
+    /// Bytes of this role's memory that the cache may take by default, once everything else is allocated.
     ///
     /// # Errors
     /// Those of [`Device::memory_info`].
     fn default_cache_bytes(&self) -> Result<usize>;
-    /// Sizes of batches, in tokens up to `most`, each of which is to be run twice before [`Device::default_cache_bytes`]
-    /// is asked: in the first run of a size the device chooses how to compute it, in the second it may record it.
+    /// Numbers of tokens up to `most` that a warm-up should run, twice each, before it asks for
+    /// [`Device::default_cache_bytes`]. In the first run of a size the device chooses algorithms; in the second it
+    /// may record the step.
     fn warm_up_sizes(&self, _most: usize) -> Vec<usize> {
         Vec::new()
     }
-    /// Lets a profiler that waits for it, such as `nsys profile --capture-range=cudaProfilerApi`, begin or end once what
-    /// is queued is done.
+    /// Tells a profiler that waits for it, such as `nsys profile --capture-range=cudaProfilerApi`, to begin or to end
+    /// once the queued work is done.
     ///
     /// # Errors
-    /// Where there is no profiler.
+    /// If there is no profiler.
     fn profile(&self, _is_on: bool) -> Result<()> {
         Err(Error::Setting(info::NO_PROFILER.to_owned()))
     }
 
-    /// Makes `batch` the step at hand; row `i` of its outputs will be sampled by `rows[i]`. A row whose token should come
-    /// from an output that the step before left to the amateur is in vain: nothing of it is kept, and its result, and what
-    /// the cache then holds at its position, are anything.
+    /// Makes `batch` the current step. Row `i` of its outputs will be sampled as `rows[i]` says. A row whose token
+    /// should come from an output that the previous step left to the amateur has no token: its result is discarded,
+    /// and its result and its position in the cache hold arbitrary values.
     fn prepare(&self, step: &mut Self::Step, batch: &Batch, rows: &[SampleRow]);
-    /// Queues the work of the step at hand: what `forward` queues, then what `sample` queues. `forward` uses each model's own
-    /// memory alone. Both depend on nothing but the step, its pass and `models`, which are always the same, so a device may
-    /// replay what it recorded for an earlier step of the same shape and pass.
+    /// Queues the work of the current step: that of `forward`, then that of `sample`. `forward` uses each model's own
+    /// memory only. Both depend on nothing but the step, its pass and `models`, which is always the same, so a device
+    /// may replay what it recorded for an earlier step of the same shape and pass.
     fn run<M>(
         &self,
         step: &mut Self::Step,
@@ -130,30 +134,30 @@ pub trait Device: Sized + Send + Sync + 'static {
         forward(self, step, models);
         sample(self, step, models);
     }
-    /// Runs both, at once where that is faster: `a` in the expert's role, `b` in the amateur's.
+    /// Runs `a` in the expert's role and `b` in the amateur's, concurrently if that is faster.
     fn join<A: Send, B: Send>(
         &self,
         a: impl FnOnce(&Self) -> A + Send,
         b: impl FnOnce(&Self) -> B + Send,
     ) -> (A, B);
-    /// Ends the step at hand: its results are on their way to the host.
+    /// Ends the current step and starts the transfer of its results to the host.
     fn submit(&self, step: &mut Self::Step);
-    /// The results of the oldest step that was submitted and not collected, one for each of its outputs; waits for them.
+    /// Waits for the oldest step that is submitted and not collected; returns one result per output.
     ///
     /// # Errors
-    /// [`Error::Device`] if the device failed: nothing that it computed since the last
-    /// collection counts, and it must not be used any more.
+    /// [`Error::Device`] if the device failed. Everything computed since the last collection is then invalid, and the
+    /// device must not be used any more.
     fn collect(&self, step: &mut Self::Step) -> Result<Vec<RowResult>>;
 
-    /// Rows of activations of the step at hand: its tokens, and what a device pads them with.
+    /// Rows of activations of the current step: its tokens, and the device's padding.
     fn rows(&self, step: &Self::Step) -> usize;
-    /// Outputs of the step at hand, padding included.
+    /// Outputs of the current step, padding included.
     fn outputs(&self, step: &Self::Step) -> usize;
 
     /// `out[tokens, width] = table[tokens] * scale`
     fn embed(&self, step: &Self::Step, table: &Self::Weight, scale: f32, out: &mut Self::Tensor);
-    /// `residual += norm(delta)` where there is one, then `out = norm(residual)`, each by its own norm, or as it is where it
-    /// has none; `[rows, width]`.
+    /// `residual += norm(delta)` if there is a delta, then `out = norm(residual)`. Each norm is optional. `[rows,
+    /// width]`.
     fn rms_norm(
         &self,
         rows: usize,
@@ -171,8 +175,8 @@ pub trait Device: Sized + Send + Sync + 'static {
         bias: Option<&Self::Weight>,
         out: &mut Self::Tensor,
     );
-    /// In `qkv[tokens, qkv_width]`: norms queries and keys where norms are given, rotates both by their positions (halves
-    /// convention), and writes keys and values to the cache's `layer`.
+    /// In `qkv[tokens, qkv_width]`: normalizes queries and keys if there are norms, rotates both by their positions
+    /// (halves convention), and writes keys and values to the cache's `layer`.
     #[allow(clippy::too_many_arguments)]
     fn rope_store(
         &self,
@@ -184,8 +188,8 @@ pub trait Device: Sized + Send + Sync + 'static {
         qkv: &mut Self::Tensor,
         cache: &mut Self::Cache,
     );
-    /// Causal attention of every token over its sequence's cached keys and values; reads queries from
-    /// `qkv[tokens, qkv_width]`, writes `out[tokens, query_width]`.
+    /// Causal attention of every token over its sequence's cached keys and values. Reads queries from `qkv[tokens,
+    /// qkv_width]` and writes `out[tokens, query_width]`.
     fn attention(
         &self,
         step: &Self::Step,
@@ -203,11 +207,11 @@ pub trait Device: Sized + Send + Sync + 'static {
         x: &Self::Tensor,
         out: &mut Self::Tensor,
     );
-    /// Chooses for each of the step's rows the branches of the greatest `logits[rows, branches]`, the lowest of those that
-    /// tie, greatest first; their weights are softmax's. A NaN makes the weights of its own row NaN.
+    /// Chooses for each row of the step the branches with the greatest `logits[rows, branches]`, greatest first, the
+    /// lowest branch among equals. Their weights are a softmax. A NaN makes the weights of its own row NaN.
     fn route(&self, step: &Self::Step, logits: &Self::Tensor, routing: &mut Self::Routing);
-    /// `out[place, n] = x[.., k] * w[branch, n, k]^T` for every place, by its branch and by the row of `x` that `rows` says.
-    /// `w` is the branches' matrices, joined; none of the parts that it was joined of is of two branches.
+    /// `out[place, n] = x[.., k] * w[branch, n, k]^T` for every place, with its branch and the row of `x` that `rows`
+    /// selects. `w` joins the branches' matrices; each of its parts belongs to one branch.
     fn grouped_matmul(
         &self,
         step: &Self::Step,
@@ -217,7 +221,8 @@ pub trait Device: Sized + Send + Sync + 'static {
         w: &Self::Weight,
         out: &mut Self::Tensor,
     );
-    /// `out[row, width]`: the sum of `x[place, width]` times its weight over the row's places, in the order of its choices.
+    /// `out[row, width]`: the sum over the row's places of `x[place, width]` times the place's weight, in the order
+    /// of the row's choices.
     fn weighted_sum(
         &self,
         step: &Self::Step,
@@ -227,7 +232,8 @@ pub trait Device: Sized + Send + Sync + 'static {
     );
     /// `out[outputs.len(), width] = x[step.outputs[outputs]]`
     fn gather(&self, step: &Self::Step, outputs: Range<usize>, x: &Self::Tensor, out: &mut Self::Tensor);
-    /// Samples the step's `outputs` from the logits of both models, in the expert's role. A row's fault is its own.
+    /// Samples the step's `outputs` from the logits of both models, in the expert's role. A faulty row affects no
+    /// other row.
     fn sample(
         &self,
         step: &mut Self::Step,
@@ -235,6 +241,6 @@ pub trait Device: Sized + Send + Sync + 'static {
         expert: ExpertLogits<'_, Self::Tensor>,
         amateur: AmateurLogits<'_, Self::Tensor, Self::Weight>,
     );
-    /// Copies a block of the cache into another.
+    /// Copies one block of the cache to another.
     fn copy_block(&self, cache: &mut Self::Cache, from: BlockId, to: BlockId);
 }

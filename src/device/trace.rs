@@ -1,35 +1,35 @@
-//! When the steps of a device began and ended.
+//! Records when the steps of a device begin and end.
 
-/// The times of steps, once they are wanted.
+/// The times of steps, if they are recorded.
 pub struct Trace<M> {
     steps: Option<Vec<[M; 2]>>,
     began: Option<M>,
 }
 
 impl<M> Trace<M> {
-    /// Notes nothing yet.
+    /// Records nothing until it is started.
     pub fn off() -> Self {
         Self { steps: None, began: None }
     }
 
-    /// Begins to note times.
+    /// Starts to record.
     pub fn start(&mut self) {
         self.steps = Some(Vec::new());
     }
 
-    /// Notes that a step begins.
+    /// Records the begin of a step.
     pub fn begin(&mut self, mark: impl FnOnce() -> M) {
         self.began = self.steps.is_some().then(mark);
     }
 
-    /// Notes that a step ends.
+    /// Records the end of a step.
     pub fn end(&mut self, mark: impl FnOnce() -> M) {
         if let (Some(steps), Some(began)) = (&mut self.steps, self.began.take()) {
             steps.push([began, mark()]);
         }
     }
 
-    /// Begin and end of each step.
+    /// The begin and end of each step.
     pub fn steps(&self) -> &[[M; 2]] {
         self.steps.as_deref().unwrap_or_default()
     }

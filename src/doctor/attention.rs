@@ -11,19 +11,19 @@ use crate::device::{AttentionShape, Batch, CacheShape, Capacity, Device, Dtype, 
 use crate::error::Result;
 use crate::ids::{BlockId, TokenId};
 
-/// Layers of the cache, of which the last is used.
+/// Layers of the cache. The checks use the last one.
 const LAYERS: usize = 2;
-/// Blocks of the pool that no sequence holds, and rows of a step that no span has.
+/// Number of blocks in the pool that no sequence holds, and of rows in a step that belong to no span.
 const SPARE: usize = 3;
-/// Longer contexts are compared with f64.
+/// Contexts longer than this are compared with an f64 reference.
 const LONG: usize = 2048;
-/// Contexts about which tiles and splits of keys end.
+/// Contexts near the ends of the kernels' key tiles and splits.
 const EDGES: [usize; 15] = [1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 255, 256, 257, 511, 513];
 
-/// All of them.
+/// All checks of attention.
 ///
 /// # Errors
-/// Where a device has no memory.
+/// If a device has too little memory.
 pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     let mut checks = few(on)?;
     let rows: Vec<_> = EDGES.iter().map(|context| (*context, 1)).collect();
@@ -49,10 +49,10 @@ pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     Ok(checks)
 }
 
-/// Those of every size of head, and of all that is special otherwise, once.
+/// A smaller set of checks: every head size once, and every special case once.
 ///
 /// # Errors
-/// Where a device has no memory.
+/// If a device has too little memory.
 pub fn few<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
     let mixed = [(300, 1), (7, 7), (129, 65), (64, 64), (17, 1), (260, 2), (66, 1), (200, 127)];
@@ -67,11 +67,11 @@ pub fn few<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     Ok(checks)
 }
 
-/// Contexts and tokens that windows are tried with.
+/// Contexts and tokens of the rows in the checks of windows, `(context, tokens)`.
 const WINDOWED: [(usize, usize); 8] =
     [(1, 1), (17, 1), (90, 1), (257, 1), (300, 1), (520, 1), (40, 40), (270, 140)];
 
-/// A shape for every kernel, with the size of its blocks.
+/// A shape for every kernel, with its block size.
 fn shapes() -> [(Heads, usize); 9] {
     [
         (heads(3, 1, 64), 16),
@@ -90,7 +90,7 @@ fn heads(query: usize, key_value: usize, dim: usize) -> Heads {
     Heads { query, key_value, dim }
 }
 
-/// Heads of the models that the method is used with.
+/// Head shapes of the models that the method is used with.
 fn models() -> [Heads; 9] {
     [
         heads(32, 8, 128),  // Qwen3-8B, Llama-3.1-8B
@@ -106,8 +106,9 @@ fn models() -> [Heads; 9] {
 }
 
 impl<D: Inspect> Comparison<'_, D> {
-    /// Attention of the last `tokens` of each of `rows`, `(context, tokens)`: against the CPU, and bit for bit against
-    /// each span alone, which is cut in two where that should change nothing.
+    /// Checks attention of the last `tokens` positions of each of `rows`, `(context, tokens)`. The results are
+    /// compared with the CPU, and bit for bit with a run of each span alone. [`halves`] cuts such a span in two where
+    /// the cut must not change the result.
     fn attend(
         &mut self,
         about: &str,
@@ -145,7 +146,7 @@ impl<D: Inspect> Comparison<'_, D> {
 
         let name = case.name(about, rows);
         let error = worst_row(&found, &expected, heads.query_width());
-        // Kernels cut a context; the CPU adds its positions in their order.
+        // Kernels cut a context into splits; the CPU adds its positions in order.
         let chain = if as_cpu(self.device).is_some() { case.longest() } else { CHAIN };
         let bound = if case.is_long() { self.bound_of_sums(chain) } else { self.bound() };
         let alone = format!("each span alone and cut; {name}");
@@ -155,7 +156,8 @@ impl<D: Inspect> Comparison<'_, D> {
         ])
     }
 
-    /// A query that is NaN, and a sequence whose keys and values are: so is what is computed from them, and nothing else.
+    /// Checks a query with NaN and a sequence with NaN keys and values. The outputs that depend on them must be NaN,
+    /// and no others.
     fn not_numbers(&mut self, heads: Heads) -> Result<Check> {
         let mut case = Case::new(self, heads, 16, None, &[(300, 1), (40, 1), (70, 20), (33, 1)]);
         let mut caches = (self.device.cache(case.shape())?, self.cpu.cache(case.shape())?);
@@ -182,23 +184,23 @@ impl<D: Inspect> Comparison<'_, D> {
     }
 }
 
-/// The largest relative error of a row; NaN where there is any.
+/// The largest relative error of a row; NaN if any row's error is NaN.
 fn worst_row(found: &[f32], expected: &[f32], width: usize) -> f64 {
     let rows = found.chunks(width).zip(expected.chunks(width));
     let errors = rows.map(|(found, expected)| relative_error(found, expected));
     errors.fold(0.0, |worst, error| if error > worst || error.is_nan() { error } else { worst })
 }
 
-/// Tokens of pieces.
+/// Number of tokens of all pieces together.
 fn tokens_of(pieces: &[Piece]) -> usize {
     pieces.iter().map(|(_, positions)| positions.len()).sum()
 }
 
-/// Consecutive positions of a sequence.
+/// A sequence and a range of its positions.
 type Piece = (usize, Range<usize>);
 
-/// The same positions in two prefills, where there are tokens enough for two; on a deterministic device the first token
-/// by itself, as in decoding, and the others.
+/// Cuts a piece into two prefills of the same positions, if it has enough tokens. On a deterministic device the first
+/// part is a single token, as in decoding.
 fn halves((sequence, positions): &Piece, is_deterministic: bool) -> Vec<Piece> {
     let first = if is_deterministic { 1 } else { positions.len() / 3 + 1 };
     let least = if is_deterministic { 1 } else { 2 };
@@ -209,17 +211,17 @@ fn halves((sequence, positions): &Piece, is_deterministic: bool) -> Vec<Piece> {
     vec![(*sequence, positions.start..middle), (*sequence, middle..positions.end)]
 }
 
-/// Sequences in a cache, in blocks of any order.
+/// Sequences in a cache, whose blocks are in random order.
 struct Case {
     heads: Heads,
     block_size: usize,
     window: Option<usize>,
     contexts: Vec<usize>,
-    /// Each sequence's.
+    /// Block table of each sequence.
     tables: Vec<Vec<BlockId>>,
-    /// Of the pool.
+    /// Number of blocks in the pool.
     blocks: usize,
-    /// Each sequence's queries, keys and values as they are in the cache, a row of `qkv_width` a position.
+    /// Queries, keys and values of each sequence as they are in the cache, one row of `qkv_width` per position.
     stored: Vec<Vec<Vec<f32>>>,
 }
 
@@ -259,12 +261,12 @@ impl Case {
         self.contexts.iter().copied().max().unwrap_or(0)
     }
 
-    /// Whether the rounding of the CPU, which sums in the order of positions, would show.
+    /// Whether the CPU's rounding error would show. The CPU sums in the order of positions.
     fn is_long(&self) -> bool {
         self.window.is_none() && self.longest() > LONG
     }
 
-    /// What it is about, in words: of `rows`, `(context, tokens)`.
+    /// The name of a check of `rows`, `(context, tokens)`.
     fn name(&self, about: &str, rows: &[(usize, usize)]) -> String {
         let (heads, block_size) = (describe_heads(self.heads), self.block_size);
         let window = self.window.map_or(String::new(), |window| format!(", window {window}"));
@@ -274,7 +276,7 @@ impl Case {
         format!("{about}: {heads}, blocks of {block_size}{window}, tokens {rows}")
     }
 
-    /// Attention in f64, `[tokens, query_width]`, of `queries[tokens, qkv_width]`; without a window.
+    /// Attention without a window in f64, `[tokens, query_width]`, for the queries `[tokens, qkv_width]`.
     fn reference(&self, pieces: &[Piece], queries: &[f32]) -> Vec<f32> {
         let Heads { query, key_value, dim } = self.heads;
         let scale = (dim as f64).sqrt().recip();
@@ -319,7 +321,7 @@ impl Case {
         batch
     }
 
-    /// A step of `batch`, which has room for more.
+    /// Prepares a step of `batch` that has spare room.
     fn begin<X: Device>(&self, device: &X, batch: &Batch) -> Result<X::Step> {
         let vocabulary = Vocabulary::new(1, Vec::new());
         let capacity = Capacity {
@@ -332,7 +334,7 @@ impl Case {
         Ok(step)
     }
 
-    /// Writes keys and values as they are: a rotation by no angle changes nothing.
+    /// Writes keys and values unchanged: all rotation angles are zero.
     fn store<X: Device>(
         &self,
         device: &X,
@@ -346,7 +348,7 @@ impl Case {
         Ok(())
     }
 
-    /// NaN in every slot of the pool.
+    /// Writes NaN to every slot of the pool.
     fn poison<D: Inspect>(&self, on: &Comparison<'_, D>, cache: &mut D::Cache) -> Result<()> {
         let tokens = self.blocks * self.block_size;
         let batch = Batch {
@@ -361,7 +363,7 @@ impl Case {
         self.store(on.device, &batch, &mut qkv, cache)
     }
 
-    /// Random keys and values at every position of every sequence.
+    /// Writes random keys and values at every position of every sequence.
     fn fill<D: Inspect>(
         &mut self,
         on: &mut Comparison<'_, D>,
@@ -386,8 +388,8 @@ impl Case {
         self.store(on.cpu, &batch, &mut there, &mut caches.1)
     }
 
-    /// Random queries for the tokens of `pieces`, `[tokens, qkv_width]`; NaN in the place of keys and values, which are
-    /// in the cache.
+    /// Random queries for the tokens of `pieces`, `[tokens, qkv_width]`. The columns of keys and values hold NaN,
+    /// because attention reads keys and values from the cache.
     fn queries<D: Inspect>(&self, on: &mut Comparison<'_, D>, pieces: &[Piece]) -> Vec<f32> {
         let mut queries = vec![f32::NAN; tokens_of(pieces) * self.heads.qkv_width()];
         for row in queries.chunks_exact_mut(self.heads.qkv_width()) {
@@ -396,7 +398,7 @@ impl Case {
         queries
     }
 
-    /// Attention of the tokens of `pieces`, `[tokens, query_width]`.
+    /// Runs attention for the tokens of `pieces`, `[tokens, query_width]`.
     fn run<X: Inspect>(
         &self,
         device: &X,

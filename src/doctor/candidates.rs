@@ -1,5 +1,5 @@
-//! Checks of [`Device::sample`](crate::device::Device::sample) with the amateur's logits yet to be computed, against the
-//! f64 reference of `contrast/`, which is given logits that are computed in f64 from the same hidden states and projection.
+//! Checks [`Device::sample`](crate::device::Device::sample) when it computes the amateur's logits itself. The f64
+//! reference of `contrast/` gets logits that are computed in f64 from the same hidden states and the same `lm_head`.
 
 use std::ops::Range;
 
@@ -15,10 +15,11 @@ use crate::ids::TokenId;
 
 const OPERATION: &str = "sample";
 
-/// All of them.
+/// All checks of sampling that computes the amateur's logits.
 pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     let mut checks = vec![faults(on)?, alone(on)?, each_way(on)?];
-    // Widths of whole 16-byte accesses and not, of less than a warp's and more.
+    // Some widths fill whole 16-byte accesses and some do not; some are smaller than the accesses of a warp and some
+    // are larger.
     for (len, width, rows) in [(1, 8, 4), (500, 24, 48), (3000, 50, 32), (3000, 300, 24), (40_000, 64, 8)] {
         let rows = Rows::random(on, len, width, rows);
         let wrong = rows.differences(&rows.sample(on)?.0);
@@ -27,8 +28,9 @@ pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     Ok(checks)
 }
 
-/// Rows to sample: the expert's logits `[rows, vocabulary.len]`, the amateur's hidden states `[rows, width]`, and its
-/// projection `[vocabulary.len + PADDING, width]`, the last two as they are after rounding to the device's format.
+/// Rows to sample: the expert's logits `[rows, vocabulary.len]`, the amateur's hidden states `[rows, width]`, and
+/// `projection`, which is the amateur's `lm_head`, `[vocabulary.len + PADDING, width]`. Hidden states and `lm_head`
+/// are rounded to the device's format.
 struct Rows {
     vocabulary: Vocabulary,
     samples: Vec<SampleRow>,
@@ -38,11 +40,12 @@ struct Rows {
     projection: Vec<f32>,
 }
 
-/// Rows of the projection that no token has: of NaN.
+/// Number of rows of the `lm_head` that belong to no token. They hold NaN.
 const PADDING: usize = 3;
 
 impl Rows {
-    /// The amateur masks a few tokens: the first input is one in each row.
+    /// Random rows in which the amateur masks a few tokens: their first weight is negative infinity, and the first
+    /// input of every row is 1.
     fn random<D: Inspect>(on: &mut Comparison<'_, D>, len: usize, width: usize, count: usize) -> Self {
         let is_f32 = on.device.info().dtype == Dtype::F32;
         let round = |x: f32| if is_f32 { x } else { half::bf16::from_f32(x).to_f32() };
@@ -101,7 +104,7 @@ impl Rows {
         }
     }
 
-    /// What the device makes of them, and by how much work.
+    /// Samples the rows on the device. Also returns the number of logits that the device computed.
     fn sample<D: Inspect>(&self, on: &Comparison<'_, D>) -> Result<(Vec<Decision>, Projections)> {
         let device = on.device;
         let (rows, len) = (self.samples.len(), self.vocabulary.len);
@@ -123,7 +126,7 @@ impl Rows {
         Ok((results, device.projections(&step)))
     }
 
-    /// How many rows differ from the reference.
+    /// Number of rows that differ from the reference.
     fn differences(&self, found: &[Decision]) -> usize {
         let differs = |row: usize| {
             let sample = &self.samples[row];
@@ -140,12 +143,13 @@ impl Rows {
     }
 }
 
-/// Hidden states and logits with NaN here and there: a row's fault is its own, however it is computed.
+/// Checks hidden states and logits with NaN in a few rows. Only these rows may fail, in whichever way their logits
+/// are computed.
 fn faults<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     let (len, width, rows_a_kind) = (900, 40, 7);
     let mut rows = Rows::random(on, len, width, 3 * rows_a_kind);
     rows.expert.fill_with(|| 3.0 * on.numbers.uniform());
-    // Small heads, large ones, and all.
+    // Small plausible sets, large ones, and the whole vocabulary.
     for (row, sample) in rows.samples.iter_mut().enumerate() {
         let alpha = [0.9, 0.1, 0.0][row / rows_a_kind];
         sample.contrast = Contrast { alpha, ..Contrast::default() };
@@ -157,7 +161,7 @@ fn faults<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
         rows.expert[(row + 1) * len + 20] = f32::NAN;
         rows.expert[(row + 2) * len..][..len].fill(f32::NEG_INFINITY);
         rows.hidden[(row + 3) * width + width - 1] = f32::INFINITY;
-        // Both: the expert's comes first.
+        // Both models have a fault; the expert's fault is reported.
         rows.expert[(row + 4) * len..][..len].fill(f32::NEG_INFINITY);
         rows.hidden[(row + 4) * width] = f32::NAN;
     }
@@ -169,8 +173,8 @@ fn faults<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     Ok(check("NaN, infinities and masks".to_owned(), missed + rows.differences(&found)))
 }
 
-/// The bits of a row alone, among few and among many; but where all of its logits are wanted beforehand: then they are
-/// those of `matmul`.
+/// Checks that a row has the same bits alone, among few rows and among many. No row needs all its logits beforehand,
+/// because such logits come from `matmul`, which may give other bits.
 fn alone<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     let mut rows = Rows::random(on, 2000, 72, 40);
     for sample in &mut rows.samples {
@@ -189,28 +193,31 @@ fn alone<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     Ok(check("rows alone, among 7 and among 40".to_owned(), wrong))
 }
 
-/// That both ways are gone: small heads are gathered, large ones and those of two betas are not. Where any row needs all of
-/// its logits, the CPU computes those of all rows by one product.
+/// Checks that the device uses both ways of computing logits. It gathers small plausible sets. It computes all logits
+/// for large sets and for sets that contain a special token with a beta of its own. If any row needs all its logits,
+/// the CPU computes the logits of all rows with one product.
 fn each_way<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     let len = 4000;
     let mut rows = Rows::random(on, len, 16, 12);
     rows.vocabulary = Vocabulary::new(len, vec![TokenId(0)]);
     rows.expert.fill(-40.0);
-    let mut heads = 0;
+    let mut num_candidates = 0;
     for (row, sample) in rows.samples.iter_mut().enumerate() {
         sample.contrast = Contrast::default();
         sample.log_probabilities = false;
-        // Of the last two, one has a special token in its head.
+        // The rows of the last two groups have a special beta, but only the first of these groups has a special token
+        // in its plausible set.
         let (first, size) = [(1, 100), (1, 4000 - 1), (0, 10), (1, 10)][row / 3];
         if row >= 6 {
             sample.contrast.special_token_beta = Some(0.3);
         }
         rows.expert[row * len + first..][..size].fill_with(|| on.numbers.uniform());
-        heads += if (3..9).contains(&row) { 0 } else { size };
+        num_candidates += if (3..9).contains(&row) { 0 } else { size };
     }
     let (found, Projections { gathered, full }) = rows.sample(on)?;
     let full_of_gathering = if as_cpu(on.device).is_some() { 12 } else { 6 };
-    let expected = if on.device.info().gathers_candidates { (heads, full_of_gathering) } else { (0, 12) };
+    let expected =
+        if on.device.info().gathers_candidates { (num_candidates, full_of_gathering) } else { (0, 12) };
     let is_other = usize::from((gathered, full) != expected);
     let case = format!(
         "{gathered} logits gathered and {full} rows in full, expected {} and {}",

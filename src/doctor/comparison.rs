@@ -1,4 +1,4 @@
-//! The two devices of a check: their inputs, what they give, and how far that may differ.
+//! The two devices of a check: their inputs, their outputs, and how much the outputs may differ.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -9,18 +9,18 @@ use crate::device::inspect::Inspect;
 use crate::device::{Device, Dtype, Heads, Precision, TensorView};
 use crate::error::Result;
 
-/// One comparison.
+/// The result of one comparison.
 #[derive(Debug, Clone)]
 pub struct Check {
     /// The operation, as [`Device`] calls it.
     pub operation: &'static str,
-    /// Shapes and what is special about the inputs.
+    /// The shapes and the special properties of the inputs.
     pub case: String,
-    /// `||x - reference|| / ||reference||`, or what the case says; 0 where nothing is measured.
+    /// `||x - reference|| / ||reference||`, or the measure that the case names; 0 if nothing is measured.
     pub error: f64,
-    /// The largest error that passes; 0 where nothing is measured.
+    /// The largest error that passes; 0 if nothing is measured.
     pub bound: f64,
-    /// Numbers, rows or tokens that are not exactly what they must be. None may be.
+    /// Count of numbers, rows or tokens that are not exactly as required. The check passes only if it is 0.
     pub differences: usize,
 }
 
@@ -35,41 +35,42 @@ impl Check {
         Self { operation, case: case.into(), error: 0.0, bound: 0.0, differences }
     }
 
-    /// Whether the device is right. A NaN is not.
+    /// Whether the device is right. A check whose error is NaN fails.
     pub fn passes(&self) -> bool {
         self.error <= self.bound && self.differences == 0
     }
 
-    /// Whether it measures an error, and not only counts.
+    /// Whether the check measures an error; otherwise it only counts.
     pub fn is_measured(&self) -> bool {
         self.bound > 0.0
     }
 }
 
-/// `device` as the CPU device, if it is that.
+/// `device` as the CPU device, if it is one.
 pub fn as_cpu<D: Inspect>(device: &D) -> Option<&Cpu> {
     (device as &dyn Any).downcast_ref()
 }
 
-/// Two devices that are given the same inputs: the one in question, and the CPU.
+/// Two devices that get the same inputs: the device under test and the CPU.
 pub struct Comparison<'a, D: Inspect> {
-    /// The device in question.
+    /// The device under test.
     pub device: &'a D,
     /// The reference.
     pub cpu: &'a Cpu,
-    /// Where inputs come from.
+    /// The source of the inputs.
     pub numbers: Numbers,
-    /// Whether the device is given a wrong number in each input, as if it misread one: the checks must notice.
+    /// Whether the device gets a wrong number in each input, as if it misread one. The checks must notice it.
     pub has_fault: bool,
 }
 
 impl<'a, D: Inspect> Comparison<'a, D> {
-    /// Inputs are drawn by `seed`.
+    /// A comparison whose inputs are determined by `seed`.
     pub fn new(device: &'a D, cpu: &'a Cpu, seed: u64) -> Self {
         Self { device, cpu, numbers: Numbers(seed), has_fault: false }
     }
 
-    /// What the device is given for `values`: the same, but for the planted fault, which is in the last finite number.
+    /// The values that the device gets for `values`: the same ones, except that a planted fault replaces the last
+    /// finite number.
     pub fn given<'v>(&self, values: &'v [f32]) -> Cow<'v, [f32]> {
         let place = values.iter().rposition(|x| x.is_finite()).filter(|_| self.has_fault);
         let Some(place) = place else { return Cow::Borrowed(values) };
@@ -78,31 +79,33 @@ impl<'a, D: Inspect> Comparison<'a, D> {
         Cow::Owned(values)
     }
 
-    /// Whether the device leaves rows of padding as they are. The CPU pads no step: each row of a batch is a token's.
+    /// Whether the device leaves padding rows unchanged. The CPU does not pad steps: each row of a batch is a token.
     pub fn skips_padding(&self) -> bool {
         as_cpu(self.device).is_none()
     }
 
-    /// The largest relative error of an operation's outputs: 5e-3 where they are bf16, 1e-6 where f32.
+    /// The largest relative error that an operation's outputs may have: 1e-6 on an f32 device, otherwise 5e-3.
     pub fn bound(&self) -> f64 {
         if self.device.info().dtype == Dtype::F32 { 1e-6 } else { 5e-3 }
     }
 
-    /// The largest relative error of sums whose terms are added one after the other, so many at a time. [`Comparison::bound`]
-    /// allows for [`CHAIN`] terms; the rounding of more grows as the square root of their number.
+    /// The largest relative error that sums may have if they add `chain` terms one after the other.
+    /// [`Comparison::bound`] covers [`CHAIN`] terms. With more terms, the rounding error grows as the square root of
+    /// their number.
     pub fn bound_of_sums(&self, chain: usize) -> f64 {
         self.bound() * (chain as f64 / CHAIN as f64).sqrt().max(1.0)
     }
 
-    /// The same of products with a matrix of so many columns that is stored as `dtype`.
+    /// The largest relative error that products may have with a matrix of `columns` columns that is stored as
+    /// `dtype`.
     pub fn bound_of_products(&self, dtype: Dtype, columns: usize) -> f64 {
         let has_tiles = as_cpu(self.device).is_some_and(|cpu| cpu.isa() == Isa::Amx);
         let is_tiled = dtype == Dtype::Bf16 || self.device.info().format.weights == Dtype::F8E4m3;
-        // Tiles add up pairs of columns, in three parts each; other paths sum in 16 lanes, or in as many pieces.
+        // AMX tiles add pairs of columns, in three parts each. Other paths sum in 16 SIMD lanes or in 16 pieces.
         self.bound_of_sums(if has_tiles && is_tiled { columns * 3 / 2 } else { CHAIN })
     }
 
-    /// The same numbers in -1..1 on both devices, as they are after rounding to the device's format.
+    /// The same random numbers in -1..1 on both devices, rounded to the device's format.
     pub fn tensors(
         &mut self,
         rows: usize,
@@ -113,7 +116,7 @@ impl<'a, D: Inspect> Comparison<'a, D> {
         self.tensors_of(&values, width, precision)
     }
 
-    /// `values`, `[rows, width]`, on both devices, as they are after rounding to the device's format.
+    /// `values`, `[rows, width]`, on both devices, rounded to the device's format.
     pub fn tensors_of(
         &self,
         values: &[f32],
@@ -131,7 +134,7 @@ impl<'a, D: Inspect> Comparison<'a, D> {
         Ok((here, there))
     }
 
-    /// Outputs on both devices, the device's full of NaN so that what is not written shows.
+    /// Outputs on both devices. The device's output is filled with NaN, so that numbers it does not write show.
     pub fn outputs(
         &self,
         rows: usize,
@@ -143,32 +146,32 @@ impl<'a, D: Inspect> Comparison<'a, D> {
         Ok((here, self.cpu.tensor(rows, width, precision)?))
     }
 
-    /// A weight of random numbers in -1..1 in the device's format, on both devices.
+    /// A weight of random numbers in -1..1 on both devices, rounded to the device's format.
     pub fn weights(&mut self, shape: &[usize]) -> Result<(D::Weight, cpu::Weight)> {
         let values = self.numbers.take(shape.iter().product());
         self.weights_of(&values, shape)
     }
 
-    /// A weight of `values` rounded to the device's format, on both devices.
+    /// A weight of `values` on both devices, rounded to the device's format.
     pub fn weights_of(&self, values: &[f32], shape: &[usize]) -> Result<(D::Weight, cpu::Weight)> {
         let given = self.views(&self.given(values), shape);
         Ok((self.device.weight(&given)?, self.cpu.weight(&self.views(values, shape))?))
     }
 
-    /// A layer's matrix of random numbers in -1..1 in the device's format, on both devices. With three dimensions it is as
-    /// many matrices as the first says, one below the other.
+    /// A layer's matrix of random numbers in -1..1 on both devices, in the device's format. A shape `[matrices, rows,
+    /// columns]` stacks several matrices on top of each other.
     pub fn matrices(&mut self, shape: &[usize]) -> Result<(D::Weight, cpu::Weight)> {
         self.matrices_in(self.device.info().dtype, shape)
     }
 
-    /// As [`Comparison::matrices`], of a checkpoint that holds them as `dtype`.
+    /// As [`Comparison::matrices`], from a checkpoint that stores them as `dtype`.
     pub fn matrices_in(&mut self, dtype: Dtype, shape: &[usize]) -> Result<(D::Weight, cpu::Weight)> {
         let values = self.numbers.take(shape.iter().product());
         let given = views(dtype, &self.given(&values), shape);
         Ok((self.device.matrix(&given)?, self.cpu.matrix(&views(dtype, &values, shape))?))
     }
 
-    /// `values` as a checkpoint holds them, in the device's format.
+    /// `values` as a checkpoint stores them, in the device's format.
     fn views(&self, values: &[f32], shape: &[usize]) -> Vec<TensorView> {
         views(self.device.info().dtype, values, shape)
     }
@@ -186,13 +189,13 @@ impl<'a, D: Inspect> Comparison<'a, D> {
     }
 }
 
-/// A planted fault.
+/// The number that a planted fault writes.
 const WRONG: f32 = 100.0;
 
-/// Terms of a sum that are added one after the other: kernels cut contexts into as many positions.
+/// Number of terms that a sum adds one after the other. Kernels cut contexts into pieces of this many positions.
 pub(crate) const CHAIN: usize = 256;
 
-/// `values` as a checkpoint holds them in `dtype`; there is none in e4m3, whose place bf16 takes.
+/// `values` as a checkpoint stores them in `dtype`. Checkpoints do not store e4m3, so bf16 takes its place.
 pub(crate) fn views(dtype: Dtype, values: &[f32], shape: &[usize]) -> Vec<TensorView> {
     let dtype = if dtype == Dtype::F8E4m3 { Dtype::Bf16 } else { dtype };
     let bytes: Vec<u8> = match dtype {
@@ -216,12 +219,12 @@ pub(crate) fn views(dtype: Dtype, values: &[f32], shape: &[usize]) -> Vec<Tensor
     (0..matrices).map(view).collect()
 }
 
-/// Some heads, in words.
+/// Describes heads in words.
 pub(crate) fn describe_heads(heads: Heads) -> String {
     format!("{} query and {} key/value heads of {}", heads.query, heads.key_value, heads.dim)
 }
 
-/// A tensor's numbers, in words.
+/// Describes a tensor's number format in words.
 pub(crate) fn describe_precision(precision: Precision) -> &'static str {
     match precision {
         Precision::Working => "as activations",
@@ -237,7 +240,7 @@ pub fn relative_error(x: &[f32], reference: &[f32]) -> f64 {
     if x.len() == reference.len() { (difference / norm.max(f64::MIN_POSITIVE)).sqrt() } else { f64::NAN }
 }
 
-/// Random numbers (splitmix64; Steele, Lea and Flood 2014).
+/// A generator of random numbers (splitmix64; Steele, Lea and Flood 2014).
 #[derive(Debug, Clone)]
 pub struct Numbers(pub u64);
 
@@ -251,22 +254,22 @@ impl Numbers {
         z ^ (z >> 31)
     }
 
-    /// `0..end`
+    /// A random integer in `0..end`.
     pub fn below(&mut self, end: usize) -> usize {
         (self.bits() % end.max(1) as u64) as usize
     }
 
-    /// `-1..1`
+    /// A random number in `-1..1`.
     pub fn uniform(&mut self) -> f32 {
         (self.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 
-    /// `count` numbers in `-1..1`.
+    /// `count` random numbers in `-1..1`.
     pub fn take(&mut self, count: usize) -> Vec<f32> {
         (0..count).map(|_| self.uniform()).collect()
     }
 
-    /// One of `choices`, which must not be empty.
+    /// A random element of `choices`, which must not be empty.
     pub fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len())]
     }

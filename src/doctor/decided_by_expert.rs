@@ -1,8 +1,9 @@
-//! Checks of [`Device::sample`](crate::device::Device::sample) without the amateur's logits and of what follows, against the
-//! f64 reference of `contrast/`: which rows the expert decides, what is kept of the others, that it outlasts a step which was
-//! prepared before that was known, and what is drawn from it.
+//! Checks [`Device::sample`](crate::device::Device::sample) without the amateur's logits, and the later sampling with
+//! them, against the f64 reference of `contrast/`. The expert must decide the right rows. The device must keep the
+//! expert's logits of the rows that await the amateur, also during a second step that was prepared before the first
+//! step's results were known. The tokens drawn from the kept logits must be right.
 //!
-//! It counts rows.
+//! The checks count wrong rows.
 
 use super::comparison::{Check, Comparison};
 use super::sample::{Rows, agrees, decisions, decoding, step};
@@ -13,13 +14,14 @@ use crate::error::Result;
 
 const ROWS: usize = 48;
 
-/// All of them.
+/// All checks of rows that the expert decides.
 pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
-    // 512 is a tile of the kernel, eight tiles fill a block.
+    // A tile of the kernel has 512 tokens, and eight tiles fill a block.
     [40, 513, 5000].map(|len| check(on, len)).into_iter().collect()
 }
 
-/// A step, one that is fed by it and begun before its results are known, and the amateur's over what the first has left.
+/// Runs a step, then a second step that takes its tokens from the first and is prepared before the first step's
+/// results are known, and at last the amateur's step for the rows that the first step left undecided.
 fn check<D: Inspect>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
     let mut first = Rows::random(&mut on.numbers, len, ROWS);
     let mut second =
@@ -28,7 +30,7 @@ fn check<D: Inspect>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
         second.contrast = first.contrast;
         for row in [first, second] {
             row.log_probabilities = on.numbers.below(4) == 0;
-            // Some other row.
+            // A slot that is not the row's own index.
             row.deferred_row = row.contrast.needs_amateur().then_some((ROWS - 1 - index) as u32);
         }
     }
@@ -105,7 +107,7 @@ fn awaits_amateur(rows: &Rows, row: usize) -> bool {
         && reference(rows, row).is_ok_and(|expected| log_probabilities || expected.tokens.len() > 1)
 }
 
-/// Whether a result is what the expert alone can say.
+/// Whether `found` is a correct result given only the expert's logits.
 fn is_decided(rows: &Rows, row: usize, found: RowResult) -> bool {
     match (found, reference(rows, row)) {
         (RowResult::AwaitsAmateur, _) => awaits_amateur(rows, row),

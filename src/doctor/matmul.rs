@@ -5,10 +5,10 @@ use crate::device::inspect::Inspect;
 use crate::device::{Device, Dtype, Precision};
 use crate::error::Result;
 
-/// All of them.
+/// All checks of matrix products.
 ///
 /// # Errors
-/// Where a device has no memory.
+/// If a device has too little memory.
 pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
     for (rows, outputs, inputs) in [
@@ -22,7 +22,7 @@ pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
         (64, 72, 272),
         (65, 129, 64),
         (130, 257, 144),
-        // Rows that are not made of 16-byte chunks.
+        // Rows that are not a whole number of 16-byte chunks.
         (3, 40, 8),
         (20, 7, 7),
         (5, 9, 1000),
@@ -31,7 +31,7 @@ pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
             checks.extend(products(on, *dtype, (rows, outputs, inputs))?);
         }
     }
-    // Products of e4m3 are our own kernels'.
+    // Our own kernels compute the products of e4m3.
     if on.device.info().is_deterministic || on.device.info().format.weights == Dtype::F8E4m3 {
         for dtype in stored(on.device) {
             checks.push(alone(on, *dtype)?);
@@ -40,7 +40,8 @@ pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     Ok(checks)
 }
 
-/// In what formats matrices are stored: the CPU multiplies each in its own way, other devices have one for all.
+/// The formats in which matrices are stored. The CPU multiplies each format in its own way; other devices have one
+/// format.
 fn stored<D: Inspect>(device: &D) -> &'static [Dtype] {
     match (as_cpu(device), device.info().dtype) {
         (Some(_), _) => &[Dtype::F32, Dtype::Bf16, Dtype::F16],
@@ -49,7 +50,8 @@ fn stored<D: Inspect>(device: &D) -> &'static [Dtype] {
     }
 }
 
-/// By a matrix that is stored as `dtype`, with a bias and without, in the device's format and in f32.
+/// Checks products with a matrix that is stored as `dtype`: with a bias and without, with outputs in the device's
+/// format and in f32.
 fn products<D: Inspect>(
     on: &mut Comparison<'_, D>,
     dtype: Dtype,
@@ -73,7 +75,7 @@ fn products<D: Inspect>(
     Ok(checks)
 }
 
-/// Rows of products of any height, bit for bit as each alone.
+/// Checks that each row of a product has the same bits alone and among other rows.
 fn alone<D: Inspect>(on: &mut Comparison<'_, D>, dtype: Dtype) -> Result<Check> {
     let (rows, outputs, inputs) = (140, 70, 208);
     let w = on.matrices_in(dtype, &[outputs, inputs])?;

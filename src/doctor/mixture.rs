@@ -1,4 +1,4 @@
-//! Checks of a mixture's operations: what is chosen, the products of sorted rows, and their sums.
+//! Checks of a mixture's operations: the choice of branches, the grouped products, and the weighted sums.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -9,7 +9,7 @@ use crate::device::inspect::Inspect;
 use crate::device::{Batch, Choice, Device, GroupedRows, Precision, RoutingShape, Span};
 use crate::error::Result;
 
-/// A mixture of two products: `[rows, inner]` to `[places, outputs]` and on to `[places, inner]`.
+/// A mixture of two products: from `[rows, inner]` to `[places, outputs]`, then to `[places, inner]`.
 #[derive(Clone, Copy)]
 struct Case {
     rows: usize,
@@ -32,21 +32,21 @@ impl Display for Case {
     }
 }
 
-/// Which branches rows go through.
+/// The branches that rows go through.
 #[derive(Clone, Copy, PartialEq)]
 enum Who {
-    /// Any.
+    /// Any branches.
     Any,
-    /// All through the first ones.
+    /// Every row goes through the first branches.
     First,
-    /// All through the last ones.
+    /// Every row goes through the last branches.
     Last,
 }
 
-/// All of them.
+/// All checks of a mixture's operations.
 ///
 /// # Errors
-/// Where a device has no memory.
+/// If a device has too little memory.
 pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
     for (rows, branches, active) in
@@ -90,7 +90,7 @@ pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     Ok(checks)
 }
 
-/// What both devices choose by `logits`, in a step whose padding is as `batch` says.
+/// The choices of both devices for given logits, in a step with the padding of a given batch.
 struct Routed<D: Inspect> {
     steps: (D::Step, cpu::Step),
     routings: (D::Routing, cpu::Routing),
@@ -107,7 +107,7 @@ impl<D: Inspect> Routed<D> {
         Ok(Self { steps, routings })
     }
 
-    /// `x` times the branches' weights, on both devices, in `places` rows.
+    /// Multiplies `x` by the branches' weights on both devices. The output has `places` rows.
     fn product(
         &self,
         on: &Comparison<'_, D>,
@@ -137,7 +137,7 @@ impl<D: Inspect> Routed<D> {
     }
 }
 
-/// A step of `rows` rows, none of them padding.
+/// A batch of `rows` rows without padding.
 fn full<D: Inspect>(on: &mut Comparison<'_, D>, rows: usize) -> Batch {
     let mut batch = scattered(on, rows);
     batch.spans = (0..rows).map(|row| Span { tokens: row..row + 1, blocks: row..row + 1 }).collect();
@@ -145,8 +145,8 @@ fn full<D: Inspect>(on: &mut Comparison<'_, D>, rows: usize) -> Batch {
     batch
 }
 
-/// Branches one by one, and weights, where logits tie, are infinite, all alike or NaN. Differences of branches count one
-/// each; weights are f32 in either format.
+/// Compares branches and weights for logits that tie, are infinite, are all equal or are NaN. Each branch that
+/// differs counts as one difference. Weights are f32 in every format.
 fn route<D: Inspect>(on: &mut Comparison<'_, D>, rows: usize, shape: RoutingShape) -> Result<Vec<Check>> {
     let RoutingShape { branches, active, .. } = shape;
     let mut logits: Vec<f32> = on.numbers.take(rows * branches).iter().map(|x| x * 8.0).collect();
@@ -185,7 +185,7 @@ fn route<D: Inspect>(on: &mut Comparison<'_, D>, rows: usize, shape: RoutingShap
     ])
 }
 
-/// Counts what changes of a row's choices when others are routed with it.
+/// Checks that a row's choices do not change if other rows are routed with it.
 fn route_alone<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     let (rows, shape) = (70, RoutingShape { branches: 128, active: 8, normalized: true });
     let logits = on.numbers.take(rows * shape.branches);
@@ -197,7 +197,7 @@ fn route_alone<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     Ok(Check::counted("route", format!("a row alone and of {rows}"), differences))
 }
 
-/// Logits that choose what `who` says.
+/// Logits that choose the branches that `case.who` names.
 fn logits_for<D: Inspect>(on: &mut Comparison<'_, D>, case: Case) -> Vec<f32> {
     let Case { rows, branches, active, who, .. } = case;
     let mut logits = on.numbers.take(rows * branches);
@@ -211,7 +211,7 @@ fn logits_for<D: Inspect>(on: &mut Comparison<'_, D>, case: Case) -> Vec<f32> {
     logits
 }
 
-/// The first product, the second and the sum, each from inputs that both devices share.
+/// Checks the first product, the second product and the sum. Both devices get the same inputs for each of them.
 fn products<D: Inspect>(on: &mut Comparison<'_, D>, case: Case) -> Result<Vec<Check>> {
     let Case { rows, branches, active, inner, outputs, .. } = case;
     let logits = logits_for(on, case);
@@ -239,7 +239,7 @@ fn products<D: Inspect>(on: &mut Comparison<'_, D>, case: Case) -> Result<Vec<Ch
     Ok(checks)
 }
 
-/// A whole mixture without its activation, `[rows, inner]` on both devices.
+/// Computes a whole mixture without its activation, `[rows, inner]`, on both devices.
 fn mixture<D: Inspect>(
     on: &mut Comparison<'_, D>,
     batch: &Batch,
@@ -255,7 +255,7 @@ fn mixture<D: Inspect>(
     routed.sum(on, rows, &down, inner)
 }
 
-/// Of a [`mixture`].
+/// The weights of a [`mixture`].
 struct Weights<D: Inspect> {
     /// `[branches, outputs, inner]`
     up: (D::Weight, cpu::Weight),
@@ -273,7 +273,8 @@ impl<D: Inspect> Weights<D> {
     }
 }
 
-/// Rows of padding, whose activations and logits are NaN: they are not written, and change nothing in the others.
+/// Checks padding rows with NaN activations and NaN logits: the device must not write them, and they must not change
+/// other rows.
 fn padding<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     let case = Case { rows: 22, branches: 4, active: 2, inner: 72, outputs: 40, who: Who::Any };
     let (batch, weights) = (scattered(on, case.rows), Weights::new(on, case)?);
@@ -287,7 +288,7 @@ fn padding<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     Ok(check(on, ("weighted_sum", name), (case.rows, 0..case.inner), written, (&out.0, &out.1)))
 }
 
-/// A NaN logit in one row makes that row NaN and no other.
+/// Checks that a NaN among a row's logits makes that row NaN and changes no other row.
 fn one_row_of_nan<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     let case = Case { rows: 19, branches: 3, active: 2, inner: 64, outputs: 24, who: Who::Any };
     let (batch, weights) = (full(on, case.rows), Weights::new(on, case)?);
@@ -298,7 +299,8 @@ fn one_row_of_nan<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     Ok(check(on, ("weighted_sum", name), (case.rows, 0..case.inner), |row| row != 7, (&out.0, &out.1)))
 }
 
-/// Counts the numbers of a row that change when so many others go through the mixture with it that tiles are higher.
+/// Counts the numbers of a row that change if the mixture also computes other rows. There are enough of them to make
+/// the kernels use higher tiles.
 fn alone<D: Inspect>(on: &mut Comparison<'_, D>, branches: usize) -> Result<Check> {
     let active = branches.min(2);
     let case = Case { rows: 17 * branches, branches, active, inner: 136, outputs: 72, who: Who::Any };

@@ -1,8 +1,9 @@
-//! Whether a device computes what it should: each operation over random, edge and poisoned inputs, on the device and on
-//! the CPU.
+//! Checks whether a device computes correct results. Each check runs an operation on the device and on the CPU, with
+//! random inputs, edge cases and NaN.
 //!
-//! The tests run these checks on the kernels' stand-in on the host. `codit doctor` runs them on a GPU or on the CPU device,
-//! and compares with [`Isa::Reference`](crate::device::cpu::Isa::Reference), which is none of the instruction sets in question.
+//! The tests run these checks on the SIMT runtime, which runs the kernels on the host. `codit doctor` runs them on a
+//! GPU or on the CPU device, and compares with [`Isa::Reference`](crate::device::cpu::Isa::Reference). The reference
+//! is portable code and uses none of the instruction sets under test.
 
 use crate::device::inspect::Inspect;
 use crate::error::Result;
@@ -24,7 +25,7 @@ pub use comparison::{Check, Comparison, Numbers, as_cpu, relative_error};
 /// A family of checks.
 pub type Checks<D> = fn(&mut Comparison<'_, D>) -> Result<Vec<Check>>;
 
-/// All families, by name.
+/// All families with their names.
 pub fn all<D: Inspect>() -> Vec<(&'static str, Checks<D>)> {
     vec![
         ("rows", rows::checks::<D>),

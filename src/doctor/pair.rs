@@ -1,4 +1,4 @@
-//! A pair end to end: the embedded pair's responses on the device and on the CPU, which sums in f64.
+//! Checks a pair end to end: compares the embedded pair's responses on the device and on the CPU, which sums in f64.
 
 use super::comparison::{Check, relative_error};
 use crate::contrast::Contrast;
@@ -19,16 +19,17 @@ const INSTRUCTIONS: [&str; 6] = [
 ];
 const MAX_TOKENS: usize = 24;
 const BETA: f64 = 0.5;
-/// The device must agree with the CPU about so many of the tokens.
+/// The share of the tokens that must agree with the CPU where rounding may decide between tokens.
 const AGREEMENT: f64 = 0.5;
 
-/// Greedy contrastive responses: in f32 token for token and score for score; in formats whose rounding may decide between
-/// two tokens, the scores up to the first token that differs, of which there must be enough.
+/// Checks greedy contrastive responses. In f32, all tokens and scores must agree. In other formats rounding may
+/// decide between two tokens, so the scores must agree up to the first token that differs, and enough tokens must
+/// come before it.
 ///
-/// With `has_fault` the device is given other parameters, so that its scores are wrong.
+/// With `has_fault`, the device gets another beta, so its scores are wrong.
 ///
 /// # Errors
-/// Where the device fails.
+/// If the device fails.
 pub fn checks<D: Inspect>(open: &dyn Fn() -> Result<D>, has_fault: bool) -> Result<Vec<Check>> {
     let device = open()?;
     let formats = [Role::Expert, Role::Amateur].map(|role| device.role(role).info().format);
@@ -37,7 +38,7 @@ pub fn checks<D: Inspect>(open: &dyn Fn() -> Result<D>, has_fault: bool) -> Resu
     let bound = match (device.info().dtype, has_e4m3) {
         (Dtype::F32, false) => 1e-4,
         (Dtype::F32, true) | (_, false) => 5e-2,
-        // A last bit of bf16 decides between neighbours of e4m3, which are an eighth apart.
+        // The last bit of a bf16 number may decide between two neighbours in e4m3, which are an eighth apart.
         (_, true) => 1e-1,
     };
     let beta = if has_fault { 2.0 * BETA } else { BETA };
@@ -57,7 +58,7 @@ pub fn checks<D: Inspect>(open: &dyn Fn() -> Result<D>, has_fault: bool) -> Resu
         .collect())
 }
 
-/// In the order of the instructions.
+/// The responses in the order of the instructions.
 fn responses<D: Inspect>(device: D, beta: f64) -> Result<Vec<Completion>> {
     let (expert, amateur) = (embedded::expert(), embedded::amateur());
     let config = EngineConfig { max_num_seqs: 4, kv_cache_memory: Some(8 << 20), ..EngineConfig::default() };

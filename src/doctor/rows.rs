@@ -15,20 +15,20 @@ use crate::ids::{BlockId, TokenId};
 
 /// Tokens of the embedding table.
 const VOCABULARY: usize = 37;
-/// Tokens a block of the cache.
+/// Tokens per cache block.
 const BLOCK: usize = 16;
 
-/// All of them.
+/// All checks of operations on single rows.
 ///
 /// # Errors
-/// Where a device has no memory.
+/// If a device has too little memory.
 pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
     for width in [1, 3, 4, 5, 31, 32, 576, 1023, 1025, 4096, 5376] {
         checks.push(embed(on, width)?);
     }
     checks.push(embed_fed(on)?);
-    // Gemma 3's are 640, 1152, 2560, 3840 and 5376.
+    // The widths of Gemma 3 are 640, 1152, 2560, 3840 and 5376.
     for width in
         [1, 3, 4, 5, 127, 128, 129, 252, 256, 260, 640, 1152, 2047, 2049, 2560, 4096, 5376, 8188, 8192]
     {
@@ -43,7 +43,8 @@ pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
         let scope = on.numbers.one_of(&[None, Some(NormScope::Head), Some(NormScope::Projection)]);
         checks.push(rope_store(on, Heads { query: heads.0, key_value: heads.1, dim }, scope)?);
     }
-    // OLMo 3's heads of 7B and 32B, more lanes than a block has, and heads whose lanes hold several pieces each.
+    // The heads of OLMo 3 7B and 32B, heads that need more lanes than a block has, and heads whose lanes hold several
+    // pieces each.
     for (query, key_value, dim) in [(32, 32, 128), (40, 8, 128), (33, 17, 256), (6, 2, 72), (3, 3, 2)] {
         checks.push(rope_store(on, Heads { query, key_value, dim }, Some(NormScope::Projection))?);
     }
@@ -65,7 +66,7 @@ pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
 /// A step on both devices.
 pub(super) type Steps<D> = (<D as Device>::Step, cpu::Step);
 
-/// Room for `batch` on both devices, and `batch` begun there.
+/// Prepares a step of `batch` on both devices, with room for exactly this batch.
 pub(super) fn begin<D: Inspect>(
     on: &Comparison<'_, D>,
     batch: &Batch,
@@ -85,7 +86,8 @@ pub(super) fn begin<D: Inspect>(
     Ok(steps)
 }
 
-/// A token in each of `rows` rows, a span each; without spans, so that they are padding, in every fourth row.
+/// A batch with a random token in each of `rows` rows. Each row is a span of its own, but every fourth row has no
+/// span and is padding.
 pub(super) fn scattered<D: Inspect>(on: &mut Comparison<'_, D>, rows: usize) -> Batch {
     let mut batch = Batch::default();
     for row in 0..rows {
@@ -104,13 +106,13 @@ pub(super) fn is_padding(row: usize) -> bool {
     row % 4 == 3
 }
 
-/// Whether the device leaves `row` as it is.
+/// Whether the device leaves `row` unchanged.
 fn is_skipped<D: Inspect>(on: &Comparison<'_, D>, row: usize) -> bool {
     on.skips_padding() && is_padding(row)
 }
 
-/// Compares the columns of the rows that `written` says, of `rows` in all; a number of another row that is not NaN any more
-/// counts as a difference.
+/// Compares the columns `columns` of the rows that `written` selects, out of `rows` rows. The other rows must stay
+/// NaN: each of their numbers that is not NaN counts as a difference.
 pub(super) fn check<D: Inspect>(
     on: &Comparison<'_, D>,
     (operation, case): (&'static str, String),
@@ -143,7 +145,7 @@ fn embed<D: Inspect>(on: &mut Comparison<'_, D>, width: usize) -> Result<Check> 
     Ok(check(on, ("embed", case), (rows + 1, 0..width), written, (&out.0, &out.1)))
 }
 
-/// Tokens that the step before drew.
+/// Checks the embedding of tokens that the previous step sampled.
 fn embed_fed<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     let (rows, width) = (5, 64);
     let mut batch = scattered(on, rows);
@@ -201,7 +203,8 @@ fn head_norms<D: Inspect>(
     Ok((HeadNorms { scope, query: query.0, key: key.0 }, HeadNorms { scope, query: query.1, key: key.1 }))
 }
 
-/// With and without a delta, which has a norm or none, as the sum has: the output and the residual.
+/// Checks the output and the residual. There may be no delta, a delta or a normed delta; the sum may have a norm or
+/// none.
 fn rms_norm<D: Inspect>(on: &mut Comparison<'_, D>, rows: usize, width: usize) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
     let unit_offset = on.numbers.below(2) == 0;
@@ -234,7 +237,7 @@ fn rms_norm<D: Inspect>(on: &mut Comparison<'_, D>, rows: usize, width: usize) -
     Ok(checks)
 }
 
-/// Counts the numbers of a row that change when others are normed with it.
+/// Counts the numbers of a row that change if other rows are normed with it.
 fn rms_norm_alone<D: Inspect>(on: &mut Comparison<'_, D>, width: usize) -> Result<Check> {
     let rows = 40;
     let (norm, _) = norms(on, width, false)?;
@@ -277,7 +280,7 @@ impl<D: Inspect> Rotary<D> {
     }
 }
 
-/// The queries, at positions up to the end of a long context; padding rows keep theirs.
+/// Checks the queries, at positions up to the end of a long context. Padding rows must stay unchanged.
 fn rope_store<D: Inspect>(
     on: &mut Comparison<'_, D>,
     heads: Heads,
@@ -286,7 +289,7 @@ fn rope_store<D: Inspect>(
     let (rows, blocks) = (8, 131_072 / BLOCK);
     let mut batch = scattered(on, rows);
     batch.positions = vec![0, 1, 131_071, 5, 63, 105_616, 4095, 7];
-    // Every block of every table is the span's own one: none is read.
+    // Every entry of a span's block table is the span's only block. No other block is written, and none is read.
     batch.blocks = (0..batch.spans.len()).flat_map(|span| vec![BlockId(span as u32); blocks]).collect();
     for (index, span) in batch.spans.iter_mut().enumerate() {
         span.blocks = index * blocks..(index + 1) * blocks;
@@ -309,7 +312,7 @@ fn rope_store<D: Inspect>(
     Ok(check(on, ("rope_store", case), (rows, columns), |row| !is_padding(row), (&qkv.0, &qkv.1)))
 }
 
-/// Random queries, keys and values, and NaN in rows of padding.
+/// Random queries, keys and values. Padding rows hold NaN.
 fn padded_qkv<D: Inspect>(
     on: &mut Comparison<'_, D>,
     rows: usize,
@@ -325,8 +328,8 @@ fn padded_qkv<D: Inspect>(
     on.tensors_of(&values, width, Precision::Working)
 }
 
-/// Keys and values, as attention finds them for queries of its own: a token alone sees its value as it is, the last
-/// of many sees every key.
+/// Checks keys and values through attention with other queries. A lone token gets its own value unchanged; the last
+/// of many tokens sees every key.
 fn cache<D: Inspect>(on: &mut Comparison<'_, D>, dim: usize) -> Result<Check> {
     let heads = Heads { query: 4, key_value: 2, dim };
     let (tokens, rows) = (2 * BLOCK + 3, 2 * BLOCK + 4);
@@ -358,7 +361,7 @@ fn cache<D: Inspect>(on: &mut Comparison<'_, D>, dim: usize) -> Result<Check> {
     on.cpu.attention(&steps.1, shape, &queries.1, &caches.1, &mut out.1);
     let case = format!("keys and values, {}", describe_heads(heads));
     let check = on.check("rope_store", case, rows, (&out.0, &out.1));
-    // A number between two of e4m3 may become either where the last bit of a sine differs.
+    // If the last bit of a sine differs, a number halfway between two e4m3 numbers may round to either.
     let bound = if on.device.info().format.cache == Dtype::F8E4m3 { 5e-3 } else { check.bound };
     Ok(Check { bound, ..check })
 }
@@ -366,7 +369,7 @@ fn cache<D: Inspect>(on: &mut Comparison<'_, D>, dim: usize) -> Result<Check> {
 fn gated<D: Inspect>(on: &mut Comparison<'_, D>, width: usize, activation: Activation) -> Result<Check> {
     let rows = 5;
     let mut values: Vec<f32> = on.numbers.take(rows * 2 * width).iter().map(|x| x * 20.0).collect();
-    // Where exponentials overflow, or all is rounding.
+    // Values where exponentials overflow, and values where only rounding remains.
     for (value, edge) in values.chunks_exact_mut(2 * width).zip([-1000.0, -90.0, 90.0, -0.0, 1e-30]) {
         value[0] = edge;
     }
@@ -382,7 +385,7 @@ fn gated<D: Inspect>(on: &mut Comparison<'_, D>, width: usize, activation: Activ
     Ok(check(on, ("gated", case), (rows + 1, 0..width), written, (&out.0, &out.1)))
 }
 
-/// A range of the outputs, some of them twice.
+/// Checks a range of the outputs. Some rows appear twice.
 fn gather<D: Inspect>(on: &mut Comparison<'_, D>, width: usize, precision: Precision) -> Result<Check> {
     let rows = 9;
     let mut batch = scattered(on, rows);

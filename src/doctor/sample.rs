@@ -1,7 +1,7 @@
-//! Checks of [`Device::sample`](crate::device::Device::sample) with the logits of both models, against the f64 reference
-//! of `contrast/`.
+//! Checks of [`Device::sample`](crate::device::Device::sample) with the logits of both models, against the f64
+//! reference of `contrast/`.
 //!
-//! It counts rows whose token, number of candidates, score or log-probabilities are not the reference's.
+//! The checks count rows whose token, number of candidates, score or log-probabilities differ from the reference.
 
 use super::comparison::{Check, Comparison, Numbers};
 use crate::contrast::{Contrast, Distribution, LogProbabilities, Noise, RowFault, Sampled, Vocabulary};
@@ -13,17 +13,17 @@ use crate::error::{Error, Result};
 use crate::ids::{BlockId, TokenId};
 
 const OPERATION: &str = "sample";
-/// A winner that is ahead by less may differ: it wins by rounding.
+/// If the winner leads by less than this, rounding may decide the token.
 const MARGIN: f64 = 1e-5;
-/// Of scores and log-probabilities, relative to 1 or to their size.
+/// Allowed error of scores and log-probabilities, relative to their size or to 1, whichever is larger.
 const TOLERANCE: f64 = 1e-4;
-/// Draws that [`checks`] counts: few, because each costs the stand-in of a GPU 0.1 ms.
+/// Number of draws that [`checks`] counts. It is small because each draw takes 0.1 ms on the SIMT runtime.
 const DRAWS: usize = 1 << 17;
 
-/// All of them.
+/// All checks of sampling with the logits of both models.
 pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     let mut checks = vec![faults(on)?, draws(on, DRAWS)?];
-    // 512 is a tile of the kernel, eight tiles fill a block.
+    // A tile of the kernel has 512 tokens, and eight tiles fill a block.
     let small = [1, 2, 31, 32, 33, 255, 256, 257, 511, 512, 513, 1000];
     let large = [4095, 4096, 4097, 32_000];
     let full = [151_936, 262_144];
@@ -37,8 +37,8 @@ pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     Ok(checks)
 }
 
-/// Rows to sample: logits `[rows, width]` of both models, where the widths differ and what follows the vocabulary is
-/// poison.
+/// Rows to sample: logits `[rows, width]` of both models. The models' widths may differ, and the columns after the
+/// vocabulary hold NaN.
 pub(super) struct Rows {
     pub(super) vocabulary: Vocabulary,
     pub(super) samples: Vec<SampleRow>,
@@ -49,13 +49,13 @@ pub(super) struct Rows {
 impl Rows {
     pub(super) fn random(numbers: &mut Numbers, len: usize, rows: usize) -> Self {
         let special = (0..5).map(|_| TokenId(numbers.below(len) as u32)).collect();
-        // Widths that leave rows aligned to 16 bytes, and widths that do not.
+        // Some widths keep rows aligned to 16 bytes and some do not.
         let widths = [len + numbers.one_of(&[0, 3, 8]), len + numbers.one_of(&[0, 1, 4])];
         let mut logits = [Vec::new(), Vec::new()];
         let mut samples = Vec::new();
         for row in 0..rows {
             let contrast = random_contrast(numbers);
-            // Without an amateur equal logits have equal scores, exactly.
+            // Without the amateur, equal logits have exactly equal scores.
             let ties = !contrast.needs_amateur();
             for (logits, width) in logits.iter_mut().zip(widths) {
                 logits.extend(random_logits(numbers, len, ties));
@@ -88,7 +88,7 @@ impl Rows {
         &self.amateur.1[row * self.amateur.0..][..self.amateur.0]
     }
 
-    /// Some of the rows.
+    /// A copy of some of the rows.
     fn only(&self, rows: std::ops::Range<usize>) -> Self {
         Self {
             vocabulary: self.vocabulary.clone(),
@@ -98,7 +98,7 @@ impl Rows {
         }
     }
 
-    /// What the device makes of them.
+    /// Samples the rows on the device.
     fn sample<D: Inspect>(&self, on: &Comparison<'_, D>) -> Result<Vec<Decision>> {
         let (device, rows) = (on.device, self.samples.len());
         let mut step = step(device, rows, &self.vocabulary)?;
@@ -111,7 +111,7 @@ impl Rows {
         sample_step(device, &mut step, &self.samples, &expert, &amateur)
     }
 
-    /// How many rows differ from the reference.
+    /// Number of rows that differ from the reference.
     fn differences(&self, found: &[Decision]) -> usize {
         let differs = |row: usize| {
             let sample = &self.samples[row];
@@ -127,13 +127,13 @@ impl Rows {
     }
 }
 
-/// Room for a step of `rows` decoding sequences.
+/// A step with room for `rows` decoding sequences.
 pub(super) fn step<D: Inspect>(device: &D, rows: usize, vocabulary: &Vocabulary) -> Result<D::Step> {
     let capacity = Capacity { max_num_seqs: rows, max_num_batched_tokens: rows, block_size: 1 };
     device.step(capacity, rows, vocabulary)
 }
 
-/// A batch of `rows` sequences of one token, all of which are sampled.
+/// A batch of `rows` sequences with one token each. Every token has an output to sample.
 pub(super) fn decoding(rows: usize) -> Batch {
     Batch {
         tokens: vec![TokenId(0); rows],
@@ -145,7 +145,7 @@ pub(super) fn decoding(rows: usize) -> Batch {
     }
 }
 
-/// Results of which none awaits the amateur.
+/// The decisions of `results`. It is an error if a row awaits the amateur.
 pub(super) fn decisions(results: Vec<RowResult>) -> Result<Vec<Decision>> {
     let decisions: Option<Vec<_>> = results.into_iter().map(RowResult::decision).collect();
     decisions.ok_or_else(|| Error::Device("a row awaits the amateur, which was there".to_owned()))
@@ -167,7 +167,7 @@ fn sample_step<D: Inspect>(
 
 pub(super) fn random_contrast(numbers: &mut Numbers) -> Contrast {
     let (alpha, beta, special_token_beta) = match numbers.below(4) {
-        // The expert alone, of which the kernels know more.
+        // The expert alone: the kernels skip the amateur's logits.
         0 => (0.0, 0.0, None),
         _ => (
             numbers.one_of(&[0.0, 1e-6, 0.01, 0.1, 0.5, 1.0]),
@@ -186,7 +186,7 @@ pub(super) fn random_contrast(numbers: &mut Numbers) -> Contrast {
     }
 }
 
-/// Logits with peaks, ties and masks; some rows are masked as a whole.
+/// Logits with peaks, ties and masks. In some rows every token is masked.
 pub(super) fn random_logits(numbers: &mut Numbers, len: usize, ties: bool) -> Vec<f32> {
     let spread = numbers.one_of(&[1.0, 5.0, 15.0]);
     let masks = numbers.one_of(&[0.0, 0.0, 0.3]);
@@ -201,12 +201,12 @@ pub(super) fn random_logits(numbers: &mut Numbers, len: usize, ties: bool) -> Ve
     (0..len).map(|_| one(numbers)).collect()
 }
 
-/// Whether `sample` may have found this.
+/// Whether `found` is a correct result for the row `sample`.
 pub(super) fn agrees(found: &Sampled, reference: &Distribution, sample: &SampleRow) -> bool {
     let &SampleRow { contrast, noise, position, .. } = sample;
     let (contrast, noise) = (&contrast, &noise);
     let expected = reference.sample(noise, position);
-    // Equal scores of equal logits are no matter of rounding.
+    // Rounding does not change the order of equal scores of equal logits.
     let is_certain = margin(contrast, reference, noise, position) > MARGIN
         || (contrast.temperature == 0.0 && !contrast.needs_amateur());
     if is_certain && found.token != expected.token {
@@ -233,7 +233,7 @@ pub(super) fn agrees(found: &Sampled, reference: &Distribution, sample: &SampleR
             }))
 }
 
-/// How far the winner is ahead of the runner-up.
+/// The lead of the winner over the runner-up.
 fn margin(contrast: &Contrast, reference: &Distribution, noise: &Noise, position: u32) -> f64 {
     let (mut first, mut second) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
     for (index, &token) in reference.tokens.iter().enumerate() {
@@ -260,7 +260,7 @@ fn random_rows<D: Inspect>(on: &mut Comparison<'_, D>, len: usize, rows: usize) 
     Ok(count(format!("{rows} random rows of {len} tokens"), wrong))
 }
 
-/// NaN and infinities here and there: a row's fault is its own, and padding is not read.
+/// Checks NaN and infinities in a few rows. Only these rows may fail, and padding columns must not be read.
 fn faults<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     let (len, count_of_rows) = (1300, 15);
     let mut rows = Rows::random(&mut on.numbers, len, count_of_rows);
@@ -282,9 +282,9 @@ fn faults<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     amateur[5 * *a] = f32::INFINITY;
     amateur[6 * *a..][..len].fill(f32::NEG_INFINITY);
     amateur[7 * *a..][..len - 1].fill(f32::NEG_INFINITY);
-    // Both: the expert's comes first.
+    // Both models have a fault; the expert's fault is reported.
     amateur[3 * *a] = f32::NAN;
-    // The amateur has no say here.
+    // This row does not use the amateur.
     amateur[10 * *a] = f32::NAN;
     let found = rows.sample(on)?;
     let expected = [1, 2, 3, 4, 5, 11, 12, 13]
@@ -293,7 +293,7 @@ fn faults<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     Ok(count("NaN, infinities and masks".to_owned(), missed + rows.differences(&found)))
 }
 
-/// The bits of a row alone, among few and among many.
+/// Checks that a row has the same bits alone, among few rows and among many.
 fn alone<D: Inspect>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
     let rows = Rows::random(&mut on.numbers, len, 64);
     let together = rows.sample(on)?;
@@ -308,7 +308,7 @@ fn alone<D: Inspect>(on: &mut Comparison<'_, D>, len: usize) -> Result<Check> {
     Ok(count(format!("rows of {len} tokens alone, among 7 and among 64"), wrong))
 }
 
-/// A result, bit by bit.
+/// The bits of a result, for exact comparison.
 pub(super) fn words(result: &Decision) -> std::result::Result<[u32; 5], RowFault> {
     let bits = |l: Option<f32>| l.unwrap_or(f32::NAN).to_bits();
     result.map(|sampled| {
@@ -318,8 +318,8 @@ pub(super) fn words(result: &Decision) -> std::result::Result<[u32; 5], RowFault
     })
 }
 
-/// Pearson's chi-square of `draws` draws, in standard deviations over its mean; infinite if a token was drawn that
-/// cannot be.
+/// Pearson's chi-square of `draws` draws, in standard deviations above its mean. It is infinite if a draw is missing
+/// or if a token was drawn whose probability is zero.
 pub fn draws<D: Inspect>(on: &mut Comparison<'_, D>, draws: usize) -> Result<Check> {
     const ROWS: usize = 1 << 13;
     let len = 40;
@@ -353,7 +353,7 @@ pub fn draws<D: Inspect>(on: &mut Comparison<'_, D>, draws: usize) -> Result<Che
     let freedom: f64 = drawable - 1.0;
     let is_sound = drawn >= draws as f64 && counts.iter().all(|count| *count == 0);
     let error = if is_sound { (chi_square - freedom) / (2.0 * freedom).sqrt() } else { f64::INFINITY };
-    // A NaN stays one.
+    // The comparison is false for NaN, so NaN stays NaN.
     let error = if error < 0.0 { 0.0 } else { error };
     let case = format!("chi-square of {draws} draws, in standard deviations over its mean");
     Ok(Check::measured(OPERATION, case, error, 4.0))

@@ -1,10 +1,10 @@
-//! What the checks say in the end: for people and for programs.
+//! The results of the checks, for people and for programs.
 
 use serde::Serialize;
 
 use super::comparison::Check;
 
-/// What one family of checks found on one device.
+/// The results of one family of checks on one device.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
     /// The device.
@@ -13,17 +13,18 @@ pub struct Finding {
     pub mode: String,
     /// The family.
     pub name: String,
-    /// How many checks there were, and how many failed.
+    /// Number of checks.
     pub checks: usize,
-    /// See `checks`.
+    /// Number of checks that failed.
     pub failed: usize,
-    /// Whether none failed.
+    /// Whether the family has checks and none failed.
     pub passed: bool,
-    /// The error that is the largest part of its bound; none where the family only counts, or where it is no number.
+    /// The error that is largest relative to its bound; `None` if the family only counts or if the error is not
+    /// finite.
     pub worst_error: Option<f64>,
     /// The bound of that error.
     pub bound: Option<f64>,
-    /// Numbers, rows or tokens, over all checks, that are not exactly what they must be.
+    /// Count of numbers, rows or tokens, over all checks, that are not exactly as required.
     pub differences: usize,
     /// The checks that failed.
     pub failures: Vec<Failure>,
@@ -36,7 +37,7 @@ pub struct Failure {
     pub operation: &'static str,
     /// See [`Check::case`].
     pub case: String,
-    /// See [`Check::error`]; none where it is not a number.
+    /// See [`Check::error`]; `None` if it is not finite.
     pub error: Option<f64>,
     /// See [`Check::bound`].
     pub bound: f64,
@@ -45,7 +46,7 @@ pub struct Failure {
 }
 
 impl Finding {
-    /// Of the `checks` of the family `name`.
+    /// Summarizes the `checks` of the family `name`.
     pub fn new(device: &str, mode: &str, name: &str, checks: &[Check]) -> Self {
         let failures: Vec<Failure> =
             checks.iter().filter(|check| !check.passes()).map(Failure::new).collect();
@@ -59,7 +60,7 @@ impl Finding {
             name: name.to_owned(),
             checks: checks.len(),
             failed: failures.len(),
-            // A family that checks nothing has shown nothing.
+            // A family without checks proves nothing.
             passed: failures.is_empty() && !checks.is_empty(),
             worst_error: worst.map(|check| check.error).filter(|error| error.is_finite()),
             bound: worst.map(|check| check.bound),
@@ -75,7 +76,7 @@ impl Failure {
         Self { operation, case, error: Some(error).filter(|error| error.is_finite()), bound, differences }
     }
 
-    /// What is wrong, in words.
+    /// Describes the failure in words.
     pub fn what(&self) -> String {
         match (self.differences, self.error) {
             (0, Some(error)) => format!("error {error:.1e}, allowed {:.1e}", self.bound),
@@ -86,17 +87,17 @@ impl Failure {
     }
 }
 
-/// The end of all checks.
+/// The conclusion from all checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// Whether the device may be used.
     pub passed: bool,
-    /// What passed, what failed and what to do, in a line.
+    /// One line that says what passed, what failed and what to do.
     pub text: String,
 }
 
 impl Verdict {
-    /// Of all findings. `remedy` says what to do if some failed.
+    /// Summarizes all findings. `remedy` says what to do if a check failed.
     pub fn new(findings: &[Finding], remedy: &str) -> Self {
         let checks: usize = findings.iter().map(|finding| finding.checks).sum();
         let failed: usize = findings.iter().map(|finding| finding.failed).sum();

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Completion, Engine, EngineConfig, Request, Stats, Windows};
+use super::{Completion, Engine, EngineConfig, Preparer, Request, Stats, Windows};
 use crate::checkpoint::Checkpoint;
 use crate::device::cpu::Cpu;
 use crate::device::cuda::Gpu;
@@ -127,6 +127,11 @@ impl AnyEngine {
     /// See [`Engine::stats`].
     pub fn stats(&self) -> Stats {
         with_engine!(self, engine => engine.stats())
+    }
+
+    /// See [`Engine::preparer`].
+    pub fn preparer(&self) -> &Preparer {
+        with_engine!(self, engine => engine.preparer())
     }
 
     /// See [`Engine::text`].

@@ -293,7 +293,7 @@ impl<D: Device> Loader<'_, D> {
     }
 
     fn layer(&self, index: usize) -> Result<Layer<D>> {
-        let &Spec { hidden_size, heads, attention_bias, .. } = self.spec;
+        let &Spec { hidden_size, heads, qkv_bias, attention_out_bias, .. } = self.spec;
         let name = |part: &str| self.name(&format!("layers.{index}.{part}"));
         let norm = |part: Option<&str>| part.map(|part| self.norm(&name(part), hidden_size)).transpose();
         let block = |[before, after]: [Option<&str>; 2]| {
@@ -308,9 +308,13 @@ impl<D: Device> Loader<'_, D> {
         ];
         Ok(Layer {
             attention_norms: block(attention_norms)?,
-            qkv: self.linear(&qkv, hidden_size, attention_bias)?,
+            qkv: self.linear(&qkv, hidden_size, qkv_bias)?,
             head_norms: self.spec.head_norms.map(|scope| self.head_norms(scope, &name)).transpose()?,
-            attention_out: self.linear(&[(name("self_attn.o_proj"), hidden_size)], query, attention_bias)?,
+            attention_out: self.linear(
+                &[(name("self_attn.o_proj"), hidden_size)],
+                query,
+                attention_out_bias,
+            )?,
             mlp_norms: block(mlp_norms)?,
             mlp: match self.spec.layers[index].mlp {
                 spec::Mlp::Dense => Mlp::Dense(self.dense(&name("mlp"))?),

@@ -34,8 +34,10 @@ pub struct Spec {
     pub head_norms: Option<NormScope>,
     /// The factor that multiplies attention scores before the softmax.
     pub attention_scale: f32,
-    /// Whether q, k, v and the attention's output have biases.
-    pub attention_bias: bool,
+    /// Whether q, k and v have biases.
+    pub qkv_bias: bool,
+    /// Whether the attention's output has a bias.
+    pub attention_out_bias: bool,
     /// The gate's activation.
     pub activation: Activation,
     /// Whether gate, up and down have biases.
@@ -99,11 +101,22 @@ struct Family {
     norm_placement: NormPlacement,
     unit_offset: bool,
     head_norms: Option<NormScope>,
+    /// Which of attention's projections have biases.
+    attention_biases: AttentionBiases,
     /// Whether the embedding is multiplied by the square root of its width.
     scales_embedding: bool,
     windows: Windows,
     /// Whether layers may be mixtures of experts.
     has_mixtures: bool,
+}
+
+/// Which of attention's projections have biases.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AttentionBiases {
+    /// All or none, as `attention_bias` says.
+    Configured,
+    /// q, k and v, and never the output; transformers reads no field.
+    QueryKeyValue,
 }
 
 /// Which layers have a sliding window.
@@ -125,13 +138,21 @@ const LLAMA: Family = Family {
     norm_placement: NormPlacement::Before,
     unit_offset: false,
     head_norms: None,
+    attention_biases: AttentionBiases::Configured,
     scales_embedding: false,
     windows: Windows::Never,
     has_mixtures: false,
 };
 
-const FAMILIES: [Family; 6] = [
+const FAMILIES: [Family; 7] = [
     LLAMA,
+    Family {
+        architectures: &["Qwen2ForCausalLM"],
+        defaults: || json!({"rms_norm_eps": 1e-6, "max_window_layers": 28}),
+        attention_biases: AttentionBiases::QueryKeyValue,
+        windows: Windows::Optional,
+        ..LLAMA
+    },
     Family {
         architectures: &["Qwen3ForCausalLM"],
         defaults: || json!({"rms_norm_eps": 1e-6, "head_dim": 128, "max_window_layers": 28}),
@@ -220,6 +241,13 @@ impl Spec {
         let heads = read_heads(&config, hidden_size)?;
         let ropes = read_ropes(&config, family, heads.dim)?;
         let reach = ropes.iter().filter_map(|rope| rope.reach).max();
+        let (qkv_bias, attention_out_bias) = match family.attention_biases {
+            AttentionBiases::Configured => {
+                let all = config.flag("attention_bias")?;
+                (all, all)
+            }
+            AttentionBiases::QueryKeyValue => (true, false),
+        };
         let score = config.number_or("query_pre_attn_scalar", &(1e-6..=1e6), heads.dim as f64)?;
         Ok(Self {
             vocab_size: config.count("vocab_size", WIDEST)?,
@@ -235,7 +263,8 @@ impl Spec {
             unit_offset: family.unit_offset,
             head_norms: family.head_norms,
             attention_scale: score.sqrt().recip() as f32,
-            attention_bias: config.flag("attention_bias")?,
+            qkv_bias,
+            attention_out_bias,
             activation: read_activation(&config)?,
             mlp_bias: config.flag("mlp_bias")?,
             epsilon: config.number("rms_norm_eps", &(0.0..=1.0))? as f32,

@@ -2,7 +2,8 @@
 
     python make_models.py [CASE ...]
 
-README.md describes the files. Everything is seeded: the same versions of torch and transformers write the same bytes.
+README.md describes the files and names the packages; other versions are refused. Everything is seeded. Without a name,
+every case is written again.
 """
 
 import json
@@ -13,6 +14,7 @@ import zlib
 from itertools import combinations
 from pathlib import Path
 
+import safetensors
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
@@ -21,6 +23,7 @@ from transformers import AutoModelForCausalLM
 HERE = Path(__file__).parent / "models"
 FAMILIES = {  # configuration, architecture
     "llama": ("LlamaConfig", "LlamaForCausalLM"),
+    "qwen2": ("Qwen2Config", "Qwen2ForCausalLM"),
     "qwen3": ("Qwen3Config", "Qwen3ForCausalLM"),
     "qwen3-moe": ("Qwen3MoeConfig", "Qwen3MoeForCausalLM"),
     "gemma3": ("Gemma3TextConfig", "Gemma3ForCausalLM"),
@@ -90,6 +93,14 @@ CASES = {
         "llama", shape(48, 2, 4, 2, 16, 48, rope(10000.0, rope_type="linear", factor=4.0), mlp_bias=True)
     ),
     "llama-head64-old": case("llama", shape(48, 2, 4, 1, 64, 48, 37777.0, rms_norm_eps=1e-5), old=True, eos=1),
+    "qwen2-gqa7-tied-old": case(
+        "qwen2", shape(56, 2, 7, 1, 8, 48, 1000000.0, tie_word_embeddings=True), old=True, eos=1
+    ),
+    "qwen2-unlike": case(
+        "qwen2",
+        shape(48, 3, 4, 2, 16, 48, 1000000.0, vocab=320, use_sliding_window=True, sliding_window=8, max_window_layers=1),
+        shape(32, 2, 6, 3, 16, 40, 10000.0, vocab=352, tie_word_embeddings=True, rms_norm_eps=1e-5),
+        vocab=300, amateur_dtype="float16"),  # fmt: skip
     "qwen3-gqa2-tied": case("qwen3", shape(48, 2, 4, 2, 32, 48, 1000000.0, tie_word_embeddings=True)),
     "qwen3-head128-old": case("qwen3", shape(48, 2, 2, 1, 128, 48, 1000000.0), old=True),
     "qwen3-gqa3-shards-f32": case("qwen3", shape(48, 2, 6, 2, 16, 48, 1234.5), dtype="float32", shard="60KB"),
@@ -407,7 +418,17 @@ def report(name, folder, golden, tensors):
     )
 
 
+def check_versions():
+    """README.md names the packages that wrote the goldens."""
+    readme = Path(__file__).with_name("README.md").read_text()
+    for package in (torch, transformers, safetensors):
+        version = f"{package.__name__}=={package.__version__.split('+')[0]}"
+        if version not in readme:
+            sys.exit(f"make_models.py: {version} is not what tests/golden/README.md names; install what it names")
+
+
 if __name__ == "__main__":
+    check_versions()
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-//! What the program refuses: one clear error, exit code 2, no output.
+//! Inputs that the program refuses: it prints one clear error, exits with code 2 and writes no output.
 
 use std::fs;
 use std::path::Path;
@@ -61,7 +61,7 @@ fn settings_out_of_range_are_named() {
     }
 }
 
-/// `--name value` as `--name=value`, so that a negative number is no option.
+/// Turns `--name value` into `--name=value`, so that a negative number is not read as an option.
 fn equals<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
     vec![Box::leak(arguments.join("=").into_boxed_str())]
 }
@@ -161,7 +161,7 @@ fn vocabularies_that_differ_are_refused_with_the_token() {
     assert!(said.contains("vocabular") || said.contains("token"), "{said}");
 }
 
-/// Such as Gemma 3 1B's place of an image: its embedding has a row less than its tokenizer has tokens.
+/// In Gemma 3 1B, for example, the tokenizer has one token more than the embedding has rows: the special image token.
 #[test]
 fn only_special_tokens_may_be_without_a_row() {
     let with_token = |name: &str, is_special: bool| {
@@ -169,7 +169,7 @@ fn only_special_tokens_may_be_without_a_row() {
         let expert = broken_expert(&place, "tokenizer.json", |bytes| {
             let mut tokenizer: Value = serde_json::from_slice(&bytes).unwrap();
             let added = tokenizer["added_tokens"].as_array_mut().unwrap();
-            // 1500 tokens have their ids; the embedding has 1536 rows.
+            // Token ids below 1500 are taken; the embedding has 1536 rows.
             for id in 1500..1536 {
                 added.push(json!({"id": id, "content": format!("<unused{id}>"), "special": true, "single_word": false,
                     "lstrip": false, "rstrip": false, "normalized": false}));

@@ -25,7 +25,8 @@ fn the_version_says_what_the_program_was_built_with() {
     assert!(architectures.iter().all(|name| built.contains(&format!("sm_{name}"))), "{said}");
 }
 
-/// 8,030,261,248 parameters, and 2 (keys, values) x 32 layers x 8 heads x 128 numbers a token, of two bytes each.
+/// The shape has 8,030,261,248 parameters. A token has 2 (keys, values) x 32 layers x 8 heads x 128 numbers. Every
+/// number takes two bytes.
 #[test]
 fn the_plan_of_llama_is_what_its_config_says() {
     let plan = json(&["plan", "--shape", "llama-3.1-8b", "--gpu-memory", "80GiB", "--json"]);
@@ -39,15 +40,15 @@ fn the_plan_of_llama_is_what_its_config_says() {
     let together = &placements[0];
     let tokens = together["cache_tokens"].as_f64().unwrap();
     assert!(fixed + tokens * token <= usable && fixed + (tokens + 32.0) * token > usable);
-    // With a GPU each, each model's weights leave more for its half of the cache.
+    // With one GPU per model, the weights leave more memory for each model's part of the cache.
     let split = placements.iter().find(|fit| fit["placement"] == "split").unwrap();
     assert!(split["gpus"] == 2 && split["replicas"] == 1, "{split}");
     let gained = split["cache_tokens"].as_f64().unwrap() / tokens;
     assert!((2.5..3.5).contains(&gained), "{gained}");
 }
 
-/// The layers' 6,979,321,856 weights take a byte each and their 1,376,256 outputs a scale; a token's 32 layers x 8 heads x 2
-/// rows a byte a number and a scale.
+/// Each of the layers' 6,979,321,856 weights takes a byte, and each of their 1,376,256 outputs has a scale. A token
+/// has 32 layers x 8 heads x 2 rows in the cache; each row takes one byte per number and one scale.
 #[test]
 fn the_plan_knows_each_models_format() {
     let plan = |formats: &[&str]| {
@@ -69,9 +70,9 @@ fn the_plan_knows_each_models_format() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("it may be auto or fp8"));
 }
 
-/// Logits of 128,256 tokens in f32 for each of 256 rows.
+/// The deferred logits are f32 logits of 128,256 tokens for each of 256 rows.
 #[test]
-fn the_plan_counts_what_is_kept_for_a_deferred_amateur() {
+fn the_plan_counts_the_deferred_logits() {
     let fixed = |more: &[&str]| {
         let plan =
             json(&[&["plan", "--shape", "llama-3.1-8b", "--gpu-memory", "80GiB", "--json"], more].concat());
@@ -80,7 +81,7 @@ fn the_plan_counts_what_is_kept_for_a_deferred_amateur() {
     assert_eq!(fixed(&["--shortcuts", "deferred-amateur"]) - fixed(&[]), 256 * 128_256 * 4);
 }
 
-/// The parameters that the models' publishers count.
+/// The parameter counts that the models' publishers give.
 #[test]
 fn shapes_have_the_parameters_of_the_models_they_are_named_after() {
     for (shape, parameters) in [
@@ -88,11 +89,12 @@ fn shapes_have_the_parameters_of_the_models_they_are_named_after() {
         ("gemma-3-1b", 999_885_952),
         ("olmo-3-7b", 7_298_011_136),
         ("llama-3.2-1b", 1_235_814_400),
+        ("qwen2.5-0.5b", 494_032_768),
         ("qwen3-0.6b", 596_049_920),
     ] {
         let plan = json(&["plan", "--shape", shape, "--gpu-memory", "80GiB", "--json"]);
         let weights = plan["weights_bytes"][0].as_u64().unwrap();
-        // Rotary frequencies and alignment are counted too.
+        // The weights also include rotary frequencies and alignment.
         assert!((2 * parameters..2 * parameters + (1 << 20)).contains(&weights), "{shape}: {weights}");
     }
 }
@@ -129,7 +131,7 @@ fn where_no_memory_is_left_the_plan_says_why() {
     assert!(!out.exists());
 }
 
-/// The smallest of the golden pairs, decoded on the CPU and through the kernels.
+/// The smallest golden pair, decoded on the CPU and through the kernels.
 #[test]
 fn the_bench_counts_what_a_step_does() {
     let shape = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/llama-gqa8-shards/expert");
@@ -156,12 +158,12 @@ fn the_bench_counts_what_a_step_does() {
         for name in ["embed", "rms_norm", "matmul", "rope_store", "attention", "gated", "contrast_sample"] {
             assert!(of(name)["bytes"].as_u64().unwrap() > 0, "{device}: {name}");
         }
-        // One a layer, of two models.
+        // Each of the two models calls each of these operations once per layer.
         assert_eq!(of("attention")["calls"], of("rope_store")["calls"]);
     }
 }
 
-/// The families of checks, in their order.
+/// The families of checks, in the order of the report.
 const FAMILIES: [&str; 8] = [
     "rows",
     "matmul",
@@ -173,7 +175,7 @@ const FAMILIES: [&str; 8] = [
     "golden pair",
 ];
 
-/// Each family of checks, by name.
+/// Each check of the report, with its name.
 fn findings(report: &Value) -> Vec<(&str, &Value)> {
     let checks = report["checks"].as_array().unwrap().iter();
     checks.map(|finding| (finding["name"].as_str().unwrap(), finding)).collect()
@@ -208,7 +210,7 @@ fn the_doctor_passes_a_healthy_cpu() {
         assert!(finding["checks"].as_u64() > Some(2), "{name}");
         let numbers = [&finding["worst_error"], &finding["bound"]].map(Value::as_f64);
         match numbers {
-            // The device is not compared with itself: something is rounded differently.
+            // The device is not compared with itself, so something is rounded differently.
             [Some(error), Some(bound)] => assert!(error <= bound && error > 0.0 || name == "contrast_sample"),
             _ => assert!(
                 ["gathered candidates", "decided by the expert"].contains(&name),
@@ -221,8 +223,8 @@ fn the_doctor_passes_a_healthy_cpu() {
     }
 }
 
-/// The device misreads a number of each input. Every family of checks notices, nearly every check does, and the words are
-/// for people.
+/// The device misreads one number of each input. Every family of checks and nearly every check notices this, and the
+/// messages are readable.
 #[test]
 fn the_doctor_fails_a_device_with_a_fault() {
     let faulty = ["doctor", "--device", "cpu", "--plant-fault"];
@@ -271,7 +273,8 @@ fn without_a_gpu_the_gpu_is_refused_with_a_reason() {
     assert_eq!(said.lines().count(), 1, "{said}");
 }
 
-/// The embedded pair over instructions that begin alike: each shortcut saves what is its own, and changes no token.
+/// The embedded pair runs over instructions with a common beginning. Each shortcut saves its own kind of work and
+/// changes no token.
 #[test]
 fn the_ablation_counts_what_each_shortcut_saves() {
     let prompts = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/prompts.jsonl");
@@ -301,6 +304,12 @@ fn the_ablation_counts_what_each_shortcut_saves() {
         assert_eq!(setting["same_responses"], 1.0, "{setting}");
         assert!(setting["speed_up"].as_f64().unwrap() > 0.0, "{setting}");
     }
+    for name in crate::shortcuts::ALL.names() {
+        assert!(
+            settings.iter().any(|setting| setting["shortcuts"] == serde_json::json!([name])),
+            "{name} alone"
+        );
+    }
     assert_eq!(with("none")["predicted_speed_up"], 1.0);
     assert!(count("gathered-candidates", "bytes") < count("none", "bytes"));
     assert!(count("gathered-candidates", "operations") < count("none", "operations"));
@@ -322,7 +331,7 @@ fn a_pair_is_measured_on_instructions_and_a_shape_on_random_tokens() {
     refused(&["--input", "examples/prompts.jsonl", "--shape", "qwen3-8b"], "--shape");
 }
 
-/// Whoever reads may go before all is written.
+/// A reader may close the pipe before all output is written.
 #[test]
 fn a_reader_that_goes_is_no_failure() {
     use std::process::Stdio;

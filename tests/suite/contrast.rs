@@ -1,4 +1,4 @@
-//! The method's reference against hand-made cases, and its noise against its distribution.
+//! Tests the method's reference against hand-made cases, and its noise against the expected distribution.
 
 use codit::contrast::{Contrast, Distribution, Noise, RowFault, Vocabulary, philox4x32_10};
 use codit::ids::TokenId;
@@ -19,7 +19,7 @@ fn close(found: &[f64], expected: &[f64]) {
     }
 }
 
-/// Known answers of the authors of Philox (Random123, `kat_vectors`).
+/// Known answers from the authors of Philox (Random123, `kat_vectors`).
 #[test]
 fn philox_known_answers() {
     assert_eq!(philox4x32_10([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
@@ -34,7 +34,7 @@ fn philox_known_answers() {
 }
 
 #[test]
-fn head_contrast_and_score() {
+fn plausible_set_contrast_and_score() {
     let contrast = Contrast { alpha: 0.25, beta: 1.0, ..Contrast::default() };
     let d =
         distribution(&contrast, &logits(&[0.4, 0.3, 0.2, 0.09, 0.01]), &logits(&[0.4, 0.1, 0.2, 0.2, 0.1]))
@@ -70,7 +70,7 @@ fn cuts_apply_after_temperature_in_order() {
     close(&p(Contrast { top_k: 3, ..direct }), &normalized(3));
     close(&p(Contrast { top_p: 0.9, ..direct }), &normalized(2));
     close(&p(Contrast { min_p: 0.3, ..direct }), &normalized(2));
-    // Of the two that top-k keeps, the first alone has 0.735 of the mass.
+    // Top-k keeps two tokens; the first of them has 0.735 of their mass.
     close(&p(Contrast { top_k: 2, top_p: 0.73, ..direct }), &normalized(1));
     close(&p(Contrast { temperature: 0.0, ..direct }), &[1.0, 0.0, 0.0, 0.0]);
 }
@@ -122,7 +122,7 @@ fn special_tokens_have_a_beta_of_their_own() {
 }
 
 #[test]
-fn padding_is_never_in_the_head() {
+fn padding_is_never_plausible() {
     let vocabulary = Vocabulary::new(2, vec![]);
     let d = Distribution::new(&Contrast::direct(), &vocabulary, &[0.0, 1.0, 9.0, f32::NAN], None).unwrap();
     assert_eq!(d.tokens, [0, 1].map(TokenId));
@@ -146,7 +146,7 @@ fn out_of_range_parameters_are_named() {
     Contrast::default().validate().unwrap();
 }
 
-/// 1,048,576 draws against the exact distribution.
+/// Compares 1,048,576 draws with the exact distribution.
 #[test]
 fn draws_follow_the_distribution() {
     let expert: Vec<f32> = (0..40).map(|v| ((v * 7919) % 37) as f32 / 9.0).collect();
@@ -162,13 +162,14 @@ fn draws_follow_the_distribution() {
         }
     }
     let outside: u32 = (0..40).filter(|v| !d.tokens.contains(&TokenId(*v))).map(|v| counts[v as usize]).sum();
-    assert_eq!(outside, 0, "a draw outside the head");
+    assert_eq!(outside, 0, "a draw outside the plausible set");
     let chi_square: f64 = d.tokens.iter().zip(&d.probabilities).fold(0.0, |sum, (token, p)| {
         let expected = p * f64::from(draws);
         sum + (f64::from(counts[token.index()]) - expected).powi(2) / expected
     });
     let freedom = (d.tokens.len() - 1) as f64;
-    // Wilson-Hilferty: the cube root of chi-square over its freedom is nearly normal; 4.75 sigma is p = 1e-6.
+    // Wilson-Hilferty: the cube root of chi-square divided by its degrees of freedom is nearly normal; 4.75 sigma is
+    // p = 1e-6.
     let z = ((chi_square / freedom).cbrt() - (1.0 - 2.0 / (9.0 * freedom))) / (2.0 / (9.0 * freedom)).sqrt();
     assert!(d.tokens.len() > 8 && z < 4.75, "chi-square {chi_square} at {freedom} degrees of freedom");
 }

@@ -1,5 +1,6 @@
-//! The GPU where there is none: what is missing is said; and all of it but the metal is run, over a driver and a cuBLASLt
-//! that stand in for NVIDIA's (`tests/stand_in`) and refuse what those would.
+//! Tests the GPU code on machines without a GPU. Error messages name the missing part. All GPU code except the
+//! hardware runs on replacements of NVIDIA's driver and cuBLASLt (`tests/stand_in`), which refuse the calls that
+//! NVIDIA's libraries would refuse.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,10 +8,10 @@ use std::sync::LazyLock;
 
 use super::program::{Workplace, message, records, sorted_lines, succeed, synth};
 
-/// What `build/nvcc.rs` and `build/simt.rs` left.
+/// The folder that `build/nvcc.rs` and `build/simt.rs` write to.
 const BUILT: &str = env!("OUT_DIR");
 
-/// The folder of both libraries, which are built once.
+/// The folder of both libraries. They are built once.
 fn stand_in() -> &'static Path {
     static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stand-in");
@@ -28,7 +29,7 @@ fn build_stand_in(folder: &Path) {
         let mut command = Command::new(&compiler);
         command.args(["-std=c++17", "-O2", "-shared", "-fPIC", "-I"]).arg(root.join("kernels/simt"));
         command.arg(root.join("tests/stand_in").join(source)).args(rest);
-        // Another run of the tests may be using it.
+        // Another run of the tests may be using the library.
         let built = folder.join(format!("{library}.{}", std::process::id()));
         assert!(command.arg("-o").arg(&built).status().unwrap().success(), "{source}");
         std::fs::rename(built, folder.join(library)).unwrap();
@@ -67,7 +68,7 @@ fn the_machine_gives_what_simt_gives_and_replays_its_steps() {
     let place = Workplace::new();
     let input = place.instructions(9);
     let usual = "gathered-candidates,shared-prefixes";
-    // With log-probabilities all of the amateur's logits are wanted, beside those of the heads.
+    // With log-probabilities, all of the amateur's logits are needed in addition to the logits of the candidates.
     let all: [(_, _, _, &[&str]); 4] = [
         ("bfloat16", "auto", usual, &[]),
         ("float32", "auto", usual, &["--log-probabilities"]),
@@ -97,7 +98,7 @@ fn the_machine_gives_what_simt_gives_and_replays_its_steps() {
     }
 }
 
-/// One algorithm for each weight, which does not cut its sums, and responses that depend on no capacity.
+/// Each weight uses one algorithm, which does not split its sums, and responses do not depend on any capacity.
 #[test]
 fn a_deterministic_machine_multiplies_any_number_of_rows_alike() {
     if !has_kernels() {
@@ -129,7 +130,8 @@ fn a_deterministic_machine_multiplies_any_number_of_rows_alike() {
 
 const DEFERRED: &str = "always-deferred-amateur,shared-prefixes";
 
-/// All of the amateur's logits, as a split pair computes them in any case.
+/// Shortcuts without gathered candidates, so that all of the amateur's logits are computed, as a split pair always
+/// does.
 const SMALL: [&str; 12] = [
     "--seed",
     "1",
@@ -145,7 +147,8 @@ const SMALL: [&str; 12] = [
     "shared-prefixes",
 ];
 
-/// Two pairs of GPUs fed from one queue; a pair that is split because it does not fit on one; a GPU that breaks down.
+/// Tests two pairs of GPUs that take requests from one queue, a pair that is split because it does not fit on one
+/// GPU, and a GPU that breaks down.
 #[test]
 fn several_gpus_give_what_one_gives() {
     if !has_kernels() {
@@ -174,7 +177,7 @@ fn several_gpus_give_what_one_gives() {
     for gpu in 0..4 {
         assert!(count(&said, gpu, "launches") > 100 && count(&said, gpu, "copies") > 4, "{said}");
     }
-    // Graphs of both GPUs of a pair are replayed on the expert's.
+    // The expert's GPU replays the graphs of both GPUs of a pair.
     assert!(count(&said, 0, "replays") > 2 && count(&said, 1, "replays") > 2, "{said}");
 
     let said = run("auto", &["--devices", "3,1", "--gpu-memory-utilization", "0.08"]);
@@ -194,7 +197,7 @@ fn several_gpus_give_what_one_gives() {
     assert!(records(&place.path("broken")).len() < 6, "it broke too late to test anything");
 }
 
-/// What the stand-in says of a GPU when that is closed: the number before `what`.
+/// The number before `what` in the line that the stand-in prints about a GPU when it is closed.
 fn count(said: &str, gpu: usize, what: &str) -> usize {
     let line = said.lines().rfind(|line| line.starts_with(&format!("stand-in driver: GPU {gpu}: ")));
     let words: Vec<&str> = line.unwrap().split([' ', ',', ';']).filter(|word| !word.is_empty()).collect();

@@ -1,4 +1,5 @@
-//! Inputs good and bad, records byte for byte, and outputs that were cut, damaged, locked, full or killed.
+//! Tests good and bad inputs, records byte for byte, and outputs that were cut, damaged, locked, on a full disk or
+//! left by a killed process.
 #![allow(clippy::unwrap_used, reason = "a test's helpers are tests too")]
 
 use std::collections::HashSet;
@@ -40,7 +41,7 @@ fn only_prompt(text: &str) -> InputRow {
     input(text).read(0).unwrap()
 }
 
-/// The message for a file of `text`, which must name the file and line `line`.
+/// The message of the error for a file with `text`. It must name the file and line `line`.
 fn refusal(text: impl AsRef<[u8]>, line: usize) -> String {
     let (_folder, path) = file(text);
     let error = Input::open(&path).unwrap_err();
@@ -209,7 +210,7 @@ fn the_hash_is_that_of_the_file() {
     );
 }
 
-/// `VmHWM`, the most memory this process has ever held, in bytes.
+/// `VmHWM`, this process's peak memory in bytes.
 fn peak_memory() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
@@ -306,7 +307,7 @@ fn answer(response: &str, score: &[f32]) -> Outcome {
     }
 }
 
-/// An answer of which something is known beside the score: each token's log-probabilities.
+/// An answer with the log-probabilities of each token.
 fn answer_with(log_probabilities: &[(f32, Option<f32>)]) -> Outcome {
     let models = log_probabilities.iter().map(|&(expert, amateur)| LogProbabilities { expert, amateur });
     Outcome::Answered {
@@ -458,7 +459,7 @@ proptest! {
 
 // The sink
 
-/// A folder with an input of `rows` prompts and an output that is not there yet.
+/// A folder with an input of `rows` prompts and an output that does not exist yet.
 struct Place {
     folder: TempDir,
     input: Input,
@@ -467,7 +468,7 @@ struct Place {
 
 impl Place {
     fn new(rows: usize) -> Self {
-        // In memory where there is such a folder: some of these tests sync thousands of times.
+        // The folder is in memory if the system allows it, because some of these tests sync thousands of times.
         let in_memory = Path::new("/dev/shm");
         let folder =
             if in_memory.is_dir() { tempfile::tempdir_in(in_memory) } else { tempfile::tempdir() }.unwrap();
@@ -491,7 +492,7 @@ impl Place {
         Sink::open(self.output(), &self.input, &self.manifest)
     }
 
-    /// Appends what is missing.
+    /// Appends the missing records.
     fn finish(&self) -> Recovery {
         let (mut sink, done) = self.open().unwrap();
         for row in (0..self.input.len()).filter(|row| !done.contains(*row, 0)) {
@@ -584,7 +585,7 @@ fn a_damaged_end_is_cut_off() {
         damaged[at] = byte;
         fs::write(place.output(), damaged).unwrap();
         if byte == b'\n' {
-            // The rest of the record on a line of its own is not how any torn record begins.
+            // The rest of the record stands on its own line, and no torn record begins in that way.
             assert!(place.message().contains(":3: not a record"));
             continue;
         }
@@ -611,7 +612,7 @@ fn damage_before_the_last_record_is_refused_and_kept() {
             damaged[at] = byte;
             fs::write(place.output(), &damaged).unwrap();
             let message = place.message();
-            // A line feed at the start of a line makes an empty line, then one without its brace.
+            // A line feed at the start of a line makes an empty line, and then a line without its opening brace.
             assert!(message.contains(&format!("out:{number}: not a record")), "at {at}: {message}");
             assert!(message.contains("remove the line and run again"), "{message}");
             assert_eq!(fs::read(place.output()).unwrap(), damaged);
@@ -757,7 +758,7 @@ fn a_drawn_seed_is_kept() {
 fn nothing_done_is_nothing_to_protect() {
     let mut place = Place::new(2);
     drop(place.open().unwrap());
-    // A manifest and an empty output; then the manifest alone.
+    // First there is a manifest with an empty output, then the manifest alone.
     for beta in [2.0, 3.0] {
         place.manifest.settings["beta"] = json!(beta);
         let (sink, _) = place.open().unwrap();
@@ -869,7 +870,7 @@ fn a_checkpoint_is_marked_by_all_that_records_depend_on() {
     assert!(error.to_string().contains("not an index of safetensors files"), "{error}");
 }
 
-// Other processes: this test program again, told by a variable that it is the child.
+// Child processes: they run this test program again, and an environment variable tells it that it is the child.
 
 const CHILD: &str = "CODIT_DATASET_TEST_CHILD";
 
@@ -879,7 +880,7 @@ fn as_child() -> Option<PathBuf> {
 
 fn child(test: &str, folder: &Path) -> Command {
     let mut command = Command::new("sh");
-    // Ignored, the signal of the file size limit becomes an error of the write.
+    // If the signal of the file size limit is ignored, the write returns an error.
     let limits = "trap '' XFSZ; [ -z \"$BLOCKS\" ] || ulimit -f $BLOCKS; exec \"$0\" \"$@\"";
     command.args(["-c", limits]).arg(std::env::current_exe().unwrap());
     command.args(["--exact", &format!("dataset::{test}"), "--nocapture"]).env(CHILD, folder);
@@ -887,7 +888,7 @@ fn child(test: &str, folder: &Path) -> Command {
     command
 }
 
-/// The input, manifest and output of [`Place`] in another process's folder.
+/// The input, manifest and output of a [`Place`] in a folder of another process.
 fn in_folder(folder: &Path) -> (Input, Manifest, PathBuf) {
     let input = Input::open(folder.join("in")).unwrap();
     let manifest = manifest(&input);
@@ -942,13 +943,13 @@ fn a_full_disk_leaves_whole_records() {
         assert!(error.to_string().contains("out: cannot write; the records so far are whole"), "{error}");
         assert!(written > 3);
         assert_eq!(fs::read(folder.join("out")).unwrap(), whole(&input, 0..written));
-        // It stays so however often it is tried.
+        // The error stays the same on further attempts.
         sink.append(&record(&input, written)).unwrap_err();
         sink.close().unwrap();
         return;
     }
     let place = Place::new(200);
-    // Through pipes: the limit would hold for a log file too.
+    // The output goes through pipes, because the limit would also apply to a log file.
     let result =
         child("a_full_disk_leaves_whole_records", place.folder.path()).env("BLOCKS", "8").output().unwrap();
     assert!(result.status.success(), "{}", String::from_utf8_lossy(&result.stdout));
@@ -971,7 +972,7 @@ fn a_killed_run_resumes_exactly() {
     }
     let place = Place::new(ROWS);
     let mut kills = 0;
-    // Ever longer, so that it ends on a slow machine too.
+    // Each round is longer than the one before, so that the test ends on slow machines too.
     for round in 1.. {
         let mut run =
             child("a_killed_run_resumes_exactly", place.folder.path()).stdout(Stdio::null()).spawn().unwrap();

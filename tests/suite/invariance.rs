@@ -1,4 +1,4 @@
-//! A record's text depends on its request alone: not on its neighbours, on chunking, preemption or order.
+//! A record's text depends only on its request, not on other requests, chunking, preemption or order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,7 +12,7 @@ use codit::{Checkpoint, Contrast, Engine, EngineConfig, Error, Finish, Prompt, R
 use crate::models::checkpoints;
 use crate::random::Random;
 
-/// By request id.
+/// Responses by request id.
 type Responses = BTreeMap<String, Response>;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -50,7 +50,8 @@ fn decode(
     decode_by(&embedded::expert(), config, requests, |engine, _| between(engine)).0
 }
 
-/// What `expert` and the amateur respond, and the engine's counts at the end. `between` is called before every step.
+/// The responses of `expert` and the amateur, and the engine's statistics at the end. `between` is called before
+/// every step.
 fn decode_by(
     expert: &Checkpoint,
     config: &EngineConfig,
@@ -73,7 +74,7 @@ fn decode_by(
             assert!(responses.insert(done.id, response).is_none());
         }
     }
-    // What is still in flight was for nobody; an idle engine checks its blocks.
+    // Results that are still in flight belong to no request. An idle engine checks its blocks.
     engine.step().unwrap();
     assert!(engine.finished().is_none());
     (responses, engine.stats())
@@ -88,7 +89,7 @@ fn config(max_num_seqs: usize, max_num_batched_tokens: usize) -> EngineConfig {
     }
 }
 
-/// A cache of little more than the longest sequence: blocks run out again and again.
+/// The cache is little larger than the longest sequence, so blocks run out again and again.
 fn tight() -> EngineConfig {
     EngineConfig {
         kv_cache_memory: Some(512 << 10),
@@ -172,7 +173,7 @@ fn a_cancelled_request_leaves_the_others_as_they_are() {
     assert_eq!(engine.stats().blocks_held, 0);
 }
 
-/// What is left of `alone` with an expert that has no logits after `token`.
+/// The expected responses if the expert's logits are NaN after `token`: `alone`, cut at that point.
 fn until_the_fault(alone: &Responses, token: u32) -> Responses {
     let cut = |response: &Response| {
         let read = &response.tokens[..response.tokens.len() - 1];
@@ -187,7 +188,8 @@ fn until_the_fault(alone: &Responses, token: u32) -> Responses {
     alone.iter().map(|(id, response)| (id.clone(), cut(response))).collect()
 }
 
-/// The token that most responses have, none at first, and no prompt.
+/// A token that no prompt contains and no response contains among its first three tokens. Of these, the most
+/// responses contain it.
 fn late_token(alone: &Responses) -> u32 {
     let (expert, device) = (embedded::expert(), Cpu::new(None).unwrap());
     let engine = Engine::load(device, &expert, Some(&embedded::amateur()), &config(1, 16)).unwrap();
@@ -208,18 +210,18 @@ fn late_token(alone: &Responses) -> u32 {
     counts.into_iter().max_by_key(|(_, count)| *count).unwrap().0
 }
 
-/// The embedded expert, but what follows one token is NaN; and its responses.
+/// A copy of the embedded expert with NaN logits after one token, and its expected responses.
 fn faulty_expert() -> (checkpoints::Copy, Responses) {
     let alone = decode(&config(1, 512), requests(), |_| {});
     let token = late_token(&alone);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("embedded/expert");
     let copy = checkpoints::Copy::of_folder(&folder).edit_weights(|tensors| {
         let embedding = tensors.get_mut("model.embed_tokens.weight").unwrap();
-        let head = embedding.clone();
+        let lm_head = embedding.clone();
         let row_bytes = embedding.2.len() / embedding.1[0];
-        // NaN in every number format.
+        // These bytes are NaN in every number format.
         embedding.2[token as usize * row_bytes..][..row_bytes].fill(0xff);
-        tensors.insert("lm_head.weight".to_owned(), head);
+        tensors.insert("lm_head.weight".to_owned(), lm_head);
     });
     (copy, until_the_fault(&alone, token))
 }
@@ -230,8 +232,8 @@ fn asynchronous(config: &EngineConfig, is_ahead: bool, deferred_amateur: bool) -
     EngineConfig { async_scheduling: Some(is_ahead), shortcuts, ..config.clone() }
 }
 
-/// Stop tokens, lengths, faults and a cache too small for all, with each step queued before the one before it is
-/// known, and after.
+/// Stop tokens, length limits, faults and a cache too small for all sequences, each tested with the next step queued
+/// before the results of the current step are known, and after.
 #[test]
 fn a_step_queued_ahead_changes_nothing() {
     let (folder, expected) = faulty_expert();
@@ -257,7 +259,7 @@ fn a_step_queued_ahead_changes_nothing() {
     assert!(steps[1] > steps[0], "no step was in vain, so none was ahead: {steps:?}");
 }
 
-/// The same where requests are sent back and dropped while their tokens are in flight.
+/// The same holds when requests are preempted and cancelled while their tokens are in flight.
 #[test]
 fn preemption_and_cancellation_with_a_step_in_flight() {
     let (folder, expected) = faulty_expert();
@@ -285,7 +287,7 @@ fn preemption_and_cancellation_with_a_step_in_flight() {
         }
     }
     assert!(dropped > 20 && done > 100, "{dropped} dropped, {done} done");
-    // Dropped at one and the same step, before any of them can have ended, the same are dropped.
+    // Requests are dropped at one fixed step, before any of them can have ended, so both runs drop the same requests.
     let [in_turn, ahead] = [false, true].map(|is_ahead| {
         let mut step = 0;
         let (found, _) = decode_by(

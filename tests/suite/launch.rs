@@ -1,4 +1,4 @@
-//! Steps of decoding are padded to few sizes, others are as they are.
+//! Decode steps are padded to a few sizes; other steps are not padded.
 
 use codit::contrast::{Contrast, Noise, Vocabulary};
 use codit::device::gpu::bucket;
@@ -12,7 +12,8 @@ use codit::ids::{BlockId, TokenId};
 
 const BLOCK_SIZE: usize = 4;
 
-/// A batch of spans given by their first position and length, each with the blocks it needs; all are sampled.
+/// A batch of spans, given by their first position and length. Each span has the blocks that it needs, and all are
+/// sampled.
 fn batch(spans: &[(usize, usize)]) -> (Batch, Vec<SampleRow>) {
     let mut batch = Batch::default();
     for &(first, len) in spans {
@@ -92,31 +93,31 @@ fn decoding_is_padded_within_the_room_and_named_by_its_size() {
     );
 }
 
-/// Of a step that is begun before it is known which of its rows have a token, those that have none are left alone, and
-/// others are as they would be.
+/// A step may begin before it is known which of its rows have a token. Rows without a token are not written, and the
+/// other rows are not affected.
 #[test]
 fn rows_without_a_token_are_padding() {
     let (device, rows, heads) = (Simt::simt(Dtype::F32, 3), 3, Heads { query: 1, key_value: 1, dim: 16 });
     let vocabulary = Vocabulary::new(8, vec![]);
     let mut step = device.step(CAPACITY, 4096, &vocabulary).unwrap();
     let (mut batch, mut samples) = batch(&[(0, 1); 3]);
-    for (row, kept) in samples.iter_mut().zip(0..) {
-        (row.contrast.alpha, row.deferred_row) = (0.5, Some(kept));
+    for (row, slot) in samples.iter_mut().zip(0..) {
+        (row.contrast.alpha, row.deferred_row) = (0.5, Some(slot));
     }
     let tensor = |width, values: &[f32]| {
         let mut tensor = device.tensor(rows, width, Precision::Single).unwrap();
         device.upload(values, &mut tensor);
         tensor
     };
-    // The second row has two tokens that are alike.
+    // The second row has two equally likely tokens.
     let mut logits = vec![0.0; rows * 8];
     for likely in [4, 8 + 1, 8 + 6, 16 + 7] {
         logits[likely] = 9.0;
     }
-    let mut kept = tensor(8, &[f32::NAN; 24]);
+    let mut deferred_logits = tensor(8, &[f32::NAN; 24]);
     let mut sample = |step: &mut _| {
         let expert = tensor(8, &logits);
-        let amateur = AmateurLogits::Later { kept: &mut kept };
+        let amateur = AmateurLogits::Later { kept: &mut deferred_logits };
         device.sample(step, 0..rows, ExpertLogits::Computed(&expert), amateur);
         device.submit(step);
         let results = device.collect(step).unwrap().into_iter();

@@ -1,4 +1,4 @@
-//! The library as an embedder uses it.
+//! Uses the library as an embedder does.
 
 use codit::device::Device;
 use codit::device::cpu::Cpu;

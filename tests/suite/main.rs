@@ -1,4 +1,5 @@
-//! The one integration-test binary: a module a subject. Those that run the program need the feature `cli`.
+//! The only integration-test binary, with one module per subject. Modules that run the program need the feature
+//! `cli`.
 #![allow(missing_docs, clippy::float_cmp, clippy::missing_panics_doc, clippy::unwrap_used)]
 
 #[cfg(feature = "cli")]

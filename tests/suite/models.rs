@@ -1,4 +1,4 @@
-//! The forward pass on the CPU device against what transformers computes (`tests/golden/README.md`).
+//! Compares the forward pass on the CPU device with results of transformers (`tests/golden/README.md`).
 
 pub mod checkpoints;
 
@@ -44,7 +44,7 @@ fn for_each_case(mut test: impl FnMut(&Path)) {
     }
 }
 
-/// A decoder with a cache of its own.
+/// A decoder with its own cache.
 struct Model<D: Inspect> {
     decoder: Decoder<D>,
     cache: D::Cache,
@@ -61,7 +61,7 @@ impl<D: Inspect> Model<D> {
         Self { decoder, cache }
     }
 
-    /// The logits, a row each, of the outputs of `batch`.
+    /// The logits of the outputs of `batch`, one row per output.
     fn logits(&mut self, device: &D, batch: &Batch) -> Vec<Vec<f32>> {
         let step = begin_forward(device, BLOCK_SIZE, batch);
         self.decoder.forward(device, &step, &mut self.cache);
@@ -74,7 +74,7 @@ impl<D: Inspect> Model<D> {
     }
 }
 
-/// A sequence, how much of it is in the cache, and where.
+/// A sequence: its tokens, how many of them are in the cache, and in which blocks.
 #[derive(Clone)]
 struct Sequence {
     tokens: Vec<TokenId>,
@@ -98,7 +98,7 @@ impl Sequence {
     }
 }
 
-/// Deals out the pool's blocks in the order that `random` gives.
+/// Distributes the pool's blocks over the sequences, in a random order.
 fn sequences(
     texts: impl IntoIterator<Item = Vec<TokenId>>,
     room: usize,
@@ -128,13 +128,13 @@ impl Random {
     }
 }
 
-/// golden.safetensors of a case.
+/// The content of golden.safetensors of a case.
 struct Logits {
     texts: Vec<Vec<TokenId>>,
     positions: Vec<usize>,
-    /// `[model][text][position]`, a row of logits each; the expert is model 0.
+    /// `[model][text][position]`, one row of logits each; model 0 is the expert.
     rows: [Vec<Vec<Vec<f32>>>; 2],
-    /// `[model][text][mixture]`, `[len, active]` choices each; no mixture where the model has none.
+    /// `[model][text][mixture]`, with `[len, active]` choices each; empty for models without mixtures.
     routings: [Vec<Vec<Vec<Choice>>>; 2],
 }
 
@@ -182,7 +182,7 @@ impl Logits {
         }
     }
 
-    /// The logits of one model at the golden positions, `[text][position]`, each text read as one chunk.
+    /// The logits of one model at the golden positions, `[text][position]`. Each text is read as one chunk.
     fn at_once<D: Inspect>(&self, device: &D, model: &mut Model<D>) -> Vec<Vec<Vec<f32>>> {
         let rows: Vec<_> = self.positions.iter().map(|&position| position as u32).collect();
         let read = |mut sequence: Sequence| {
@@ -193,8 +193,8 @@ impl Logits {
         sequences(self.texts.clone(), BLOCKS / 8, &mut Random(0)).into_iter().map(read).collect()
     }
 
-    /// The same in random chunks of several sequences at once, in scrambled blocks and order. Texts appear twice,
-    /// and the copies must agree with one another.
+    /// The same logits, computed in random chunks of several sequences at once, with scrambled blocks and order.
+    /// Texts appear twice, and the copies must agree with each other.
     fn in_chunks<D: Inspect>(
         &self,
         device: &D,
@@ -239,7 +239,7 @@ fn greedy_continuations_are_those_of_transformers() {
     compare_continuations(&Cpu::new(Some(2)).unwrap());
 }
 
-/// The GPU's path in f32, run on the host, under a shuffled order of threads.
+/// Runs the GPU code in f32 on the host, under a shuffled order of threads.
 #[test]
 fn logits_of_the_kernels_equal_those_of_transformers() {
     compare_logits(&Simt::simt(Dtype::F32, 3), 2);
@@ -250,13 +250,20 @@ fn continuations_of_the_kernels_equal_those_of_transformers() {
     compare_continuations(&Simt::simt(Dtype::F32, 4));
 }
 
-/// As the GPU computes by default: rounding to bf16 after every operation moves the logits by about 1% of their norm.
+/// Computes as the GPU does by default. Rounding to bf16 after every operation changes the logits by about 1% of
+/// their norm.
 #[test]
 fn logits_of_the_kernels_in_bf16_are_near_those_of_transformers() {
     let device = Simt::simt(Dtype::Bf16, 5);
-    for case in
-        ["llama-gqa3-scaled", "qwen3-window", "gemma3-linear", "gemma3-tower", "olmo2-f16", "olmo3-yarn"]
-    {
+    for case in [
+        "llama-gqa3-scaled",
+        "qwen2-unlike",
+        "qwen3-window",
+        "gemma3-linear",
+        "gemma3-tower",
+        "olmo2-f16",
+        "olmo3-yarn",
+    ] {
         let golden = Logits::read(&self::golden(case));
         let found = golden.at_once(&device, &mut Model::load(&device, &self::golden(case).join("expert")));
         let flat = |rows: &[Vec<Vec<f32>>]| rows.concat().concat();
@@ -266,8 +273,8 @@ fn logits_of_the_kernels_in_bf16_are_near_those_of_transformers() {
     }
 }
 
-/// The logits of every golden case on `device`, which computes in f32; the same bits however texts are cut into chunks,
-/// in so many ways.
+/// Compares the logits of every golden case on `device`, which computes in f32. The bits must be the same for `ways`
+/// different ways of cutting the texts into chunks.
 fn compare_logits<D: Inspect>(device: &D, ways: u64) {
     for_each_case(|case| {
         let golden = Logits::read(case);
@@ -291,7 +298,7 @@ fn the_routing_of_mixtures_is_that_of_transformers() {
     compare_routings(Simt::simt(Dtype::F32, 5));
 }
 
-/// Branch by branch, for every token and mixture of the golden cases that have any.
+/// Compares every choice of an expert branch, for every token and mixture of the golden cases with mixtures.
 fn compare_routings<D: Inspect>(device: D) {
     let device = Profiled::new(device);
     for_each_case(|case| {
@@ -316,9 +323,10 @@ fn compare_routings<D: Inspect>(device: D) {
     });
 }
 
-/// Logits of two instruction sets differ by no more than either may differ from those of transformers.
+/// The logits of two instruction sets differ by no more than the tolerance for the difference from transformers.
 ///
-/// There are always two to compare: the reference of the doctor sums in f64.
+/// There are always two instruction sets to compare, because the doctor's reference, which sums in f64, counts as
+/// one.
 #[test]
 fn instruction_sets_agree_on_the_logits() {
     for_each_case(|case| {
@@ -341,7 +349,7 @@ fn instruction_sets_agree_on_the_logits() {
     });
 }
 
-/// The largest difference of two logits.
+/// The largest difference between two logits.
 fn difference(found: &[Vec<Vec<f32>>], expected: &[Vec<Vec<f32>>]) -> f32 {
     let flat = |rows: &[Vec<Vec<f32>>]| rows.concat().concat();
     let (found, expected) = (flat(found), flat(expected));
@@ -366,7 +374,7 @@ fn files_within_the_program_serve_as_well_as_a_folder() {
     assert!(text.at_once(&device, &mut model) == text.at_once(&device, &mut Model::load(&device, &folder)));
 }
 
-/// golden.json of a case.
+/// The content of golden.json of a case.
 #[derive(Deserialize)]
 struct Continuations {
     vocab: usize,
@@ -384,10 +392,11 @@ struct Continuation {
     tokens: Vec<TokenId>,
     scores: Vec<f32>,
     margins: Vec<Option<f64>>,
-    heads: Vec<u32>,
+    #[serde(rename = "heads")]
+    num_candidates: Vec<u32>,
 }
 
-/// The greedy continuations of every golden case on `device`, which computes in f32.
+/// Compares the greedy continuations of every golden case on `device`, which computes in f32.
 fn compare_continuations<D: Inspect>(device: &D) {
     for_each_case(|case| {
         let golden: Continuations =
@@ -397,7 +406,7 @@ fn compare_continuations<D: Inspect>(device: &D) {
     });
 }
 
-/// Decodes all continuations of a case in one batch a step.
+/// Decodes all continuations of a case, one batch per step.
 fn continue_all<D: Inspect>(device: &D, case: &Path, golden: &Continuations) {
     let mut pair = ["expert", "amateur"].map(|name| Model::load(device, &case.join(name)));
     let prompts = golden.runs.iter().map(|run| run.prompt.clone());
@@ -442,14 +451,15 @@ impl Continuation {
         }
     }
 
-    /// Whether another order of summation cannot change the token of this step, and so all that follow.
+    /// Whether a different order of summation cannot change the token of this step, and therefore the tokens after
+    /// it.
     fn is_clear_at(&self, step: usize) -> bool {
         self.margins[step].is_none_or(|margin| margin > 1e-3)
     }
 
-    /// Compares one step; whether there is another.
+    /// Compares one step; returns whether another step follows.
     fn goes_on(&self, step: usize, sampled: Sampled, eos: &[TokenId]) -> bool {
-        let expected = (self.tokens[step], self.heads[step]);
+        let expected = (self.tokens[step], self.num_candidates[step]);
         assert_eq!((sampled.token, sampled.num_candidates), expected, "step {step}");
         assert!((sampled.score - self.scores[step]).abs() < 1e-4, "step {step}: {}", sampled.score);
         let last = eos.contains(&sampled.token) || step + 1 == self.max_tokens;
@@ -458,7 +468,8 @@ impl Continuation {
     }
 }
 
-/// A family counts as supported once transformers' numbers for it are among the goldens, and once users can read of it.
+/// A family of models counts as supported only if the goldens contain results of transformers for it and the user
+/// documentation names it.
 #[test]
 fn every_architecture_has_a_golden_case_and_is_documented() {
     let folder = tempfile::tempdir().unwrap();
@@ -471,10 +482,10 @@ fn every_architecture_has_a_golden_case_and_is_documented() {
             golden_configs += &fs::read_to_string(case.join(role).join("config.json")).unwrap();
         }
     });
-    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide/models.md");
-    let guide = fs::read_to_string(guide).unwrap();
+    let guide = read("docs/guide/models.md");
     for architecture in supported.split(", ") {
-        // The decoder of Gemma3ForCausalLM alone; `checkpoints.rs` renames a golden case's tensors to it.
+        // `Gemma3TextModel` is the decoder of `Gemma3ForCausalLM`; `checkpoints.rs` tests it by renaming a golden
+        // case's tensors.
         let has_case =
             architecture == "Gemma3TextModel" || golden_configs.contains(&format!("\"{architecture}\""));
         assert!(has_case, "no case of tests/golden/models is a {architecture}; add one to make_models.py");
@@ -483,4 +494,39 @@ fn every_architecture_has_a_golden_case_and_is_documented() {
             "docs/guide/models.md does not name {architecture}"
         );
     }
+}
+
+/// The guide's table of families is the full list; the pages that users see first name each family by its first word.
+#[test]
+fn every_family_of_the_guide_is_on_the_first_pages() {
+    let guide = read("docs/guide/models.md");
+    let (_, table) = guide.split_once("\n| family |").expect("the guide has a table of families");
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let families: Vec<&str> =
+        rows.filter_map(|row| row.split(['|', ',', ' ']).find(|word| !word.is_empty())).collect();
+    assert!(families.contains(&"Llama"), "{families:?}");
+    for page in ["README.md", "src/lib.rs"] {
+        let text = read(page);
+        for family in &families {
+            assert!(text.contains(family), "{page} does not name the family {family}");
+        }
+    }
+}
+
+/// The table says what a case covers, and the script can write the case again.
+#[test]
+fn every_golden_case_is_in_the_table_and_in_the_script() {
+    let (table, script) = (read("tests/golden/README.md"), read("tests/golden/make_models.py"));
+    for_each_case(|case| {
+        let name = case.file_name().unwrap().to_str().unwrap();
+        let has_row = table.contains(&format!("\n| `{name}` |"));
+        assert!(has_row, "the table of tests/golden/README.md has no row for {name}");
+        let has_entry = script.contains(&format!("\n    \"{name}\": case("));
+        assert!(has_entry, "CASES of tests/golden/make_models.py has no {name}");
+    });
+}
+
+/// A file of this repository.
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }

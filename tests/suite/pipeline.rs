@@ -1,4 +1,5 @@
-//! The threads of `Replicas::decode`: what they read ahead, how replicas share, and how each failure ends them all.
+//! Tests the threads of `Replicas::decode`: how far they read ahead, how replicas share requests, and how each
+//! failure ends all of them.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -17,7 +18,7 @@ use codit::device::{Device, Dtype, Format, MemoryInfo};
 use codit::engine::Stepped;
 use codit::{Engine, EngineConfig, Error, Finish, Preparer, Replicas, Request, Result, embedded};
 
-/// Sequences that a replica of these tests runs at once.
+/// The number of sequences that a replica of these tests runs at once.
 const ROWS: usize = 4;
 
 fn load<D: Device>(devices: Vec<D>) -> Replicas<D> {
@@ -30,13 +31,13 @@ fn replicas(count: usize) -> Replicas<Cpu> {
     load((0..count).map(|_| Cpu::new(Some(1)).unwrap()).collect())
 }
 
-/// A request of `tokens` tokens, named by its number.
+/// A request for `tokens` tokens, identified by its number.
 fn request(number: usize, tokens: usize) -> Request {
     let request = Request::new(number.to_string(), format!("What is {number} plus 4?"));
     Request { max_tokens: tokens, ignore_eos: true, tag: number, ..request }
 }
 
-/// `count` requests, of 1 to 7 tokens.
+/// `count` requests for 1 to 7 tokens each.
 fn requests(count: usize) -> impl Iterator<Item = Result<Request>> + Send {
     (0..count).map(|number| Ok(request(number, 1 + number * 3 % 7)))
 }
@@ -46,7 +47,7 @@ fn goes_on(_: Stepped) -> Result<ControlFlow<()>> {
     Ok(ControlFlow::Continue(()))
 }
 
-/// Decodes; the result, and the numbers of the requests that were handed over, in their order.
+/// Decodes; returns the result and the numbers of the requests that were handed over, in order.
 fn decode<D: Device>(
     replicas: &mut Replicas<D>,
     requests: impl Iterator<Item = Result<Request>> + Send,
@@ -71,12 +72,12 @@ fn one_replica_keeps_the_order_of_requests() {
     assert_eq!(done, (0..30).collect::<Vec<_>>());
 }
 
-/// A reader that waits for steps: the rows that run go on meanwhile.
+/// The reader waits for steps; the running rows must continue meanwhile.
 #[test]
 fn rows_decode_while_the_next_request_is_read() {
     let (step_done, steps) = channel();
     let requests = (0..ROWS + 3).map(move |number| {
-        // The first step waits for as many requests as there are rows, and no more.
+        // The first step needs as many requests as there are rows, and no more.
         for _ in 0..if number > ROWS { 5 } else { 0 } {
             steps.recv_timeout(Duration::from_mins(1)).expect("a step while the request is read");
         }
@@ -86,7 +87,7 @@ fn rows_decode_while_the_next_request_is_read() {
     replicas(1)
         .decode(requests, |step| {
             done += step.completions.len();
-            // Nobody receives after the last request.
+            // After the last request, nobody receives.
             let _ = step_done.send(());
             Ok(ControlFlow::Continue(()))
         })
@@ -94,7 +95,7 @@ fn rows_decode_while_the_next_request_is_read() {
     assert_eq!(done, ROWS + 3);
 }
 
-/// Neither a slow caller nor a long list makes memory grow.
+/// Neither a slow caller nor a long list of requests makes memory grow.
 #[test]
 fn a_slow_caller_bounds_what_is_read() {
     for count in [1, 3] {
@@ -102,7 +103,8 @@ fn a_slow_caller_bounds_what_is_read() {
         let requests = requests(200).inspect(|_| {
             read.fetch_add(1, Ordering::Relaxed);
         });
-        // The channel and the feeder's hand; the rows; two steps a replica that wait, and the one it would hand over.
+        // Requests in memory: the channel and one in the feeder; the running rows; for each replica, two steps that
+        // wait and one that it is about to hand over.
         let most = (count * ROWS + 1) + count * ROWS + 3 * count * ROWS;
         let (mut done, mut ahead) = (0, 0);
         let each = |step: Stepped| {
@@ -117,7 +119,7 @@ fn a_slow_caller_bounds_what_is_read() {
     }
 }
 
-/// Each replica takes an equal part of what is left, however fast requests are read.
+/// Each replica takes an equal part of the remaining requests, however fast requests are read.
 #[test]
 fn no_replica_takes_more_than_its_share() {
     const TOKENS: usize = 12;
@@ -163,13 +165,13 @@ fn a_reader_that_fails_ends_the_run_after_what_came_before() {
             let never = std::iter::once_with(|| panic!("read on after an error"));
             let (result, done) = decode(&mut replicas(count), requests(fails_at).chain(torn).chain(never));
             assert_eq!(result.unwrap_err().to_string(), "torn");
-            // All but those that were running.
+            // Every request is done, except those that were running.
             assert!(done.len() + count * ROWS >= fails_at, "{} of {fails_at} done", done.len());
         }
     }
 }
 
-/// An error that is not the request's alone, found when a replica takes it.
+/// The error concerns all requests, not only one, and is found when a replica takes a request.
 #[test]
 fn a_setting_out_of_range_ends_the_run() {
     for count in [1, 3] {
@@ -182,7 +184,7 @@ fn a_setting_out_of_range_ends_the_run() {
     }
 }
 
-/// A request that cannot be served fails by itself, wherever that is found: by the feeder or by a replica.
+/// A request that cannot be served fails alone, whether the feeder or a replica finds the error.
 #[test]
 fn requests_that_cannot_be_served_yield_failed_completions() {
     let bad = |number| match number % 3 {
@@ -223,14 +225,14 @@ fn a_panic_ends_the_run() {
         let message = result.unwrap_err().to_string();
         assert!(message.contains("internal error") && done.len() <= 40, "{message}, {} done", done.len());
 
-        // That of the caller is its own.
+        // A panic of the caller reaches the caller unchanged.
         let each = |_| panic!("the caller's panic");
         let panic = catch_unwind(AssertUnwindSafe(|| replicas(count).decode(requests(400), each)));
         assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"the caller's panic"));
     }
 }
 
-/// Breaking off keeps what finished, and the replicas can go on.
+/// When the caller stops early, finished requests stay finished, and the replicas can continue.
 #[test]
 fn what_was_broken_off_is_finished_by_the_next_call() {
     let mut replicas = replicas(2);
@@ -247,7 +249,7 @@ fn what_was_broken_off_is_finished_by_the_next_call() {
     assert!((100..120).all(|number| done.contains(&number)));
 }
 
-/// A machine that fails after so many reads, if the count is not negative.
+/// A runtime that fails, or panics, after a number of reads. [`Breaks::NEVER`] turns this off.
 struct Breaking {
     host: Simt,
     breaks: Breaks,
@@ -278,21 +280,21 @@ impl GpuRuntime for Breaking {
 
     as_host! {
         describe() -> String;
-        allocate(lane: Role, bytes: usize) -> Result<Self::Memory>;
+        allocate(role: Role, bytes: usize) -> Result<Self::Memory>;
         address(memory: &Self::Memory) -> u64;
-        fill(lane: Role, memory: &Self::Memory, bytes: usize, source: &mut dyn FnMut(usize, &mut [u8])) -> Result<()>;
-        write(lane: Role, memory: &Self::Memory, bytes: &[u8]);
-        read(lane: Role, memory: &Self::Memory, bytes: usize) -> Self::Pending;
+        fill(role: Role, memory: &Self::Memory, bytes: usize, source: &mut dyn FnMut(usize, &mut [u8])) -> Result<()>;
+        write(role: Role, memory: &Self::Memory, bytes: &[u8]);
+        read(role: Role, memory: &Self::Memory, bytes: usize) -> Self::Pending;
         fork();
         join();
-        launch(lane: Role, launch: &Launch, parameters: &[u8]);
-        matmul(lane: Role, matmul: &Matmul);
-        copy(lane: Role, from: &Self::Memory, to: &Self::Memory, bytes: usize);
-        mark(lane: Role) -> Self::Mark;
+        launch(role: Role, launch: &Launch, parameters: &[u8]);
+        matmul(role: Role, matmul: &Matmul);
+        copy(role: Role, from: &Self::Memory, to: &Self::Memory, bytes: usize);
+        mark(role: Role) -> Self::Mark;
         seconds(from: &Self::Mark, to: &Self::Mark) -> Result<f64>;
         replay(key: u64, record: &mut dyn FnMut());
         is_split() -> bool;
-        memory_info(lane: Role) -> Result<MemoryInfo>;
+        memory_info(role: Role) -> Result<MemoryInfo>;
         runs_ahead() -> bool;
     }
 
@@ -306,7 +308,7 @@ impl GpuRuntime for Breaking {
     }
 }
 
-/// One of two devices fails, or panics, in one of its first steps.
+/// One of two devices fails or panics in one of its first steps.
 #[test]
 fn a_device_that_fails_ends_the_run() {
     for (fails_after, panics) in [(0, false), (3, false), (9, false), (3, true)] {
@@ -325,7 +327,7 @@ fn a_device_that_fails_ends_the_run() {
     }
 }
 
-/// Requests that other threads have prepared get the responses that they get otherwise.
+/// Requests that other threads prepared get the same responses as unprepared requests.
 #[test]
 fn a_prepared_request_needs_no_text_work_and_changes_nothing() {
     let load = || {

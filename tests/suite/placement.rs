@@ -1,5 +1,5 @@
-//! The pair over several GPUs, which the host pretends to be, and over several devices at large: the same texts, one queue.
-//! Over the stand-in of CUDA's driver: `cuda.rs`.
+//! Tests a pair split over several GPUs, which the host simulates, and replicas on several devices: they take
+//! requests from one queue and give the same texts. `cuda.rs` tests the same on the stand-in for CUDA's driver.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -17,7 +17,7 @@ use crate::program::{Workplace, message, records, refuse, sorted_lines, start, s
 
 const SMALL: [&str; 8] = ["--seed", "1", "--max-tokens", "9", "--max-num-seqs", "3", "--device", "simt"];
 
-/// A split pair computes all of the amateur's logits; where heads are gathered, scores have other last bits.
+/// A split pair computes all of the amateur's logits. With gathered candidates, the last bits of the scores differ.
 #[test]
 fn a_split_pair_and_replicas_of_it_write_what_one_gpu_writes() {
     let place = Workplace::new();
@@ -70,7 +70,7 @@ fn places_that_cannot_be_are_refused() {
     }
 }
 
-/// What `codit doctor` checks of two GPUs.
+/// The checks of `codit doctor` for two GPUs.
 #[test]
 fn a_split_pair_responds_as_on_the_cpu() {
     let open = || Ok(Simt::simt_with(GpuConfig::of(Format::of(Dtype::F32)), 5, true));
@@ -91,7 +91,7 @@ fn requests(count: usize) -> Vec<Result<Request>> {
     (0..count).map(|i| Ok(request(i))).collect()
 }
 
-/// What each request's response is, by id, and how many were running at most.
+/// Each request's response by id, and the largest number of requests that ran at once.
 fn decode(count: usize, requests: Vec<Result<Request>>) -> (BTreeMap<String, Vec<u32>>, usize) {
     let (mut responses, mut running) = (BTreeMap::new(), 0);
     let each = |step: codit::engine::Stepped| {
@@ -112,12 +112,13 @@ fn devices_share_a_queue_and_change_nothing() {
     assert_eq!((alone.len(), running), (40, 4));
     let (found, running) = decode(3, requests(40));
     assert!(found == alone && running > 4, "{running} ran at once");
-    // Less than one could run: it is divided all the same.
+    // There are fewer requests than one replica could run; they are divided all the same.
     let (found, _) = decode(3, requests(3));
     assert_eq!(found.len(), 3);
 }
 
-/// Where all end at once, as many are taken as there is room for: their text work is done already, on another thread.
+/// When all responses end at once, as many requests are taken as fit. Another thread has already done their text
+/// work.
 #[test]
 fn a_burst_of_requests_is_taken_without_text_work() {
     let config = EngineConfig {
@@ -125,7 +126,7 @@ fn a_burst_of_requests_is_taken_without_text_work() {
         max_num_batched_tokens: Some(4096),
         kv_cache_memory: Some(64 << 20),
         async_scheduling: Some(true),
-        // All prompts are computed in one step, so that all responses end in one.
+        // All prompts are computed in one step, so all responses end in one step.
         shortcuts: Some(Shortcuts::NONE),
         ..EngineConfig::default()
     };
@@ -144,7 +145,7 @@ fn a_burst_of_requests_is_taken_without_text_work() {
         let held = step.stats.running + step.stats.waiting;
         assert!(held <= 80, "{held} at once");
         taken.push(done + held);
-        // Holds the steps up, some steps later, until the next 80 are prepared.
+        // Delays the steps until the next 80 requests are prepared.
         let deadline = Instant::now() + Duration::from_mins(1);
         while read.load(Ordering::Relaxed) < (done + held + 81).min(200) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
@@ -179,7 +180,7 @@ fn a_bad_request_is_its_own_fault_and_a_bad_queue_ends_the_run() {
     let error = replicas(2).decode(list.into_iter(), each).unwrap_err();
     assert!(error.to_string() == "torn" && done > 4 && done < 40, "{error}: {done} done");
 
-    // Who takes in the completions may break off, or fail.
+    // The caller may stop early or fail.
     let mut steps = 0;
     let each = |_| {
         steps += 1;

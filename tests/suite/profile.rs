@@ -1,11 +1,12 @@
-//! Ranges for a profiler, seen by one of our own: a library that writes what it is told.
+//! Tests the ranges for a profiler. Our own profiler library receives them and writes them to a file.
 
 use std::path::Path;
 use std::process::Command;
 
 use super::program::{Workplace, message, records, refuse, synth};
 
-/// By the protocol of NVTX 3: finds the functions for ranges in the tables of the program that loads it.
+/// A tool library by the protocol of NVTX 3: it finds the functions for ranges in the tables of the program that
+/// loads it.
 const TOOL: &str = r#"
 #include <stdint.h>
 #include <stdio.h>

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-/// A folder for one test's files, removed at its end.
+/// A folder for one test's files; it is removed when the test ends.
 pub struct Workplace {
     folder: tempfile::TempDir,
 }
@@ -25,7 +25,7 @@ impl Workplace {
         path
     }
 
-    /// An input of `count` instructions that the embedded pair understands more or less.
+    /// An input of `count` instructions of the kind that the embedded pair can answer.
     pub fn instructions(&self, count: usize) -> PathBuf {
         let words = ["river", "stone", "green", "seven", "garden", "letter", "winter"];
         let line = |i: usize| {
@@ -47,14 +47,14 @@ pub fn start(input: &Path, output: &Path, arguments: &[&str]) -> Child {
     synth(input, output, arguments).spawn().unwrap()
 }
 
-/// Runs to the end; fails the test unless that is a success.
+/// Runs to the end, which must be a success.
 pub fn succeed(input: &Path, output: &Path, arguments: &[&str]) -> Output {
     let result = synth(input, output, arguments).output().unwrap();
     assert!(result.status.success(), "{}: {}", result.status, message(&result));
     result
 }
 
-/// Runs to the end, which must be a failure with exit code 2 and one line; returns that line.
+/// Runs to the end, which must be a failure with exit code 2 and one line on stderr; returns that line.
 pub fn refuse(input: &Path, output: &Path, arguments: &[&str]) -> String {
     let result = synth(input, output, arguments).output().unwrap();
     let said = message(&result);

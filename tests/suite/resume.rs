@@ -1,4 +1,4 @@
-//! Runs that are killed, interrupted or out of disk, and what is left of them.
+//! Tests runs that are killed, interrupted or out of disk space, and the files that they leave.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -9,8 +9,8 @@ use crate::random::Random;
 
 const SETTINGS: [&str; 6] = ["--seed", "9", "--max-tokens", "40", "--max-num-seqs", "16"];
 
-/// SIGKILL at random moments until the run is done: nothing lost, doubled or torn, sorted output byte-identical to an
-/// unbroken run. `CODIT_KILLS` says how many kills (20 by default).
+/// Sends SIGKILL at random moments until the run is done. No record is lost, doubled or torn, and the sorted output
+/// is identical to the output of an uninterrupted run. `CODIT_KILLS` sets the number of kills (20 by default).
 #[test]
 fn killed_and_resumed_gives_the_same_dataset() {
     let kills = std::env::var("CODIT_KILLS").map_or(20, |kills| kills.parse().unwrap());
@@ -28,7 +28,7 @@ fn killed_and_resumed_gives_the_same_dataset() {
         run += 1;
         loop {
             let mut child = start(&input, &output, &SETTINGS);
-            // Spread over start-up, decoding and the end.
+            // The moments are spread over start-up, decoding and the end.
             let moment = whole_run.mul_f64(random.within(0, 700) as f64 / 1000.0);
             let deadline = Instant::now() + moment;
             while Instant::now() < deadline && child.try_wait().unwrap().is_none() {
@@ -96,7 +96,7 @@ fn other_settings_models_or_input_are_refused() {
     assert_eq!(std::fs::read(&output).unwrap(), before);
 }
 
-/// A template that writes the date writes that of the run's beginning when the run is resumed.
+/// When a run is resumed, a template that writes the date writes the date of the run's start.
 #[test]
 fn a_resumed_run_keeps_its_date() {
     let place = Workplace::new();
@@ -162,7 +162,7 @@ fn a_signal_ends_the_run_soon_and_it_resumes() {
     assert_eq!(sorted_lines(&output), sorted_lines(&unbroken));
 }
 
-/// A limit on the file's size stands for a full disk: the write fails part way.
+/// A limit on the file size stands in for a full disk: a write fails part way.
 #[test]
 fn a_full_disk_is_a_clear_error_and_the_run_resumes() {
     let place = Workplace::new();

@@ -1,7 +1,7 @@
-//! Random traces through the scheduler, against a cache that remembers what each of its slots stands for.
+//! Random traces through the scheduler, checked against a model of the cache that records the content of every slot.
 //!
-//! A trace commits every step before it plans the next, or has one step in flight; and it defers the amateur or does not,
-//! as the engine does.
+//! A trace either commits every step before it plans the next one, or keeps one step in flight. It either defers the
+//! amateur or does not. The engine has the same four modes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -19,45 +19,45 @@ use crate::random::Random;
 
 const STOP: TokenId = TokenId(0);
 
-/// A request, and how far it has come in the steps that have run.
+/// A request and its progress in the steps that have run.
 struct Request {
     prompt: Vec<TokenId>,
     max_len: usize,
     needs_amateur: bool,
-    /// Tokens that are known, and these and those that steps in flight draw.
+    /// `known` counts the known tokens; `drawn` also counts the tokens that steps in flight draw.
     known: usize,
     drawn: usize,
-    /// Whether one of them was its last, so that what is planned before that is known is in vain.
+    /// Whether one of the drawn tokens is the last. Rows that are planned before the scheduler knows this are wasted.
     has_ended: bool,
-    /// Where its last row ended.
+    /// The position at which the last row of this request ended.
     computed: usize,
-    /// How often what was in flight became void.
+    /// The number of times that the rows in flight became void.
     epoch: u32,
 }
 
 impl Request {
-    /// It was sent back: what is in flight is drawn again.
+    /// The request was preempted: the tokens in flight are drawn again.
     fn begin_anew(&mut self) {
         (self.drawn, self.has_ended, self.computed) = (self.known, false, 0);
         self.epoch += 1;
     }
 
-    /// Its row that ended at `end` waits for the amateur: what was planned after it is void.
+    /// The row that ended at `end` awaits the amateur: rows planned after it are void.
     fn wait(&mut self, end: usize) {
         (self.drawn, self.has_ended, self.computed) = (self.known + 1, false, end);
         self.epoch += 1;
     }
 }
 
-/// A step that ran and is not committed.
+/// A step that ran and is not committed yet.
 struct Ran {
     plan: StepPlan,
     results: Vec<Option<Decision>>,
-    /// Of each result: [`Request::epoch`] when it was planned.
+    /// For each result, the value of [`Request::epoch`] when the row was planned.
     epochs: Vec<u32>,
 }
 
-/// What the models would say, whatever has been asked before.
+/// The models' answers. They depend only on the sequence and the position, never on earlier calls.
 #[derive(Clone, Copy)]
 struct Oracle {
     seed: u64,
@@ -72,22 +72,22 @@ impl Oracle {
             1..=4 => STOP,
             _ => TokenId(bits[1] | 1),
         };
-        let num_candidates = if self.is_settled(seq, position) { 1 } else { 2 };
+        let num_candidates = if self.is_decided_by_expert(seq, position) { 1 } else { 2 };
         Ok(Sampled { token, score: position as f32, num_candidates, log_probabilities: None })
     }
 
-    /// Whether the expert alone says what [`Oracle::draw`] does.
-    fn is_settled(self, seq: SeqId, position: usize) -> bool {
+    /// Whether the expert alone decides the result of [`Oracle::draw`].
+    fn is_decided_by_expert(self, seq: SeqId, position: usize) -> bool {
         philox4x32_10([seq.0 as u32, position as u32, 2, 0], [self.seed as u32, 0])[0].is_multiple_of(3)
     }
 
-    /// The token at `position`; none where the draw failed.
+    /// The token at `position`, or `None` if the draw failed.
     fn token(self, seq: SeqId, request: &Request, position: usize) -> Option<TokenId> {
         let drawn = || self.draw(seq, position).ok().map(|sampled| sampled.token);
         request.prompt.get(position).copied().or_else(drawn)
     }
 
-    /// Checks that a sequence ended where it should, with all that was drawn for it.
+    /// Checks that a sequence ended at the right place and holds everything that was drawn for it.
     fn check(self, ended: &Sequence, request: &Request) {
         let first = request.prompt.len();
         let mut end = End::Length;
@@ -112,13 +112,14 @@ impl Oracle {
     }
 }
 
-/// One model's plane of the cache.
+/// The cache plane of one model.
 struct Plane {
-    /// What a slot holds: a token after all those before it. None where one of these was not there to be read.
+    /// The content of each slot: a hash of its token and all tokens before it. `None` if one of the earlier tokens
+    /// was missing when the slot was written.
     slots: Vec<Option<u64>>,
 }
 
-/// Of a token that follows what `before` stands for.
+/// The hash of `token` after a prefix whose hash is `before`.
 fn content(before: u64, token: TokenId) -> u64 {
     let bits = philox4x32_10([before as u32, (before >> 32) as u32, token.0, 0], [3, 4]);
     u64::from(bits[0]) << 32 | u64::from(bits[1])
@@ -136,11 +137,11 @@ impl Plane {
         }
     }
 
-    /// Writes the plan's positions, of these `tokens`, as a forward pass does: all of a layer before any is read. Where there
-    /// is no token, anything.
+    /// Writes the positions of the plan with these `tokens`. Like a forward pass, it writes all positions of a layer
+    /// before it reads any. A missing token is replaced by an arbitrary one.
     fn forward(&mut self, plan: &StepPlan, tokens: &[Option<TokenId>], block_size: usize) {
         let mut rows: Vec<_> = plan.rows.iter().zip(&plan.batch.spans).collect();
-        // A row may read what another writes in the same step.
+        // A row may read positions that another row writes in the same step.
         rows.sort_by_key(|(row, _)| row.positions.start);
         for (row, span) in rows {
             let blocks = &plan.batch.blocks[span.blocks.clone()];
@@ -154,7 +155,8 @@ impl Plane {
         }
     }
 
-    /// How many of a row's positions are there from the first on, as far as its tokens are known, and how many these are.
+    /// Returns two counts: the row's leading positions that the cache holds, and the row's positions whose tokens are
+    /// known.
     fn has(
         &self,
         row: &PlanRow,
@@ -172,7 +174,7 @@ impl Plane {
         [there, row.positions.end]
     }
 
-    /// That all of a row's positions are there, as far as its tokens are known.
+    /// Checks that the cache holds every position of a row whose token is known.
     fn check(&self, plan: &StepPlan, known: impl Fn(SeqId, usize) -> Option<TokenId>, block_size: usize) {
         for (row, span) in plan.rows.iter().zip(&plan.batch.spans) {
             let blocks = &plan.batch.blocks[span.blocks.clone()];
@@ -182,30 +184,30 @@ impl Plane {
     }
 }
 
-/// What happened.
+/// Counts of the events in a trace.
 #[derive(Debug, Default, Clone, Copy)]
 struct Events {
     steps: u64,
     preemptions: u64,
-    /// Tokens that a step took from the step before.
-    fed: u64,
-    /// Rows of sequences that had ended in the step before.
+    /// Tokens that a step took from the step before it.
+    pending: u64,
+    /// Rows of sequences that had already ended in the step before.
     in_vain: u64,
-    /// Sequences that were sent back and dropped while a token of theirs was in flight.
+    /// Sequences that were preempted, or cancelled, while one of their tokens was in flight.
     preempted_in_flight: u64,
     cancelled_in_flight: u64,
     /// Positions found in the cache, and blocks copied.
     shared: u64,
     copies: u64,
-    /// Draws that waited for the amateur, those of them that shared its step with an earlier one, and its steps.
-    contested: u64,
+    /// Draws that awaited the amateur, draws that shared a catch-up step with an earlier one, and catch-up steps.
+    awaiting: u64,
     gathered: u64,
     amateur_steps: u64,
-    /// Rows whose token turned out to wait for the amateur, and steps after which nothing was in flight until it was known
-    /// who waits.
+    /// Rows whose pending token turned out to await the amateur, and catch-ups that became due while a step was in
+    /// flight, so that this step had to be committed first.
     void: u64,
     stalls: u64,
-    /// How often the models went from side by side to apart, or back.
+    /// The number of times that the pass changed between joint and expert-only.
     turns: u64,
 }
 
@@ -214,13 +216,13 @@ impl Events {
         Self {
             steps: self.steps + other.steps,
             preemptions: self.preemptions + other.preemptions,
-            fed: self.fed + other.fed,
+            pending: self.pending + other.pending,
             in_vain: self.in_vain + other.in_vain,
             preempted_in_flight: self.preempted_in_flight + other.preempted_in_flight,
             cancelled_in_flight: self.cancelled_in_flight + other.cancelled_in_flight,
             shared: self.shared + other.shared,
             copies: self.copies + other.copies,
-            contested: self.contested + other.contested,
+            awaiting: self.awaiting + other.awaiting,
             gathered: self.gathered + other.gathered,
             amateur_steps: self.amateur_steps + other.amateur_steps,
             void: self.void + other.void,
@@ -230,35 +232,35 @@ impl Events {
     }
 }
 
-/// A scheduler, what it was asked, and a device that runs each step as soon as it is planned.
+/// A scheduler, the requests given to it, and a device that runs each step as soon as it is planned.
 struct Trace {
     random: Random,
     config: SchedulerConfig,
     scheduler: Scheduler,
     oracle: Oracle,
-    /// What some prompts begin with.
+    /// The tokens that some prompts begin with.
     beginning: Vec<TokenId>,
     expert: Plane,
     amateur: Plane,
-    /// `[outputs]` of the last step; none where the amateur must have its say.
+    /// The token of each output of the last step; `None` if the output awaits the amateur.
     drawn: Vec<Option<TokenId>>,
-    /// Of the last step with the expert.
+    /// The pass of the last step that ran the expert.
     pass: Option<Pass>,
     /// Steps that ran and are not committed.
     in_flight: VecDeque<Ran>,
-    /// Sequences whose draws wait for the amateur.
-    contested: BTreeSet<SeqId>,
-    /// By slot: whose logits are kept there, and of which position.
+    /// Sequences whose draws await the amateur.
+    awaiting: BTreeSet<SeqId>,
+    /// For each slot of deferred logits: the sequence and the position that they belong to.
     deferred_rows: BTreeMap<u32, (SeqId, usize)>,
-    /// Whether the amateur could not catch up at once for want of room in a step.
+    /// Whether a catch-up step was ever full, so that the amateur could not catch up at once.
     is_cramped: bool,
-    /// Requests whose end is not known.
+    /// Requests that have not ended yet.
     open: BTreeMap<SeqId, Request>,
     events: Events,
 }
 
 impl Trace {
-    /// A trace to its end.
+    /// Runs a trace to its end.
     fn run(seed: u64, mode: Mode) -> Events {
         let mut random = Random::new(seed);
         let block_size = random.within(1, 5);
@@ -292,7 +294,7 @@ impl Trace {
             drawn: vec![],
             pass: None,
             in_flight: VecDeque::new(),
-            contested: BTreeSet::new(),
+            awaiting: BTreeSet::new(),
             deferred_rows: BTreeMap::new(),
             is_cramped: false,
             open: BTreeMap::new(),
@@ -334,7 +336,7 @@ impl Trace {
     }
 
     fn preempt(&mut self) {
-        // Those that run are the oldest.
+        // The running sequences are the oldest.
         let youngest = self.open.keys().take(self.scheduler.running()).next_back().copied();
         let is_in_flight = youngest.is_some_and(|seq| self.is_in_flight(seq));
         self.events.preempted_in_flight += u64::from(is_in_flight);
@@ -342,12 +344,12 @@ impl Trace {
         self.notice_preemptions();
     }
 
-    /// Those that run are the oldest; others have been sent back, if they ran.
+    /// The running sequences are the oldest. Any other sequence that has computed positions was preempted.
     fn notice_preemptions(&mut self) {
         for (seq, request) in self.open.iter_mut().skip(self.scheduler.running()) {
             if request.computed > 0 {
                 request.begin_anew();
-                self.contested.remove(seq);
+                self.awaiting.remove(seq);
             }
         }
     }
@@ -360,12 +362,12 @@ impl Trace {
         assert!(self.scheduler.cancel(seq).is_some() && self.scheduler.cancel(seq).is_none());
     }
 
-    /// Whether a step that is not committed draws a token of `seq`.
+    /// Whether a step that is not committed yet draws a token of `seq`.
     fn is_in_flight(&self, seq: SeqId) -> bool {
         self.in_flight.iter().any(|ran| ran.plan.rows.iter().any(|row| row.seq == seq && row.samples))
     }
 
-    /// A step as the engine makes it.
+    /// Makes one step in the same way as the engine.
     fn step(&mut self, mode: Mode) {
         let plan = self.scheduler.plan();
         self.notice_preemptions();
@@ -376,7 +378,7 @@ impl Trace {
         if let Some((oldest, request)) = self.open.first_key_value() {
             let is_complete = request.prompt.len() + request.drawn == request.max_len;
             let is_planned = plan.rows.iter().any(|row| row.seq == *oldest);
-            let waits = self.contested.contains(oldest) || is_complete && self.is_in_flight(*oldest);
+            let waits = self.awaiting.contains(oldest) || is_complete && self.is_in_flight(*oldest);
             assert!(is_planned || waits, "{oldest:?} is not planned");
         }
         let mut has_advanced = !plan.is_empty() || !self.in_flight.is_empty();
@@ -420,7 +422,7 @@ impl Trace {
                     request.known += 1;
                 } else {
                     request.wait(row.positions.end);
-                    self.contested.insert(row.seq);
+                    self.awaiting.insert(row.seq);
                 }
             }
             for ended in self.scheduler.commit(&plan, &to_commit(&results)) {
@@ -431,7 +433,7 @@ impl Trace {
         }
     }
 
-    /// Checks a step of the amateur, and gives its results.
+    /// Checks a catch-up step of the amateur and returns its results.
     fn catch_up(&mut self, plan: StepPlan) -> Ran {
         assert!(self.in_flight.is_empty() && plan.batch.pending_tokens.is_empty());
         let tokens: Vec<_> = plan.batch.tokens.iter().copied().map(Some).collect();
@@ -443,9 +445,9 @@ impl Trace {
         self.is_cramped |= tokens.len() == self.config.capacity.max_num_batched_tokens;
         let (mut results, mut epochs) = (vec![], vec![]);
         for (row, sample) in plan.rows.iter().filter(|row| row.samples).zip(&plan.sample_rows) {
-            assert!(self.contested.remove(&row.seq), "{row:?} does not wait");
-            let kept = sample.deferred_row.and_then(|slot| self.deferred_rows.get(&slot));
-            assert_eq!(kept, Some(&(row.seq, row.positions.end)), "the logits of {row:?} are lost");
+            assert!(self.awaiting.remove(&row.seq), "{row:?} does not wait");
+            let deferred = sample.deferred_row.and_then(|slot| self.deferred_rows.get(&slot));
+            assert_eq!(deferred, Some(&(row.seq, row.positions.end)), "the logits of {row:?} are lost");
             let request = self.open.get_mut(&row.seq).expect("it waits");
             let result = oracle.draw(row.seq, row.positions.end);
             request.has_ended |= ends(&result);
@@ -453,16 +455,16 @@ impl Trace {
             epochs.push(request.epoch);
         }
         self.events.gathered += results.len().saturating_sub(1) as u64;
-        self.drawn = results.iter().copied().map(fed).collect();
+        self.drawn = results.iter().copied().map(pending_token).collect();
         Ran { plan, results, epochs }
     }
 
-    /// Checks a step of both models or of the expert against all that ran before it, and gives its results.
+    /// Checks a joint or expert-only step against all steps before it, and returns its results.
     fn forward(&mut self, plan: StepPlan) -> Ran {
         let (oracle, batch, block_size) = (self.oracle, &plan.batch, self.config.capacity.block_size);
         let mut tokens: Vec<_> = batch.tokens.iter().copied().map(Some).collect();
-        for fed in &batch.pending_tokens {
-            tokens[fed.index as usize] = self.drawn[fed.source_output as usize];
+        for pending in &batch.pending_tokens {
+            tokens[pending.index as usize] = self.drawn[pending.source_output as usize];
         }
         let rows = || plan.rows.iter().zip(&batch.spans);
         let void: BTreeSet<SeqId> = rows()
@@ -473,9 +475,9 @@ impl Trace {
         for (row, span) in rows() {
             let request = self.open.get_mut(&row.seq).expect("planned after its end was known");
             if row.positions.start != request.computed {
-                // It begins, or was sent back in this very plan.
+                // The request begins, or this plan preempted it.
                 request.begin_anew();
-                self.contested.remove(&row.seq);
+                self.awaiting.remove(&row.seq);
             } else if plan.pass == Pass::ExpertOnly
                 && request.needs_amateur
                 && row.samples
@@ -485,7 +487,7 @@ impl Trace {
                 let blocks = &batch.blocks[span.blocks.clone()];
                 let known = |seq, position| oracle.token(seq, &self.open[&seq], position);
                 let [there, known] = self.amateur.has(row, blocks, known, block_size);
-                let max_lag = self.config.deferral.expect("logits are kept").max_lag;
+                let max_lag = self.config.deferral.expect("the amateur is deferred").max_lag;
                 assert!(known <= there + max_lag + 1, "the amateur has {there} of {row:?}");
             }
         }
@@ -507,18 +509,18 @@ impl Trace {
             let before = self.pass.replace(plan.pass);
             self.events.turns += u64::from(before.is_some_and(|kind| kind != plan.pass));
         }
-        self.events.fed += batch.pending_tokens.len() as u64;
+        self.events.pending += batch.pending_tokens.len() as u64;
         self.events.void += void.len() as u64;
         self.events.copies += plan.copies.len() as u64;
         let (mut results, mut epochs) = (vec![], vec![]);
         for (row, span) in rows() {
             let request = self.open.get_mut(&row.seq).expect("planned after its end was known");
-            assert!(!self.contested.contains(&row.seq), "{row:?} waits");
+            assert!(!self.awaiting.contains(&row.seq), "{row:?} waits");
             self.events.in_vain += u64::from(request.has_ended);
             assert_eq!(span.tokens.len(), row.positions.len());
             for (position, index) in row.positions.clone().zip(span.tokens.clone()) {
                 assert_eq!(batch.positions[index] as usize, position);
-                // A failed draw is no token: whatever follows it is in vain.
+                // A failed draw gives no token, so rows after it are wasted.
                 let expected = oracle.token(row.seq, request, position);
                 let is_right =
                     expected.is_none() || tokens[index].is_none_or(|token| Some(token) == expected);
@@ -536,12 +538,13 @@ impl Trace {
                 epochs.push(request.epoch);
                 let result = oracle.draw(row.seq, end);
                 results.push(if void.contains(&row.seq) {
-                    // The result of nothing is anything.
+                    // A row without a token may return any result.
                     Some(Ok(Sampled { token: STOP, score: 0.0, num_candidates: 1, log_probabilities: None }))
                         .filter(|_| self.random.once_in(2))
-                } else if let Some(slot) = deferred_row.filter(|_| !oracle.is_settled(row.seq, end)) {
+                } else if let Some(slot) = deferred_row.filter(|_| !oracle.is_decided_by_expert(row.seq, end))
+                {
                     self.deferred_rows.insert(slot, (row.seq, end));
-                    self.events.contested += 1;
+                    self.events.awaiting += 1;
                     None
                 } else {
                     request.has_ended |= ends(&result);
@@ -550,12 +553,12 @@ impl Trace {
             }
         }
         assert_eq!([batch.logits_indices.len(), plan.sample_rows.len()], [results.len(); 2]);
-        self.drawn = results.iter().copied().map(fed).collect();
+        self.drawn = results.iter().copied().map(pending_token).collect();
         Ran { plan, results, epochs }
     }
 }
 
-/// A sequence to be scheduled; what it draws by is the oracle's.
+/// A sequence to be scheduled. Its sampling parameters do not matter, because the oracle draws its tokens.
 fn sequence(prompt: Vec<TokenId>, max_len: usize, stop_tokens: &[TokenId], needs_amateur: bool) -> Sequence {
     let params = SamplingParams {
         contrast: if needs_amateur { Contrast::default() } else { Contrast::direct() },
@@ -567,31 +570,31 @@ fn sequence(prompt: Vec<TokenId>, max_len: usize, stop_tokens: &[TokenId], needs
     Sequence::new(RequestIdentity::default(), prompt, params)
 }
 
-/// Results as a device gives them: rows without a decision await the amateur.
+/// Converts results to the form that a device returns: rows without a decision await the amateur.
 fn to_commit(results: &[Option<Decision>]) -> Vec<RowResult> {
     results.iter().map(|result| result.map_or(RowResult::AwaitsAmateur, RowResult::from)).collect()
 }
 
-/// Whether nothing follows what was drawn.
+/// Whether the sequence ends with this result.
 fn ends(result: &Decision) -> bool {
     result.map_or(true, |sampled| sampled.token == STOP)
 }
 
-/// What a device feeds the next step of a result.
-fn fed(result: Option<Decision>) -> Option<TokenId> {
+/// The token that a device passes to the next step for this result.
+fn pending_token(result: Option<Decision>) -> Option<TokenId> {
     result.map(|result| result.map_or(TokenId(0), |sampled| sampled.token))
 }
 
 /// When steps are planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// After the one before is committed.
+    /// Each step is planned after the step before it is committed.
     InTurn,
-    /// With one in flight.
+    /// Each step is planned while the step before it is in flight.
     Ahead,
-    /// Those of the amateur apart from those of the expert, in turn.
+    /// Like `InTurn`, with a deferral configuration: the amateur may run in steps of its own.
     Deferred,
-    /// The same with one in flight.
+    /// Like `Ahead`, with a deferral configuration: the amateur may run in steps of its own.
     DeferredAhead,
 }
 
@@ -605,7 +608,7 @@ impl Mode {
     }
 }
 
-/// All that happened in many traces.
+/// The sum of the events of many traces.
 fn traces(count: u64, mode: Mode) -> Events {
     const THREADS: usize = 2;
     let work = |first: u64| {
@@ -623,7 +626,7 @@ fn traces(count: u64, mode: Mode) -> Events {
     })
 }
 
-/// No block leaked, no row starved, and both models' planes hold what was read.
+/// No block leaks, no row starves, and both models' cache planes hold the content that is read.
 #[test]
 fn a_hundred_thousand_random_traces() {
     let events = traces(100_000, Mode::InTurn);
@@ -631,46 +634,46 @@ fn a_hundred_thousand_random_traces() {
     assert!(events.preemptions > 50_000 && events.steps > 1_000_000, "too tame: {events:?}");
     assert!(events.shared > 1_000_000 && events.copies > 10_000, "too tame: {events:?}");
     assert_eq!(
-        (events.fed, events.in_vain, events.preempted_in_flight, events.cancelled_in_flight),
+        (events.pending, events.in_vain, events.preempted_in_flight, events.cancelled_in_flight),
         (0, 0, 0, 0)
     );
 }
 
-/// The same, and what is fed is what was drawn, where each step is planned before the one before it is committed.
+/// The same properties hold with a step in flight. A step also gets the tokens that the step before it drew.
 #[test]
 fn a_hundred_thousand_random_traces_with_a_step_in_flight() {
     let events = traces(100_000, Mode::Ahead);
     println!("{events:?}");
     assert!(events.preemptions > 50_000 && events.steps > 1_000_000, "too tame: {events:?}");
     let rare = [events.in_vain, events.preempted_in_flight, events.cancelled_in_flight];
-    assert!(events.fed > 1_000_000 && rare.iter().all(|count| *count > 1000), "too tame: {events:?}");
+    assert!(events.pending > 1_000_000 && rare.iter().all(|count| *count > 1000), "too tame: {events:?}");
     assert!(events.shared > 1_000_000 && events.copies > 10_000, "too tame: {events:?}");
 }
 
-/// The same where the amateur is deferred.
+/// The same properties hold with a deferred amateur.
 #[test]
 fn a_hundred_thousand_random_traces_with_the_amateur_deferred() {
     let events = traces(100_000, Mode::Deferred);
     println!("{events:?}");
     assert!(events.preemptions > 50_000 && events.steps > 1_000_000, "too tame: {events:?}");
     assert!(events.shared > 1_000_000 && events.copies > 10_000, "too tame: {events:?}");
-    assert!(events.contested > 500_000 && events.gathered > 100_000, "too tame: {events:?}");
+    assert!(events.awaiting > 500_000 && events.gathered > 100_000, "too tame: {events:?}");
     assert!(events.steps - events.amateur_steps > 500_000, "too tame: {events:?}");
     assert!(events.turns > 1_000, "too tame: {events:?}");
-    assert_eq!((events.fed, events.void, events.stalls), (0, 0, 0));
+    assert_eq!((events.pending, events.void, events.stalls), (0, 0, 0));
 }
 
-/// The same, and what waits for the amateur is found again, where each step of the expert is planned before it is known who
-/// waits.
+/// The same properties hold with a deferred amateur and a step in flight. Rows planned behind a token that awaits the
+/// amateur are void and are computed again.
 #[test]
 fn a_hundred_thousand_random_traces_with_the_amateur_deferred_and_a_step_in_flight() {
     let events = traces(100_000, Mode::DeferredAhead);
     println!("{events:?}");
     assert!(events.preemptions > 50_000 && events.steps > 1_000_000, "too tame: {events:?}");
     assert!(events.shared > 1_000_000 && events.copies > 10_000, "too tame: {events:?}");
-    assert!(events.contested > 500_000 && events.gathered > 100_000, "too tame: {events:?}");
+    assert!(events.awaiting > 500_000 && events.gathered > 100_000, "too tame: {events:?}");
     let rare = [events.in_vain, events.preempted_in_flight, events.cancelled_in_flight];
-    assert!(events.fed > 1_000_000 && rare.iter().all(|count| *count > 1000), "too tame: {events:?}");
+    assert!(events.pending > 1_000_000 && rare.iter().all(|count| *count > 1000), "too tame: {events:?}");
     assert!(events.void > 100_000 && events.stalls <= events.amateur_steps * 2, "{events:?}");
     assert!(events.turns > 1_000, "too tame: {events:?}");
 }
@@ -700,7 +703,7 @@ fn decode_rows_go_before_prefill_chunks_and_share_the_budget() {
     assert_eq!(plan.batch.logits_indices, [0, 5]);
 }
 
-/// One row, of which a share of the tokens awaits the amateur: both models in turn cost `1 + share` of a joint step.
+/// One row, with a share of its tokens awaiting the amateur. The two models in turn cost `1 + share` of a joint step.
 #[test]
 fn the_amateur_is_deferred_where_that_is_worthwhile() {
     let cost = StepCost { weights: 1.0, row: 0.0, position: 0.0 };

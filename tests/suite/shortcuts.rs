@@ -19,7 +19,8 @@ use serde_json::Value;
 
 use crate::random::Random;
 
-const ALL: Shortcuts =
+/// Every shortcut.
+pub const ALL: Shortcuts =
     Shortcuts { gathered_candidates: true, deferred_amateur: Deferred::Always, shared_prefixes: true };
 const GATHERED: Shortcuts = Shortcuts { gathered_candidates: true, ..Shortcuts::NONE };
 const DEFERRED: Shortcuts = Shortcuts { deferred_amateur: Deferred::Always, ..Shortcuts::NONE };
@@ -169,7 +170,11 @@ fn two_thousand_records_of_the_embedded_pair_on_the_cpu() {
     assert_same(&gathered, &eager, 1e-4, "gathered");
     let (all, stats) = pair.run_as(cpu(), ALL, Some(true), &jobs);
     assert_same(&all, &gathered, 0.0, "all, one step ahead");
-    assert!(stats.stalls > 0 && stats.stalls < stats.amateur_steps * 3 / 2, "{stats:?}");
+    // The cost of a row differs between machines, and with it how often the host looks in vain whether the amateur is due.
+    // On every machine it looks at most once per step of the expert. `scheduler.rs` and the kernels' test below, whose costs
+    // are fixed, bound the looks by the amateur's steps.
+    assert!(stats.stalls > 0 && stats.stalls <= stats.steps, "{stats:?}");
+    assert!(stats.amateur_steps < stats.steps, "{stats:?}");
 }
 
 #[test]

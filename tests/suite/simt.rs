@@ -1,5 +1,5 @@
-//! The SIMT runtime, tested by its own kernels (`kernels/simt/probes`): collectives against their definitions, races and
-//! faults that it must find, and speed.
+//! Tests the SIMT runtime with its own kernels (`kernels/simt/probes`): collectives against their definitions, races
+//! and faults that it must find, and its speed.
 
 mod collectives;
 mod copies;

@@ -5,7 +5,7 @@ use codit::device::{
     AmateurLogits, Batch, Capacity, Decision, Device, ExpertLogits, RowResult, SampleRow, Unprojected,
 };
 
-/// `batch` as the step at hand, its outputs to be sampled by `rows`, with no more room than it takes.
+/// Prepares a step for `batch`, with exactly the capacity that it needs. `rows` sample its outputs.
 pub fn begin<D: Device>(
     device: &D,
     block_size: usize,
@@ -23,18 +23,18 @@ pub fn begin<D: Device>(
     step
 }
 
-/// `batch` as the step at hand, of which nothing is sampled.
+/// Prepares a step for `batch`; the step samples nothing.
 pub fn begin_forward<D: Device>(device: &D, block_size: usize, batch: &Batch) -> D::Step {
     begin(device, block_size, &Vocabulary::new(1, vec![]), batch, &[])
 }
 
-/// What the step at hand gave.
+/// Submits the step and returns its decisions.
 pub fn end<D: Device>(device: &D, mut step: D::Step) -> Vec<Decision> {
     device.submit(&mut step);
     device.collect(&mut step).unwrap().into_iter().map(RowResult::decision).map(Option::unwrap).collect()
 }
 
-/// What each of `rows` draws from its row of the logits.
+/// The decision for each of `rows`, drawn from its row of the logits.
 pub fn sample<D: Device>(
     device: &D,
     rows: &[SampleRow],
@@ -49,7 +49,8 @@ pub fn sample<D: Device>(
     end(device, step)
 }
 
-/// As [`sample`], the amateur's logits not yet computed from its hidden states and its LM head.
+/// Like [`sample`], but the amateur's logits are not computed yet: the sampler computes them from the hidden states
+/// and the LM head.
 pub fn sample_hidden<D: Device>(
     device: &D,
     rows: &[SampleRow],

@@ -20,7 +20,7 @@ fn manifest(output: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// Copies of the embedded models, the amateur's window shorter.
+/// Copies of the embedded models; the amateur's context window is shorter.
 fn pair(place: &Workplace) -> [String; 2] {
     let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("embedded");
     ["expert", "amateur"].map(|model| {
@@ -55,7 +55,7 @@ fn a_sweep_writes_what_its_settings_write_alone() {
         assert_eq!(manifest(&swept), manifest(&alone), "alpha {alpha}, beta {beta}");
         longest.push(records(&swept).iter().map(|r| r["score"].as_array().unwrap().len()).max().unwrap());
 
-        // The first sample is what one sample would be.
+        // The first sample equals the response without `--n`.
         let one = place.path(&format!("one-{alpha}-{beta}"));
         succeed(&input, &one, &[&method[..], &rest].concat());
         let mut samples = records(&swept);
@@ -67,7 +67,7 @@ fn a_sweep_writes_what_its_settings_write_alone() {
             assert!(one.contains(&sample.to_string()), "{sample}");
         }
     }
-    // The amateur's window bounds only what it has a say in.
+    // The amateur's window limits only the settings that use the amateur.
     assert!(longest[0] > longest[1] && longest[2] > longest[3], "{longest:?}");
 }
 
@@ -92,7 +92,8 @@ fn a_sweep_is_resumed_as_a_whole_and_setting_by_setting() {
     assert!(outputs.iter().all(|output| manifest(output)["seed"] == seed));
     let whole = outputs.each_ref().map(|output| sorted_lines(output));
 
-    // One is gone, of one a record is left, one is torn within a record, one has all but a sample.
+    // The first output is removed, the second has one record left, the third is cut within a record, and the fourth
+    // lacks one sample.
     let text = fs::read_to_string(&outputs[1]).unwrap();
     fs::remove_file(&outputs[0]).unwrap();
     fs::remove_file(format!("{}.manifest.json", outputs[0].display())).unwrap();
@@ -102,7 +103,7 @@ fn a_sweep_is_resumed_as_a_whole_and_setting_by_setting() {
     let text = fs::read_to_string(&outputs[3]).unwrap();
     let is_kept = |line: &&str| !line.contains(r#"{"id":"q7","sample_index":1,"#);
     fs::write(&outputs[3], text.split_inclusive('\n').filter(is_kept).collect::<String>()).unwrap();
-    // That one alone first.
+    // The fourth output is resumed first, in a run of its own.
     let (alpha, beta) = SETTINGS[3];
     let alone = [&["--alpha", alpha, "--beta", beta, "--n", "2"][..], &rest].concat();
     let said = message(&succeed(&input, &outputs[3], &alone));
@@ -110,7 +111,7 @@ fn a_sweep_is_resumed_as_a_whole_and_setting_by_setting() {
     succeed(&input, &sweep, &arguments);
     assert_eq!(outputs.each_ref().map(|output| sorted_lines(output)), whole);
 
-    // Two seeds were drawn apart.
+    // The two outputs drew different seeds, so a sweep cannot resume both.
     let two = ["--beta", "1,2", "--max-tokens", "1"];
     for beta in ["1", "2"] {
         succeed(&input, &place.path(&format!("apart-{beta}")), &["--beta", beta, "--max-tokens", "1"]);
@@ -119,8 +120,8 @@ fn a_sweep_is_resumed_as_a_whole_and_setting_by_setting() {
     assert!(said.contains("apart-2: its seed is") && said.contains("each by itself"), "{said}");
 }
 
-/// Through the program, by what its engine counted: of a prompt that many responses begin with, each computes the last
-/// token, whose logits it needs, and one computes the rest.
+/// The engine's counts show this through the program. When many responses have the same prompt, each computes the
+/// prompt's last token, whose logits it needs. Only one response computes the rest.
 #[test]
 fn samples_and_settings_compute_a_long_prompt_once() {
     let place = Workplace::new();

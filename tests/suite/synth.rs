@@ -69,7 +69,7 @@ fn log_probabilities_change_nothing_else() {
             assert!(list.iter().all(|l| l.as_f64().unwrap() <= 0.0));
         }
     }
-    // The expert alone: the score is its log-probability.
+    // With the expert alone, the score is its log-probability.
     for record in alone {
         assert!(record.get("amateur_logprobs").is_none());
         let lists = ["expert_logprobs", "score"].map(|list| record[list].as_array().unwrap().clone());
@@ -78,7 +78,7 @@ fn log_probabilities_change_nothing_else() {
         }
     }
 
-    // Records of both kinds do not mix.
+    // A resumed run cannot add records with log-probabilities to records without them.
     let arguments = ["--max-tokens", "12", "--seed", "5", "--log-probabilities"];
     let said = refuse(&input, &place.path("plain"), &arguments);
     assert!(said.contains("log_probabilities was unset, now true"), "{said}");
@@ -158,7 +158,7 @@ fn ignore_eos_goes_on_to_the_limit() {
     }
 }
 
-/// One over-long prompt is its own error; the run goes on.
+/// An over-long prompt gets an error record, and the run continues.
 #[test]
 fn a_prompt_longer_than_the_window_gets_an_error_record() {
     let place = Workplace::new();
@@ -180,7 +180,8 @@ fn a_prompt_longer_than_the_window_gets_an_error_record() {
     }
 }
 
-/// A NaN in the embedding of one token: the record that holds it ends with an error, the others are as ever.
+/// The embedding of one token is NaN. A record that contains the token ends with an error; the other records are
+/// unchanged.
 #[test]
 fn a_row_of_nans_ends_its_own_record() {
     let place = Workplace::new();
@@ -190,7 +191,7 @@ fn a_row_of_nans_ends_its_own_record() {
     let answers = |name: &str, faulty: Option<&str>| {
         let expert = place.path(name);
         copy_embedded_expert(&expert);
-        untie_head(&expert, faulty);
+        untie_lm_head(&expert, faulty);
         let output = place.path(&format!("{name}.jsonl"));
         let settings =
             ["--seed", "1", "--beta", "0", "--max-tokens", "30", "--expert", expert.to_str().unwrap()];
@@ -210,8 +211,8 @@ fn a_row_of_nans_ends_its_own_record() {
     }
 }
 
-/// Gives a checkpoint a head of its own (the embedding as it was) and makes the embedding of `faulty` NaN.
-fn untie_head(folder: &std::path::Path, faulty: Option<&str>) {
+/// Gives a checkpoint an untied LM head, a copy of its embedding, and makes the embedding of `faulty` NaN.
+fn untie_lm_head(folder: &std::path::Path, faulty: Option<&str>) {
     let path = folder.join("model.safetensors");
     let file = fs::read(&path).unwrap();
     let tensors = SafeTensors::deserialize(&file).unwrap();

@@ -1,4 +1,4 @@
-//! Tokenizers and chat templates against what transformers makes of them, and against hostile files.
+//! Tests tokenizers and chat templates against the results of transformers and against hostile files.
 #![allow(clippy::unwrap_used)] // in tests it says what was expected as well as anything
 
 use std::fs;
@@ -57,7 +57,8 @@ fn message_of<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
 
 // ---- Goldens -------------------------------------------------------------------------------------------------
 
-/// Every conversation of every tokenizer: the same text and ids, or an error where transformers has one.
+/// Checks every conversation with a tokenizer: the same text and ids as transformers, or an error where transformers
+/// gives one.
 fn check_conversations(goldens: &Path, text: &Text, template: &ChatTemplate) -> usize {
     let conversations = rows(&Path::new(GOLDEN).join("conversations.jsonl"));
     let expected = rows(&goldens.join("expected.jsonl"));
@@ -95,7 +96,7 @@ fn check_plain_texts(goldens: &Path, text: &Text) -> usize {
     expected.len()
 }
 
-/// Whole sequences decode as in transformers, and token by token to the same.
+/// Checks that whole sequences decode as in transformers, and that decoding token by token gives the same text.
 fn check_decoding(goldens: &Path, tokenizer: &Tokenizer) -> usize {
     let expected = rows(&goldens.join("expected_decoded.jsonl"));
     for row in &expected {
@@ -171,7 +172,7 @@ fn real_gemma_agrees_with_transformers() {
 
 #[test]
 fn special_tokens_written_in_a_message_are_special_tokens() {
-    // As in transformers: a template marks turns by text, so text in a message can mark them too.
+    // As in transformers, a template marks turns by text, so text in a message can mark turns too.
     let text = Text::load(&Checkpoint::open(golden("qwen3")).unwrap()).unwrap();
     let end = text.tokenizer().id_of("<|im_end|>").unwrap();
     let count = |content: &str| {
@@ -232,7 +233,8 @@ fn text_comes_out_as_soon_as_it_is_certain() {
         pieces
     };
     assert_eq!(push(&["a", "▁", "<eos>", "b"]), ["a", " ", "", "b", ""]);
-    // Byte fallback judges a run of bytes as a whole: the first three are a character only if no bad byte follows.
+    // Byte fallback converts a run of bytes as a whole: the first three bytes are a character only if no invalid byte
+    // follows.
     assert_eq!(push(&["<0xE2>", "<0x82>", "<0xAC>", "a"]), ["", "", "", "€a", ""]);
     assert_eq!(push(&["<0xE2>", "<0x82>", "<0xAC>"]), ["", "", "", "€"]);
     assert_eq!(push(&["<0xE2>", "<0x82>", "<0xAC>", "<0xFF>", "a"]), ["", "", "", "", "����a", ""]);
@@ -249,7 +251,8 @@ fn text_comes_out_as_soon_as_it_is_certain() {
 fn any_tokens_decode_one_by_one_as_they_do_whole() {
     for name in TOKENIZERS {
         let tokenizer = Tokenizer::load(&Checkpoint::open(golden(name)).unwrap()).unwrap();
-        // Runs of bytes and parts of characters are where it could go wrong: half of the draws are from texts of them.
+        // Runs of bytes and parts of characters are the likely sources of errors, so half of the draws come from
+        // texts with them.
         let text = "é🙂👩‍👩‍👧 𓀀 한글 \u{fffd} <0x41> \u{1}\n\n";
         let parts = tokenizer.encode(text, Special::AsConfigured).unwrap();
         let mut dice = Dice(1);
@@ -279,7 +282,7 @@ fn a_character_that_never_ends_does_not_slow_decoding_down() {
 
 // ---- Pairs -----------------------------------------------------------------------------------------------------
 
-/// A small tokenizer.json with words as tokens, of which those from `added` on are added tokens.
+/// A small tokenizer.json with words as tokens. The tokens from index `added` on are added tokens.
 fn words_tokenizer(words: &[&str], added: usize) -> String {
     let vocab: Map<String, Value> =
         words[..added].iter().enumerate().map(|(id, word)| ((*word).to_owned(), json!(id))).collect();
@@ -428,7 +431,7 @@ fn truncation_and_padding_of_the_file_are_not_applied() {
     assert_eq!(tokenizer.encode("red green red", Special::None).unwrap().len(), 3);
 }
 
-/// Pseudo-random numbers that are the same in every run.
+/// Pseudo-random numbers, the same in every run.
 struct Dice(u64);
 
 impl Dice {
@@ -438,14 +441,14 @@ impl Dice {
     }
 }
 
-/// The file cut short, with some bytes changed, or with a part repeated elsewhere.
+/// The file cut short, with some bytes changed, or with a part repeated at another place.
 fn corrupt_bytes(file: &[u8], dice: &mut Dice) -> Vec<u8> {
     let mut bytes = file.to_vec();
     match dice.below(3) {
         0 => bytes.truncate(dice.below(file.len())),
         1 => {
             for _ in 0..=dice.below(2) {
-                // Characters that JSON is made of hit more than its syntax.
+                // Characters with a meaning in JSON damage more than only the syntax.
                 let replacements = b"0123456789\"{}[]:,aefnrtul\\<x>\xff";
                 bytes[dice.below(file.len())] = replacements[dice.below(replacements.len())];
             }
@@ -460,7 +463,8 @@ fn corrupt_bytes(file: &[u8], dice: &mut Dice) -> Vec<u8> {
     bytes
 }
 
-/// The file with one value replaced by another of any kind, but not within the long lists of the vocabulary.
+/// The file with one value replaced by another of any type. Values in the long lists of the vocabulary are not
+/// replaced.
 fn corrupt_value(file: &[u8], dice: &mut Dice) -> Vec<u8> {
     fn leaves<'value>(value: &'value mut Value, found: &mut Vec<&'value mut Value>) {
         match value {
@@ -530,7 +534,7 @@ fn corrupt_tokenizers_never_panic() {
     assert!(refused > 200 && loaded > 50, "{refused} refused, {loaded} loaded");
 }
 
-/// Any result will do, as long as it is one.
+/// Any result is acceptable, but it must not panic.
 fn use_somehow(tokenizer: &Tokenizer) {
     let _ = tokenizer.encode("Hello, wörld! 12345 🙂\n\n<bos><|eot_id|>", Special::AsConfigured);
     let tokens: Vec<TokenId> = (0..700).step_by(7).map(TokenId).collect();
@@ -540,7 +544,7 @@ fn use_somehow(tokenizer: &Tokenizer) {
     let _ = detokenizer.finish();
 }
 
-/// Panics of the library, each provoked by a file that parses.
+/// The file parses, but the tokenizer library panics on it.
 #[test]
 fn a_tokenizer_that_panics_is_an_error() {
     let mut tokenizer: Value = serde_json::from_str(&words_tokenizer(&["?", "red"], 2)).unwrap();
@@ -615,9 +619,9 @@ fn a_template_that_runs_away_ends_with_an_error() {
         assert!(error.contains(expected), "{name}: {error}");
         assert!(start.elapsed() < Duration::from_secs(20), "{name}: {:?}", start.elapsed());
     }
-    // The engine's arithmetic overflows here, which panics in debug builds: nothing of it may come out.
+    // The template engine's arithmetic overflows here, which panics in debug builds. The panic must not escape.
     let _ = render("{{ 'abc'[::-9223372036854775808] }}");
-    // Neither of these is wrong, but both would exhaust a thread's usual stack.
+    // These two are valid, but both would overflow a thread's usual stack.
     assert_eq!(render(&(deep_values.to_owned() + "{{ n.x | tojson | length }}")).unwrap(), "200002");
     assert_eq!(render(&deep_expression).unwrap(), "True");
 }
@@ -642,11 +646,12 @@ fn a_template_sees_no_files_and_no_environment() {
     assert_eq!(render("{{ env }}{{ environ }}{{ os }}").unwrap(), "");
 }
 
-/// Where the engine alone would differ from Jinja with Python, and templates in use depend on it.
+/// Cases in which the template engine alone would differ from Jinja with Python, and which published templates depend
+/// on.
 #[test]
 fn expressions_mean_what_they_mean_in_python() {
     let cases = [
-        // White space: Python's has four separators of ASCII that Unicode's lacks.
+        // White space: Python counts four ASCII separators that Unicode does not.
         ("'\\x1c a \\x1f'.strip()", "a"),
         ("'\\x1c a \\x1f' | trim", "a"),
         ("'xxaxx'.lstrip('x') ~ 'xxaxx'.rstrip('x') ~ ('xax' | trim('x'))", "axxxxaa"),

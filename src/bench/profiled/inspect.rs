@@ -1,4 +1,4 @@
-//! What checks, measurements and tests ask of the device within.
+//! Passes the functions for checks, measurements and tests on to the inner device.
 
 use super::{Profiled, Routing, SINGLE, Step};
 use crate::device::inspect::Inspect;

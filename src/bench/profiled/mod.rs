@@ -1,4 +1,5 @@
-//! A device that notes when each operation began and ended, and counts what it moves and computes.
+//! A device that records when each operation begins and ends, and counts the bytes that it moves and the arithmetic
+//! that it does.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,24 +10,24 @@ mod inspect;
 mod operations;
 mod sampling;
 
-/// Bytes of an f32.
+/// Bytes per f32.
 const SINGLE: usize = size_of::<f32>();
 
-/// The device. One role rests while the other runs, so that operations do not overlap.
+/// A wrapper that profiles a device. One role waits while the other runs, so operations do not overlap.
 pub struct Profiled<D: Inspect> {
     inner: D,
-    /// By [`Role`].
+    /// Indexed by [`Role`].
     info: Arc<[DeviceInfo; 2]>,
     role: Role,
     entries: Arc<Mutex<Vec<Entry<D::Mark>>>>,
     routings: Arc<Mutex<Vec<Vec<Choice>>>>,
 }
 
-/// One operation that ran.
+/// One recorded operation.
 pub struct Entry<M> {
     /// Its name.
     pub operation: &'static str,
-    /// Before and after.
+    /// Marks before and after the operation.
     pub marks: [M; 2],
     /// The fewest bytes that it must move: each input once, each output once.
     pub bytes: usize,
@@ -34,40 +35,40 @@ pub struct Entry<M> {
     pub operations: usize,
 }
 
-/// A step, and how long its sequences are.
+/// A step and the lengths of its sequences.
 pub struct Step<S> {
     inner: S,
-    /// Of each span, the positions that its last token may see.
+    /// The number of positions that the last token of each span may see, `[spans]`.
     contexts: Vec<usize>,
-    /// Of each token, the positions that it may see.
+    /// The number of positions that each token may see, `[tokens]`.
     seen: Vec<usize>,
 }
 
-/// A routing, and which branches it leads to.
+/// A routing and the number of branches that it uses.
 pub struct Routing<R> {
     inner: R,
     shape: RoutingShape,
-    /// Branches that some row goes through.
+    /// Number of branches that at least one row goes through.
     visited: usize,
 }
 
 impl<D: Inspect> Profiled<D> {
-    /// Around `inner`.
+    /// A device that profiles `inner`.
     pub fn new(inner: D) -> Self {
         let info = [Role::Expert, Role::Amateur].map(|role| {
-            // A step that is in flight would overlap with the next.
+            // A step in flight would overlap with the next step.
             DeviceInfo { runs_ahead: false, ..inner.role(role).info().clone() }
         });
         let (entries, routings) = (Arc::default(), Arc::default());
         Self { inner, info: Arc::new(info), role: Role::Expert, entries, routings }
     }
 
-    /// What it noted since the last call.
+    /// The operations recorded since the last call.
     pub fn take_entries(&self) -> Vec<Entry<D::Mark>> {
         self.entries.lock().map(|mut entries| std::mem::take(&mut *entries)).unwrap_or_default()
     }
 
-    /// What every routing chose since the last call, each `[tokens, active]`.
+    /// The choices of every routing since the last call, `[tokens, active]` each.
     pub fn take_routings(&self) -> Vec<Vec<Choice>> {
         self.routings.lock().map(|mut routings| std::mem::take(&mut *routings)).unwrap_or_default()
     }
@@ -105,7 +106,7 @@ impl<D: Inspect> Profiled<D> {
         }
     }
 
-    /// Bytes of an activation.
+    /// Bytes per activation.
     fn size(&self) -> usize {
         self.role_info().dtype.size()
     }

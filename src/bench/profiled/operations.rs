@@ -1,4 +1,4 @@
-//! Every operation of a device, noted and counted.
+//! Runs each operation on the inner device, records its time, and counts its bytes and its arithmetic.
 
 use std::ops::Range;
 
@@ -191,7 +191,7 @@ impl<D: Inspect> Device for Profiled<D> {
         let (rows, RoutingShape { branches, active, .. }) = (self.rows(step), routing.shape);
         let bytes = rows * (branches + 4 * active) * SINGLE;
         self.note("route", bytes, 0, |d| d.route(&step.inner, logits, &mut routing.inner));
-        // Rows after the step's own tokens are padding.
+        // The rows after the step's own tokens are padding.
         let choices = self.inner.choices(step.seen.len(), &routing.inner);
         let mut visited: Vec<u32> = choices.iter().map(|choice| choice.branch).collect();
         visited.sort_unstable();

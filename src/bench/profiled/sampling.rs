@@ -1,33 +1,33 @@
-//! What sampling moves and computes.
+//! Counts the bytes that sampling moves and the arithmetic that it does.
 
 use super::SINGLE;
 use crate::device::inspect::Inspect;
 use crate::device::{AmateurLogits, ExpertLogits, Projections, WeightSize};
 
-/// What is known of a sampling before it runs.
+/// The properties of a sampling that are known before it runs.
 pub struct Sampling {
     outputs: usize,
-    /// Of the expert's logits.
+    /// Width of the expert's logits.
     expert_width: usize,
     amateur: Amateur,
-    /// Bytes of an activation.
+    /// Bytes per activation.
     activation: usize,
 }
 
-/// How the amateur's logits are given.
+/// The form in which sampling receives the amateur's logits.
 enum Amateur {
-    /// Not at all.
+    /// No output needs them.
     None,
-    /// By a later step.
+    /// A later step computes them.
     Later,
-    /// All of them, of this width.
+    /// All of them are computed; the number is their width.
     Computed(usize),
-    /// As a product with this LM head.
+    /// Sampling computes the logits that it needs, as products with this `lm_head`.
     Unprojected(WeightSize),
 }
 
 impl Sampling {
-    /// Of `outputs` outputs.
+    /// Describes a sampling of `outputs` outputs.
     pub fn of<D: Inspect>(
         device: &D,
         outputs: usize,
@@ -45,7 +45,7 @@ impl Sampling {
         Self { outputs, expert_width: device.width(logits), amateur, activation }
     }
 
-    /// What a report calls it.
+    /// The name of the operation in reports.
     pub fn name(&self) -> &'static str {
         match self.amateur {
             Amateur::Later => "expert_sample",
@@ -53,7 +53,8 @@ impl Sampling {
         }
     }
 
-    /// The bytes that it moved at least, and the operations of its products; `projections` says which logits it computed.
+    /// The fewest bytes that it moves, and the operations of its products. `projections` gives the number of logits
+    /// that it computed.
     pub fn cost(&self, projections: impl FnOnce() -> Projections) -> (usize, usize) {
         let expert = self.outputs * self.expert_width * SINGLE;
         match self.amateur {
@@ -61,7 +62,8 @@ impl Sampling {
             Amateur::Computed(width) => (expert + self.outputs * width * SINGLE, 0),
             Amateur::Unprojected(lm_head) => {
                 let Projections { gathered, full } = projections();
-                // Of the LM head the candidates' rows, or all of it; logits that are written are read again.
+                // Gathering reads only the candidates' rows of the lm_head; a full product reads all of it. Full
+                // logits are written and read again.
                 let read =
                     if full > 0 { lm_head.bytes } else { gathered * lm_head.columns * self.activation };
                 let hidden = self.outputs * lm_head.columns * self.activation;

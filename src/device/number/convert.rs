@@ -1,11 +1,12 @@
-//! Numbers of one format as those of another.
+//! Converts between number formats.
 
 use half::{bf16, f16};
 
 use super::dtype::Dtype;
 use super::e4m3::E4m3;
 
-/// Rounds little-endian numbers `from` one format `to` another, as many as `to` holds; what is copied stays as it is.
+/// Converts little-endian numbers from format `source` to format `target`, with rounding, as many as `to` holds.
+/// Equal formats are copied.
 pub fn convert(from: &[u8], source: Dtype, to: &mut [u8], target: Dtype) {
     if source == target {
         let bytes = to.len().min(from.len());

@@ -9,33 +9,35 @@ pub enum Dtype {
     F16,
     /// IEEE single
     F32,
-    /// [`E4m3`](super::e4m3::E4m3), a scale for each row: what a device makes of others.
+    /// [`E4m3`](super::e4m3::E4m3) with a scale per row. Devices convert weights and caches to it; checkpoints do not
+    /// hold it.
     F8E4m3,
 }
 
-/// In what numbers a model is kept on a device.
+/// The number formats of a model on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Format {
-    /// Of the layers' matrices.
+    /// The format of the layers' matrices.
     pub weights: Dtype,
-    /// Of keys and values.
+    /// The format of cached keys and values.
     pub cache: Dtype,
 }
 
 impl Format {
-    /// All in `dtype`.
+    /// One format for everything.
     pub fn of(dtype: Dtype) -> Self {
         Self { weights: dtype, cache: dtype }
     }
 
-    /// Of activations and of what has no format of its own: embeddings, the head, norms, biases.
+    /// The format of activations and of weights that have no format of their own: embeddings, the LM head, norms,
+    /// biases.
     pub fn working(self) -> Dtype {
         if self.weights == Dtype::F32 { Dtype::F32 } else { Dtype::Bf16 }
     }
 }
 
 impl Dtype {
-    /// What checkpoints and settings call it.
+    /// The name in checkpoints and settings.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bf16 => "bfloat16",
@@ -45,7 +47,7 @@ impl Dtype {
         }
     }
 
-    /// Bytes an element.
+    /// Bytes per element.
     pub fn size(self) -> usize {
         match self {
             Self::Bf16 | Self::F16 => 2,
@@ -54,7 +56,7 @@ impl Dtype {
         }
     }
 
-    /// Bytes of a row of `width` elements, with its scale where it has one.
+    /// Bytes of a row of `width` elements, with its scale if it has one.
     pub fn row_bytes(self, width: usize) -> usize {
         width * self.size() + if self == Self::F8E4m3 { size_of::<f32>() } else { 0 }
     }

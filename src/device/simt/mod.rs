@@ -1,5 +1,5 @@
-//! The whole GPU path on a runtime without a GPU: the same launches of the same kernels, built for the host and run a
-//! fibre a CUDA thread. Matrix products, which are a library's on the GPU, are plain loops here.
+//! The GPU path without a GPU: the same launches of the same kernels, compiled for the host and run with one fibre
+//! per CUDA thread. Matrix products, which a library computes on the GPU, are plain loops here.
 
 pub mod runtime;
 
@@ -21,30 +21,30 @@ use runtime::Memory;
 /// The device.
 pub type Simt = GpuDevice<Host>;
 
-/// What the stand-in pretends to have in all: enough for small models, and soon filled.
+/// The memory that the stand-in claims to have: enough for small models, and quickly full.
 const MEMORY: usize = 256 << 20;
-/// Elements that are summed side by side in a matrix product.
+/// Partial sums of an output of a matrix product.
 const LANES: usize = 16;
 
-/// The host in the place of a GPU, or of two.
+/// The host in place of one GPU, or of two.
 #[derive(Debug)]
 pub struct Host {
-    /// Draws the order of threads and blocks of the next launch.
+    /// Seeds the order of threads and blocks of the next launch.
     seed: AtomicU64,
     is_split: bool,
     failure: Mutex<Option<String>>,
-    /// Names of kernels.
+    /// The names of the launched kernels.
     launched: Mutex<BTreeSet<&'static str>>,
 }
 
 impl Simt {
-    /// A device of number format `dtype`, whose threads and blocks take their turns in an order drawn from `seed`, another
-    /// for each launch; 0 is index order always.
+    /// A device with activations of format `dtype`. Threads and blocks take turns in an order drawn from `seed`, a
+    /// different one for each launch; seed 0 is always index order.
     pub fn simt(dtype: Dtype, seed: u64) -> Self {
         Self::simt_with(GpuConfig::of(Format::of(dtype)), seed, false)
     }
 
-    /// As [`Simt::simt`], with other formats, and in the place of two GPUs if it `is_split`.
+    /// Like [`Simt::simt`] with other formats, and in place of two GPUs if `is_split`.
     pub fn simt_with(config: GpuConfig, seed: u64, is_split: bool) -> Self {
         let host = Host {
             seed: AtomicU64::new(seed),
@@ -107,7 +107,7 @@ impl GpuRuntime for Host {
     }
 
     fn write(&self, _: Role, memory: &Memory, bytes: &[u8]) {
-        // SAFETY: what is queued runs at once, so that nothing else uses the memory now.
+        // SAFETY: queued work runs at once, so nothing else uses the memory now.
         unsafe { bytes_at(memory, bytes.len()) }.copy_from_slice(bytes);
     }
 
@@ -135,14 +135,14 @@ impl GpuRuntime for Host {
             shared_bytes: launch.shared_bytes as usize,
             seed: self.next_seed(),
         };
-        // SAFETY: `GpuDevice` packs the kernel's own parameters, of memory that it holds; what is queued runs at once,
-        // so that nothing else uses that memory now.
+        // SAFETY: `GpuDevice` packs the kernel's own parameters, with addresses of memory that it holds. Queued work
+        // runs at once, so nothing else uses that memory now.
         self.note(unsafe { launch.run_bytes(parameters) });
     }
 
     fn matmul(&self, _: Role, matmul: &Matmul) {
-        // SAFETY: `GpuDevice` gives addresses of tensors of these shapes and formats, `out` apart from the others;
-        // what is queued runs at once.
+        // SAFETY: `GpuDevice` passes addresses of tensors with these shapes and formats, and `out` does not overlap
+        // the others. Queued work runs at once.
         unsafe {
             match matmul.dtype {
                 Dtype::F32 => multiply::<f32>(matmul),
@@ -152,7 +152,7 @@ impl GpuRuntime for Host {
     }
 
     fn copy(&self, _: Role, from: &Memory, to: &Memory, bytes: usize) {
-        // SAFETY: as in `write`; the two are apart.
+        // SAFETY: as in `write`; the two do not overlap.
         unsafe { bytes_at(to, bytes) }.copy_from_slice(&from.as_slice()[..bytes]);
     }
 
@@ -185,20 +185,21 @@ impl GpuRuntime for Host {
 ///
 /// # Safety
 ///
-/// Nothing else uses them while they are borrowed, and there are so many.
+/// Nothing else may use the bytes while they are borrowed, and the memory must have that many.
 #[allow(clippy::mut_from_ref)]
 unsafe fn bytes_at(memory: &Memory, bytes: usize) -> &mut [u8] {
     assert!(bytes <= memory.bytes(), "{bytes} bytes in memory of {}", memory.bytes());
-    // SAFETY: as of the caller.
+    // SAFETY: the caller ensures it.
     unsafe { slice::from_raw_parts_mut(memory.address() as *mut u8, bytes) }
 }
 
 /// # Safety
 ///
-/// The addresses are those of tensors of the shapes and formats that `matmul` says; nothing else uses them now.
+/// The addresses must be those of tensors with the shapes and formats that `matmul` describes, and nothing else may
+/// use them now.
 unsafe fn multiply<T: Copy + Into<f32> + Sync>(matmul: &Matmul) {
     let &Matmul { rows, outputs, inputs, .. } = matmul;
-    // SAFETY: as of the caller.
+    // SAFETY: the caller ensures it.
     let (x, weight, bias) = unsafe {
         (
             slice::from_raw_parts(matmul.x as *const T, rows * inputs),
@@ -211,7 +212,7 @@ unsafe fn multiply<T: Copy + Into<f32> + Sync>(matmul: &Matmul) {
         let sum = dot(&x[row * inputs..][..inputs], &weight[output * inputs..][..inputs]);
         bias.map_or(sum, |bias| sum + bias[output].into())
     };
-    // SAFETY: as of the caller.
+    // SAFETY: the caller ensures it.
     unsafe {
         if matmul.out_dtype == Dtype::F32 {
             let out = slice::from_raw_parts_mut(matmul.out as *mut f32, rows * outputs);

@@ -1,4 +1,4 @@
-//! Launches and memory of the SIMT runtime (`kernels/simt/simt.h`).
+//! Launches kernels on the SIMT runtime and manages its memory (`kernels/simt/simt.h`).
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::NonNull;
@@ -27,18 +27,18 @@ unsafe extern "C" {
     fn codit_simt_kernels(names: *mut *const c_char, params_bytes: *mut usize, capacity: usize) -> usize;
 }
 
-/// A kernel's geometry.
+/// A kernel and the geometry of its launch.
 #[derive(Debug, Clone, Copy)]
 pub struct Launch<'a> {
-    /// Its name on the KERNEL line.
+    /// The kernel's name on its KERNEL line.
     pub kernel: &'a str,
-    /// Blocks, `[x, y, z]`.
+    /// Blocks of the grid, `[x, y, z]`.
     pub grid: [u32; 3],
-    /// Threads a block, `[x, y, z]`.
+    /// Threads per block, `[x, y, z]`.
     pub block: [u32; 3],
-    /// Bytes of dynamic shared memory a block.
+    /// Bytes of dynamic shared memory per block.
     pub shared_bytes: usize,
-    /// Draws the order in which threads and blocks take their turns; 0 is index order.
+    /// Seed of the order in which threads and blocks run; 0 is index order.
     pub seed: u64,
 }
 
@@ -47,14 +47,16 @@ impl Launch<'_> {
     ///
     /// # Errors
     ///
-    /// Where the launch is refused, or a thread does what is undefined on a GPU: names kernel, block and thread.
+    /// If the runtime refuses the launch, or if a thread does something that is undefined on a GPU. The message of
+    /// such a fault names the kernel, the block and the thread.
     ///
     /// # Safety
     ///
-    /// `params` are those of the kernel, and what they point to is valid for what the kernel does with it: a bound
-    /// that the kernel gets wrong is memory unsafety here as on a GPU. Nothing else uses that memory meanwhile.
+    /// `params` must be the parameters of this kernel, and every address in it must be valid for the kernel's
+    /// accesses. A wrong bound in the kernel breaks memory safety here, as on a GPU. Nothing else may use that memory
+    /// during the call.
     pub unsafe fn run<P: NoUninit>(&self, params: &P) -> Result<(), String> {
-        // SAFETY: as of the caller.
+        // SAFETY: the caller upholds the contract, which is the same for both functions.
         unsafe { self.run_bytes(bytemuck::bytes_of(params)) }
     }
 
@@ -66,7 +68,7 @@ impl Launch<'_> {
     ///
     /// # Safety
     ///
-    /// As of [`Launch::run`].
+    /// The same as for [`Launch::run`].
     pub unsafe fn run_bytes(&self, params: &[u8]) -> Result<(), String> {
         let kernel =
             CString::new(self.kernel).map_err(|_| "a kernel's name holds no zero byte".to_owned())?;
@@ -74,18 +76,18 @@ impl Launch<'_> {
         let parts = (rayon::current_num_threads() as u64).clamp(1, blocks.max(1));
         (0..parts).into_par_iter().try_for_each(|part| {
             let (first, end) = (blocks * part / parts, blocks * (part + 1) / parts);
-            // SAFETY: as of the caller.
+            // SAFETY: the caller upholds the contract; each part runs other blocks of the same launch.
             unsafe { self.run_blocks(&kernel, params, first, end - first) }
         })
     }
 
     /// # Safety
     ///
-    /// As of [`Launch::run`].
+    /// The same as for [`Launch::run`].
     unsafe fn run_blocks(&self, kernel: &CStr, params: &[u8], first: u64, blocks: u64) -> Result<(), String> {
         let mut message = [0_u8; 512];
-        // SAFETY: all pointers are valid for the call, which copies `params` before it runs a kernel and writes no
-        // more than `message.len()` bytes, with their zero; what the kernel does is as the caller says.
+        // SAFETY: all pointers are valid for the call. The call copies `params` before it runs a kernel and writes at
+        // most `message.len()` bytes, including the zero byte. The caller vouches for the kernel's own accesses.
         let status = unsafe {
             codit_simt_run(
                 kernel.as_ptr(),
@@ -109,91 +111,93 @@ impl Launch<'_> {
     }
 }
 
-/// Global memory: 256-byte aligned, at first every byte 0xFF.
+/// Global memory, aligned to 256 bytes. Every byte starts as 0xFF.
 #[derive(Debug)]
 pub struct Memory {
     start: NonNull<u8>,
     bytes: usize,
 }
 
-// SAFETY: it owns its bytes as a Box does.
+// SAFETY: `Memory` is the only owner of its bytes, as a Box is.
 unsafe impl Send for Memory {}
 // SAFETY: shared access only reads; launches that write are `unsafe`.
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// `None` where there is no memory.
+    /// Allocates memory; `None` if there is too little.
     pub fn new(bytes: usize) -> Option<Self> {
-        // SAFETY: takes any size.
+        // SAFETY: the function accepts any size.
         let start = unsafe { codit_simt_allocate(bytes) };
         Some(Self { start: NonNull::new(start.cast())?, bytes })
     }
 
-    /// Holding a copy of `values`. `None` where there is no memory.
+    /// Memory that holds a copy of `values`; `None` if there is too little.
     pub fn of<T: NoUninit>(values: &[T]) -> Option<Self> {
         let source: &[u8] = bytemuck::cast_slice(values);
         let memory = Self::new(source.len())?;
-        // SAFETY: both are that long, and the second is new.
+        // SAFETY: both regions have `source.len()` bytes, and the new allocation does not overlap the source.
         unsafe { ptr::copy_nonoverlapping(source.as_ptr(), memory.start.as_ptr(), source.len()) };
         Some(memory)
     }
 
-    /// Its address, for a kernel's parameters.
+    /// The address, for a kernel's parameters.
     pub fn address(&self) -> u64 {
         self.start.as_ptr().expose_provenance() as u64
     }
 
-    /// Its length.
+    /// The length in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// As many whole `T` as it holds.
+    /// The contents as values of type `T`.
     ///
     /// # Panics
     ///
-    /// Where `T` needs more than 256-byte alignment, or does not divide the length.
+    /// If `T` needs more than 256-byte alignment, or if its size does not divide the length.
     pub fn as_slice<T: AnyBitPattern>(&self) -> &[T] {
-        // SAFETY: allocated that long and initialised; only `unsafe` launches write without `&mut self`.
+        // SAFETY: the allocation has `self.bytes` initialized bytes. Without `&mut self`, only `unsafe` launches
+        // write to it.
         bytemuck::cast_slice::<u8, T>(unsafe { slice::from_raw_parts(self.start.as_ptr(), self.bytes) })
     }
 
-    /// As [`Memory::as_slice`], to be written.
+    /// As [`Memory::as_slice`], but writable.
     ///
     /// # Panics
     ///
     /// As [`Memory::as_slice`].
     pub fn as_mut_slice<T: Pod>(&mut self) -> &mut [T] {
-        // SAFETY: as in `as_slice`, and `self` is borrowed alone.
+        // SAFETY: as in `as_slice`; `&mut self` excludes any other borrow.
         bytemuck::cast_slice_mut(unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) })
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: it came from codit_simt_allocate and is freed once.
+        // SAFETY: the address came from codit_simt_allocate, and drop runs once.
         unsafe { codit_simt_free(self.start.as_ptr().cast()) }
     }
 }
 
-/// A kernel of this program.
+/// A kernel that is built into this program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kernel {
-    /// Its name on the KERNEL line.
+    /// The name on its KERNEL line.
     pub name: &'static str,
-    /// Size of its parameters.
+    /// Size of its parameters in bytes.
     pub params_bytes: usize,
 }
 
-/// All kernels, in no order.
+/// All kernels, in arbitrary order.
 pub fn kernels() -> Vec<Kernel> {
-    // SAFETY: a capacity of zero writes nothing.
+    // SAFETY: with a capacity of zero, the function writes nothing.
     let count = unsafe { codit_simt_kernels(ptr::null_mut(), ptr::null_mut(), 0) };
     let (mut names, mut sizes) = (vec![ptr::null(); count], vec![0; count]);
-    // SAFETY: both have room for `count`. Kernels are registered before main: there are as many as before.
+    // SAFETY: both arrays have room for `count` entries. Kernels register before main, so their number has not
+    // changed.
     unsafe { codit_simt_kernels(names.as_mut_ptr(), sizes.as_mut_ptr(), count) };
     let kernel = |(name, params_bytes)| {
-        // SAFETY: names are string literals of the library.
+        // SAFETY: the names are string literals of the library, so they live as long as the program.
         let name = unsafe { CStr::from_ptr::<'static>(name) };
         Kernel { name: name.to_str().unwrap_or_default(), params_bytes }
     };

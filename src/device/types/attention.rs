@@ -1,6 +1,6 @@
 //! Shapes of attention and of its cache.
 
-/// How a model's query, key and value projections are laid out, and how its positions are rotated.
+/// The layout of a model's query, key and value projections.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Heads {
     /// Query heads.
@@ -23,14 +23,14 @@ impl Heads {
     }
 }
 
-/// What of attention is the same in every step.
+/// The parameters of attention that are the same in every step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttentionShape {
     /// Query and key/value heads.
     pub heads: Heads,
-    /// Of the products of queries and keys.
+    /// The factor of the products of queries and keys.
     pub scale: f32,
-    /// How many positions a token sees, its own included; all where `None`.
+    /// How many positions a token attends to, its own included; `None` for all.
     pub window: Option<usize>,
     /// The cache's layer.
     pub layer: usize,

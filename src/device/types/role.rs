@@ -1,10 +1,10 @@
-//! The two models of a pair, as a device tells them apart.
+//! The two roles of a pair on a device.
 
-/// One of the two models' places on a device: an order of execution (a CUDA stream), memory, and number formats.
+/// The role of a model: its stream of work (a CUDA stream), its memory and its number formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// The expert's, and that of everything which belongs to both models.
+    /// The expert, and everything that belongs to both models.
     Expert,
-    /// The amateur's.
+    /// The amateur.
     Amateur,
 }

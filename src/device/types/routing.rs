@@ -1,28 +1,29 @@
-//! How rows go through a mixture of experts.
+//! The routing of rows through a mixture of experts.
 
-/// How the rows of a step go through a mixture: each through `active` of its `branches` MLPs (which papers call experts, a
-/// word that belongs to the better model of the pair here).
+/// The routing of a mixture: each row uses `active` of the `branches` MLPs. (Papers call the MLPs experts; in this
+/// project the expert is the post-trained model of the pair.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RoutingShape {
     /// MLPs to choose from.
     pub branches: usize,
-    /// MLPs that a row goes through, at most `branches`.
+    /// MLPs that a row uses, at most `branches`.
     pub active: usize,
-    /// Whether the weights of a row's choices sum to one; else they are their parts of the softmax over all branches.
+    /// Whether the weights of a row's choices are normalized to sum to one; otherwise they are their shares of the
+    /// softmax over all branches.
     pub normalized: bool,
 }
 
-/// A branch that a row goes through.
+/// A branch that a row uses.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Choice {
-    /// Which.
+    /// The branch.
     pub branch: u32,
-    /// Its part of the row's sum.
+    /// The weight of the branch in the row's sum.
     pub weight: f32,
 }
 
-/// Which rows a grouped product reads: a *place* is a row's visit to one of its branches, and places lie in the order of
-/// the branches.
+/// The rows that a grouped product reads. A *place* is a row's visit to one of its branches; places are ordered by
+/// branch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupedRows {
     /// The activations of the place's row.

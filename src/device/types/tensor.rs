@@ -1,22 +1,22 @@
-//! Tensors of a checkpoint, where they lie in its files.
+//! Tensors in the files of a checkpoint.
 
 use std::ops::Range;
 
 use crate::checkpoint::Bytes;
 use crate::device::number::dtype::Dtype;
 
-/// A checkpoint's tensor, where it lies in the mapped file. Cheap to clone.
+/// A tensor in a mapped file of a checkpoint. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct TensorView {
     /// Its name in the checkpoint, for messages.
     pub name: String,
-    /// Its number format.
+    /// The number format.
     pub dtype: Dtype,
-    /// Row-major.
+    /// The shape, row-major.
     pub shape: Vec<usize>,
     /// The file.
     pub file: Bytes,
-    /// Where in the file; as long as dtype and shape say.
+    /// The bytes in the file, as many as dtype and shape need.
     pub range: Range<usize>,
 }
 

@@ -1,23 +1,23 @@
-//! Where a weight comes from, and what it is for.
+//! The source and the kind of a weight.
 
 use super::tensor::TensorView;
 
-/// Where a weight comes from.
+/// The source of a weight.
 #[derive(Debug, Clone, Copy)]
 pub enum WeightSource<'a> {
     /// Tensors of a checkpoint, joined along their first dimension (q|k|v, gate|up).
     Stored(&'a [TensorView]),
-    /// Numbers that the device makes, for measurements: a vector of ones, or a matrix of uniform numbers with variance
-    /// `1 / columns`. With three dimensions it is as many matrices as the first says, one below the other.
+    /// Numbers that the device draws, for measurements: a vector of ones, or a matrix of uniform numbers with
+    /// variance `1 / columns`. Three dimensions give as many matrices as the first one says, one below the other.
     Random {
-        /// Of the weight.
+        /// The shape of the weight.
         shape: &'a [usize],
-        /// Which numbers.
+        /// Seeds the numbers.
         seed: u64,
     },
 }
 
-/// What a weight is for, which says in what number format it is kept.
+/// The kind of a weight, which decides its number format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeightKind {
     /// A matrix of a layer: kept in [`Format::weights`](crate::device::number::dtype::Format).

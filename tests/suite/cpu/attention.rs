@@ -7,7 +7,7 @@ use codit::ids::{BlockId, TokenId};
 use super::{Numbers, bits, close, devices, tensor, upload};
 use crate::step::begin_forward;
 
-/// Sequences, each with the q|k|v of all its positions.
+/// Sequences, each with the queries, keys and values (q|k|v) of all its positions.
 struct Case {
     heads: Heads,
     window: Option<usize>,
@@ -27,8 +27,8 @@ impl Case {
         self.sequences[sequence].len() / self.heads.qkv_width()
     }
 
-    /// The attention of every position, sequence by sequence, where step `i` takes `chunk(i, sequence)` tokens of
-    /// each sequence.
+    /// The attention output of every position, for each sequence. Step `i` takes `chunk(i, sequence)` tokens of each
+    /// sequence.
     fn run(&self, cpu: &Cpu, block_size: usize, chunk: impl Fn(usize, usize) -> usize) -> Vec<Vec<f32>> {
         let tables: Vec<Vec<BlockId>> = self.tables(block_size);
         let blocks = tables.iter().map(Vec::len).sum();
@@ -78,7 +78,7 @@ impl Case {
         unreachable!()
     }
 
-    /// Block tables that lie in disorder.
+    /// Block tables with the blocks out of order.
     fn tables(&self, block_size: usize) -> Vec<Vec<BlockId>> {
         let counts: Vec<usize> =
             (0..self.sequences.len()).map(|s| self.length(s).div_ceil(block_size)).collect();
@@ -89,7 +89,7 @@ impl Case {
         counts.iter().map(|&count| free.split_off(free.len() - count)).collect()
     }
 
-    /// The keys and values as a cache of e4m3 keeps them.
+    /// The same case with keys and values rounded as an e4m3 cache stores them.
     fn rounded(&self) -> Self {
         let Self { heads, window, .. } = *self;
         let round = |(at, head): (usize, &[f32])| {
@@ -163,7 +163,8 @@ fn agrees_with_f64() {
     }
 }
 
-/// Prefilled whole, in chunks or token by token, in blocks of any size, on any threads: the same bits.
+/// Attention gives the same bits for a prefill in one step, in chunks or token by token, for any block size and any
+/// number of threads.
 #[test]
 fn tokens_do_not_depend_on_their_batch() {
     let mut numbers = Numbers(21);

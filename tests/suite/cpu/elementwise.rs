@@ -101,8 +101,8 @@ fn embed_scales_and_gather_picks() {
     }
 }
 
-/// Queries and keys are normed, head by head or all heads together, then rotated in f32 as transformers does; values are
-/// left alone.
+/// Queries and keys are normalized, head by head or all heads together. They are then rotated in f32, as transformers
+/// does. Values are unchanged.
 #[test]
 fn rope_norms_and_rotates() {
     let mut numbers = Numbers(13);
@@ -127,7 +127,7 @@ fn rope_norms_and_rotates() {
             let batch = Batch {
                 tokens: vec![TokenId(0); positions.len()],
                 positions: positions.to_vec(),
-                // No spans: nothing is stored, and positions may be anything.
+                // There are no spans, so nothing is stored and positions are arbitrary.
                 ..Batch::default()
             };
             cpu.rope_store(&begin_forward(&cpu, 1, &batch), heads, norms, &rope, 0, &mut qkv, &mut cache);

@@ -1,4 +1,4 @@
-//! The cap of the instruction set, as a user sets it.
+//! The environment variable that caps the instruction set, as a user sets it.
 
 use std::process::Command;
 
@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use crate::program::Workplace;
 
-/// `codit` under this cap.
+/// Runs `codit` with this cap.
 fn capped(cap: &str, arguments: &[&str]) -> std::process::Output {
     Command::new(env!("CARGO_BIN_EXE_codit")).args(arguments).env(ISA_VARIABLE, cap).output().unwrap()
 }
 
-/// A cap above the machine's best, or none, is the machine's best.
+/// With no cap, or a cap above the machine's best instruction set, the machine's best is used.
 #[test]
 fn the_variable_caps_the_instruction_set() {
     let best = Isa::detect();
@@ -28,7 +28,7 @@ fn the_variable_caps_the_instruction_set() {
     }
 }
 
-/// Before anything is written.
+/// An unknown cap is refused before anything is written.
 #[test]
 fn an_unknown_cap_is_refused() {
     let place = Workplace::new();
@@ -45,7 +45,7 @@ fn an_unknown_cap_is_refused() {
     assert!(!out.exists());
 }
 
-/// A device says what it uses, and what it could use.
+/// A device reports the instruction set it uses and the best one available.
 #[test]
 fn a_device_says_its_instruction_set() {
     let best = Isa::detect();

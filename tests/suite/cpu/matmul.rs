@@ -6,7 +6,7 @@ use codit::device::{Device, Dtype, Format, TensorView};
 use super::{Numbers, bits, close, devices, instruction_sets, rounded, tensor, upload, view};
 use crate::step::begin_forward;
 
-/// `values[n, k]` cut into matrices of `parts` rows, each at an address of its own oddness.
+/// Cuts `values[n, k]` into matrices of `parts` rows, each with a different misalignment.
 fn parts(dtype: Dtype, parts: &[usize], k: usize, values: &[f32]) -> Vec<TensorView> {
     let mut rest = values;
     let cut = |(index, &rows): (usize, &usize)| {
@@ -58,7 +58,7 @@ fn agrees_with_f64() {
     }
 }
 
-/// A scale for each output; the numbers may be stored in any format.
+/// Each output has a scale; the numbers may be stored in any format.
 #[test]
 fn rounded_matrices_agree_with_f64() {
     let mut numbers = Numbers(2);
@@ -98,7 +98,7 @@ fn parts_may_differ_in_dtype() {
     }
 }
 
-/// Activations of very different sizes: splitting them must lose nothing that f32 holds.
+/// The activations have very different sizes. Splitting them must not lose anything that f32 holds.
 #[test]
 fn activations_keep_their_24_bits() {
     let mut numbers = Numbers(3);
@@ -151,7 +151,7 @@ fn a_fault_stays_in_its_row() {
     }
 }
 
-/// Rows give the same bits alone, in any company, and on any number of threads.
+/// A row gives the same bits alone, with any other rows, and on any number of threads.
 #[test]
 fn rows_do_not_depend_on_their_batch() {
     let mut numbers = Numbers(5);

@@ -1,5 +1,5 @@
-//! The CPU device, operation by operation, against naive f64 versions, with every instruction set that this machine has, and
-//! with the doctor's reference.
+//! Tests each operation of the CPU device against a naive f64 version, with every instruction set that this machine
+//! has and with the doctor's reference.
 
 mod attention;
 mod elementwise;
@@ -17,12 +17,12 @@ use half::{bf16, f16};
 type Tensor = <Cpu as Device>::Tensor;
 type Weight = <Cpu as Device>::Weight;
 
-/// Every instruction set that the machine has, and the doctor's reference.
+/// The doctor's reference, then every instruction set of this machine.
 pub fn instruction_sets() -> impl Iterator<Item = Isa> {
     [Isa::Reference].into_iter().chain(Isa::available())
 }
 
-/// The device with each.
+/// A CPU device for each of these instruction sets.
 fn devices() -> Vec<(&'static str, Cpu)> {
     instruction_sets().map(|isa| (isa.name(), Cpu::limited(Some(2), isa).unwrap())).collect()
 }
@@ -52,7 +52,7 @@ impl Numbers {
 /// A checkpoint tensor of `values`, rounded to `dtype`, `skew` bytes into its file.
 fn view(dtype: Dtype, shape: &[usize], values: &[f32], skew: usize) -> TensorView {
     assert_eq!(shape.iter().product::<usize>(), values.len());
-    // What is around the tensor is NaN: reading beyond it shows.
+    // The bytes around the tensor are NaN, so reads outside the tensor show.
     let mut bytes = vec![0xff; skew];
     for &value in values {
         match dtype {
@@ -73,7 +73,7 @@ fn view(dtype: Dtype, shape: &[usize], values: &[f32], skew: usize) -> TensorVie
     }
 }
 
-/// What is left of `values` in `dtype`.
+/// `values` rounded to `dtype`.
 fn rounded(dtype: Dtype, values: &[f32]) -> Vec<f64> {
     let round = |value: f32| match dtype {
         Dtype::Bf16 => bf16::from_f32(value).to_f64(),

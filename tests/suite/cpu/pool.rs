@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use codit::device::cpu::ThreadPool;
 
-/// Each item once, for any number of threads, whether they sleep or not, and within a joined task or not.
+/// Each item is worked on once, for any number of threads, whether or not the threads sleep, and whether or not the
+/// task is joined with another.
 #[test]
 fn every_item_is_worked_on_once() {
     for threads in [1, 2, 3, 5] {
@@ -26,7 +27,7 @@ fn every_item_is_worked_on_once() {
                 items
             };
             if round % 500 == 0 {
-                // Longer than idle threads poll for tasks.
+                // This is longer than idle threads poll for tasks, so they fall asleep.
                 std::thread::sleep(Duration::from_millis(2));
             }
             let (a, b) = pool.join(|| task(&pool), || task(&pool));
@@ -35,7 +36,7 @@ fn every_item_is_worked_on_once() {
     }
 }
 
-/// More tasks at once than there are slots for them.
+/// There are more tasks at once than slots for them.
 #[test]
 fn tasks_within_tasks_end() {
     fn nested(pool: &ThreadPool, depth: usize) -> usize {
@@ -54,7 +55,7 @@ fn tasks_within_tasks_end() {
     }
 }
 
-/// The caller of a task gets its panic, and the pool goes on.
+/// A panic in a task reaches the caller of the task, and the pool stays usable.
 #[test]
 fn a_panic_is_the_callers() {
     let pool = ThreadPool::new(3).unwrap();

@@ -25,7 +25,8 @@ fn sample_one(
     sample(cpu, &rows, vocabulary, &expert, amateur.as_ref())[0]
 }
 
-/// How far the winner is ahead of the runner-up; nothing can be said of a token that wins by rounding.
+/// The distance between the winner and the runner-up. A token that wins by less than the rounding error cannot be
+/// checked.
 fn margin(contrast: &Contrast, distribution: &Distribution, noise: &Noise) -> f64 {
     let perturbed = |(&token, &p): (&TokenId, &f64)| p.ln() + noise.gumbel(7, token);
     let mut values: Vec<f64> = if contrast.temperature == 0.0 {
@@ -71,7 +72,7 @@ fn draws_as_the_reference_does() {
         let len = numbers.one_of(&[1, 2, 63, 64, 65, 300, 3000]);
         let padding = numbers.one_of(&[0, 5]);
         let contrast = random_contrast(&mut numbers);
-        // Without an amateur equal logits have equal scores, exactly.
+        // Without an amateur, equal logits have exactly equal scores.
         let ties = contrast.beta == 0.0 && contrast.special_beta() == 0.0;
         let mut expert = random_logits(&mut numbers, len, ties);
         let mut amateur = random_logits(&mut numbers, len, false);
@@ -99,7 +100,7 @@ fn draws_as_the_reference_does() {
 }
 
 #[test]
-fn large_heads() {
+fn large_plausible_sets() {
     let mut numbers = Numbers(31);
     for (path, cpu) in devices() {
         for contrast in [
@@ -164,7 +165,7 @@ fn a_fault_is_its_rows_own() {
                 2 | 3 | 5 => assert_eq!(found[row], Err(RowFault::NotANumber), "{path} row {row}"),
                 4 => assert_eq!(found[row], Err(RowFault::AllMasked), "{path}"),
                 7 => assert!(found[row].is_ok(), "{path}"),
-                // Row 6 is the expert's alone: it never reads the amateur.
+                // Row 6 needs only the expert: it never reads the amateur.
                 _ => assert_eq!(found[row], clean[row], "{path} row {row}"),
             }
         }
@@ -212,12 +213,13 @@ fn draws_follow_the_distribution() {
     }
     assert_eq!(counts, vec![0; len]);
     assert!(drawable > 20);
-    // Mean `drawable - 1`, standard deviation `sqrt(2 (drawable - 1))`: four of them.
+    // The mean is `drawable - 1`, the standard deviation `sqrt(2 (drawable - 1))`. The bound is four standard
+    // deviations.
     let freedom = f64::from(drawable - 1);
     assert!(chi_square < freedom + 4.0 * (2.0 * freedom).sqrt(), "{chi_square} for {freedom}");
 }
 
-/// Cuts of a flat row of a large vocabulary must not sort it all.
+/// Truncating a flat row of a large vocabulary must not sort the whole row.
 #[test]
 fn flat_rows_are_quick() {
     let cpu = Cpu::new(Some(1)).unwrap();
@@ -232,13 +234,13 @@ fn flat_rows_are_quick() {
     assert!(start.elapsed().as_secs() < 2, "{:?}", start.elapsed());
 }
 
-/// The amateur's logits of the head alone, or all of them: the same draws.
+/// The draws are the same with the amateur's logits of the candidates alone and with all of them.
 #[test]
-fn a_gathered_head_draws_as_all_logits_do() {
+fn gathered_candidates_draw_as_all_logits_do() {
     for (path, cpu) in devices() {
         let mut numbers = Numbers(77);
         let (width, rows) = (48, 12);
-        let mut heads = [0_usize; 2];
+        let mut counts = [0_usize; 2];
         for len in [3, 100, 700] {
             let vocabulary = Vocabulary::new(len, vec![TokenId(1), TokenId(2)]);
             let projection = numbers.take((len + 5) * width);
@@ -278,10 +280,10 @@ fn a_gathered_head_draws_as_all_logits_do() {
                     );
                     assert!((gathered.score - full.score).abs() < 1e-4, "{path}: {gathered:?} {full:?}");
                     assert_eq!(gathered.log_probabilities.is_some(), full.log_probabilities.is_some());
-                    heads[usize::from(gathered.num_candidates as usize * 32 > len)] += 1;
+                    counts[usize::from(gathered.num_candidates as usize * 32 > len)] += 1;
                 }
             }
         }
-        assert!(heads[0] > 50 && heads[1] > 50, "{path}: {heads:?} small and large heads");
+        assert!(counts[0] > 50 && counts[1] > 50, "{path}: {counts:?} small and large plausible sets");
     }
 }

@@ -1,5 +1,5 @@
-//! Checkpoints in the layout in which each named pair is published (config.json's dialect, names of tensors, shards and
-//! their index, tokenizer, template, stop ids), with random weights of reduced sizes.
+//! Checkpoints in the layout in which each named pair is published: the dialect of config.json, names of tensors,
+//! shards and their index, tokenizer, template and stop ids. The weights are random and of reduced sizes.
 
 use std::path::Path;
 
@@ -13,17 +13,17 @@ use crate::random::Random;
 const HIDDEN: usize = 32;
 const INTERMEDIATE: usize = 48;
 const EXPERTS: usize = 8;
-/// Responses end here: random models hardly ever stop.
+/// Responses end here, because random models hardly ever stop.
 const POSITIONS: usize = 160;
 
 /// How a pair is published.
 pub struct Layout {
     family: Family,
     shards: usize,
-    /// What config.json says beside what the whole family has, or otherwise.
+    /// Fields of config.json that add to or replace the fields of the family.
     config: Value,
-    /// Whether the head is stored although it is the embedding.
-    stores_tied_head: bool,
+    /// Whether the LM head is stored although it equals the embedding.
+    stores_tied_lm_head: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,13 +33,13 @@ pub enum Family {
     Qwen3,
     Qwen3Moe,
     Gemma3,
-    /// The text tower within a model that also sees.
+    /// The text decoder of a model that also reads images.
     Gemma3Vision,
     Olmo3,
 }
 
 impl Layout {
-    /// That of the pair called `name`.
+    /// The layout of the pair called `name`.
     pub fn of(name: &str) -> Self {
         let qwen3 = |shards, tied| (Family::Qwen3, shards, json!({"tie_word_embeddings": tied}));
         let llama = |shards, factor: f64, heads: usize, tied| {
@@ -75,8 +75,8 @@ impl Layout {
             "smollm2-135m" | "smollm2-360m" | "smollm2-1.7b" => (Family::SmolLm2, 1, json!({})),
             _ => panic!("the layout of {name} is not known here"),
         };
-        let stores_tied_head = matches!(name, "qwen3-0.6b" | "qwen3-1.7b");
-        Self { family, shards, config, stores_tied_head }
+        let stores_tied_lm_head = matches!(name, "qwen3-0.6b" | "qwen3-1.7b");
+        Self { family, shards, config, stores_tied_lm_head }
     }
 
     pub fn family(&self) -> Family {
@@ -93,7 +93,8 @@ impl Layout {
         }
     }
 
-    /// All files of the expert, or of the amateur, which has no template and stops at the end of a text only.
+    /// All files of the expert or the amateur. The amateur has no template, and its only stop token is the end of
+    /// text.
     pub fn files(&self, is_expert: bool, seed: u64) -> Files {
         let tokenizer = match self.family {
             Family::Llama => "llama3",
@@ -129,7 +130,7 @@ impl Layout {
             "max_position_embeddings": POSITIONS, "num_attention_heads": 4, "num_hidden_layers": 2,
             "num_key_value_heads": 2, "rms_norm_eps": 1e-6, "rope_scaling": null, "torch_dtype": "bfloat16",
             "transformers_version": "4.51.0", "use_cache": true,
-            // Padded, as Qwen3's and Gemma's are.
+            // The vocabulary is padded, as in Qwen3 and Gemma.
             "vocab_size": tokens + 11,
         });
         let qwen3 = json!({
@@ -190,9 +191,9 @@ impl Layout {
         merged(merged(common, &config), &self.config)
     }
 
-    /// Names and shapes, in the order of their files.
+    /// Names and shapes of the tensors, in the order of their files.
     fn tensors(&self, config: &Value) -> Vec<(String, Vec<usize>)> {
-        // What config.json leaves out, it leaves to Gemma 3's defaults.
+        // Gemma 3's defaults hold for the fields that config.json leaves out.
         let number = |name: &str, default: usize| config[name].as_u64().map_or(default, |n| n as usize);
         let (heads, kv_heads) = (number("num_attention_heads", 8), number("num_key_value_heads", 4));
         let default_dim = if self.family == Family::Gemma3Vision { 256 } else { HIDDEN / heads };
@@ -244,7 +245,7 @@ impl Layout {
             }
         }
         tensors.push(("model.norm.weight".to_owned(), vec![HIDDEN]));
-        if !is_tied || self.stores_tied_head {
+        if !is_tied || self.stores_tied_lm_head {
             tensors.push(("lm_head.weight".to_owned(), vec![vocabulary, HIDDEN]));
         }
         if self.family == Family::Gemma3Vision {
@@ -262,7 +263,7 @@ impl Layout {
     }
 }
 
-/// Of a tokenizer's tokens.
+/// The ids of a tokenizer's tokens.
 struct Ids {
     vocabulary: Map<String, Value>,
     count: usize,
@@ -284,7 +285,7 @@ impl Ids {
     }
 }
 
-/// `base` with the fields of `other`.
+/// `base` with the fields of `other` added or replaced.
 fn merged(mut base: Value, other: &Value) -> Value {
     for (name, value) in other.as_object().unwrap() {
         base[name] = value.clone();
@@ -292,7 +293,7 @@ fn merged(mut base: Value, other: &Value) -> Value {
     base
 }
 
-/// model.safetensors, or so many shards and their index.
+/// model.safetensors, or `count` shards and their index.
 fn shards(tensors: &[(String, Vec<usize>)], count: usize, random: &mut Random) -> Files {
     let mut files = Files::new();
     let mut index = Map::new();
@@ -318,7 +319,7 @@ fn shards(tensors: &[(String, Vec<usize>)], count: usize, random: &mut Random) -
     files
 }
 
-/// Uniform numbers, as bf16: norms around 1, all else around 0.
+/// Uniform random numbers in bf16: norms around 1, everything else around 0.
 fn weights(name: &str, shape: &[usize], random: &mut Random) -> Vec<u8> {
     let is_norm = name.contains("norm");
     let mut draw = || {

@@ -1,4 +1,4 @@
-//! Models by their names: fetched, resumed, pinned, had from the cache, refused.
+//! Models given by name: downloads, resumed downloads, pinned revisions, the cache, and refusals.
 
 mod layouts;
 mod pairs;
@@ -19,7 +19,7 @@ const PAIR: [&str; 4] = ["--expert", "acme/chat", "--amateur", "acme/base"];
 const SETTINGS: [&str; 4] = ["--seed", "9", "--max-tokens", "24"];
 const WEIGHTS: &str = "model.safetensors";
 
-/// The embedded pair, as a user finds it on the hub.
+/// A hub with the embedded pair.
 fn hub() -> FakeHub {
     let hub = FakeHub::start();
     hub.commit("acme/chat", embedded("expert"));
@@ -27,7 +27,7 @@ fn hub() -> FakeHub {
     hub
 }
 
-/// A built-in model with what else a repository holds.
+/// An embedded model, with the other files that a repository usually holds.
 fn embedded(model: &str) -> Files {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("embedded").join(model);
     let mut files = read_folder(&folder);
@@ -37,7 +37,7 @@ fn embedded(model: &str) -> Files {
     files
 }
 
-/// The files in `folder`, those in its folders not among them.
+/// The files in `folder`, without the files in its subfolders.
 pub fn read_folder(folder: &Path) -> Files {
     let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).filter(|path| path.is_file());
     files
@@ -45,7 +45,7 @@ pub fn read_folder(folder: &Path) -> Files {
         .collect()
 }
 
-/// `codit synth` with models of the hub.
+/// A `codit synth` command that takes its models from the hub.
 fn command(hub: &FakeHub, place: &Workplace, output: &str, arguments: &[&str]) -> Command {
     let input = place.path("input.jsonl");
     let mut command = synth(&input, &place.path(output), &[&SETTINGS, arguments].concat());
@@ -103,7 +103,7 @@ fn a_pair_is_fetched_once_into_the_cache_that_others_read() {
         );
     }
 
-    // The same again, from the cache: with the hub there, without network, and told not to look for one.
+    // The same run works from the cache: with the hub reachable, without network, and in offline mode.
     hub.served();
     run(&hub, &place, "again", &PAIR);
     assert!(hub.served().is_empty());
@@ -118,7 +118,7 @@ fn a_pair_is_fetched_once_into_the_cache_that_others_read() {
     }
 }
 
-/// A connection that breaks, then a process that is killed: each byte is sent once.
+/// A connection breaks, then a process is killed. Each byte is sent only once.
 #[test]
 fn an_interrupted_transfer_goes_on_where_it_broke_off() {
     let (hub, place) = (hub(), workplace());
@@ -136,7 +136,7 @@ fn an_interrupted_transfer_goes_on_where_it_broke_off() {
     run(&hub, &place, "out", &alone);
     assert_eq!(hub.served()[WEIGHTS], size as u64);
 
-    // Killed when all had come, but was not yet in its place.
+    // This is the state of a process that is killed when the whole file has arrived but is not yet in its place.
     let blobs = cache(&place, "acme/chat").join("blobs");
     let weights = fs::read_dir(&blobs).unwrap().map(|blob| blob.unwrap().path());
     let weights = weights.max_by_key(|blob| fs::metadata(blob).unwrap().len()).unwrap();
@@ -165,7 +165,7 @@ fn a_resumed_run_keeps_its_commit() {
     let (began, before) = (manifest(&place, "out"), sorted_lines(&place.path("out")));
     hub.served();
 
-    // The repository moves on: other stop ids, the same weights.
+    // The repository gets a new commit: other stop ids, the same weights.
     let mut moved = embedded("expert");
     moved.insert("generation_config.json".to_owned(), br#"{"eos_token_id": 5}"#.to_vec());
     let commit = hub.commit("acme/chat", moved);
@@ -174,19 +174,20 @@ fn a_resumed_run_keeps_its_commit() {
     run(&hub, &place, "out", &PAIR);
     assert_eq!((manifest(&place, "out"), sorted_lines(&place.path("out"))), (began, before));
 
-    // Another commit, asked for, is refused.
+    // A resumed run refuses another commit that is asked for explicitly.
     let expert = format!("acme/chat@{commit}");
     let other = command(&hub, &place, "out", &["--expert", &expert, "--amateur", "acme/base"]);
     let said = refusal(other, 2);
     assert!(said.contains("expert.revision was") && said.contains(&commit), "{said}");
 
-    // A new run has the new commit, and the weights without fetching them again.
+    // A new run uses the new commit and does not download the weights again.
     run(&hub, &place, "new", &PAIR);
     assert_eq!(manifest(&place, "new")["expert"]["revision"], commit.as_str());
     assert_eq!(hub.served().into_keys().collect::<Vec<_>>(), ["generation_config.json"]);
 }
 
-/// Runs to the failure, which must be one line, beside those about transfers, and have this exit code; returns the line.
+/// Runs a command that must fail with this exit code and with one line of error, not counting lines about transfers.
+/// Returns that line.
 fn refusal(mut command: Command, code: i32) -> String {
     let result = command.output().unwrap();
     let said = message(&result);
@@ -257,7 +258,7 @@ fn the_token_is_found_where_others_keep_it() {
     assert!(said.contains("gated") && said.contains("token in use"), "{said}");
 }
 
-/// A limit on the file's size stands for a full disk.
+/// A limit on the file size stands in for a full disk.
 #[test]
 fn a_full_disk_keeps_what_has_come() {
     let (hub, place) = (hub(), workplace());
@@ -275,7 +276,8 @@ fn a_full_disk_keeps_what_has_come() {
     assert_eq!(hub.served()[WEIGHTS], size - (1 << 20));
 }
 
-/// `CODIT_PYTHON` names a Python that has `huggingface_hub`: what it fetches is found, and it finds what was fetched.
+/// `CODIT_PYTHON` names a Python that has `huggingface_hub`. Files that it downloads are found, and it finds files
+/// that codit downloaded.
 #[test]
 fn the_cache_is_shared_with_python() {
     let Ok(python) = std::env::var("CODIT_PYTHON") else {

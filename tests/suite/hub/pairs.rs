@@ -1,4 +1,4 @@
-//! Every named pair from its published layout to a dataset.
+//! Decodes with every named pair, from its published layout to a dataset.
 
 use std::fs;
 use std::process::Command;
@@ -13,24 +13,39 @@ use super::layouts::{Family, Layout};
 use super::{FakeHub, cache, manifest};
 use crate::program::{Workplace, message, records, synth};
 
+const LLAMA: &[Family] = &[Family::Llama, Family::SmolLm2];
+const QWEN3: &[Family] = &[Family::Qwen3, Family::Qwen3Moe];
+const GEMMA_3: &[Family] = &[Family::Gemma3, Family::Gemma3Vision];
+const OLMO_3: &[Family] = &[Family::Olmo3];
+
 #[test]
 fn every_pair_of_llama_runs_by_name() {
-    run_all(&[Family::Llama, Family::SmolLm2]);
+    run_all(LLAMA);
 }
 
 #[test]
 fn every_pair_of_qwen3_runs_by_name() {
-    run_all(&[Family::Qwen3, Family::Qwen3Moe]);
+    run_all(QWEN3);
 }
 
 #[test]
 fn every_pair_of_gemma_3_runs_by_name() {
-    run_all(&[Family::Gemma3, Family::Gemma3Vision]);
+    run_all(GEMMA_3);
 }
 
 #[test]
 fn every_pair_of_olmo_3_runs_by_name() {
-    run_all(&[Family::Olmo3]);
+    run_all(OLMO_3);
+}
+
+/// A pair of a family that no test above names would never run.
+#[test]
+fn every_pair_is_of_a_family_that_runs() {
+    let families = [LLAMA, QWEN3, GEMMA_3, OLMO_3].concat();
+    for pair in PAIRS {
+        let runs = families.contains(&Layout::of(pair.name).family());
+        assert!(runs, "no test runs the pair {}; give its family one", pair.name);
+    }
 }
 
 fn run_all(families: &[Family]) {
@@ -42,7 +57,7 @@ fn run_all(families: &[Family]) {
     }
 }
 
-/// The pair, served by a hub as it is published, decodes two instructions with its own settings.
+/// A hub serves the pair as it is published. The pair decodes two instructions with its own settings.
 fn run(pair: &PairPreset, layout: &Layout) {
     let (hub, place) = (FakeHub::start(), Workplace::new());
     let expert_commit = hub.commit(pair.expert, layout.files(true, 1));
@@ -84,8 +99,8 @@ fn run(pair: &PairPreset, layout: &Layout) {
     assert_eq!(stops, layout.stops(), "{}", pair.name);
 }
 
-/// The prompt that the model reads is the one with an empty thought, unless the user wants thoughts; other flags override
-/// the pair's settings, too.
+/// The prompt of the model has an empty thought, unless the user asks for thoughts. Other flags also override the
+/// pair's settings.
 #[test]
 fn a_pairs_settings_arrive_and_flags_override_them() {
     let pair = pairs::find("qwen3-8b").unwrap();
@@ -118,7 +133,7 @@ fn a_pairs_settings_arrive_and_flags_override_them() {
         text.template().unwrap().render(&[Message::new("user", instruction)], &kwargs).unwrap()
     };
     assert!(prompt(false).ends_with("<think>\n\n</think>\n\n") && prompt(true).ends_with("assistant\n"));
-    // The same tokens under the same id are answered alike.
+    // The same tokens under the same id give the same response.
     for (name, record, thinking) in [("silent-text", &silent, false), ("aloud-text", &aloud, true)] {
         let plain = run(name, json!({"id": "a", "prompt": prompt(thinking)}), &[]);
         assert_eq!((&plain["response"], &plain["score"]), (&record["response"], &record["score"]));

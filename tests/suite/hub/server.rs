@@ -1,5 +1,5 @@
-//! A small Hugging Face hub on this machine: the endpoints through which models are fetched, with the headers, redirects,
-//! ranges and errors of the real one, and faults on demand.
+//! A small Hugging Face hub on this machine. It serves the endpoints for downloads, with the headers, redirects,
+//! ranges and errors of the real hub, and produces faults on demand.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Write};
@@ -13,12 +13,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// Files of a repository by name.
+/// Files of a repository, by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// Stops serving when dropped.
+/// A running hub. It stops serving when dropped.
 pub struct FakeHub {
-    /// Of the hub, and of its storage of large files.
+    /// The addresses of the hub and of its storage of large files.
     addresses: [SocketAddr; 2],
     state: Arc<Mutex<State>>,
 }
@@ -26,7 +26,8 @@ pub struct FakeHub {
 #[derive(Default)]
 struct State {
     repositories: HashMap<String, Repository>,
-    /// Bytes that were sent of each file, by its name. (Peeks at one byte, which tell a file's size, do not count.)
+    /// Bytes sent of each file, by name. (Requests for one byte, which clients use to learn a file's size, do not
+    /// count.)
     served: HashMap<String, u64>,
     fault: Option<(String, Fault)>,
     is_stopped: bool,
@@ -35,18 +36,18 @@ struct State {
 #[derive(Default)]
 struct Repository {
     commits: Vec<(String, Arc<Files>)>,
-    /// The token without which no file is given.
+    /// The token that requests for files must carry, if any.
     token: Option<String>,
 }
 
-/// What goes wrong, once, with the next transfer of a file.
+/// A fault that occurs once, in the next transfer of a file.
 #[derive(Clone, Copy)]
 pub enum Fault {
-    /// The connection closes after so many bytes.
+    /// The connection closes after this many bytes.
     Cut(usize),
-    /// Nothing more comes after so many bytes.
+    /// Nothing more arrives after this many bytes.
     Stall(usize),
-    /// Every byte is another.
+    /// Every byte is changed.
     Damage,
 }
 
@@ -54,7 +55,7 @@ struct Request {
     method: String,
     path: String,
     query: String,
-    /// Names in small letters.
+    /// Headers, with names in lower case.
     headers: HashMap<String, String>,
 }
 
@@ -84,7 +85,7 @@ impl FakeHub {
         commit
     }
 
-    /// From now on files of `repository` are given to those who have `token`.
+    /// Requires `token` for files of `repository` from now on.
     pub fn gate(&self, repository: &str, token: &str) {
         let mut state = self.state();
         state.repositories.get_mut(repository).unwrap().token = Some(token.to_owned());
@@ -99,7 +100,7 @@ impl FakeHub {
         std::mem::take(&mut self.state().served)
     }
 
-    /// Has `command` look for models here, and keep them in `home`.
+    /// Makes `command` look for models on this hub and store them in `home`.
     pub fn serve(&self, command: &mut Command, home: &Path) {
         for (name, _) in std::env::vars() {
             let name_in_small = name.to_lowercase();
@@ -134,7 +135,7 @@ fn serve(listener: &TcpListener, state: &Arc<Mutex<State>>, storage: SocketAddr)
         }
         let (state, stream) = (Arc::clone(state), stream.unwrap());
         thread::spawn(move || {
-            // A client that goes away early is no fault of ours.
+            // A client that disconnects early is not an error.
             let _ = answer(stream, &state, storage);
         });
     }
@@ -190,7 +191,7 @@ impl Request {
     }
 }
 
-/// The repository's commit and files at `revision`, or the status and code of the refusal.
+/// The repository's commit and files at `revision`, or the status and code of the error.
 fn find(
     state: &Mutex<State>,
     request: &Request,
@@ -279,7 +280,7 @@ fn resolve(
     let headers = format!("X-Repo-Commit: {commit}\r\n");
     let Some(bytes) = files.get(file) else { return refuse_with(stream, 404, "EntryNotFound", &headers) };
     if is_large(file) {
-        // What is kept in LFS comes from another host, which knows nothing of commits.
+        // Files stored in LFS come from another host, which does not know commits.
         let (sha256, size) = (hex(bytes), bytes.len());
         let headers = format!(
             "{headers}X-Linked-ETag: \"{sha256}\"\r\nX-Linked-Size: {size}\r\nETag: \"{}\"\r\n\
@@ -361,7 +362,7 @@ fn send(stream: &mut TcpStream, status: &str, headers: &str, body: &[u8]) -> std
     stream.write_all(body)
 }
 
-/// Whether the hub keeps it in LFS.
+/// Whether the hub stores the file in LFS.
 fn is_large(file: &str) -> bool {
     file.ends_with(".safetensors") || file == "tokenizer.json"
 }
@@ -370,7 +371,7 @@ fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
-/// Stands for git's id of a file, which is as long.
+/// Stands in for git's id of a file and has the same length.
 fn blob_id(bytes: &[u8]) -> String {
     hex(&[b"blob", bytes].concat())[..40].to_owned()
 }

@@ -5,7 +5,7 @@ fn attention_is_as_on_the_cpu() {
     super::run(attention::checks);
 }
 
-/// In steps of any kind.
+/// Tests steps of every kind.
 #[test]
 fn deterministic_attention_is_as_on_the_cpu_and_the_same_in_every_step() {
     super::run_deterministic(attention::few);

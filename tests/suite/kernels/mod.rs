@@ -1,4 +1,5 @@
-//! The kernels, on their stand-in on the host, against the CPU device: the same checks that `codit doctor` runs on a GPU.
+//! Compares the kernels, run on the host by the SIMT runtime, with the CPU device. `codit doctor` runs the same
+//! checks on a GPU.
 
 mod attention;
 mod candidates;
@@ -17,18 +18,18 @@ use codit::device::simt::runtime::kernels;
 use codit::device::{Dtype, Format};
 use codit::doctor::{self, Check, Comparison, Numbers};
 
-/// Runs a family's checks in both number formats, under a shuffled order of threads.
+/// Runs a family's checks in bf16 and in f32, under a shuffled order of threads.
 fn run(checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<Check>>) {
     run_in([Format::of(Dtype::Bf16), Format::of(Dtype::F32)], checks);
 }
 
-/// As [`run`], with a cache of e4m3.
+/// Like [`run`], with an e4m3 cache.
 fn run_with_e4m3_cache(checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<Check>>) {
     let format = |weights| Format { weights, cache: Dtype::F8E4m3 };
     run_in([format(Dtype::Bf16), format(Dtype::F32)], checks);
 }
 
-/// As [`run`], with all of e4m3.
+/// Like [`run`], with weights and cache in e4m3.
 fn run_with_e4m3(checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<Check>>) {
     run_in([Format::of(Dtype::F8E4m3)], checks);
 }
@@ -40,7 +41,7 @@ fn run_in<const N: usize>(
     run_with(formats.map(GpuConfig::of), checks);
 }
 
-/// As [`run`], on a device that is deterministic; in f32 none is otherwise.
+/// Like [`run`], on a deterministic device in bf16.
 fn run_deterministic(checks: impl Fn(&mut Comparison<'_, Simt>) -> Result<Vec<Check>>) {
     let config = GpuConfig::of(Format::of(Dtype::Bf16));
     run_with([GpuConfig { is_deterministic: true, ..config }], checks);
@@ -62,8 +63,8 @@ fn run_with<const N: usize>(
     }
 }
 
-/// Each kernel is compared with the CPU by a check, which runs on the host here and on a GPU by `codit doctor`. Formats
-/// beside bf16 run the checks whose kernels differ by format.
+/// A check compares each kernel with the CPU device; it runs on the host here and on a GPU in `codit doctor`. Formats
+/// other than bf16 run only the checks whose kernels differ by format.
 #[test]
 fn every_kernel_is_run_by_a_check() {
     type Checks = doctor::Checks<Simt>;
@@ -93,7 +94,7 @@ fn every_kernel_is_run_by_a_check() {
         }
         launched.extend(device.runtime().launched());
     }
-    // `rows.rs` tests copies of blocks; random weights are for measurements.
+    // `rows.rs` tests copies of blocks. Random weights are only for measurements.
     let elsewhere =
         |name: &str| ["probe", "copy_block", "random_weight"].iter().any(|part| name.starts_with(part));
     let kernels = kernels().into_iter().map(|kernel| kernel.name);

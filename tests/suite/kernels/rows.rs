@@ -41,7 +41,7 @@ fn contents(device: &Simt, cache: &Cache<Host>, rows: usize, dim: usize) -> Vec<
     }
 }
 
-/// The layer that is written to, against what the CPU leaves in its `qkv`; all else must stay NaN.
+/// Compares the layer that is written with the CPU's `qkv`. Everything else must stay NaN.
 fn cache(on: &mut Comparison<'_, Simt>, dim: usize) -> codit::Result<Check> {
     let heads = Heads { query: 6, key_value: 3, dim };
     let shape = CacheShape { layers: 3, heads: 3, group: 2, head_dim: dim, block_size: 4, blocks: 7 };
@@ -79,7 +79,7 @@ fn cache(on: &mut Comparison<'_, Simt>, dim: usize) -> codit::Result<Check> {
             expected[(of_block * shape.block_size + place) * dim..][..dim].copy_from_slice(&head);
         }
     }
-    // Block 6, copied to 3.
+    // Block 6 is copied to block 3.
     let block = 2 * shape.heads * shape.block_size * dim;
     expected.copy_within((shape.blocks + 6) * block..(shape.blocks + 7) * block, (shape.blocks + 3) * block);
     let found = contents(on.device, &caches.0, rows, dim);

@@ -4,7 +4,7 @@ use codit::device::simt::Simt;
 use codit::device::{AmateurLogits, Batch, Capacity, Device, Dtype, ExpertLogits, Precision, SampleRow};
 use codit::doctor::{Check, Comparison, Numbers, decided_by_expert, sample};
 
-/// Logits are f32 in either format of the rest, so that one does.
+/// Logits are f32 in every format, so one format is enough.
 #[test]
 fn next_tokens_are_the_references() {
     let (device, cpu) = (Simt::simt(Dtype::F32, 3), codit::device::cpu::Cpu::new(None).unwrap());
@@ -35,7 +35,7 @@ fn a_million_draws_follow_the_distribution() {
     assert!(check.passes(), "{check:?}");
 }
 
-/// Rows that fill a step to the size of a recorded one are not read, and keep the results of the step before.
+/// Rows that only pad a step to the size of a recorded step are not read. They keep the results of the step before.
 #[test]
 fn padding_stays_as_it_is() {
     let device = Simt::simt(Dtype::F32, 4);

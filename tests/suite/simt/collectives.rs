@@ -13,7 +13,7 @@ enum Shuffle {
     Xor,
 }
 
-/// The source lane by the pseudo-code of PTX ISA, "shfl.sync". CUDA computes its operand `c` from the width.
+/// The source lane, by the pseudo-code of the PTX ISA for "shfl.sync". CUDA computes its operand `c` from the width.
 fn source(kind: Shuffle, lane: u32, b: u32, width: u32) -> u32 {
     let segment_mask = !(width - 1) & 31;
     let clamp = if matches!(kind, Shuffle::Up) { 0 } else { 31 };

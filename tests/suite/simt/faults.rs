@@ -1,4 +1,4 @@
-//! Planted faults: each ends its launch with a message that names it.
+//! Planted faults. Each fault ends its launch with a message that names it.
 
 use codit::device::simt::runtime::{Launch, Memory};
 

@@ -1,10 +1,11 @@
-//! Missing barriers, which are harmless in index order and show in a shuffled order.
+//! Missing barriers. The races do no harm in index order and show in a shuffled order.
 
 use bytemuck::AnyBitPattern;
 
 use super::{Probe, SEEDS};
 
-/// The number of shuffled orders, of 20, that return another result than `expected`. In index order, the race must not show.
+/// The number of shuffled orders, out of 20, that give a result other than `expected`. In index order the race must
+/// not show.
 fn exposed<O: AnyBitPattern + PartialEq>(probe: Probe, input: &[u32], expected: &[O]) -> usize {
     let agrees = |probe: Probe, seed| probe.run::<u32, O>(seed, input, expected.len()) == expected;
     let with_barrier = Probe { args: [0; 4], ..probe };
