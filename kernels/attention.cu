@@ -1,6 +1,7 @@
-// Causal attention of each token over its sequence's cached keys and values, or over the last `window` of them. bf16 with
-// heads of 64, 80, 96, 128 or 256 uses tensor cores, with one kernel for spans that prefill and one for spans that decode.
-// All other shapes use the plain kernel. A row's bits depend on its sequence alone.
+// Causal attention of each token over its sequence's cached keys and values, or over the last `window` of
+// them. bf16 with heads of 64, 80, 96, 128 or 256 uses tensor cores, with one kernel for spans that prefill
+// and one for spans that decode. All other shapes use the plain kernel. A row's bits depend on its sequence
+// alone.
 #include "attention/kernels.cuh"
 
 TENSOR_CORE_KERNELS(bf16, bf16, 64)

@@ -1,5 +1,5 @@
-// attention.cu over a cache of e4m3. The tensor cores receive its numbers as bf16, which is exact. The scales of keys
-// multiply the products, the scales of values multiply the weights.
+// attention.cu over a cache of e4m3. The tensor cores receive its numbers as bf16, which is exact. The scales
+// of keys multiply the products, the scales of values multiply the weights.
 #include "attention/kernels.cuh"
 
 TENSOR_CORE_KERNELS(e4m3, bf16_e4m3, 64)

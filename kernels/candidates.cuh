@@ -1,5 +1,6 @@
-// The words about candidates whose logits of the amateur are computed one by one: contrast_sample.cu lists the candidates,
-// contrast_project.cu computes their logits. The candidates of a row are the tokens of its plausible set.
+// The words about candidates whose logits of the amateur are computed one by one: contrast_sample.cu lists
+// the candidates, contrast_project.cu computes their logits. The candidates of a row are the tokens of its
+// plausible set.
 #pragma once
 
 #include "step.cuh"
@@ -28,9 +29,9 @@ MIRRORED(CandidateCounts);
 
 // Where the kernels find these. All pointers are null where all of the amateur's logits are there.
 struct CandidateBuffers {
-    CandidateList* lists;      // [rows]
-    CandidateEntry* entries;   // [rows * capacity]
-    CandidateCounts* counts;   // [1]
-    u32* full_rows;            // [counts->full_row_offsets[1]]: rows that need all of their logits, in any order
+    CandidateList* lists;     // [rows]
+    CandidateEntry* entries;  // [rows * capacity]
+    CandidateCounts* counts;  // [1]
+    u32* full_rows;           // [counts->full_row_offsets[1]]: rows that need all of their logits
 };
 MIRRORED(CandidateBuffers);

@@ -1,7 +1,9 @@
-// The amateur's logits of the listed candidates: products of a row's hidden state and a row of the output projection.
+// The amateur's logits of the listed candidates: products of a row's hidden state and a row of the output
+// projection.
 //
-// Floor: the projection's rows of the candidates instead of all rows. 40 candidates (the mean of a small chat model at
-// alpha 0.01) in each of 256 rows are a twelfth of a vocabulary of 128,256. This figure is not measured on a GPU.
+// Floor: the projection's rows of the candidates instead of all rows. 40 candidates (the mean of a small chat
+// model at alpha 0.01) in each of 256 rows are a twelfth of a vocabulary of 128,256. This figure is not
+// measured on a GPU.
 #include "candidates.cuh"
 #include "row.cuh"
 
@@ -38,7 +40,8 @@ DEVICE float dot(const T* x, const T* y, u32 width) {
     return warp_sum(sum);
 }
 
-// A warp computes one entry at a time. The host does not know the number of entries, so the warps of any grid share them.
+// A warp computes one entry at a time. The host does not know the number of entries, so the warps of any grid
+// share them.
 template <class T>
 DEVICE void project(const ContrastProjectParams& p) {
     const u32 warps = blockDim.x / 32, count = p.counts->entries;

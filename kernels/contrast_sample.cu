@@ -1,24 +1,25 @@
 // The next token of each row of logits, by the method that src/contrast specifies.
 //
-// `contrast_tiles` reads both models' logits once, a tile of 512 a warp. Of each tile it leaves the peaks, the sums of
-// exponentials and, in direct rows that are not truncated, the tile's winner. `contrast_sample` combines the tiles of a
-// row. The row's peak says which tiles have candidates, and only those are read again. In a direct row, the same is done
-// for the tokens that top-k, top-p and min-p can leave.
+// `contrast_tiles` reads both models' logits once, a tile of 512 a warp. Of each tile it leaves the peaks,
+// the sums of exponentials and, in direct rows that are not truncated, the tile's winner. `contrast_sample`
+// combines the tiles of a row. The row's peak says which tiles have candidates, and only those are read
+// again. In a direct row, the same is done for the tokens that top-k, top-p and min-p can leave.
 //
-// `contrast_candidates` runs between the two where the amateur's hidden states exist, but not its logits. It lists the
-// candidates of each row, whose logits contrast_project.cu computes, and the rows that need all of their logits, which a
-// grouped product computes. Which of the two happens depends on the row alone.
+// `contrast_candidates` runs between the two where the amateur's hidden states exist, but not its logits. It
+// lists the candidates of each row, whose logits contrast_project.cu computes, and the rows that need all of
+// their logits, which a grouped product computes. Which of the two happens depends on the row alone.
 //
-// Everything that decides is computed in f64, as in the reference. Sums over candidates are sums of integers (fixed
-// point); all other reductions are maxima, minima, or sums in an order that the vocabulary fixes. So a row's bits depend
-// on the row alone.
+// Everything that decides is computed in f64, as in the reference. Sums over candidates are sums of integers
+// (fixed point); all other reductions are maxima, minima, or sums in an order that the vocabulary fixes. So a
+// row's bits depend on the row alone.
 //
-// Floor: 8 bytes a token of the vocabulary and row. 256 rows of 131,072 tokens of two models are 268 MB, 80 us at
-// 3.35 TB/s; rows sampled from the expert alone, or with gathered candidates, read half of that. These figures are not
-// measured on a GPU.
+// Floor: 8 bytes a token of the vocabulary and row. 256 rows of 131,072 tokens of two models are 268 MB, 80
+// us at 3.35 TB/s; rows sampled from the expert alone, or with gathered candidates, read half of that. These
+// figures are not measured on a GPU.
 #include "sample/draw.cuh"
 
-// PRECOND: grid = rows * ceil(tiles / warps a block), 1, 1; block = a multiple of 32, the same for all batches.
+// PRECOND: grid = rows * ceil(tiles / warps a block), 1, 1; block = a multiple of 32, the same for all
+// batches.
 KERNEL(contrast_tiles, ContrastSampleParams, 256, 4) {
     const u32 warps = blockDim.x / 32, tiles = tiles_of(p), blocks = (tiles + warps - 1) / warps;
     const u32 row = blockIdx.x / blocks, tile = blockIdx.x % blocks * warps + threadIdx.x / 32;
@@ -54,8 +55,9 @@ KERNEL(contrast_tiles, ContrastSampleParams, 256, 4) {
     if (threadIdx.x % 32 == 0) p.tiles[u64(row) * tiles + tile] = words;
 }
 
-// Lists the candidates whose logits of the amateur are computed one by one, and the full rows, which need all of theirs.
-// A row is full if it has too many candidates, or if its candidates have two betas: the amateur's normalizer counts then.
+// Lists the candidates whose logits of the amateur are computed one by one, and the full rows, which need all
+// of theirs. A row is full if it has too many candidates, or if its candidates have two betas: the amateur's
+// normalizer counts then.
 //
 // PRECOND: the geometry of contrast_sample; after contrast_tiles.
 KERNEL(contrast_candidates, ContrastSampleParams, 256, 2) {
@@ -81,7 +83,8 @@ KERNEL(contrast_candidates, ContrastSampleParams, 256, 2) {
     const bool is_full = size > p.capacity || special > 0;
     if (threadIdx.x == 0) {
         CandidateCounts* const counts = p.candidates.counts;
-        const u32 place = is_full ? atomicAdd(&counts->full_row_offsets[1], 1u) : atomicAdd(&counts->entries, size);
+        const u32 place =
+            is_full ? atomicAdd(&counts->full_row_offsets[1], 1u) : atomicAdd(&counts->entries, size);
         if (is_full) p.candidates.full_rows[place] = index;
         p.candidates.lists[index] = {is_full ? 0 : place, is_full ? NONE : size};
         shared().base = place;
@@ -100,8 +103,8 @@ KERNEL(contrast_sample, ContrastSampleParams, 256, 2) {
     if (sample.position == NONE) return;
     const TileWords* words = tiles_of_row(p, index);
 
-    // The amateur is late if its logits were computed after contrast_tiles ran. The row is gathered if only its candidates
-    // have them.
+    // The amateur is late if its logits were computed after contrast_tiles ran. The row is gathered if only
+    // its candidates have them.
     const bool has_amateur = reads_amateur(p, sample), is_late = has_amateur && p.candidates.lists;
     const CandidateList list = is_late ? p.candidates.lists[index] : CandidateList{0, NONE};
     const bool is_gathered = list.size != NONE;
@@ -114,7 +117,8 @@ KERNEL(contrast_sample, ContrastSampleParams, 256, 2) {
         peaks.faults |= of_candidates.faults;
     }
     if (is_masked(peaks) || peaks.faults) {
-        if (threadIdx.x == 0) p.results[index] = {0, is_masked(peaks) ? ALL_MASKED : NOT_A_NUMBER, 0, 0, 0, 0};
+        if (threadIdx.x == 0)
+            p.results[index] = {0, is_masked(peaks) ? ALL_MASKED : NOT_A_NUMBER, 0, 0, 0, 0};
         return;
     }
 
@@ -127,11 +131,12 @@ KERNEL(contrast_sample, ContrastSampleParams, 256, 2) {
         const TileWords of = words[tile];
         const double below = double(of.expert_peak) - double(peaks.expert);
         sums.expert += of.expert_sum * exp(below);
-        if (is_normalized) sums.amateur += of.amateur_sum * exp(double(of.amateur_peak) - double(peaks.amateur));
+        if (is_normalized)
+            sums.amateur += of.amateur_sum * exp(double(of.amateur_peak) - double(peaks.amateur));
         if (of.tempered_sum > 0) sums.tempered += of.tempered_sum * exp(below / sample.temperature);
         if (of.winner != NONE) {
-            const double value = perturbed(sample, double(of.winner_logit) - double(peaks.expert),
-                                           bits_of(sample, of.winner));
+            const double value =
+                perturbed(sample, double(of.winner_logit) - double(peaks.expert), bits_of(sample, of.winner));
             winner = better(winner, {value, of.winner, of.winner_logit, 0});
         }
     }
@@ -153,7 +158,8 @@ KERNEL(contrast_sample, ContrastSampleParams, 256, 2) {
         Row row = row_of(p, index, peaks);
         row.contrasts = contrasts;
         row.amateur = contrasts && !is_gathered ? p.amateur + u64(index) * p.amateur_stride : nullptr;
-        // With one beta, the amateur's normalizer adds the same number to all scores and may be replaced by the peak.
+        // With one beta, the amateur's normalizer adds the same number to all scores and may be replaced by
+        // the peak.
         const bool is_constant = is_gathered || sample.beta == sample.special_beta;
         row.amateur_zero = is_constant ? double(amateur_peak) : l_a_zero;
         if (direct) row.floor = row.truncation_floor();
@@ -167,7 +173,8 @@ KERNEL(contrast_sample, ContrastSampleParams, 256, 2) {
         const float l_e = float(double(winner.expert) - l_e_zero);
         // l_a is unknown where only candidates have logits; the row did not ask for it then.
         const bool has_l_a = has_amateur && (!is_gathered || wants_log_probabilities(sample));
-        const float l_a = has_l_a ? (is_normalized ? float(double(winner.amateur) - l_a_zero) : -INFINITY) : NAN;
+        const float l_a =
+            has_l_a ? (is_normalized ? float(double(winner.amateur) - l_a_zero) : -INFINITY) : NAN;
         p.results[index] = {winner.id, OK, size, direct ? l_e : float(winner.value), l_e, l_a};
     }
 }

@@ -1,4 +1,5 @@
-// Copies one block of the cache to another in all layers. It runs before a sequence writes to a block that it shares.
+// Copies one block of the cache to another in all layers. It runs before a sequence writes to a block that it
+// shares.
 //
 // Bytes: the block is read and written once.
 #include "row.cuh"

@@ -1,9 +1,10 @@
-// Numbers of eight bits: a sign, four bits of exponent (bias 7) and three of mantissa. The largest is 448; there is no
-// infinity and one NaN of either sign (E4M3 of the OCP's 8-bit floating point formats, PyTorch's float8_e4m3fn). Each row
-// has one scale, and a value is number times scale.
+// Numbers of eight bits: a sign, four bits of exponent (bias 7) and three of mantissa. The largest is 448;
+// there is no infinity and one NaN of either sign (E4M3 of the OCP's 8-bit floating point formats, PyTorch's
+// float8_e4m3fn). Each row has one scale, and a value is number times scale.
 //
-// Conversions use bit arithmetic on every architecture. Widening takes as many instructions as the conversions of sm_89 and
-// later, which run at half the rate, and the GPU runs the code that the host has tested.
+// Conversions use bit arithmetic on every architecture. Widening takes as many instructions as the
+// conversions of sm_89 and later, which run at half the rate, and the GPU runs the code that the host has
+// tested.
 #pragma once
 
 #include "prelude.cuh"
@@ -21,8 +22,8 @@ inline constexpr bool IS_SCALED<e4m3> = true;
 constexpr float E4M3_MAX = 448;
 constexpr u32 E4M3_NAN = 0x7f;
 
-// Exponent and mantissa, moved to their places in a float or a bf16, make the number times 2^-120, because the biases differ
-// by 120. This also holds for subnormal numbers.
+// Exponent and mantissa, moved to their places in a float or a bf16, make the number times 2^-120, because
+// the biases differ by 120. This also holds for subnormal numbers.
 constexpr u32 TWO_TO_120_F32 = 247u << 23;
 constexpr u32 TWO_TO_120_BF16X2 = 0x7b807b80;
 
@@ -44,8 +45,8 @@ DEVICE e4m3 from_float<e4m3>(float x) {
     return {u8(sign | (bounded < __float_as_uint(0.015625f) ? subnormal : normal))};
 }
 
-// Widens four numbers to bf16, exactly: bytes 0 and 2 to `even`, bytes 1 and 3 to `odd`, the lower byte to the low half.
-// A NaN becomes 480. PRECOND: no number is NaN.
+// Widens four numbers to bf16, exactly: bytes 0 and 2 to `even`, bytes 1 and 3 to `odd`, the lower byte to
+// the low half. A NaN becomes 480. PRECOND: no number is NaN.
 DEVICE void widen(u32 four, u32& even, u32& odd) {
     const auto place = [](u32 high) { return (high & 0x80008000) | (high >> 4 & 0x07f007f0); };
     even = mul_bf16x2(place(four << 8), TWO_TO_120_BF16X2);
@@ -55,8 +56,8 @@ DEVICE void widen(u32 four, u32& even, u32& odd) {
 // The bits of a float's magnitude, which have the order of magnitudes. NaN is the greatest.
 DEVICE u32 magnitude_bits(float x) { return __float_as_uint(x) & 0x7fffffff; }
 
-// The scale of a row, given the greatest magnitude_bits of its numbers. The scale of a row with a NaN is NaN, and so is
-// the whole row.
+// The scale of a row, given the greatest magnitude_bits of its numbers. The scale of a row with a NaN is NaN,
+// and so is the whole row.
 DEVICE float e4m3_scale(u32 greatest) { return __uint_as_float(greatest) / E4M3_MAX; }
 
 // `x` in units of its row's scale, not rounded yet.

@@ -1,13 +1,13 @@
 // The initial residual: each token's row of the embedding table.
 //
-// Bytes a token: width numbers of the table are read, 4 width bytes written. The first norm reads them again. A fused kernel
-// would save that read once a step, while every layer has two such reads.
+// Bytes a token: width numbers of the table are read, 4 width bytes written. The first norm reads them again.
+// A fused kernel would save that read once a step, while every layer has two such reads.
 #include "row.cuh"
 #include "step.cuh"
 
 struct EmbedParams {
     const u32* tokens;           // [rows]
-    const u32* source_outputs;   // [rows]: the output of the step before that sampled the token; NONE: `tokens` has it
+    const u32* source_outputs;   // [rows]: the last step's output that sampled the token, or NONE
     const u32* slots;            // [rows]: NONE in rows that are padding
     const ResultWords* results;  // [outputs of the step before]
     const void* table;           // [vocabulary, width]
@@ -46,7 +46,7 @@ DEVICE void embed(const EmbedParams& p) {
     }
 }
 
-// PRECOND: blockIdx.x is the row; blockIdx.y and the threads share its columns; table and out aligned to 16 bytes; every
-// token is a row of the table.
+// PRECOND: blockIdx.x is the row; blockIdx.y and the threads share its columns; table and out aligned to 16
+// bytes; every token is a row of the table.
 KERNEL(embed_bf16, EmbedParams, 256, 1) { embed<bf16>(p); }
 KERNEL(embed_f32, EmbedParams, 256, 1) { embed<float>(p); }

@@ -14,8 +14,8 @@ struct GatedParams {
 };
 MIRRORED(GatedParams);
 
-// x * sigmoid(y). For bf16 it uses approximate instructions whose error bf16 does not show: at full precision the
-// arithmetic would take about as long as the row's way through memory.
+// x * sigmoid(y). For bf16 it uses approximate instructions whose error bf16 does not show: at full precision
+// the arithmetic would take about as long as the row's way through memory.
 template <class T>
 DEVICE float times_sigmoid(float x, float y) {
     if constexpr (sizeof(T) == sizeof(float)) {
@@ -28,7 +28,8 @@ DEVICE float times_sigmoid(float x, float y) {
 template <class T>
 DEVICE float activate(u32 activation, float x) {
     if (activation == SILU) return times_sigmoid<T>(x, x);
-    // The tanh approximation of GELU: 0.5 x (1 + tanh y) = x sigmoid(2 y), y = sqrt(2 / pi) (x + 0.044715 x^3).
+    // The tanh approximation of GELU: 0.5 x (1 + tanh y) = x sigmoid(2 y), y = sqrt(2 / pi) (x + 0.044715
+    // x^3).
     const float y = 0.7978845608f * fmaf(0.044715f * x * x, x, x);
     return times_sigmoid<T>(x, 2.0f * y);
 }
@@ -57,6 +58,7 @@ DEVICE void gated(const GatedParams& p) {
     }
 }
 
-// PRECOND: blockIdx.x is the row; blockIdx.y and the threads share its columns; x and out aligned to 16 bytes.
+// PRECOND: blockIdx.x is the row; blockIdx.y and the threads share its columns; x and out aligned to 16
+// bytes.
 KERNEL(gated_bf16, GatedParams, 256, 1) { gated<bf16>(p); }
 KERNEL(gated_f32, GatedParams, 256, 1) { gated<float>(p); }

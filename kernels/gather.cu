@@ -31,7 +31,7 @@ DEVICE void gather(const GatherParams& p) {
     }
 }
 
-// PRECOND: blockIdx.x is the output; blockIdx.y and the threads share its columns; x and out aligned to 16 bytes; every
-// index is a row of x.
+// PRECOND: blockIdx.x is the output; blockIdx.y and the threads share its columns; x and out aligned to 16
+// bytes; every index is a row of x.
 KERNEL(gather_bf16, GatherParams, 256, 1) { gather<bf16>(p); }
 KERNEL(gather_f32, GatherParams, 256, 1) { gather<float>(p); }

@@ -1,8 +1,8 @@
-// Products of rows with the weight of their group: out[r] = x[source of r] * weight[group of r]^T, where the rows are
-// sorted by group. With one group it is a plain product.
+// Products of rows with the weight of their group: out[r] = x[source of r] * weight[group of r]^T, where the
+// rows are sorted by group. With one group it is a plain product.
 //
-// Bytes: the weights of the groups that have rows, the rows of x and the rows of out, once each. A group's row tiles are
-// neighbours in the grid, so that the second tile reads the weight from the caches.
+// Bytes: the weights of the groups that have rows, the rows of x and the rows of out, once each. A group's
+// row tiles are neighbours in the grid, so that the second tile reads the weight from the caches.
 #include "grouped_matmul/plain.cuh"
 #include "grouped_matmul/tiles.cuh"
 
@@ -13,9 +13,9 @@ using LowTiles = Tiles<WEIGHTS, 16, 64, 16, 16, 4>;
 template <class WEIGHTS>
 using HighTiles = Tiles<WEIGHTS, 64, 128, 32, 64, 3>;
 
-// PRECOND: blockIdx is (row tile, tile of outputs), and gridDim.x is at least the largest possible number of row tiles;
-// inputs a multiple of a chunk of x and of a chunk of the weight; x, weight and out aligned to 16 bytes; shared memory: the
-// members of Tiles, whose bytes src/device/gpu/ops/grouped_matmul.rs adds up.
+// PRECOND: blockIdx is (row tile, tile of outputs), and gridDim.x is at least the largest possible number of
+// row tiles; inputs a multiple of a chunk of x and of a chunk of the weight; x, weight and out aligned to 16
+// bytes; shared memory: the members of Tiles, whose bytes src/device/gpu/ops/grouped_matmul.rs adds up.
 KERNEL(grouped_matmul_16_bf16, GroupedMatmulParams, LowTiles<Bf16Weights>::THREADS, 4) {
     LowTiles<Bf16Weights>(shared_memory()).run(p);
 }

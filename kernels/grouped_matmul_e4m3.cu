@@ -1,5 +1,6 @@
-// grouped_matmul.cu with weights of e4m3 and a scale for each output. Activations stay bf16, and the tensor cores receive
-// the weights as bf16, which is exact. Weights have half the bytes, and the only error is their rounding.
+// grouped_matmul.cu with weights of e4m3 and a scale for each output. Activations stay bf16, and the tensor
+// cores receive the weights as bf16, which is exact. Weights have half the bytes, and the only error is their
+// rounding.
 //
 // Bytes: as for grouped_matmul.cu.
 #include "grouped_matmul/plain.cuh"

@@ -1,4 +1,5 @@
-// The noise of a token (`Noise` in src/contrast): Philox4x32-10 (Salmon et al. 2011), and Gumbel draws from its bits.
+// The noise of a token (`Noise` in src/contrast): Philox4x32-10 (Salmon et al. 2011), and Gumbel draws from
+// its bits.
 #pragma once
 
 #include "prelude.cuh"
@@ -32,10 +33,12 @@ DEVICE double gumbel(u32 bits) { return -log(-log((double(bits) + 0.5) * 0x1p-32
 DEVICE float gumbel_approx(u32 bits) {
     // Near 1, u itself would round to 1. There, -ln u is computed as a series of 1 - u.
     const float complement = (float(~bits) + 0.5f) * 0x1p-32f;
-    const float series = complement * (1.0f + complement * (0.5f + complement * (0.33333333f + complement * 0.25f)));
+    const float series =
+        complement * (1.0f + complement * (0.5f + complement * (0.33333333f + complement * 0.25f)));
     const float u = complement > 0.5f ? (float(bits) + 0.5f) * 0x1p-32f : 1.0f - complement;
     return -__logf(complement < 0x1p-6f ? series : -__logf(u));
 }
 
-// An upper bound of gumbel(bits) without a logarithm: -ln(-ln u) <= -ln(1 - u), which the leading zeros of 1 - u bound.
+// An upper bound of gumbel(bits) without a logarithm: -ln(-ln u) <= -ln(1 - u), which the leading zeros of 1
+// - u bound.
 DEVICE double gumbel_bound(u32 bits) { return double(__clz(i32(~bits)) + 1) * 0.6931471806 + 1e-9; }

@@ -1,5 +1,5 @@
-// The base of every kernel. nvcc builds the same source for the GPU; the host's C++ compiler builds it against simt/, which
-// runs it without a GPU.
+// The base of every kernel. nvcc builds the same source for the GPU; the host's C++ compiler builds it
+// against simt/, which runs it without a GPU.
 //
 //     struct ScaleParams { const void* x; void* out; u32 count; float by; };  // pointers first, no padding
 //     MIRRORED(ScaleParams);                          // equals ScaleParams of src/device/gpu/abi.rs
@@ -81,7 +81,8 @@ DEVICE u32 mul_bf16x2(u32 a, u32 b) {
     return pair;
 }
 
-// Vectors of 1, 2, 4, 8 or 16 bytes, read or written by one access. PRECOND: the address is aligned to the size.
+// Vectors of 1, 2, 4, 8 or 16 bytes, read or written by one access. PRECOND: the address is aligned to the
+// size.
 
 template <class T, int N>
 struct alignas(sizeof(T) * N) Vec {
@@ -128,8 +129,9 @@ DEVICE void store_vec(T* at, Vec<T, N> vec) {
     *reinterpret_cast<W*>(at) = word;
 }
 
-// Asynchronous copies (PTX ISA, "cp.async") of 16 or 4 bytes from global to shared memory; they write zeros if !valid.
-// Groups complete in the order of their commits. cp_async_wait<N> waits for all groups of this thread but the youngest N.
+// Asynchronous copies (PTX ISA, "cp.async") of 16 or 4 bytes from global to shared memory; they write zeros
+// if !valid. Groups complete in the order of their commits. cp_async_wait<N> waits for all groups of this
+// thread but the youngest N.
 
 DEVICE u32 shared_address(const void* shared) { return u32(__cvta_generic_to_shared(shared)); }
 
@@ -149,8 +151,8 @@ DEVICE void cp_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
-// Tensor cores (PTX ISA, "ldmatrix" and "mma", .m8n8 and .m16n8k16). PRECOND: called by all 32 lanes of a warp; lane 8 m + i
-// passes the address of row i of matrix m, which is 16 bytes of shared memory.
+// Tensor cores (PTX ISA, "ldmatrix" and "mma", .m8n8 and .m16n8k16). PRECOND: called by all 32 lanes of a
+// warp; lane 8 m + i passes the address of row i of matrix m, which is 16 bytes of shared memory.
 
 DEVICE void ldmatrix_x4(u32 (&r)[4], const void* row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"

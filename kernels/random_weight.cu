@@ -1,4 +1,5 @@
-// Random weights for measurements, generated on the device: copying a pair of 70 GB from the host would take minutes.
+// Random weights for measurements, generated on the device: copying a pair of 70 GB from the host would take
+// minutes.
 //
 // Bytes: the weight is written once.
 #include "e4m3.cuh"

@@ -1,7 +1,8 @@
 // Adds a delta to the residual and norms the sum, in one pass over the row.
 //
-// Bytes a row: 4 width of the residual are read; with a delta, 4 width are written and width numbers of the delta read;
-// width numbers of the output are written. In bf16 with a delta, these are 12 bytes a number. Weights come from the caches.
+// Bytes a row: 4 width of the residual are read; with a delta, 4 width are written and width numbers of the
+// delta read; width numbers of the output are written. In bf16 with a delta, these are 12 bytes a number.
+// Weights come from the caches.
 #include "row.cuh"
 
 struct RmsNormParams {
@@ -50,8 +51,8 @@ struct RowNorm {
 
 template <class T, int N>
 DEVICE void rms_norm_row(const RmsNormParams& p) {
-    // A thread keeps its first HELD vectors in registers and loads their weights while the block sums. That covers rows
-    // of up to 8192 numbers. The rest of a wider row is read again, from the caches.
+    // A thread keeps its first HELD vectors in registers and loads their weights while the block sums. That
+    // covers rows of up to 8192 numbers. The rest of a wider row is read again, from the caches.
     constexpr int HELD = 2;
     const u64 start = u64(blockIdx.x) * p.width;
     const T* const delta = p.delta ? static_cast<const T*>(p.delta) + start : nullptr;
@@ -120,8 +121,8 @@ DEVICE void rms_norm_row(const RmsNormParams& p) {
     for (u32 i = beyond; i < p.width; i += stride) store(i, load_floats<N>(residual + i), norm.weights(i));
 }
 
-// If there is a delta, residual += delta_norm(delta). Then out = norm(residual). norm(x) is x / rms(x) * (weight +
-// weight_offset), or x where there is no weight.
+// If there is a delta, residual += delta_norm(delta). Then out = norm(residual). norm(x) is x / rms(x) *
+// (weight + weight_offset), or x where there is no weight.
 template <class T>
 DEVICE void rms_norm(const RmsNormParams& p) {
     // A thread writes 16 bytes of the f32 residual, so that a warp's stores fill whole sectors.
@@ -133,7 +134,7 @@ DEVICE void rms_norm(const RmsNormParams& p) {
     }
 }
 
-// PRECOND: one block a row; whole warps, whose number depends on the width alone; 8 bytes of shared memory a warp; all
-// buffers aligned to 16 bytes.
+// PRECOND: one block a row; whole warps, whose number depends on the width alone; 8 bytes of shared memory a
+// warp; all buffers aligned to 16 bytes.
 KERNEL(rms_norm_bf16, RmsNormParams, 1024, 1) { rms_norm<bf16>(p); }
 KERNEL(rms_norm_f32, RmsNormParams, 1024, 1) { rms_norm<float>(p); }

@@ -1,14 +1,15 @@
-// Prepares the output of the q|k|v projection for attention: norms and rotates heads, stores keys and values in the cache.
+// Prepares the output of the q|k|v projection for attention: norms and rotates heads, stores keys and values
+// in the cache.
 //
-// Bytes a token: qkv is read; queries, keys and values are written. Keys are not written back to qkv, because attention
-// reads them from the cache.
+// Bytes a token: qkv is read; queries, keys and values are written. Keys are not written back to qkv, because
+// attention reads them from the cache.
 #include "e4m3.cuh"
 #include "row.cuh"
 #include "step.cuh"
 
 struct RopeStoreParams {
     const u32* positions;              // [rows]
-    const u32* slots;                  // [rows]: block * block_size + place in the block; NONE in rows that are padding
+    const u32* slots;                  // [rows]: block * block_size + place in the block; NONE: padding
     const float* inverse_frequencies;  // [head_dim / 2]
     NormParams query_norm, key_norm;
     void* qkv;      // [rows, query_heads + 2 key_value_heads, head_dim]
@@ -44,8 +45,8 @@ struct Angles {
     }
 };
 
-// One head of one token, held by `lanes` lanes. For k < PIECES, a lane holds the N numbers from (lane + lanes k) N on of
-// the first half, and the numbers at the same places of the second half.
+// One head of one token, held by `lanes` lanes. For k < PIECES, a lane holds the N numbers from (lane + lanes
+// k) N on of the first half, and the numbers at the same places of the second half.
 template <class T, int N, int PIECES>
 struct Head {
     u32 half, lane, lanes;
@@ -215,9 +216,10 @@ DEVICE void rope_store(const RopeStoreParams& p) {
     }
 }
 
-// PRECOND: blockIdx.x is the row; blockIdx.y and the threads share its heads, and gridDim.y is 1 where norms span heads;
-// whole warps; head_dim even, 8 to 256; 4 head_dim bytes of shared memory, and 8 more a warp where norms span heads;
-// `lanes` a power of two up to 32 whose pieces cover half a head (see rope_store); all buffers aligned to 16 bytes.
+// PRECOND: blockIdx.x is the row; blockIdx.y and the threads share its heads, and gridDim.y is 1 where norms
+// span heads; whole warps; head_dim even, 8 to 256; 4 head_dim bytes of shared memory, and 8 more a warp
+// where norms span heads; `lanes` a power of two up to 32 whose pieces cover half a head (see rope_store);
+// all buffers aligned to 16 bytes.
 KERNEL(rope_store_bf16, RopeStoreParams, 1024, 1) { rope_store<bf16, bf16>(p); }
 KERNEL(rope_store_f32, RopeStoreParams, 1024, 1) { rope_store<float, float>(p); }
 KERNEL(rope_store_bf16_e4m3, RopeStoreParams, 1024, 1) { rope_store<bf16, e4m3>(p); }

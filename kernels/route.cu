@@ -1,8 +1,9 @@
-// Routes rows through the branches of a mixture: route_choose chooses each row's branches and their weights, route_sort
-// sorts these visits by branch, for the grouped products. A visit's index in that order is its place.
+// Routes rows through the branches of a mixture: route_choose chooses each row's branches and their weights,
+// route_sort sorts these visits by branch, for the grouped products. A visit's index in that order is its
+// place.
 //
-// Bytes a row: 4 branch_count of the logits are read, 16 active written. The sort reads the choices once a branch, from the
-// caches.
+// Bytes a row: 4 branch_count of the logits are read, 16 active written. The sort reads the choices once a
+// branch, from the caches.
 #include "step.cuh"
 
 struct RouteParams {
@@ -12,7 +13,7 @@ struct RouteParams {
     float* weights;       // [rows, active]
     u32* places;          // [rows, active]
     u32* sources;         // [rows * active]: the row of each place
-    u32* offsets;         // [branch_count + 1]: where the places of each branch begin, and where the last one's end
+    u32* offsets;         // [branch_count + 1]: where each branch's places begin; last, where all end
     u32 rows;
     u32 branch_count;
     u32 active;      // branches of a row
@@ -39,8 +40,8 @@ DEVICE Best warp_best(Best best) {
     return best;
 }
 
-// Chooses the branches of one row, by one warp. A NaN counts as the greatest logit, and makes all weights of its row NaN.
-// The key of a chosen branch becomes NaN, which no comparison prefers.
+// Chooses the branches of one row, by one warp. A NaN counts as the greatest logit, and makes all weights of
+// its row NaN. The key of a chosen branch becomes NaN, which no comparison prefers.
 DEVICE void choose(const RouteParams& p, u32 row, float* keys) {
     const u32 lane = threadIdx.x % 32;
     const float* const logits = p.logits + u64(row) * p.branch_count;
@@ -84,14 +85,15 @@ KERNEL(route_choose, RouteParams, 128, 1) {
     choose(p, row, reinterpret_cast<float*>(shared_memory()) + warp * p.branch_count);
 }
 
-// Assigns the places of one branch in the order of the rows. The sort counts and is stable; it uses no atomics, so that
-// equal steps have equal places.
+// Assigns the places of one branch in the order of the rows. The sort counts and is stable; it uses no
+// atomics, so that equal steps have equal places.
 //
 // PRECOND: one block a branch; whole warps; 8 bytes of shared memory a warp; after route_choose.
 KERNEL(route_sort, RouteParams, 256, 1) {
     const u32 branch = blockIdx.x, lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-    u32* const lower = reinterpret_cast<u32*>(shared_memory());  // [warps]: the warp's visits of lower branches
-    u32* const equal = lower + warps;                             // [warps]: its visits of this branch
+    // [warps] each: a warp's visits of lower branches, and its visits of this branch.
+    u32* const lower = reinterpret_cast<u32*>(shared_memory());
+    u32* const equal = lower + warps;
     // Each warp takes a share of consecutive visits.
     const u32 visits = p.rows * p.active, share = ((visits + warps - 1) / warps + 31) / 32 * 32;
     const u32 first = min(warp * share, visits), last = min(first + share, visits);
@@ -105,7 +107,8 @@ KERNEL(route_sort, RouteParams, 256, 1) {
     if (lane == 0) lower[warp] = of_lower, equal[warp] = of_equal;
     __syncthreads();
 
-    u32 begin = 0, place = 0, end = 0;  // the branch's first place, the place of the warp's first visit, the branch's end
+    // The branch's first place, the place of the warp's first visit, and the end of the branch's places.
+    u32 begin = 0, place = 0, end = 0;
     for (u32 w = 0; w < warps; ++w) begin += lower[w];
     end = place = begin;
     for (u32 w = 0; w < warps; ++w) {

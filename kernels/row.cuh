@@ -1,11 +1,12 @@
-// Rows of activations: the few consecutive numbers that a thread holds, as floats; sums over a block; parameters of a norm.
+// Rows of activations: the few consecutive numbers that a thread holds, as floats; sums over a block;
+// parameters of a norm.
 #pragma once
 
 #include "prelude.cuh"
 
 // The norm of a row or of a head.
 struct NormParams {
-    const void* weight;   // [width], or [heads, head_dim] where one norm spans all heads; null for no norm
+    const void* weight;  // [width], or [heads, head_dim] if it spans all heads; null for no norm
     float epsilon;
     float weight_offset;  // 1 for Gemma's 1 + weight, else 0
 };
@@ -44,8 +45,8 @@ DEVICE void store_floats(T* at, const Floats<N>& x) {
 
 // The sum over the block, in every thread. The order depends on the size of the block alone.
 //
-// PRECOND: whole warps, at most 32; `of_warps` is shared memory for one float a warp, and the block has not used it since
-// its last barrier.
+// PRECOND: whole warps, at most 32; `of_warps` is shared memory for one float a warp, and the block has not
+// used it since its last barrier.
 DEVICE float block_sum(float x, float* of_warps) {
     const u32 lane = threadIdx.x % 32;
     x = warp_sum(x);

@@ -24,10 +24,10 @@ struct SampleWords {
     double top_p;         // 1: no limit
     double min_p;         // 0: no limit
     u32 top_k;            // 0: no limit
-    u32 position;         // the position of the drawn token; NONE: the row is padding and its result stays as it is
+    u32 position;         // of the drawn token; NONE: the row is padding and keeps its result
     u32 key[2];           // the key of the noise
     u32 record[2];        // the words of the noise's counter that stand for the record
-    u32 deferred_row;     // the row's index among the deferred logits; NONE: its amateur is not deferred
+    u32 deferred_row;     // index among the deferred logits; NONE: the amateur is not deferred
     u32 flags;            // WANTS_LOG_PROBABILITIES
 };
 MIRRORED(SampleWords);
@@ -36,10 +36,10 @@ constexpr u32 WANTS_LOG_PROBABILITIES = 1;
 
 // What sampling returns for one output.
 struct ResultWords {
-    u32 token;            // 0 where there is none
-    u32 status;           // OK, NOT_A_NUMBER, ALL_MASKED or AWAITS_AMATEUR
-    u32 num_candidates;   // size of the plausible set
-    float score;          // log_softmax of the scores at the token
+    u32 token;           // 0 where there is none
+    u32 status;          // OK, NOT_A_NUMBER, ALL_MASKED or AWAITS_AMATEUR
+    u32 num_candidates;  // size of the plausible set
+    float score;         // log_softmax of the scores at the token
     float expert_log_probability;
     float amateur_log_probability;  // NaN where the amateur does not contribute, or it was not asked for
 };

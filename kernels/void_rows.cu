@@ -1,5 +1,5 @@
-// Turns rows into padding, which every kernel skips, if the row of the step before that samples their token awaits the
-// amateur. So a step can be queued before the host knows which rows have a token.
+// Turns rows into padding, which every kernel skips, if the row of the step before that samples their token
+// awaits the amateur. So a step can be queued before the host knows which rows have a token.
 //
 // Floor: a few bytes a row.
 #include "step.cuh"
@@ -23,7 +23,8 @@ KERNEL(void_rows, VoidRowsParams, 256, 1) {
     if (source_output == NONE || p.results[source_output].status != AWAITS_AMATEUR) return;
     p.slots[token] = NONE;
     p.samples[output].position = NONE;
-    u32 low = 0, high = p.span_count;  // the token's span is the last one that begins at the token or before it
+    // The token's span is the last one that begins at the token or before it.
+    u32 low = 0, high = p.span_count;
     while (high - low > 1) {
         const u32 middle = (low + high) / 2;
         (p.spans[middle].first_token <= token ? low : high) = middle;

@@ -46,6 +46,7 @@ DEVICE void weighted_sum(const WeightedSumParams& p) {
     }
 }
 
-// PRECOND: blockIdx.x is the row; blockIdx.y and the threads share its columns; x and out aligned to 16 bytes.
+// PRECOND: blockIdx.x is the row; blockIdx.y and the threads share its columns; x and out aligned to 16
+// bytes.
 KERNEL(weighted_sum_bf16, WeightedSumParams, 256, 1) { weighted_sum<bf16>(p); }
 KERNEL(weighted_sum_f32, WeightedSumParams, 256, 1) { weighted_sum<float>(p); }

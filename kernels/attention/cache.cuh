@@ -12,7 +12,7 @@ struct AttentionParams {
     const SpanWords* spans;  // [spans]
     const u32* prefills;     // [prefills]: the spans of the prefill kernel: those of several tokens, or all
     const u32* blocks;       // [blocks of all spans]: the spans' block tables
-    float* partials;         // [slots, kv_heads * group, head_dim + 4]: results of the splits of long contexts
+    float* partials;         // [slots, kv_heads * group, head_dim + 4]: results of splits
     u32 kv_heads;
     u32 group;  // number of query heads that share a key/value head
     u32 head_dim;
@@ -25,8 +25,8 @@ MIRRORED(AttentionParams);
 // The first position that a token at `position` sees.
 DEVICE u32 first_seen(u32 position, u32 window) { return position < window ? 0 : position - window + 1; }
 
-// Positions first..=last of one key/value head of one sequence. Places in the cache are counted in rows of head_dim
-// numbers.
+// Positions first..=last of one key/value head of one sequence. Places in the cache are counted in rows of
+// head_dim numbers.
 struct Keys {
     const AttentionParams& p;
     u32 first_block;

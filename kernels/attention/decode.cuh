@@ -1,10 +1,12 @@
-// Attention of spans of one token, whose time is the reading of keys and values. A block takes one key/value head of one
-// sequence and one split of its context. The query heads that share the head are the rows of a tensor core's tile, so that
-// keys and values are read once. Each warp streams its own tiles through its own part of shared memory.
+// Attention of spans of one token, whose time is the reading of keys and values. A block takes one key/value
+// head of one sequence and one split of its context. The query heads that share the head are the rows of a
+// tensor core's tile, so that keys and values are read once. Each warp streams its own tiles through its own
+// part of shared memory.
 //
-// Splits begin at multiples of SPLIT and are summed in their order, so that neither the batch nor the number of splits of
-// its longest row changes a bit. 256 tokens of a head of 128 are 128 KiB. That is enough for a block to spend its time
-// streaming, and few enough that 8 heads of one context of 4K fill a GPU. The result of a split is small beside it.
+// Splits begin at multiples of SPLIT and are summed in their order, so that neither the batch nor the number
+// of splits of its longest row changes a bit. 256 tokens of a head of 128 are 128 KiB. That is enough for a
+// block to spend its time streaming, and few enough that 8 heads of one context of 4K fill a GPU. The result
+// of a split is small beside it.
 #pragma once
 
 #include "rows.cuh"
@@ -17,8 +19,8 @@ struct Splits {
     DEVICE Splits(const AttentionParams& p, const SpanWords& span)
         : position(span.context - 1), from(first_seen(position, p.window)), first(from / SPLIT) {
         count = position / SPLIT - first + 1;
-        // A span has two slots for each SPLIT positions of its blocks. That is enough for every context that needs more
-        // than one split.
+        // A span has two slots for each SPLIT positions of its blocks. That is enough for every context that
+        // needs more than one split.
         slot = u32(u64(span.first_block) * p.block_size * 2 / SPLIT);
     }
 
@@ -34,8 +36,8 @@ DEVICE void store_scaled(bf16* to, const Vec<float, 4>& out, float scale) {
                                                        pack_bf16(out.v[2] * scale, out.v[3] * scale)}});
 }
 
-// The result of one split for one query head: the greatest product in units of log2, the sum of weights, two unused floats,
-// and the sums of weighted values [head_dim].
+// The result of one split for one query head: the greatest product in units of log2, the sum of weights, two
+// unused floats, and the sums of weighted values [head_dim].
 DEVICE float* partial(const AttentionParams& p, u32 slot, u32 query_head) {
     return p.partials + (u64(slot) * p.kv_heads * p.group + query_head) * (p.head_dim + 4);
 }
@@ -95,7 +97,8 @@ struct Decode {
         merge(p, span, splits, first_head, rows);
     }
 
-    DEVICE void load_queries(const AttentionParams& p, const SpanWords& span, u32 first_head, u32 rows) const {
+    DEVICE void load_queries(const AttentionParams& p, const SpanWords& span, u32 first_head,
+                             u32 rows) const {
         const u64 width = u64(p.kv_heads) * (p.group + 2);
         const bf16* from = static_cast<const bf16*>(p.qkv) + (span.first_token * width + first_head) * DIM;
         for (u32 i = threadIdx.x; i < DECODE_ROWS * DIM / 16; i += THREADS) {
@@ -165,7 +168,8 @@ struct Decode {
         }
     }
 
-    // Adds the warps' sums in their order. Stores the output, or a partial result if there are several splits.
+    // Adds the warps' sums in their order. Stores the output, or a partial result if there are several
+    // splits.
     DEVICE void merge(const AttentionParams& p, const SpanWords& span, const Splits& splits, u32 first_head,
                       u32 rows) const {
         for (u32 i = threadIdx.x; i < rows * (DIM / 4); i += THREADS) {

@@ -18,8 +18,8 @@
         Decode<CACHE, DIM>(shared_memory()).run(p);                                                  \
     }
 
-// PRECOND: blockIdx is (four query rows, span); 128 threads; head_dim up to 256; shared memory of 4 * (head_dim + 64)
-// floats.
+// PRECOND: blockIdx is (four query rows, span); 128 threads; head_dim up to 256; shared memory of 4 *
+// (head_dim + 64) floats.
 #define PLAIN_KERNEL(ACTIVATIONS, CACHE, SUFFIX)                                         \
     KERNEL(attention_##SUFFIX, AttentionParams, 128, 1) {                                \
         Plain<ACTIVATIONS, CACHE>(shared_memory(), p.head_dim, threadIdx.x / 32).run(p); \

@@ -1,5 +1,6 @@
-// Attention without tensor cores, for f32 and for head sizes that the tensor core kernels do not take. A warp takes one
-// query row. Its lanes take one key each for the products, and one column each for the weighted sums.
+// Attention without tensor cores, for f32 and for head sizes that the tensor core kernels do not take. A warp
+// takes one query row. Its lanes take one key each for the products, and one column each for the weighted
+// sums.
 #pragma once
 
 #include "cache.cuh"
@@ -76,7 +77,8 @@ struct Plain {
         return sum;
     }
 
-    // Adds a tile's weighted values. The tile is summed first, so that rounding grows with the number of tiles.
+    // Adds a tile's weighted values. The tile is summed first, so that rounding grows with the number of
+    // tiles.
     DEVICE void add(float (&out)[COLUMNS], float fade, const C* cache, u32 head_dim, u32 lane) const {
         float sums[COLUMNS] = {};
         for (u32 key = 0; key < 32; ++key) {

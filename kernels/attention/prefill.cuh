@@ -1,17 +1,18 @@
-// Attention of spans of several tokens, or of all spans. A block takes a tile of query rows of one key/value head; a row is
-// one token and one of the query heads that share the head. The block visits the keys tile by tile and copies the next tile
-// meanwhile.
+// Attention of spans of several tokens, or of all spans. A block takes a tile of query rows of one key/value
+// head; a row is one token and one of the query heads that share the head. The block visits the keys tile by
+// tile and copies the next tile meanwhile.
 //
-// Tiles of keys begin at multiples of their size in every span, and a tile that a row does not see changes nothing in the
-// row. So the way in which a prompt is cut into chunks does not change a bit.
+// Tiles of keys begin at multiples of their size in every span, and a tile that a row does not see changes
+// nothing in the row. So the way in which a prompt is cut into chunks does not change a bit.
 #pragma once
 
 #include "rows.cuh"
 
 template <class T, int DIM>
 struct Prefill {
-    // With 16 rows a warp, reads of keys and values from shared memory would bound the tensor cores; 32 rows halve these
-    // reads. Heads of 256 leave registers for 16 rows only. Heads of 128 leave none for widening 64 keys.
+    // With 16 rows a warp, reads of keys and values from shared memory would bound the tensor cores; 32 rows
+    // halve these reads. Heads of 256 leave registers for 16 rows only. Heads of 128 leave none for widening
+    // 64 keys.
     static constexpr int M = DIM <= 128 ? 2 : 1;
     static constexpr int KEYS = DIM > 128 ? 32 : DIM == 128 && IS_SCALED<T> ? 48 : 64;
     static constexpr int WARPS = 4;
@@ -81,7 +82,8 @@ struct Prefill {
                 mine.template weigh<KEYS>(s, p.scale);
                 mine.template add<KEYS>(s, keys, lane);
             }
-            // All threads have read these rows before the barrier above and read them again after the next one.
+            // All threads have read these rows before the barrier above and read them again after the next
+            // one.
             if (thread < KEYS) key_rows[tile % 2 * KEYS + thread] = later;
         }
         mine.finish();

@@ -1,16 +1,16 @@
-// A warp's query rows against tiles of keys and values on tensor cores: S = Q K^T, an online softmax (Milakov and
-// Gimelshein 2018), and O = P V (the tiling of FlashAttention, Dao et al. 2022).
+// A warp's query rows against tiles of keys and values on tensor cores: S = Q K^T, an online softmax (Milakov
+// and Gimelshein 2018), and O = P V (the tiling of FlashAttention, Dao et al. 2022).
 //
-// Fragments have PTX's layout of mma.m16n8k16. Of a 16 x 8 tile of S or O, a lane holds columns 2 (lane % 4) + {0, 1} of
-// row lane / 4 in registers 0 and 1, and of row lane / 4 + 8 in registers 2 and 3. The same registers, rounded and packed,
-// are the left operand of the next product, so P never leaves the registers.
+// Fragments have PTX's layout of mma.m16n8k16. Of a 16 x 8 tile of S or O, a lane holds columns 2 (lane % 4)
+// + {0, 1} of row lane / 4 in registers 0 and 1, and of row lane / 4 + 8 in registers 2 and 3. The same
+// registers, rounded and packed, are the left operand of the next product, so P never leaves the registers.
 #pragma once
 
 #include "cache.cuh"
 
-// Rows of DIM numbers in shared memory, made of 16-byte chunks. The eight rows that ldmatrix reads at once must lie in
-// different banks. Rows that fill all banks have their chunks permuted by the row; other rows are padded to an odd number
-// of chunks.
+// Rows of DIM numbers in shared memory, made of 16-byte chunks. The eight rows that ldmatrix reads at once
+// must lie in different banks. Rows that fill all banks have their chunks permuted by the row; other rows are
+// padded to an odd number of chunks.
 template <class T, int DIM>
 struct SharedRows {
     static constexpr int IN_CHUNK = 16 / sizeof(T);
@@ -42,14 +42,15 @@ struct KeyTile {
           values(keys + KEYS * Rows::PITCH),
           scales(reinterpret_cast<float*>(values + KEYS * Rows::PITCH)) {}
 
-    // The scales of the keys (plane 0) or values (plane 1) in columns 2 (lane % 4) + {0, 1} of the n-th eight.
+    // The scales of the keys (plane 0) or values (plane 1) in columns 2 (lane % 4) + {0, 1} of the n-th
+    // eight.
     DEVICE Vec<float, 2> scale(u32 plane, u32 n, u32 lane) const {
         if constexpr (IS_SCALED<T>) return load_vec<2>(scales + plane * KEYS + n * 8 + lane % 4 * 2);
         return {{1, 1}};
     }
 
-    // Begins the copy of the keys and values at `rows[KEYS]` of the cache, by `thread` of THREADS. A row that is NONE
-    // becomes zeros: its weight is 0, and its values must not be NaN.
+    // Begins the copy of the keys and values at `rows[KEYS]` of the cache, by `thread` of THREADS. A row that
+    // is NONE becomes zeros: its weight is 0, and its values must not be NaN.
     template <int THREADS>
     DEVICE void copy(const AttentionParams& p, const u32* rows, u32 to_value, u32 thread) const {
         constexpr u32 COUNT = KEYS * Rows::CHUNKS;
@@ -73,8 +74,9 @@ struct KeyTile {
     }
 };
 
-// The right operands of products with 16 keys from key `n * 16` and 16 columns from `k * 16`: `left` for the first eight
-// keys, `right` for the others. A register of e4m3 has four columns of a key; load_query explains their order.
+// The right operands of products with 16 keys from key `n * 16` and 16 columns from `k * 16`: `left` for the
+// first eight keys, `right` for the others. A register of e4m3 has four columns of a key; load_query explains
+// their order.
 template <int DIM>
 DEVICE void load_keys(u32 (&left)[2], u32 (&right)[2], const bf16* keys, u32 n, u32 k, u32 lane) {
     u32 b[4];
@@ -90,8 +92,8 @@ DEVICE void load_keys(u32 (&left)[2], u32 (&right)[2], const e4m3* keys, u32 n, 
     widen(b[1], right[0], right[1]);
 }
 
-// The right operands of products with 16 values from `k * 16` and 16 columns from `d * 16`: `left` for the first eight
-// columns, or for the even columns of e4m3.
+// The right operands of products with 16 values from `k * 16` and 16 columns from `d * 16`: `left` for the
+// first eight columns, or for the even columns of e4m3.
 template <int DIM>
 DEVICE void load_values(u32 (&left)[2], u32 (&right)[2], const bf16* values, u32 k, u32 d, u32 lane) {
     u32 b[4];
@@ -106,8 +108,8 @@ DEVICE void load_values(u32 (&left)[2], u32 (&right)[2], const e4m3* values, u32
     widen(b[1], left[1], right[1]);
 }
 
-// Copies the query's columns from `group * 16` on to their row of shared memory, or zeros if !valid. The columns have the
-// order in which load_keys returns columns of T: for e4m3, the even ones come first.
+// Copies the query's columns from `group * 16` on to their row of shared memory, or zeros if !valid. The
+// columns have the order in which load_keys returns columns of T: for e4m3, the even ones come first.
 template <class T, int DIM>
 DEVICE void load_query(bf16* queries, u32 row, u32 group, const bf16* from, bool valid) {
     const u32* at = reinterpret_cast<const u32*>(from + group * 16);
@@ -262,7 +264,8 @@ struct QueryRows {
         }
     }
 
-    // The first column of the d-th of the DIM / 8 pairs of neighbouring columns of `out` that this lane holds.
+    // The first column of the d-th of the DIM / 8 pairs of neighbouring columns of `out` that this lane
+    // holds.
     static DEVICE u32 column(int d, u32 lane) {
         return IS_SCALED<T> ? d / 2 * 16 + lane % 4 * 4 + d % 2 * 2 : d * 8 + lane % 4 * 2;
     }

@@ -10,8 +10,8 @@ struct GroupedMatmulParams {
     const void* bias;     // [groups, outputs], or null
     void* out;            // [rows, outputs]; [any, outputs] if it scatters
     const u32* sources;   // [rows]: the row of x; null: each row is its own source
-    const u32* offsets;   // [groups + 1]: where each group's rows begin, and where the last one's end; null for one group
-    u32 rows;             // without offsets: the rows of the one group
+    const u32* offsets;   // [groups + 1]: where each group's rows begin; last, where all end; or null
+    u32 rows;             // without offsets: all rows, which are one group
     u32 groups;
     u32 outputs;
     u32 inputs;
@@ -24,13 +24,17 @@ MIRRORED(GroupedMatmulParams);
 struct RowTile {
     u32 group, first, end;
 
-    DEVICE u32 source(const GroupedMatmulParams& p, u32 row) const { return p.sources ? p.sources[row] : row; }
+    DEVICE u32 source(const GroupedMatmulParams& p, u32 row) const {
+        return p.sources ? p.sources[row] : row;
+    }
     // The row of out that receives the product of `row`.
-    DEVICE u32 target(const GroupedMatmulParams& p, u32 row) const { return p.scatters ? p.sources[row] : row; }
+    DEVICE u32 target(const GroupedMatmulParams& p, u32 row) const {
+        return p.scatters ? p.sources[row] : row;
+    }
 };
 
-// Finds the `index`-th tile, where each group's rows are cut into tiles of HEIGHT. Returns false if there are fewer tiles.
-// Every group begins a new tile, so that no tile has rows of two groups.
+// Finds the `index`-th tile, where each group's rows are cut into tiles of HEIGHT. Returns false if there are
+// fewer tiles. Every group begins a new tile, so that no tile has rows of two groups.
 //
 // PRECOND: called by whole warps; each warp finds the tile for itself.
 template <int HEIGHT>

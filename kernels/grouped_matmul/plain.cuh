@@ -1,5 +1,5 @@
-// Products without tensor cores, for f32 and for rows that are not made of 16-byte chunks. A thread takes one output and
-// computes it for each row of the tile.
+// Products without tensor cores, for f32 and for rows that are not made of 16-byte chunks. A thread takes one
+// output and computes it for each row of the tile.
 #pragma once
 
 #include "groups.cuh"
@@ -37,7 +37,8 @@ struct PlainProducts {
                 sums[i] = fmaf(to_float(x[first + i]), to_float(weight[first + i]), sums[i]);
 #pragma unroll
         for (u32 i = 0; i < SUMS; ++i)
-            if (whole + i < inputs) sums[i] = fmaf(to_float(x[whole + i]), to_float(weight[whole + i]), sums[i]);
+            if (whole + i < inputs)
+                sums[i] = fmaf(to_float(x[whole + i]), to_float(weight[whole + i]), sums[i]);
         float sum = 0;
 #pragma unroll
         for (u32 i = 0; i < SUMS; ++i) sum += sums[i];

@@ -1,14 +1,15 @@
-// Products on tensor cores. A block takes a tile of a group's rows and a tile of its outputs. It sums over the inputs, DEPTH
-// at a time, and copies the next stages meanwhile.
+// Products on tensor cores. A block takes a tile of a group's rows and a tile of its outputs. It sums over
+// the inputs, DEPTH at a time, and copies the next stages meanwhile.
 //
-// One warp sums an output over ascending inputs, 16 a step, for every height of the tile. So a row's bits depend on the row
-// alone.
+// One warp sums an output over ascending inputs, 16 a step, for every height of the tile. So a row's bits
+// depend on the row alone.
 #pragma once
 
 #include "groups.cuh"
 #include "weights.cuh"
 
-// WEIGHTS is a format of weights.cuh. ROWS x OUTPUTS is the block's tile, WARP_ROWS x WARP_OUTPUTS a warp's part of it.
+// WEIGHTS is a format of weights.cuh. ROWS x OUTPUTS is the block's tile, WARP_ROWS x WARP_OUTPUTS a warp's
+// part of it.
 template <class WEIGHTS, int ROWS_, int OUTPUTS_, int WARP_ROWS, int WARP_OUTPUTS, int STAGES_>
 struct Tiles {
     static constexpr int ROWS = ROWS_, OUTPUTS = OUTPUTS_, STAGES = STAGES_, DEPTH = 64;
@@ -49,7 +50,8 @@ struct Tiles {
         sums.store(p, tile, first_output);
     }
 
-    // The source of a thread's copies: a chunk of every X_SWEEP-th row of x and of every W_SWEEP-th row of the weight.
+    // The source of a thread's copies: a chunk of every X_SWEEP-th row of x and of every W_SWEEP-th row of
+    // the weight.
     struct Source {
         u32 x_rows[ROWS / X_SWEEP];  // NONE: the tile has no such row
         const Element* weight;       // the first of its rows of the weight
@@ -78,7 +80,8 @@ struct Tiles {
         for (int i = 0; i < ROWS / X_SWEEP; ++i) {
             const bool valid = from.x_rows[i] != Source::NONE && x_input < p.inputs;
             cp_async16(XRows::chunk(x + stage * ROWS * DEPTH, x_row + i * X_SWEEP, x_chunk),
-                       static_cast<const bf16*>(p.x) + (valid ? u64(from.x_rows[i]) * p.inputs + x_input : 0), valid);
+                       static_cast<const bf16*>(p.x) + (valid ? u64(from.x_rows[i]) * p.inputs + x_input : 0),
+                       valid);
         }
         const u32 w_chunk = threadIdx.x % WRows::CHUNKS, w_row = threadIdx.x / WRows::CHUNKS;
         const u32 w_input = step * DEPTH + w_chunk * WRows::CHUNK;
@@ -91,8 +94,8 @@ struct Tiles {
         cp_async_commit();
     }
 
-    // A warp's part of the tile in fragments of mma.m16n8k16. A lane holds columns 2 (lane % 4) + {0, 1} of row lane / 4 in
-    // registers 0 and 1, and of row lane / 4 + 8 in registers 2 and 3.
+    // A warp's part of the tile in fragments of mma.m16n8k16. A lane holds columns 2 (lane % 4) + {0, 1} of
+    // row lane / 4 in registers 0 and 1, and of row lane / 4 + 8 in registers 2 and 3.
     struct Sums {
         float v[M][2 * N][4];
 
@@ -135,13 +138,16 @@ struct Tiles {
                     const u32 target = tile.target(p, row);
 #pragma unroll
                     for (int n = 0; n < 2 * N; ++n)
-                        store_pair(p, tile.group, target, first_output + first_column() + n * 8 + lane % 4 * 2,
-                                   v[m][n][half * 2], v[m][n][half * 2 + 1]);
+                        store_pair(p, tile.group, target,
+                                   first_output + first_column() + n * 8 + lane % 4 * 2, v[m][n][half * 2],
+                                   v[m][n][half * 2 + 1]);
                 }
         }
 
         static DEVICE u32 first_row() { return threadIdx.x / 32 / (OUTPUTS / WARP_OUTPUTS) * WARP_ROWS; }
-        static DEVICE u32 first_column() { return threadIdx.x / 32 % (OUTPUTS / WARP_OUTPUTS) * WARP_OUTPUTS; }
+        static DEVICE u32 first_column() {
+            return threadIdx.x / 32 % (OUTPUTS / WARP_OUTPUTS) * WARP_OUTPUTS;
+        }
     };
 
     // Stores two neighbouring outputs, in one access if every row begins at an even index.
@@ -159,7 +165,8 @@ struct Tiles {
             if (has_right) out[1] = right;
         } else {
             bf16* const out = static_cast<bf16*>(p.out) + at;
-            if (p.outputs % 2 == 0) return store_vec(out, Vec<bf16, 2>{{from_float<bf16>(left), from_float<bf16>(right)}});
+            if (p.outputs % 2 == 0)
+                return store_vec(out, Vec<bf16, 2>{{from_float<bf16>(left), from_float<bf16>(right)}});
             out[0] = from_float<bf16>(left);
             if (has_right) out[1] = from_float<bf16>(right);
         }

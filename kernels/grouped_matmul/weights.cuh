@@ -1,11 +1,12 @@
-// Formats of weights: the layout of their rows in shared memory, and how they become the right operand of a product of
-// bf16. Tiles takes any struct with the members of Bf16Weights.
+// Formats of weights: the layout of their rows in shared memory, and how they become the right operand of a
+// product of bf16. Tiles takes any struct with the members of Bf16Weights.
 #pragma once
 
 #include "../e4m3.cuh"
 
-// Rows of DEPTH numbers in shared memory, made of 16-byte chunks. The eight rows that ldmatrix reads at once must lie in
-// different banks. So chunks are permuted by the row, or by the pair of rows that fills all banks.
+// Rows of DEPTH numbers in shared memory, made of 16-byte chunks. The eight rows that ldmatrix reads at once
+// must lie in different banks. So chunks are permuted by the row, or by the pair of rows that fills all
+// banks.
 template <class T, int DEPTH>
 struct TileRows {
     static constexpr int CHUNK = 16 / sizeof(T);  // in numbers
@@ -24,9 +25,10 @@ struct TileRows {
 struct Bf16Weights {
     using Element = bf16;
 
-    // The fragments of outputs `row..row + 8` and `row + 8..row + 16` and of the inputs 16 k.. of a tile of DEPTH inputs. Of
-    // output lane / 4, a lane's registers hold inputs 2 (lane % 4) + {0, 1} and the inputs 8 after them (PTX ISA,
-    // mma.m16n8k16, B). Another format may use another order of the 16 inputs of a step if x has the same order.
+    // The fragments of outputs `row..row + 8` and `row + 8..row + 16` and of the inputs 16 k.. of a tile of
+    // DEPTH inputs. Of output lane / 4, a lane's registers hold inputs 2 (lane % 4) + {0, 1} and the inputs 8
+    // after them (PTX ISA, mma.m16n8k16, B). Another format may use another order of the 16 inputs of a step
+    // if x has the same order.
     template <int DEPTH>
     static DEVICE void fragments(u32 (&low)[2], u32 (&high)[2], const bf16* tile, u32 row, u32 k, u32 lane) {
         u32 b[4];
@@ -37,10 +39,10 @@ struct Bf16Weights {
     }
 };
 
-// e4m3, which has half the bytes. ldmatrix returns four neighbouring bytes of an output to a lane, and `widen` makes one
-// pair of the even bytes and one of the odd bytes. These pairs are the inputs that Bf16Weights returns, because
-// src/device/gpu/ops/matrix.rs deals each 16 inputs of a row: byte 4 i + j is input 2 i + j / 2 of the lower eight if j is
-// even, of the upper eight if j is odd.
+// e4m3, which has half the bytes. ldmatrix returns four neighbouring bytes of an output to a lane, and
+// `widen` makes one pair of the even bytes and one of the odd bytes. These pairs are the inputs that
+// Bf16Weights returns, because src/device/gpu/ops/matrix.rs deals each 16 inputs of a row: byte 4 i + j is
+// input 2 i + j / 2 of the lower eight if j is even, of the upper eight if j is odd.
 struct E4m3Weights {
     using Element = e4m3;
 

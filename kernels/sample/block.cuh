@@ -3,7 +3,8 @@
 
 #include "params.cuh"
 
-constexpr u32 LISTED = 2048;  // capacity of the list in shared memory; more candidates are read again in each pass
+// Capacity of the list in shared memory. If there are more candidates, each pass reads the tiles again.
+constexpr u32 LISTED = 2048;
 constexpr u32 BINS = 256;
 constexpr u32 MAX_WARPS = 8;
 
@@ -11,7 +12,7 @@ struct Shared {
     u64 scratch[MAX_WARPS * 4];  // block_reduce: one value of each warp
     u64 mass[BINS];              // select: the histogram's measures
     u32 count[BINS];             // select: the histogram's counts
-    u64 base;                    // select: the measure before `bin`; contrast_candidates: the row's first entry
+    u64 base;                    // select: the measure before `bin`; or the row's first entry
     u32 bin;                     // select: the bin that was found
     u32 listed;                  // the number of candidates
     u32 id[LISTED];              // the candidates in any order, if they fit

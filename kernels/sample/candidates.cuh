@@ -1,35 +1,42 @@
-// The candidates of a row: which tokens they are, their scores, and what top-k, top-p and min-p leave of them.
+// The candidates of a row: which tokens they are, their scores, and what top-k, top-p and min-p leave of
+// them.
 #pragma once
 
 #include "select.cuh"
 #include "tiles.cuh"
 
-// Exponentials of numbers up to 0 are summed as integers in units of 2^-44, so that the order does not matter. A sum over
-// 2^18 tokens has an error of at most 2^-26.
+// Exponentials of numbers up to 0 are summed as integers in units of 2^-44, so that the order does not
+// matter. A sum over 2^18 tokens has an error of at most 2^-26.
 constexpr double UNITS = 0x1p44;
 
-// A row whose tiles are summarized, and its candidates.
+// A row whose tiles are summarized, and its candidates. Direct rows have no plausible set: their candidates
+// are the tokens that truncation can leave.
 struct Row {
-    const float *expert, *amateur;  // logits; amateur is null if it does not contribute, or only candidates have its logits
-    bool contrasts;                 // whether the amateur contributes to the scores
-    const TileWords* tiles;         // [tile_count]
-    const u32* special;             // [special_count]
+    const float* expert;     // [vocabulary]: logits
+    const float* amateur;    // [vocabulary]; null if it does not contribute or is listed
+    bool contrasts;          // whether the amateur contributes to the scores
+    const TileWords* tiles;  // [tile_count]
+    const u32* special;      // [special_count]
     u32 special_count, vocabulary, tile_count;
     const SampleWords* sample;
     float expert_peak;    // the expert's largest logit
     double amateur_zero;  // l_a = z - amateur_zero, up to a constant that all scores share
     double masked;        // l_a of tokens that the amateur masks
-    double floor;         // a candidate has z - expert_peak >= floor; direct rows: what truncation can leave has
+    double floor;         // a candidate has z - expert_peak >= floor
     bool is_listed;       // whether shared memory holds all candidates
 
-    DEVICE bool is_candidate(float z) const { return z > -INFINITY && double(z) - double(expert_peak) >= floor; }
+    DEVICE bool is_candidate(float z) const {
+        return z > -INFINITY && double(z) - double(expert_peak) >= floor;
+    }
 
     DEVICE bool is_special(u32 id) const {
         u32 low = 0, high = special_count;
         while (low < high) {
             const u32 middle = (low + high) / 2;
-            if (special[middle] < id) low = middle + 1;
-            else high = middle;
+            if (special[middle] < id)
+                low = middle + 1;
+            else
+                high = middle;
         }
         return low < special_count && special[low] == id;
     }
@@ -43,7 +50,8 @@ struct Row {
         return l_e - (takes_special ? sample->special_beta : sample->beta) * l_a;
     }
 
-    // Calls f(first id, expert's logits, amateur's logits) by a whole warp for each tile that has a candidate.
+    // Calls f(first id, expert's logits, amateur's logits) by a whole warp for each tile that has a
+    // candidate.
     template <class F>
     DEVICE void each_tile(F f) const {
         const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
@@ -70,7 +78,7 @@ struct Row {
                 f(id, score(id, z_e, z_a), z_e, z_a);
             }
         } else {
-            each_tile([&](u32 first, const float(&z_e)[LANE_LOGITS], const float(&z_a)[LANE_LOGITS]) {
+            each_tile([&](u32 first, const float (&z_e)[LANE_LOGITS], const float (&z_a)[LANE_LOGITS]) {
 #pragma unroll
                 for (u32 i = 0; i < LANE_LOGITS; ++i) {
                     const u32 id = first + id_in_tile(i);
@@ -80,13 +88,14 @@ struct Row {
         }
     }
 
-    // Finds the candidates, lists them if they fit, and sets the score of masked tokens. Returns their number.
+    // Finds the candidates, lists them if they fit, and sets the score of masked tokens. Returns their
+    // number.
     DEVICE u32 find_candidates() {
         const u32 lane = threadIdx.x % 32;
         if (threadIdx.x == 0) shared().listed = 0;
         __syncthreads();
         double least = INFINITY;
-        each_tile([&](u32 first, const float(&z_e)[LANE_LOGITS], const float(&z_a)[LANE_LOGITS]) {
+        each_tile([&](u32 first, const float (&z_e)[LANE_LOGITS], const float (&z_a)[LANE_LOGITS]) {
             u32 count = 0;
 #pragma unroll
             for (u32 i = 0; i < LANE_LOGITS; ++i) count += is_candidate(z_e[i]) ? 1 : 0;
@@ -126,7 +135,8 @@ struct Row {
         is_listed = true;
     }
 
-    // Sets `masked`. `least` is the amateur's least unmasked logit among the candidates that this thread has seen.
+    // Sets `masked`. `least` is the amateur's least unmasked logit among the candidates that this thread has
+    // seen.
     DEVICE void set_masked(double least) {
         least = block_reduce(least, least_of);
         __syncthreads();
@@ -136,7 +146,8 @@ struct Row {
     // exp((score - best) / temperature), where `below` is score - best.
     DEVICE double weight(double below) const { return exp(below / sample->temperature); }
 
-    // The last candidate that top-k, then top-p leave. `tempered_sum` is the whole row's if the row is direct, else 0.
+    // The last candidate that top-k, then top-p leave. `tempered_sum` is the whole row's if the row is
+    // direct, else 0.
     DEVICE Bound truncate(double best, u32 size, double tempered_sum) const {
         Bound bound;
         if (sample->top_k > 0 && sample->top_k < size) {
@@ -174,7 +185,8 @@ struct Row {
             memcpy(&below, &place.key, sizeof below);
             if (below < INFINITY) bound = -below;
         } else if (sample->top_k == 0 && sample->top_p < 1.0) {
-            // All weights below the bound together are less than 1 - top_p. The total is at least 1, the likeliest's weight.
+            // All weights below the bound together are less than 1 - top_p. The total is at least 1, the
+            // likeliest's weight.
             bound = sample->temperature * log((1.0 - sample->top_p) / double(vocabulary));
         }
         // With top-k, top-p counts in shares of what top-k leaves, and all of that must be visited.
@@ -200,8 +212,8 @@ DEVICE Row row_of(const ContrastSampleParams& p, u32 index, const Peaks& peaks) 
     return row;
 }
 
-// Lists a row's candidates in shared memory with the logits that contrast_project computed. The result has only the
-// amateur's largest logit, which replaces its normalizer, and its faults.
+// Lists a row's candidates in shared memory with the logits that contrast_project computed. The result has
+// only the amateur's largest logit, which replaces its normalizer, and its faults.
 DEVICE Peaks load_candidates(const ContrastSampleParams& p, const CandidateList& list) {
     Peaks peaks = {-INFINITY, -INFINITY, 0, 0};
     for (u32 i = threadIdx.x; i < list.size; i += blockDim.x) {

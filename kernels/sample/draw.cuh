@@ -17,8 +17,8 @@ DEVICE ScoredToken better(const ScoredToken& a, const ScoredToken& b) {
     return a.value > b.value || (a.value == b.value && a.id < b.id) ? a : b;
 }
 
-// The value that a draw maximizes, as the reference defines it: (z - peak) / temperature + gumbel, or z - peak at
-// temperature 0.
+// The value that a draw maximizes, as the reference defines it: (z - peak) / temperature + gumbel, or z -
+// peak at temperature 0.
 DEVICE double perturbed(const SampleWords& sample, double below_peak, u32 bits) {
     return sample.temperature > 0.0 ? below_peak / sample.temperature + gumbel(bits) : below_peak;
 }
@@ -31,10 +31,12 @@ DEVICE u32 bits_of(const SampleWords& sample, u32 id) {
     return id & 2 ? high : low;
 }
 
-// The winner of a tile of a direct row, by its warp. Approximate values find the few tokens that can win, exact values
-// decide among them.
-DEVICE ScoredToken tile_winner(const SampleWords& sample, u32 first, float peak, const float (&z)[LANE_LOGITS]) {
-    // Twice the error: 5e-5 from the noise and 1e-5 from the score of any token that can win (at most 27 below the peak).
+// The winner of a tile of a direct row, by its warp. Approximate values find the few tokens that can win,
+// exact values decide among them.
+DEVICE ScoredToken tile_winner(const SampleWords& sample, u32 first, float peak,
+                               const float (&z)[LANE_LOGITS]) {
+    // Twice the error: 5e-5 from the noise and 1e-5 from the score of any token that can win (at most 27
+    // below the peak).
     constexpr float SLACK = 2e-4f;
     const bool draws = sample.temperature > 0.0;
     const float steepness = draws ? steepness_of(sample) : 1.0f;
@@ -43,7 +45,8 @@ DEVICE ScoredToken tile_winner(const SampleWords& sample, u32 first, float peak,
 #pragma unroll
     for (u32 run = 0; run < LANE_LOGITS; run += 4) {
         NoiseBits bits = {};
-        if (draws) bits = noise_bits((first + id_in_tile(run)) / 4, sample.position, sample.record, sample.key);
+        if (draws)
+            bits = noise_bits((first + id_in_tile(run)) / 4, sample.position, sample.record, sample.key);
 #pragma unroll
         for (u32 i = 0; i < 4; ++i) {
             approximate[run + i] = (z[run + i] - peak) * steepness + (draws ? gumbel_approx(bits.of[i]) : 0);
@@ -68,7 +71,8 @@ DEVICE ScoredToken tile_winner(const SampleWords& sample, u32 first, float peak,
 DEVICE ScoredToken draw(const Row& row, u32 size, double tempered_sum) {
     const SampleWords& sample = *row.sample;
     ScoredToken first = NO_TOKEN;
-    row.each_candidate([&](u32 id, double s, float z_e, float z_a) { first = better(first, {s, id, z_e, z_a}); });
+    row.each_candidate(
+        [&](u32 id, double s, float z_e, float z_a) { first = better(first, {s, id, z_e, z_a}); });
     first = block_reduce(first, better);
     const double best = first.value;
 

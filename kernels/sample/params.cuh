@@ -10,8 +10,8 @@ struct TileWords {
     float amateur_peak, amateur_sum;  // the same of the amateur; -inf and 0 where its logits are not read
     u32 faults;                       // FAULT_*
     u32 unmasked;                     // direct rows: the number of tokens that the expert does not mask
-    float tempered_sum;               // direct rows that are truncated: sum exp((z - peak) / temperature)
-    u32 winner;                       // direct rows that are not truncated: the token that the tile draws; else NONE
+    float tempered_sum;               // direct rows with truncation: sum exp((z - peak) / temperature)
+    u32 winner;                       // direct rows without truncation: the token that wins; else NONE
     float winner_logit;               // the expert's logit of the winner
 };
 MIRRORED(TileWords);
@@ -25,7 +25,7 @@ struct ContrastSampleParams {
     const SampleWords* samples;  // [rows]
     TileWords* tiles;            // [rows, tiles of the vocabulary]
     ResultWords* results;        // [rows]
-    float* deferred_logits;      // [any, deferred_stride]: receives the rows that await the amateur; null: rows never wait
+    float* deferred_logits;      // [any, deferred_stride]: for rows that await the amateur; or null
     CandidateBuffers candidates;
     u32 vocabulary;  // at most either stride; what follows in a row is padding and is not read
     u32 expert_stride;
@@ -46,10 +46,13 @@ DEVICE bool reads_amateur(const ContrastSampleParams& p, const SampleWords& samp
     return p.amateur != nullptr && (sample.beta != 0.0 || sample.special_beta != 0.0);
 }
 
-// Whether every token that the expert does not mask is a candidate. All of the amateur's logits are there then.
+// Whether every token that the expert does not mask is a candidate. All of the amateur's logits are there
+// then.
 DEVICE bool keeps_all(const SampleWords& sample) { return sample.ln_alpha == -INFINITY; }
 
-DEVICE bool wants_log_probabilities(const SampleWords& sample) { return sample.flags & WANTS_LOG_PROBABILITIES; }
+DEVICE bool wants_log_probabilities(const SampleWords& sample) {
+    return sample.flags & WANTS_LOG_PROBABILITIES;
+}
 
 // The expert's logits: those of this step, or the deferred ones if the row was deferred in an earlier step.
 DEVICE const float* expert_row(const ContrastSampleParams& p, u32 index) {
@@ -67,8 +70,8 @@ DEVICE bool truncates(const SampleWords& sample) {
     return sample.temperature > 0.0 && (sample.top_k > 0 || sample.top_p < 1.0 || sample.min_p > 0.0);
 }
 
-// Whether a row is direct: all of the expert's tokens are candidates, and the scores are its log-probabilities. If nothing
-// is truncated either, each tile can draw its own winner.
+// Whether a row is direct: all of the expert's tokens are candidates, and the scores are its
+// log-probabilities. If nothing is truncated either, each tile can draw its own winner.
 DEVICE bool is_direct(const ContrastSampleParams& p, const SampleWords& sample) {
     return keeps_all(sample) && !reads_amateur(p, sample);
 }

@@ -1,4 +1,5 @@
-// Selection by histogram: the place in the order of the candidates at which a sum of measures reaches a target.
+// Selection by histogram: the place in the order of the candidates at which a sum of measures reaches a
+// target.
 #pragma once
 
 #include "block.cuh"
@@ -10,8 +11,8 @@ DEVICE u64 word_of(double x) {
     return word;
 }
 
-// A place in the order of the candidates, likeliest first. The key is `word_of(best score - score)`; the lower id comes
-// first among equal keys. The default is behind all candidates.
+// A place in the order of the candidates, likeliest first. The key is `word_of(best score - score)`; the
+// lower id comes first among equal keys. The default is behind all candidates.
 struct Bound {
     u64 key = ~0ull;
     u32 id = ~0u;
@@ -19,8 +20,8 @@ struct Bound {
     DEVICE bool holds(u64 of_key, u32 of_id) const { return of_key < key || (of_key == key && of_id <= id); }
 };
 
-// Finds the first bin at which `base` plus the masses up to and including it reach `target`, or BINS, and the sum before
-// that bin. PRECOND: called by the block's first warp.
+// Finds the first bin at which `base` plus the masses up to and including it reach `target`, or BINS, and the
+// sum before that bin. PRECOND: called by the block's first warp.
 DEVICE void find_bin(u64 base, u64 target) {
     constexpr u32 OWN = BINS / 32;
     const u32 lane = threadIdx.x;
@@ -44,11 +45,11 @@ DEVICE void find_bin(u64 base, u64 target) {
     }
 }
 
-// The place at which the measures of the visited items, in the order of keys and ids, reach `target`, or the default Bound
-// if they do not. `visit(f)` calls f(key, id, measure) once for each item, from any thread.
+// The place at which the measures of the visited items, in the order of keys and ids, reach `target`, or the
+// default Bound if they do not. `visit(f)` calls f(key, id, measure) once for each item, from any thread.
 //
-// The place is found digit by digit, the most significant first. Each digit comes from a histogram of the items that share
-// all digits before it.
+// The place is found digit by digit, the most significant first. Each digit comes from a histogram of the
+// items that share all digits before it.
 template <class V>
 DEVICE Bound select(u64 target, V visit) {
     constexpr u32 KEY_DIGITS = 8, DIGITS = 12;
@@ -76,8 +77,10 @@ DEVICE Bound select(u64 target, V visit) {
         const u32 bin = shared().bin;
         if (bin == BINS) return {};
         base = shared().base;
-        if (in_key) bound.key |= u64(bin) << shift;
-        else bound.id |= bin << shift;
+        if (in_key)
+            bound.key |= u64(bin) << shift;
+        else
+            bound.id |= bin << shift;
         if (shared().count[bin] == 1 || digit == DIGITS - 1) {
             // No other item shares these digits, so the digits after them may have any value.
             if (in_key) bound.key |= (1ull << shift) - 1;

@@ -1,10 +1,11 @@
-// Tiles of a row's logits: one tile is loaded and summarized by one warp; a block combines the summaries of a row.
+// Tiles of a row's logits: one tile is loaded and summarized by one warp; a block combines the summaries of a
+// row.
 #pragma once
 
 #include "block.cuh"
 
-// The offset within the tile of a lane's n-th logit. A lane holds runs of four neighbours, so that it reads 16 bytes at a
-// time and the four share one block of noise.
+// The offset within the tile of a lane's n-th logit. A lane holds runs of four neighbours, so that it reads
+// 16 bytes at a time and the four share one block of noise.
 DEVICE u32 id_in_tile(u32 logit) { return logit / 4 * 128 + threadIdx.x % 32 * 4 + logit % 4; }
 
 // Loads a lane's logits of the tile that begins at token `first`; -inf past the end of the vocabulary.
@@ -66,7 +67,8 @@ struct Peaks {
 };
 
 DEVICE Peaks combine_peaks(const Peaks& a, const Peaks& b) {
-    return {fmaxf(a.expert, b.expert), fmaxf(a.amateur, b.amateur), a.faults | b.faults, a.unmasked + b.unmasked};
+    return {fmaxf(a.expert, b.expert), fmaxf(a.amateur, b.amateur), a.faults | b.faults,
+            a.unmasked + b.unmasked};
 }
 
 // The sums of TileWords over a row, relative to the row's peaks.
@@ -78,7 +80,9 @@ DEVICE Sums combine_sums(const Sums& a, const Sums& b) {
     return {a.expert + b.expert, a.amateur + b.amateur, a.tempered + b.tempered};
 }
 
-DEVICE TileWords* tiles_of_row(const ContrastSampleParams& p, u32 index) { return p.tiles + u64(index) * tiles_of(p); }
+DEVICE TileWords* tiles_of_row(const ContrastSampleParams& p, u32 index) {
+    return p.tiles + u64(index) * tiles_of(p);
+}
 
 // The row's peaks, by the block.
 DEVICE Peaks peaks_of_row(const ContrastSampleParams& p, u32 index) {
@@ -92,9 +96,12 @@ DEVICE Peaks peaks_of_row(const ContrastSampleParams& p, u32 index) {
 }
 
 // Whether the expert masks every token.
-DEVICE bool is_masked(const Peaks& peaks) { return peaks.expert == -INFINITY && !(peaks.faults & FAULT_EXPERT); }
+DEVICE bool is_masked(const Peaks& peaks) {
+    return peaks.expert == -INFINITY && !(peaks.faults & FAULT_EXPERT);
+}
 
-// Completes the tiles of a row whose amateur's logits did not exist yet when contrast_tiles ran, by the block.
+// Completes the tiles of a row whose amateur's logits did not exist yet when contrast_tiles ran, by the
+// block.
 DEVICE void summarize_amateur(const ContrastSampleParams& p, u32 index) {
     TileWords* const words = tiles_of_row(p, index);
     for (u32 tile = threadIdx.x / 32; tile < tiles_of(p); tile += blockDim.x / 32) {

@@ -1,8 +1,9 @@
 // cp.async: copies from global to shared memory that are complete only after a wait.
 //
-// PTX ISA, "Asynchronous copy": a copy may land at any time between its issue and the wait for its group. Here it lands at
-// the latest allowed moment, so that a forgotten wait reads old contents. Under a nonzero seed, about half of the copies
-// land at once, so that a copy into a buffer that is still being read does harm.
+// PTX ISA, "Asynchronous copy": a copy may land at any time between its issue and the wait for its group.
+// Here it lands at the latest allowed moment, so that a forgotten wait reads old contents. Under a nonzero
+// seed, about half of the copies land at once, so that a copy into a buffer that is still being read does
+// harm.
 #pragma once
 
 #include <cstddef>

@@ -153,11 +153,12 @@ void Block::make_ready(Warp& warp, u32 lanes) {
     ready_warps |= 1u << (&warp - warps.data());
 }
 
-// Under seed 0, the first thread that is ready is next. Under another seed, a warp keeps its turn for a time that is drawn
-// for the block: in some blocks all warps advance together, in others one warp runs far ahead. A missing barrier shows in
-// one of the two.
+// Under seed 0, the first thread that is ready is next. Under another seed, a warp keeps its turn for a time
+// that is drawn for the block: in some blocks all warps advance together, in others one warp runs far ahead.
+// A missing barrier shows in one of the two.
 Thread& Block::take_turn() {
-    if (!ready_warps) fault("waits for ever: no thread is ready");  // meet() and barrier() detect this earlier
+    // meet() and barrier() detect this earlier.
+    if (!ready_warps) fault("waits for ever: no thread is ready");
     if (!(ready_warps >> turn & 1) || draw(patience) == 0) turn = choose(ready_warps);
     Warp& warp = warps[turn];
     const u32 lane = choose(warp.ready);

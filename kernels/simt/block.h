@@ -1,4 +1,5 @@
-// One block of a launch: its threads, which are fibres, the order of their turns, its barrier and its shared memory.
+// One block of a launch: its threads, which are fibres, the order of their turns, its barrier and its shared
+// memory.
 #pragma once
 
 #include <cstddef>
@@ -85,7 +86,8 @@ private:
     bool faulted = false;
 };
 
-// The block and the thread that the calling OS thread runs. A fibre never leaves its OS thread, so both may be cached.
+// The block and the thread that the calling OS thread runs. A fibre never leaves its OS thread, so both may
+// be cached.
 inline thread_local Block* block = nullptr;
 inline thread_local Thread* thread = nullptr;
 

@@ -1,5 +1,5 @@
-// The part of CUDA C++ that kernels use, for the host compiler. Names and meanings are those of the CUDA programming guide.
-// Behaviour that the guide leaves undefined is a fault here wherever it can be detected.
+// The part of CUDA C++ that kernels use, for the host compiler. Names and meanings are those of the CUDA
+// programming guide. Behaviour that the guide leaves undefined is a fault here wherever it can be detected.
 #pragma once
 
 #include <cmath>
@@ -19,13 +19,14 @@
 #define __host__
 #define __forceinline__ inline
 
-#define KERNEL(NAME, PARAMS, MAX_THREADS, MIN_BLOCKS)                                                           \
-    static void NAME([[maybe_unused]] const PARAMS& p);                                                         \
-    static_assert(::abi::is_mirrored<PARAMS>, #PARAMS " needs MIRRORED and a mirror in src/device/gpu/abi.rs"); \
-    static_assert(std::is_trivially_copyable_v<PARAMS> && sizeof(PARAMS) <= ::simt::max_params_bytes);          \
-    static_assert(MAX_THREADS <= ::simt::max_block_threads && MIN_BLOCKS > 0);                                  \
-    static const ::simt::Kernel NAME##_kernel(#NAME, sizeof(PARAMS), MAX_THREADS,                               \
-                                              [](const void* p) { NAME(*static_cast<const PARAMS*>(p)); });     \
+#define KERNEL(NAME, PARAMS, MAX_THREADS, MIN_BLOCKS)                                                       \
+    static void NAME([[maybe_unused]] const PARAMS& p);                                                     \
+    static_assert(::abi::is_mirrored<PARAMS>,                                                               \
+                  #PARAMS " needs MIRRORED and a mirror in src/device/gpu/abi.rs");                         \
+    static_assert(std::is_trivially_copyable_v<PARAMS> && sizeof(PARAMS) <= ::simt::max_params_bytes);      \
+    static_assert(MAX_THREADS <= ::simt::max_block_threads && MIN_BLOCKS > 0);                              \
+    static const ::simt::Kernel NAME##_kernel(#NAME, sizeof(PARAMS), MAX_THREADS,                           \
+                                              [](const void* p) { NAME(*static_cast<const PARAMS*>(p)); }); \
     static void NAME([[maybe_unused]] const PARAMS& p)
 
 // Indices of the current thread and block.
@@ -65,7 +66,8 @@ inline u32 segment(u32 width) {
 
 }  // namespace simt
 
-// CUDA takes a source outside of the segment modulo the width. No kernel here relies on that, so it is a fault.
+// CUDA takes a source outside of the segment modulo the width. No kernel here relies on that, so it is a
+// fault.
 template <class T>
 T __shfl_sync(u32 mask, T value, int source, int width = 32) {
     const u32 first = simt::segment(u32(width));

@@ -17,9 +17,9 @@
 #define SYMBOL "codit_simt_switch"
 #endif
 
-// codit_simt_switch(save, load) pushes the registers that a function must preserve, stores the stack pointer in *save, makes
-// `load` the stack pointer and pops the registers from there. It ends in `ret`, not in a jump: nearly all fibres wait at one
-// place, so the processor's return predictor is right.
+// codit_simt_switch(save, load) pushes the registers that a function must preserve, stores the stack pointer
+// in *save, makes `load` the stack pointer and pops the registers from there. It ends in `ret`, not in a
+// jump: nearly all fibres wait at one place, so the processor's return predictor is right.
 #if SIMT_UCONTEXT
 #elif defined(__x86_64__)
 asm(R"(
@@ -123,8 +123,8 @@ bool Stacks::reserve(size_t count) {
 }
 
 Stacks::Stack Stacks::operator[](size_t index) const {
-    // Stacks begin at the same place of their pages and would share a few sets of the first-level cache. So each stack is
-    // shifted by another multiple of a cache line, up to a page.
+    // Stacks begin at the same place of their pages and would share a few sets of the first-level cache. So
+    // each stack is shifted by another multiple of a cache line, up to a page.
     const size_t colour = index * 832 % 4096;
     return {mappings[index] + page(), stack_bytes - colour};
 }

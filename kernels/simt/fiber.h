@@ -12,7 +12,8 @@
 #endif
 #endif
 
-// Processors without an assembly switch use the system's ucontext, which takes one or two system calls a turn.
+// Processors without an assembly switch use the system's ucontext, which takes one or two system calls a
+// turn.
 #if !defined(__x86_64__) && !defined(__aarch64__)
 #define SIMT_UCONTEXT 1
 #endif
@@ -22,8 +23,8 @@
 
 namespace simt {
 
-// The stacks of one OS thread's fibres, kept from launch to launch. Below each stack lies a page without access, so that an
-// overflow crashes instead of changing the results of another thread.
+// The stacks of one OS thread's fibres, kept from launch to launch. Below each stack lies a page without
+// access, so that an overflow crashes instead of changing the results of another thread.
 class Stacks {
 public:
     struct Stack {

@@ -12,7 +12,8 @@
 namespace simt {
 namespace {
 
-// The limit of compute capability 9.0: CUDA programming guide, "Technical specifications per compute capability".
+// The limit of compute capability 9.0: CUDA programming guide, "Technical specifications per compute
+// capability".
 constexpr size_t max_shared_bytes = 227 << 10;
 
 // The reason to refuse the launch, or null.

@@ -13,8 +13,8 @@ struct LoadMatrix {
     const void* row;
 };
 
-// The register of lane l for a matrix holds the elements 2 (l % 4) and 2 (l % 4) + 1 of row l / 4, or of column l / 4 if it
-// is transposed. The first element is in the low half.
+// The register of lane l for a matrix holds the elements 2 (l % 4) and 2 (l % 4) + 1 of row l / 4, or of
+// column l / 4 if it is transposed. The first element is in the low half.
 template <u32 MATRICES, bool TRANSPOSED>
 void complete_ldmatrix(void* const operands[32], u32) {
     for (u32 m = 0; m < MATRICES; ++m) {
@@ -50,8 +50,8 @@ void complete_mma(void* const operands[32], u32) {
     for (u32 lane = 0; lane < 32; ++lane) {
         const Mma& mine = *static_cast<const Mma*>(operands[lane]);
         const u32 group = lane / 4, pair = lane % 4 * 2;
-        // The registers of a alternate between rows `group` and `group` + 8, first in the left half of the columns, then
-        // in the right half.
+        // The registers of a alternate between rows `group` and `group` + 8, first in the left half of the
+        // columns, then in the right half.
         for (u32 r = 0; r < 4; ++r) {
             const u32 row = group + r % 2 * 8, column = pair + r / 2 * 8;
             a[row][column] = low(mine.a[r]);

@@ -57,7 +57,8 @@ template <>
 inline half from_float<half>(float x) {
     const u32 bits = __float_as_uint(x), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
     if (magnitude > 0x7f800000) return {0x7fff};
-    if (magnitude >= 0x477ff000) return {u16(sign | 0x7c00)};  // the nearest half of 65520 and more is infinity
+    // The nearest half of 65520 and more is infinity.
+    if (magnitude >= 0x477ff000) return {u16(sign | 0x7c00)};
     if (magnitude < 0x38800000) {
         // Below the least normal half, the sum with 0.5 has the rounded multiple of 2^-24 in its low bits.
         const u32 shifted = __float_as_uint(__uint_as_float(magnitude) + 0.5f);

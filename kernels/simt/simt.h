@@ -1,4 +1,5 @@
-// The C interface of the SIMT runtime, which runs the kernels of `kernels/*.cu` on the host, one fibre a CUDA thread.
+// The C interface of the SIMT runtime, which runs the kernels of `kernels/*.cu` on the host, one fibre a CUDA
+// thread.
 #pragma once
 
 #include <stddef.h>
@@ -8,18 +9,20 @@
 extern "C" {
 #endif
 
-// Runs `blocks` blocks of a launch on the calling OS thread, one after another, from the `first_block`-th on (x fastest,
-// then y, then z). Several OS threads may run parts of one launch at the same time.
+// Runs `blocks` blocks of a launch on the calling OS thread, one after another, from the `first_block`-th on
+// (x fastest, then y, then z). Several OS threads may run parts of one launch at the same time.
 //
-// `seed` draws the order in which threads, and the blocks of this call, take their turns; seed 0 is index order. Returns 0,
-// or 1 with a message (zero-terminated, cut to `capacity`) that names kernel, block and thread. After a fault, buffers hold
-// everything that the launch had written until then. A later launch is not affected.
+// `seed` draws the order in which threads, and the blocks of this call, take their turns; seed 0 is index
+// order. Returns 0, or 1 with a message (zero-terminated, cut to `capacity`) that names kernel, block and
+// thread. After a fault, buffers hold everything that the launch had written until then. A later launch is
+// not affected.
 int codit_simt_run(const char* kernel, const void* params, size_t params_bytes, const uint32_t grid[3],
                    const uint32_t block[3], size_t shared_bytes, uint64_t seed, uint64_t first_block,
                    uint64_t blocks, char* message, size_t capacity);
 
-// Allocates global memory. It is aligned to 256 bytes, as by cudaMalloc, and every byte is 0xFF, which is NaN in every float
-// format. It has exactly the given size, so that AddressSanitizer sees an access past the end. Null if memory is short.
+// Allocates global memory. It is aligned to 256 bytes, as by cudaMalloc, and every byte is 0xFF, which is NaN
+// in every float format. It has exactly the given size, so that AddressSanitizer sees an access past the end.
+// Null if memory is short.
 void* codit_simt_allocate(size_t bytes);
 void codit_simt_free(void* memory);
 

@@ -1,4 +1,5 @@
-// Warp-wide operations: the lanes that a mask names meet at a collective, and the last one to arrive completes it.
+// Warp-wide operations: the lanes that a mask names meet at a collective, and the last one to arrive
+// completes it.
 #pragma once
 
 #include "types.h"

@@ -21,7 +21,7 @@ DEVICE Best better(Best a, Best b) {
 DEVICE Best best_of_warp(Best mine) {
     for (int flip = 16; flip > 0; flip /= 2) {
         const Best other{__shfl_xor_sync(0xffffffff, mine.value, flip),
-                              __shfl_xor_sync(0xffffffff, mine.index, flip)};
+                         __shfl_xor_sync(0xffffffff, mine.index, flip)};
         mine = better(mine, other);
     }
     return mine;

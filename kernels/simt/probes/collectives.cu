@@ -43,8 +43,8 @@ KERNEL(probe_warp_sum_max, ProbeParams, 32, 1) {
     out<float>(p)[2 * threadIdx.x + 1] = warp_max(mine);
 }
 
-// in: matrices [4][8][8] of 16 bits. out[lane][4]: the registers of ldmatrix, x4 if `a` is 4, else x2 (the first two),
-// transposed if `b`.
+// in: matrices [4][8][8] of 16 bits. out[lane][4]: the registers of ldmatrix, x4 if `a` is 4, else x2 (the
+// first two), transposed if `b`.
 KERNEL(probe_ldmatrix, ProbeParams, 32, 1) {
     const u32 lane = threadIdx.x;
     store_vec(shared<u16>() + 8 * lane, load_vec<8>(in<u16>(p) + 8 * lane));
@@ -62,8 +62,8 @@ KERNEL(probe_ldmatrix, ProbeParams, 32, 1) {
 
 DEVICE u32 pair(u16 lo, u16 hi) { return lo | u32(hi) << 16; }
 
-// out[16][8] (f32) += A[16][16] * B[16][8] (bf16). `in` holds A, then B. The fragments follow the formulas of PTX ISA,
-// "Matrix fragments for mma.m16n8k16 with floating point type".
+// out[16][8] (f32) += A[16][16] * B[16][8] (bf16). `in` holds A, then B. The fragments follow the formulas of
+// PTX ISA, "Matrix fragments for mma.m16n8k16 with floating point type".
 KERNEL(probe_mma, ProbeParams, 32, 1) {
     const u16 *a = in<u16>(p), *b = a + 16 * 16;
     const u32 group = threadIdx.x >> 2, in_group = threadIdx.x % 4;
@@ -88,8 +88,8 @@ KERNEL(probe_mma, ProbeParams, 32, 1) {
     for (u32 i = 0; i < 4; ++i) *c[i] = d[i];
 }
 
-// The same product by way of shared memory, as in kernels: ldmatrix_x4 for A and ldmatrix_x2_trans for B, or ldmatrix_x2 if
-// `a`, where B is [8][16].
+// The same product by way of shared memory, as in kernels: ldmatrix_x4 for A and ldmatrix_x2_trans for B, or
+// ldmatrix_x2 if `a`, where B is [8][16].
 KERNEL(probe_ldmatrix_mma, ProbeParams, 32, 1) {
     const u32 lane = threadIdx.x;
     for (u32 i = lane; i < (16 * 16 + 16 * 8) / 8; i += 32)
@@ -111,8 +111,9 @@ KERNEL(probe_ldmatrix_mma, ProbeParams, 32, 1) {
     store_vec(lower, Vec<float, 2>{{d[2], d[3]}});
 }
 
-// Each thread copies in[thread][3] (each 4 u32) in three groups; the last copy writes zeros if `a`. After each wait, the
-// thread writes the first word of each copy to out[thread][pending][3], pending from 3 down to 0.
+// Each thread copies in[thread][3] (each 4 u32) in three groups; the last copy writes zeros if `a`. After
+// each wait, the thread writes the first word of each copy to out[thread][pending][3], pending from 3 down to
+// 0.
 KERNEL(probe_copies, ProbeParams, 64, 1) {
     const u32* source = in<u32>(p) + threadIdx.x * 12;
     u32* mine = shared<u32>() + threadIdx.x * 12;
@@ -135,9 +136,9 @@ KERNEL(probe_copies, ProbeParams, 64, 1) {
     look();
 }
 
-// out[thread] = a sum over in[a] (floats, aligned to 16 bytes; a is a multiple of 4 * blockDim.x). The block copies tiles of
-// 4 floats a thread, one tile ahead, and each thread reads the copies of another thread. `b` omits the wait, `c` omits the
-// barrier before a buffer is filled again.
+// out[thread] = a sum over in[a] (floats, aligned to 16 bytes; a is a multiple of 4 * blockDim.x). The block
+// copies tiles of 4 floats a thread, one tile ahead, and each thread reads the copies of another thread. `b`
+// omits the wait, `c` omits the barrier before a buffer is filled again.
 KERNEL(probe_pipeline, ProbeParams, 128, 1) {
     const u32 tile = 4 * blockDim.x, tiles = p.a / tile, other = (threadIdx.x + 37) % blockDim.x;
     const auto fetch = [&](u32 i) {
@@ -158,9 +159,9 @@ KERNEL(probe_pipeline, ProbeParams, 128, 1) {
     out<float>(p)[threadIdx.x] = sum;
 }
 
-// Atomics over the indices of all threads of all blocks, which count from 1: sums as u32, i32 (negated), u64 (shifted by
-// 32) and f32; maxima and minima as u32, i32 (negated) and u64; the sum by CAS; a word that exchanges indices, and the sum
-// of the indices that it returns.
+// Atomics over the indices of all threads of all blocks, which count from 1: sums as u32, i32 (negated), u64
+// (shifted by 32) and f32; maxima and minima as u32, i32 (negated) and u64; the sum by CAS; a word that
+// exchanges indices, and the sum of the indices that it returns.
 struct Totals {
     u64 sum_u64, max_u64, min_u64;
     u32 sum_u32;
@@ -202,7 +203,8 @@ KERNEL(probe_vec_bf16_8, ProbeParams, 32, 1) { copy<bf16, 8>(p); }
 KERNEL(probe_vec_f32_2, ProbeParams, 32, 1) { copy<float, 2>(p); }
 KERNEL(probe_vec_f32_4, ProbeParams, 32, 1) { copy<float, 4>(p); }
 
-// Converts in[a] floats to bf16 (at out), to half (at out + 2 a bytes), and to packed pairs (at out + 4 a bytes).
+// Converts in[a] floats to bf16 (at out), to half (at out + 2 a bytes), and to packed pairs (at out + 4 a
+// bytes).
 KERNEL(probe_narrow, ProbeParams, 256, 1) {
     const u32 i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= p.a) return;

@@ -1,4 +1,5 @@
-// Planted faults, each by thread 5 of block 1. On a GPU their behaviour is undefined: a hang, a trap or wrong numbers.
+// Planted faults, each by thread 5 of block 1. On a GPU their behaviour is undefined: a hang, a trap or wrong
+// numbers.
 #include "probe.cuh"
 
 DEVICE bool culprit() { return blockIdx.x == 1 && threadIdx.x == 5; }

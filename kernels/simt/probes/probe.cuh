@@ -1,4 +1,5 @@
-// Shared parts of the kernels that test the runtime. All of them but those of faults.cu are valid on a GPU too.
+// Shared parts of the kernels that test the runtime. All of them but those of faults.cu are valid on a GPU
+// too.
 #pragma once
 
 #include "prelude.cuh"

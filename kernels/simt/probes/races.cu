@@ -18,8 +18,8 @@ KERNEL(probe_race_of_warp, ProbeParams, 32, 1) {
     pass_on(p, [] { __syncwarp(); });
 }
 
-// The sum of in[thread]: each warp writes its sum to shared memory, and the last thread adds these. The shuffles keep lanes
-// together, but not warps.
+// The sum of in[thread]: each warp writes its sum to shared memory, and the last thread adds these. The
+// shuffles keep lanes together, but not warps.
 KERNEL(probe_race_of_warps, ProbeParams, 1024, 1) {
     const float sum = warp_sum(in<float>(p)[threadIdx.x]);
     const u32 warp = threadIdx.x / 32, warps = blockDim.x / 32;
