@@ -3,6 +3,7 @@
 
 mod attention;
 mod elementwise;
+#[cfg(feature = "cli")]
 mod isa;
 mod matmul;
 mod pool;
