@@ -15,7 +15,6 @@ use codit::device::inspect::Inspect;
 use codit::device::{Batch, Capacity, Device, Dtype, Format, Role, Span};
 use codit::ids::{BlockId, TokenId};
 use codit::model::decoder::Decoder;
-use codit::text::Message;
 use codit::{Checkpoint, Contrast, Engine, EngineConfig, Prompt, Request, Result};
 use rayon::prelude::*;
 
@@ -89,14 +88,10 @@ fn answer(
     let input = Input::open(prompts)?;
     let mut prompts = Vec::new();
     for row in 0..count.min(input.len()) {
-        let messages = match input.read(row)?.body {
-            Body::Instruction(text) => vec![Message::new("user", text)],
-            Body::Messages(messages) => messages,
-            Body::Text(_) => continue,
-        };
-        prompts.push(engine.chat_ids(&messages)?);
+        let Body::Chat(conversation) = input.read(row)?.body else { continue };
+        prompts.push(engine.chat_ids(&conversation)?);
         let request = Request { seed: 1, max_tokens: tokens, ..Request::new(row.to_string(), "") };
-        engine.submit(Request { prompt: Prompt::Chat(messages), ..request })?;
+        engine.submit(Request { prompt: Prompt::Chat(conversation), ..request })?;
     }
     let mut answers = (&mut engine).collect::<Result<Vec<_>>>()?;
     answers.sort_by_key(|answer| answer.id.parse::<usize>().unwrap_or(0));

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::id::Id;
 use super::schema::{OUTPUT_COLUMNS, excerpt};
-use crate::text::Message;
+use crate::text::{Conversation, Message};
 
 /// Columns that pass through to the output, in their order and exactly as they were written.
 pub type Columns = IndexMap<String, Box<RawValue>>;
@@ -15,20 +15,18 @@ pub type Columns = IndexMap<String, Box<RawValue>>;
 /// The prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
-    /// `instruction`: one user turn.
-    Instruction(String),
     /// `prompt`: plain text for the models, without a chat template.
     Text(String),
-    /// `messages`: a conversation that ends with a user turn. Only role and content of a message count.
-    Messages(Vec<Message>),
+    /// `instruction`, one turn of the user, or `messages`.
+    Chat(Conversation),
 }
 
 impl Body {
-    /// The record's instruction; of a conversation, the last turn.
-    pub fn instruction(&self) -> &str {
+    /// The record's instruction; of a conversation, the text of the last turn.
+    pub fn instruction(&self) -> String {
         match self {
-            Self::Instruction(text) | Self::Text(text) => text,
-            Self::Messages(messages) => messages.last().map_or("", |message| &message.content),
+            Self::Text(text) => text.clone(),
+            Self::Chat(conversation) => conversation.messages.last().map_or_else(String::new, Message::text),
         }
     }
 }
@@ -81,12 +79,13 @@ fn body(columns: &Columns) -> Result<Body, String> {
     let found: Vec<_> = sources.iter().filter_map(|name| Some((*name, present(columns, name)?))).collect();
     match found[..] {
         [] => Err("no instruction; give the line one of the columns instruction, prompt or messages".into()),
-        [("instruction", json)] => said("instruction", string("instruction", json)?).map(Body::Instruction),
+        [("instruction", json)] => said("instruction", string("instruction", json)?)
+            .map(|text| Body::Chat(Conversation::of_instruction(text))),
         [("prompt", json)] => match string("prompt", json)? {
             text if text.is_empty() => Err("prompt is empty; give it text or remove the line".into()),
             text => Ok(Body::Text(text)),
         },
-        [(_, json)] => messages(json).map(Body::Messages),
+        [(_, json)] => messages(json).map(|messages| Body::Chat(messages.into())),
         [(first, _), (second, _), ..] => {
             Err(format!("both {first} and {second}; keep the one that is to be answered"))
         }
@@ -100,11 +99,11 @@ fn messages(json: &RawValue) -> Result<Vec<Message>, String> {
     let Some(last) = messages.last() else {
         return Err("messages is empty; give it a user's turn or remove the line".into());
     };
-    if last.role != "user" {
-        let role = excerpt(&last.role);
+    if last.role() != Some("user") {
+        let role = excerpt(last.role().unwrap_or_default());
         return Err(format!("the last of messages is by {role:?}; end with the user's turn to be answered"));
     }
-    said("the last of messages", last.content.clone())?;
+    said("the last of messages", last.text())?;
     Ok(messages)
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::id::Id;
-use super::prompt::{Body, Columns, InputRow};
+use super::prompt::{Columns, InputRow};
 use crate::contrast::LogProbabilities;
 use crate::error::{Error, Result};
 
@@ -88,10 +88,7 @@ impl Record {
         };
         let expert = |l: &Vec<LogProbabilities>| l.iter().map(|l| l.expert).collect();
         let amateur = |l: &Vec<LogProbabilities>| l.iter().map(|l| l.amateur).collect();
-        let instruction = match prompt.body {
-            Body::Instruction(text) | Body::Text(text) => text,
-            Body::Messages(mut messages) => messages.pop().map_or_else(String::new, |last| last.content),
-        };
+        let instruction = prompt.body.instruction();
         Self {
             id: prompt.id,
             sample_index,

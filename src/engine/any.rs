@@ -10,7 +10,7 @@ use crate::device::gpu::GpuConfig;
 use crate::device::{Device, DeviceInfo};
 use crate::error::Result;
 use crate::ids::{SeqId, TokenId};
-use crate::text::{Message, Text};
+use crate::text::{Conversation, Text};
 
 /// The device of an [`AnyEngine`].
 #[derive(Debug, Clone, Copy, Default)]
@@ -143,8 +143,8 @@ impl AnyEngine {
     ///
     /// # Errors
     /// Those of [`Engine::chat_ids`].
-    pub fn chat_ids(&self, messages: &[Message]) -> Result<Vec<TokenId>> {
-        with_engine!(self, engine => engine.chat_ids(messages))
+    pub fn chat_ids(&self, conversation: &Conversation) -> Result<Vec<TokenId>> {
+        with_engine!(self, engine => engine.chat_ids(conversation))
     }
 
     /// See [`Engine::set_template_variables`].

@@ -17,7 +17,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ids::{SeqId, TokenId};
 use crate::model::spec::stop_tokens;
-use crate::text::{Message, Text, Tokenizer, check_same_vocabulary};
+use crate::text::{Conversation, Text, Tokenizer, check_same_vocabulary};
 
 /// Decodes requests with a pair of models, many at once. See the [crate's example](crate).
 pub struct Engine<D: Device> {
@@ -157,8 +157,8 @@ impl<D: Device> Engine<D> {
     ///
     /// # Errors
     /// [`Error::Request`] if there is no chat template or it refuses the conversation.
-    pub fn chat_ids(&self, messages: &[Message]) -> Result<Vec<TokenId>> {
-        self.preparer.chat_ids(messages)
+    pub fn chat_ids(&self, conversation: &Conversation) -> Result<Vec<TokenId>> {
+        self.preparer.chat_ids(conversation)
     }
 
     /// Lowers the context limits.

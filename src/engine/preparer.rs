@@ -6,7 +6,7 @@ use super::request::{Prompt, Request};
 use crate::error::Result;
 use crate::ids::TokenId;
 use crate::profile;
-use crate::text::{Message, Text};
+use crate::text::{Conversation, Text};
 
 /// Turns the prompts of requests into token ids, with the expert's tokenizer and chat template. It can be shared between
 /// threads and cloned at little cost.
@@ -43,8 +43,8 @@ impl Preparer {
     ///
     /// # Errors
     /// [`Error::Request`](crate::Error::Request) if there is no chat template or it refuses the conversation.
-    pub fn chat_ids(&self, messages: &[Message]) -> Result<Vec<TokenId>> {
-        self.text.prompt_ids(messages, &self.template_variables)
+    pub fn chat_ids(&self, conversation: &Conversation) -> Result<Vec<TokenId>> {
+        self.text.prompt_ids(conversation, &self.template_variables)
     }
 
     /// The variables that the chat template is given beside the conversation, such as `enable_thinking`.

@@ -6,7 +6,7 @@ use super::sequence::RequestIdentity;
 use crate::contrast::{Contrast, LogProbabilities};
 use crate::error::{Error, Result};
 use crate::ids::TokenId;
-use crate::text::{Message, Text};
+use crate::text::{Conversation, Text};
 
 /// Asks for one response.
 #[derive(Debug, Clone)]
@@ -36,7 +36,7 @@ pub struct Request {
 #[derive(Debug, Clone)]
 pub enum Prompt {
     /// A conversation, rendered by the expert's chat template.
-    Chat(Vec<Message>),
+    Chat(Conversation),
     /// Text without a template. The special tokens that the tokenizer's configuration asks for are added.
     Text(String),
     /// Token ids.
@@ -50,7 +50,7 @@ impl Prompt {
     /// As [`Text::prompt_ids`] and [`Text::prompt_ids_of_text`].
     pub fn into_ids(self, text: &Text, variables: &Map<String, Value>) -> Result<Vec<TokenId>> {
         match self {
-            Self::Chat(messages) => text.prompt_ids(&messages, variables),
+            Self::Chat(conversation) => text.prompt_ids(&conversation, variables),
             Self::Text(plain) => text.prompt_ids_of_text(&plain),
             Self::Tokens(tokens) => Ok(tokens),
         }
@@ -65,10 +65,9 @@ impl Prompt {
 impl Request {
     /// A chat of one instruction with the method's default parameters, seed 0 and at most 4,096 tokens.
     pub fn new(id: impl Into<String>, instruction: impl Into<String>) -> Self {
-        let turn = Message { role: "user".to_owned(), content: instruction.into() };
         Self {
             id: id.into(),
-            prompt: Prompt::Chat(vec![turn]),
+            prompt: Prompt::Chat(Conversation::of_instruction(instruction)),
             contrast: Contrast::default(),
             seed: 0,
             sample: 0,

@@ -7,22 +7,23 @@
 
 mod config;
 mod contain;
+mod conversation;
 mod detokenize;
 mod python;
 mod sandbox;
 mod template;
 mod tokenizer;
 
-use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::ids::TokenId;
 
+pub use conversation::{Conversation, Message};
 pub use detokenize::Detokenizer;
 pub use python::{CLOCK, clock};
-pub use template::{ChatTemplate, Message};
+pub use template::ChatTemplate;
 pub use tokenizer::{Special, Tokenizer, check_same_vocabulary};
 
 /// Turns prompts into token ids: a model's tokenizer and, if it has one, its chat template. Cheap to clone, safe to
@@ -59,7 +60,7 @@ impl Text {
     /// [`Error::Request`] if there is no template, or it refuses the conversation, or the tokenizer refuses the text.
     pub fn prompt_ids(
         &self,
-        conversation: &[impl Serialize],
+        conversation: &Conversation,
         kwargs: &Map<String, Value>,
     ) -> Result<Vec<TokenId>> {
         let template = self.template.as_ref().ok_or_else(|| {

@@ -4,31 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use minijinja::value::Serde;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::config::{TOKENIZER_CONFIG_FILE, TokenizerConfig};
+use super::conversation::Conversation;
 use super::sandbox::{Failure, Sandbox};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 
 const TEMPLATE_FILE: &str = "chat_template.jinja";
-
-/// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    /// The speaker: `system`, `user`, `assistant`, or another role that the template knows.
-    pub role: String,
-    /// The text.
-    pub content: String,
-}
-
-impl Message {
-    /// A message of `role`.
-    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: content.into() }
-    }
-}
 
 /// A chat template. Cheap to clone, safe to share between threads.
 ///
@@ -72,15 +56,14 @@ impl ChatTemplate {
         self.shared.tells_time
     }
 
-    /// Renders a conversation up to where the assistant speaks next. `messages` are [`Message`]s or anything that
-    /// serializes to objects that the template understands; `kwargs` are further variables, such as
+    /// Renders a conversation up to where the assistant speaks next; `kwargs` are further variables, such as
     /// `enable_thinking`.
     ///
     /// # Errors
     /// [`Error::Request`] with the template's own words if it refuses the conversation, or with the line at which it
     /// fails or the limit that it exceeds.
-    pub fn render(&self, messages: &[impl Serialize], kwargs: &Map<String, Value>) -> Result<String> {
-        let variables = self.variables(messages, kwargs)?;
+    pub fn render(&self, conversation: &Conversation, kwargs: &Map<String, Value>) -> Result<String> {
+        let variables = self.variables(conversation, kwargs)?;
         self.shared.sandbox.render(Serde(variables).into()).map_err(|failure| match failure {
             Failure::Refused(message) => {
                 Error::Request(format!("the chat template refuses the conversation: {message}"))
@@ -91,7 +74,7 @@ impl ChatTemplate {
 
     fn variables(
         &self,
-        messages: &[impl Serialize],
+        conversation: &Conversation,
         kwargs: &Map<String, Value>,
     ) -> Result<Map<String, Value>> {
         if let Some(name) =
@@ -99,9 +82,7 @@ impl ChatTemplate {
         {
             return Err(Error::Request(format!("the template's variable {name} is not for kwargs to set")));
         }
-        let mut messages = serde_json::to_value(messages).map_err(|error| {
-            Error::Request(format!("the conversation cannot be written as JSON: {error}"))
-        })?;
+        let mut messages = json!(conversation.messages);
         messages.as_array_mut().into_iter().flatten().for_each(name_reasoning);
         let mut variables = self.shared.special_tokens.clone();
         variables.extend([
@@ -111,6 +92,10 @@ impl ChatTemplate {
             ("add_generation_prompt".to_owned(), json!(true)),
         ]);
         variables.extend(kwargs.clone());
+        let of_row = [("tools", &conversation.tools), ("documents", &conversation.documents)];
+        variables.extend(
+            of_row.into_iter().filter_map(|(name, list)| Some((name.to_owned(), json!(list.as_ref()?)))),
+        );
         Ok(variables)
     }
 }

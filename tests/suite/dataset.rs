@@ -17,7 +17,7 @@ use codit::dataset::{
     Body, Done, Id, Input, InputRow, MAX_LINE, Manifest, Metadata, ModelFingerprint, Outcome, Record,
     Recovery, Sink,
 };
-use codit::text::Message;
+use codit::text::{Conversation, Message};
 use codit::{Error, Result};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -62,13 +62,13 @@ fn rows_of_three_kinds() {
     assert_eq!(input.len(), 3);
     let prompts: Vec<_> = (0..3).map(|row| input.read(row).unwrap()).collect();
     assert_eq!(prompts[0].id, Id::Text("a".into()));
-    assert_eq!(prompts[0].body, Body::Instruction("Say hi.".into()));
+    assert_eq!(prompts[0].body, Body::Chat(Conversation::of_instruction("Say hi.")));
     assert_eq!(prompts[1].id, Id::Integer("7".into()));
     assert_eq!(prompts[1].body, Body::Text("Once upon".into()));
     assert_eq!(prompts[2].id, Id::Text("conv_3".into()));
     let messages = [("system", ""), ("user", "Hm?")];
-    let messages = messages.map(|(role, content)| Message { role: role.into(), content: content.into() });
-    assert_eq!(prompts[2].body, Body::Messages(messages.into()));
+    let messages = messages.map(|(role, content)| Message::new(role, content));
+    assert_eq!(prompts[2].body, Body::Chat(messages.to_vec().into()));
     assert_eq!(prompts[2].body.instruction(), "Hm?");
     let rows = ["a", "7", "conv_3", "b"].map(|key| input.row(key));
     assert_eq!(rows, [Some(0), Some(1), Some(2), None]);

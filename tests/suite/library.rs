@@ -2,7 +2,7 @@
 
 use codit::device::Device;
 use codit::device::cpu::Cpu;
-use codit::text::Message;
+use codit::text::Conversation;
 use codit::{AnyEngine, DeviceChoice, Engine, EngineConfig, Finish, Prompt, Replicas, Request, embedded};
 
 fn request(id: &str, sample: u32) -> Request {
@@ -37,9 +37,9 @@ fn a_completion_says_its_sample_and_counts_its_tokens() {
     let config = EngineConfig { max_model_len: Some(64), ..EngineConfig::default() };
     let devices = vec![Cpu::new(Some(2)).unwrap()];
     let mut replicas = Replicas::load(devices, &expert, Some(&amateur), &config).unwrap();
-    let chat = replicas.first().chat_ids(&[Message::new("user", "What is 3 plus 4?")]).unwrap();
+    let chat = replicas.first().chat_ids(&Conversation::of_instruction("What is 3 plus 4?")).unwrap();
     let too_long = Request { prompt: Prompt::Tokens(vec![chat[0]; 64]), ..request("too long", 8) };
-    let no_turn = Request { prompt: Prompt::Chat(Vec::new()), ..request("no turn", 9) };
+    let no_turn = Request { prompt: Prompt::Chat(Conversation::default()), ..request("no turn", 9) };
     let requests = vec![request("q", 3), request("q", 5), too_long, no_turn];
     let mut counts = Vec::new();
     let each = |step: codit::engine::Stepped| {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use codit::Error;
 use codit::checkpoint::Checkpoint;
 use codit::ids::TokenId;
-use codit::text::{ChatTemplate, Message, Special, Text, Tokenizer, check_same_vocabulary};
+use codit::text::{ChatTemplate, Conversation, Message, Special, Text, Tokenizer, check_same_vocabulary};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
@@ -32,6 +32,19 @@ fn no_kwargs() -> Map<String, Value> {
     Map::new()
 }
 
+/// One turn of the user.
+fn say(text: &str) -> Conversation {
+    Conversation::of_instruction(text)
+}
+
+fn conversation(messages: &[Value]) -> Conversation {
+    messages
+        .iter()
+        .map(|message| serde_json::from_value(message.clone()).unwrap())
+        .collect::<Vec<Message>>()
+        .into()
+}
+
 /// A checkpoint with the given files.
 fn folder(files: &[(&str, &str)]) -> (TempDir, Checkpoint) {
     let folder = tempfile::tempdir().unwrap();
@@ -48,7 +61,7 @@ fn template(source: &str) -> Result<ChatTemplate, Error> {
 }
 
 fn render(source: &str) -> Result<String, Error> {
-    template(source)?.render(&[Message::new("user", "hi")], &no_kwargs())
+    template(source)?.render(&say("hi"), &no_kwargs())
 }
 
 fn message_of<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
@@ -64,7 +77,7 @@ fn check_conversations(goldens: &Path, text: &Text, template: &ChatTemplate) -> 
     let expected = rows(&goldens.join("expected.jsonl"));
     for row in &expected {
         let conversation = &conversations[row["conversation"].as_u64().unwrap() as usize];
-        let messages = conversation["messages"].as_array().unwrap();
+        let messages = &self::conversation(conversation["messages"].as_array().unwrap());
         let kwargs = row["kwargs"].as_object().unwrap();
         let context = format!("{}: {} with {}", goldens.display(), conversation["name"], row["kwargs"]);
         let rendered = template.render(messages, kwargs);
@@ -176,7 +189,7 @@ fn special_tokens_written_in_a_message_are_special_tokens() {
     let text = Text::load(&Checkpoint::open(golden("qwen3")).unwrap()).unwrap();
     let end = text.tokenizer().id_of("<|im_end|>").unwrap();
     let count = |content: &str| {
-        let prompt = text.prompt_ids(&[Message::new("user", content)], &no_kwargs()).unwrap();
+        let prompt = text.prompt_ids(&say(content), &no_kwargs()).unwrap();
         prompt.into_iter().filter(|id| *id == end).count()
     };
     assert_eq!(count("hi"), 1);
@@ -189,7 +202,7 @@ fn a_rendered_template_has_one_bos_and_so_has_a_plain_prompt() {
         let text = Text::load(&Checkpoint::open(golden(name)).unwrap()).unwrap();
         let bos =
             text.tokenizer().id_of(if name == "llama3" { "<|begin_of_text|>" } else { "<bos>" }).unwrap();
-        let conversation = text.prompt_ids(&[Message::new("user", "hi")], &no_kwargs()).unwrap();
+        let conversation = text.prompt_ids(&say("hi"), &no_kwargs()).unwrap();
         for prompt in [conversation, text.prompt_ids_of_text("hi").unwrap()] {
             assert_eq!(prompt.iter().filter(|id| **id == bos).count(), 1, "{name}: {prompt:?}");
             assert_eq!(prompt[0], bos, "{name}: {prompt:?}");
@@ -200,7 +213,7 @@ fn a_rendered_template_has_one_bos_and_so_has_a_plain_prompt() {
 #[test]
 fn many_threads_share_one_text() {
     let text = Text::load(&Checkpoint::open(golden("gemma3")).unwrap()).unwrap();
-    let conversations: Vec<_> = (0..50).map(|i| [Message::new("user", format!("question {i} 🙂"))]).collect();
+    let conversations: Vec<_> = (0..50).map(|i| say(&format!("question {i} 🙂"))).collect();
     let ids = |i: usize| text.prompt_ids(&conversations[i], &no_kwargs()).unwrap();
     let alone: Vec<_> = (0..50).map(ids).collect();
     std::thread::scope(|scope| {
@@ -344,7 +357,7 @@ fn missing_files_are_named() {
     let (_folder, bare) = folder(&[("tokenizer.json", &words_tokenizer(&["?", "hi"], 2))]);
     let text = Text::load(&bare).unwrap();
     assert_eq!(text.prompt_ids_of_text("hi there").unwrap(), [TokenId(1), TokenId(0)]);
-    let error = message_of(text.prompt_ids(&[Message::new("user", "hi")], &no_kwargs()));
+    let error = message_of(text.prompt_ids(&say("hi"), &no_kwargs()));
     assert!(error.contains("no chat template") && error.contains("plain prompts"), "{error}");
 }
 
@@ -353,7 +366,7 @@ fn the_template_is_found_where_checkpoints_keep_it() {
     let at = |files: &[(&str, &str)]| {
         let (_folder, checkpoint) = folder(files);
         let template = ChatTemplate::load(&checkpoint)?;
-        template.map(|template| template.render(&[Message::new("user", "hi")], &no_kwargs())).transpose()
+        template.map(|template| template.render(&say("hi"), &no_kwargs())).transpose()
     };
     let config = ("tokenizer_config.json", r#"{"chat_template": "config", "bos_token": {"content": "<s>"}}"#);
     assert_eq!(at(&[config]).unwrap().as_deref(), Some("config"));
@@ -387,11 +400,7 @@ fn special_tokens_map_counts_where_the_configuration_lists_no_added_tokens() {
             ("chat_template.jinja", "{{ bos_token }}"),
         ];
         let (_folder, checkpoint) = folder(&files);
-        ChatTemplate::load(&checkpoint)
-            .unwrap()
-            .unwrap()
-            .render(&[Message::new("user", "")], &no_kwargs())
-            .unwrap()
+        ChatTemplate::load(&checkpoint).unwrap().unwrap().render(&say(""), &no_kwargs()).unwrap()
     };
     assert_eq!(rendered(r#"{"bos_token": "<config>"}"#), "<map>");
     assert_eq!(rendered(r#"{"bos_token": "<config>", "added_tokens_decoder": {}}"#), "<config>");
@@ -632,7 +641,7 @@ fn a_template_that_does_not_end_is_not_started_again() {
         "{{ messages[0].content }}{% if messages[0].role == 'evil' %}{{ ([1] * 100000000) | sum }}{% endif %}",
     );
     let template = template.unwrap();
-    let say = |role: &str| template.render(&[Message::new(role, "hi")], &no_kwargs());
+    let say = |role: &str| template.render(&vec![Message::new(role, "hi")].into(), &no_kwargs());
     assert_eq!(say("user").unwrap(), "hi");
     assert!(message_of(say("evil")).contains("takes more than 3s"));
     assert!(message_of(say("user")).contains("did not end"));
@@ -731,13 +740,13 @@ fn statements_mean_what_they_mean_in_transformers() {
 fn templates_can_tell_the_time() {
     let dated = template("{{ strftime_now('%Y-%m-%d|%d %b %Y|100%%') }}").unwrap();
     assert!(dated.tells_time());
-    let rendered = dated.render(&[Message::new("user", "hi")], &no_kwargs()).unwrap();
+    let rendered = dated.render(&say("hi"), &no_kwargs()).unwrap();
     let [iso, long, literal]: [&str; 3] = rendered.split('|').collect::<Vec<_>>().try_into().unwrap();
     assert!(iso.len() == 10 && iso.starts_with("20"), "{iso}");
     assert!(long.ends_with(&iso[..4]) && long.starts_with(&iso[8..]), "{long}");
     assert_eq!(literal, "100%");
     let stopped = json!({ codit::text::CLOCK: "2026-01-31T12:00:00Z" });
-    let rendered = dated.render(&[Message::new("user", "hi")], stopped.as_object().unwrap()).unwrap();
+    let rendered = dated.render(&say("hi"), stopped.as_object().unwrap()).unwrap();
     assert_eq!(rendered, "2026-01-31|31 Jan 2026|100%");
     assert!(!template("hi").unwrap().tells_time());
     assert!(message_of(render("{{ strftime_now('%') }}")).contains("strftime_now"));
@@ -746,7 +755,7 @@ fn templates_can_tell_the_time() {
 #[test]
 fn kwargs_set_any_variable_but_the_conversation() {
     let template = template("{{ mood }}{{ tools | length }}{{ messages | length }}").unwrap();
-    let with = |kwargs: Value| template.render(&[Message::new("user", "hi")], kwargs.as_object().unwrap());
+    let with = |kwargs: Value| template.render(&say("hi"), kwargs.as_object().unwrap());
     assert_eq!(with(json!({"mood": "calm", "tools": [1, 2]})).unwrap(), "calm21");
     assert!(message_of(with(json!({"messages": []}))).contains("messages is not for kwargs"));
     assert!(message_of(with(json!({"add_generation_prompt": false}))).contains("add_generation_prompt"));
@@ -755,7 +764,7 @@ fn kwargs_set_any_variable_but_the_conversation() {
 #[test]
 fn reasoning_is_found_under_any_of_its_names() {
     let template = template("{{ messages[0].reasoning_content }},{{ messages[0].thinking }}").unwrap();
-    let rendered = |message: Value| template.render(&[message], &no_kwargs()).unwrap();
+    let rendered = |message: Value| template.render(&conversation(&[message]), &no_kwargs()).unwrap();
     assert_eq!(rendered(json!({"reasoning": "a"})), "a,a");
     assert_eq!(rendered(json!({"thinking": "b"})), "b,b");
     assert_eq!(rendered(json!({"reasoning_content": "c", "thinking": "d"})), "c,d");

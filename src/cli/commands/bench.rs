@@ -142,7 +142,7 @@ impl Pair {
             args.models.pair().map(codit::pairs::PairPreset::template_variables).unwrap_or_default();
         let prompt = |row| {
             let prompt = input.read(row)?;
-            let ids = synth::to_be_decoded(&prompt.body, None).into_ids(&text, &variables)?;
+            let ids = synth::to_be_decoded(prompt.body, None).into_ids(&text, &variables)?;
             if ids.is_empty() {
                 return Err(Error::file(path, format!("{}: the prompt has no tokens", prompt.id.key())));
             }

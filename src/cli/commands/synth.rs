@@ -24,7 +24,7 @@ use codit::engine::{self, Engine, EngineConfig, Replicas, Request, Stepped};
 use codit::error::Result;
 use codit::pairs::{MAX_TOKENS, PairPreset};
 use codit::profile;
-use codit::text::{CLOCK, ChatTemplate, Message, Text, clock};
+use codit::text::{CLOCK, ChatTemplate, Conversation, Text, clock};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -183,7 +183,7 @@ impl<D: Device> Run<D> {
             let JobIndex { row, setting, sample } = order.job(tag);
             let prompt = input.read(row)?;
             let id = prompt.id.key().to_owned();
-            let prompt = to_be_decoded(&prompt.body, system.as_deref());
+            let prompt = to_be_decoded(prompt.body, system.as_deref());
             Ok(Request { id, prompt, sample, tag, ..todo[setting].request.clone() })
         });
         let result = replicas.decode(requests, |Stepped { completions, stats }| {
@@ -229,26 +229,25 @@ impl Order {
     }
 }
 
-pub fn to_be_decoded(body: &Body, system: Option<&str>) -> engine::Prompt {
+pub fn to_be_decoded(body: Body, system: Option<&str>) -> engine::Prompt {
     match body {
-        Body::Text(text) => engine::Prompt::Text(text.clone()),
-        Body::Instruction(text) => engine::Prompt::Chat(conversation(&[Message::new("user", text)], system)),
-        Body::Messages(messages) => engine::Prompt::Chat(conversation(messages, system)),
+        Body::Text(text) => engine::Prompt::Text(text),
+        Body::Chat(conversation) => engine::Prompt::Chat(with_system(conversation, system)),
     }
 }
 
-/// `messages`, after the system message that the user gave unless they have one.
-fn conversation(messages: &[Message], system: Option<&str>) -> Vec<Message> {
-    let has_system = messages.first().is_some_and(|first| first.role == "system");
-    let added = system.filter(|_| !has_system).map(|text| Message::new("system", text));
-    added.into_iter().chain(messages.iter().cloned()).collect()
+fn with_system(conversation: Conversation, system: Option<&str>) -> Conversation {
+    match system {
+        Some(text) => conversation.with_system(text),
+        None => conversation,
+    }
 }
 
 /// Renders a plain conversation, so that a template that cannot work is refused before any work.
 fn try_template<D: Device>(engine: &Engine<D>, input: &Input, system: Option<&str>) -> Result<()> {
     for row in 0..input.len() {
         if !matches!(input.read(row)?.body, Body::Text(_)) {
-            let hello = conversation(&[Message::new("user", "Hello")], system);
+            let hello = with_system(Conversation::of_instruction("Hello"), system);
             return engine.chat_ids(&hello).map(drop);
         }
     }

@@ -6,7 +6,7 @@ use std::process::Command;
 use codit::checkpoint::Checkpoint;
 use codit::model::spec::stop_tokens;
 use codit::pairs::{self, PAIRS, PairPreset};
-use codit::text::{Message, Text};
+use codit::text::{Conversation, Text};
 use serde_json::json;
 
 use super::layouts::{Family, Layout};
@@ -130,7 +130,7 @@ fn a_pairs_settings_arrive_and_flags_override_them() {
     let text = Text::load(&Checkpoint::open(snapshot).unwrap()).unwrap();
     let prompt = |thinking: bool| {
         let kwargs = json!({"enable_thinking": thinking}).as_object().unwrap().clone();
-        text.template().unwrap().render(&[Message::new("user", instruction)], &kwargs).unwrap()
+        text.template().unwrap().render(&Conversation::of_instruction(instruction), &kwargs).unwrap()
     };
     assert!(prompt(false).ends_with("<think>\n\n</think>\n\n") && prompt(true).ends_with("assistant\n"));
     // The same tokens under the same id give the same response.
