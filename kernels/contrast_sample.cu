@@ -175,7 +175,11 @@ KERNEL(contrast_sample, ContrastSampleParams, 256, 2) {
         const bool has_l_a = has_amateur && (!is_gathered || wants_log_probabilities(sample));
         const float l_a =
             has_l_a ? (is_normalized ? float(double(winner.amateur) - l_a_zero) : -INFINITY) : NAN;
-        p.results[index] = {winner.id, OK, size, direct ? l_e : float(winner.value), l_e, l_a};
+        const float score = direct ? l_e : float(winner.value);
+        if (score > -INFINITY && score < INFINITY)
+            p.results[index] = {winner.id, OK, size, score, l_e, l_a};
+        else
+            p.results[index] = {0, SCORE_OVERFLOW, 0, 0, 0, 0};
     }
 }
 

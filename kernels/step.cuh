@@ -37,7 +37,7 @@ constexpr u32 WANTS_LOG_PROBABILITIES = 1;
 // What sampling returns for one output.
 struct ResultWords {
     u32 token;           // 0 where there is none
-    u32 status;          // OK, NOT_A_NUMBER, ALL_MASKED or AWAITS_AMATEUR
+    u32 status;          // OK, NOT_A_NUMBER, ALL_MASKED, AWAITS_AMATEUR or SCORE_OVERFLOW
     u32 num_candidates;  // size of the plausible set
     float score;         // log_softmax of the scores at the token
     float expert_log_probability;
@@ -45,4 +45,4 @@ struct ResultWords {
 };
 MIRRORED(ResultWords);
 
-constexpr u32 OK = 0, NOT_A_NUMBER = 1, ALL_MASKED = 2, AWAITS_AMATEUR = 3;
+constexpr u32 OK = 0, NOT_A_NUMBER = 1, ALL_MASKED = 2, AWAITS_AMATEUR = 3, SCORE_OVERFLOW = 4;

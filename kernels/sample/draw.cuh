@@ -75,6 +75,11 @@ DEVICE ScoredToken draw(const Row& row, u32 size, double tempered_sum) {
         [&](u32 id, double s, float z_e, float z_a) { first = better(first, {s, id, z_e, z_a}); });
     first = block_reduce(first, better);
     const double best = first.value;
+    // A beta so large that a score is infinite: no token can be drawn, unless it is the only candidate.
+    if (best == INFINITY) {
+        first.value = size == 1 ? 0.0 : NAN;
+        return first;
+    }
 
     ScoredToken winner = NO_TOKEN;
     Bound bound;

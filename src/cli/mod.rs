@@ -19,7 +19,7 @@ mod run;
 use codit::device::cuda;
 use ui::output;
 
-use commands::{bench, doctor, pairs, plan, synth};
+use commands::{bench, doctor, pairs, plan, stats, synth};
 
 /// The version, and what the program was built with.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -43,6 +43,8 @@ struct Cli {
 enum Command {
     /// Reads instructions, decodes a response to each with an expert and an amateur, and writes a dataset.
     Synth(Box<synth::Args>),
+    /// Counts what datasets hold: finished and cut responses, errors, tokens, repetition.
+    Stats(stats::Args),
     /// Lists the pairs that --pair knows by name.
     Pairs,
     /// Says how much of a GPU's memory a pair needs and how many sequences fit beside it, without loading anything.
@@ -53,10 +55,12 @@ enum Command {
     Bench(bench::Args),
 }
 
-/// Runs the program. Exit codes: 0 all done, 1 a failure at work, 2 bad input or settings, 130 interrupted.
+/// Runs the program. Exit codes: 0 all done, 1 a failure at work, 2 bad input or settings, 3 every record that the run
+/// wrote is an error, 130 interrupted.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Synth(args) => synth::run(&args),
+        Command::Stats(args) => stats::run(&args),
         Command::Pairs => pairs::run(),
         Command::Plan(args) => plan::run(&args),
         Command::Doctor(args) => doctor::run(&args),

@@ -12,7 +12,8 @@
 //!
 //! The paper leaves three cases open. A token that the expert masks (`-inf`) is never a candidate. A candidate that the
 //! amateur masks counts as the least likely of the other candidates, so that no `-inf - (-inf)` can arise. A NaN or
-//! `+inf` anywhere in a row that is read is a fault of that row ([`RowFault`]).
+//! `+inf` anywhere in a row that is read is a fault of that row ([`RowFault`]), and so is a score that is none because
+//! `beta` is too large.
 
 mod noise;
 mod params;

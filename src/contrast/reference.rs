@@ -46,6 +46,12 @@ impl Distribution {
             None => candidates.iter().map(|&v| l_e[v]).collect(),
             Some(l_a) => contrasted(contrast, vocabulary, &candidates, &l_e, l_a),
         };
+        let s = match s[..] {
+            // The only candidate is drawn whatever its score is.
+            [only] if !only.is_finite() => vec![0.0],
+            _ if s.iter().any(|s| !s.is_finite()) => return Err(RowFault::Overflow),
+            _ => s,
+        };
         let of_candidates = |l: &[f64]| candidates.iter().map(|&v| l[v]).collect();
         Ok(Self {
             tokens: candidates.iter().map(|&v| TokenId(v as u32)).collect(),

@@ -11,6 +11,9 @@ pub enum RowFault {
     /// Every token is masked.
     #[error("every token is masked")]
     AllMasked,
+    /// The contrast exceeds the range of numbers.
+    #[error("a score is too large for a number; give a smaller beta or a larger alpha")]
+    Overflow,
 }
 
 /// What a row's sampling gave.

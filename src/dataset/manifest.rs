@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::replacement::{Replacement, with_suffix};
 use super::schema::excerpt;
 use crate::checkpoint::{Checkpoint, hex};
 use crate::error::{Error, Result};
@@ -105,11 +106,33 @@ impl Manifest {
     /// The version of this program.
     pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-    /// The path of the manifest of the output at `output`.
+    /// The longest manifest, in bytes.
+    const MAX_LENGTH: u64 = 16 << 20;
+
+    /// The path of the manifest of the output at `output`: its name and `-manifest`.
+    ///
+    /// Loaders of datasets take every file of a folder for data whose name has a suffix that they know. The `datasets`
+    /// library looks at all suffixes, so that the name `out.jsonl.manifest` would not do.
     pub fn path(output: &Path) -> PathBuf {
-        let mut name = output.as_os_str().to_owned();
-        name.push(".manifest.json");
-        name.into()
+        with_suffix(output, "-manifest")
+    }
+
+    /// The path that version 0.1 gave to the manifest of the output at `output`.
+    fn old_path(output: &Path) -> PathBuf {
+        with_suffix(output, ".manifest.json")
+    }
+
+    /// The manifest beside the output at `output`, under its present name or else under its old one. The manifest of an
+    /// output that is a symbolic link lies beside the file that the link leads to.
+    ///
+    /// # Errors
+    /// Those of [`Manifest::read`].
+    pub fn beside(output: &Path) -> Result<Option<Self>> {
+        let output = fs::canonicalize(output).unwrap_or_else(|_| output.to_owned());
+        match Self::read(&Self::path(&output))? {
+            None => Self::read(&Self::old_path(&output)),
+            found => Ok(found),
+        }
     }
 
     /// The manifest at `path`, if there is one.
@@ -117,30 +140,48 @@ impl Manifest {
     /// # Errors
     /// If it cannot be read or is not a manifest.
     pub fn read(path: &Path) -> Result<Option<Self>> {
-        let text = match fs::read(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io(path, "cannot read")(error)),
-        };
         let fault = |what: &dyn Display| {
             let message =
                 format!("not a manifest of this program ({what}); restore it, or give another output");
             Error::file(path, message)
         };
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => return Err(fault(&"a folder")),
+            // Reading a pipe would wait for its writer.
+            Ok(metadata) if !metadata.is_file() => return Err(fault(&"not a regular file")),
+            Ok(metadata) if metadata.len() > Self::MAX_LENGTH => {
+                return Err(fault(&format_args!("{} MiB long", metadata.len() >> 20)));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // If there is an error, reading gives it.
+            _ => {}
+        }
+        let text = fs::read(path).map_err(Error::io(path, "cannot read"))?;
         let manifest: Self = serde_json::from_slice(&text).map_err(|error| fault(&error))?;
         if manifest.seed.is_none() { Err(fault(&"it has no seed")) } else { Ok(Some(manifest)) }
     }
 
-    /// Writes the manifest to `path`. After a crash it is there as a whole or not at all.
-    pub(super) fn write(&self, path: &Path) -> Result<()> {
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".tmp");
-        let temporary = Path::new(&temporary);
-        let mut file = File::create(temporary).map_err(Error::io(temporary, "cannot create"))?;
-        let written = file.write_all(self.to_json().as_bytes()).and_then(|()| file.sync_all());
-        written.map_err(Error::io(temporary, "cannot write"))?;
-        fs::rename(temporary, path).map_err(Error::io(path, "cannot replace"))?;
-        sync_folder_of(path)
+    /// Writes the manifest of the output at `output`. After a crash it is there as a whole or not at all. One under the
+    /// old name is removed.
+    pub(super) fn write(&self, output: &Path) -> Result<()> {
+        let (replacement, mut file) = Replacement::create(&Self::path(output))?;
+        let written = file.write_all(self.to_json().as_bytes());
+        written.map_err(Error::io(replacement.temporary(), "cannot write"))?;
+        replacement.commit(&file)?;
+        let old = Self::old_path(output);
+        match fs::remove_file(&old) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io(&old, "cannot remove")(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives a manifest that has the old name the present one. It cannot fail a run: the old name is read too.
+    pub(super) fn rename_old(output: &Path) {
+        if !Self::path(output).exists() {
+            let _ = fs::rename(Self::old_path(output), Self::path(output));
+        }
     }
 
     fn to_json(&self) -> String {
@@ -181,12 +222,6 @@ impl Manifest {
         }
         terms
     }
-}
-
-/// Makes the name of the file at `path` survive a crash of the system.
-pub(super) fn sync_folder_of(path: &Path) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io(folder, "cannot sync"))
 }
 
 /// Describes names and values in words.

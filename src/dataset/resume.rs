@@ -1,20 +1,18 @@
 //! Finds what an earlier run left in the output.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, BufWriter, Seek, Write};
 use std::path::Path;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::id::Id;
-use super::input::{Input, MAX_LINE};
+use super::input::Input;
 use super::lines::{Line, Lines};
+use super::record::MAX_RECORD;
 use super::schema::excerpt;
 use crate::error::{Error, Result};
-
-/// A record repeats its prompt at most twice and adds a response.
-const MAX_RECORD: usize = 4 * MAX_LINE;
 
 /// The beginning of every record.
 const OPENING: &[u8] = b"{\"id\":";
@@ -67,6 +65,11 @@ impl Done {
         is_new
     }
 
+    fn remove(&mut self, row: usize, sample: u32) {
+        let (word, bit) = self.place(row, sample);
+        self.bits[word] &= !bit;
+    }
+
     fn place(&self, row: usize, sample: u32) -> (usize, u64) {
         let at = row * self.samples as usize + sample as usize;
         (at / 64, 1 << (at % 64))
@@ -83,6 +86,13 @@ struct Head {
     error: Option<IgnoredAny>,
 }
 
+impl Head {
+    /// The number of the sample, where the line is known to be a record of the run.
+    fn sample(&self) -> u32 {
+        self.sample_index.unwrap_or(0)
+    }
+}
+
 /// Reads the output at `path`; returns which samples are done, and the length of the whole records in bytes.
 ///
 /// The rest after them is a torn end if no part of it is a record and all of it can be what a crash leaves of
@@ -90,7 +100,8 @@ struct Head {
 pub(super) fn recover(path: &Path, file: &File, input: &Input, samples: u32) -> Result<(Done, u64)> {
     let mut done = Done::nothing(input.len(), samples);
     let mut whole = 0;
-    let mut torn: Option<usize> = None;
+    // The first line after the whole records, and whether it has NUL bytes.
+    let mut torn: Option<(usize, bool)> = None;
     let mut lines = Lines::new(BufReader::with_capacity(1 << 20, file), MAX_RECORD);
     while let Some(line) = lines.next().map_err(Error::io(path, "cannot read"))? {
         let end = line.offset + line.bytes.len() as u64;
@@ -100,17 +111,56 @@ pub(super) fn recover(path: &Path, file: &File, input: &Input, samples: u32) -> 
                 whole = end;
             }
             None if may_be_torn(line.bytes) => {
-                torn.get_or_insert(line.number);
+                torn.get_or_insert((line.number, line.bytes.contains(&0)));
             }
             _ => {
-                let message = "not a record, and not the torn end of a file either; if it is a record that was damaged, \
-                               remove the line and run again, and the record is made again";
-                return Err(Error::line(path, torn.unwrap_or(line.number), message));
+                let (number, has_nul) = torn.unwrap_or((line.number, line.bytes.contains(&0)));
+                return Err(Error::line(path, number, damage(number, has_nul)));
             }
         }
         done.recovery.cut_bytes = end - whole;
     }
     Ok((done, whole))
+}
+
+fn damage(number: usize, has_nul: bool) -> String {
+    let nul = if has_nul { " (it has NUL bytes, which a crash or another program left)" } else { "" };
+    format!(
+        "not a record{nul}, and not the torn end of a file either; if it is a record that was damaged, remove the line \
+         and run again, and the record is made again: sed -i {number}d FILE"
+    )
+}
+
+/// Copies the records at `from`, all of them whole, to `to`, but for those of errors, which are no longer done then.
+/// Returns the length of the copy in bytes.
+pub(super) fn copy_answered(
+    from: (&Path, &File),
+    to: (&Path, &File),
+    input: &Input,
+    done: &mut Done,
+) -> Result<u64> {
+    let mut reader = from.1;
+    reader.rewind().map_err(Error::io(from.0, "cannot read"))?;
+    let mut lines = Lines::new(BufReader::with_capacity(1 << 20, reader), MAX_RECORD);
+    let mut writer = BufWriter::with_capacity(1 << 20, to.1);
+    let mut length = 0;
+    while let Some(line) = lines.next().map_err(Error::io(from.0, "cannot read"))? {
+        let head = head(line).and_then(|head| Some((input.row(head.id.key())?, head)));
+        let Some((row, head)) = head.filter(|(_, head)| head.sample() < done.samples) else {
+            let message = "has changed since the run began; run the command again";
+            return Err(Error::line(from.0, line.number, message));
+        };
+        if head.error.is_some() {
+            done.remove(row, head.sample());
+            done.recovery.records -= 1;
+            done.recovery.failed -= 1;
+        } else {
+            writer.write_all(line.bytes).map_err(Error::io(to.0, "cannot write"))?;
+            length += line.bytes.len() as u64;
+        }
+    }
+    writer.flush().map_err(Error::io(to.0, "cannot write"))?;
+    Ok(length)
 }
 
 fn head(line: Line) -> Option<Head> {

@@ -1,7 +1,7 @@
 //! The names of the output's columns, and how values are quoted in messages.
 
 /// The columns that the output defines and no input may hold. (`id` and `instruction` are taken from the input.)
-pub(super) const OUTPUT_COLUMNS: [&str; 8] = [
+pub(super) const OUTPUT_COLUMNS: [&str; 11] = [
     "sample_index",
     "is_completed",
     "response",
@@ -9,6 +9,9 @@ pub(super) const OUTPUT_COLUMNS: [&str; 8] = [
     "score",
     "expert_logprobs",
     "amateur_logprobs",
+    "finish_reason",
+    "prompt_tokens",
+    "completion_tokens",
     "error",
 ];
 

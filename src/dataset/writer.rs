@@ -2,25 +2,34 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, RandomState};
-use std::io;
+use std::io::{self, Write};
 use std::ops::Deref;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::input::Input;
-use super::manifest::{Manifest, sync_folder_of};
+use super::manifest::Manifest;
+use super::output_name::check_name;
 use super::record::Record;
-use super::resume::{Done, recover};
+use super::replacement::{Replacement, sync_folder_of};
+use super::resume::{Done, copy_answered, recover};
 use crate::error::{Error, Result};
 
 /// A crash of the system (not of the program) loses at most the records of this time.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The only writer of an output. It holds the lock until it is dropped or the process ends.
+///
+/// It notices another program that changes the output: before each record the file must be the one that was opened,
+/// and as long as what was written.
 #[derive(Debug)]
 pub struct Sink {
+    /// As the user gave it.
     path: PathBuf,
+    /// The file that a symbolic link leads to.
+    target: PathBuf,
+    /// Open for appending: where another program cuts the file off, no write leaves a hole.
     file: Locked,
     /// Length of the whole records, in bytes.
     end: u64,
@@ -55,8 +64,9 @@ impl Sink {
     ///
     /// # Errors
     /// - [`Error::Setting`] for no samples;
-    /// - [`Error::File`] if the output is no regular file, is the input, is being written by another run, or has no
-    ///   manifest or that of a run under other settings (each named);
+    /// - those of [`Sink::check`];
+    /// - [`Error::File`] if the output is being written by another run, or has no manifest or that of a run under other
+    ///   settings (each named);
     /// - [`Error::Line`] for a damaged line other than the last, an id that is not in the input, or two records of
     ///   one sample;
     /// - [`Error::Io`] if the system refuses.
@@ -66,18 +76,74 @@ impl Sink {
             return Err(Error::Setting("samples is 0; it must be 1 or more".into()));
         }
         let file = open_and_lock(output, input)?;
-        let path = fs::canonicalize(output).map_err(Error::io(output, "cannot resolve"))?;
+        let target = fs::canonicalize(output).map_err(Error::io(output, "cannot resolve"))?;
         let length = file.metadata().map_err(Error::io(output, "cannot stat"))?.len();
-        let seed = agree(&path, length, manifest)?;
+        let seed = agree(&target, length, manifest)?;
         if length == 0 {
-            sync_folder_of(&path)?;
+            sync_folder_of(&target)?;
         }
-        let (done, end) = recover(&path, &file, input, manifest.samples)?;
+        let (done, end) = recover(&target, &file, input, manifest.samples)?;
         if end < length {
             let cut = file.set_len(end).and_then(|()| file.sync_all());
             cut.map_err(Error::io(output, "cannot cut off the torn end"))?;
         }
-        Ok((Self { path: output.to_owned(), file, end, seed, synced: Instant::now() }, done))
+        Ok((Self { path: output.to_owned(), target, file, end, seed, synced: Instant::now() }, done))
+    }
+
+    /// Refuses an output that no run can write, before any work: a folder, the input, a pipe, a name that promises
+    /// another format than JSON lines.
+    ///
+    /// # Errors
+    /// [`Error::File`] with the remedy.
+    pub fn check(output: impl AsRef<Path>, input: &Input) -> Result<()> {
+        let output = output.as_ref();
+        check_name(output)?;
+        match fs::metadata(output) {
+            Ok(metadata) if metadata.is_dir() => Err(Error::file(output, "a folder; give a file to write")),
+            Ok(metadata) if !metadata.is_file() => {
+                let message =
+                    "not a regular file, and a run that is killed must find its records again; give a file";
+                Err(Error::file(output, message))
+            }
+            Ok(metadata) if input.is(&metadata) => {
+                Err(Error::file(output, "the input itself; give another output"))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty());
+                match folder.filter(|folder| !folder.exists()) {
+                    Some(folder) => {
+                        Err(Error::file(folder, "no such folder; make it, or give another output"))
+                    }
+                    None => Ok(()),
+                }
+            }
+            // If this fails, opening the file gives the reason.
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the records of errors from the output, so that they are made again. Returns how many there were.
+    ///
+    /// All other records are copied to a file that then takes the output's place, so that a crash loses none.
+    ///
+    /// # Errors
+    /// Those of [`Sink::append`], and [`Error::File`] if something has the name of the temporary file.
+    pub fn remove_failed(&mut self, done: &mut Done, input: &Input) -> Result<usize> {
+        let failed = done.recovery().failed;
+        if failed == 0 {
+            return Ok(0);
+        }
+        self.check_unchanged()?;
+        let (replacement, file) = Replacement::create(&self.target)?;
+        let file = lock(file, replacement.temporary())?;
+        let old = self.file.metadata().map_err(Error::io(&self.path, "cannot stat"))?;
+        file.set_permissions(old.permissions()).map_err(Error::io(&self.path, "cannot set permissions"))?;
+        // Only the superuser may give a file to another user; a copy of one's own is right in any case.
+        let _ = fchown(&*file, Some(old.uid()), Some(old.gid()));
+        let end = copy_answered((&self.target, &self.file), (replacement.temporary(), &file), input, done)?;
+        replacement.commit(&file)?;
+        (self.file, self.end) = (file, end);
+        Ok(failed)
     }
 
     /// The seed of the run: the user's, that of the resumed run, or one just drawn.
@@ -88,13 +154,17 @@ impl Sink {
     /// Writes `record` as one line.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be written as a whole, for example on a full disk. No part of it remains then, and
-    /// the run can be resumed.
+    /// [`Error::Io`] if it cannot be written as a whole, for example on a full disk, or if another program has removed
+    /// or changed the output. No part of it remains then, and the run can be resumed.
     pub fn append(&mut self, record: &Record) -> Result<()> {
         let line = record.to_line()?;
-        if let Err(error) = self.file.write_all_at(&line, self.end) {
-            // If even this fails, resuming cuts the line off.
-            let _ = self.file.set_len(self.end);
+        self.check_unchanged()?;
+        if let Err(error) = (&*self.file).write_all(&line) {
+            // If even this fails, resuming cuts the line off. Nothing is lengthened: another program may have cut the
+            // file off in the meantime.
+            if self.file.metadata().is_ok_and(|metadata| metadata.len() > self.end) {
+                let _ = self.file.set_len(self.end);
+            }
             let action = "cannot write; the records so far are whole, and the same command resumes the run";
             return Err(Error::io(&self.path, action)(error));
         }
@@ -107,15 +177,30 @@ impl Sink {
     /// # Errors
     /// If the system cannot, or if another program has removed or changed the output.
     pub fn sync(&mut self) -> Result<()> {
-        let metadata = self.file.metadata().map_err(Error::io(&self.path, "cannot stat"))?;
-        if metadata.nlink() == 0 || metadata.len() != self.end {
-            let message =
-                "another program has removed or changed it during the run; run the same command again";
-            return Err(Error::io(&self.path, "cannot go on")(io::Error::other(message)));
-        }
+        self.check_unchanged()?;
         self.file.sync_data().map_err(Error::io(&self.path, "cannot sync"))?;
         self.synced = Instant::now();
         Ok(())
+    }
+
+    /// # Errors
+    /// [`Error::Io`] if the output is not the file that this run opened, or not as long as what it wrote.
+    fn check_unchanged(&self) -> Result<()> {
+        let own = self.file.metadata().map_err(Error::io(&self.path, "cannot stat"))?;
+        let change = match fs::metadata(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "it is gone".to_owned(),
+            Err(error) => return Err(Error::io(&self.path, "cannot stat")(error)),
+            Ok(named) if !is_same(&named, &own) => "another file is in its place".to_owned(),
+            Ok(_) if own.len() != self.end => {
+                format!("it has {} bytes, and this run left {}", own.len(), self.end)
+            }
+            Ok(_) => return Ok(()),
+        };
+        let message = format!(
+            "another program has removed or changed it during the run ({change}); nothing was written after that; end \
+             that program and run the same command again"
+        );
+        Err(Error::io(&self.path, "cannot go on")(io::Error::other(message)))
     }
 
     /// Ends the run: syncs the file, then releases the lock.
@@ -128,55 +213,41 @@ impl Sink {
 }
 
 fn open_and_lock(output: &Path, input: &Input) -> Result<Locked> {
-    match fs::metadata(output) {
-        Ok(metadata) if metadata.is_dir() => {
-            return Err(Error::file(output, "a folder; give a file to write"));
-        }
-        Ok(metadata) if !metadata.is_file() => {
-            let message =
-                "not a regular file, and a run that is killed must find its records again; give a file";
-            return Err(Error::file(output, message));
-        }
-        Ok(metadata) if input.is(&metadata) => {
-            return Err(Error::file(output, "the input itself; give another output"));
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty());
-            if let Some(folder) = folder.filter(|folder| !folder.exists()) {
-                return Err(Error::file(folder, "no such folder; make it, or give another output"));
-            }
-        }
-        // If this fails, opening the file gives the reason.
-        _ => {}
-    }
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(output);
-    let file = file.map_err(Error::io(output, "cannot open for writing"))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let message = "another run is writing to it; wait until it has ended, or give another output";
-            return Err(Error::file(output, message));
-        }
-        Err(TryLockError::Error(error)) => return Err(Error::io(output, "cannot lock")(error)),
-    }
-    let file = Locked(file);
+    Sink::check(output, input)?;
+    let file = OpenOptions::new().read(true).append(true).create(true).open(output);
+    let file = lock(file.map_err(Error::io(output, "cannot open for writing"))?, output)?;
     // Between opening and locking, the file may have been replaced.
     let (locked, named) = (file.metadata(), fs::metadata(output));
     let locked = locked.map_err(Error::io(output, "cannot stat"))?;
-    if !named.is_ok_and(|named| (named.dev(), named.ino()) == (locked.dev(), locked.ino())) {
+    if !named.is_ok_and(|named| is_same(&named, &locked)) {
         return Err(Error::file(output, "was replaced while it was being opened; run the command again"));
     }
     Ok(file)
 }
 
+fn lock(file: File, path: &Path) -> Result<Locked> {
+    match file.try_lock() {
+        Ok(()) => Ok(Locked(file)),
+        Err(TryLockError::WouldBlock) => {
+            let message = "another run is writing to it; wait until it has ended, or give another output";
+            Err(Error::file(path, message))
+        }
+        Err(TryLockError::Error(error)) => Err(Error::io(path, "cannot lock")(error)),
+    }
+}
+
+fn is_same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
 /// Checks that the manifest beside the output at `path` is this run's; returns the seed.
 fn agree(path: &Path, length: u64, manifest: &Manifest) -> Result<u64> {
-    let manifest_path = Manifest::path(path);
-    let earlier = Manifest::read(&manifest_path)?;
+    let earlier = Manifest::beside(path)?;
     let differences = earlier.as_ref().map(|earlier| manifest.differences(earlier));
     match (earlier, differences) {
         (Some(earlier), Some(differences)) if differences.is_empty() => {
             if let Some(seed) = earlier.seed {
+                Manifest::rename_old(path);
                 return Ok(seed);
             }
         }
@@ -196,7 +267,7 @@ fn agree(path: &Path, length: u64, manifest: &Manifest) -> Result<u64> {
         }
     }
     let seed = manifest.seed.unwrap_or_else(draw_seed);
-    Manifest { seed: Some(seed), ..manifest.clone() }.write(&manifest_path)?;
+    Manifest { seed: Some(seed), ..manifest.clone() }.write(path)?;
     Ok(seed)
 }
 

@@ -260,7 +260,7 @@ fn random_rows<D: Inspect>(on: &mut Comparison<'_, D>, len: usize, rows: usize) 
     Ok(count(format!("{rows} random rows of {len} tokens"), wrong))
 }
 
-/// Checks NaN and infinities in a few rows. Only these rows may fail, and padding columns must not be read.
+/// Checks NaN, infinities and overflows in a few rows. Only these rows may fail, and padding columns must not be read.
 fn faults<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     let (len, count_of_rows) = (1300, 15);
     let mut rows = Rows::random(&mut on.numbers, len, count_of_rows);
@@ -268,6 +268,9 @@ fn faults<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     for (row, sample) in rows.samples.iter_mut().enumerate() {
         sample.contrast = if row < 10 { default } else { direct };
     }
+    // The scores of all candidates but one are infinite; of a single candidate that does not matter.
+    rows.samples[8].contrast = Contrast { alpha: 0.0, beta: 1e308, ..default };
+    rows.samples[9].contrast = Contrast { alpha: 1.0, beta: 1e308, ..default };
     let ((e, expert), (a, amateur)) = (&mut rows.expert, &mut rows.amateur);
     for row in 0..count_of_rows {
         expert[row * *e..][..len].fill_with(|| on.numbers.uniform());
@@ -287,8 +290,11 @@ fn faults<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Check> {
     // This row does not use the amateur.
     amateur[10 * *a] = f32::NAN;
     let found = rows.sample(on)?;
-    let expected = [1, 2, 3, 4, 5, 11, 12, 13]
-        .map(|row| (row, if row == 3 || row == 13 { RowFault::AllMasked } else { RowFault::NotANumber }));
+    let expected = [1, 2, 3, 4, 5, 8, 11, 12, 13].map(|row| match row {
+        3 | 13 => (row, RowFault::AllMasked),
+        8 => (row, RowFault::Overflow),
+        _ => (row, RowFault::NotANumber),
+    });
     let missed = expected.iter().filter(|(row, fault)| found[*row] != Err(*fault)).count();
     Ok(count("NaN, infinities and masks".to_owned(), missed + rows.differences(&found)))
 }

@@ -111,6 +111,15 @@ fn masks_and_faults() {
 }
 
 #[test]
+fn a_beta_beyond_all_numbers_is_a_fault_unless_there_is_no_choice() {
+    let huge = Contrast { alpha: 0.0, beta: 1e308, ..Contrast::default() };
+    assert_eq!(distribution(&huge, &[0.0, 1.0], &[9.0, -9.0]).unwrap_err(), RowFault::Overflow);
+    let forced = Contrast { alpha: 1.0, ..huge };
+    let d = distribution(&forced, &[0.0, 1.0], &[9.0, -9.0]).unwrap();
+    assert_eq!((d.tokens, d.scores, d.probabilities), (vec![TokenId(1)], vec![0.0], vec![1.0]));
+}
+
+#[test]
 fn special_tokens_have_a_beta_of_their_own() {
     let vocabulary = Vocabulary::new(3, vec![TokenId(2)]);
     let contrast = Contrast { alpha: 0.0, special_token_beta: Some(0.0), ..Contrast::default() };

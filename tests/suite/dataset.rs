@@ -285,7 +285,7 @@ proptest! {
 
 // Records
 
-fn metadata() -> Metadata {
+pub fn metadata() -> Metadata {
     Metadata {
         temperature: 1.0,
         top_p: 0.95,
@@ -298,7 +298,7 @@ fn metadata() -> Metadata {
     }
 }
 
-fn answer(response: &str, score: &[f32]) -> Outcome {
+pub fn answer(response: &str, score: &[f32]) -> Outcome {
     Outcome::Answered {
         response: response.into(),
         score: score.into(),
@@ -319,7 +319,7 @@ fn answer_with(log_probabilities: &[(f32, Option<f32>)]) -> Outcome {
 }
 
 fn line(prompt: InputRow, outcome: Outcome) -> String {
-    String::from_utf8(Record::new(prompt, None, metadata(), outcome).to_line().unwrap()).unwrap()
+    String::from_utf8(Record::new(prompt, None, metadata(), 9, outcome).to_line().unwrap()).unwrap()
 }
 
 #[test]
@@ -335,7 +335,7 @@ fn a_record_is_exactly_this() {
             "{\"id\":12,\"is_completed\":true,\"instruction\":\"Say é\\n\",\"response\":\"\u{2028}\\\"é\\\"\\u0001\",",
             "\"res_metadata\":{\"temperature\":1.0,\"top_p\":0.95,\"max_tokens\":4096,\"contrastive_decoding\":true,",
             "\"alpha\":0.01,\"beta\":1.0,\"expert_model_id\":\"models/expert\",\"amateur_model_id\":\"models/amateur\"},",
-            "\"score\":[-0.1,0.0,-1e-7,-16777216.0],",
+            "\"score\":[-0.1,0.0,-1e-7,-16777216.0],\"finish_reason\":\"stop\",\"prompt_tokens\":9,\"completion_tokens\":4,",
             "\"tag\":[1.10, 2],\"big\":123456789012345678901234567890}\n",
         )
     );
@@ -345,10 +345,10 @@ fn a_record_is_exactly_this() {
 fn log_probabilities_where_they_are_asked_for() {
     let line = |outcome| line(only_prompt(r#"{"instruction": "x"}"#), outcome);
     let both = line(answer_with(&[(-0.5, Some(-1.5)), (-0.25, Some(f32::NEG_INFINITY))]));
-    let lists = "\"score\":[0.0,0.0],\"expert_logprobs\":[-0.5,-0.25],\"amateur_logprobs\":[-1.5,null]}\n";
-    assert!(both.ends_with(lists), "{both}");
+    let lists = "\"score\":[0.0,0.0],\"expert_logprobs\":[-0.5,-0.25],\"amateur_logprobs\":[-1.5,null],\"finish_reason\":";
+    assert!(both.contains(lists), "{both}");
     let expert = line(answer_with(&[(-0.5, None)]));
-    assert!(expert.ends_with("\"score\":[0.0],\"expert_logprobs\":[-0.5]}\n"), "{expert}");
+    assert!(expert.contains("\"score\":[0.0],\"expert_logprobs\":[-0.5],\"finish_reason\":"), "{expert}");
 
     for (models, name) in [
         ((f32::NEG_INFINITY, None), "expert"),
@@ -357,7 +357,7 @@ fn log_probabilities_where_they_are_asked_for() {
         ((0.0, Some(f32::INFINITY)), "amateur"),
     ] {
         let prompt = only_prompt(r#"{"instruction": "x"}"#);
-        let record = Record::new(prompt, None, metadata(), answer_with(&[models]));
+        let record = Record::new(prompt, None, metadata(), 9, answer_with(&[models]));
         let error = record.to_line().unwrap_err().to_string();
         assert!(error.contains(&format!("token 0 has {name} log-probability")), "{error}");
     }
@@ -382,20 +382,19 @@ fn records_of_the_other_kinds() {
 fn a_record_of_an_error_says_so() {
     let prompt = only_prompt(r#"{"instruction": "x", "tag": null}"#);
     let text = line(prompt, Outcome::Failed("the prompt is too long".into()));
-    assert!(text.ends_with(",\"score\":[],\"error\":\"the prompt is too long\",\"tag\":null}\n"), "{text}");
-    assert!(
-        text.starts_with(
-            "{\"id\":\"conv_1\",\"is_completed\":false,\"instruction\":\"x\",\"response\":\"\","
-        )
-    );
+    let end = "},\"finish_reason\":\"error\",\"prompt_tokens\":9,\"completion_tokens\":0,\
+               \"error\":\"the prompt is too long\",\"tag\":null}\n";
+    assert!(text.ends_with(end), "{text}");
+    let start = "{\"id\":\"conv_1\",\"is_completed\":false,\"instruction\":\"x\",\"res_metadata\":{";
+    assert!(text.starts_with(start), "{text}");
 }
 
 #[test]
 fn the_expert_alone_and_samples() {
     let alone = Metadata { contrastive_decoding: false, amateur_model_id: None, ..metadata() };
     let prompt = only_prompt(r#"{"instruction": "x"}"#);
-    let text =
-        String::from_utf8(Record::new(prompt, Some(3), alone, answer("", &[])).to_line().unwrap()).unwrap();
+    let text = String::from_utf8(Record::new(prompt, Some(3), alone, 9, answer("", &[])).to_line().unwrap())
+        .unwrap();
     assert!(text.starts_with("{\"id\":\"conv_1\",\"sample_index\":3,\"is_completed\":true,"), "{text}");
     assert!(
         text.contains("\"contrastive_decoding\":false,") && text.contains("\"amateur_model_id\":null}"),
@@ -406,8 +405,13 @@ fn the_expert_alone_and_samples() {
 #[test]
 fn a_score_that_is_no_number_is_refused() {
     for score in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        let record =
-            Record::new(only_prompt(r#"{"instruction": "x"}"#), None, metadata(), answer("", &[0.0, score]));
+        let record = Record::new(
+            only_prompt(r#"{"instruction": "x"}"#),
+            None,
+            metadata(),
+            9,
+            answer("", &[0.0, score]),
+        );
         let error = record.to_line().unwrap_err();
         assert_eq!(error.exit_code(), 1);
         assert!(error.to_string().contains("record \"conv_1\": token 1 has score"), "{error}");
@@ -447,7 +451,8 @@ proptest! {
         let columns: Vec<_> = columns.into_iter().map(|(name, value)| format!("{}:{value}", json!(name))).collect();
         let text = [vec![format!("\"instruction\":{}", json!(instruction))], columns.clone()].concat().join(",");
         let text = line(only_prompt(&format!("{{{text}}}")), answer(&instruction, &score));
-        let end = format!("{}}}\n", [vec!["]".into()], columns].concat().join(","));
+        let tokens = format!("\"completion_tokens\":{}", score.len());
+        let end = format!("{}}}\n", [vec![tokens], columns].concat().join(","));
         prop_assert!(text.ends_with(&end), "{} {}", text, end);
         prop_assert_eq!(text.matches('\n').count(), 1);
         let read: Answer = serde_json::from_str(&text).unwrap();
@@ -460,14 +465,14 @@ proptest! {
 // The sink
 
 /// A folder with an input of `rows` prompts and an output that does not exist yet.
-struct Place {
-    folder: TempDir,
-    input: Input,
-    manifest: Manifest,
+pub struct Place {
+    pub folder: TempDir,
+    pub input: Input,
+    pub manifest: Manifest,
 }
 
 impl Place {
-    fn new(rows: usize) -> Self {
+    pub fn new(rows: usize) -> Self {
         // The folder is in memory if the system allows it, because some of these tests sync thousands of times.
         let in_memory = Path::new("/dev/shm");
         let folder =
@@ -480,20 +485,20 @@ impl Place {
         Self { folder, input, manifest }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn output(&self) -> PathBuf {
+    pub fn output(&self) -> PathBuf {
         self.path("out")
     }
 
-    fn open(&self) -> Result<(Sink, Done)> {
+    pub fn open(&self) -> Result<(Sink, Done)> {
         Sink::open(self.output(), &self.input, &self.manifest)
     }
 
     /// Appends the missing records.
-    fn finish(&self) -> Recovery {
+    pub fn finish(&self) -> Recovery {
         let (mut sink, done) = self.open().unwrap();
         for row in (0..self.input.len()).filter(|row| !done.contains(*row, 0)) {
             sink.append(&record(&self.input, row)).unwrap();
@@ -502,14 +507,14 @@ impl Place {
         done.recovery()
     }
 
-    fn message(&self) -> String {
+    pub fn message(&self) -> String {
         let error = self.open().unwrap_err();
         assert_eq!(error.exit_code(), 2, "{error}");
         error.to_string()
     }
 }
 
-fn manifest(input: &Input) -> Manifest {
+pub fn manifest(input: &Input) -> Manifest {
     let model = |id: &str| ModelFingerprint {
         id: id.into(),
         revision: None,
@@ -527,13 +532,13 @@ fn manifest(input: &Input) -> Manifest {
     }
 }
 
-fn record(input: &Input, row: usize) -> Record {
+pub fn record(input: &Input, row: usize) -> Record {
     let prompt = input.read(row).unwrap();
     let response = format!("{{\"id\":\"r{row}\",\"é\":\n{}\"", "x".repeat(row % 7));
-    Record::new(prompt, None, metadata(), answer(&response, &[-0.25, row as f32]))
+    Record::new(prompt, None, metadata(), 9, answer(&response, &[-0.25, row as f32]))
 }
 
-fn whole(input: &Input, rows: impl IntoIterator<Item = usize>) -> Vec<u8> {
+pub fn whole(input: &Input, rows: impl IntoIterator<Item = usize>) -> Vec<u8> {
     rows.into_iter().flat_map(|row| record(input, row).to_line().unwrap()).collect()
 }
 
@@ -650,7 +655,7 @@ fn failed_prompts_are_done_and_counted() {
     let place = Place::new(2);
     let (mut sink, _) = place.open().unwrap();
     let failed = Outcome::Failed("too long".into());
-    sink.append(&Record::new(place.input.read(1).unwrap(), None, metadata(), failed)).unwrap();
+    sink.append(&Record::new(place.input.read(1).unwrap(), None, metadata(), 0, failed)).unwrap();
     drop(sink);
     let (_sink, done) = place.open().unwrap();
     assert_eq!(done.recovery(), Recovery { records: 1, failed: 1, cut_bytes: 0 });
@@ -664,7 +669,7 @@ fn samples_are_done_one_by_one() {
     let (mut sink, _) = place.open().unwrap();
     for (row, sample) in [(0, 2), (69, 0), (69, 2), (30, 1)] {
         let prompt = place.input.read(row).unwrap();
-        sink.append(&Record::new(prompt, Some(sample), metadata(), answer("", &[]))).unwrap();
+        sink.append(&Record::new(prompt, Some(sample), metadata(), 9, answer("", &[]))).unwrap();
     }
     drop(sink);
     let (sink, done) = place.open().unwrap();
@@ -779,7 +784,7 @@ fn an_output_without_its_manifest_is_refused() {
     let manifest = Manifest::path(&place.output());
     for broken in ["", "{", "[]", "{\"version\": 1}"] {
         fs::write(&manifest, broken).unwrap();
-        assert!(place.message().contains("out.manifest.json: not a manifest of this program ("));
+        assert!(place.message().contains("out-manifest: not a manifest of this program ("));
     }
     let without_seed = serde_json::to_string(&Manifest { seed: None, ..place.manifest.clone() }).unwrap();
     fs::write(&manifest, without_seed).unwrap();

@@ -18,6 +18,8 @@ mod kernels;
 mod launch;
 mod library;
 mod models;
+#[cfg(feature = "cli")]
+mod output;
 mod pipeline;
 #[cfg(feature = "cli")]
 mod placement;
@@ -32,6 +34,8 @@ mod scheduler;
 mod shortcuts;
 mod simt;
 mod stalls;
+#[cfg(feature = "cli")]
+mod stats;
 mod step;
 #[cfg(feature = "cli")]
 mod sweep;

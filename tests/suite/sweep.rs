@@ -16,7 +16,7 @@ fn name(alpha: &str, beta: &str) -> String {
 }
 
 fn manifest(output: &Path) -> Value {
-    let path = format!("{}.manifest.json", output.display());
+    let path = format!("{}-manifest", output.display());
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
@@ -96,7 +96,7 @@ fn a_sweep_is_resumed_as_a_whole_and_setting_by_setting() {
     // lacks one sample.
     let text = fs::read_to_string(&outputs[1]).unwrap();
     fs::remove_file(&outputs[0]).unwrap();
-    fs::remove_file(format!("{}.manifest.json", outputs[0].display())).unwrap();
+    fs::remove_file(format!("{}-manifest", outputs[0].display())).unwrap();
     fs::write(&outputs[1], text.split_inclusive('\n').next().unwrap()).unwrap();
     let text = fs::read(&outputs[2]).unwrap();
     fs::write(&outputs[2], &text[..text.len() / 2]).unwrap();

@@ -4,4 +4,5 @@ pub mod bench;
 pub mod doctor;
 pub mod pairs;
 pub mod plan;
+pub mod stats;
 pub mod synth;

@@ -7,12 +7,13 @@ use std::sync::atomic::AtomicBool;
 
 use serde_json::{Map, Value, json};
 
+use super::stats;
 use crate::cli::args::device::{DeviceArgs, Devices, Task};
 use crate::cli::args::method::{Method, Setting};
 use crate::cli::args::models::Models;
 use crate::cli::args::shortcuts::ShortcutArgs;
 use crate::cli::args::{bytes, format};
-use crate::cli::run::datasets::{Dataset, Earlier, Written};
+use crate::cli::run::datasets::{Dataset, Earlier, Ended};
 use crate::cli::run::interrupt;
 use crate::cli::ui::progress::Progress;
 use codit::checkpoint::{Checkpoint, Parts};
@@ -33,6 +34,9 @@ pub struct Args {
     /// The dataset; resumed if it exists. {alpha} and {beta} in its name stand for their values
     #[arg(short, long)]
     output: PathBuf,
+    /// Make the records of errors in the output again
+    #[arg(long)]
+    retry_errors: bool,
 
     #[command(flatten)]
     models: Models,
@@ -96,6 +100,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     args.device.run(Synth { args })
 }
 
+/// The exit code of a run that wrote nothing but errors.
+const ALL_FAILED: u8 = 3;
+
 struct Synth<'a> {
     args: &'a Args,
 }
@@ -104,12 +111,15 @@ impl Task for Synth<'_> {
     fn run<D: Inspect>(self, devices: &Devices<'_, D>) -> Result<ExitCode> {
         let run = Run::prepare(self.args, devices)?;
         let interrupted = interrupt::flag()?;
-        run.decode(&interrupted)?;
+        let ended = run.decode(&interrupted)?;
         if interrupt::is_set(&interrupted) {
             message!("interrupted; the same command resumes the run");
             return Ok(ExitCode::from(interrupt::EXIT_CODE));
         }
-        Ok(ExitCode::SUCCESS)
+        if ended.outputs.len() > 1 {
+            stats::print_sweep(&ended.outputs)?;
+        }
+        Ok(if ended.all_failed() { ExitCode::from(ALL_FAILED) } else { ExitCode::SUCCESS })
     }
 }
 
@@ -127,7 +137,7 @@ impl<D: Device> Run<D> {
     fn prepare(args: &Args, devices: &Devices<'_, D>) -> Result<Self> {
         let settings = args.method.settings(&args.output)?;
         let input = Input::open(&args.input)?;
-        let earlier = Earlier::read(&settings, args.method.seed)?;
+        let earlier = Earlier::read(&settings, &input, args.method.seed)?;
         let needs_amateur = settings.iter().any(|setting| setting.contrast.needs_amateur());
         let (expert, amateur) = args.models.open(needs_amateur, Parts::All, earlier.manifest())?;
         let config = args.capacity.config();
@@ -156,7 +166,8 @@ impl<D: Device> Run<D> {
                 notes: args.notes(),
             };
             let metadata = args.metadata(contrast, &expert, amateur.as_ref().filter(|_| has_say));
-            let dataset = Dataset::open(output, &input, &manifest, metadata, args.request(contrast))?;
+            let request = args.request(contrast);
+            let dataset = Dataset::open(output, &input, &manifest, metadata, request, args.retry_errors)?;
             // All settings draw by one.
             seed = Some(dataset.todo.request.seed);
             datasets.push(dataset);
@@ -167,7 +178,7 @@ impl<D: Device> Run<D> {
     }
 
     /// Decodes what has no record yet, and writes each record as it finishes.
-    fn decode(self, interrupted: &AtomicBool) -> Result<()> {
+    fn decode(self, interrupted: &AtomicBool) -> Result<Ended> {
         let Self { mut replicas, input, system, order, datasets } = self;
         let total = input.len() * order.settings * order.samples;
         let done = datasets.iter().map(|dataset| dataset.todo.done.recovery().records).sum();
@@ -202,7 +213,7 @@ impl<D: Device> Run<D> {
         });
         progress.finish();
         result?;
-        written.into_iter().try_for_each(Written::close)
+        Ended::close(written)
     }
 }
 

@@ -1,10 +1,10 @@
 //! What a run goes on with and what it writes: a dataset for each setting.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::cli::args::method::Setting;
-use codit::dataset::{Done, Input, InputRow, Manifest, Metadata, Outcome, Record, Sink};
+use codit::dataset::{Done, FinishReason, Input, InputRow, Manifest, Metadata, Outcome, Record, Sink};
 use codit::engine::{Completion, Finish, Request};
 use codit::error::{Error, Result};
 
@@ -15,17 +15,20 @@ pub struct Earlier {
 }
 
 impl Earlier {
-    /// Those of `settings`; `seed` is the user's.
+    /// Those of `settings`; `seed` is the user's. Outputs that cannot be written are refused here, before the models are
+    /// loaded.
     ///
     /// # Errors
-    /// A manifest that cannot be read; without a seed from the user, two outputs of different ones.
-    pub fn read(settings: &[Setting], seed: Option<u64>) -> Result<Self> {
+    /// Those of [`Sink::check`]; a manifest that cannot be read; without a seed from the user, two outputs of different
+    /// ones.
+    pub fn read(settings: &[Setting], input: &Input, seed: Option<u64>) -> Result<Self> {
         let mut earlier = Self { manifests: Vec::new(), seed };
         for Setting { output, .. } in settings {
+            Sink::check(output, input)?;
             if !fs::metadata(output).is_ok_and(|output| output.len() > 0) {
                 continue;
             }
-            let Some(manifest) = Manifest::read(&Manifest::path(output))? else { continue };
+            let Some(manifest) = Manifest::beside(output)? else { continue };
             if let (None, Some(other), Some(own)) = (seed, earlier.seed, manifest.seed)
                 && own != other
             {
@@ -68,66 +71,111 @@ pub struct Todo {
 
 /// Where the answers go.
 pub struct Written {
+    output: PathBuf,
     sink: Sink,
     metadata: Metadata,
     log_probabilities: bool,
     /// Whether a prompt has several records.
     has_samples: bool,
+    /// Records that this run has written: responses, and errors.
+    answered: usize,
+    failed: usize,
+}
+
+/// How a run ended.
+#[derive(Default)]
+pub struct Ended {
+    /// The datasets, in the order of the settings.
+    pub outputs: Vec<PathBuf>,
+    answered: usize,
+    failed: usize,
+}
+
+impl Ended {
+    /// Closes the datasets.
+    ///
+    /// # Errors
+    /// Those of [`Sink::close`].
+    pub fn close(datasets: Vec<Written>) -> Result<Self> {
+        let mut ended = Self::default();
+        for Written { output, sink, answered, failed, .. } in datasets {
+            sink.close()?;
+            ended.outputs.push(output);
+            ended.answered += answered;
+            ended.failed += failed;
+        }
+        Ok(ended)
+    }
+
+    /// Whether the run wrote records, and each is an error.
+    pub fn all_failed(&self) -> bool {
+        self.failed > 0 && self.answered == 0
+    }
 }
 
 impl Dataset {
-    /// Begins the output or resumes it, and says so. The seed of `request` becomes the run's.
+    /// Begins the output or resumes it, and says so. The seed of `request` becomes the run's. `retry_errors` makes records
+    /// of errors again.
     ///
     /// # Errors
-    /// Those of [`Sink::open`].
+    /// Those of [`Sink::open`] and [`Sink::remove_failed`].
     pub fn open(
         output: &Path,
         input: &Input,
         manifest: &Manifest,
         metadata: Metadata,
         request: Request,
+        retry_errors: bool,
     ) -> Result<Self> {
-        let (sink, done) = Sink::open(output, input, manifest)?;
+        let (mut sink, mut done) = Sink::open(output, input, manifest)?;
         report_recovery(&done, output);
+        let retried = if retry_errors { sink.remove_failed(&mut done, input)? } else { 0 };
+        if retried > 0 {
+            message!("{}: trying {retried} records of errors again", output.display());
+        }
         let log_probabilities = request.log_probabilities;
         let has_samples = manifest.samples > 1;
         let request = Request { seed: sink.seed(), ..request };
-        let written = Written { sink, metadata, log_probabilities, has_samples };
+        let output = output.to_owned();
+        let written =
+            Written { output, sink, metadata, log_probabilities, has_samples, answered: 0, failed: 0 };
         Ok(Self { todo: Todo { request, done }, written })
     }
 }
 
 impl Written {
-    /// Writes the record of one sample of `prompt`.
+    /// Writes the record of one sample of `prompt`. A cancelled request has no record: its prompt is still to be answered.
     ///
     /// # Errors
     /// Those of [`Sink::append`].
     pub fn append(&mut self, prompt: InputRow, sample: u32, completion: Completion) -> Result<()> {
+        let prompt_tokens = completion.prompt_tokens;
+        let Some(outcome) = outcome(completion, self.log_probabilities) else { return Ok(()) };
         let sample = self.has_samples.then_some(sample);
-        let outcome = outcome(completion, self.log_probabilities);
-        self.sink.append(&Record::new(prompt, sample, self.metadata.clone(), outcome))
-    }
-
-    /// Ends the output.
-    ///
-    /// # Errors
-    /// Those of [`Sink::close`].
-    pub fn close(self) -> Result<()> {
-        self.sink.close()
+        let record = Record::new(prompt, sample, self.metadata.clone(), prompt_tokens, outcome);
+        self.sink.append(&record)?;
+        match record.finish_reason() {
+            FinishReason::Error => self.failed += 1,
+            FinishReason::Stop | FinishReason::Length => self.answered += 1,
+        }
+        Ok(())
     }
 }
 
-/// What a record says of a completion.
-fn outcome(completion: Completion, log_probabilities: bool) -> Outcome {
-    match completion.finish {
-        Finish::Failed(error) => Outcome::Failed(error.to_string()),
-        finish => Outcome::Answered {
-            response: completion.text,
-            score: completion.scores,
-            log_probabilities: log_probabilities.then_some(completion.log_probabilities),
-            is_completed: matches!(finish, Finish::Stop),
-        },
-    }
+/// What a record says of a completion; `None` if it was cancelled.
+fn outcome(completion: Completion, log_probabilities: bool) -> Option<Outcome> {
+    let is_completed = match completion.finish {
+        Finish::Stop => true,
+        Finish::Length => false,
+        Finish::Failed(error) => return Some(Outcome::Failed(error.to_string())),
+        Finish::Cancelled => return None,
+    };
+    Some(Outcome::Answered {
+        response: completion.text,
+        score: completion.scores,
+        log_probabilities: log_probabilities.then_some(completion.log_probabilities),
+        is_completed,
+    })
 }
 
 fn report_recovery(done: &Done, output: &Path) {

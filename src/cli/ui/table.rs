@@ -13,6 +13,15 @@ pub fn table<const COLUMNS: usize>(
     text_columns: usize,
     rows: impl IntoIterator<Item = [String; COLUMNS]>,
 ) -> String {
+    table_of(header.to_vec(), text_columns, rows.into_iter().map(Vec::from))
+}
+
+/// [`table`] where the number of columns is not known before.
+pub fn table_of(
+    header: Vec<&str>,
+    text_columns: usize,
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header).add_rows(rows);
     for (index, column) in table.column_iter_mut().enumerate() {

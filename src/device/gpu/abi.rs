@@ -356,7 +356,8 @@ impl ResultWords {
             }),
             1 => RowResult::Fault(RowFault::NotANumber),
             2 => RowResult::Fault(RowFault::AllMasked),
-            _ => RowResult::AwaitsAmateur,
+            3 => RowResult::AwaitsAmateur,
+            _ => RowResult::Fault(RowFault::Overflow),
         }
     }
 }

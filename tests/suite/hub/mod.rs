@@ -66,7 +66,7 @@ fn workplace() -> Workplace {
 }
 
 fn manifest(place: &Workplace, output: &str) -> Value {
-    serde_json::from_slice(&fs::read(place.path(&format!("{output}.manifest.json"))).unwrap()).unwrap()
+    serde_json::from_slice(&fs::read(place.path(&format!("{output}-manifest"))).unwrap()).unwrap()
 }
 
 fn cache(place: &Workplace, repository: &str) -> PathBuf {

@@ -247,8 +247,15 @@ impl Row<'_> {
         };
         let normalizer = sum_exp::<S>(&candidates.s, candidates.s[best], 1.0).ln();
         let token = TokenId(candidates.ids[chosen]);
-        let score = (candidates.s[chosen] - candidates.s[best] - normalizer) as f32;
         let num_candidates = candidates.ids.len() as u32;
+        let score = match num_candidates {
+            // This holds even where beta is so large that the score itself is infinite.
+            1 => 0.0,
+            _ => (candidates.s[chosen] - candidates.s[best] - normalizer) as f32,
+        };
+        if !score.is_finite() {
+            return Err(RowFault::Overflow);
+        }
         let mut log_probability = |logits| log_probability::<S>(logits, token, &mut candidates.peaks);
         let log_probabilities = sample.log_probabilities.then(|| LogProbabilities {
             expert: log_probability(expert),
