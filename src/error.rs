@@ -68,13 +68,18 @@ impl Error {
         move |source| Self::Io { path, action, source }
     }
 
-    /// The process's exit code for this error: 2 for bad input or settings (including a path that does not exist), 1
+    /// The process's exit code for this error: 2 for bad input or settings (including a path that does not exist or cannot be written), 1
     /// for a failure at work.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Setting(_) | Self::File { .. } | Self::Line { .. } | Self::Request(_) => 2,
             Self::Io { source, .. } => match source.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => 2,
+                io::ErrorKind::NotFound
+                | io::ErrorKind::PermissionDenied
+                | io::ErrorKind::NotADirectory
+                | io::ErrorKind::IsADirectory
+                | io::ErrorKind::InvalidFilename
+                | io::ErrorKind::ReadOnlyFilesystem => 2,
                 _ => 1,
             },
             Self::Download(_) | Self::Device(_) => 1,

@@ -12,7 +12,7 @@ pub enum RowFault {
     #[error("every token is masked")]
     AllMasked,
     /// The contrast exceeds the range of numbers.
-    #[error("a score is too large for a number; give a smaller beta or a larger alpha")]
+    #[error("the scores are too large for numbers (give a smaller beta)")]
     Overflow,
 }
 

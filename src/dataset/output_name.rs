@@ -1,8 +1,10 @@
 //! The names that an output may have.
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::replacement::with_suffix;
 use crate::error::{Error, Result};
 
 /// Formats that a name can promise by its last suffix, and that the output does not have.
@@ -17,6 +19,9 @@ const OTHER_FORMATS: [(&str, &[&str]); 6] = [
     ("a table", &["csv", "tsv", "xlsx", "xls", "ods"]),
     ("a database", &["db", "sqlite", "sqlite3", "duckdb", "avro", "orc", "lance", "h5", "hdf5"]),
 ];
+
+/// The longest name, in bytes: 255 with what the manifest's temporary file has at its end.
+const LONGEST: usize = 255 - "-manifest-tmp".len();
 
 /// Refuses a name that is no file's, or that promises another format than JSON lines.
 ///
@@ -38,6 +43,11 @@ pub(super) fn check_name(output: &Path) -> Result<()> {
     if bytes.ends_with(b"/") {
         return fault("the name of a folder; give a file to write, such as out.jsonl in it".into());
     }
+    if output.file_name().is_some_and(|name| name.len() > LONGEST) {
+        return fault(format!(
+            "the name is longer than {LONGEST} bytes, and the manifest's must fit too; shorten it"
+        ));
+    }
     let extension = output.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     let extension = extension.to_ascii_lowercase();
     match OTHER_FORMATS.iter().find(|(_, extensions)| extensions.contains(&&*extension)) {
@@ -50,12 +60,13 @@ pub(super) fn check_name(output: &Path) -> Result<()> {
     }
 }
 
-/// `x.jsonl` for `x.parquet` and for `x.jsonl.gz`.
-fn json_lines_name(output: &Path) -> std::path::PathBuf {
-    let stem = output.with_extension("");
-    if stem.extension().is_some_and(|extension| extension == "jsonl") {
-        stem
-    } else {
-        output.with_extension("jsonl")
-    }
+/// `x.jsonl` for `x.parquet`, `x.jsonl.gz` and `x.json.gz`.
+fn json_lines_name(output: &Path) -> PathBuf {
+    let name = output.with_extension("");
+    let stem = if name.extension().is_some_and(is_json) { name.with_extension("") } else { name };
+    with_suffix(&stem, ".jsonl")
+}
+
+fn is_json(extension: &OsStr) -> bool {
+    extension == "json" || extension == "jsonl"
 }

@@ -108,17 +108,17 @@ impl Sink {
             Ok(metadata) if input.is(&metadata) => {
                 Err(Error::file(output, "the input itself; give another output"))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty());
-                match folder.filter(|folder| !folder.exists()) {
-                    Some(folder) => {
-                        Err(Error::file(folder, "no such folder; make it, or give another output"))
-                    }
-                    None => Ok(()),
+            // If there is an error and the folder is one, opening the file gives the reason.
+            Err(_) => match output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                Some(folder) if !folder.exists() => {
+                    Err(Error::file(folder, "no such folder; make it, or give another output"))
                 }
-            }
-            // If this fails, opening the file gives the reason.
-            _ => Ok(()),
+                Some(folder) if !folder.is_dir() => {
+                    Err(Error::file(folder, "not a folder; give another output"))
+                }
+                _ => Ok(()),
+            },
+            Ok(_) => Ok(()),
         }
     }
 

@@ -226,10 +226,12 @@ fn names_of_other_formats_and_of_folders_are_refused_before_anything_is_loaded()
         ("./", "the name of a folder; give a file"),
         (".", "a folder; give a file"),
         ("no/out.jsonl", "no such folder"),
-        ("input.jsonl/out.jsonl", "Not a directory"),
+        ("input.jsonl/out.jsonl", "not a folder; give another output"),
         ("", "empty name"),
     ];
-    for (name, words) in cases {
+    let longest = "x".repeat(242);
+    let too_long = longest.clone() + "x";
+    for (name, words) in cases.into_iter().chain([(&*too_long, "longer than 242 bytes")]) {
         let mut command = synth(&input, Path::new(name), &["--expert", "/no/such/model"]);
         let result = command.current_dir(place.path("")).output().unwrap();
         let said = message(&result);
@@ -240,6 +242,7 @@ fn names_of_other_formats_and_of_folders_are_refused_before_anything_is_loaded()
         ("x.jsonl.gz", "such as x.jsonl,"),
         ("x.parquet", "such as x.jsonl,"),
         ("x.json", "such as x.jsonl,"),
+        ("a.b.json.gz", "such as a.b.jsonl,"),
     ];
     for (name, words) in remedies {
         let input = Input::open(&input).unwrap();
@@ -247,6 +250,7 @@ fn names_of_other_formats_and_of_folders_are_refused_before_anything_is_loaded()
         assert!(error.contains(words), "{error}");
     }
     assert_eq!(fs::read_dir(place.path("")).unwrap().count(), 1, "nothing but the input is there");
+    succeed(&input, &place.path(&longest), &SETTINGS);
 }
 
 #[test]
@@ -317,14 +321,15 @@ fn an_output_of_an_earlier_version_is_resumed() {
 /// The lines of an output, each `nth` of which is made the record of an error.
 fn fail(lines: &str, nth: usize) -> String {
     let fail = |(index, line): (usize, &str)| {
-        let mut record: Value = serde_json::from_str(line).unwrap();
-        if index % nth == 0 {
-            let fields = record.as_object_mut().unwrap();
-            fields.shift_remove("response");
-            fields.shift_remove("score");
-            fields["finish_reason"] = json!("error");
-            fields.insert("error".into(), json!("the disk was full"));
+        if index % nth != 0 {
+            return line.to_owned() + "\n";
         }
+        let mut record: Value = serde_json::from_str(line).unwrap();
+        let fields = record.as_object_mut().unwrap();
+        fields.shift_remove("response");
+        fields.shift_remove("score");
+        fields["finish_reason"] = json!("error");
+        fields.insert("error".into(), json!("the disk was full"));
         record.to_string() + "\n"
     };
     lines.lines().enumerate().map(fail).collect()
@@ -445,7 +450,7 @@ fn a_run_of_nothing_but_errors_has_an_exit_code_of_its_own() {
         assert_eq!(records.len(), 5);
         for record in records {
             let error = record["error"].as_str().unwrap();
-            assert!(error.contains("give a smaller beta") && error.contains("at token 0"), "{error}");
+            assert!(error.contains("(give a smaller beta)") && error.contains("at token 0"), "{error}");
             assert_eq!(record["finish_reason"], "error");
             assert!(record.get("response").is_none() && record.get("score").is_none());
             assert!(record["prompt_tokens"].as_u64().unwrap() > 3 && record["completion_tokens"] == 0);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::args::format::FormatArgs;
 use codit::device::Device;
-use codit::device::cpu::Cpu;
+use codit::device::cpu::{Cpu, Isa};
 use codit::device::cuda::{Cuda, Gpu};
 use codit::device::gpu::GpuConfig;
 use codit::device::inspect::Inspect;
@@ -183,6 +183,8 @@ impl DeviceArgs {
             "gpu_memory_utilization": self.gpu_memory_utilization,
             "threads": self.threads,
         });
+        // Not which of them the run used: a machine with a GPU has a CPU too.
+        notes["cpu_isa"] = json!(Isa::chosen().map(Isa::name).ok());
         if self.deterministic {
             notes["deterministic"] = json!(true);
         }
