@@ -52,6 +52,8 @@ pub struct Conversation {
     pub documents: Option<Vec<Value>>,
     /// Whether the response continues the last message instead of answering it.
     pub continue_final_message: bool,
+    /// Further variables for the template. They take precedence over those that all conversations share.
+    pub template_variables: Map<String, Value>,
 }
 
 impl Conversation {

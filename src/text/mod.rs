@@ -7,6 +7,7 @@
 
 mod config;
 mod contain;
+mod continuation;
 mod conversation;
 mod detokenize;
 mod python;
