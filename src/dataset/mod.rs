@@ -5,19 +5,25 @@
 //! it again: [`Sink::open`] compares its [`Manifest`] with the one beside the output, cuts off a torn last line and
 //! returns what is [`Done`].
 
+mod columns;
+mod faults;
+mod file_kind;
 mod id;
 mod input;
 mod lines;
 mod manifest;
+mod messages;
 mod prompt;
 mod record;
+mod remarks;
 mod resume;
 mod schema;
 mod writer;
 
 pub use id::Id;
-pub use input::{Input, MAX_LINE};
+pub use input::{Input, InputOptions, MAX_LINE};
 pub use manifest::{InputFingerprint, Manifest, ModelFingerprint};
+pub use messages::FinalAnswer;
 pub use prompt::{Body, Columns, InputRow};
 pub use record::{Metadata, Outcome, Record};
 pub use resume::{Done, Recovery};

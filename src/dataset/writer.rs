@@ -68,7 +68,7 @@ impl Sink {
         let file = open_and_lock(output, input)?;
         let path = fs::canonicalize(output).map_err(Error::io(output, "cannot resolve"))?;
         let length = file.metadata().map_err(Error::io(output, "cannot stat"))?.len();
-        let seed = agree(&path, length, manifest)?;
+        let seed = agree(&path, length, input, manifest)?;
         if length == 0 {
             sync_folder_of(&path)?;
         }
@@ -170,13 +170,27 @@ fn open_and_lock(output: &Path, input: &Input) -> Result<Locked> {
 }
 
 /// Checks that the manifest beside the output at `path` is this run's; returns the seed.
-fn agree(path: &Path, length: u64, manifest: &Manifest) -> Result<u64> {
+fn agree(path: &Path, length: u64, input: &Input, manifest: &Manifest) -> Result<u64> {
     let manifest_path = Manifest::path(path);
     let earlier = Manifest::read(&manifest_path)?;
+    // A run whose limit is raised goes on as a run with the higher limit, as which it is written down again.
+    let grows = match &earlier {
+        Some(earlier) if earlier.input.limit != manifest.input.limit => input.extends(&earlier.input)?,
+        _ => false,
+    };
+    let earlier = earlier.map(|mut earlier| {
+        if grows {
+            earlier.input.clone_from(&manifest.input);
+        }
+        earlier
+    });
     let differences = earlier.as_ref().map(|earlier| manifest.differences(earlier));
     match (earlier, differences) {
         (Some(earlier), Some(differences)) if differences.is_empty() => {
             if let Some(seed) = earlier.seed {
+                if grows {
+                    Manifest { seed: Some(seed), ..manifest.clone() }.write(&manifest_path)?;
+                }
                 return Ok(seed);
             }
         }

@@ -41,6 +41,12 @@ impl Message {
     }
 }
 
+impl From<Map<String, Value>> for Message {
+    fn from(fields: Map<String, Value>) -> Self {
+        Self(fields)
+    }
+}
+
 /// What a chat template renders.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Conversation {

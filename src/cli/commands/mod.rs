@@ -4,4 +4,5 @@ pub mod bench;
 pub mod doctor;
 pub mod pairs;
 pub mod plan;
+pub mod render;
 pub mod synth;
