@@ -27,6 +27,12 @@ pub enum Error {
         /// What is wrong and what to do.
         message: String,
     },
+    /// Several invalid lines of a JSONL file: the messages of the first, and what to do about them all.
+    #[error("{}", messages.join("\n"))]
+    Lines {
+        /// One line of text each.
+        messages: Vec<String>,
+    },
     /// One request that cannot be served (a template that fails, a prompt longer than the window).
     #[error("{0}")]
     Request(String),
@@ -68,11 +74,24 @@ impl Error {
         move |source| Self::Io { path, action, source }
     }
 
-    /// The process's exit code for this error: 2 for bad input or settings (including a path that does not exist or cannot be written), 1
-    /// for a failure at work.
+    /// The message in lines: one, or one for each invalid line of a file.
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Lines { messages } => messages.clone(),
+            error => vec![error.to_string()],
+        }
+    }
+
+    /// The process's exit code for this error: 2 for bad input or settings (including a path that does not exist or
+    /// cannot be written), 1 for a
+    /// failure at work.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Setting(_) | Self::File { .. } | Self::Line { .. } | Self::Request(_) => 2,
+            Self::Setting(_)
+            | Self::File { .. }
+            | Self::Line { .. }
+            | Self::Lines { .. }
+            | Self::Request(_) => 2,
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound
                 | io::ErrorKind::PermissionDenied

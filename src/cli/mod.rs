@@ -19,7 +19,7 @@ mod run;
 use codit::device::cuda;
 use ui::output;
 
-use commands::{bench, doctor, pairs, plan, stats, synth};
+use commands::{bench, doctor, pairs, plan, render, stats, synth};
 
 /// The version, and what the program was built with.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -45,6 +45,8 @@ enum Command {
     Synth(Box<synth::Args>),
     /// Counts what datasets hold: finished and cut responses, errors, tokens, repetition.
     Stats(stats::Args),
+    /// Prints the prompt of each row, as text and as token ids, as synth would decode it; no weights are loaded.
+    Render(render::Args),
     /// Lists the pairs that --pair knows by name.
     Pairs,
     /// Says how much of a GPU's memory a pair needs and how many sequences fit beside it, without loading anything.
@@ -61,6 +63,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Synth(args) => synth::run(&args),
         Command::Stats(args) => stats::run(&args),
+        Command::Render(args) => render::run(&args),
         Command::Pairs => pairs::run(),
         Command::Plan(args) => plan::run(&args),
         Command::Doctor(args) => doctor::run(&args),
@@ -70,7 +73,9 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            message!("error: {error}");
+            for line in error.lines() {
+                message!("error: {line}");
+            }
             ExitCode::from(error.exit_code())
         }
     }

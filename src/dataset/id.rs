@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::schema::excerpt;
 
-/// The id of a record: a JSON string or integer, written to the output exactly as it was read.
+/// The id of a record: a JSON string or integer of the input, a string in the output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Id {
     /// A string.
@@ -36,14 +36,10 @@ impl Id {
     }
 }
 
+/// Always a string: a column of numbers and strings breaks the loaders of datasets.
 impl Serialize for Id {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Text(text) => serializer.serialize_str(text),
-            Self::Integer(digits) => RawValue::from_string(digits.clone())
-                .map_err(serde::ser::Error::custom)?
-                .serialize(serializer),
-        }
+        serializer.serialize_str(self.key())
     }
 }
 

@@ -47,4 +47,22 @@ impl<R: BufRead> Lines<R> {
         self.next_number += 1;
         Ok(Some(line))
     }
+
+    /// Passes over the rest of a line that is longer than the limit, and gives it to `each` in pieces.
+    pub fn skip_rest(&mut self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+        if self.buffer.len() <= self.limit || self.buffer.ends_with(b"\n") {
+            return Ok(());
+        }
+        loop {
+            let piece = self.reader.fill_buf()?;
+            let feed = piece.iter().position(|byte| *byte == b'\n');
+            let length = feed.map_or(piece.len(), |at| at + 1);
+            each(&piece[..length]);
+            self.reader.consume(length);
+            self.next_offset += length as u64;
+            if feed.is_some() || length == 0 {
+                return Ok(());
+            }
+        }
+    }
 }

@@ -44,10 +44,23 @@ pub struct Manifest {
 pub struct InputFingerprint {
     /// The path that the user gave.
     pub path: String,
-    /// SHA-256 of the whole file, in hex.
+    /// SHA-256 of the whole file, in hex; with a limit, of its first `bytes`.
     pub sha256: String,
     /// The number of rows.
     pub prompts: usize,
+    /// The most rows that were to be taken, if the user gave a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// With a limit, the length of the part that holds the rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+}
+
+impl InputFingerprint {
+    /// Whether a limit cuts off rows that `earlier` had.
+    fn has_lower_limit(&self, earlier: &Self) -> bool {
+        self.limit.is_some() && self.prompts < earlier.prompts
+    }
 }
 
 /// Identifies a checkpoint.
@@ -197,7 +210,15 @@ impl Manifest {
         differing
             // Without a seed from the user, the earlier seed is used.
             .filter(|name| *name != "seed" || self.seed.is_some())
-            .map(|name| format!("{name} was {}, now {}", said(&was, name), said(&now, name)))
+            .map(|name| match name.as_str() {
+                "input.sha256" if self.input.has_lower_limit(&earlier.input) => {
+                    let limit =
+                        |input: &InputFingerprint| input.limit.map_or("none".to_owned(), |l| l.to_string());
+                    let (was, now) = (limit(&earlier.input), limit(&self.input));
+                    format!("limit was {was}, now {now}, and it may only be raised")
+                }
+                name => format!("{name} was {}, now {}", said(&was, name), said(&now, name)),
+            })
             .collect()
     }
 

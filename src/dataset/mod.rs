@@ -5,13 +5,18 @@
 //! it again: [`Sink::open`] compares its [`Manifest`] with the one beside the output, cuts off a torn last line and
 //! returns what is [`Done`].
 
+mod columns;
+mod faults;
+mod file_kind;
 mod id;
 mod input;
 mod lines;
 mod manifest;
+mod messages;
 mod output_name;
 mod prompt;
 mod record;
+mod remarks;
 mod repetition;
 mod replacement;
 mod resume;
@@ -20,8 +25,9 @@ mod stats;
 mod writer;
 
 pub use id::Id;
-pub use input::{Input, MAX_LINE};
+pub use input::{Input, InputOptions, MAX_LINE};
 pub use manifest::{InputFingerprint, Manifest, ModelFingerprint};
+pub use messages::FinalAnswer;
 pub use prompt::{Body, Columns, InputRow};
 pub use record::{FinishReason, MAX_RECORD, Metadata, Outcome, Record};
 pub use repetition::is_repetitive;

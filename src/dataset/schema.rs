@@ -23,3 +23,21 @@ pub(super) fn excerpt(text: &str) -> String {
         None => text.to_owned(),
     }
 }
+
+/// A message of bounded length without control characters: what it quotes comes from a file.
+pub(super) fn bounded(message: &str) -> String {
+    const KEPT: usize = 400;
+    let mut text = String::new();
+    for (count, character) in message.chars().enumerate() {
+        if count == KEPT {
+            text.push_str("...");
+            break;
+        }
+        if character.is_control() {
+            text.extend(character.escape_default());
+        } else {
+            text.push(character);
+        }
+    }
+    text
+}

@@ -78,7 +78,7 @@ impl Sink {
         let file = open_and_lock(output, input)?;
         let target = fs::canonicalize(output).map_err(Error::io(output, "cannot resolve"))?;
         let length = file.metadata().map_err(Error::io(output, "cannot stat"))?.len();
-        let seed = agree(&target, length, manifest)?;
+        let seed = agree(&target, length, input, manifest)?;
         if length == 0 {
             sync_folder_of(&target)?;
         }
@@ -241,13 +241,28 @@ fn is_same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
 }
 
 /// Checks that the manifest beside the output at `path` is this run's; returns the seed.
-fn agree(path: &Path, length: u64, manifest: &Manifest) -> Result<u64> {
+fn agree(path: &Path, length: u64, input: &Input, manifest: &Manifest) -> Result<u64> {
     let earlier = Manifest::beside(path)?;
+    // A run whose limit is raised goes on as a run with the higher limit, as which it is written down again.
+    let grows = match &earlier {
+        Some(earlier) if earlier.input.limit != manifest.input.limit => input.extends(&earlier.input)?,
+        _ => false,
+    };
+    let earlier = earlier.map(|mut earlier| {
+        if grows {
+            earlier.input.clone_from(&manifest.input);
+        }
+        earlier
+    });
     let differences = earlier.as_ref().map(|earlier| manifest.differences(earlier));
     match (earlier, differences) {
         (Some(earlier), Some(differences)) if differences.is_empty() => {
             if let Some(seed) = earlier.seed {
-                Manifest::rename_old(path);
+                if grows {
+                    Manifest { seed: Some(seed), ..manifest.clone() }.write(path)?;
+                } else {
+                    Manifest::rename_old(path);
+                }
                 return Ok(seed);
             }
         }

@@ -41,6 +41,8 @@ pub enum Prompt {
     Text(String),
     /// Token ids.
     Tokens(Vec<TokenId>),
+    /// The reason why there is no prompt. The request fails with it, so that it is reported like every other.
+    Refused(String),
 }
 
 impl Prompt {
@@ -53,6 +55,20 @@ impl Prompt {
             Self::Chat(conversation) => text.prompt_ids(&conversation, variables),
             Self::Text(plain) => text.prompt_ids_of_text(&plain),
             Self::Tokens(tokens) => Ok(tokens),
+            Self::Refused(message) => Err(Error::Request(message)),
+        }
+    }
+
+    /// The prompt as text, special tokens included, and as the token ids that [`Prompt::into_ids`] gives.
+    ///
+    /// # Errors
+    /// Those of [`Prompt::into_ids`].
+    pub fn render(self, text: &Text, variables: &Map<String, Value>) -> Result<(String, Vec<TokenId>)> {
+        match self {
+            Self::Chat(conversation) => text.render(&conversation, variables),
+            Self::Text(plain) => text.render_text(&plain),
+            Self::Tokens(tokens) => Ok((text.tokenizer().decode(&tokens, false)?, tokens)),
+            Self::Refused(message) => Err(Error::Request(message)),
         }
     }
 

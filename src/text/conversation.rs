@@ -41,6 +41,12 @@ impl Message {
     }
 }
 
+impl From<Map<String, Value>> for Message {
+    fn from(fields: Map<String, Value>) -> Self {
+        Self(fields)
+    }
+}
+
 /// What a chat template renders.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Conversation {
@@ -52,6 +58,8 @@ pub struct Conversation {
     pub documents: Option<Vec<Value>>,
     /// Whether the response continues the last message instead of answering it.
     pub continue_final_message: bool,
+    /// Further variables for the template. They take precedence over those that all conversations share.
+    pub template_variables: Map<String, Value>,
 }
 
 impl Conversation {

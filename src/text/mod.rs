@@ -7,6 +7,7 @@
 
 mod config;
 mod contain;
+mod continuation;
 mod conversation;
 mod detokenize;
 mod python;
@@ -63,6 +64,18 @@ impl Text {
         conversation: &Conversation,
         kwargs: &Map<String, Value>,
     ) -> Result<Vec<TokenId>> {
+        self.render(conversation, kwargs).map(|(_, ids)| ids)
+    }
+
+    /// A conversation as text and as the token ids that [`Text::prompt_ids`] gives.
+    ///
+    /// # Errors
+    /// Those of [`Text::prompt_ids`].
+    pub fn render(
+        &self,
+        conversation: &Conversation,
+        kwargs: &Map<String, Value>,
+    ) -> Result<(String, Vec<TokenId>)> {
         let template = self.template.as_ref().ok_or_else(|| {
             Error::Request(format!(
                 "{} has no chat template beside it (chat_template.jinja, or chat_template in tokenizer_config.json); \
@@ -70,7 +83,9 @@ impl Text {
                 self.tokenizer.path().display()
             ))
         })?;
-        self.tokenizer.encode(&template.render(conversation, kwargs)?, Special::None)
+        let text = template.render(conversation, kwargs)?;
+        let ids = self.tokenizer.encode(&text, Special::None)?;
+        Ok((text, ids))
     }
 
     /// The token ids of a plain prompt. The tokenizer adds the special tokens that its configuration names, such as a
@@ -80,5 +95,26 @@ impl Text {
     /// [`Error::Request`] if the tokenizer refuses the text.
     pub fn prompt_ids_of_text(&self, text: &str) -> Result<Vec<TokenId>> {
         self.tokenizer.encode(text, Special::AsConfigured)
+    }
+
+    /// A plain prompt with the special tokens that are added to it, as text and as the token ids that
+    /// [`Text::prompt_ids_of_text`] gives.
+    ///
+    /// # Errors
+    /// Those of [`Text::prompt_ids_of_text`].
+    pub fn render_text(&self, text: &str) -> Result<(String, Vec<TokenId>)> {
+        let ids = self.prompt_ids_of_text(text)?;
+        let own = self.tokenizer.encode(text, Special::None)?;
+        let start = (0..=ids.len().saturating_sub(own.len())).find(|start| ids[*start..].starts_with(&own));
+        let names =
+            |ids: &[TokenId]| ids.iter().filter_map(|id| self.tokenizer.token_of(*id)).collect::<String>();
+        let rendered = match start {
+            Some(start) => {
+                let (before, after) = (&ids[..start], &ids[start + own.len()..]);
+                format!("{}{text}{}", names(before), names(after))
+            }
+            None => text.to_owned(),
+        };
+        Ok((rendered, ids))
     }
 }

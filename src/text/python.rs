@@ -116,7 +116,7 @@ fn is_iterable(value: &Value) -> bool {
 }
 
 /// `str.isspace`: Unicode's white space and four separators of ASCII.
-fn is_space(character: char) -> bool {
+pub(super) fn is_space(character: char) -> bool {
     character.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&character)
 }
 

@@ -7,6 +7,7 @@ use minijinja::value::Serde;
 use serde_json::{Map, Value, json};
 
 use super::config::{TOKENIZER_CONFIG_FILE, TokenizerConfig};
+use super::continuation::Continuation;
 use super::conversation::Conversation;
 use super::sandbox::{Failure, Sandbox};
 use crate::checkpoint::Checkpoint;
@@ -63,13 +64,23 @@ impl ChatTemplate {
     /// [`Error::Request`] with the template's own words if it refuses the conversation, or with the line at which it
     /// fails or the limit that it exceeds.
     pub fn render(&self, conversation: &Conversation, kwargs: &Map<String, Value>) -> Result<String> {
-        let variables = self.variables(conversation, kwargs)?;
-        self.shared.sandbox.render(Serde(variables).into()).map_err(|failure| match failure {
-            Failure::Refused(message) => {
-                Error::Request(format!("the chat template refuses the conversation: {message}"))
-            }
-            Failure::Failed(message) => Error::Request(format!("the chat template fails: {message}")),
-        })
+        let mut variables = self.variables(conversation, kwargs)?;
+        let continuation = conversation
+            .continue_final_message
+            .then(|| Continuation::mark(&mut variables["messages"]))
+            .transpose()
+            .map_err(Error::Request)?;
+        let rendered =
+            self.shared.sandbox.render(Serde(variables).into()).map_err(|failure| match failure {
+                Failure::Refused(message) => {
+                    Error::Request(format!("the chat template refuses the conversation: {message}"))
+                }
+                Failure::Failed(message) => Error::Request(format!("the chat template fails: {message}")),
+            })?;
+        match continuation {
+            Some(continuation) => continuation.cut(rendered).map_err(Error::Request),
+            None => Ok(rendered),
+        }
     }
 
     fn variables(
@@ -77,9 +88,10 @@ impl ChatTemplate {
         conversation: &Conversation,
         kwargs: &Map<String, Value>,
     ) -> Result<Map<String, Value>> {
-        if let Some(name) =
-            ["messages", "add_generation_prompt"].iter().find(|name| kwargs.contains_key(**name))
-        {
+        let is_set = |name: &&&str| {
+            kwargs.contains_key(**name) || conversation.template_variables.contains_key(**name)
+        };
+        if let Some(name) = ["messages", "add_generation_prompt"].iter().find(is_set) {
             return Err(Error::Request(format!("the template's variable {name} is not for kwargs to set")));
         }
         let mut messages = json!(conversation.messages);
@@ -89,9 +101,10 @@ impl ChatTemplate {
             ("tools".to_owned(), Value::Null),
             ("documents".to_owned(), Value::Null),
             ("messages".to_owned(), messages),
-            ("add_generation_prompt".to_owned(), json!(true)),
+            ("add_generation_prompt".to_owned(), json!(!conversation.continue_final_message)),
         ]);
         variables.extend(kwargs.clone());
+        variables.extend(conversation.template_variables.clone());
         let of_row = [("tools", &conversation.tools), ("documents", &conversation.documents)];
         variables.extend(
             of_row.into_iter().filter_map(|(name, list)| Some((name.to_owned(), json!(list.as_ref()?)))),

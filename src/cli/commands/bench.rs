@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::cli::args::device::{DeviceArgs, Devices, Task};
 use crate::cli::args::models::Models;
+use crate::cli::args::prompting::Prompting;
 use crate::cli::args::shortcuts::ShortcutArgs;
-use crate::cli::commands::synth;
 use crate::cli::ui::output::Output;
 use crate::cli::ui::table::table;
 use codit::bench::ablation::{self, Ablation};
@@ -142,7 +142,7 @@ impl Pair {
             args.models.pair().map(codit::pairs::PairPreset::template_variables).unwrap_or_default();
         let prompt = |row| {
             let prompt = input.read(row)?;
-            let ids = synth::to_be_decoded(prompt.body, None).into_ids(&text, &variables)?;
+            let ids = Prompting::default().prompt(prompt.body).into_ids(&text, &variables)?;
             if ids.is_empty() {
                 return Err(Error::file(path, format!("{}: the prompt has no tokens", prompt.id.key())));
             }

@@ -4,5 +4,6 @@ pub mod bench;
 pub mod doctor;
 pub mod pairs;
 pub mod plan;
+pub mod render;
 pub mod stats;
 pub mod synth;

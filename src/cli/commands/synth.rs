@@ -11,6 +11,7 @@ use super::stats;
 use crate::cli::args::device::{DeviceArgs, Devices, Task};
 use crate::cli::args::method::{Method, Setting};
 use crate::cli::args::models::Models;
+use crate::cli::args::prompting::Prompting;
 use crate::cli::args::shortcuts::ShortcutArgs;
 use crate::cli::args::{bytes, format};
 use crate::cli::run::datasets::{Dataset, Earlier, Ended};
@@ -18,18 +19,17 @@ use crate::cli::run::interrupt;
 use crate::cli::ui::progress::Progress;
 use codit::checkpoint::{Checkpoint, Parts};
 use codit::contrast::Contrast;
-use codit::dataset::{Body, Input, Manifest, Metadata, ModelFingerprint};
+use codit::dataset::{Input, Manifest, Metadata, ModelFingerprint};
 use codit::device::Device;
 use codit::device::inspect::Inspect;
-use codit::engine::{self, Engine, EngineConfig, Replicas, Request, Stepped};
+use codit::engine::{Engine, EngineConfig, Replicas, Request, Stepped};
 use codit::error::Result;
-use codit::pairs::{MAX_TOKENS, PairPreset};
+use codit::pairs::MAX_TOKENS;
 use codit::profile;
-use codit::text::{CLOCK, ChatTemplate, Conversation, Text, clock};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Instructions: one JSON object per line with `instruction`, `messages` or `prompt`
+    /// Rows: one JSON object per line with `instruction`, `messages`, `conversations` or `prompt`
     input: PathBuf,
     /// The dataset; resumed if it exists. {alpha} and {beta} in its name stand for their values
     #[arg(short, long)]
@@ -48,17 +48,6 @@ pub struct Args {
     capacity: Capacity,
     #[command(flatten)]
     device: DeviceArgs,
-}
-
-#[derive(clap::Args)]
-#[command(next_help_heading = "Prompts")]
-struct Prompting {
-    /// Variables for the chat template, a JSON object such as '{"enable_thinking":false}', in addition to the pair's
-    #[arg(long, value_name = "JSON", value_parser = json_object)]
-    chat_template_kwargs: Option<Map<String, Value>>,
-    /// A system message for conversations that have none
-    #[arg(long, value_name = "TEXT")]
-    system: Option<String>,
 }
 
 #[derive(clap::Args)]
@@ -89,10 +78,6 @@ struct Capacity {
 fn steps(text: &str) -> std::result::Result<Range<u64>, String> {
     let ends = text.split_once(':').and_then(|(a, b)| Some(a.parse().ok()?..b.parse().ok()?));
     ends.filter(|steps| !steps.is_empty()).ok_or_else(|| "not A:B with A below B".to_owned())
-}
-
-fn json_object(text: &str) -> std::result::Result<Map<String, Value>, String> {
-    serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))
 }
 
 /// Decodes what the output does not hold yet.
@@ -127,7 +112,7 @@ impl Task for Synth<'_> {
 struct Run<D: Device> {
     replicas: Replicas<D>,
     input: Input,
-    system: Option<String>,
+    prompting: Prompting,
     order: Order,
     /// One a setting.
     datasets: Vec<Dataset>,
@@ -136,18 +121,21 @@ struct Run<D: Device> {
 impl<D: Device> Run<D> {
     fn prepare(args: &Args, devices: &Devices<'_, D>) -> Result<Self> {
         let settings = args.method.settings(&args.output)?;
-        let input = Input::open(&args.input)?;
+        let input = args.prompting.open(&args.input)?;
         let earlier = Earlier::read(&settings, &input, args.method.seed)?;
         let needs_amateur = settings.iter().any(|setting| setting.contrast.needs_amateur());
         let (expert, amateur) = args.models.open(needs_amateur, Parts::All, earlier.manifest())?;
         let config = args.capacity.config();
         let places = devices.replicas(|device| config.fits(device, &expert, amateur.as_ref()))?;
         let mut replicas = Replicas::load(places, &expert, amateur.as_ref(), &config)?;
-        let variables = args.template_variables(replicas.first().text(), earlier.manifest());
+        let variables = args.prompting.template_variables(
+            args.models.pair(),
+            replicas.first().text(),
+            earlier.manifest(),
+        );
         replicas.set_template_variables(&variables);
-        let system = args.prompting.system.clone();
         let engine = replicas.first();
-        try_template(engine, &input, system.as_deref())?;
+        args.prompting.try_template(&input, |conversation| engine.chat_ids(conversation))?;
 
         let fingerprints =
             (ModelFingerprint::of(&expert)?, amateur.as_ref().map(ModelFingerprint::of).transpose()?);
@@ -174,12 +162,12 @@ impl<D: Device> Run<D> {
         }
         report_placement(replicas.count(), devices.gpus.len());
         let order = Order { settings: settings.len(), samples: args.method.samples as usize };
-        Ok(Self { replicas, input, system, order, datasets })
+        Ok(Self { replicas, input, prompting: args.prompting.clone(), order, datasets })
     }
 
     /// Decodes what has no record yet, and writes each record as it finishes.
     fn decode(self, interrupted: &AtomicBool) -> Result<Ended> {
-        let Self { mut replicas, input, system, order, datasets } = self;
+        let Self { mut replicas, input, prompting, order, datasets } = self;
         let total = input.len() * order.settings * order.samples;
         let done = datasets.iter().map(|dataset| dataset.todo.done.recovery().records).sum();
         let (todo, mut written): (Vec<_>, Vec<_>) =
@@ -194,7 +182,7 @@ impl<D: Device> Run<D> {
             let JobIndex { row, setting, sample } = order.job(tag);
             let prompt = input.read(row)?;
             let id = prompt.id.key().to_owned();
-            let prompt = to_be_decoded(prompt.body, system.as_deref());
+            let prompt = prompting.prompt(prompt.body);
             Ok(Request { id, prompt, sample, tag, ..todo[setting].request.clone() })
         });
         let result = replicas.decode(requests, |Stepped { completions, stats }| {
@@ -240,31 +228,6 @@ impl Order {
     }
 }
 
-pub fn to_be_decoded(body: Body, system: Option<&str>) -> engine::Prompt {
-    match body {
-        Body::Text(text) => engine::Prompt::Text(text),
-        Body::Chat(conversation) => engine::Prompt::Chat(with_system(conversation, system)),
-    }
-}
-
-fn with_system(conversation: Conversation, system: Option<&str>) -> Conversation {
-    match system {
-        Some(text) => conversation.with_system(text),
-        None => conversation,
-    }
-}
-
-/// Renders a plain conversation, so that a template that cannot work is refused before any work.
-fn try_template<D: Device>(engine: &Engine<D>, input: &Input, system: Option<&str>) -> Result<()> {
-    for row in 0..input.len() {
-        if !matches!(input.read(row)?.body, Body::Text(_)) {
-            let hello = with_system(Conversation::of_instruction("Hello"), system);
-            return engine.chat_ids(&hello).map(drop);
-        }
-    }
-    Ok(())
-}
-
 /// Where there is a choice.
 fn report_placement(replicas: usize, gpus: usize) {
     if gpus > 1 {
@@ -277,19 +240,6 @@ impl Args {
     fn max_tokens(&self) -> u32 {
         let of_pair = || self.models.pair().map_or(MAX_TOKENS, |pair| pair.max_tokens);
         self.method.max_tokens.unwrap_or_else(of_pair)
-    }
-
-    /// What the pair and the user give the template; a template that writes the date is given the moment at which the
-    /// run began, so that it writes the same when the run is resumed.
-    fn template_variables(&self, text: &Text, earlier: Option<&Manifest>) -> Map<String, Value> {
-        let mut variables = self.models.pair().map(PairPreset::template_variables).unwrap_or_default();
-        variables.extend(self.prompting.chat_template_kwargs.clone().unwrap_or_default());
-        if text.template().is_some_and(ChatTemplate::tells_time) && !variables.contains_key(CLOCK) {
-            let began = earlier.map(|manifest| manifest.settings["chat_template_kwargs"][CLOCK].clone());
-            let began = began.filter(Value::is_string).unwrap_or_else(|| json!(clock()));
-            variables.insert(CLOCK.to_owned(), began);
-        }
-        variables
     }
 
     /// What all requests of a setting have in common; its dataset knows the seed.
@@ -317,7 +267,7 @@ impl Args {
         settings["log_probabilities"] = json!(self.method.log_probabilities.then_some(true));
         settings["max_model_len"] = json!(engine.windows().of(contrast));
         settings["chat_template_kwargs"] = json!(variables);
-        settings["system"] = json!(self.prompting.system);
+        self.prompting.add_settings(&mut settings);
         format::settings(engine.device()).into_iter().for_each(|(name, format)| settings[name] = format);
         settings
     }
