@@ -5,5 +5,6 @@ pub mod device;
 pub mod format;
 pub mod method;
 pub mod models;
+pub mod screen;
 pub mod shortcuts;
 pub mod source;

@@ -3,18 +3,23 @@
 use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
 use crate::cli::args::device::{DeviceArgs, Devices, Task};
 use crate::cli::args::method::{Method, Setting};
 use crate::cli::args::models::Models;
+use crate::cli::args::screen::ScreenArgs;
 use crate::cli::args::shortcuts::ShortcutArgs;
 use crate::cli::args::{bytes, format};
+use crate::cli::run::announce::Announcement;
+use crate::cli::run::complete::{Outputs, has_lines};
 use crate::cli::run::datasets::{Dataset, Earlier, Written};
-use crate::cli::run::interrupt;
-use crate::cli::ui::progress::Progress;
+use crate::cli::run::interrupt::Interrupt;
+use crate::cli::ui::activity::{Activity, Bytes};
+use crate::cli::ui::progress::{Progress, Work};
+use crate::cli::ui::words::count;
 use codit::checkpoint::{Checkpoint, Parts};
 use codit::contrast::Contrast;
 use codit::dataset::{Body, Input, Manifest, Metadata, ModelFingerprint};
@@ -44,6 +49,8 @@ pub struct Args {
     capacity: Capacity,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    screen: ScreenArgs,
 }
 
 #[derive(clap::Args)]
@@ -93,23 +100,119 @@ fn json_object(text: &str) -> std::result::Result<Map<String, Value>, String> {
 
 /// Decodes what the output does not hold yet.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    args.device.run(Synth { args })
+    args.screen.apply();
+    let interrupt = Interrupt::listen()?;
+    args.device.run(Synth { args, interrupt })
 }
 
 struct Synth<'a> {
     args: &'a Args,
+    interrupt: Interrupt,
 }
 
 impl Task for Synth<'_> {
     fn run<D: Inspect>(self, devices: &Devices<'_, D>) -> Result<ExitCode> {
-        let run = Run::prepare(self.args, devices)?;
-        let interrupted = interrupt::flag()?;
-        run.decode(&interrupted)?;
-        if interrupt::is_set(&interrupted) {
-            message!("interrupted; the same command resumes the run");
-            return Ok(ExitCode::from(interrupt::EXIT_CODE));
+        let Self { args, interrupt } = self;
+        args.method.warn();
+        let sources = Sources::open(args)?;
+        if sources.are_complete(args, devices)? {
+            return Ok(ExitCode::SUCCESS);
         }
-        Ok(ExitCode::SUCCESS)
+        let run = Run::prepare(args, sources, devices)?;
+        let is_complete = run.decode(&interrupt)?;
+        match interrupt.exit_code() {
+            Some(code) if !is_complete => {
+                message!("stopped; the same command resumes the run");
+                Ok(ExitCode::from(code))
+            }
+            _ => Ok(ExitCode::SUCCESS),
+        }
+    }
+}
+
+/// What a run reads: everything but the weights.
+struct Sources {
+    /// One a dataset.
+    settings: Vec<Setting>,
+    input: Input,
+    earlier: Earlier,
+    expert: Checkpoint,
+    amateur: Option<Checkpoint>,
+    fingerprints: (ModelFingerprint, Option<ModelFingerprint>),
+}
+
+impl Sources {
+    fn open(args: &Args) -> Result<Self> {
+        let settings = args.method.settings(&args.output)?;
+        let input = {
+            let _shown = Activity::start("reading the input", None);
+            Input::open(&args.input)?
+        };
+        let earlier = Earlier::read(&settings, args.method.seed)?;
+        let needs_amateur = settings.iter().any(|setting| setting.contrast.needs_amateur());
+        let (expert, amateur) = args.models.open(needs_amateur, Parts::All, earlier.manifest())?;
+        let _shown = Activity::start("identifying the models", None);
+        let fingerprints =
+            (ModelFingerprint::of(&expert)?, amateur.as_ref().map(ModelFingerprint::of).transpose()?);
+        Ok(Self { settings, input, earlier, expert, amateur, fingerprints })
+    }
+
+    /// Records when all is done.
+    fn total(&self, args: &Args) -> usize {
+        self.input.len() * self.settings.len() * args.method.samples as usize
+    }
+
+    /// Whether earlier runs have done everything, and then says so. No weights are loaded to find out.
+    fn are_complete<D: Device>(&self, args: &Args, devices: &Devices<'_, D>) -> Result<bool> {
+        let records = self.input.len() * args.method.samples as usize;
+        let Some(manifests) = self.earlier.all(self.settings.len()) else { return Ok(false) };
+        if !self.settings.iter().all(|setting| has_lines(&setting.output, records)) {
+            return Ok(false);
+        }
+        let device = devices.first()?;
+        let variables = args.template_variables(&Text::load(&self.expert)?, self.earlier.manifest());
+        let given = args.capacity.max_model_len.map(|window| json!(window));
+        let of_earlier = |index: usize| manifests[index].settings["max_model_len"].clone();
+        let window = |index| given.clone().unwrap_or_else(|| of_earlier(index));
+        let datasets = self.datasets(args, &device, &variables, window)?;
+        let done: usize = datasets.iter().map(|dataset| dataset.todo.done.recovery().records).sum();
+        let is_complete = done == self.total(args);
+        if is_complete {
+            Outputs::of(&self.settings, &args.output).say_complete(done);
+        }
+        Ok(is_complete)
+    }
+
+    /// The dataset of each setting, whose context limit is `window` of the setting's number.
+    fn datasets<D: Device>(
+        &self,
+        args: &Args,
+        device: &D,
+        variables: &Map<String, Value>,
+        window: impl Fn(usize) -> Value,
+    ) -> Result<Vec<Dataset>> {
+        let _shown = Activity::start("reading the records of earlier runs", None);
+        let mut seed = self.earlier.seed();
+        let mut datasets = Vec::with_capacity(self.settings.len());
+        for (index, Setting { contrast, output }) in self.settings.iter().enumerate() {
+            let has_say = contrast.needs_amateur();
+            let manifest = Manifest {
+                version: Manifest::VERSION.to_owned(),
+                input: self.input.fingerprint(),
+                expert: self.fingerprints.0.clone(),
+                amateur: self.fingerprints.1.clone().filter(|_| has_say),
+                seed,
+                samples: args.method.samples,
+                settings: args.settings(contrast, device, window(index), variables),
+                notes: args.notes(),
+            };
+            let metadata = args.metadata(contrast, &self.expert, self.amateur.as_ref().filter(|_| has_say));
+            let dataset = Dataset::open(output, &self.input, &manifest, metadata, args.request(contrast))?;
+            // All settings draw by one.
+            seed = Some(dataset.todo.request.seed);
+            datasets.push(dataset);
+        }
+        Ok(datasets)
     }
 }
 
@@ -121,59 +224,59 @@ struct Run<D: Device> {
     order: Order,
     /// One a setting.
     datasets: Vec<Dataset>,
+    work: Work,
 }
 
 impl<D: Device> Run<D> {
-    fn prepare(args: &Args, devices: &Devices<'_, D>) -> Result<Self> {
-        let settings = args.method.settings(&args.output)?;
-        let input = Input::open(&args.input)?;
-        let earlier = Earlier::read(&settings, args.method.seed)?;
-        let needs_amateur = settings.iter().any(|setting| setting.contrast.needs_amateur());
-        let (expert, amateur) = args.models.open(needs_amateur, Parts::All, earlier.manifest())?;
+    fn prepare(args: &Args, sources: Sources, devices: &Devices<'_, D>) -> Result<Self> {
+        let Sources { expert, amateur, .. } = &sources;
         let config = args.capacity.config();
-        let places = devices.replicas(|device| config.fits(device, &expert, amateur.as_ref()))?;
-        let mut replicas = Replicas::load(places, &expert, amateur.as_ref(), &config)?;
-        let variables = args.template_variables(replicas.first().text(), earlier.manifest());
+        let places = devices.replicas(|device| config.fits(device, expert, amateur.as_ref()))?;
+        let mut replicas = load(places, expert, amateur.as_ref(), &config)?;
+        let variables = args.template_variables(replicas.first().text(), sources.earlier.manifest());
         replicas.set_template_variables(&variables);
         let system = args.prompting.system.clone();
         let engine = replicas.first();
-        try_template(engine, &input, system.as_deref())?;
+        try_template(engine, &sources.input, system.as_deref())?;
 
-        let fingerprints =
-            (ModelFingerprint::of(&expert)?, amateur.as_ref().map(ModelFingerprint::of).transpose()?);
-        let mut seed = earlier.seed();
-        let mut datasets = Vec::with_capacity(settings.len());
-        for Setting { contrast, output } in &settings {
-            let has_say = contrast.needs_amateur();
-            let manifest = Manifest {
-                version: Manifest::VERSION.to_owned(),
-                input: input.fingerprint(),
-                expert: fingerprints.0.clone(),
-                amateur: fingerprints.1.clone().filter(|_| has_say),
-                seed,
-                samples: args.method.samples,
-                settings: args.settings(contrast, engine, &variables),
-                notes: args.notes(),
-            };
-            let metadata = args.metadata(contrast, &expert, amateur.as_ref().filter(|_| has_say));
-            let dataset = Dataset::open(output, &input, &manifest, metadata, args.request(contrast))?;
-            // All settings draw by one.
-            seed = Some(dataset.todo.request.seed);
-            datasets.push(dataset);
-        }
+        let windows = engine.windows();
+        let window = |index: usize| windows.of(&sources.settings[index].contrast);
+        let datasets = sources.datasets(args, engine.device(), &variables, |index| json!(window(index)))?;
         report_placement(replicas.count(), devices.gpus.len());
-        let order = Order { settings: settings.len(), samples: args.method.samples as usize };
-        Ok(Self { replicas, input, system, order, datasets })
+        let work = Work {
+            output: Outputs::of(&sources.settings, &args.output).to_string(),
+            total: sources.total(args),
+            earlier: datasets.iter().map(|dataset| dataset.todo.ends()).sum(),
+            limit: (args.max_tokens() as usize).min(windows.expert.max(windows.both)),
+            max_tokens: args.given_max_tokens(),
+        };
+        Announcement {
+            is_demonstration: !args.models.are_given(),
+            expert,
+            amateur: amateur.as_ref(),
+            device: &replicas.first().device().info().description,
+            method: &args.method,
+            max_tokens: args.max_tokens(),
+            contrasts: sources.settings.iter().map(|setting| &setting.contrast).collect(),
+            seed: datasets.first().map_or(0, |dataset| dataset.todo.request.seed),
+            input: &args.input,
+            rows: sources.input.len(),
+            output: &args.output,
+            records_before: work.earlier.records(),
+            records_total: work.total,
+        }
+        .print();
+        let order = Order { settings: sources.settings.len(), samples: args.method.samples as usize };
+        Ok(Self { replicas, input: sources.input, system, order, datasets, work })
     }
 
-    /// Decodes what has no record yet, and writes each record as it finishes.
-    fn decode(self, interrupted: &AtomicBool) -> Result<()> {
-        let Self { mut replicas, input, system, order, datasets } = self;
-        let total = input.len() * order.settings * order.samples;
-        let done = datasets.iter().map(|dataset| dataset.todo.done.recovery().records).sum();
+    /// Decodes what has no record yet, and writes each record as it finishes. Returns whether all is done.
+    fn decode(self, interrupt: &Interrupt) -> Result<bool> {
+        let Self { mut replicas, input, system, order, datasets, work } = self;
+        let total = work.total;
         let (todo, mut written): (Vec<_>, Vec<_>) =
             datasets.into_iter().map(|dataset| (dataset.todo, dataset.written)).unzip();
-        let mut progress = Progress::new(total, done);
+        let mut progress = Progress::new(work);
         let left = (0..total).filter(|tag| {
             let JobIndex { row, setting, sample } = order.job(*tag);
             !todo[setting].done.contains(row, sample)
@@ -186,24 +289,44 @@ impl<D: Device> Run<D> {
             let prompt = to_be_decoded(prompt.body, system.as_deref());
             Ok(Request { id, prompt, sample, tag, ..todo[setting].request.clone() })
         });
+        interrupt.begin_decoding();
         let result = replicas.decode(requests, |Stepped { completions, stats }| {
             let _range = profile::range(c"io");
             for completion in completions {
-                progress.record(&completion.finish);
+                progress.record(&completion);
                 let JobIndex { row, setting, sample } = order.job(completion.tag);
                 written[setting].append(input.read(row)?, sample, completion)?;
             }
             progress.step(stats);
-            Ok(if interrupt::is_set(interrupted) {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            })
+            Ok(if interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         });
+        let is_complete = progress.is_complete();
         progress.finish();
         result?;
-        written.into_iter().try_for_each(Written::close)
+        written.into_iter().try_for_each(Written::close)?;
+        Ok(is_complete)
     }
+}
+
+/// Loads the weights, and shows how far that is.
+fn load<D: Device>(
+    places: Vec<D>,
+    expert: &Checkpoint,
+    amateur: Option<&Checkpoint>,
+    config: &EngineConfig,
+) -> Result<Replicas<D>> {
+    let size = |checkpoint: &Checkpoint| -> Result<u64> {
+        let sizes = checkpoint.weight_files()?.into_iter().map(|file| checkpoint.find(&file));
+        sizes.map(|file| Ok(file?.map_or(0, |bytes| bytes.len() as u64))).sum()
+    };
+    let once = size(expert)? + amateur.map_or(Ok(0), size)?;
+    let done = Arc::default();
+    let _shown = Activity::start(
+        "loading weights",
+        Some(Bytes { done: Arc::clone(&done), total: once * places.len() as u64 }),
+    );
+    let counting = |checkpoint: &Checkpoint| checkpoint.clone().counting(Arc::clone(&done));
+    Replicas::load(places, &counting(expert), amateur.map(counting).as_ref(), config)
 }
 
 /// The order of requests, each called by its place in it: all responses to one prompt one after another, so that what
@@ -258,14 +381,18 @@ fn try_template<D: Device>(engine: &Engine<D>, input: &Input, system: Option<&st
 fn report_placement(replicas: usize, gpus: usize) {
     if gpus > 1 {
         let how = if replicas == gpus { "both models on each" } else { "expert and amateur on one each" };
-        message!("{gpus} GPUs, {how}: {replicas} replica(s) of the pair");
+        note!("{gpus} GPUs, {how}: {} of the pair", count(replicas, "replica"));
     }
 }
 
 impl Args {
     fn max_tokens(&self) -> u32 {
-        let of_pair = || self.models.pair().map_or(MAX_TOKENS, |pair| pair.max_tokens);
-        self.method.max_tokens.unwrap_or_else(of_pair)
+        self.given_max_tokens().unwrap_or(MAX_TOKENS)
+    }
+
+    /// That of the user or of the pair.
+    fn given_max_tokens(&self) -> Option<u32> {
+        self.method.max_tokens.or_else(|| self.models.pair().map(|pair| pair.max_tokens))
     }
 
     /// What the pair and the user give the template; a template that writes the date is given the moment at which the
@@ -296,7 +423,8 @@ impl Args {
     fn settings<D: Device>(
         &self,
         contrast: &Contrast,
-        engine: &Engine<D>,
+        device: &D,
+        window: Value,
         variables: &Map<String, Value>,
     ) -> Value {
         let mut settings = json!(contrast);
@@ -304,10 +432,10 @@ impl Args {
         settings["ignore_eos"] = json!(self.method.ignore_eos);
         // Unset where it is not asked for: a run of a version that did not know it goes on.
         settings["log_probabilities"] = json!(self.method.log_probabilities.then_some(true));
-        settings["max_model_len"] = json!(engine.windows().of(contrast));
+        settings["max_model_len"] = window;
         settings["chat_template_kwargs"] = json!(variables);
         settings["system"] = json!(self.prompting.system);
-        format::settings(engine.device()).into_iter().for_each(|(name, format)| settings[name] = format);
+        format::settings(device).into_iter().for_each(|(name, format)| settings[name] = format);
         settings
     }
 

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::cli::args::method::Setting;
-use codit::dataset::{Done, Input, InputRow, Manifest, Metadata, Outcome, Record, Sink};
+use crate::cli::ui::progress::Ends;
+use codit::dataset::{Done, Input, InputRow, Manifest, Metadata, Outcome, Record, Recovery, Sink};
 use codit::engine::{Completion, Finish, Request};
 use codit::error::{Error, Result};
 
@@ -45,6 +46,11 @@ impl Earlier {
     /// there is any, as the settings that need one come first.
     pub fn manifest(&self) -> Option<&Manifest> {
         self.manifests.first()
+    }
+
+    /// The manifests of all `settings` outputs, in the order of the settings, if all of them hold something.
+    pub fn all(&self, settings: usize) -> Option<&[Manifest]> {
+        (self.manifests.len() == settings).then_some(&self.manifests[..])
     }
 
     /// The user's seed, or that of the earlier runs.
@@ -97,6 +103,14 @@ impl Dataset {
     }
 }
 
+impl Todo {
+    /// How the records of earlier runs ended.
+    pub fn ends(&self) -> Ends {
+        let Recovery { records, failed, finished, .. } = self.done.recovery();
+        Ends { finished, cut: records.saturating_sub(failed + finished), errors: failed }
+    }
+}
+
 impl Written {
     /// Writes the record of one sample of `prompt`.
     ///
@@ -133,9 +147,6 @@ fn outcome(completion: Completion, log_probabilities: bool) -> Outcome {
 fn report_recovery(done: &Done, output: &Path) {
     let (recovery, output) = (done.recovery(), output.display());
     if recovery.cut_bytes > 0 {
-        message!("{output}: cut off {} bytes of a torn record at its end", recovery.cut_bytes);
-    }
-    if recovery.records > 0 {
-        message!("{output}: resuming after {} records", recovery.records);
+        note!("{output}: cut off {} bytes of a torn record at its end", recovery.cut_bytes);
     }
 }
