@@ -42,14 +42,16 @@ Examples:
 /// What the help of the program ends with.
 pub const ENVIRONMENT: &str = "\
 Environment:
-  CODIT_CPU_ISA   lower the CPU's instruction set: baseline, avx2, avx512 or amx
-  HF_HOME, HF_HUB_CACHE     where downloaded models are kept
-  HF_TOKEN, HF_TOKEN_PATH   the token for gated and private models, or its file
-  HF_HUB_OFFLINE            1 uses only models that are downloaded already
-  HF_ENDPOINT               another address of the Hugging Face Hub
-  NO_COLOR                  no colours on the terminal
+  CODIT_CPU_ISA            lower the CPU's instruction set: baseline, avx2, avx512, amx
+  HF_HOME, HF_HUB_CACHE    where downloaded models are kept
+  HF_TOKEN, HF_TOKEN_PATH  the token for gated and private models, or its file
+  HF_HUB_OFFLINE           1 uses only models that are downloaded already
+  HF_ENDPOINT              another address of the Hugging Face Hub
+  NO_COLOR                 no colours on the terminal
 
 Exit codes:
-  0 all done   1 a failure at work   2 bad input or settings
-  129, 130, 143 stopped by SIGHUP, SIGINT (Ctrl-C), SIGTERM; the same command
-  resumes the run";
+  0              all done
+  1              a failure at work, such as a full disk
+  2              bad input or settings
+  129, 130, 143  stopped by SIGHUP, SIGINT (Ctrl-C) or SIGTERM; the same command
+                 resumes the run";

@@ -32,7 +32,7 @@ const HELP: &str = "\
 
 /// Write instruction-tuning datasets by contrasting two language models.
 #[derive(Parser)]
-#[command(name = "codit", about, max_term_width = 110, before_help = examples::CODIT, after_help = examples::ENVIRONMENT)]
+#[command(name = "codit", max_term_width = 110, before_help = examples::CODIT, after_help = examples::ENVIRONMENT)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -248,6 +248,7 @@ impl<D: Device> Run<D> {
             total: sources.total(args),
             earlier: datasets.iter().map(|dataset| dataset.todo.ends()).sum(),
             limit: (args.max_tokens() as usize).min(windows.expert.max(windows.both)),
+            ignores_stop_tokens: args.method.ignore_eos,
             max_tokens: args.given_max_tokens(),
         };
         Announcement {

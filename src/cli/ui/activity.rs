@@ -6,11 +6,11 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, ProgressBar};
+use indicatif::HumanBytes;
 use serde_json::json;
 
 use super::progress::{FIRST_LINE, PLAIN_INTERVAL};
-use super::screen::{self, Mode, Verbosity};
+use super::screen::{self, Bar, Mode};
 
 /// What is over before this leaves no trace.
 const APPEARS_AFTER: Duration = Duration::from_millis(300);
@@ -61,12 +61,12 @@ struct Display {
     bytes: Option<Bytes>,
     started: Instant,
     printed: Option<Instant>,
-    bar: Option<ProgressBar>,
+    bar: Option<Bar>,
 }
 
 impl Display {
     fn update(&mut self) {
-        if self.started.elapsed() < APPEARS_AFTER || screen::verbosity() == Verbosity::Quiet {
+        if self.started.elapsed() < APPEARS_AFTER {
             return;
         }
         match screen::mode() {
@@ -87,9 +87,9 @@ impl Display {
         if self.bar.is_none() {
             self.bar = screen::open_bar(total);
         }
-        let Some(bar) = &self.bar else { return };
-        bar.set_position(done);
-        bar.set_message(self.text());
+        if let Some(bar) = &self.bar {
+            bar.show(done, total, &self.text());
+        }
     }
 
     /// Whether it is time for another line.

@@ -3,11 +3,11 @@
 
 use std::time::Instant;
 
-use indicatif::{HumanBytes, ProgressBar};
+use indicatif::HumanBytes;
 use serde_json::json;
 
 use super::progress::PLAIN_INTERVAL;
-use super::screen::{self, Mode, Verbosity};
+use super::screen::{self, Bar, Mode};
 use super::words;
 use codit::hub::Event;
 
@@ -19,7 +19,7 @@ const LARGE: u64 = 1 << 20;
 pub struct Download {
     /// The file that comes, as it is called here.
     file: String,
-    bar: Option<ProgressBar>,
+    bar: Option<Bar>,
     printed: Option<Instant>,
     /// When the file began to come, and how much of it there was.
     began: Option<(Instant, u64)>,
@@ -53,17 +53,11 @@ impl Download {
             file.clone_into(&mut self.file);
             self.printed = None;
             self.began = Some((Instant::now(), done));
-            self.bar = if screen::verbosity() == Verbosity::Quiet { None } else { screen::open_bar(size) };
+            self.bar = screen::open_bar(size);
         }
         if let Some(bar) = &self.bar {
-            bar.set_length(size);
-            bar.set_position(done);
-            bar.set_message(format!(
-                "{} of {}{}  {file}",
-                HumanBytes(done),
-                HumanBytes(size),
-                self.speed(done, size)
-            ));
+            let speed = self.speed(done, size);
+            bar.show(done, size, &format!("{} of {}{speed}  {file}", HumanBytes(done), HumanBytes(size)));
             if done >= size {
                 screen::close_bar();
                 self.bar = None;

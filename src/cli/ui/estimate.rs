@@ -8,10 +8,21 @@ use std::collections::VecDeque;
 
 /// Steps of the sum that stands for an integral.
 const STEPS: u32 = 64;
+/// An estimate needs this many ended responses for each that runs.
+const LEAST_ENDED: f64 = 1.0 / 16.0;
 /// The speed is that of this many seconds, at most.
 const WINDOW: f64 = 30.0;
 /// Seconds between two of the moments that the speed is taken from.
 const INTERVAL: f64 = 0.5;
+
+/// The tokens that are left to be decoded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum TokensLeft {
+    /// So many, as far as can be told.
+    About(f64),
+    /// No more than so many: too few responses have ended to tell more.
+    AtMost(f64),
+}
 
 /// What is known of the lengths of responses.
 ///
@@ -22,6 +33,8 @@ const INTERVAL: f64 = 0.5;
 pub struct Lengths {
     /// The longest response.
     limit: f64,
+    /// Whether all have this length.
+    is_fixed: bool,
     /// Responses that ended before it, and those that did not.
     finished: usize,
     cut: usize,
@@ -30,9 +43,9 @@ pub struct Lengths {
 }
 
 impl Lengths {
-    /// For responses of at most `limit` tokens.
-    pub fn new(limit: usize) -> Self {
-        Self { limit: limit as f64, finished: 0, cut: 0, squares: 0.0 }
+    /// For responses of at most `limit` tokens, or of exactly so many if `is_fixed`.
+    pub fn new(limit: usize, is_fixed: bool) -> Self {
+        Self { limit: limit as f64, is_fixed, finished: 0, cut: 0, squares: 0.0 }
     }
 
     /// A response ended after so many tokens, by itself or because of the limit.
@@ -41,17 +54,19 @@ impl Lengths {
         self.squares += (tokens as f64).powi(2);
     }
 
-    /// Tokens that are left to be decoded, if `running` responses have `running_tokens` in all and `waiting` ones have
-    /// not begun. `None` while too few responses have ended to tell.
-    pub fn tokens_left(&self, running: usize, running_tokens: u64, waiting: usize) -> Option<f64> {
-        if (self.finished + self.cut) * 16 < running || self.finished + self.cut == 0 {
-            return None;
-        }
+    /// The tokens that are left to be decoded, if `running` responses have `running_tokens` in all and `waiting` ones have
+    /// not begun.
+    pub fn tokens_left(&self, running: usize, running_tokens: u64, waiting: usize) -> TokensLeft {
+        let ended = self.finished + self.cut;
         let (running, waiting) = (running as f64, waiting as f64);
         let age = (running_tokens as f64 / running.max(1.0)).min(self.limit);
+        if self.is_fixed || ended == 0 || (ended as f64) < running * LEAST_ENDED {
+            let all = running * (self.limit - age) + waiting * self.limit;
+            return if self.is_fixed { TokensLeft::About(all) } else { TokensLeft::AtMost(all) };
+        }
         let squares = self.squares + running * age.powi(2);
         let scale = squares / self.finished as f64; // Infinite if all were cut.
-        Some(running * self.expected(age, scale) + waiting * self.expected(0.0, scale))
+        TokensLeft::About(running * self.expected(age, scale) + waiting * self.expected(0.0, scale))
     }
 
     /// How many more tokens a response of `age` tokens will have.
@@ -96,21 +111,29 @@ impl Pace {
     }
 }
 
+#[cfg(test)]
+fn about(lengths: &Lengths, running: usize, running_tokens: u64, waiting: usize) -> f64 {
+    match lengths.tokens_left(running, running_tokens, waiting) {
+        TokensLeft::About(tokens) => tokens,
+        TokensLeft::AtMost(_) => panic!("too little is known"),
+    }
+}
+
 /// A run whose responses all end near 100 tokens, of 4,096 that they may have: the estimate is never off by more than a
 /// few times, though only one in twelve has ended.
 #[test]
 fn a_few_ended_responses_tell_how_long_the_others_will_be() {
-    let mut lengths = Lengths::new(4096);
-    assert_eq!(lengths.tokens_left(48, 48 * 60, 0), None);
+    let mut lengths = Lengths::new(4096, false);
+    assert_eq!(lengths.tokens_left(48, 48 * 60, 0), TokensLeft::AtMost(48.0 * 4036.0));
     for tokens in [70, 75, 80, 82] {
         lengths.ended(tokens, true);
     }
-    let left = lengths.tokens_left(44, 44 * 82, 0).unwrap();
+    let left = about(&lengths, 44, 44 * 82, 0);
     let truth = 44.0 * 20.0;
     assert!((truth * 0.5..truth * 10.0).contains(&left), "{left}");
     // In the middle of a long run: 48 at once, 2,000 ended, 1,000 wait.
     (0..2000).for_each(|index| lengths.ended(80 + index % 41, true));
-    let left = lengths.tokens_left(48, 48 * 50, 1000).unwrap();
+    let left = about(&lengths, 48, 48 * 50, 1000);
     let truth = 1000.0 * 100.0 + 48.0 * 50.0;
     assert!((truth * 0.7..truth * 1.3).contains(&left), "{left}");
 }
@@ -118,23 +141,24 @@ fn a_few_ended_responses_tell_how_long_the_others_will_be() {
 /// Memoryless lengths are as far from the assumption as real ones get.
 #[test]
 fn lengths_that_vary_much_are_estimated_too() {
-    let mut lengths = Lengths::new(100_000);
+    let mut lengths = Lengths::new(100_000, false);
     let mut sum = 0.0;
     for index in 0..1000 {
         let length = -300.0 * (1.0 - (f64::from(index) + 0.5) / 1000.0).ln();
         sum += length;
         lengths.ended(length as usize, true);
     }
-    let left = lengths.tokens_left(0, 0, 1000).unwrap();
+    let left = about(&lengths, 0, 0, 1000);
     assert!((sum * 0.7..sum * 1.5).contains(&left), "{left} of {sum}");
 }
 
 #[test]
 fn responses_that_are_cut_have_the_length_of_the_limit() {
-    let mut lengths = Lengths::new(48);
+    let mut lengths = Lengths::new(48, false);
     lengths.ended(48, false);
-    let left = lengths.tokens_left(10, 10 * 8, 5).unwrap();
+    let left = about(&lengths, 10, 10 * 8, 5);
     assert!((left - (10.0 * 40.0 + 5.0 * 48.0)).abs() < 1e-6, "{left}");
+    assert_eq!(Lengths::new(48, true).tokens_left(10, 10 * 8, 5), TokensLeft::About(640.0));
 }
 
 #[test]

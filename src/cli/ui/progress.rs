@@ -3,11 +3,10 @@
 use std::iter::Sum;
 use std::time::{Duration, Instant};
 
-use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use super::estimate::{Lengths, Pace};
-use super::screen::{self, Mode, Verbosity};
+use super::estimate::{Lengths, Pace, TokensLeft};
+use super::screen::{self, Bar, Mode};
 use super::words::{self, count, thousands};
 use codit::engine::{Completion, Finish, Stats};
 
@@ -52,6 +51,12 @@ impl Sum for Ends {
     }
 }
 
+/// The time that is left, by the tokens that are left.
+enum SecondsLeft {
+    About(f64),
+    AtMost(f64),
+}
+
 /// What a run is to do.
 pub struct Work {
     /// The output, or what several of them are called together.
@@ -62,6 +67,8 @@ pub struct Work {
     pub earlier: Ends,
     /// The longest response, in tokens.
     pub limit: usize,
+    /// Whether every response has this length.
+    pub ignores_stop_tokens: bool,
     /// The limit that the user asked for, if any.
     pub max_tokens: Option<u32>,
 }
@@ -69,7 +76,7 @@ pub struct Work {
 /// The run's progress, on standard error.
 pub struct Progress {
     work: Work,
-    bar: Option<ProgressBar>,
+    bar: Option<Bar>,
     started: Instant,
     printed: Option<Instant>,
     /// Of this run.
@@ -83,11 +90,11 @@ pub struct Progress {
 
 impl Progress {
     pub fn new(work: Work) -> Self {
-        let bar =
-            if screen::verbosity() == Verbosity::Quiet { None } else { screen::open_bar(work.total as u64) };
+        let bar = screen::open_bar(work.total as u64);
         if let Some(bar) = &bar {
-            bar.enable_steady_tick(TICK);
-            bar.set_message(format!("{}, reading prompts", records_of(&work, 0)));
+            let (done, total) = (work.earlier.records(), work.total);
+            bar.show(done as u64, total as u64, &format!("{}, reading prompts", records_of(&work, done)));
+            bar.tick(TICK);
         }
         Self {
             bar,
@@ -95,7 +102,7 @@ impl Progress {
             printed: None,
             ends: Ends::default(),
             ended_tokens: 0,
-            lengths: Lengths::new(work.limit),
+            lengths: Lengths::new(work.limit, work.ignores_stop_tokens),
             pace: Pace::new(),
             stats: Stats::default(),
             work,
@@ -121,8 +128,7 @@ impl Progress {
         self.stats = stats;
         self.pace.record(self.seconds(), stats.sampled);
         if let Some(bar) = &self.bar {
-            bar.set_position(self.done() as u64);
-            bar.set_message(self.text());
+            bar.show(self.done() as u64, self.work.total as u64, &self.text());
         }
         match screen::mode() {
             Mode::Plain if self.is_due(PLAIN_INTERVAL) => note!("{}", self.text()),
@@ -171,17 +177,24 @@ impl Progress {
         self.started.elapsed().as_secs_f64().max(1e-9)
     }
 
-    fn seconds_left(&self) -> Option<f64> {
+    /// The time that is left, as soon as a token says how fast the run is.
+    fn seconds_left(&self) -> Option<SecondsLeft> {
         let left = self.work.total - self.done().min(self.work.total);
         let running = self.stats.running.min(left);
         let running_tokens = self.stats.sampled.saturating_sub(self.ended_tokens);
-        let tokens = self.lengths.tokens_left(running, running_tokens, left - running)?;
-        Some(tokens / self.pace.per_second()?)
+        let pace = self.pace.per_second()?;
+        Some(match self.lengths.tokens_left(running, running_tokens, left - running) {
+            TokensLeft::About(tokens) => SecondsLeft::About(tokens / pace),
+            TokensLeft::AtMost(tokens) => SecondsLeft::AtMost(tokens / pace),
+        })
     }
 
     /// Records, time left, speed and rows, the most important first: a narrow terminal cuts the end off.
     fn text(&self) -> String {
-        let left = self.seconds_left().map(|seconds| format!(", about {} left", words::time(seconds)));
+        let left = self.seconds_left().map(|left| match left {
+            SecondsLeft::About(seconds) => format!(", about {} left", words::time(seconds)),
+            SecondsLeft::AtMost(seconds) => format!(", at most {} left", words::time(seconds)),
+        });
         let records = records_of(&self.work, self.done());
         let pace = thousands(self.pace.per_second().unwrap_or(0.0));
         let running = self.stats.running;
@@ -254,7 +267,11 @@ impl Progress {
             "computed_tokens": self.computed(),
         });
         if event == "progress" {
-            report["seconds_left"] = json!(self.seconds_left());
+            match self.seconds_left() {
+                Some(SecondsLeft::About(seconds)) => report["seconds_left"] = json!(seconds),
+                Some(SecondsLeft::AtMost(seconds)) => report["seconds_left_at_most"] = json!(seconds),
+                None => {}
+            }
             report["running"] = json!(running);
             report["waiting"] = json!(waiting);
             report["cache_used"] = json!(blocks_held as f64 / blocks.max(1) as f64);

@@ -3,6 +3,7 @@
 
 use std::io::{IsTerminal, Write, stderr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use console::{Style, Term};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -14,6 +15,11 @@ use super::words;
 const NAME: &str = "codit: ";
 /// Columns of the name of a field.
 const FIELD: usize = 10;
+/// Columns of the bar.
+const BAR: usize = 20;
+/// Columns for what the terminal writes when keys are pressed, such as ^C. On a line of its own it would push the live
+/// line up, and a rest of it would stay.
+const ECHO: usize = 5;
 /// What a warning begins with.
 const WARNING: &str = "warning:";
 /// What the error that ends the program begins with.
@@ -172,16 +178,36 @@ fn write(text: &str) {
     }
 }
 
-/// A live line, if progress is shown by one. Its message is cut where the terminal ends.
-pub fn open_bar(length: u64) -> Option<ProgressBar> {
-    if mode() != Mode::Bar {
+/// A live line, if progress is shown by one.
+pub fn open_bar(length: u64) -> Option<Bar> {
+    if mode() != Mode::Bar || verbosity() == Verbosity::Quiet {
         return None;
     }
     let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(4));
-    let style = ProgressStyle::with_template("{bar:20} {wide_msg}");
+    let style = ProgressStyle::with_template(&format!("{{bar:{BAR}}} {{msg}}"));
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     screen().bar = Some(bar.clone());
-    Some(bar)
+    Some(Bar { bar })
+}
+
+/// The live line.
+pub struct Bar {
+    bar: ProgressBar,
+}
+
+impl Bar {
+    /// Shows how far it is, and `text`, which is cut where the terminal ends.
+    pub fn show(&self, position: u64, length: u64, text: &str) {
+        let room = width().unwrap_or(80).saturating_sub(BAR + 1 + ECHO);
+        self.bar.set_length(length);
+        self.bar.set_position(position);
+        self.bar.set_message(words::cut(text, room).into_owned());
+    }
+
+    /// Draws the line once in `interval` even if nothing happens.
+    pub fn tick(&self, interval: Duration) {
+        self.bar.enable_steady_tick(interval);
+    }
 }
 
 /// Removes the live line, without leaving a rest of it on the terminal.
