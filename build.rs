@@ -1,7 +1,10 @@
-//! Builds the kernels, for the GPU and for the host, and checks that they agree with Rust about memory layouts.
+//! Builds the kernels, for the GPU and for the host, and checks that they agree with Rust about memory layouts. Finds the
+//! commit that is built.
 
 #[path = "build/abi.rs"]
 mod abi;
+#[path = "build/commit.rs"]
+mod commit;
 #[path = "build/files.rs"]
 mod files;
 #[path = "build/nvcc.rs"]
@@ -10,6 +13,7 @@ mod nvcc;
 mod simt;
 
 fn main() {
+    commit::find();
     abi::generate();
     simt::build();
     nvcc::build();

@@ -6,6 +6,7 @@ use std::io;
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::Mmap;
 use serde::Deserialize;
@@ -27,6 +28,8 @@ pub struct Checkpoint {
     id: String,
     revision: Option<String>,
     files: Files,
+    /// Counts the bytes of the weights that are asked for.
+    counter: Option<Arc<AtomicU64>>,
 }
 
 #[derive(Debug, Clone)]
@@ -96,19 +99,32 @@ impl Checkpoint {
             ));
         }
         let (id, files) = (folder.display().to_string(), Files::Folder(folder.to_owned()));
-        Ok(Self { id, revision: None, files })
+        Ok(Self { id, revision: None, files, counter: None })
     }
 
     /// The checkpoint in `folder`, which holds a commit of a model repository.
     #[cfg(feature = "hub")]
     pub(crate) fn snapshot(repository: &str, commit: &str, folder: PathBuf) -> Self {
         let (id, revision) = (repository.to_owned(), Some(commit.to_owned()));
-        Self { id, revision, files: Files::Folder(folder) }
+        Self { id, revision, files: Files::Folder(folder), counter: None }
     }
 
     /// A checkpoint whose files are built into the program.
     pub fn embedded(id: &str, files: &'static [(&'static str, &'static [u8])]) -> Self {
-        Self { id: id.to_owned(), revision: None, files: Files::Embedded(files) }
+        Self { id: id.to_owned(), revision: None, files: Files::Embedded(files), counter: None }
+    }
+
+    /// Counts the bytes of the weights in `counter` as they are loaded, for those who wait for them.
+    #[must_use]
+    pub fn counting(self, counter: Arc<AtomicU64>) -> Self {
+        Self { counter: Some(counter), ..self }
+    }
+
+    /// So many bytes of the weights are about to be loaded.
+    pub(crate) fn count(&self, bytes: usize) {
+        if let Some(counter) = &self.counter {
+            counter.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
     }
 
     /// The name of this model in records: the folder as given, the repository, or the embedded model's name.

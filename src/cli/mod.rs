@@ -1,9 +1,9 @@
 //! The command line: one file a subcommand.
 
+use std::io::{ErrorKind, Write, stdout};
 use std::process::ExitCode;
-use std::sync::LazyLock;
 
-use clap::{Parser, Subcommand};
+use clap::{Arg, Command as Program, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 #[macro_use]
 mod ui;
@@ -12,28 +12,27 @@ mod ui;
 mod args;
 #[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
 mod commands;
+mod examples;
 #[cfg(test)]
 mod reference;
 mod run;
+mod version;
 
-use codit::device::cuda;
-use ui::output;
+use codit::error::Error;
+use ui::{output, screen};
 
-use commands::{bench, doctor, pairs, plan, render, stats, synth};
+use commands::{bench, completions, doctor, pairs, plan, render, stats, synth};
 
-/// The version, and what the program was built with.
-static VERSION: LazyLock<String> = LazyLock::new(|| {
-    let kernels = match cuda::architectures() {
-        [] => "no cuda: built without nvcc".to_owned(),
-        architectures => format!("cuda kernels: sm_{}", architectures.join(", sm_")),
-    };
-    let hub = if cfg!(feature = "hub") { "" } else { "; no hub" };
-    format!("{} ({kernels}{hub})", env!("CARGO_PKG_VERSION"))
-});
+/// The help of the program and of every command: what it does, examples, then the rest.
+const HELP: &str = "\
+{about-with-newline}
+{before-help}{usage-heading} {usage}
 
-/// Writes instruction-tuning datasets by contrastive decoding of a pair of language models.
+{all-args}{after-help}";
+
+/// Write instruction-tuning datasets by contrasting two language models.
 #[derive(Parser)]
-#[command(name = "codit", version = VERSION.as_str(), about, max_term_width = 110)]
+#[command(name = "codit", max_term_width = 110, before_help = examples::CODIT, after_help = examples::ENVIRONMENT)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -41,26 +40,58 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Reads instructions, decodes a response to each with an expert and an amateur, and writes a dataset.
+    /// Write a response to each instruction by contrasting two models.
+    #[command(before_help = examples::SYNTH)]
     Synth(Box<synth::Args>),
-    /// Counts what datasets hold: finished and cut responses, errors, tokens, repetition.
+    /// Say what datasets hold: finished and cut responses, errors, tokens, repetition.
+    #[command(before_help = examples::STATS)]
     Stats(stats::Args),
-    /// Prints the prompt of each row, as text and as token ids, as synth would decode it; no weights are loaded.
+    /// Print the prompt of each row, as text and as token ids, as synth would decode it; no weights are loaded.
+    #[command(before_help = examples::RENDER)]
     Render(render::Args),
-    /// Lists the pairs that --pair knows by name.
+    /// List the pairs of models that --pair knows by name.
+    #[command(before_help = examples::PAIRS)]
     Pairs,
-    /// Says how much of a GPU's memory a pair needs and how many sequences fit beside it, without loading anything.
+    /// Say whether a pair fits on a GPU, and how many sequences fit beside it, without loading anything.
+    #[command(before_help = examples::PLAN)]
     Plan(plan::Args),
-    /// Compares every operation of a device with the CPU, decodes a small pair on both, and measures the device.
+    /// Check that a device computes what it should, and measure it.
+    #[command(before_help = examples::DOCTOR)]
     Doctor(doctor::Args),
-    /// Measures how fast a device decodes a pair, operation by operation, beside the bandwidth and matrix rate of the device.
+    /// Measure how fast a device decodes a pair, operation by operation.
+    #[command(before_help = examples::BENCH)]
     Bench(bench::Args),
+    /// Print the completion script of a shell.
+    #[command(before_help = examples::COMPLETIONS)]
+    Completions(completions::Args),
+    /// Print the man page.
+    #[command(hide = true)]
+    Man(completions::ManArgs),
+}
+
+/// The program as clap knows it.
+fn program() -> Program {
+    let each = |command: Program| command.help_template(HELP).mut_args(takes_negative_numbers);
+    let names = ["synth", "stats", "render", "pairs", "plan", "doctor", "bench", "completions", "man"];
+    let program = Cli::command().version(version::version()).help_template(HELP);
+    names.into_iter().fold(program, |program, name| program.mut_subcommand(name, each))
+}
+
+/// A number below 0 is a value, which is refused by the name of its flag, and not an unknown flag.
+fn takes_negative_numbers(argument: Arg) -> Arg {
+    let takes_value = argument.get_action().takes_values() && argument.get_long().is_some();
+    argument.allow_negative_numbers(takes_value)
 }
 
 /// Runs the program. Exit codes: 0 all done, 1 a failure at work, 2 bad input or settings, 3 every record that the run
-/// wrote is an error, 130 interrupted.
+/// wrote is an error, 129, 130 or 143 interrupted.
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let arguments = program().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let command = match arguments {
+        Ok(arguments) => arguments.command,
+        Err(error) => return print_help(&error),
+    };
+    let result = match command {
         Command::Synth(args) => synth::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Render(args) => render::run(&args),
@@ -68,15 +99,32 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Completions(args) => completions::run(&args, program()),
+        Command::Man(args) => completions::run_man(&args, program()),
     };
-    match result {
+    screen::close_bar();
+    match result.and_then(|code| output::flush().map(|()| code)) {
         Ok(code) => code,
         Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            for line in error.lines() {
-                message!("error: {line}");
-            }
+            // Of an input, several lines may be invalid; a device says in several lines what its memory is taken by.
+            let has_lines = matches!(error, Error::Device(_) | Error::Lines { .. });
+            screen::say_error(&error.to_string(), has_lines, error.exit_code());
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// Prints what clap has to say: help and the version, which were asked for, or what is wrong with the arguments.
+fn print_help(error: &clap::Error) -> ExitCode {
+    let printed = error.print().and_then(|()| stdout().flush());
+    match printed {
+        _ if error.use_stderr() => ExitCode::from(2),
+        Err(failure) if failure.kind() != ErrorKind::BrokenPipe => {
+            let message = format!("cannot write to standard output: {failure}");
+            screen::say_error(&message, false, 1);
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
     }
 }

@@ -5,9 +5,9 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use clap::{Arg, Command, CommandFactory};
+use clap::{Arg, Command};
 
-use super::Cli;
+use super::program;
 
 const PAGE: &str = "docs/reference/cli.md";
 
@@ -26,7 +26,7 @@ const OPTIONS: &str = "Options";
 #[test]
 fn the_page_is_what_the_program_says() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
-    let expected = reference(&Cli::command());
+    let expected = reference(&program());
     if std::env::var_os("CODIT_UPDATE_DOCS").is_some() {
         std::fs::write(&page, &expected).unwrap();
     }
@@ -51,7 +51,7 @@ fn every_flag_of_synth_is_on_the_page_about_manifests() {
 /// Help and the generated page are made of documentation comments.
 #[test]
 fn every_flag_has_a_help_text() {
-    let mut program = Cli::command();
+    let mut program = program();
     program.build();
     for command in program.get_subcommands().filter(|command| command.get_name() != "help") {
         for argument in command.get_arguments() {
@@ -77,7 +77,7 @@ fn read(page: &str) -> String {
 }
 
 fn synth() -> Command {
-    let mut program = Cli::command();
+    let mut program = program();
     program.build();
     program.find_subcommand("synth").unwrap().clone()
 }

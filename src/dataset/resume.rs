@@ -33,6 +33,8 @@ pub struct Recovery {
     pub records: usize,
     /// How many of these are prompts that could not be answered.
     pub failed: usize,
+    /// How many of these have a response that the expert ended.
+    pub finished: usize,
     /// Bytes of a torn end that were cut off.
     pub cut_bytes: u64,
 }
@@ -84,6 +86,8 @@ struct Head {
     sample_index: Option<u32>,
     #[serde(default)]
     error: Option<IgnoredAny>,
+    #[serde(default)]
+    is_completed: bool,
 }
 
 impl Head {
@@ -195,5 +199,6 @@ fn add(done: &mut Done, input: &Input, head: &Head) -> std::result::Result<(), S
     }
     done.recovery.records += 1;
     done.recovery.failed += usize::from(head.error.is_some());
+    done.recovery.finished += usize::from(head.is_completed);
     Ok(())
 }

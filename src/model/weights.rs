@@ -105,6 +105,7 @@ impl Weights {
             }
         };
         let (start, end) = info.data_offsets;
+        self.checkpoint.count(end - start);
         Ok(TensorView {
             name: name.to_owned(),
             dtype,

@@ -11,41 +11,43 @@ const MOST_SAMPLES: i64 = 10_000;
 #[derive(clap::Args)]
 #[command(next_help_heading = "Method")]
 pub struct Method {
-    /// A token is plausible if the expert finds it at least ALPHA times as likely as its most likely token [0..1]; only
-    /// plausible tokens are drawn; a list such as 0.01,0.1 is a sweep
-    #[arg(long, value_delimiter = ',', default_value = "0.01")]
+    /// Keep only tokens at least ALPHA times as likely as the expert's best (0 to 1); smaller is more varied; a list such as
+    /// 0.01,0.1 is a sweep
+    #[arg(long, value_delimiter = ',', default_value = "0.01", allow_hyphen_values = true)]
     alpha: Vec<f64>,
-    /// Weight of the amateur's log-probability; 0 runs the expert alone; a list is a sweep
-    #[arg(long, value_delimiter = ',', default_value = "1")]
+    /// Weight of the amateur: how strongly what both models say alike is suppressed; 0 runs the expert alone; a list is a
+    /// sweep
+    #[arg(long, value_delimiter = ',', default_value = "1", allow_hyphen_values = true)]
     beta: Vec<f64>,
     /// Weight of the amateur for special tokens, including stop tokens [default: that of --beta]
     #[arg(long, value_name = "B")]
     special_token_beta: Option<f64>,
-    /// Contrast as (1 + G) z_e - G z_a, which equals --beta G/(1+G) with the temperature divided by 1 + G
+    /// The same method with one strength, (1 + G) z_e - G z_a, in place of --beta; it equals --beta G/(1+G) with the
+    /// temperature divided by 1 + G
     #[arg(long, value_name = "G", conflicts_with = "beta")]
     guidance: Option<f64>,
-    /// Divides the scores before the softmax; 0 takes the token with the best score
+    /// Randomness of the choice among the tokens that are kept; 0 decodes greedily
     #[arg(long, default_value_t = 1.0)]
     temperature: f64,
-    /// Keeps the likeliest tokens until their probabilities add up to this (0..1]
+    /// Keep the likeliest tokens until their probabilities add up to TOP_P (over 0, at most 1)
     #[arg(long, default_value_t = 1.0)]
     top_p: f64,
-    /// Keeps this many of the likeliest tokens; 0 keeps all
+    /// Keep the TOP_K likeliest tokens; 0 keeps all
     #[arg(long, default_value_t = 0)]
     top_k: u32,
-    /// Keeps tokens at least MIN_P times as likely as the most likely token [0..1]
+    /// Keep tokens at least MIN_P times as likely as the likeliest (0 to 1)
     #[arg(long, default_value_t = 0.0)]
     min_p: f64,
-    /// Responses to each prompt; if more than one, `sample_index` tells them apart
+    /// Responses to each prompt; if more than one, the field sample_index tells them apart
     #[arg(long = "n", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MOST_SAMPLES))]
     pub samples: u32,
     /// Longest response, in tokens [default: the pair's, or 4096]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tokens: Option<u32>,
-    /// Makes a run repeatable; without it a seed is drawn and recorded in the manifest
+    /// Makes a run repeatable; without it a seed is drawn, shown and recorded in the manifest
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Continues past stop tokens; for measurements
+    /// Continue past stop tokens; for measurements
     #[arg(long)]
     pub ignore_eos: bool,
     /// Records each token's log-probability under each model, as expert_logprobs and amateur_logprobs
@@ -73,15 +75,39 @@ pub struct Setting {
 }
 
 impl Method {
+    /// Warns of settings that are allowed and hardly meant.
+    pub fn warn(&self) {
+        let samples = self.samples;
+        let greedy = [
+            ("temperature 0", self.temperature == 0.0),
+            ("top-k 1", self.top_k == 1),
+            ("min-p 1", self.min_p == 1.0),
+            ("alpha 1", self.alpha.iter().all(|alpha| *alpha == 1.0)),
+        ];
+        let greedy = greedy.into_iter().find_map(|(name, is_so)| is_so.then_some(name));
+        if let Some(name) = greedy.filter(|_| samples > 1) {
+            message!(
+                "warning: {name} leaves nothing to chance, so the {samples} samples of a prompt will be equal copies; \
+                 change it, or leave out --n"
+            );
+        }
+    }
+
     /// Every combination of what is listed, those that need the amateur first: what both models have computed of a prompt
     /// serves the expert alone too.
     ///
     /// # Errors
-    /// A parameter that is out of range; two settings that `output` names one file for.
+    /// A parameter that is out of range, by the name that the user gave; two settings that `output` names one file for.
     pub fn settings(&self, output: &Path) -> Result<Vec<Setting>> {
+        if let Some(guidance) = self.guidance.filter(|guidance| !guidance.is_finite() || *guidance < 0.0) {
+            return Err(Error::Setting(format!("guidance is {guidance}; it must be 0 or more")));
+        }
         let pairs = self.alpha.iter().flat_map(|alpha| self.beta.iter().map(|beta| (*alpha, *beta)));
         let mut contrasts: Vec<Contrast> = pairs.map(|(alpha, beta)| self.contrast(alpha, beta)).collect();
         contrasts.iter().try_for_each(Contrast::validate)?;
+        if let Some(guidance) = self.guidance {
+            contrasts.iter_mut().for_each(|contrast| *contrast = contrast.with_guidance(guidance));
+        }
         contrasts.sort_by_key(|contrast| !contrast.needs_amateur());
         check_placeholders(&contrasts, output)?;
         let setting = |contrast| Setting { output: fill(output, &contrast), contrast };
@@ -91,7 +117,7 @@ impl Method {
     }
 
     fn contrast(&self, alpha: f64, beta: f64) -> Contrast {
-        let contrast = Contrast {
+        Contrast {
             alpha,
             beta,
             special_token_beta: self.special_token_beta,
@@ -99,10 +125,6 @@ impl Method {
             top_p: self.top_p,
             top_k: self.top_k,
             min_p: self.min_p,
-        };
-        match self.guidance {
-            Some(guidance) => contrast.with_guidance(guidance),
-            None => contrast,
         }
     }
 }

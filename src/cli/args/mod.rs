@@ -6,5 +6,6 @@ pub mod format;
 pub mod method;
 pub mod models;
 pub mod prompting;
+pub mod screen;
 pub mod shortcuts;
 pub mod source;

@@ -14,15 +14,15 @@ use codit::pairs::{self, PairPreset};
 #[derive(clap::Args)]
 #[command(next_help_heading = "Models")]
 pub struct Models {
-    /// A known pair by name, with the settings that suit it (`codit pairs` lists them); other flags override these
+    /// A known pair by name, with the settings that suit it (codit pairs lists them); other flags override these
     #[arg(long, value_name = "NAME", hide_possible_values = true,
           value_parser = PossibleValuesParser::new(pairs::PAIRS.iter().map(|pair| pair.name)))]
     pair: Option<String>,
-    /// The post-trained model: a folder, or a Hugging Face id such as Qwen/Qwen3-8B or Qwen/Qwen3-8B@REVISION, which is
-    /// downloaded if needed [default: that of the built-in pair]
+    /// The post-trained model, such as a chat model: a folder, or a Hugging Face id such as Qwen/Qwen3-8B or
+    /// Qwen/Qwen3-8B@REVISION, which is downloaded if needed [default: that of the built-in demonstration pair]
     #[arg(long, value_name = "MODEL")]
     expert: Option<PathBuf>,
-    /// The pre-trained model that the expert was made from, named in the same way; not needed with --beta 0
+    /// The pre-trained (base) model that the expert was made from, named in the same way; not needed with --beta 0
     #[arg(long, value_name = "MODEL")]
     amateur: Option<PathBuf>,
 }

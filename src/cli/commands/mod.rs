@@ -1,6 +1,7 @@
 //! One file a subcommand.
 
 pub mod bench;
+pub mod completions;
 pub mod doctor;
 pub mod pairs;
 pub mod plan;

@@ -3,7 +3,7 @@
 use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
@@ -12,20 +12,26 @@ use crate::cli::args::device::{DeviceArgs, Devices, Task};
 use crate::cli::args::method::{Method, Setting};
 use crate::cli::args::models::Models;
 use crate::cli::args::prompting::Prompting;
+use crate::cli::args::screen::ScreenArgs;
 use crate::cli::args::shortcuts::ShortcutArgs;
 use crate::cli::args::{bytes, format};
+use crate::cli::run::announce::Announcement;
+use crate::cli::run::complete::{Outputs, has_lines};
 use crate::cli::run::datasets::{Dataset, Earlier, Ended};
-use crate::cli::run::interrupt;
-use crate::cli::ui::progress::Progress;
+use crate::cli::run::interrupt::Interrupt;
+use crate::cli::ui::activity::{Activity, Bytes};
+use crate::cli::ui::progress::{Progress, Work};
+use crate::cli::ui::words::count;
 use codit::checkpoint::{Checkpoint, Parts};
 use codit::contrast::Contrast;
 use codit::dataset::{Input, Manifest, Metadata, ModelFingerprint};
 use codit::device::Device;
 use codit::device::inspect::Inspect;
-use codit::engine::{Engine, EngineConfig, Replicas, Request, Stepped};
+use codit::engine::{EngineConfig, Replicas, Request, Stepped};
 use codit::error::Result;
 use codit::pairs::MAX_TOKENS;
 use codit::profile;
+use codit::text::Text;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -48,6 +54,8 @@ pub struct Args {
     capacity: Capacity,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    screen: ScreenArgs,
 }
 
 #[derive(clap::Args)]
@@ -82,7 +90,9 @@ fn steps(text: &str) -> std::result::Result<Range<u64>, String> {
 
 /// Decodes what the output does not hold yet.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    args.device.run(Synth { args })
+    args.screen.apply();
+    let interrupt = Interrupt::listen()?;
+    args.device.run(Synth { args, interrupt })
 }
 
 /// The exit code of a run that wrote nothing but errors.
@@ -90,21 +100,128 @@ const ALL_FAILED: u8 = 3;
 
 struct Synth<'a> {
     args: &'a Args,
+    interrupt: Interrupt,
 }
 
 impl Task for Synth<'_> {
     fn run<D: Inspect>(self, devices: &Devices<'_, D>) -> Result<ExitCode> {
-        let run = Run::prepare(self.args, devices)?;
-        let interrupted = interrupt::flag()?;
-        let ended = run.decode(&interrupted)?;
-        if interrupt::is_set(&interrupted) {
-            message!("interrupted; the same command resumes the run");
-            return Ok(ExitCode::from(interrupt::EXIT_CODE));
+        let Self { args, interrupt } = self;
+        args.method.warn();
+        let sources = Sources::open(args)?;
+        let outputs: Vec<PathBuf> = sources.settings.iter().map(|setting| setting.output.clone()).collect();
+        if sources.are_complete(args, devices)? {
+            print_sweep(&outputs)?;
+            return Ok(ExitCode::SUCCESS);
         }
-        if ended.outputs.len() > 1 {
-            stats::print_sweep(&ended.outputs)?;
+        let run = Run::prepare(args, sources, devices)?;
+        let ended = run.decode(&interrupt)?;
+        match interrupt.exit_code() {
+            Some(code) if !ended.is_complete => {
+                message!("stopped; the same command resumes the run");
+                return Ok(ExitCode::from(code));
+            }
+            _ => print_sweep(&outputs)?,
         }
-        Ok(if ended.all_failed() { ExitCode::from(ALL_FAILED) } else { ExitCode::SUCCESS })
+        if ended.all_failed() {
+            message!(
+                "every record of this run is an error; mend the cause and run again with --retry-errors"
+            );
+            return Ok(ExitCode::from(ALL_FAILED));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Prints what the datasets of a sweep hold.
+fn print_sweep(outputs: &[PathBuf]) -> Result<()> {
+    if outputs.len() > 1 { stats::print_sweep(outputs) } else { Ok(()) }
+}
+
+/// What a run reads: everything but the weights.
+struct Sources {
+    /// One a dataset.
+    settings: Vec<Setting>,
+    input: Input,
+    earlier: Earlier,
+    expert: Checkpoint,
+    amateur: Option<Checkpoint>,
+    fingerprints: (ModelFingerprint, Option<ModelFingerprint>),
+}
+
+impl Sources {
+    fn open(args: &Args) -> Result<Self> {
+        let settings = args.method.settings(&args.output)?;
+        let input = {
+            let _shown = Activity::start("reading the input", None);
+            args.prompting.open(&args.input)?
+        };
+        let earlier = Earlier::read(&settings, &input, args.method.seed)?;
+        let needs_amateur = settings.iter().any(|setting| setting.contrast.needs_amateur());
+        let (expert, amateur) = args.models.open(needs_amateur, Parts::All, earlier.manifest())?;
+        let _shown = Activity::start("identifying the models", None);
+        let fingerprints =
+            (ModelFingerprint::of(&expert)?, amateur.as_ref().map(ModelFingerprint::of).transpose()?);
+        Ok(Self { settings, input, earlier, expert, amateur, fingerprints })
+    }
+
+    /// Records when all is done.
+    fn total(&self, args: &Args) -> usize {
+        self.input.len() * self.settings.len() * args.method.samples as usize
+    }
+
+    /// Whether earlier runs have done everything, and then says so. No weights are loaded to find out.
+    fn are_complete<D: Device>(&self, args: &Args, devices: &Devices<'_, D>) -> Result<bool> {
+        let records = self.input.len() * args.method.samples as usize;
+        let Some(manifests) = self.earlier.all(self.settings.len()) else { return Ok(false) };
+        if !self.settings.iter().all(|setting| has_lines(&setting.output, records)) {
+            return Ok(false);
+        }
+        let device = devices.first()?;
+        let variables = args.template_variables(&Text::load(&self.expert)?, self.earlier.manifest());
+        let given = args.capacity.max_model_len.map(|window| json!(window));
+        let of_earlier = |index: usize| manifests[index].settings["max_model_len"].clone();
+        let window = |index| given.clone().unwrap_or_else(|| of_earlier(index));
+        let datasets = self.datasets(args, &device, &variables, window)?;
+        let done: usize = datasets.iter().map(|dataset| dataset.todo.done.recovery().records).sum();
+        let is_complete = done == self.total(args);
+        if is_complete {
+            Outputs::of(&self.settings, &args.output).say_complete(done);
+        }
+        Ok(is_complete)
+    }
+
+    /// The dataset of each setting, whose context limit is `window` of the setting's number.
+    fn datasets<D: Device>(
+        &self,
+        args: &Args,
+        device: &D,
+        variables: &Map<String, Value>,
+        window: impl Fn(usize) -> Value,
+    ) -> Result<Vec<Dataset>> {
+        let _shown = Activity::start("reading the records of earlier runs", None);
+        let mut seed = self.earlier.seed();
+        let mut datasets = Vec::with_capacity(self.settings.len());
+        for (index, Setting { contrast, output }) in self.settings.iter().enumerate() {
+            let has_say = contrast.needs_amateur();
+            let manifest = Manifest {
+                version: Manifest::VERSION.to_owned(),
+                input: self.input.fingerprint(),
+                expert: self.fingerprints.0.clone(),
+                amateur: self.fingerprints.1.clone().filter(|_| has_say),
+                seed,
+                samples: args.method.samples,
+                settings: args.settings(contrast, device, window(index), variables),
+                notes: args.notes(),
+            };
+            let metadata = args.metadata(contrast, &self.expert, self.amateur.as_ref().filter(|_| has_say));
+            let request = args.request(contrast);
+            let dataset =
+                Dataset::open(output, &self.input, &manifest, metadata, request, args.retry_errors)?;
+            // All settings draw by one.
+            seed = Some(dataset.todo.request.seed);
+            datasets.push(dataset);
+        }
+        Ok(datasets)
     }
 }
 
@@ -116,63 +233,60 @@ struct Run<D: Device> {
     order: Order,
     /// One a setting.
     datasets: Vec<Dataset>,
+    work: Work,
 }
 
 impl<D: Device> Run<D> {
-    fn prepare(args: &Args, devices: &Devices<'_, D>) -> Result<Self> {
-        let settings = args.method.settings(&args.output)?;
-        let input = args.prompting.open(&args.input)?;
-        let earlier = Earlier::read(&settings, &input, args.method.seed)?;
-        let needs_amateur = settings.iter().any(|setting| setting.contrast.needs_amateur());
-        let (expert, amateur) = args.models.open(needs_amateur, Parts::All, earlier.manifest())?;
+    fn prepare(args: &Args, sources: Sources, devices: &Devices<'_, D>) -> Result<Self> {
+        let Sources { expert, amateur, .. } = &sources;
         let config = args.capacity.config();
-        let places = devices.replicas(|device| config.fits(device, &expert, amateur.as_ref()))?;
-        let mut replicas = Replicas::load(places, &expert, amateur.as_ref(), &config)?;
-        let variables = args.prompting.template_variables(
-            args.models.pair(),
-            replicas.first().text(),
-            earlier.manifest(),
-        );
+        let places = devices.replicas(|device| config.fits(device, expert, amateur.as_ref()))?;
+        let mut replicas = load(places, expert, amateur.as_ref(), &config)?;
+        let variables = args.template_variables(replicas.first().text(), sources.earlier.manifest());
         replicas.set_template_variables(&variables);
         let engine = replicas.first();
-        args.prompting.try_template(&input, |conversation| engine.chat_ids(conversation))?;
+        args.prompting.try_template(&sources.input, |conversation| engine.chat_ids(conversation))?;
 
-        let fingerprints =
-            (ModelFingerprint::of(&expert)?, amateur.as_ref().map(ModelFingerprint::of).transpose()?);
-        let mut seed = earlier.seed();
-        let mut datasets = Vec::with_capacity(settings.len());
-        for Setting { contrast, output } in &settings {
-            let has_say = contrast.needs_amateur();
-            let manifest = Manifest {
-                version: Manifest::VERSION.to_owned(),
-                input: input.fingerprint(),
-                expert: fingerprints.0.clone(),
-                amateur: fingerprints.1.clone().filter(|_| has_say),
-                seed,
-                samples: args.method.samples,
-                settings: args.settings(contrast, engine, &variables),
-                notes: args.notes(),
-            };
-            let metadata = args.metadata(contrast, &expert, amateur.as_ref().filter(|_| has_say));
-            let request = args.request(contrast);
-            let dataset = Dataset::open(output, &input, &manifest, metadata, request, args.retry_errors)?;
-            // All settings draw by one.
-            seed = Some(dataset.todo.request.seed);
-            datasets.push(dataset);
-        }
+        let windows = engine.windows();
+        let window = |index: usize| windows.of(&sources.settings[index].contrast);
+        let datasets = sources.datasets(args, engine.device(), &variables, |index| json!(window(index)))?;
         report_placement(replicas.count(), devices.gpus.len());
-        let order = Order { settings: settings.len(), samples: args.method.samples as usize };
-        Ok(Self { replicas, input, prompting: args.prompting.clone(), order, datasets })
+        let work = Work {
+            output: Outputs::of(&sources.settings, &args.output).to_string(),
+            total: sources.total(args),
+            earlier: datasets.iter().map(|dataset| dataset.todo.ends()).sum(),
+            limit: (args.max_tokens() as usize).min(windows.expert.max(windows.both)),
+            ignores_stop_tokens: args.method.ignore_eos,
+            max_tokens: args.given_max_tokens(),
+        };
+        Announcement {
+            is_demonstration: !args.models.are_given(),
+            expert,
+            amateur: amateur.as_ref(),
+            device: &replicas.first().device().info().description,
+            method: &args.method,
+            max_tokens: args.max_tokens(),
+            contrasts: sources.settings.iter().map(|setting| &setting.contrast).collect(),
+            seed: datasets.first().map_or(0, |dataset| dataset.todo.request.seed),
+            input: &args.input,
+            rows: sources.input.len(),
+            output: &args.output,
+            records_before: work.earlier.records(),
+            records_total: work.total,
+        }
+        .print();
+        let order = Order { settings: sources.settings.len(), samples: args.method.samples as usize };
+        let prompting = args.prompting.clone();
+        Ok(Self { replicas, input: sources.input, prompting, order, datasets, work })
     }
 
     /// Decodes what has no record yet, and writes each record as it finishes.
-    fn decode(self, interrupted: &AtomicBool) -> Result<Ended> {
-        let Self { mut replicas, input, prompting, order, datasets } = self;
-        let total = input.len() * order.settings * order.samples;
-        let done = datasets.iter().map(|dataset| dataset.todo.done.recovery().records).sum();
+    fn decode(self, interrupt: &Interrupt) -> Result<Ended> {
+        let Self { mut replicas, input, prompting, order, datasets, work } = self;
+        let total = work.total;
         let (todo, mut written): (Vec<_>, Vec<_>) =
             datasets.into_iter().map(|dataset| (dataset.todo, dataset.written)).unzip();
-        let mut progress = Progress::new(total, done);
+        let mut progress = Progress::new(work);
         let left = (0..total).filter(|tag| {
             let JobIndex { row, setting, sample } = order.job(*tag);
             !todo[setting].done.contains(row, sample)
@@ -185,24 +299,43 @@ impl<D: Device> Run<D> {
             let prompt = prompting.prompt(prompt.body);
             Ok(Request { id, prompt, sample, tag, ..todo[setting].request.clone() })
         });
+        interrupt.begin_decoding();
         let result = replicas.decode(requests, |Stepped { completions, stats }| {
             let _range = profile::range(c"io");
             for completion in completions {
-                progress.record(&completion.finish);
+                progress.record(&completion);
                 let JobIndex { row, setting, sample } = order.job(completion.tag);
                 written[setting].append(input.read(row)?, sample, completion)?;
             }
             progress.step(stats);
-            Ok(if interrupt::is_set(interrupted) {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            })
+            Ok(if interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         });
+        let is_complete = progress.is_complete();
         progress.finish();
         result?;
-        Ended::close(written)
+        Ended::close(written, is_complete)
     }
+}
+
+/// Loads the weights, and shows how far that is.
+fn load<D: Device>(
+    places: Vec<D>,
+    expert: &Checkpoint,
+    amateur: Option<&Checkpoint>,
+    config: &EngineConfig,
+) -> Result<Replicas<D>> {
+    let size = |checkpoint: &Checkpoint| -> Result<u64> {
+        let sizes = checkpoint.weight_files()?.into_iter().map(|file| checkpoint.find(&file));
+        sizes.map(|file| Ok(file?.map_or(0, |bytes| bytes.len() as u64))).sum()
+    };
+    let once = size(expert)? + amateur.map_or(Ok(0), size)?;
+    let done = Arc::default();
+    let _shown = Activity::start(
+        "loading weights",
+        Some(Bytes { done: Arc::clone(&done), total: once * places.len() as u64 }),
+    );
+    let counting = |checkpoint: &Checkpoint| checkpoint.clone().counting(Arc::clone(&done));
+    Replicas::load(places, &counting(expert), amateur.map(counting).as_ref(), config)
 }
 
 /// The order of requests, each called by its place in it: all responses to one prompt one after another, so that what
@@ -232,14 +365,22 @@ impl Order {
 fn report_placement(replicas: usize, gpus: usize) {
     if gpus > 1 {
         let how = if replicas == gpus { "both models on each" } else { "expert and amateur on one each" };
-        message!("{gpus} GPUs, {how}: {replicas} replica(s) of the pair");
+        note!("{gpus} GPUs, {how}: {} of the pair", count(replicas, "replica"));
     }
 }
 
 impl Args {
     fn max_tokens(&self) -> u32 {
-        let of_pair = || self.models.pair().map_or(MAX_TOKENS, |pair| pair.max_tokens);
-        self.method.max_tokens.unwrap_or_else(of_pair)
+        self.given_max_tokens().unwrap_or(MAX_TOKENS)
+    }
+
+    /// That of the user or of the pair.
+    fn given_max_tokens(&self) -> Option<u32> {
+        self.method.max_tokens.or_else(|| self.models.pair().map(|pair| pair.max_tokens))
+    }
+
+    fn template_variables(&self, text: &Text, earlier: Option<&Manifest>) -> Map<String, Value> {
+        self.prompting.template_variables(self.models.pair(), text, earlier)
     }
 
     /// What all requests of a setting have in common; its dataset knows the seed.
@@ -257,7 +398,8 @@ impl Args {
     fn settings<D: Device>(
         &self,
         contrast: &Contrast,
-        engine: &Engine<D>,
+        device: &D,
+        window: Value,
         variables: &Map<String, Value>,
     ) -> Value {
         let mut settings = json!(contrast);
@@ -265,10 +407,10 @@ impl Args {
         settings["ignore_eos"] = json!(self.method.ignore_eos);
         // Unset where it is not asked for: a run of a version that did not know it goes on.
         settings["log_probabilities"] = json!(self.method.log_probabilities.then_some(true));
-        settings["max_model_len"] = json!(engine.windows().of(contrast));
+        settings["max_model_len"] = window;
         settings["chat_template_kwargs"] = json!(variables);
         self.prompting.add_settings(&mut settings);
-        format::settings(engine.device()).into_iter().for_each(|(name, format)| settings[name] = format);
+        format::settings(device).into_iter().for_each(|(name, format)| settings[name] = format);
         settings
     }
 

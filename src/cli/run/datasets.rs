@@ -1,10 +1,13 @@
 //! What a run goes on with and what it writes: a dataset for each setting.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::cli::args::method::Setting;
-use codit::dataset::{Done, FinishReason, Input, InputRow, Manifest, Metadata, Outcome, Record, Sink};
+use crate::cli::ui::progress::Ends;
+use codit::dataset::{
+    Done, FinishReason, Input, InputRow, Manifest, Metadata, Outcome, Record, Recovery, Sink,
+};
 use codit::engine::{Completion, Finish, Request};
 use codit::error::{Error, Result};
 
@@ -50,6 +53,11 @@ impl Earlier {
         self.manifests.first()
     }
 
+    /// The manifests of all `settings` outputs, in the order of the settings, if all of them hold something.
+    pub fn all(&self, settings: usize) -> Option<&[Manifest]> {
+        (self.manifests.len() == settings).then_some(&self.manifests[..])
+    }
+
     /// The user's seed, or that of the earlier runs.
     pub fn seed(&self) -> Option<u64> {
         self.seed
@@ -71,7 +79,6 @@ pub struct Todo {
 
 /// Where the answers go.
 pub struct Written {
-    output: PathBuf,
     sink: Sink,
     metadata: Metadata,
     log_probabilities: bool,
@@ -83,10 +90,9 @@ pub struct Written {
 }
 
 /// How a run ended.
-#[derive(Default)]
 pub struct Ended {
-    /// The datasets, in the order of the settings.
-    pub outputs: Vec<PathBuf>,
+    /// Whether every prompt has its records.
+    pub is_complete: bool,
     answered: usize,
     failed: usize,
 }
@@ -96,11 +102,10 @@ impl Ended {
     ///
     /// # Errors
     /// Those of [`Sink::close`].
-    pub fn close(datasets: Vec<Written>) -> Result<Self> {
-        let mut ended = Self::default();
-        for Written { output, sink, answered, failed, .. } in datasets {
+    pub fn close(datasets: Vec<Written>, is_complete: bool) -> Result<Self> {
+        let mut ended = Self { is_complete, answered: 0, failed: 0 };
+        for Written { sink, answered, failed, .. } in datasets {
             sink.close()?;
-            ended.outputs.push(output);
             ended.answered += answered;
             ended.failed += failed;
         }
@@ -136,10 +141,16 @@ impl Dataset {
         let log_probabilities = request.log_probabilities;
         let has_samples = manifest.samples > 1;
         let request = Request { seed: sink.seed(), ..request };
-        let output = output.to_owned();
-        let written =
-            Written { output, sink, metadata, log_probabilities, has_samples, answered: 0, failed: 0 };
+        let written = Written { sink, metadata, log_probabilities, has_samples, answered: 0, failed: 0 };
         Ok(Self { todo: Todo { request, done }, written })
+    }
+}
+
+impl Todo {
+    /// How the records of earlier runs ended.
+    pub fn ends(&self) -> Ends {
+        let Recovery { records, failed, finished, .. } = self.done.recovery();
+        Ends { finished, cut: records.saturating_sub(failed + finished), errors: failed }
     }
 }
 
@@ -181,9 +192,6 @@ fn outcome(completion: Completion, log_probabilities: bool) -> Option<Outcome> {
 fn report_recovery(done: &Done, output: &Path) {
     let (recovery, output) = (done.recovery(), output.display());
     if recovery.cut_bytes > 0 {
-        message!("{output}: cut off {} bytes of a torn record at its end", recovery.cut_bytes);
-    }
-    if recovery.records > 0 {
-        message!("{output}: resuming after {} records", recovery.records);
+        note!("{output}: cut off {} bytes of a torn record at its end", recovery.cut_bytes);
     }
 }

@@ -1,4 +1,6 @@
 //! What a run of `synth` holds on to.
 
+pub mod announce;
+pub mod complete;
 pub mod datasets;
 pub mod interrupt;

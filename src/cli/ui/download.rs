@@ -1,12 +1,14 @@
 //! How the fetching of models goes, on standard error: a live bar on a terminal, elsewhere a line for each large file and
 //! one now and then.
 
-use std::io::IsTerminal;
 use std::time::Instant;
 
-use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::HumanBytes;
+use serde_json::json;
 
-use crate::cli::ui::progress::PLAIN_INTERVAL;
+use super::progress::PLAIN_INTERVAL;
+use super::screen::{self, Bar, Mode};
+use super::words;
 use codit::hub::Event;
 
 /// Files from so many bytes on are worth a line.
@@ -17,8 +19,10 @@ const LARGE: u64 = 1 << 20;
 pub struct Download {
     /// The file that comes, as it is called here.
     file: String,
-    bar: Option<ProgressBar>,
+    bar: Option<Bar>,
     printed: Option<Instant>,
+    /// When the file began to come, and how much of it there was.
+    began: Option<(Instant, u64)>,
 }
 
 impl Download {
@@ -32,14 +36,14 @@ impl Download {
                 let name = format!("{repository} {file}");
                 // Said once, and not again at every look.
                 if self.file != name {
-                    self.say(&format!("{name}: another process is fetching it; waiting"));
+                    message!("{name}: another process is fetching it; waiting");
                     self.file = name;
                 }
             }
             Event::FromCache { repository, commit, reason } => {
-                self.say(&format!(
+                message!(
                     "{repository}: the hub cannot be reached ({reason}); taking commit {commit} from the cache"
-                ));
+                );
             }
         }
     }
@@ -48,38 +52,40 @@ impl Download {
         if self.file != file {
             file.clone_into(&mut self.file);
             self.printed = None;
-            self.bar = std::io::stderr().is_terminal().then(|| bar(file));
+            self.began = Some((Instant::now(), done));
+            self.bar = screen::open_bar(size);
         }
-        match &self.bar {
-            Some(bar) => {
-                bar.set_length(size);
-                bar.set_position(done);
-                if done >= size {
-                    bar.finish_and_clear();
-                }
+        if let Some(bar) = &self.bar {
+            let speed = self.speed(done, size);
+            bar.show(done, size, &format!("{} of {}{speed}  {file}", HumanBytes(done), HumanBytes(size)));
+            if done >= size {
+                screen::close_bar();
+                self.bar = None;
             }
-            None if size >= LARGE
-                && self.printed.is_none_or(|printed| printed.elapsed() >= PLAIN_INTERVAL) =>
-            {
-                self.printed = Some(Instant::now());
-                message!("fetching {file}: {} of {}", HumanBytes(done), HumanBytes(size));
-            }
-            None => {}
         }
+        let is_due = size >= LARGE && self.printed.is_none_or(|printed| printed.elapsed() >= PLAIN_INTERVAL);
+        match screen::mode() {
+            Mode::Plain if is_due => {
+                note!("fetching {file}: {} of {}", HumanBytes(done), HumanBytes(size));
+            }
+            Mode::Json if is_due => {
+                screen::event(
+                    &json!({"event": "download", "file": file, "bytes": done, "bytes_total": size}),
+                );
+            }
+            _ => return,
+        }
+        self.printed = Some(Instant::now());
     }
 
-    fn say(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| message!("{text}")),
-            None => message!("{text}"),
+    /// Speed and time left, as soon as they are known.
+    fn speed(&self, done: u64, size: u64) -> String {
+        let Some((began, before)) = self.began else { return String::new() };
+        let pace = done.saturating_sub(before) as f64 / began.elapsed().as_secs_f64();
+        if !pace.is_finite() || pace < 1.0 {
+            return String::new();
         }
+        let left = words::time(size.saturating_sub(done) as f64 / pace);
+        format!(", {}/s, {left} left", HumanBytes(pace as u64))
     }
-}
-
-fn bar(file: &str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(4));
-    let style = "{bar:24} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}, {eta} left  {msg}";
-    bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.set_message(file.to_owned());
-    bar
 }

@@ -1,16 +1,23 @@
 //! Messages on standard error.
 
-use std::fmt::Arguments;
-use std::io::{Write, stderr};
-
-/// Prints a line that begins with the program's name. A message that cannot be written is lost: a run of days must not end
-/// because nobody watches it any more.
+/// Prints a line that begins with the program's name, whatever the user wants to be told: a warning, or what must not be
+/// missed.
 macro_rules! message {
-    ($($text:tt)*) => { $crate::cli::ui::message::print(format_args!($($text)*)) };
+    ($($text:tt)*) => {
+        $crate::cli::ui::screen::say($crate::cli::ui::screen::Level::Warning, &format!($($text)*))
+    };
 }
 
-/// See [`message!`].
-pub fn print(text: Arguments<'_>) {
-    let line = format!("codit: {text}\n");
-    let _ = stderr().write_all(line.as_bytes());
+/// Prints a line that a quiet run leaves out.
+macro_rules! note {
+    ($($text:tt)*) => {
+        $crate::cli::ui::screen::say($crate::cli::ui::screen::Level::Note, &format!($($text)*))
+    };
+}
+
+/// Prints a line that only a verbose run has.
+macro_rules! detail {
+    ($($text:tt)*) => {
+        $crate::cli::ui::screen::say($crate::cli::ui::screen::Level::Detail, &format!($($text)*))
+    };
 }

@@ -2,8 +2,12 @@
 
 #[macro_use]
 pub mod message;
+pub mod activity;
 #[cfg(feature = "hub")]
 pub mod download;
+pub mod estimate;
 pub mod output;
 pub mod progress;
+pub mod screen;
 pub mod table;
+pub mod words;

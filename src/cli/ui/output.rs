@@ -34,6 +34,14 @@ impl Output {
     }
 }
 
+/// Writes what is still held back.
+///
+/// # Errors
+/// [`Error::Io`] if it cannot be written: see [`is_closed`].
+pub fn flush() -> Result<()> {
+    stdout().flush().map_err(Error::io(NAME, "cannot write"))
+}
+
 /// Whether `error` says that the reader of standard output has gone, as in `codit pairs | head -3`.
 pub fn is_closed(error: &Error) -> bool {
     matches!(error, Error::Io { path, source, .. }

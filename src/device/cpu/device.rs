@@ -58,8 +58,9 @@ impl Common {
     fn info(&self, format: Format) -> DeviceInfo {
         let (threads, isa, best) = (self.pool.threads(), self.isa.name(), Isa::detect());
         let lowered = if self.isa < best { format!(", lowered from {}", best.name()) } else { String::new() };
+        let noun = if threads == 1 { "thread" } else { "threads" };
         DeviceInfo {
-            description: format!("CPU, {threads} threads, instruction set {isa}{lowered}"),
+            description: format!("CPU, {threads} {noun}, instruction set {isa}{lowered}"),
             format,
             dtype: Dtype::F32,
             is_split: false,

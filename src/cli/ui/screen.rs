@@ -1,0 +1,219 @@
+//! Standard error as a user sees it. Messages, the live bar and JSON lines pass through here, so that a message never tears
+//! the bar and every line has the form that the user asked for.
+
+use std::io::{IsTerminal, Write, stderr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use console::{Style, Term};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::words;
+
+/// What every line of text begins with.
+const NAME: &str = "codit: ";
+/// Columns of the name of a field.
+const FIELD: usize = 10;
+/// Columns of the bar.
+const BAR: usize = 20;
+/// Columns for what the terminal writes when keys are pressed, such as ^C. On a line of its own it would push the live
+/// line up, and a rest of it would stay.
+const ECHO: usize = 5;
+/// What a warning begins with.
+const WARNING: &str = "warning:";
+/// What the error that ends the program begins with.
+const ERROR: &str = "error:";
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// A live line on the terminal.
+    Bar,
+    /// A line of text now and then.
+    Plain,
+    /// Every line on standard error is a JSON object.
+    Json,
+    /// Not at all.
+    None,
+}
+
+/// How much is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    /// Only warnings and errors.
+    Quiet,
+    /// Also what a run does and how it ended.
+    Normal,
+    /// Also what the engine counted.
+    Verbose,
+}
+
+/// The kind of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Always shown.
+    Warning,
+    /// Not shown by a quiet run.
+    Note,
+    /// Shown by a verbose run.
+    Detail,
+}
+
+struct Screen {
+    mode: Option<Mode>,
+    verbosity: Verbosity,
+    bar: Option<ProgressBar>,
+}
+
+static SCREEN: Mutex<Screen> = Mutex::new(Screen { mode: None, verbosity: Verbosity::Normal, bar: None });
+
+fn screen() -> MutexGuard<'static, Screen> {
+    SCREEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Chooses how progress is shown, `None` for what suits standard error, and how much is told.
+pub fn set(mode: Option<Mode>, verbosity: Verbosity) {
+    let mut screen = screen();
+    (screen.mode, screen.verbosity) = (mode, verbosity);
+}
+
+/// How progress is shown.
+pub fn mode() -> Mode {
+    match screen().mode {
+        // A live line needs a terminal.
+        Some(Mode::Bar) | None if stderr().is_terminal() => Mode::Bar,
+        Some(Mode::Bar) | None => Mode::Plain,
+        Some(mode) => mode,
+    }
+}
+
+/// How much is told.
+pub fn verbosity() -> Verbosity {
+    screen().verbosity
+}
+
+/// Columns of the terminal, if standard error is one.
+pub fn width() -> Option<usize> {
+    let (_, columns) = Term::stderr().size_checked()?;
+    // A terminal that does not know its size says 0.
+    Some(if columns == 0 { 80 } else { usize::from(columns) })
+}
+
+/// A message as one line of text or as one JSON object.
+pub fn say(level: Level, text: &str) {
+    let verbosity = screen().verbosity;
+    let (is_shown, name) = match level {
+        Level::Warning => (true, "warning"),
+        Level::Note => (verbosity >= Verbosity::Normal, "note"),
+        Level::Detail => (verbosity >= Verbosity::Verbose, "detail"),
+    };
+    if !is_shown {
+        return;
+    }
+    let text = words::harmless(text);
+    if mode() == Mode::Json {
+        event(&json!({"event": "message", "level": name, "text": text}));
+    } else {
+        print(&text);
+    }
+}
+
+/// A line of the block that says what a run does: a name and its value, cut where the terminal ends.
+pub fn say_field(name: &str, value: &str) {
+    if screen().verbosity == Verbosity::Quiet || mode() == Mode::Json {
+        return;
+    }
+    let value = words::harmless(value);
+    let name = format!("{name:<FIELD$}");
+    let room = room_for_field().unwrap_or(usize::MAX);
+    let name = Style::new().for_stderr().bold().apply_to(name);
+    write(&format!("{NAME}{name}{}\n", words::cut(&value, room)));
+}
+
+/// Columns of the terminal that are left for the value of a field.
+pub fn room_for_field() -> Option<usize> {
+    width().map(|width| width.saturating_sub(NAME.len() + FIELD))
+}
+
+/// The error that ends the program. Those of a device are of several lines, with a table.
+pub fn say_error(text: &str, has_lines: bool, exit_code: u8) {
+    if mode() == Mode::Json {
+        event(&json!({"event": "error", "text": words::harmless(text), "exit_code": exit_code}));
+        return;
+    }
+    let mut lines = if has_lines { text.lines() } else { "".lines() };
+    let first = words::harmless(if has_lines { lines.next().unwrap_or_default() } else { text });
+    print(&format!("{ERROR} {first}"));
+    for line in lines {
+        write(&(words::harmless(line) + "\n"));
+    }
+}
+
+/// A JSON object on a line of its own, where every line is one.
+pub fn event(event: &Value) {
+    if mode() == Mode::Json {
+        write(&format!("{event}\n"));
+    }
+}
+
+fn print(text: &str) {
+    let text = format!("{NAME}{text}");
+    let text = width().map(|width| words::wrapped(&text, width)).unwrap_or(text);
+    let [warning, error] =
+        [Style::new().for_stderr().yellow().bold(), Style::new().for_stderr().red().bold()];
+    let coloured = [(WARNING, warning), (ERROR, error)].into_iter().find_map(|(word, style)| {
+        let rest = text.strip_prefix(NAME)?.strip_prefix(word)?;
+        Some(format!("{NAME}{}{rest}", style.apply_to(word)))
+    });
+    write(&(coloured.unwrap_or(text) + "\n"));
+}
+
+/// Text that cannot be written is lost: a run of days must not end because nobody watches it any more.
+fn write(text: &str) {
+    let write = || drop(stderr().write_all(text.as_bytes()));
+    match &screen().bar {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
+
+/// A live line, if progress is shown by one.
+pub fn open_bar(length: u64) -> Option<Bar> {
+    if mode() != Mode::Bar || verbosity() == Verbosity::Quiet {
+        return None;
+    }
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(4));
+    let style = ProgressStyle::with_template(&format!("{{bar:{BAR}}} {{msg}}"));
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    screen().bar = Some(bar.clone());
+    Some(Bar { bar })
+}
+
+/// The live line.
+pub struct Bar {
+    bar: ProgressBar,
+}
+
+impl Bar {
+    /// Shows how far it is, and `text`, which is cut where the terminal ends.
+    pub fn show(&self, position: u64, length: u64, text: &str) {
+        let room = width().unwrap_or(80).saturating_sub(BAR + 1 + ECHO);
+        self.bar.set_length(length);
+        self.bar.set_position(position);
+        self.bar.set_message(words::cut(text, room).into_owned());
+    }
+
+    /// Draws the line once in `interval` even if nothing happens.
+    pub fn tick(&self, interval: Duration) {
+        self.bar.enable_steady_tick(interval);
+    }
+}
+
+/// Removes the live line, without leaving a rest of it on the terminal.
+pub fn close_bar() {
+    let bar = screen().bar.take();
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+}
