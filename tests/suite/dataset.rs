@@ -332,7 +332,7 @@ fn a_record_is_exactly_this() {
     assert_eq!(
         line(prompt, answer("\u{2028}\"é\"\u{1}", &[-0.1, 0.0, -1.0e-7, -16_777_216.0])),
         concat!(
-            "{\"id\":12,\"is_completed\":true,\"instruction\":\"Say é\\n\",\"response\":\"\u{2028}\\\"é\\\"\\u0001\",",
+            "{\"id\":\"12\",\"is_completed\":true,\"instruction\":\"Say é\\n\",\"response\":\"\u{2028}\\\"é\\\"\\u0001\",",
             "\"res_metadata\":{\"temperature\":1.0,\"top_p\":0.95,\"max_tokens\":4096,\"contrastive_decoding\":true,",
             "\"alpha\":0.01,\"beta\":1.0,\"expert_model_id\":\"models/expert\",\"amateur_model_id\":\"models/amateur\"},",
             "\"score\":[-0.1,0.0,-1e-7,-16777216.0],\"finish_reason\":\"stop\",\"prompt_tokens\":9,\"completion_tokens\":4,",
