@@ -92,7 +92,16 @@ fn describe(error: &serde_json::Error, text: &str) -> String {
     if text.starts_with("{'") {
         return "not JSON: single quotes are Python's; write each row with json.dumps".to_owned();
     }
-    format!("not JSON: {}, at column {column}; {end}", without_position(error))
+    let reason = without_position(error);
+    if is_half_a_pair(&reason) {
+        return format!("a name holds half a surrogate pair at column {column}, which is no text; repair it");
+    }
+    format!("not JSON: {reason}, at column {column}; {end}")
+}
+
+/// Whether `serde_json` refuses a text because of an escape such as `\ud800` that is only a half of a character.
+fn is_half_a_pair(reason: &str) -> bool {
+    reason.contains("surrogate") || reason.contains("hex escape")
 }
 
 /// `serde_json` counts lines from the start of the text that it was given, which here is always one line.
@@ -112,7 +121,7 @@ impl Fault {
         let column = start + self.error.column();
         let reason = without_position(&self.error);
         let name = excerpt(name);
-        if reason.contains("surrogate") || reason.contains("hex escape") {
+        if is_half_a_pair(&reason) {
             format!(
                 "{name} must be a string of text, and holds half a surrogate pair at column {column}; repair it"
             )

@@ -1,4 +1,4 @@
-//! Tests good and bad inputs, records byte for byte, and outputs that were cut, damaged, locked, on a full disk or
+//! Tests records byte for byte, and outputs that were cut, damaged, locked, on a full disk or
 //! left by a killed process.
 #![allow(clippy::unwrap_used, reason = "a test's helpers are tests too")]
 
@@ -11,204 +11,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use codit::Result;
 use codit::checkpoint::Checkpoint;
 use codit::contrast::LogProbabilities;
 use codit::dataset::{
-    Body, Done, Id, Input, InputRow, MAX_LINE, Manifest, Metadata, ModelFingerprint, Outcome, Record,
-    Recovery, Sink,
+    Done, Input, InputRow, Manifest, Metadata, ModelFingerprint, Outcome, Record, Recovery, Sink,
 };
-use codit::text::{Conversation, Message};
-use codit::{Error, Result};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-// Inputs
+use crate::input::{garbage, only_prompt};
 
-fn file(text: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("prompts.jsonl");
-    fs::write(&path, text).unwrap();
-    (folder, path)
-}
-
-fn input(text: impl AsRef<[u8]>) -> Input {
-    let (_folder, path) = file(text);
-    Input::open(path).unwrap()
-}
-
-fn only_prompt(text: &str) -> InputRow {
-    input(text).read(0).unwrap()
-}
-
-/// The message of the error for a file with `text`. It must name the file and line `line`.
-fn refusal(text: impl AsRef<[u8]>, line: usize) -> String {
-    let (_folder, path) = file(text);
-    let error = Input::open(&path).unwrap_err();
-    assert_eq!(error.exit_code(), 2);
-    let message = error.to_string();
-    let place = format!("{}:{line}: ", path.display());
-    message.strip_prefix(&place).unwrap_or_else(|| panic!("{message:?} is not at {place:?}")).to_owned()
-}
-
-#[test]
-fn rows_of_three_kinds() {
-    let input = input(
-        r#"{"id": "a", "instruction": "Say hi."}
-{"prompt": "Once upon", "id": 7}
-{"messages": [{"role": "system", "content": ""}, {"role": "user", "content": "Hm?"}]}
-"#,
-    );
-    assert_eq!(input.len(), 3);
-    let prompts: Vec<_> = (0..3).map(|row| input.read(row).unwrap()).collect();
-    assert_eq!(prompts[0].id, Id::Text("a".into()));
-    assert_eq!(prompts[0].body, Body::Chat(Conversation::of_instruction("Say hi.")));
-    assert_eq!(prompts[1].id, Id::Integer("7".into()));
-    assert_eq!(prompts[1].body, Body::Text("Once upon".into()));
-    assert_eq!(prompts[2].id, Id::Text("conv_3".into()));
-    let messages = [("system", ""), ("user", "Hm?")];
-    let messages = messages.map(|(role, content)| Message::new(role, content));
-    assert_eq!(prompts[2].body, Body::Chat(messages.to_vec().into()));
-    assert_eq!(prompts[2].body.instruction(), "Hm?");
-    let rows = ["a", "7", "conv_3", "b"].map(|key| input.row(key));
-    assert_eq!(rows, [Some(0), Some(1), Some(2), None]);
-}
-
-#[test]
-fn blank_lines_marks_and_line_ends_are_tolerated() {
-    let text = "\u{feff}\r\n{\"instruction\": \"x\"}\r\n\n  \t\n\n{\"instruction\": \"y\"}";
-    let prompts = input(text);
-    assert_eq!(prompts.len(), 2);
-    let lines: Vec<_> = (0..2).map(|row| prompts.read(row).unwrap()).map(|p| (p.line, p.id)).collect();
-    assert_eq!(lines, [(2, Id::Text("conv_2".into())), (6, Id::Text("conv_6".into()))]);
-    assert_eq!(only_prompt("\u{feff}{\"instruction\": \"x\"}").line, 1);
-}
-
-#[test]
-fn a_null_column_counts_as_missing() {
-    let prompt = only_prompt(r#"{"id": null, "instruction": null, "prompt": "x", "messages": null}"#);
-    assert_eq!((prompt.id, prompt.body), (Id::Text("conv_1".into()), Body::Text("x".into())));
-}
-
-#[test]
-fn bad_lines_are_named_with_a_remedy() {
-    let good = r#"{"instruction": "x"}"#;
-    let cases: &[(&[u8], &str)] = &[
-        (b"{\"instruction\": \"\xff\"}", "not UTF-8 from byte 18 on; convert"),
-        (b"{\"instruction\": ", "not JSON: EOF while parsing a value, at column"),
-        (b"nothing", "not JSON: expected ident, at column"),
-        (b"[1]", "not a row: invalid type: sequence, expected an object"),
-        (b"{} {}", "not JSON: trailing characters, at column 4"),
-        (b"{}", "no instruction; give the line one of"),
-        (b"{\"instruction\": null}", "no instruction"),
-        (b"{\"instruction\": \"\"}", "instruction is empty; give it text or remove"),
-        (b"{\"instruction\": \" \\n\\u00a0\"}", "instruction is empty"),
-        (b"{\"instruction\": [\"x\"]}", "instruction must be a string"),
-        (b"{\"instruction\": \"\\ud800\"}", "instruction must be a string of text"),
-        (b"{\"prompt\": \"\"}", "prompt is empty"),
-        (b"{\"prompt\": \"x\", \"instruction\": \"y\"}", "both instruction and prompt; keep"),
-        (b"{\"messages\": [], \"instruction\": \"y\"}", "both instruction and messages; keep"),
-        (b"{\"messages\": []}", "messages is empty"),
-        (b"{\"messages\": \"x\"}", "messages must be an array of"),
-        (b"{\"messages\": [{\"role\": \"user\"}]}", "missing field `content`"),
-        (b"{\"messages\": [{\"role\": \"user\", \"content\": [\"x\"]}]}", "expected a string"),
-        (b"{\"messages\": [{\"role\": \"user\", \"content\": \" \"}]}", "the last of messages is empty"),
-        (
-            b"{\"messages\": [{\"role\": \"assistant\", \"content\": \"x\"}]}",
-            "by \"assistant\"; end with the user",
-        ),
-        (b"{\"instruction\": \"x\", \"id\": 1.5}", "id is 1.5; make it a string or an integer"),
-        (b"{\"instruction\": \"x\", \"id\": 1e5}", "id is 1e5; make"),
-        (b"{\"instruction\": \"x\", \"id\": [1]}", "id is [1]; make"),
-        (b"{\"instruction\": \"x\", \"id\": true}", "id is true; make"),
-        (b"{\"instruction\": \"x\", \"a\": 1, \"a\": 2}", "column \"a\" is there twice"),
-        (
-            b"{\"instruction\": \"x\", \"score\": 1}",
-            "column \"score\" is one that the output defines; rename",
-        ),
-        (b"{\"instruction\": \"x\", \"response\": null}", "column \"response\" is one that the output"),
-        (b"{\"instruction\": \"x\",\r\"a\": 1}", "a carriage return inside the line"),
-        (b"{\"instruction\": \"x\0\"}", "holds NUL bytes"),
-        (b"\0\0\0\0\0\0", "holds NUL bytes (a tail lost in a crash"),
-    ];
-    for (line, expected) in cases {
-        for (newline, at) in [("\n", 1), ("", 2)] {
-            let before = format!("{good}\n").repeat(at - 1);
-            let message = refusal([before.as_bytes(), line, newline.as_bytes()].concat(), at);
-            assert!(message.contains(expected), "{message:?} is not {expected:?}");
-        }
-    }
-}
-
-#[test]
-fn ids_are_unique_as_text() {
-    let twice = |first: &str, second: &str| {
-        let message = refusal(
-            format!("{{\"instruction\":\"x\",\"id\":{first}}}\n\n{{\"instruction\":\"x\"{second}}}\n"),
-            3,
-        );
-        assert!(message.contains("is that of line 1 too"), "{message}");
-    };
-    twice("\"a\"", ",\"id\":\"a\"");
-    twice("1", ",\"id\":\"1\"");
-    twice("\"conv_3\"", "");
-    twice("\"\\u0061\"", ",\"id\":\"a\"");
-    let many = "{\"instruction\":\"x\"}\n".repeat(3) + "{\"instruction\":\"x\",\"id\":01}";
-    assert!(refusal(many, 4).contains("not JSON"));
-}
-
-#[test]
-fn a_file_without_prompts_is_refused() {
-    for text in ["", "\n \n", "\u{feff}"] {
-        let (_folder, path) = file(text);
-        let message = Input::open(&path).unwrap_err().to_string();
-        assert!(message.contains("holds no prompts; give"), "{message}");
-    }
-    let (folder, path) = file("");
-    assert!(Input::open(folder.path()).unwrap_err().to_string().contains("a folder; give a JSONL file"));
-    assert!(Input::open("/dev/null").unwrap_err().to_string().contains("not a regular file"));
-    fs::remove_file(&path).unwrap();
-    assert!(matches!(Input::open(&path).unwrap_err(), Error::Io { action: "cannot open", .. }));
-    let pipe = folder.path().join("pipe");
-    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    assert!(Input::open(&pipe).unwrap_err().to_string().contains("not a regular file"));
-}
-
-#[test]
-fn a_line_may_be_long_but_not_endless() {
-    let row = |length: usize| format!("{{\"instruction\":\"{}\"}}", "x".repeat(length - 18));
-    assert_eq!(input(row(MAX_LINE - 1) + "\n" + &row(18 + 1)).len(), 2);
-    assert!(refusal(row(MAX_LINE + 1), 1).starts_with("longer than 16 MiB; shorten or remove"));
-    assert!(refusal(" ".repeat(MAX_LINE + 1), 1).starts_with("longer than 16 MiB"));
-    let (_folder, path) = file("{\"instruction\":\"x\"}\n");
-    File::options().write(true).open(&path).unwrap().set_len(5 * MAX_LINE as u64).unwrap();
-    let message = Input::open(&path).unwrap_err().to_string();
-    assert!(message.contains(":2: holds NUL bytes"), "{message}");
-}
-
-#[test]
-fn an_input_that_changes_during_the_run_is_noticed() {
-    let (_folder, path) = file("{\"instruction\":\"x\"}\n{\"instruction\":\"y\"}\n");
-    let prompts = Input::open(&path).unwrap();
-    fs::write(&path, "{\"instruction\":\"x\"}\n{\"instruction\":\"z\"}\n").unwrap();
-    prompts.read(0).unwrap();
-    let changed = |input: &Input| {
-        let message = input.read(1).unwrap_err().to_string();
-        assert!(message.contains(":2: has changed since the run began"), "{message}");
-    };
-    changed(&prompts);
-    fs::write(&path, "{\"instruction\":\"x\"}\n").unwrap();
-    changed(&prompts);
-    assert_ne!(Input::open(&path).unwrap().hash(), prompts.hash());
-}
-
-#[test]
-fn the_hash_is_that_of_the_file() {
-    assert_eq!(
-        input("{\"instruction\":\"x\"}").hash(),
-        "e6ecb1f3f16d3aff0577a44e389125f22c2ec089fdef02daba314cf7284a585c"
-    );
-}
+// Memory
 
 /// `VmHWM`, this process's peak memory in bytes.
 fn peak_memory() -> u64 {
@@ -237,50 +52,6 @@ fn memory_is_small_for_many_prompts() {
     let used = peak_memory() - before;
     println!("{} MiB", used >> 20);
     assert!(used < 64 << 20, "{used} bytes");
-}
-
-fn garbage() -> impl Strategy<Value = Vec<u8>> {
-    let fragments = prop_oneof![
-        "[\\PC]{0,8}".prop_map(String::into_bytes),
-        proptest::collection::vec(any::<u8>(), 0..8),
-        proptest::sample::select(vec![
-            "{",
-            "}",
-            "[",
-            "]",
-            "\"",
-            ":",
-            ",",
-            "\n",
-            "\r\n",
-            "\\u",
-            "null",
-            "1.5",
-            "\"id\"",
-            "\"instruction\"",
-            "\"prompt\"",
-            "\"messages\"",
-            "\"role\"",
-            "\"content\"",
-            "{\"instruction\":\"x\"}\n",
-            "{\"id\":1,\"prompt\":\"x\"}\n",
-        ])
-        .prop_map(|text: &str| text.as_bytes().to_vec()),
-    ];
-    proptest::collection::vec(fragments, 0..20).prop_map(|parts| parts.concat())
-}
-
-proptest! {
-    #[test]
-    fn garbage_is_refused_or_read(bytes in garbage()) {
-        let (_folder, path) = file(&bytes);
-        if let Ok(input) = Input::open(&path) {
-            for row in 0..input.len() {
-                let prompt = input.read(row).unwrap();
-                prop_assert_eq!(input.row(prompt.id.key()), Some(row));
-            }
-        }
-    }
 }
 
 // Records

@@ -13,6 +13,7 @@ mod cuda;
 mod dataset;
 #[cfg(all(feature = "cli", feature = "hub"))]
 mod hub;
+mod input;
 mod invariance;
 mod kernels;
 mod launch;
@@ -28,6 +29,8 @@ mod profile;
 #[cfg(feature = "cli")]
 mod program;
 mod random;
+#[cfg(feature = "cli")]
+mod render;
 #[cfg(feature = "cli")]
 mod resume;
 mod scheduler;

@@ -24,7 +24,7 @@ fn a_record_has_the_methods_fields_and_the_inputs_columns() {
     succeed(&input, &output, &["--seed", "5", "--max-tokens", "20", "--beta", "0.5"]);
 
     let text = fs::read_to_string(&output).unwrap();
-    let line = text.lines().find(|line| line.starts_with(r#"{"id":7,"#)).unwrap();
+    let line = text.lines().find(|line| line.starts_with(r#"{"id":"7","#)).unwrap();
     assert!(line.ends_with(r#","topic":"x","weight":1.50}"#), "{line}");
     let record: Value = serde_json::from_str(line).unwrap();
     let fields: Vec<&String> = record.as_object().unwrap().keys().collect();
