@@ -6,11 +6,11 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use indicatif::HumanBytes;
 use serde_json::json;
 
 use super::progress::{FIRST_LINE, PLAIN_INTERVAL};
-use super::screen::{self, Bar, Mode};
+use super::screen::{self, Mode};
+use super::words::size;
 
 /// What is over before this leaves no trace.
 const APPEARS_AFTER: Duration = Duration::from_millis(300);
@@ -35,13 +35,11 @@ impl Activity {
     pub fn start(name: &'static str, bytes: Option<Bytes>) -> Self {
         let (end, ended) = channel::<()>();
         let show = move || {
-            let mut display = Display { name, bytes, started: Instant::now(), printed: None, bar: None };
+            let mut display = Display { name, bytes, started: Instant::now(), printed: None };
             while ended.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 display.update();
             }
-            if display.bar.is_some() {
-                screen::close_bar();
-            }
+            screen::close_bar();
         };
         // It is shown or not: the work goes on without it.
         let thread = thread::Builder::new().name("activity".to_owned()).spawn(show).ok();
@@ -61,7 +59,6 @@ struct Display {
     bytes: Option<Bytes>,
     started: Instant,
     printed: Option<Instant>,
-    bar: Option<Bar>,
 }
 
 impl Display {
@@ -70,7 +67,10 @@ impl Display {
             return;
         }
         match screen::mode() {
-            Mode::Bar => self.draw(),
+            Mode::Bar => {
+                let (done, total) = self.progress().unwrap_or((0, 1));
+                screen::show_bar(done, total, &self.text());
+            }
             Mode::Plain if self.is_due() => note!("{}", self.text()),
             Mode::Json if self.is_due() => {
                 let (done, total) = self.progress().unzip();
@@ -79,16 +79,6 @@ impl Display {
                 }));
             }
             Mode::Plain | Mode::Json | Mode::None => {}
-        }
-    }
-
-    fn draw(&mut self) {
-        let (done, total) = self.progress().unwrap_or((0, 1));
-        if self.bar.is_none() {
-            self.bar = screen::open_bar(total);
-        }
-        if let Some(bar) = &self.bar {
-            bar.show(done, total, &self.text());
         }
     }
 
@@ -112,7 +102,7 @@ impl Display {
     fn text(&self) -> String {
         let name = self.name;
         match self.progress() {
-            Some((done, total)) => format!("{name}: {} of {}", HumanBytes(done), HumanBytes(total)),
+            Some((done, total)) => format!("{name}: {} of {}", size(done), size(total)),
             None => format!("{name} ..."),
         }
     }

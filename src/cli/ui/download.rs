@@ -3,12 +3,11 @@
 
 use std::time::Instant;
 
-use indicatif::HumanBytes;
 use serde_json::json;
 
 use super::progress::PLAIN_INTERVAL;
-use super::screen::{self, Bar, Mode};
-use super::words;
+use super::screen::{self, Mode};
+use super::words::{self, size as bytes};
 use codit::hub::Event;
 
 /// Files from so many bytes on are worth a line.
@@ -19,7 +18,6 @@ const LARGE: u64 = 1 << 20;
 pub struct Download {
     /// The file that comes, as it is called here.
     file: String,
-    bar: Option<Bar>,
     printed: Option<Instant>,
     /// When the file began to come, and how much of it there was.
     began: Option<(Instant, u64)>,
@@ -53,20 +51,16 @@ impl Download {
             file.clone_into(&mut self.file);
             self.printed = None;
             self.began = Some((Instant::now(), done));
-            self.bar = screen::open_bar(size);
-        }
-        if let Some(bar) = &self.bar {
-            let speed = self.speed(done, size);
-            bar.show(done, size, &format!("{} of {}{speed}  {file}", HumanBytes(done), HumanBytes(size)));
-            if done >= size {
-                screen::close_bar();
-                self.bar = None;
-            }
         }
         let is_due = size >= LARGE && self.printed.is_none_or(|printed| printed.elapsed() >= PLAIN_INTERVAL);
         match screen::mode() {
+            Mode::Bar if done >= size => screen::close_bar(),
+            Mode::Bar => {
+                let speed = self.speed(done, size);
+                screen::show_bar(done, size, &format!("{} of {}{speed}  {file}", bytes(done), bytes(size)));
+            }
             Mode::Plain if is_due => {
-                note!("fetching {file}: {} of {}", HumanBytes(done), HumanBytes(size));
+                note!("fetching {file}: {} of {}", bytes(done), bytes(size));
             }
             Mode::Json if is_due => {
                 screen::event(
@@ -86,6 +80,6 @@ impl Download {
             return String::new();
         }
         let left = words::time(size.saturating_sub(done) as f64 / pace);
-        format!(", {}/s, {left} left", HumanBytes(pace as u64))
+        format!(", {}/s, {left} left", bytes(pace as u64))
     }
 }

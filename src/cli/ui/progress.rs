@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::estimate::{Lengths, Pace, TokensLeft};
-use super::screen::{self, Bar, Mode};
+use super::screen::{self, Mode};
 use super::words::{self, count, thousands};
 use codit::engine::{Completion, Finish, Stats};
 
@@ -16,9 +16,6 @@ pub const FIRST_LINE: Duration = Duration::from_secs(5);
 pub const PLAIN_INTERVAL: Duration = Duration::from_secs(30);
 /// Between JSON objects.
 const JSON_INTERVAL: Duration = Duration::from_secs(5);
-/// How often the live line is drawn even if no step ends.
-const TICK: Duration = Duration::from_secs(1);
-
 /// How records ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ends {
@@ -76,7 +73,6 @@ pub struct Work {
 /// The run's progress, on standard error.
 pub struct Progress {
     work: Work,
-    bar: Option<Bar>,
     started: Instant,
     printed: Option<Instant>,
     /// Of this run.
@@ -90,14 +86,10 @@ pub struct Progress {
 
 impl Progress {
     pub fn new(work: Work) -> Self {
-        let bar = screen::open_bar(work.total as u64);
-        if let Some(bar) = &bar {
-            let (done, total) = (work.earlier.records(), work.total);
-            bar.show(done as u64, total as u64, &format!("{}, reading prompts", records_of(&work, done)));
-            bar.tick(TICK);
-        }
+        let (done, total) = (work.earlier.records(), work.total);
+        let text = format!("{}, reading prompts", records_of(&work, done));
+        screen::show_bar(done as u64, total as u64, &text);
         Self {
-            bar,
             started: Instant::now(),
             printed: None,
             ends: Ends::default(),
@@ -127,8 +119,8 @@ impl Progress {
     pub fn step(&mut self, stats: Stats) {
         self.stats = stats;
         self.pace.record(self.seconds(), stats.sampled);
-        if let Some(bar) = &self.bar {
-            bar.show(self.done() as u64, self.work.total as u64, &self.text());
+        if screen::mode() == Mode::Bar {
+            screen::show_bar(self.done() as u64, self.work.total as u64, &self.text());
         }
         match screen::mode() {
             Mode::Plain if self.is_due(PLAIN_INTERVAL) => note!("{}", self.text()),

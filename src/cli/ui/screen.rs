@@ -3,10 +3,9 @@
 
 use std::io::{IsTerminal, Write, stderr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use console::{Style, Term};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::words;
@@ -17,9 +16,12 @@ const NAME: &str = "codit: ";
 const FIELD: usize = 10;
 /// Columns of the bar.
 const BAR: usize = 20;
-/// Columns for what the terminal writes when keys are pressed, such as ^C. On a line of its own it would push the live
-/// line up, and a rest of it would stay.
+/// Columns that are left for what the terminal writes when keys are pressed.
 const ECHO: usize = 5;
+/// The live line is not drawn more often.
+const REDRAW: Duration = Duration::from_millis(250);
+/// Goes to the start of the line and clears it.
+const CLEAR: &str = "\r\x1b[2K";
 /// What a warning begins with.
 const WARNING: &str = "warning:";
 /// What the error that ends the program begins with.
@@ -63,10 +65,10 @@ pub enum Level {
 struct Screen {
     mode: Option<Mode>,
     verbosity: Verbosity,
-    bar: Option<ProgressBar>,
+    live: Option<Live>,
 }
 
-static SCREEN: Mutex<Screen> = Mutex::new(Screen { mode: None, verbosity: Verbosity::Normal, bar: None });
+static SCREEN: Mutex<Screen> = Mutex::new(Screen { mode: None, verbosity: Verbosity::Normal, live: None });
 
 fn screen() -> MutexGuard<'static, Screen> {
     SCREEN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -171,49 +173,43 @@ fn print(text: &str) {
 
 /// Text that cannot be written is lost: a run of days must not end because nobody watches it any more.
 fn write(text: &str) {
-    let write = || drop(stderr().write_all(text.as_bytes()));
-    match &screen().bar {
-        Some(bar) => bar.suspend(write),
-        None => write(),
-    }
+    let screen = screen();
+    let text = match &screen.live {
+        Some(live) => format!("{CLEAR}{text}{}", live.line),
+        None => text.to_owned(),
+    };
+    let _ = stderr().write_all(text.as_bytes());
 }
 
-/// A live line, if progress is shown by one.
-pub fn open_bar(length: u64) -> Option<Bar> {
+/// The live line. There is at most one.
+struct Live {
+    line: String,
+    drawn: Instant,
+}
+
+/// Shows how far something is by a live line, if progress is shown by one: a bar and `text`, cut where the terminal ends.
+///
+/// The cursor stays at the end of the line. What the terminal writes there when keys are pressed, such as ^C, goes when the
+/// line is drawn again.
+pub fn show_bar(position: u64, length: u64, text: &str) {
     if mode() != Mode::Bar || verbosity() == Verbosity::Quiet {
-        return None;
+        return;
     }
-    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(4));
-    let style = ProgressStyle::with_template(&format!("{{bar:{BAR}}} {{msg}}"));
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    screen().bar = Some(bar.clone());
-    Some(Bar { bar })
-}
-
-/// The live line.
-pub struct Bar {
-    bar: ProgressBar,
-}
-
-impl Bar {
-    /// Shows how far it is, and `text`, which is cut where the terminal ends.
-    pub fn show(&self, position: u64, length: u64, text: &str) {
-        let room = width().unwrap_or(80).saturating_sub(BAR + 1 + ECHO);
-        self.bar.set_length(length);
-        self.bar.set_position(position);
-        self.bar.set_message(words::cut(text, room).into_owned());
-    }
-
-    /// Draws the line once in `interval` even if nothing happens.
-    pub fn tick(&self, interval: Duration) {
-        self.bar.enable_steady_tick(interval);
+    let full = (position.min(length) as usize * BAR).checked_div(length as usize).unwrap_or(0);
+    let line = format!("{}{} {text}", "█".repeat(full), "░".repeat(BAR - full));
+    let room = width().unwrap_or(80).saturating_sub(ECHO);
+    let line = words::cut(&line, room).into_owned();
+    let mut screen = screen();
+    let is_due = screen.live.as_ref().is_none_or(|live| live.drawn.elapsed() >= REDRAW || position == length);
+    if is_due {
+        let _ = stderr().write_all(format!("{CLEAR}{line}").as_bytes());
+        screen.live = Some(Live { line, drawn: Instant::now() });
     }
 }
 
 /// Removes the live line, without leaving a rest of it on the terminal.
 pub fn close_bar() {
-    let bar = screen().bar.take();
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
+    if screen().live.take().is_some() {
+        let _ = stderr().write_all(CLEAR.as_bytes());
     }
 }

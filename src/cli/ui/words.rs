@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
+use bytesize::ByteSize;
 use console::{measure_text_width, truncate_str};
-use indicatif::HumanCount;
 
 /// Stands for what is cut away.
 const ELLIPSIS: &str = "...";
@@ -13,12 +13,29 @@ const MAX_MESSAGE: usize = 4000;
 /// A count with its noun: "1 record", "1,200 records".
 pub fn count(number: usize, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
-    format!("{} {noun}{plural}", HumanCount(number as u64))
+    format!("{} {noun}{plural}", grouped(number as u64))
 }
 
 /// A number without decimals, with commas between thousands.
 pub fn thousands(number: f64) -> String {
-    HumanCount(number.max(0.0).round() as u64).to_string()
+    grouped(number.max(0.0).round() as u64)
+}
+
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A number of bytes: "1.2 GiB".
+pub fn size(bytes: u64) -> String {
+    ByteSize(bytes).display().iec().to_string()
 }
 
 /// A time in at most two units: "19 s", "4 min 10 s", "2 h 05 min", "3 d 4 h".
@@ -105,13 +122,14 @@ fn counts_and_times_are_written_for_people() {
         [0.4, 59.0, 250.0, 7500.0, 273_600.0].map(time),
         ["0 s", "59 s", "4 min 10 s", "2 h 05 min", "3 d 4 h"]
     );
-    assert_eq!(thousands(3827.7), "3,828");
+    assert_eq!([3827.7, 999.0, 1_234_567.0].map(thousands), ["3,828", "999", "1,234,567"]);
+    assert_eq!(size(3 << 29), "1.5 GiB");
 }
 
 #[test]
 fn text_is_fitted_to_a_width() {
     assert_eq!(cut("0123456789", 8), "01234...");
-    assert_eq!(cut_middle("/a/long/path/to/out.jsonl", 16), "/a/l.../out.jsonl".replace("/a/l", "/a/l"));
+    assert_eq!(cut_middle("/a/long/path/to/out.jsonl", 16), "/a/l...out.jsonl");
     assert_eq!(wrapped("one two three four", 9), "one two\n  three\n  four");
 }
 
