@@ -520,6 +520,19 @@ fn what_records_do_not_depend_on_may_differ() {
     assert_eq!(place.finish().records, 2);
 }
 
+/// Numbers that a reader may round to their neighbours.
+#[test]
+fn a_run_agrees_with_its_own_manifest_whatever_its_numbers() {
+    for number in ["-2.669828010478062e-238", "-4.323344314725543e+99"] {
+        let mut place = Place::new(2);
+        place.manifest.settings["beta"] = number.parse().unwrap();
+        place.finish();
+        place.manifest = Manifest::read(&Manifest::path(&place.output())).unwrap().unwrap();
+        assert_eq!(place.manifest.settings["beta"].as_f64(), number.parse().ok());
+        assert_eq!(place.finish().records, 2);
+    }
+}
+
 #[test]
 fn a_drawn_seed_is_kept() {
     let mut place = Place::new(2);
