@@ -183,7 +183,7 @@ def full_disk(drill):
         for filled in (0, 20 << 10, 28 << 10, 32 << 10):
             (place / "filler").write_bytes(b"")
             (place / "out.jsonl").unlink(missing_ok=True)
-            for old in place.glob("out.jsonl.*"):
+            for old in place.glob("out.jsonl?*"):
                 old.unlink()
             try:
                 (place / "filler").write_bytes(b"x" * filled)
@@ -331,7 +331,7 @@ def special_files(drill):
     """Links, folders and pipes in the place of the manifest and of its temporary file."""
     victim = drill.folder / "victim"
     victim.write_text("precious")
-    for suffix in (".manifest.json", ".manifest.json.tmp", ".manifest", ".manifest.tmp"):
+    for suffix in ("-manifest", "-manifest-tmp", ".manifest.json", ".manifest.json.tmp"):
         path = Path(f"{drill.output}{suffix}")
         path.symlink_to(victim)
         drill.run(codes={0, 1, 2})
