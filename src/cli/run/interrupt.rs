@@ -7,9 +7,9 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
-use signal_hook::low_level;
+use signal_hook::{flag, low_level};
 
 use codit::error::{Error, Result};
 
@@ -46,6 +46,8 @@ impl Interrupt {
         let ignored = ignored_signals();
         let heard = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
         let mut signals = Signals::new(heard).map_err(refused)?;
+        // A write beyond a limit on the size of files is to fail like one on a full disk, and not to end the program.
+        flag::register(SIGXFSZ, Arc::default()).map_err(refused)?;
         let interrupt = Self::default();
         let heard = interrupt.clone();
         let listen = move || signals.forever().for_each(|signal| heard.signal(signal));
