@@ -107,9 +107,11 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // Of an input, several lines may be invalid; a device says in several lines what its memory is taken by.
-            let has_lines = matches!(error, Error::Device(_) | Error::Lines { .. });
-            screen::say_error(&error.to_string(), has_lines, error.exit_code());
+            // A device says in several lines what its memory is taken by.
+            let has_lines = matches!(error, Error::Device(_));
+            for text in error.lines() {
+                screen::say_error(&text, has_lines, error.exit_code());
+            }
             ExitCode::from(error.exit_code())
         }
     }

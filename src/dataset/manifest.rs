@@ -165,7 +165,12 @@ impl Manifest {
             Ok(metadata) if metadata.len() > Self::MAX_LENGTH => {
                 return Err(fault(&format_args!("{} MiB long", metadata.len() >> 20)));
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // The old name is longer than the present one, and may be too long.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidFilename) =>
+            {
+                return Ok(None);
+            }
             // If there is an error, reading gives it.
             _ => {}
         }
@@ -183,7 +188,9 @@ impl Manifest {
         replacement.commit(&file)?;
         let old = Self::old_path(output);
         match fs::remove_file(&old) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error)
+                if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidFilename) =>
+            {
                 Err(Error::io(&old, "cannot remove")(error))
             }
             _ => Ok(()),

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::id::Id;
 use super::input::MAX_LINE;
 use super::prompt::{Columns, InputRow};
+use super::schema::bounded;
 use crate::contrast::LogProbabilities;
 use crate::error::{Error, Result};
 
@@ -59,7 +60,8 @@ pub enum Outcome {
         /// Whether the model stopped by itself instead of at a limit.
         is_completed: bool,
     },
-    /// The reason why there is no response.
+    /// The reason why there is no response. Its beginning is recorded, with control characters escaped: it may quote a
+    /// template or a row.
     Failed(String),
 }
 
@@ -141,7 +143,7 @@ impl Record {
                 (self.response, self.score) = (None, None);
                 (self.expert_logprobs, self.amateur_logprobs) = (None, None);
                 self.completion_tokens = 0;
-                self.error = Some(error);
+                self.error = Some(bounded(&error));
             }
         }
     }

@@ -237,7 +237,7 @@ impl Common {
     fn add(&mut self, other: Self) {
         *self = match (*self, other) {
             (Self::Unknown, other) | (other, Self::Unknown) => other,
-            (Self::One(one), Self::One(other)) if one == other => Self::One(one),
+            (Self::One(one), Self::One(other)) if one.to_bits() == other.to_bits() => Self::One(one),
             _ => Self::Several,
         };
     }

@@ -39,11 +39,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints the statistics of a sweep's datasets, which alpha and beta name.
+/// Prints the statistics of a sweep's datasets, which alpha and beta name. A single dataset is no sweep.
 ///
 /// # Errors
 /// Those of [`Statistics::of_file`], and of standard output.
 pub fn print_sweep(outputs: &[PathBuf]) -> Result<()> {
+    if outputs.len() < 2 {
+        return Ok(());
+    }
     let mut reports = outputs.iter().map(|output| report(output)).collect::<Result<Vec<_>>>()?;
     let place = |report: &Report| [report.summary.alpha, report.summary.beta].map(Option::unwrap_or_default);
     reports.sort_by(|one, other| {

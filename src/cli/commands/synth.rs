@@ -110,7 +110,7 @@ impl Task for Synth<'_> {
         let sources = Sources::open(args)?;
         let outputs: Vec<PathBuf> = sources.settings.iter().map(|setting| setting.output.clone()).collect();
         if sources.are_complete(args, devices)? {
-            print_sweep(&outputs)?;
+            stats::print_sweep(&outputs)?;
             return Ok(ExitCode::SUCCESS);
         }
         let run = Run::prepare(args, sources, devices)?;
@@ -120,7 +120,7 @@ impl Task for Synth<'_> {
                 message!("stopped; the same command resumes the run");
                 return Ok(ExitCode::from(code));
             }
-            _ => print_sweep(&outputs)?,
+            _ => stats::print_sweep(&outputs)?,
         }
         if ended.all_failed() {
             message!(
@@ -130,11 +130,6 @@ impl Task for Synth<'_> {
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// Prints what the datasets of a sweep hold.
-fn print_sweep(outputs: &[PathBuf]) -> Result<()> {
-    if outputs.len() > 1 { stats::print_sweep(outputs) } else { Ok(()) }
 }
 
 /// What a run reads: everything but the weights.
