@@ -187,6 +187,7 @@ impl Input {
             InputRow::parse(bytes, line.number, self.options.final_answer, &mut remarks)
         };
         let row = self.spans.len() as u32;
+        let is_twice = matches!(&parsed, Ok(prompt) if self.rows.contains_key(&id_hash(prompt.id.key())));
         let (kind, message) = match parsed {
             Ok(prompt) => match self.rows.entry(id_hash(prompt.id.key())) {
                 Entry::Vacant(entry) => {
@@ -207,7 +208,7 @@ impl Input {
             if !self.options.skip_invalid {
                 return Err((line.number, message));
             }
-            self.name_invalid(row, id, line.number, message);
+            self.name_invalid(row, id.as_ref(), line.number, &message, is_twice);
         }
         self.spans.push(Span {
             offset: line.offset + start as u64,
@@ -220,18 +221,15 @@ impl Input {
     }
 
     /// Gives the row of an invalid line an id that no earlier line has: its own, or one made of its number.
-    fn name_invalid(&mut self, row: u32, id: Option<Id>, line: usize, message: String) {
-        let own = id.clone().unwrap_or_else(|| id_of_line(line));
-        if id.is_some() && !self.rows.contains_key(&id_hash(own.key())) {
-            self.rows.insert(id_hash(own.key()), row);
-            return;
-        }
-        let of_line = id_of_line(line);
+    fn name_invalid(&mut self, row: u32, own: Option<&Id>, line: usize, message: &str, is_twice: bool) {
         let further = (2..).map(|number| Id::Text(format!("conv_{line}_{number}")));
-        let mut names = std::iter::once(of_line).chain(further);
-        if let Some(id) = names.find(|id| !self.rows.contains_key(&id_hash(id.key()))) {
-            self.rows.insert(id_hash(id.key()), row);
-            self.renamed.insert(row, Renamed { id, message: bounded(&message) });
+        let names = own.cloned().into_iter().chain([id_of_line(line)]).chain(further);
+        let mut free = names.filter(|id| !self.rows.contains_key(&id_hash(id.key())));
+        let Some(id) = free.next() else { return };
+        self.rows.insert(id_hash(id.key()), row);
+        // Reading the line again gives its own id or that of its number. Alone, it may be a prompt.
+        if is_twice || own.map_or_else(|| id != id_of_line(line), |own| id != *own) {
+            self.renamed.insert(row, Renamed { id, message: bounded(message) });
         }
     }
 

@@ -1,4 +1,4 @@
-//! The messages of a row: those of chat APIs and trainers (`role`, `content`), and those of ShareGPT (`from`, `value`).
+//! The messages of a row: those of chat APIs and trainers (`role`, `content`), and those of `ShareGPT` (`from`, `value`).
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -102,7 +102,7 @@ fn message(place: &str, fields: Map<String, Value>, is_share_gpt: bool) -> Resul
     Ok(Message::from(fields))
 }
 
-/// The fields by the names that templates read: `role` and `content` for ShareGPT's `from` and `value`.
+/// The fields by the names that templates read: `role` and `content` for `from` and `value` of `ShareGPT`.
 fn named(mut fields: Map<String, Value>, is_share_gpt: bool) -> Map<String, Value> {
     if fields.contains_key("role") {
         if is_share_gpt && let Some(Value::String(role)) = fields.get_mut("role") {
@@ -125,7 +125,7 @@ fn named(mut fields: Map<String, Value>, is_share_gpt: bool) -> Map<String, Valu
     renamed
 }
 
-/// The role of a speaker of ShareGPT.
+/// The role of a speaker of `ShareGPT`.
 fn speaker(from: &str) -> &str {
     match from {
         "human" => "user",

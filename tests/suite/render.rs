@@ -189,7 +189,8 @@ fn invalid_lines_become_error_records_and_are_not_made_again() {
     assert!(!output.exists());
     let arguments = ["--skip-invalid", "--max-tokens", "8", "--seed", "1", "--n", "2"];
     assert!(
-        message(&succeed(&input, &output, &arguments)).contains("3 invalid lines, each recorded as an error")
+        message(&succeed(&input, &output, &arguments))
+            .contains("3 invalid lines, each with an error in place of a prompt")
     );
     let all = records(&output);
     assert_eq!(all.len(), 8);

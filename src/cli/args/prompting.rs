@@ -59,7 +59,11 @@ impl Prompting {
         }
         let invalid = (0..input.len()).filter(|row| !input.is_prompt(*row)).count();
         if invalid > 0 {
-            message!("{}: {invalid} invalid lines, each recorded as an error", path.display());
+            let lines = if invalid == 1 { "line" } else { "lines" };
+            message!(
+                "{}: {invalid} invalid {lines}, each with an error in place of a prompt",
+                path.display()
+            );
         }
         Ok(input)
     }

@@ -52,7 +52,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             }
             (Ok((rendered, tokens)), false) => {
                 has_prompt = true;
-                let marked = is_marked.then(|| special_tokens(text.tokenizer(), &tokens)).unwrap_or_default();
+                let marked =
+                    if is_marked { special_tokens(text.tokenizer(), &tokens) } else { BTreeSet::new() };
                 write!(output, "{}", for_people(id, &rendered, &tokens, &marked))?;
             }
             (Err(error), true) => writeln!(output, "{}", json!({"id": id, "error": error.to_string()}))?,
