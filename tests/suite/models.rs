@@ -1,6 +1,7 @@
 //! Compares the forward pass on the CPU device with results of transformers (`tests/golden/README.md`).
 
 pub mod checkpoints;
+mod configs;
 
 use std::collections::BTreeMap;
 use std::fs;
