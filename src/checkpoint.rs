@@ -321,6 +321,11 @@ fn open(path: &Path) -> Result<Option<(File, u64)>> {
     Ok(Some((file, metadata.len())))
 }
 
+/// Whether a model's name can only be meant as the path of a folder.
+pub fn is_path(name: &str) -> bool {
+    name.starts_with(['/', '.', '~']) || name.ends_with('/')
+}
+
 /// The bytes of a hash in hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
