@@ -21,6 +21,7 @@ mod models;
 mod pipeline;
 #[cfg(feature = "cli")]
 mod placement;
+mod plan;
 #[cfg(feature = "cli")]
 mod profile;
 #[cfg(feature = "cli")]

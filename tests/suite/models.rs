@@ -2,6 +2,7 @@
 
 pub mod checkpoints;
 mod configs;
+mod hostile;
 
 use std::collections::BTreeMap;
 use std::fs;

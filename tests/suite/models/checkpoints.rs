@@ -24,16 +24,16 @@ use tempfile::TempDir;
 use super::golden;
 use crate::step::begin_forward;
 
-const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+pub const CONFIG: &str = "config.json";
+pub const WEIGHTS: &str = "model.safetensors";
+pub const INDEX: &str = "model.safetensors.index.json";
 
 /// An editable copy of a checkpoint.
 pub struct Copy(TempDir);
 
 impl Copy {
     /// A copy of the expert of a golden case.
-    fn of(case: &str) -> Self {
+    pub fn of(case: &str) -> Self {
         Self::of_folder(&golden(case).join("expert"))
     }
 
@@ -50,8 +50,12 @@ impl Copy {
         self.0.path()
     }
 
-    fn read(&self, file: &str) -> Vec<u8> {
+    pub fn read(&self, file: &str) -> Vec<u8> {
         fs::read(self.path().join(file)).unwrap()
+    }
+
+    pub fn replace(&self, file: &str, bytes: impl AsRef<[u8]>) {
+        fs::write(self.path().join(file), bytes).unwrap();
     }
 
     fn write(self, file: &str, bytes: impl AsRef<[u8]>) -> Self {
@@ -710,7 +714,7 @@ fn a_decoder_that_was_stored_alone() {
 }
 
 /// Runs one token and returns its logits.
-fn one_token(decoder: &mut Decoder<Cpu>) -> Vec<f32> {
+pub fn one_token(decoder: &mut Decoder<Cpu>) -> Vec<f32> {
     let device = Cpu::new(Some(1)).unwrap();
     let batch = Batch {
         tokens: vec![TokenId(0)],
