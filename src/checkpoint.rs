@@ -196,6 +196,9 @@ impl Checkpoint {
     /// What the folder holds if it is no checkpoint of a model in safetensors files, and the remedy.
     pub(crate) fn foreign_format(&self) -> Option<String> {
         let Files::Folder(folder) = &self.files else { return None };
+        if self.has(CONFIG_FILE) && (self.has(WEIGHTS_FILE) || self.has(INDEX_FILE)) {
+            return None;
+        }
         let names: Vec<String> = fs::read_dir(folder)
             .ok()?
             .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))

@@ -7,8 +7,8 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::contrast::{Contrast, Noise, Vocabulary};
-use crate::device::Role;
 use crate::device::inspect::Inspect;
+use crate::device::{Capacity, Role};
 use crate::doctor::Numbers;
 use crate::engine::sequence::{RequestIdentity, SamplingParams, Sequence};
 use crate::engine::step_loop::StepLoop;
@@ -117,7 +117,7 @@ const TIMED_STEPS: usize = 8;
 /// # Errors
 /// If a device fails or has too little memory.
 pub fn run<D: Inspect>(open: &dyn Fn() -> Result<D>, load: &Load<'_>) -> Result<Report> {
-    room::check(&open()?, load)?;
+    load.check_room(&open()?)?;
     let ceilings = Ceilings::measure(&open()?)?;
     let operations = profile(open()?, load, &ceilings)?;
     let speed = Speed::measure(open()?, load)?;
@@ -249,6 +249,19 @@ impl Load<'_> {
             ..EngineConfig::default()
         };
         StepLoop::load(device, self.expert, Some(self.amateur), &self.vocabulary, &config)
+    }
+
+    /// Refuses a load that the memory of the host cannot hold.
+    fn check_room<D: Inspect>(&self, device: &D) -> Result<()> {
+        let rows = self.prompts.rows();
+        let tokens = self.max_num_batched_tokens.unwrap_or(device.info().default_batched_tokens);
+        let capacity = Capacity {
+            max_num_seqs: rows,
+            max_num_batched_tokens: tokens.max(rows),
+            block_size: self.block_size,
+        };
+        let cache = self.blocks() as f64 * self.block_bytes(device)? as f64;
+        room::check(device, [self.expert, self.amateur], capacity, cache)
     }
 
     /// Tokens of the longest prompt and its response.

@@ -3,30 +3,26 @@
 
 use std::fs;
 
-use super::Load;
 use crate::device::inspect::Inspect;
 use crate::device::{Capacity, Dtype, Format};
 use crate::engine::Model;
 use crate::engine::footprint::ModelFootprint;
 use crate::error::{Error, Result};
 
-/// Checks that models with random weights and the cache fit into memory, on a device that computes in the host's memory.
+/// Checks that models with random weights and `cache` bytes fit into memory, on a device that computes in the host's memory.
 ///
 /// # Errors
 /// [`Error::Setting`] with what is needed and what there is.
-pub(super) fn check<D: Inspect>(device: &D, load: &Load<'_>) -> Result<()> {
-    let Some(available) = available().filter(|_| device.memory_info().is_ok_and(|memory| memory.is_none()))
-    else {
-        return Ok(());
-    };
-    let tokens = load.max_num_batched_tokens.unwrap_or(device.info().default_batched_tokens);
-    let capacity = Capacity {
-        max_num_seqs: load.prompts.rows(),
-        max_num_batched_tokens: tokens.max(load.prompts.rows()),
-        block_size: load.block_size,
-    };
-    let mut needed = load.blocks() as f64 * load.block_bytes(device)? as f64;
-    for model in [load.expert, load.amateur] {
+pub(super) fn check<D: Inspect>(
+    device: &D,
+    models: [Model<'_>; 2],
+    capacity: Capacity,
+    cache: f64,
+) -> Result<()> {
+    let is_of_host = device.memory_info()?.is_none();
+    let Some(available) = available().filter(|_| is_of_host) else { return Ok(()) };
+    let mut needed = cache;
+    for model in models {
         // A stored model stays in its files, of which the system keeps in memory what fits.
         if let Model::Random(spec, _) = model {
             let footprint = ModelFootprint::new(spec, Format::of(Dtype::Bf16), capacity)?;
