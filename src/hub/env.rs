@@ -73,12 +73,12 @@ fn expand_variables(path: &str) -> String {
     while let Some(start) = rest.find('$') {
         let (before, reference) = rest.split_at(start);
         let after = &reference[1..];
-        let (name, length) = match after.strip_prefix('{').and_then(|name| name.split_once('}')) {
-            Some((name, _)) => (name, name.len() + 3),
-            None => {
-                let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
-                (&after[..end], end + 1)
-            }
+        let braced = after.strip_prefix('{').and_then(|name| name.split_once('}'));
+        let (name, length) = if let Some((name, _)) = braced {
+            (name, name.len() + 3)
+        } else {
+            let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
+            (&after[..end], end + 1)
         };
         expanded.push_str(before);
         match env::var(name) {

@@ -9,8 +9,10 @@ use crate::error::Result;
 
 /// The properties of a model family that its config.json does not state.
 pub(super) struct Family {
-    /// The `architectures` names in config.json: of the whole model, and of its decoder alone.
+    /// The names of whole models in the field `architectures` of config.json.
     pub architectures: &'static [&'static str],
+    /// The name there of a decoder that was stored without its LM head.
+    pub decoder: &'static str,
     /// The fields that config.json may omit, with the defaults of transformers.
     pub defaults: fn() -> Value,
     /// The width of a head, where config.json gives none; by default the heads share the residual stream's width.
@@ -79,7 +81,8 @@ impl Windows {
 }
 
 const LLAMA: Family = Family {
-    architectures: &["LlamaForCausalLM", "LlamaModel"],
+    architectures: &["LlamaForCausalLM"],
+    decoder: "LlamaModel",
     defaults: || {
         json!({
             "vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 11_008, "num_hidden_layers": 32,
@@ -100,7 +103,8 @@ const LLAMA: Family = Family {
 const FAMILIES: [Family; 7] = [
     LLAMA,
     Family {
-        architectures: &["Qwen2ForCausalLM", "Qwen2Model"],
+        architectures: &["Qwen2ForCausalLM"],
+        decoder: "Qwen2Model",
         defaults: || {
             json!({
                 "vocab_size": 151_936, "hidden_size": 4096, "intermediate_size": 22_016, "num_hidden_layers": 32,
@@ -113,7 +117,8 @@ const FAMILIES: [Family; 7] = [
         ..LLAMA
     },
     Family {
-        architectures: &["Qwen3ForCausalLM", "Qwen3Model"],
+        architectures: &["Qwen3ForCausalLM"],
+        decoder: "Qwen3Model",
         defaults: || {
             json!({
                 "vocab_size": 151_936, "hidden_size": 4096, "intermediate_size": 22_016, "num_hidden_layers": 32,
@@ -128,7 +133,8 @@ const FAMILIES: [Family; 7] = [
         ..LLAMA
     },
     Family {
-        architectures: &["Qwen3MoeForCausalLM", "Qwen3MoeModel"],
+        architectures: &["Qwen3MoeForCausalLM"],
+        decoder: "Qwen3MoeModel",
         defaults: || {
             json!({
                 "vocab_size": 151_936, "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 24,
@@ -143,12 +149,8 @@ const FAMILIES: [Family; 7] = [
         ..LLAMA
     },
     Family {
-        architectures: &[
-            "Gemma3ForCausalLM",
-            "Gemma3TextModel",
-            "Gemma3ForConditionalGeneration",
-            "Gemma3Model",
-        ],
+        architectures: &["Gemma3ForCausalLM", "Gemma3TextModel", "Gemma3ForConditionalGeneration"],
+        decoder: "Gemma3Model",
         defaults: || {
             json!({
                 "vocab_size": 262_208, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
@@ -167,7 +169,8 @@ const FAMILIES: [Family; 7] = [
         ..LLAMA
     },
     Family {
-        architectures: &["Olmo2ForCausalLM", "Olmo2Model"],
+        architectures: &["Olmo2ForCausalLM"],
+        decoder: "Olmo2Model",
         defaults: || {
             json!({
                 "vocab_size": 50_304, "hidden_size": 4096, "intermediate_size": 11_008, "num_hidden_layers": 32,
@@ -179,7 +182,8 @@ const FAMILIES: [Family; 7] = [
         ..LLAMA
     },
     Family {
-        architectures: &["Olmo3ForCausalLM", "Olmo3Model"],
+        architectures: &["Olmo3ForCausalLM"],
+        decoder: "Olmo3Model",
         defaults: || {
             json!({
                 "vocab_size": 50_304, "hidden_size": 4096, "intermediate_size": 11_008, "num_hidden_layers": 32,
@@ -199,7 +203,9 @@ impl Family {
     /// The family that `architectures` names.
     pub fn read(config: &JsonReader) -> Result<&'static Self> {
         let names = config.texts("architectures")?.unwrap_or_default();
-        let is_named = |family: &&Self| family.architectures.iter().any(|name| names.contains(name));
+        let is_named = |family: &&Self| {
+            family.architectures.iter().chain([&family.decoder]).any(|name| names.contains(name))
+        };
         FAMILIES.iter().find(is_named).ok_or_else(|| {
             let supported = FAMILIES.map(|family| family.architectures.join(", ")).join(", ");
             config.unexpected("architectures", &format!("one of the supported architectures: {supported}"))

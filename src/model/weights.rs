@@ -52,14 +52,11 @@ impl Weights {
         }
         weights.index = checkpoint.index()?;
         if weights.index.is_none() {
-            return Err(match checkpoint.foreign_format() {
-                Some(format) => Error::file(checkpoint.path(""), format),
-                None => {
-                    let message =
-                        format!("no such file, nor {INDEX}; the weights must be in safetensors format");
-                    Error::file(checkpoint.path(SINGLE), message)
-                }
-            });
+            if let Some(format) = checkpoint.foreign_format() {
+                return Err(Error::file(checkpoint.path(""), format));
+            }
+            let message = format!("no such file, nor {INDEX}; the weights must be in safetensors format");
+            return Err(Error::file(checkpoint.path(SINGLE), message));
         }
         for file in checkpoint.weight_files()? {
             if let Some(bytes) = checkpoint.find(&file)? {

@@ -713,6 +713,27 @@ fn a_decoder_that_was_stored_alone() {
     assert_eq!(logits(&whole()), logits(&alone));
 }
 
+/// As `AutoModel` saves a model: the architecture is the decoder's, and the names have no prefix or that of the text tower.
+#[test]
+fn decoders_as_base_models_are_stored() {
+    let logits = |copy: &Copy| one_token(&mut copy.load().unwrap());
+    let cases =
+        [("qwen3-gqa2-tied", "Qwen3Model", "model.", ""), ("llama-gqa3-scaled", "LlamaModel", "model.", "")];
+    let tower = ("gemma3-tower", "Gemma3Model", "model.language_model.", "language_model.");
+    for (case, architecture, prefix, stored) in cases.into_iter().chain([tower]) {
+        let copy = Copy::of(case).set("architectures", json!([architecture])).edit_weights(|tensors| {
+            let named = std::mem::take(tensors).into_iter();
+            tensors.extend(named.map(|(name, tensor)| (name.replace(prefix, stored), tensor)));
+        });
+        assert_eq!(logits(&copy), logits(&Copy::of(case)), "{architecture}");
+    }
+    // Without the head that an untied model needs.
+    let headless = llama().set("architectures", json!(["LlamaModel"])).edit_weights(|tensors| {
+        tensors.remove("lm_head.weight").unwrap();
+    });
+    headless.fails(&[WEIGHTS, "has no tensor lm_head.weight"]);
+}
+
 /// Runs one token and returns its logits.
 pub fn one_token(decoder: &mut Decoder<Cpu>) -> Vec<f32> {
     let device = Cpu::new(Some(1)).unwrap();

@@ -144,8 +144,8 @@ fn hostile_headers() {
             let Some(tensor) = header.get_mut(&names[random.below(names.len())]) else { continue };
             match random.below(5) {
                 0 => {
-                    tensor["dtype"] =
-                        json!((["F64", "F32", "BF16", "I8", "BOOL", "F4", "C64"][random.below(7)]))
+                    let dtypes = ["F64", "F32", "BF16", "I8", "BOOL", "F4", "C64"];
+                    tensor["dtype"] = json!(dtypes[random.below(7)]);
                 }
                 1 => tensor["data_offsets"] = json!([hostile(&mut random), hostile(&mut random)]),
                 2 => tensor["shape"] = (0..random.below(5)).map(|_| hostile(&mut random)).collect(),
