@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use memmap2::Mmap;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::python_json;
 
 /// The file with the model's shape.
 pub const CONFIG_FILE: &str = "config.json";
@@ -21,6 +22,14 @@ pub const TOKENIZER_FILE: &str = "tokenizer.json";
 pub const WEIGHTS_FILE: &str = "model.safetensors";
 /// The file that lists where each tensor is, if several files hold the weights.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
+
+/// The end of the name of a file with weights.
+const WEIGHTS_ENDING: &str = ".safetensors";
+
+/// The most bytes of a file that holds no weights. The largest published tokenizer.json has 34 MB.
+const LARGEST_SMALL_FILE: u64 = 256 << 20;
+/// The first bytes of what git leaves in place of a file until Git LFS has fetched it.
+const LFS_POINTER: &[u8] = b"version https://git-lfs";
 
 /// The files of one model. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -92,10 +101,13 @@ impl Checkpoint {
     /// If `folder` is not a directory.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
+        if !folder.exists() {
+            return Err(Error::file(folder, "no such folder"));
+        }
         if !folder.is_dir() {
             return Err(Error::file(
                 folder,
-                "not a folder; give a Hugging Face checkpoint folder with config.json",
+                "a file, not a folder; give the folder of a Hugging Face checkpoint, with config.json and safetensors files",
             ));
         }
         let (id, files) = (folder.display().to_string(), Files::Folder(folder.to_owned()));
@@ -165,22 +177,52 @@ impl Checkpoint {
     /// The bytes of `file`, or `None` if the checkpoint has no such file.
     ///
     /// # Errors
-    /// If the file exists but cannot be mapped.
+    /// If the file cannot be read, is a Git LFS pointer, or is larger than such a file can be.
     pub fn find(&self, file: &str) -> Result<Option<Bytes>> {
-        match &self.files {
-            Files::Folder(_) => map(&self.path(file)),
+        let path = match &self.files {
+            Files::Folder(folder) => folder.join(file),
             Files::Embedded(files) => {
-                Ok(files.iter().find(|(name, _)| *name == file).map(|(_, bytes)| Bytes::Static(bytes)))
+                return Ok(files
+                    .iter()
+                    .find(|(name, _)| *name == file)
+                    .map(|(_, bytes)| Bytes::Static(bytes)));
             }
+        };
+        let found = if file.ends_with(WEIGHTS_ENDING) { map(&path)? } else { read(&path)? };
+        match found {
+            Some(bytes) if bytes.starts_with(LFS_POINTER) => {
+                let message = "a Git LFS pointer, not the file itself; run git lfs pull in its folder";
+                Err(Error::file(path, message))
+            }
+            found => Ok(found),
         }
     }
 
     /// The bytes of `file`.
     ///
     /// # Errors
-    /// If the checkpoint lacks the file or the file cannot be mapped.
+    /// If the checkpoint lacks the file, and those of [`Checkpoint::find`].
     pub fn read(&self, file: &str) -> Result<Bytes> {
-        self.find(file)?.ok_or_else(|| Error::file(self.path(file), "no such file in the checkpoint"))
+        self.find(file)?.ok_or_else(|| match self.foreign_format() {
+            Some(format) => Error::file(self.path(""), format),
+            None => Error::file(self.path(file), "no such file in the checkpoint"),
+        })
+    }
+
+    /// What the folder holds if it is no checkpoint of a model in safetensors files, and the remedy.
+    pub(crate) fn foreign_format(&self) -> Option<String> {
+        let Files::Folder(folder) = &self.files else { return None };
+        if self.has(CONFIG_FILE) && (self.has(WEIGHTS_FILE) || self.has(INDEX_FILE)) {
+            return None;
+        }
+        let names: Vec<String> = fs::read_dir(folder)
+            .ok()?
+            .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+            .collect();
+        FOREIGN_FORMATS.iter().find_map(|(start, end, format)| {
+            let mut found = names.iter().filter(|name| name.starts_with(start) && name.ends_with(end));
+            Some(format.replace("FILE", found.next()?))
+        })
     }
 
     /// The file of each tensor, if the checkpoint has an index. The index names only safetensors files in the same
@@ -195,12 +237,12 @@ impl Checkpoint {
         }
         let Some(bytes) = self.find(INDEX_FILE)? else { return Ok(None) };
         let complain = |message: String| Error::file(self.path(INDEX_FILE), message);
-        let Index { weight_map } = serde_json::from_slice(&bytes)
+        let Index { weight_map } = python_json::from_slice(&bytes)
             .map_err(|error| complain(format!("not an index of safetensors files: {error}")))?;
         // A file name must not lead out of the checkpoint's folder.
         let foreign = |file: &&String| {
             let strange = |c: char| matches!(c, '/' | '\\' | ':') || c.is_control();
-            file.contains(strange) || !file.ends_with(".safetensors")
+            file.contains(strange) || !file.ends_with(WEIGHTS_ENDING)
         };
         match weight_map.values().find(foreign) {
             Some(file) => Err(complain(format!(
@@ -226,13 +268,53 @@ impl Checkpoint {
     }
 }
 
+/// What folders hold that are no checkpoints in safetensors files: how a file's name begins and ends, and the message, in
+/// which FILE stands for the file. The first match counts.
+const FOREIGN_FORMATS: [(&str, &str, &str); 6] = [
+    (
+        "adapter_config",
+        ".json",
+        "an adapter (LoRA), not a model; merge it into its base first, with transformers and peft: \
+         AutoPeftModelForCausalLM.from_pretrained(FOLDER).merge_and_unload().save_pretrained(NEW_FOLDER)",
+    ),
+    (
+        "",
+        ".gguf",
+        "FILE is in the format GGUF, which is not supported; give the model's safetensors files, or convert it with \
+         transformers: AutoModelForCausalLM.from_pretrained(FOLDER, gguf_file=\"FILE\").save_pretrained(NEW_FOLDER)",
+    ),
+    (
+        "consolidated",
+        "",
+        "FILE is in the format of the model's authors; give the files in the format of transformers: config.json, \
+         tokenizer.json and model*.safetensors",
+    ),
+    ("pytorch_model", "", PICKLED),
+    ("", ".pth", PICKLED),
+    (
+        "models--",
+        "",
+        "a cache of the hub, not a model; name the model as owner/name, or give a folder in models--*/snapshots",
+    ),
+];
+
+const PICKLED: &str = "FILE is a pickle of PyTorch, which can run code when it is read, so it is not supported; convert \
+    it with transformers: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)";
+
+/// Reads a file that holds no weights into memory, so that it cannot change any more.
+fn read(path: &Path) -> Result<Option<Bytes>> {
+    let Some((file, length)) = open(path)? else { return Ok(None) };
+    if length > LARGEST_SMALL_FILE {
+        let message = format!("has {length} bytes; such a file has at most {LARGEST_SMALL_FILE}");
+        return Err(Error::file(path, message));
+    }
+    let mut bytes = Vec::with_capacity(length as usize);
+    file.take(LARGEST_SMALL_FILE).read_to_end(&mut bytes).map_err(Error::io(path, "cannot read"))?;
+    Ok(Some(Bytes::Owned(bytes.into())))
+}
+
 fn map(path: &Path) -> Result<Option<Bytes>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::io(path, "cannot open")(error)),
-    };
-    let length = fs::metadata(path).map_err(Error::io(path, "cannot stat"))?.len();
+    let Some((file, length)) = open(path)? else { return Ok(None) };
     if length == 0 {
         return Ok(Some(Bytes::Static(&[])));
     }
@@ -240,6 +322,27 @@ fn map(path: &Path) -> Result<Option<Bytes>> {
     // mapped weights can guard against a model file that is rewritten during a run.
     let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "cannot map"))?;
     Ok(Some(Bytes::Mapped(Arc::new(map))))
+}
+
+/// Opens a file and returns its length too; `None` if it does not exist.
+fn open(path: &Path) -> Result<Option<(File, u64)>> {
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io(path, "cannot open")(error)),
+    };
+    if !metadata.is_file() {
+        // Opening a named pipe would wait for its writer.
+        let kind = if metadata.is_dir() { "a folder" } else { "a device, a pipe or a socket" };
+        return Err(Error::file(path, format!("{kind}, not a file of a checkpoint")));
+    }
+    let file = File::open(path).map_err(Error::io(path, "cannot open"))?;
+    Ok(Some((file, metadata.len())))
+}
+
+/// Whether a model's name can only be meant as the path of a folder.
+pub fn is_path(name: &str) -> bool {
+    name.starts_with(['/', '.', '~']) || name.ends_with('/')
 }
 
 /// The bytes of a hash in hexadecimal.

@@ -11,6 +11,8 @@ pub struct PairPreset {
     pub expert: &'static str,
     /// Repository of the model that the expert was made from.
     pub amateur: &'static str,
+    /// Name of the built-in shape of both models.
+    pub shape: &'static str,
     /// Length limit of a response, in tokens.
     pub max_tokens: u32,
     /// Value of the chat template's `enable_thinking`, if the template has this variable.
@@ -21,7 +23,7 @@ pub struct PairPreset {
 pub const MAX_TOKENS: u32 = 4096;
 
 const fn preset(name: &'static str, expert: &'static str, amateur: &'static str) -> PairPreset {
-    PairPreset { name, expert, amateur, max_tokens: MAX_TOKENS, thinking: None }
+    PairPreset { name, expert, amateur, shape: name, max_tokens: MAX_TOKENS, thinking: None }
 }
 
 /// A pair of Qwen3's hybrid models. They think unless they are told not to.
@@ -53,7 +55,10 @@ pub const PAIRS: &[PairPreset] = &[
     preset("llama-3.2-1b", "meta-llama/Llama-3.2-1B-Instruct", "meta-llama/Llama-3.2-1B"),
     preset("llama-3.2-3b", "meta-llama/Llama-3.2-3B-Instruct", "meta-llama/Llama-3.2-3B"),
     preset("olmo-3-7b", "allenai/Olmo-3-7B-Instruct", "allenai/Olmo-3-1025-7B"),
-    preset("olmo-3-7b-sft", "allenai/Olmo-3-7B-Instruct-SFT", "allenai/Olmo-3-1025-7B"),
+    PairPreset {
+        shape: "olmo-3-7b",
+        ..preset("olmo-3-7b-sft", "allenai/Olmo-3-7B-Instruct-SFT", "allenai/Olmo-3-1025-7B")
+    },
     preset("smollm2-135m", "HuggingFaceTB/SmolLM2-135M-Instruct", "HuggingFaceTB/SmolLM2-135M"),
     preset("smollm2-360m", "HuggingFaceTB/SmolLM2-360M-Instruct", "HuggingFaceTB/SmolLM2-360M"),
     preset("smollm2-1.7b", "HuggingFaceTB/SmolLM2-1.7B-Instruct", "HuggingFaceTB/SmolLM2-1.7B"),

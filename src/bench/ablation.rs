@@ -77,6 +77,7 @@ const SETTINGS: [Shortcuts; 6] = [
 /// If a device fails or has too little memory.
 pub fn run<D: Inspect>(open: &dyn Fn() -> Result<D>, load: &Load<'_>) -> Result<Ablation> {
     let device = open()?;
+    load.check_room(&device)?;
     let (ceilings, own) = (Ceilings::measure(&device)?, Shortcuts::of(&device));
     drop(device);
     let settings: Vec<_> = SETTINGS.into_iter().chain((!SETTINGS.contains(&own)).then_some(own)).collect();

@@ -7,18 +7,19 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::contrast::{Contrast, Noise, Vocabulary};
-use crate::device::Role;
 use crate::device::inspect::Inspect;
+use crate::device::{Capacity, Role};
 use crate::doctor::Numbers;
 use crate::engine::sequence::{RequestIdentity, SamplingParams, Sequence};
 use crate::engine::step_loop::StepLoop;
 use crate::engine::{EngineConfig, Model, Shortcuts};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::TokenId;
 
 pub mod ablation;
 pub mod ceilings;
 pub mod profiled;
+mod room;
 pub mod shapes;
 
 use ceilings::{Ceilings, median};
@@ -83,6 +84,8 @@ pub struct Report {
     pub idle_share: f64,
     /// The operations of a step that only decodes. They run one after the other while they are timed.
     pub operations: Vec<Operation>,
+    /// Whether a figure says that the device is faster than its ceilings, which were measured in the same run.
+    pub is_doubtful: bool,
 }
 
 /// The calls of one operation, averaged over the profiled steps.
@@ -114,10 +117,13 @@ const TIMED_STEPS: usize = 8;
 /// # Errors
 /// If a device fails or has too little memory.
 pub fn run<D: Inspect>(open: &dyn Fn() -> Result<D>, load: &Load<'_>) -> Result<Report> {
+    load.check_room(&open()?)?;
     let ceilings = Ceilings::measure(&open()?)?;
     let operations = profile(open()?, load, &ceilings)?;
     let speed = Speed::measure(open()?, load)?;
     let floor: f64 = operations.iter().map(|one| ceilings.floor(one.bytes, one.operations)).sum();
+    let fraction_of_floor = floor / speed.step;
+    let is_beyond = |operation: &Operation| operation.bandwidth_fraction.max(operation.matmul_fraction) > 1.0;
     Ok(Report {
         copy_bandwidth: ceilings.bandwidth,
         matmul_rate: ceilings.matmul_rate,
@@ -125,8 +131,9 @@ pub fn run<D: Inspect>(open: &dyn Fn() -> Result<D>, load: &Load<'_>) -> Result<
         prefill_tokens_per_second: load.prompts.tokens() as f64 / speed.prefill,
         decode_step_seconds: speed.step,
         decode_floor_seconds: floor,
-        fraction_of_floor: floor / speed.step,
+        fraction_of_floor,
         idle_share: speed.idle_share,
+        is_doubtful: fraction_of_floor > 1.0 || operations.iter().any(is_beyond),
         operations,
     })
 }
@@ -228,26 +235,52 @@ impl Operation {
 
 impl Load<'_> {
     fn start<D: Inspect>(&self, device: D) -> Result<StepLoop<D>> {
-        let rows = self.prompts.rows();
-        let len = self.prompts.longest() + self.output_len;
-        let blocks = rows * (len.div_ceil(self.block_size) + 1);
-        let block_bytes = [(Role::Expert, self.expert), (Role::Amateur, self.amateur)]
-            .iter()
-            .map(|(role, model)| {
-                let shape = model.open_spec()?.cache_shape(self.block_size, 1);
-                Ok(device.role(*role).block_bytes(shape))
-            })
-            .sum::<Result<usize>>()?;
+        let cache = self.blocks().checked_mul(self.block_bytes(&device)?);
+        let message =
+            "rows, input-len and output-len make a cache of more bytes than can be counted; lower them";
+        let cache = cache.ok_or_else(|| Error::Setting(message.to_owned()))?;
         let config = EngineConfig {
-            max_num_seqs: rows,
+            max_num_seqs: self.prompts.rows(),
             max_num_batched_tokens: self.max_num_batched_tokens,
-            max_model_len: Some(len),
-            kv_cache_memory: Some(blocks * block_bytes),
+            max_model_len: Some(self.longest()),
+            kv_cache_memory: Some(cache),
             block_size: self.block_size,
             shortcuts: self.shortcuts,
             ..EngineConfig::default()
         };
         StepLoop::load(device, self.expert, Some(self.amateur), &self.vocabulary, &config)
+    }
+
+    /// Refuses a load that the memory of the host cannot hold.
+    fn check_room<D: Inspect>(&self, device: &D) -> Result<()> {
+        let rows = self.prompts.rows();
+        let tokens = self.max_num_batched_tokens.unwrap_or(device.info().default_batched_tokens);
+        let capacity = Capacity {
+            max_num_seqs: rows,
+            max_num_batched_tokens: tokens.max(rows),
+            block_size: self.block_size,
+        };
+        let cache = self.blocks() as f64 * self.block_bytes(device)? as f64;
+        room::check(device, [self.expert, self.amateur], capacity, cache)
+    }
+
+    /// Tokens of the longest prompt and its response.
+    fn longest(&self) -> usize {
+        self.prompts.longest() + self.output_len
+    }
+
+    /// Blocks of the cache that all rows need.
+    fn blocks(&self) -> usize {
+        self.prompts.rows() * (self.longest().div_ceil(self.block_size) + 1)
+    }
+
+    /// Bytes of a block, both planes together.
+    fn block_bytes<D: Inspect>(&self, device: &D) -> Result<usize> {
+        let bytes = |(role, model): (Role, Model<'_>)| {
+            let shape = model.open_spec()?.cache_shape(self.block_size, 1);
+            Ok(device.role(role).block_bytes(shape))
+        };
+        [(Role::Expert, self.expert), (Role::Amateur, self.amateur)].into_iter().map(bytes).sum()
     }
 
     /// Decodes other prompts for the work that happens only once: recording, choosing algorithms, touching memory for

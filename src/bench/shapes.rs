@@ -34,6 +34,8 @@ shapes!(
     "qwen3-30b-a3b",
     "qwen3-32b",
     "smollm2-135m",
+    "smollm2-360m",
+    "smollm2-1.7b",
 );
 
 /// The names of all shapes.

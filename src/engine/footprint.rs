@@ -101,6 +101,17 @@ impl Footprint {
         })
     }
 
+    /// The name of the line that adds up one GPU's memory.
+    pub fn total_name(&self) -> &'static str {
+        if self.amateur.is_some() { "both" } else { "in all" }
+    }
+
+    /// Bytes of both models without what their steps share.
+    pub fn models_bytes(&self) -> usize {
+        let models = [Some(self.expert), self.amateur];
+        models.into_iter().flatten().map(|model| model.weights + model.workspace).sum()
+    }
+
     /// What the pair takes of each GPU: of one, or of the expert's and the amateur's.
     pub fn shares(&self) -> Vec<Share> {
         let role = |model: Option<&ModelFootprint>, steps| {
@@ -174,7 +185,8 @@ impl fmt::Display for Footprint {
             writeln!(f, "{name:<10} {weights:>12.3} {workspace:>14.3} {token:>16}")?;
         }
         let shares = self.shares();
-        let names = if self.is_split { &["first GPU", "second GPU"][..] } else { &["both"] };
+        let total = [self.total_name()];
+        let names = if self.is_split { &["first GPU", "second GPU"][..] } else { &total };
         for (index, (name, share)) in names.iter().zip(&shares).enumerate() {
             let (fixed, token) = (gib(share.fixed), share.block / self.block_size);
             let end = if index + 1 < shares.len() { "\n" } else { "" };

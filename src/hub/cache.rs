@@ -42,9 +42,14 @@ impl ModelCache {
         self.folders.repo(name.at(commit)).blob_path(etag)
     }
 
-    /// Records that the model's revision is at `commit` now.
-    pub fn set_commit(&self, name: &ModelName, commit: &str) -> io::Result<()> {
-        self.folders.repo(name.at(name.revision())).create_ref(commit)
+    /// Records that the model's revision is at `commit` now. A cache that cannot be written stays as it is, for the
+    /// record only spares others a question to the hub.
+    pub fn set_commit(&self, name: &ModelName, commit: &str) {
+        let recorded = fs::read_to_string(self.reference(name, name.revision()));
+        if recorded.is_ok_and(|recorded| recorded.trim() == commit) {
+            return;
+        }
+        let _ = self.folders.repo(name.at(name.revision())).create_ref(commit);
     }
 
     /// The path of the file that records the commit of a revision.

@@ -17,15 +17,17 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    /// Reads the environment.
+    ///
+    /// # Errors
     /// If there is no folder for the cache.
-    /// Where there is no folder for the cache.
     pub fn read() -> Result<Self> {
         let no_home = || Error::Setting("there is no home folder to cache models in; set HF_HOME".to_owned());
         let home = home_folder().ok_or_else(no_home)?;
-        let cache = variable("HF_HUB_CACHE").or_else(|| variable("HUGGINGFACE_HUB_CACHE"));
+        let cache = path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE"));
         let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
         Ok(Self {
-            cache: cache.map_or_else(|| home.join("hub"), PathBuf::from),
+            cache: cache.unwrap_or_else(|| home.join("hub")),
             endpoint: endpoint.trim_end_matches('/').to_owned(),
             token: token(&home),
             is_offline: ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].into_iter().any(is_on),
@@ -38,19 +40,69 @@ fn variable(name: &str) -> Option<String> {
     env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
 }
 
+/// The path in an environment variable, with a home folder and variables in their places.
+fn path(name: &str) -> Option<PathBuf> {
+    variable(name).map(|path| expand_variables(&expand_home(&path)).into())
+}
+
+/// `path` with the home folder in place of a leading `~` or `~user`, as Python's `os.path.expanduser` has it.
+fn expand_home(path: &str) -> String {
+    let Some(rest) = path.strip_prefix('~') else { return path.to_owned() };
+    let (user, rest) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let home = match user {
+        "" => env::home_dir().map(|home| home.display().to_string()),
+        user => home_of(user),
+    };
+    match home {
+        Some(home) => format!("{}{rest}", home.trim_end_matches('/')),
+        None => path.to_owned(),
+    }
+}
+
+fn home_of(user: &str) -> Option<String> {
+    let users = fs::read_to_string("/etc/passwd").ok()?;
+    let mut fields = users.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let fields = fields.find(|fields| fields.first() == Some(&user))?;
+    fields.get(5).map(|home| (*home).to_owned())
+}
+
+/// `path` with the values of `$NAME` and `${NAME}` in their places, as Python's `os.path.expandvars` has it: what is no
+/// variable stays.
+fn expand_variables(path: &str) -> String {
+    let (mut expanded, mut rest) = (String::new(), path);
+    while let Some(start) = rest.find('$') {
+        let (before, reference) = rest.split_at(start);
+        let after = &reference[1..];
+        let braced = after.strip_prefix('{').and_then(|name| name.split_once('}'));
+        let (name, length) = if let Some((name, _)) = braced {
+            (name, name.len() + 3)
+        } else {
+            let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
+            (&after[..end], end + 1)
+        };
+        expanded.push_str(before);
+        match env::var(name) {
+            Ok(value) if !name.is_empty() => expanded.push_str(&value),
+            _ => expanded.push_str(&reference[..length]),
+        }
+        rest = &reference[length..];
+    }
+    expanded + rest
+}
+
 fn is_on(name: &str) -> bool {
     variable(name).is_some_and(|value| ["1", "on", "yes", "true"].contains(&&*value.to_lowercase()))
 }
 
 fn home_folder() -> Option<PathBuf> {
     let below = |cache: PathBuf| cache.join("huggingface");
-    let cache = || variable("XDG_CACHE_HOME").map(|cache| below(cache.into()));
+    let cache = || path("XDG_CACHE_HOME").map(below);
     let home = || env::home_dir().map(|home| below(home.join(".cache")));
-    variable("HF_HOME").map(PathBuf::from).or_else(cache).or_else(home)
+    path("HF_HOME").or_else(cache).or_else(home)
 }
 
 fn token(home: &Path) -> Option<String> {
-    let file = variable("HF_TOKEN_PATH").map_or_else(|| home.join("token"), PathBuf::from);
+    let file = path("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"));
     let in_file = || fs::read_to_string(file).ok().map(|token| token.trim().to_owned());
     variable("HF_TOKEN")
         .or_else(|| variable("HUGGING_FACE_HUB_TOKEN"))

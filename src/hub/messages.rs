@@ -53,19 +53,21 @@ impl Messages {
 
     pub fn unreachable(&self, name: &ModelName, reason: &str) -> Error {
         Error::Download(format!(
-            "{name} is no folder here, {} cannot be reached ({reason}), and the cache at {} has not all of it; \
-             connect this machine, or give a folder",
+            "{name} is not in the cache at {}, and the hub is unreachable ({}: {reason}); go online, run `{}`, or pass a \
+             folder",
+            self.cache.display(),
             self.endpoint,
-            self.cache.display()
+            download(name),
         ))
     }
 
     pub fn not_cached(&self, name: &ModelName, parts: Parts) -> Error {
-        let what = if parts == Parts::Config { "its config.json" } else { "all of it" };
+        let what = if parts == Parts::Config { "its config.json is" } else { "some of it is" };
         Error::Setting(format!(
-            "{name} is no folder here, HF_HUB_OFFLINE is set, and the cache at {} has not {what}; fetch it without \
-             HF_HUB_OFFLINE, or give a folder",
-            self.cache.display()
+            "{name}: {what} not in the cache at {}, and HF_HUB_OFFLINE is set; unset it, run `{}` where there is a \
+             network, or pass a folder",
+            self.cache.display(),
+            download(name),
         ))
     }
 
@@ -91,4 +93,10 @@ impl Messages {
             name.repository, self.endpoint
         ))
     }
+}
+
+/// The command that fetches the model into the cache.
+fn download(name: &ModelName) -> String {
+    let revision = name.revision.as_ref().map(|revision| format!(" --revision {revision}"));
+    format!("hf download {}{}", name.repository, revision.unwrap_or_default())
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use hf_hub::{Repo, RepoType};
 
+use crate::checkpoint::is_path;
 use crate::error::{Error, Result};
 
 /// The branch of a name without a revision.
@@ -35,6 +36,9 @@ impl FromStr for ModelName {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
+        if is_path(text) {
+            return Err(Error::file(text, "no such folder"));
+        }
         let (repository, revision) = match text.split_once('@') {
             Some((repository, revision)) => (repository, Some(revision)),
             None => (text, None),

@@ -24,10 +24,11 @@ use crate::error::{Error, Result};
 
 /// Name prefixes of the decoder and of the LM head in a checkpoint. The text tower of a larger model has longer prefixes; a
 /// decoder that is stored alone may have none.
-const PREFIXES: [(&str, &str); 4] = [
+const PREFIXES: [(&str, &str); 5] = [
     ("model.", "lm_head."),
     ("model.language_model.", "lm_head."),
     ("language_model.model.", "language_model.lm_head."),
+    ("language_model.", "lm_head."),
     ("", "lm_head."),
 ];
 
@@ -228,9 +229,12 @@ enum Origin<'a> {
 
 const EMBEDDING: &str = "embed_tokens.weight";
 
-/// The entry of [`PREFIXES`] that the checkpoint uses; the usual one if it has no embedding at all.
+/// The entry of [`PREFIXES`] that the checkpoint uses; the usual one if it has neither an embedding nor a last norm.
 fn prefixes(weights: &Weights) -> (&'static str, &'static str) {
-    let used = PREFIXES.into_iter().find(|(decoder, _)| weights.contains(&format!("{decoder}{EMBEDDING}")));
+    // A tied checkpoint may hold its embedding as an LM head alone.
+    let used = [EMBEDDING, "norm.weight"].into_iter().find_map(|tensor| {
+        PREFIXES.into_iter().find(|(decoder, _)| weights.contains(&format!("{decoder}{tensor}")))
+    });
     used.unwrap_or(PREFIXES[0])
 }
 
@@ -252,7 +256,7 @@ impl<D: Device> Loader<'_, D> {
         let spec = self.spec;
         let table = [spec.vocab_size, spec.hidden_size];
         Ok(Decoder {
-            embedding: self.weight([(self.name(EMBEDDING), table.to_vec())])?,
+            embedding: self.weight([(self.embedding_name(), table.to_vec())])?,
             lm_head: if self.has_lm_head(&table)? {
                 Some(self.weight([(self.lm_head_name(), table.to_vec())])?)
             } else {
@@ -274,6 +278,19 @@ impl<D: Device> Loader<'_, D> {
         format!("{}{part}", self.prefixes.0)
     }
 
+    /// The name of the embedding. A tied checkpoint may hold it under the name of the LM head alone.
+    fn embedding_name(&self) -> String {
+        let (embedding, lm_head) = (self.name(EMBEDDING), self.lm_head_name());
+        match self.origin {
+            Origin::Stored(weights)
+                if self.spec.tied_lm_head && !weights.contains(&embedding) && weights.contains(&lm_head) =>
+            {
+                lm_head
+            }
+            _ => embedding,
+        }
+    }
+
     fn lm_head_name(&self) -> String {
         format!("{}weight", self.prefixes.1)
     }
@@ -281,10 +298,11 @@ impl<D: Device> Loader<'_, D> {
     /// Whether there is an LM head beside the embedding. Some tied checkpoints hold the same tensor twice; where the two
     /// differ, the LM head of the file counts, as it does for transformers.
     fn has_lm_head(&self, table: &[usize]) -> Result<bool> {
+        let holds_both = |weights: &Weights| {
+            weights.contains(&self.lm_head_name()) && weights.contains(&self.name(EMBEDDING))
+        };
         let weights = match self.origin {
-            Origin::Stored(weights) if self.spec.tied_lm_head && weights.contains(&self.lm_head_name()) => {
-                weights
-            }
+            Origin::Stored(weights) if self.spec.tied_lm_head && holds_both(weights) => weights,
             _ => return Ok(!self.spec.tied_lm_head),
         };
         let embedding = weights.tensor(&self.name(EMBEDDING), table)?;
@@ -401,7 +419,10 @@ impl<D: Device> Loader<'_, D> {
         parts: impl IntoIterator<Item = (String, Vec<usize>)>,
     ) -> Result<D::Weight> {
         match &self.origin {
-            Origin::Stored(weights) => self.device.load(WeightSource::Stored(&weights.joined(parts)?), kind),
+            Origin::Stored(weights) => {
+                let parts = parts.into_iter().map(|(name, shape)| weights.tensor(&name, &shape));
+                self.device.load(WeightSource::Stored(&parts.collect::<Result<Vec<_>>>()?), kind)
+            }
             Origin::Random(seed) => {
                 let joined = parts.into_iter().map(|(_, shape)| shape).reduce(|mut joined, shape| {
                     joined[0] += shape[0];

@@ -1,5 +1,5 @@
 //! Reads a JSON object of a checkpoint field by field. Every error names the file, the field, the value that was found and
-//! the values that are accepted. A field that is `null` counts as absent, as it does in transformers.
+//! the values that are accepted. A field that is `null` counts as absent, and as in transformers no default replaces it.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -8,11 +8,13 @@ use serde_json::{Map, Value};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::python_json;
 
 /// The most characters of a value that a message quotes.
 const QUOTED: usize = 80;
 
 /// A JSON object and its place in a file.
+#[derive(Clone)]
 pub(super) struct JsonReader {
     path: PathBuf,
     /// The names of the enclosing objects, each followed by a dot.
@@ -33,7 +35,7 @@ impl JsonReader {
 
     fn parse(checkpoint: &Checkpoint, file: &str, bytes: &[u8]) -> Result<Self> {
         let path = checkpoint.path(file);
-        match serde_json::from_slice(bytes) {
+        match python_json::from_slice_quoting(bytes) {
             Ok(values) => Ok(Self { path, prefix: String::new(), values }),
             Err(error) => Err(Error::file(path, format!("not a JSON object: {error}"))),
         }
@@ -42,11 +44,26 @@ impl JsonReader {
     /// Adds the fields of `defaults` that the object lacks.
     pub fn or_defaults(mut self, defaults: Value) -> Self {
         if let Value::Object(defaults) = defaults {
-            let absent = defaults.into_iter().filter(|(field, _)| self.get(field).is_none());
-            let absent: Vec<_> = absent.collect();
-            self.values.extend(absent);
+            for (field, default) in defaults {
+                self.values.entry(field).or_insert(default);
+            }
         }
         self
+    }
+
+    /// Adds the fields of `other` that the object lacks.
+    pub fn or_fields_of(self, other: &Self) -> Self {
+        self.or_defaults(Value::Object(other.values.clone()))
+    }
+
+    /// Whether the object has no fields.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Whether `field` is present and `null`.
+    pub fn is_null(&self, field: &str) -> bool {
+        self.values.get(field).is_some_and(Value::is_null)
     }
 
     /// An error about `field`.

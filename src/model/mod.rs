@@ -1,6 +1,7 @@
 //! A model: its shape ([`spec`]), its mapped weights ([`weights`]) and its forward pass ([`decoder`]).
 
 pub mod decoder;
+mod family;
 mod json_reader;
 mod linear;
 mod mixture;

@@ -1,8 +1,10 @@
 //! The shape of a model as data: config.json of any supported family becomes one [`Spec`], and the one forward pass
 //! follows it.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
+pub use super::family::NormPlacement;
+use super::family::{AttentionBiases, Family, Windows};
 use super::json_reader::JsonReader;
 use super::rope::Rope;
 use crate::checkpoint::{CONFIG_FILE, Checkpoint};
@@ -52,17 +54,6 @@ pub struct Spec {
     pub layers: Vec<Layer>,
 }
 
-/// The places of the norms around attention and the MLP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NormPlacement {
-    /// Before the block: its input is normalized.
-    Before,
-    /// After the block: its output is normalized before it is added to the residual.
-    After,
-    /// Before and after the block.
-    Both,
-}
-
 /// The properties that differ between layers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
@@ -92,121 +83,6 @@ pub struct Mixture {
     pub intermediate_size: usize,
 }
 
-/// The properties of a model family that its config.json does not state.
-struct Family {
-    /// The `architectures` names in config.json: of the whole model, and of its decoder alone.
-    architectures: &'static [&'static str],
-    /// The fields that config.json may omit, with the defaults of transformers.
-    defaults: fn() -> Value,
-    norm_placement: NormPlacement,
-    unit_offset: bool,
-    head_norms: Option<NormScope>,
-    /// Which of attention's projections have biases.
-    attention_biases: AttentionBiases,
-    /// Whether the embedding is multiplied by the square root of its width.
-    scales_embedding: bool,
-    windows: Windows,
-    /// Whether layers may be mixtures of experts.
-    has_mixtures: bool,
-}
-
-/// Which of attention's projections have biases.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum AttentionBiases {
-    /// All or none, as `attention_bias` says.
-    Configured,
-    /// q, k and v, and never the output; transformers reads no field.
-    QueryKeyValue,
-}
-
-/// Which layers have a sliding window.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Windows {
-    Never,
-    /// No layer unless `use_sliding_window` is set; then the layers that `layer_types` names, or all from
-    /// `max_window_layers` on.
-    Optional,
-    /// No layer unless `use_sliding_window` is set; then all.
-    OptionalEverywhere,
-    /// The layers that `layer_types` names, or all but every `sliding_window_pattern`-th. They have their own rotation.
-    Alternating,
-}
-
-const LLAMA: Family = Family {
-    architectures: &["LlamaForCausalLM"],
-    defaults: || json!({"rms_norm_eps": 1e-6}),
-    norm_placement: NormPlacement::Before,
-    unit_offset: false,
-    head_norms: None,
-    attention_biases: AttentionBiases::Configured,
-    scales_embedding: false,
-    windows: Windows::Never,
-    has_mixtures: false,
-};
-
-const FAMILIES: [Family; 7] = [
-    LLAMA,
-    Family {
-        architectures: &["Qwen2ForCausalLM"],
-        defaults: || json!({"rms_norm_eps": 1e-6, "max_window_layers": 28}),
-        attention_biases: AttentionBiases::QueryKeyValue,
-        windows: Windows::Optional,
-        ..LLAMA
-    },
-    Family {
-        architectures: &["Qwen3ForCausalLM"],
-        defaults: || json!({"rms_norm_eps": 1e-6, "head_dim": 128, "max_window_layers": 28}),
-        head_norms: Some(NormScope::Head),
-        windows: Windows::Optional,
-        ..LLAMA
-    },
-    Family {
-        architectures: &["Qwen3MoeForCausalLM"],
-        defaults: || json!({"rms_norm_eps": 1e-6, "decoder_sparse_step": 1}),
-        head_norms: Some(NormScope::Head),
-        windows: Windows::OptionalEverywhere,
-        has_mixtures: true,
-        ..LLAMA
-    },
-    Family {
-        architectures: &["Gemma3ForCausalLM", "Gemma3TextModel", "Gemma3ForConditionalGeneration"],
-        defaults: || {
-            json!({
-                "vocab_size": 262_208, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
-                "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "query_pre_attn_scalar": 256,
-                "hidden_activation": "gelu_pytorch_tanh", "max_position_embeddings": 131_072, "rms_norm_eps": 1e-6,
-                "rope_theta": 1e6, "rope_local_base_freq": 1e4, "sliding_window": 4096, "sliding_window_pattern": 6,
-                "tie_word_embeddings": true
-            })
-        },
-        norm_placement: NormPlacement::Both,
-        unit_offset: true,
-        head_norms: Some(NormScope::Head),
-        scales_embedding: true,
-        windows: Windows::Alternating,
-        ..LLAMA
-    },
-    Family {
-        architectures: &["Olmo2ForCausalLM"],
-        defaults: || json!({"rms_norm_eps": 1e-5}),
-        norm_placement: NormPlacement::After,
-        head_norms: Some(NormScope::Projection),
-        ..LLAMA
-    },
-    Family {
-        architectures: &["Olmo3ForCausalLM"],
-        defaults: || {
-            json!({
-                "rms_norm_eps": 1e-5, "rope_theta": 5e5, "sliding_window": 4096, "sliding_window_pattern": 4
-            })
-        },
-        norm_placement: NormPlacement::After,
-        head_norms: Some(NormScope::Projection),
-        windows: Windows::Alternating,
-        ..LLAMA
-    },
-];
-
 /// Fields of config.json that ask for an unsupported computation, each with its error message.
 const REFUSED: [(&str, &str); 4] = [
     (
@@ -219,6 +95,7 @@ const REFUSED: [(&str, &str); 4] = [
 ];
 
 // Limits far above any model, and low enough that no product of sizes overflows.
+const MOST_PARAMETERS: f64 = 1e15;
 const MOST_LAYERS: usize = 1 << 12;
 const MOST_HEADS: usize = 1 << 12;
 const WIDEST_HEAD: usize = 1 << 12;
@@ -238,9 +115,12 @@ impl Spec {
         let config = config.object("text_config")?.unwrap_or(config).or_defaults((family.defaults)());
         supported(&config)?;
         let hidden_size = config.count("hidden_size", WIDEST)?;
-        let heads = read_heads(&config, hidden_size)?;
-        let ropes = read_ropes(&config, family, heads.dim)?;
-        let reach = ropes.iter().filter_map(|rope| rope.reach).max();
+        let heads = read_heads(&config, family, hidden_size)?;
+        let layers = read_layers(&config, family)?;
+        let ropes = read_ropes(&config, family, heads.dim, &layers)?;
+        let context_length = config.count("max_position_embeddings", WIDEST)?;
+        let stretched = ropes.iter().filter_map(|rope| rope.reach).fold(context_length, usize::max);
+        let limit = ropes.iter().filter_map(|rope| rope.limit).fold(WIDEST, usize::min);
         let (qkv_bias, attention_out_bias) = match family.attention_biases {
             AttentionBiases::Configured => {
                 let all = config.flag("attention_bias")?;
@@ -249,14 +129,11 @@ impl Spec {
             AttentionBiases::QueryKeyValue => (true, false),
         };
         let score = config.number_or("query_pre_attn_scalar", &(1e-6..=1e6), heads.dim as f64)?;
-        Ok(Self {
+        let spec = Self {
             vocab_size: config.count("vocab_size", WIDEST)?,
             hidden_size,
             intermediate_size: config.count("intermediate_size", WIDEST)?,
-            context_length: config
-                .count("max_position_embeddings", WIDEST)?
-                .max(reach.unwrap_or(0))
-                .min(WIDEST),
+            context_length: stretched.min(limit),
             heads,
             embedding_scale: if family.scales_embedding { (hidden_size as f32).sqrt() } else { 1.0 },
             norm_placement: family.norm_placement,
@@ -269,9 +146,31 @@ impl Spec {
             mlp_bias: config.flag("mlp_bias")?,
             epsilon: config.number("rms_norm_eps", &(0.0..=1.0))? as f32,
             tied_lm_head: config.flag("tie_word_embeddings")?,
-            layers: read_layers(&config, family)?,
+            layers,
             ropes,
-        })
+        };
+        let parameters = spec.parameters();
+        if parameters > MOST_PARAMETERS {
+            let message = format!(
+                "and the other sizes make a model of {parameters:.1e} parameters; the most is {MOST_PARAMETERS:.1e}"
+            );
+            return Err(config.error("hidden_size", &message));
+        }
+        Ok(spec)
+    }
+
+    /// How many numbers the large matrices have. As a float, so that no product of sizes overflows.
+    fn parameters(&self) -> f64 {
+        let hidden = self.hidden_size as f64;
+        let attention = hidden * (self.heads.qkv_width() + self.heads.query_width()) as f64;
+        let mlp = |layer: &Layer| match layer.mlp {
+            Mlp::Dense => 3.0 * hidden * self.intermediate_size as f64,
+            Mlp::Mixture(Mixture { routing, intermediate_size }) => {
+                routing.branches as f64 * 3.0 * hidden * intermediate_size as f64
+            }
+        };
+        let layers = self.layers.iter().map(|layer| attention + mlp(layer)).sum::<f64>();
+        layers + 2.0 * hidden * self.vocab_size as f64
     }
 
     /// The shape of this model's plane of a KV cache with `blocks` blocks of `block_size` tokens.
@@ -287,17 +186,6 @@ impl Spec {
     }
 }
 
-impl Family {
-    fn read(config: &JsonReader) -> Result<&'static Self> {
-        let names = config.texts("architectures")?.unwrap_or_default();
-        let is_named = |family: &&Self| family.architectures.iter().any(|name| names.contains(name));
-        FAMILIES.iter().find(is_named).ok_or_else(|| {
-            let supported = FAMILIES.map(|family| family.architectures.join(", ")).join(", ");
-            config.unexpected("architectures", &format!("one of the supported architectures: {supported}"))
-        })
-    }
-}
-
 /// Refuses a config that asks for a computation that is not supported.
 fn supported(config: &JsonReader) -> Result<()> {
     let is_set = |field: &str| config.get(field).is_some_and(|value| *value != Value::Bool(false));
@@ -307,14 +195,14 @@ fn supported(config: &JsonReader) -> Result<()> {
     }
 }
 
-fn read_heads(config: &JsonReader, hidden_size: usize) -> Result<Heads> {
+fn read_heads(config: &JsonReader, family: &Family, hidden_size: usize) -> Result<Heads> {
     let query = config.count("num_attention_heads", MOST_HEADS)?;
     let key_value = config.count_or("num_key_value_heads", MOST_HEADS, query)?;
     if !query.is_multiple_of(key_value) {
         let expected = format!("a divisor of num_attention_heads, {query}");
         return Err(config.unexpected("num_key_value_heads", &expected));
     }
-    let dim = config.count_or("head_dim", WIDEST_HEAD, hidden_size / query)?;
+    let dim = config.count_or("head_dim", WIDEST_HEAD, family.head_dim.unwrap_or(hidden_size / query))?;
     if dim == 0 || !dim.is_multiple_of(2) {
         let expected = "even (by default it is hidden_size / num_attention_heads)";
         return Err(config.unexpected("head_dim", expected));
@@ -336,15 +224,14 @@ fn read_layers(config: &JsonReader, family: &Family) -> Result<Vec<Layer>> {
     let windows = read_windows(config, family.windows)?;
     let mlps =
         if family.has_mixtures { read_mlps(config, windows.len())? } else { vec![Mlp::Dense; windows.len()] };
-    let rope =
-        |window: Option<usize>| usize::from(window.is_some() && family.windows == Windows::Alternating);
+    let rope = |window: Option<usize>| usize::from(window.is_some() && family.windows.have_rotation());
     Ok(windows.into_iter().zip(mlps).map(|(window, mlp)| Layer { rope: rope(window), window, mlp }).collect())
 }
 
 /// Every `decoder_sparse_step`-th layer is a mixture, except the layers in `mlp_only_layers`.
 fn read_mlps(config: &JsonReader, layers: usize) -> Result<Vec<Mlp>> {
-    let names = ["num_experts", "num_local_experts"];
-    let name = names.into_iter().find(|name| config.get(name).is_some()).unwrap_or(names[0]);
+    let renamed = "num_local_experts";
+    let name = if config.get(renamed).is_some() { renamed } else { "num_experts" };
     let branches = config.count(name, MOST_BRANCHES)?;
     let mixture = Mixture {
         routing: RoutingShape {
@@ -354,7 +241,7 @@ fn read_mlps(config: &JsonReader, layers: usize) -> Result<Vec<Mlp>> {
         },
         intermediate_size: config.count("moe_intermediate_size", WIDEST)?,
     };
-    let step = config.count("decoder_sparse_step", MOST_LAYERS)?;
+    let step = config.count_or("decoder_sparse_step", MOST_LAYERS, 1)?;
     let dense = config.optional("mlp_only_layers", "a list of layers' numbers", |value| {
         value.as_array()?.iter().map(Value::as_u64).collect::<Option<Vec<_>>>()
     })?;
@@ -365,12 +252,17 @@ fn read_mlps(config: &JsonReader, layers: usize) -> Result<Vec<Mlp>> {
 }
 
 /// The rotation of layers that see all positions, then that of layers with a window if it differs.
-fn read_ropes(config: &JsonReader, family: &Family, head_dim: usize) -> Result<Vec<Rope>> {
-    let mut ropes = vec![Rope::read(config, head_dim)?];
-    if family.windows == Windows::Alternating {
-        ropes.push(Rope::read_sliding(config, head_dim)?);
+fn read_ropes(config: &JsonReader, family: &Family, head_dim: usize, layers: &[Layer]) -> Result<Vec<Rope>> {
+    let thetas = family.thetas;
+    if !family.windows.have_rotation() {
+        return Ok(vec![Rope::read(config, head_dim, thetas.full)?]);
     }
-    Ok(ropes)
+    // The fields of a rotation that no layer uses do not matter.
+    let is_used = |index| layers.iter().any(|layer| layer.rope == index);
+    let full = is_used(0).then(|| Rope::read_full(config, head_dim, thetas.full)).transpose()?;
+    let sliding = is_used(1).then(|| Rope::read_sliding(config, head_dim, thetas.sliding)).transpose()?;
+    let unused = |theta| Rope::unscaled(theta, head_dim);
+    Ok(vec![full.unwrap_or_else(|| unused(thetas.full)), sliding.unwrap_or_else(|| unused(thetas.sliding))])
 }
 
 /// The window of each layer.
@@ -385,10 +277,13 @@ fn read_windows(config: &JsonReader, windows: Windows) -> Result<Vec<Option<usiz
         return Ok(vec![window; layers]);
     }
     let Some(kinds) = config.texts("layer_types")? else {
-        let pattern = config.count_or("sliding_window_pattern", MOST_LAYERS, 1)?;
+        let pattern = match windows {
+            Windows::AllButEveryFourth => 4,
+            _ => config.count_or("sliding_window_pattern", MOST_LAYERS, 1)?,
+        };
         let full = config.optional("max_window_layers", "a whole number", Value::as_u64)?.unwrap_or(0);
         let has_window = |layer: usize| match windows {
-            Windows::Alternating => !(layer + 1).is_multiple_of(pattern),
+            Windows::Alternating | Windows::AllButEveryFourth => !(layer + 1).is_multiple_of(pattern),
             _ => layer as u64 >= full,
         };
         return Ok((0..layers).map(|layer| window.filter(|_| has_window(layer))).collect());

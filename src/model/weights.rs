@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+use std::sync::Arc;
 
 use safetensors::Dtype as FileDtype;
 use safetensors::tensor::{Metadata, TensorInfo};
@@ -20,65 +21,66 @@ const LARGEST_HEADER: usize = 100_000_000;
 #[derive(Debug)]
 pub struct Weights {
     checkpoint: Checkpoint,
-    /// The files, by name.
-    shards: BTreeMap<String, Shard>,
-    /// The file of each tensor.
-    files: HashMap<String, String>,
+    /// The file of each tensor that a file holds.
+    tensors: HashMap<String, Arc<Shard>>,
+    /// The file in which the index places each tensor; `None` if one file holds all.
+    index: Option<BTreeMap<String, String>>,
 }
 
 /// One safetensors file.
 #[derive(Debug)]
 struct Shard {
+    name: String,
     bytes: Bytes,
     header: Range<usize>,
     metadata: Metadata,
 }
 
 impl Weights {
-    /// Maps model.safetensors, or the shards that model.safetensors.index.json names, and checks their headers.
+    /// Maps model.safetensors, or else the shards that model.safetensors.index.json names, and checks their headers.
+    ///
+    /// As in transformers, the index says which files there are, and the files say which tensors they hold; of two
+    /// tensors with one name, that of the last file counts. A file that is absent matters only if a tensor is missed.
     ///
     /// # Errors
-    /// [`Error::File`] where a file is absent, truncated or damaged; [`Error::Io`] where one cannot be mapped.
+    /// [`Error::File`] where no file is there, or one is truncated or damaged; [`Error::Io`] where one cannot be mapped.
     pub fn open(checkpoint: &Checkpoint) -> Result<Self> {
-        let mut weights =
-            Self { checkpoint: checkpoint.clone(), shards: BTreeMap::new(), files: HashMap::new() };
+        let mut weights = Self { checkpoint: checkpoint.clone(), tensors: HashMap::new(), index: None };
         if let Some(bytes) = checkpoint.find(SINGLE)? {
-            let shard = Shard::read(checkpoint, SINGLE, bytes)?;
-            weights.files =
-                shard.metadata.offset_keys().into_iter().map(|name| (name, SINGLE.to_owned())).collect();
-            weights.shards.insert(SINGLE.to_owned(), shard);
-        } else {
-            for (name, file) in read_index(checkpoint)? {
-                weights.add(name, file)?;
+            weights.add(Shard::read(checkpoint, SINGLE, bytes)?);
+            return Ok(weights);
+        }
+        weights.index = checkpoint.index()?;
+        if weights.index.is_none() {
+            if let Some(format) = checkpoint.foreign_format() {
+                return Err(Error::file(checkpoint.path(""), format));
+            }
+            let message = format!("no such file, nor {INDEX}; the weights must be in safetensors format");
+            return Err(Error::file(checkpoint.path(SINGLE), message));
+        }
+        for file in checkpoint.weight_files()? {
+            if let Some(bytes) = checkpoint.find(&file)? {
+                weights.add(Shard::read(checkpoint, &file, bytes)?);
             }
         }
         Ok(weights)
     }
 
-    /// Records that the index places the tensor `name` in `file`.
-    fn add(&mut self, name: String, file: String) -> Result<()> {
-        if !self.shards.contains_key(&file) {
-            let shard = Shard::read(&self.checkpoint, &file, read_shard(&self.checkpoint, &file)?)?;
-            self.shards.insert(file.clone(), shard);
-        }
-        if self.shards[&file].metadata.info(&name).is_none() {
-            let message = format!("has no tensor {name:?}, which {INDEX} places there; download both again");
-            return Err(Error::file(self.checkpoint.path(&file), message));
-        }
-        self.files.insert(name, file);
-        Ok(())
+    fn add(&mut self, shard: Shard) {
+        let shard = Arc::new(shard);
+        let names = shard.metadata.offset_keys().into_iter();
+        self.tensors.extend(names.map(|name| (name, shard.clone())));
     }
 
     /// The tensor `name`, if there is one.
-    fn find(&self, name: &str) -> Option<(&str, &Shard, &TensorInfo)> {
-        let file = self.files.get(name)?;
-        let shard = self.shards.get(file)?;
-        Some((file, shard, shard.metadata.info(name)?))
+    fn find(&self, name: &str) -> Option<(&Shard, &TensorInfo)> {
+        let shard = self.tensors.get(name)?;
+        Some((shard, shard.metadata.info(name)?))
     }
 
     /// Whether there is a tensor `name`.
     pub fn contains(&self, name: &str) -> bool {
-        self.files.contains_key(name)
+        self.tensors.contains_key(name)
     }
 
     /// The tensor `name`, which must have this shape.
@@ -86,74 +88,64 @@ impl Weights {
     /// # Errors
     /// [`Error::File`] where it is absent or of another shape or of an unsupported dtype.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<TensorView> {
-        let (file, shard, info) = self.find(name).ok_or_else(|| self.missing(name))?;
-        let complain = |message: String| Error::file(self.checkpoint.path(file), message);
+        let (shard, info) = self.find(name).ok_or_else(|| self.missing(name))?;
+        let complain = |message: String| Error::file(self.checkpoint.path(&shard.name), message);
         if info.shape != shape {
             let found = &info.shape;
             return Err(complain(format!(
                 "tensor {name} has shape {found:?}; by config.json it should have {shape:?}"
             )));
         }
-        let dtype = match info.dtype {
-            FileDtype::BF16 => Dtype::Bf16,
-            FileDtype::F16 => Dtype::F16,
-            FileDtype::F32 => Dtype::F32,
+        let (start, end) = info.data_offsets;
+        let (file, range) = (shard.bytes.clone(), shard.header.end + start..shard.header.end + end);
+        let (dtype, file, range) = match info.dtype {
+            FileDtype::BF16 => (Dtype::Bf16, file, range),
+            FileDtype::F16 => (Dtype::F16, file, range),
+            FileDtype::F32 => (Dtype::F32, file, range),
+            FileDtype::F64 => {
+                let numbers = narrowed(&file[range]);
+                let length = numbers.len();
+                (Dtype::F32, numbers, 0..length)
+            }
             other => {
                 return Err(complain(format!(
-                    "tensor {name} has dtype {other:?}; supported: BF16, F16, F32"
+                    "tensor {name} has dtype {other:?}; supported: BF16, F16, F32, F64"
                 )));
             }
         };
-        let (start, end) = info.data_offsets;
-        self.checkpoint.count(end - start);
-        Ok(TensorView {
-            name: name.to_owned(),
-            dtype,
-            shape: shape.to_vec(),
-            file: shard.bytes.clone(),
-            range: shard.header.end + start..shard.header.end + end,
-        })
-    }
-
-    /// Tensors with these names and shapes, which will be joined and so must share one dtype.
-    ///
-    /// # Errors
-    /// As [`Weights::tensor`], and where a dtype differs from the first one's.
-    pub fn joined(&self, parts: impl IntoIterator<Item = (String, Vec<usize>)>) -> Result<Vec<TensorView>> {
-        let tensors: Vec<_> =
-            parts.into_iter().map(|(name, shape)| self.tensor(&name, &shape)).collect::<Result<_>>()?;
-        for pair in tensors.windows(2) {
-            let [a, b] = pair else { continue };
-            if a.dtype != b.dtype {
-                let file = self.files.get(&b.name).map_or(SINGLE, String::as_str);
-                return Err(Error::file(
-                    self.checkpoint.path(file),
-                    format!(
-                        "tensor {} has dtype {:?} and {} has {:?}; they should agree",
-                        b.name, b.dtype, a.name, a.dtype
-                    ),
-                ));
-            }
-        }
-        Ok(tensors)
+        self.checkpoint.count(range.len());
+        Ok(TensorView { name: name.to_owned(), dtype, shape: shape.to_vec(), file, range })
     }
 
     fn missing(&self, name: &str) -> Error {
-        let file = if self.shards.contains_key(SINGLE) { SINGLE } else { INDEX };
-        Error::file(self.checkpoint.path(file), format!("has no tensor {name}, which config.json asks for"))
+        let (file, message) = match self.index.as_ref().and_then(|index| index.get(name)) {
+            Some(file) if !self.checkpoint.has(file) => {
+                (file.as_str(), format!("no such file, in which {INDEX} places tensor {name}; download it"))
+            }
+            Some(file) => (
+                file.as_str(),
+                format!("has no tensor {name}, which {INDEX} places there; download both again"),
+            ),
+            None => {
+                let file = if self.index.is_some() { INDEX } else { SINGLE };
+                (file, format!("has no tensor {name}, which config.json asks for"))
+            }
+        };
+        Error::file(self.checkpoint.path(file), message)
     }
+}
+
+/// Numbers of 64 bits, which no device computes with, rounded to f32.
+fn narrowed(numbers: &[u8]) -> Bytes {
+    let (numbers, _) = numbers.as_chunks::<8>();
+    let narrow = |number: &[u8; 8]| (f64::from_le_bytes(*number) as f32).to_le_bytes();
+    Bytes::Owned(numbers.iter().flat_map(narrow).collect())
 }
 
 impl Shard {
     fn read(checkpoint: &Checkpoint, file: &str, bytes: Bytes) -> Result<Self> {
         let damaged =
             |what: &str| Error::file(checkpoint.path(file), format!("{what}; download the file again"));
-        if bytes.starts_with(b"version https://git-lfs") {
-            return Err(Error::file(
-                checkpoint.path(file),
-                "is a Git LFS pointer, not the file itself; run git lfs pull",
-            ));
-        }
         let truncated = || damaged(&format!("is truncated: it ends after {} bytes", bytes.len()));
         let Some(prefix) = bytes.first_chunk::<PREFIX>() else { return Err(truncated()) };
         let length = u64::from_le_bytes(*prefix);
@@ -172,19 +164,6 @@ impl Shard {
         if metadata.data_len() < room {
             return Err(damaged("is damaged: it is longer than its header says"));
         }
-        Ok(Self { bytes, header, metadata })
+        Ok(Self { name: file.to_owned(), bytes, header, metadata })
     }
-}
-
-fn read_index(checkpoint: &Checkpoint) -> Result<BTreeMap<String, String>> {
-    checkpoint.index()?.ok_or_else(|| {
-        let message = format!("no such file, nor {INDEX}; the weights must be in safetensors format");
-        Error::file(checkpoint.path(SINGLE), message)
-    })
-}
-
-fn read_shard(checkpoint: &Checkpoint, file: &str) -> Result<Bytes> {
-    checkpoint.find(file)?.ok_or_else(|| {
-        Error::file(checkpoint.path(file), format!("no such file, which {INDEX} names; download it"))
-    })
 }

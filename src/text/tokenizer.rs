@@ -43,6 +43,9 @@ impl Tokenizer {
     pub fn load(checkpoint: &Checkpoint) -> Result<Self> {
         let path = checkpoint.path(TOKENIZER_FILE);
         let Some(bytes) = checkpoint.find(TOKENIZER_FILE)? else {
+            if let Some(format) = checkpoint.foreign_format() {
+                return Err(Error::file(checkpoint.path(""), format));
+            }
             return Err(Error::file(
                 path,
                 "no such file; a checkpoint needs its tokenizer in this format (tokenizer.model is not read)",

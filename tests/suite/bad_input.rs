@@ -104,6 +104,25 @@ fn checkpoints_that_cannot_be_used_are_named_with_file_and_field() {
             &["config.json", "longrope"],
         ),
         ("config.json", Box::new(with_field("intermediate_size", json!(100))), &["model.safetensors", "mlp"]),
+        (
+            "config.json",
+            Box::new(with_field("vocab_size", json!(1 << 24))),
+            &["embed_tokens.weight has shape [1536, 192]; by config.json it should have [16777216, 192]"],
+        ),
+        (
+            "config.json",
+            Box::new(|_| Some(POINTER.into())),
+            &["config.json: a Git LFS pointer", "git lfs pull"],
+        ),
+        ("tokenizer.json", Box::new(|_| Some(POINTER.into())), &["tokenizer.json: a Git LFS pointer"]),
+        ("tokenizer_config.json", Box::new(|_| Some(POINTER.into())), &["tokenizer_config.json: a Git LFS"]),
+        (
+            "generation_config.json",
+            Box::new(|_| Some(POINTER.into())),
+            &["generation_config.json: a Git LFS"],
+        ),
+        ("chat_template.jinja", Box::new(|_| Some(POINTER.into())), &["chat_template.jinja: a Git LFS"]),
+        ("model.safetensors", Box::new(|_| Some(POINTER.into())), &["model.safetensors: a Git LFS pointer"]),
         ("model.safetensors", Box::new(|_| None), &["model.safetensors"]),
         (
             "model.safetensors",
@@ -140,6 +159,30 @@ fn checkpoints_that_cannot_be_used_are_named_with_file_and_field() {
             assert!(said.contains(word), "{file} {words:?}: {said}");
         }
         assert!(!output.exists());
+    }
+}
+
+const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 17\n";
+
+/// A folder as peft and Git write it: an adapter beside the tokenizer of its base.
+#[test]
+fn an_adapter_is_named_as_one() {
+    let place = Workplace::new();
+    let input = place.instructions(1);
+    for has_tokenizer in [true, false] {
+        let adapter = place.path("adapter");
+        let _ = fs::remove_dir_all(&adapter);
+        copy_embedded_expert(&adapter);
+        fs::write(adapter.join("adapter_config.json"), "{\"peft_type\": \"LORA\"}").unwrap();
+        fs::remove_file(adapter.join("config.json")).unwrap();
+        fs::rename(adapter.join("model.safetensors"), adapter.join("adapter_model.safetensors")).unwrap();
+        if !has_tokenizer {
+            fs::remove_file(adapter.join("tokenizer.json")).unwrap();
+        }
+        let said =
+            refuse(&input, &place.path("out"), &["--beta", "0", "--expert", adapter.to_str().unwrap()]);
+        assert!(said.contains("an adapter (LoRA), not a model; merge it into its base first"), "{said}");
+        assert!(said.contains("merge_and_unload()"), "{said}");
     }
 }
 
@@ -225,7 +268,7 @@ fn pairs_that_are_half_given_are_refused() {
     let said = refuse(&input, &place.path("out"), &["--expert", expert.to_str().unwrap()]);
     assert!(said.contains("--amateur"), "{said}");
     let said = refuse(&input, &place.path("out"), &["--expert", "/no/such/folder", "--beta", "0"]);
-    assert!(said.contains("/no/such/folder"), "{said}");
+    assert!(said.contains("/no/such/folder: no such folder"), "{said}");
     let said = refuse(&place.path("absent.jsonl"), &place.path("out"), &[]);
     assert!(said.contains("absent.jsonl"), "{said}");
 }

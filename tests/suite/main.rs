@@ -24,6 +24,7 @@ mod output;
 mod pipeline;
 #[cfg(feature = "cli")]
 mod placement;
+mod plan;
 #[cfg(feature = "cli")]
 mod profile;
 #[cfg(feature = "cli")]

@@ -1,6 +1,8 @@
 //! Compares the forward pass on the CPU device with results of transformers (`tests/golden/README.md`).
 
 pub mod checkpoints;
+mod configs;
+mod hostile;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -4,9 +4,15 @@ use bytesize::ByteSize;
 
 /// More bytes than any machine has.
 const MOST: f64 = 1e18;
+/// Fewer bytes than anybody means by a number without a unit.
+const LEAST: f64 = (1 << 20) as f64;
 
 /// Reads `4GiB`, `512MiB`, `1.5GB`, `4G` (binary) or a number of bytes; for clap.
 pub fn parse(text: &str) -> Result<usize, String> {
+    if let Some(number) = text.parse::<f64>().ok().filter(|number| (0.0..LEAST).contains(number)) {
+        let unit = if number < 1024.0 { "GiB" } else { "MiB" };
+        return Err(format!("{text} bytes; write {text}{unit}"));
+    }
     let is_prefix = |c: char| matches!(c.to_ascii_lowercase(), 'k' | 'm' | 'g' | 't');
     let bytes = match text.parse::<f64>() {
         Ok(bytes) => Ok(bytes),
@@ -37,7 +43,11 @@ mod tests {
     fn amounts() {
         assert_eq!(parse("4GiB"), Ok(4 << 30));
         assert_eq!(parse("1.5kb"), Ok(1500));
-        assert_eq!(parse("123"), Ok(123));
+        assert_eq!(parse("8589934592"), Ok(8 << 30));
+        assert_eq!(parse("24B"), Ok(24));
+        assert_eq!(parse("24"), Err("24 bytes; write 24GiB".to_owned()));
+        assert_eq!(parse("0"), Err("0 bytes; write 0GiB".to_owned()));
+        assert_eq!(parse("81920"), Err("81920 bytes; write 81920MiB".to_owned()));
         for bad in ["", "GiB", "4 parsecs", "-1", "1e99", "nan"] {
             assert!(parse(bad).is_err(), "{bad}");
         }

@@ -14,6 +14,9 @@ use codit::device::inspect::Inspect;
 use codit::device::simt::Simt;
 use codit::error::{Error, Result};
 
+/// The most threads that a machine with few cores may have.
+const LEAST_MOST_THREADS: usize = 64;
+
 /// Where to decode, and in what numbers.
 #[derive(clap::Args, Clone)]
 #[command(next_help_heading = "Device")]
@@ -37,7 +40,8 @@ pub struct DeviceArgs {
     /// the same in every batch, at a cost in speed
     #[arg(long)]
     deterministic: bool,
-    /// Threads of the CPU device [default: all cores]
+    /// Threads of the CPU device; the environment variable CODIT_CPU_ISA (baseline, avx2, avx512 or amx) limits its
+    /// instruction set [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 }
@@ -116,9 +120,9 @@ impl<D: Device> Devices<'_, D> {
 impl DeviceArgs {
     /// Runs `task` on the device.
     pub fn run(&self, task: impl Task) -> Result<ExitCode> {
-        if self.threads == Some(0) {
-            return Err(Error::Setting("threads is 0; it must be 1 or more".to_owned()));
-        }
+        self.check_threads()?;
+        // A wrong name is an error on every device, not only where it would have a say.
+        Isa::chosen()?;
         let (choice, config) = (self.choice()?, self.config()?);
         let gpus = self.gpus();
         let is_split = self.placement == Placement::Split;
@@ -146,6 +150,19 @@ impl DeviceArgs {
             DeviceName::Simt => {
                 self.give(task, &|[expert, amateur]| Ok(Simt::simt_with(config, 0, expert != amateur)))
             }
+        }
+    }
+
+    fn check_threads(&self) -> Result<()> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let most = (4 * cores).max(LEAST_MOST_THREADS);
+        match self.threads {
+            Some(0) => Err(Error::Setting("threads is 0; it must be 1 or more".to_owned())),
+            Some(threads) if threads > most => Err(Error::Setting(format!(
+                "threads is {threads}, but this machine has {cores} cores, and threads beyond them only wait for each \
+                 other; the most is {most}"
+            ))),
+            _ => Ok(()),
         }
     }
 

@@ -38,6 +38,11 @@ impl Models {
         self.pair.is_some() || self.expert.is_some() || self.amateur.is_some()
     }
 
+    /// Whether a model is given beside or in place of a pair.
+    pub fn are_overridden(&self) -> bool {
+        self.expert.is_some() || self.amateur.is_some()
+    }
+
     /// The configurations of what is given: a pair, or an expert alone.
     pub fn open_configs(&self) -> Result<(Checkpoint, Option<Checkpoint>)> {
         let has_amateur = self.pair.is_some() || self.expert.is_none() || self.amateur.is_some();

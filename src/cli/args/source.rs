@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+#[cfg(not(feature = "hub"))]
+use codit::checkpoint::is_path;
 use codit::checkpoint::{Checkpoint, Parts};
 use codit::dataset::ModelFingerprint;
 #[cfg(not(feature = "hub"))]
@@ -49,7 +51,7 @@ pub fn open(
     _: Parts,
 ) -> Result<(Checkpoint, Option<Checkpoint>)> {
     let open = |(model, _): Named<'_>| {
-        if model.exists() {
+        if model.exists() || is_path(&model.to_string_lossy()) {
             return Checkpoint::open(model);
         }
         Err(Error::Setting(format!(

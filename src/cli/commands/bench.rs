@@ -188,8 +188,8 @@ fn describe(report: &Report) -> String {
             format!("{:.1}", operation.seconds * 1e6),
             format!("{:.2}", operation.bytes as f64 / 1e6),
             format!("{:.1}", operation.operations as f64 / 1e6),
-            format!("{:.1}%", operation.bandwidth_fraction * 100.0),
-            format!("{:.1}%", operation.matmul_fraction * 100.0),
+            fraction(operation.bandwidth_fraction),
+            fraction(operation.matmul_fraction),
         ]
     };
     let speeds = [
@@ -197,19 +197,29 @@ fn describe(report: &Report) -> String {
         (
             "serial floor",
             report.decode_floor_seconds * 1e6,
-            format!("us, {:.1}% of the step", report.fraction_of_floor * 100.0),
+            format!("us, {} of the step", fraction(report.fraction_of_floor)),
         ),
         ("idle share", report.idle_share * 100.0, "%".to_owned()),
         ("prefill", report.prefill_tokens_per_second, "tokens/s".to_owned()),
         ("decoded", report.tokens_per_second, "tokens/s, prefill included".to_owned()),
     ];
     let speeds = speeds.map(|(name, number, unit)| format!("{name:<14} {number:>12.1} {unit}"));
+    let doubt = if report.is_doubtful { DOUBT } else { "" };
     format!(
-        "{}\n{}\n\n{}",
+        "{}\n{}\n\n{}{doubt}",
         ceilings(report.copy_bandwidth, report.matmul_rate),
         table(header, 1, report.operations.iter().map(row)),
         speeds.join("\n")
     )
+}
+
+/// Said under figures of which one is over 100%.
+const DOUBT: &str = "\n\n? over 100% of what the device can do by the ceilings above: its data stayed in a cache, or other \
+    programs ran while the\nceilings were measured. Measure again on an idle machine, with a larger shape or more rows.";
+
+/// A part of the whole in percent, marked if it is more than the whole.
+fn fraction(fraction: f64) -> String {
+    format!("{:.1}%{}", fraction * 100.0, if fraction > 1.0 { "?" } else { "" })
 }
 
 fn describe_ablation(ablation: &Ablation) -> String {

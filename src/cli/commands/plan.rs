@@ -20,6 +20,7 @@ use codit::engine::footprint::Footprint;
 use codit::engine::{EngineConfig, Shortcuts};
 use codit::error::Result;
 use codit::model::spec::Spec;
+use codit::pairs::PairPreset;
 
 /// That of the GPUs that such pairs are usually run on.
 const USUAL_MEMORY: usize = 80 << 30;
@@ -71,7 +72,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     let shortcuts = args.shortcuts.shortcuts().unwrap_or(Shortcuts::NONE);
     let pair_config = config.pair_config(BATCHED_TOKENS, shortcuts)?;
-    let (expert, amateur) = args.specs()?;
+    let (expert, amateur, source) = args.specs()?;
     let formats = args.format.formats()?;
     let footprint = |is_split| {
         let amateur = amateur.as_ref().map(|spec| (spec, formats[1]));
@@ -99,11 +100,25 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             "fixed_bytes": share.fixed,
             "cache_bytes_per_token": share.block as f64 / args.block_size as f64,
             "usable_bytes": usable,
+            "shapes_from": source,
             "placements": fits,
         }))?;
     } else {
         let (memory, part) = (bytes::show(gpu_memory), args.gpu_memory_utilization);
+        if let Some(pair) = args.pair_by_name() {
+            writeln!(
+                Output,
+                "{}: from the built-in shape {}; no file of the models was read\n",
+                pair.name, pair.shape
+            )?;
+        }
+        let shared = bytes::show(together.shares()[0].fixed - together.models_bytes());
+        let total = together.total_name();
         writeln!(Output, "{together}\n")?;
+        writeln!(
+            Output,
+            "{total}: the sum, and {shared} for what their steps share and for the workspaces of matrix products.\n"
+        )?;
         writeln!(
             Output,
             "{memory} x {part} = {} of each GPU may be used. The cache gets what weights and workspaces leave.\n\
@@ -183,12 +198,23 @@ impl Args {
         self.gpus.map_or_else(|| Cuda::count().unwrap_or(1), usize::from)
     }
 
-    fn specs(&self) -> Result<(Spec, Option<Spec>)> {
-        if let Some(name) = &self.shape {
+    /// The pair, where nothing but its name is given: its shape is built in, so a plan needs neither a network nor a licence.
+    fn pair_by_name(&self) -> Option<&'static PairPreset> {
+        self.models.pair().filter(|_| !self.models.are_overridden())
+    }
+
+    /// The shapes of both models, and where they come from.
+    fn specs(&self) -> Result<(Spec, Option<Spec>, &'static str)> {
+        let built_in = self.pair_by_name().map(|pair| pair.shape).or(self.shape.as_deref());
+        if let Some(name) = built_in {
             let spec = shapes::find(name)?;
-            return Ok((spec.clone(), Some(spec)));
+            return Ok((
+                spec.clone(),
+                Some(spec),
+                if self.shape.is_some() { "--shape" } else { "built-in shape" },
+            ));
         }
         let (expert, amateur) = self.models.open_configs()?;
-        Ok((Spec::open(&expert)?, amateur.as_ref().map(Spec::open).transpose()?))
+        Ok((Spec::open(&expert)?, amateur.as_ref().map(Spec::open).transpose()?, "config.json"))
     }
 }

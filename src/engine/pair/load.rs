@@ -4,7 +4,9 @@ use super::memory::{blocks, caches, deferred_logits, step};
 use super::source::Model;
 use super::{LoadedModel, Models, Pair};
 use crate::contrast::Vocabulary;
-use crate::device::{Device, Format, MemoryInfo, Role};
+use crate::device::gpu::ledger::Ledger;
+use crate::device::gpu::{GpuConfig, GpuDevice};
+use crate::device::{Device, Dtype, Format, MemoryInfo, Role};
 use crate::engine::config::PairConfig;
 use crate::engine::footprint::Footprint;
 use crate::error::{Error, Result};
@@ -30,9 +32,20 @@ impl<D: Device> Pair<D> {
             return Err(Error::Setting(message.to_owned()));
         }
         let sources = Sources::open(expert, amateur, vocabulary)?;
+        [Some(expert), amateur].into_iter().flatten().try_for_each(check_tensors)?;
         let before = Before::of(&device);
         sources.load(device, config).map_err(|error| sources.explain(error, &before, config))
     }
+}
+
+/// Checks that a checkpoint has every tensor that its config.json asks for, before memory is taken for anything: a wrong
+/// size in a config.json would ask for too much.
+fn check_tensors(model: Model<'_>) -> Result<()> {
+    if let Model::Stored(_) = model {
+        let counts = GpuDevice::new(Ledger::new(false), GpuConfig::of(Format::of(Dtype::Bf16)));
+        model.load(&counts, 0, 0)?;
+    }
+    Ok(())
 }
 
 /// What a pair is loaded from.

@@ -229,9 +229,67 @@ fn a_model_that_cannot_be_had_is_one_clear_error() {
         1,
     );
     assert!(
-        said.contains("acme/chat") && said.contains(&url) && said.contains("cannot be reached"),
+        said.contains("acme/chat is not in the cache") && said.contains(&url) && said.contains("unreachable"),
         "{said}"
     );
+    assert!(said.contains("go online, run `hf download acme/chat`, or pass a folder"), "{said}");
+}
+
+/// A path is never taken for the name of a repository.
+#[test]
+fn a_path_that_does_not_exist_is_no_name() {
+    let (hub, place) = (hub(), workplace());
+    for path in ["./nope", "../nope", "/nope/nope", "~/nope", "acme/chat/"] {
+        let said = refusal(command(&hub, &place, "out", &["--expert", path, "--beta", "0"]), 2);
+        assert_eq!(said, format!("codit: error: {path}: no such folder"));
+    }
+}
+
+/// A complete cache needs no writing: an unchanged reference stays, and one that cannot be written is done without.
+#[test]
+fn a_cache_that_cannot_be_written_serves() {
+    let (hub, place) = (hub(), workplace());
+    run(&hub, &place, "out", &PAIR);
+    let reference = cache(&place, "acme/chat").join("refs/main");
+    let written = || fs::metadata(&reference).unwrap().modified().unwrap();
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_hours(1);
+    fs::File::options().append(true).open(&reference).unwrap().set_modified(long_ago).unwrap();
+    run(&hub, &place, "again", &PAIR);
+    assert_eq!(written(), long_ago);
+
+    // Root may write everywhere, so a file in the place of the folder stands in for a disk that is read-only.
+    let references = cache(&place, "acme/chat").join("refs");
+    fs::remove_dir_all(&references).unwrap();
+    fs::write(&references, "").unwrap();
+    run(&hub, &place, "without", &PAIR);
+    assert_eq!(sorted_lines(&place.path("without")), sorted_lines(&place.path("out")));
+}
+
+/// Paths in the environment are read as Python reads them.
+#[test]
+fn paths_in_the_environment_are_expanded() {
+    let (hub, place) = (hub(), workplace());
+    hub.gate("acme/chat", "sesame");
+    place.write("tok", "sesame\n");
+    let home = place.path("");
+    let settings: [(&str, &str, &str); 6] = [
+        ("HF_HOME", "~/hf1", "hf1/hub"),
+        ("HF_HOME", "$HOME/hf2", "hf2/hub"),
+        ("HF_HUB_CACHE", "${HOME}/hf3", "hf3"),
+        ("HUGGINGFACE_HUB_CACHE", "~/$NOTHING_OF_THE_KIND", "$NOTHING_OF_THE_KIND"),
+        ("HF_HUB_CACHE", "$PLACE/hf5", "hf5"),
+        ("XDG_CACHE_HOME", "~/hf6", "hf6/huggingface/hub"),
+    ];
+    for (name, value, folder) in settings {
+        let mut plan = Command::new(env!("CARGO_BIN_EXE_codit"));
+        hub.serve(plan.args(["plan", "--expert", "acme/chat"]), &place.path("unused"));
+        plan.env_remove("HF_HOME").env_remove("HF_HUB_CACHE");
+        plan.env("HOME", &home).env("PLACE", &home).env("HF_TOKEN_PATH", "~/tok").env(name, value);
+        let result = plan.current_dir(&home).output().unwrap();
+        assert!(result.status.success(), "{name}: {}", message(&result));
+        assert!(home.join(folder).join("models--acme--chat").is_dir(), "{name}={value}");
+    }
+    assert!(!home.join("~").exists() && !home.join("$HOME").exists());
 }
 
 #[test]

@@ -24,16 +24,16 @@ use tempfile::TempDir;
 use super::golden;
 use crate::step::begin_forward;
 
-const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+pub const CONFIG: &str = "config.json";
+pub const WEIGHTS: &str = "model.safetensors";
+pub const INDEX: &str = "model.safetensors.index.json";
 
 /// An editable copy of a checkpoint.
 pub struct Copy(TempDir);
 
 impl Copy {
     /// A copy of the expert of a golden case.
-    fn of(case: &str) -> Self {
+    pub fn of(case: &str) -> Self {
         Self::of_folder(&golden(case).join("expert"))
     }
 
@@ -50,8 +50,12 @@ impl Copy {
         self.0.path()
     }
 
-    fn read(&self, file: &str) -> Vec<u8> {
+    pub fn read(&self, file: &str) -> Vec<u8> {
         fs::read(self.path().join(file)).unwrap()
+    }
+
+    pub fn replace(&self, file: &str, bytes: impl AsRef<[u8]>) {
+        fs::write(self.path().join(file), bytes).unwrap();
     }
 
     fn write(self, file: &str, bytes: impl AsRef<[u8]>) -> Self {
@@ -156,10 +160,20 @@ fn fields_of_the_configuration() {
         ("rms_norm_eps", json!(-1.0), "number from 0 to 1"),
         ("attention_bias", json!("yes"), "true or false"),
         ("tie_word_embeddings", json!(1), "true or false"),
-        ("partial_rotary_factor", json!(0.5), "not supported"),
         ("rope_parameters", json!([1]), "an object"),
         ("rope_theta", json!(0.0), "number from 1"),
-        ("rope_scaling", json!({"type": "dynamic", "factor": 4.0}), "default, linear, llama3, yarn"),
+        ("rope_scaling", json!({"type": "su", "factor": 4.0}), "default, linear, llama3, yarn"),
+        ("rope_scaling", json!({"type": "dynamic"}), "rope_scaling.factor is missing"),
+        (
+            "rope_scaling",
+            json!({"type": "longrope"}),
+            "short_factor is missing; it must be a list of 8 numbers",
+        ),
+        (
+            "rope_scaling",
+            json!({"type": "linear", "factor": 2, "partial_rotary_factor": 0.5}),
+            "is not supported",
+        ),
         ("rope_scaling", json!({"rope_type": 3}), "rope_scaling.rope_type is 3; it must be a string"),
         ("rope_scaling", json!({"type": "linear"}), "rope_scaling.factor is missing"),
         ("rope_scaling", json!({"type": "linear", "factor": 0}), "rope_scaling.factor is 0"),
@@ -235,6 +249,79 @@ fn files_that_are_not_what_they_should_be() {
     assert!(Checkpoint::open(llama().path().join("nowhere")).is_err());
 }
 
+/// Git LFS leaves a pointer in place of any file until it has fetched the file.
+#[test]
+fn pointers_of_git_lfs() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n";
+    for file in [CONFIG, WEIGHTS, INDEX, "tokenizer.json", "generation_config.json", "chat_template.jinja"] {
+        let copy = llama().write(file, pointer);
+        let message = Checkpoint::open(copy.path()).unwrap().find(file).unwrap_err().to_string();
+        assert!(message.contains(file) && message.contains("Git LFS pointer"), "{message}");
+        assert!(message.contains("run git lfs pull"), "{message}");
+    }
+    sharded().write("model-00002-of-00004.safetensors", pointer).fails(&["00002", "Git LFS pointer"]);
+}
+
+/// Folders that hold a model in another format, or no model, are named as what they are.
+#[test]
+fn folders_of_other_formats() {
+    let without = || llama().remove(WEIGHTS);
+    let cases = [
+        ("adapter_config.json", "an adapter (LoRA)", "merge it into its base first"),
+        ("pytorch_model.bin", "pytorch_model.bin is a pickle", "save_pretrained"),
+        ("pytorch_model-00001-of-00002.bin", "is a pickle", "save_pretrained"),
+        ("model-Q4_K_M.gguf", "model-Q4_K_M.gguf is in the format GGUF", "gguf_file=\"model-Q4_K_M.gguf\""),
+        ("consolidated.00.pth", "consolidated.00.pth is in the format of the model's authors", "config.json"),
+    ];
+    for (file, words, remedy) in cases {
+        without().write(file, "{}").fails(&[words, remedy]);
+        without().write(file, "{}").remove(CONFIG).fails(&[words, remedy]);
+        llama().write(file, "{}").load().unwrap();
+    }
+    let message = |path: &Path| Checkpoint::open(path).unwrap_err().to_string();
+    assert!(message(Path::new("./nope")).contains("./nope: no such folder"));
+    let copy = llama();
+    assert!(message(&copy.path().join(WEIGHTS)).contains("a file, not a folder"));
+}
+
+/// A small file is refused by its length before it is read. Files that are none are not opened.
+#[test]
+fn files_that_cannot_be_small_files() {
+    for file in [CONFIG, "generation_config.json", "tokenizer.json"] {
+        let copy = llama().write(file, "");
+        fs::File::options().write(true).open(copy.path().join(file)).unwrap().set_len(20 << 30).unwrap();
+        let message = Checkpoint::open(copy.path()).unwrap().find(file).unwrap_err().to_string();
+        assert!(
+            message.contains(file) && message.contains("has 21474836480 bytes; such a file"),
+            "{message}"
+        );
+    }
+    let copy = llama().remove(CONFIG);
+    fs::create_dir(copy.path().join(CONFIG)).unwrap();
+    copy.fails(&[CONFIG, "a folder, not a file"]);
+}
+
+/// Python writes numbers that are not finite as words, and transformers reads them.
+#[test]
+fn numbers_that_are_not_finite() {
+    let with = |line: &str| {
+        let copy = llama();
+        let config = String::from_utf8(copy.read(CONFIG)).unwrap();
+        copy.write(CONFIG, config.replacen('{', &format!("{{{line},"), 1))
+    };
+    for line in ["\"unused\": [0.0, Infinity]", "\"time_step_limit\": -Infinity", "\"a\": {\"b\": NaN}"] {
+        with(line).load().unwrap();
+    }
+    let generation = llama().write("generation_config.json", r#"{"eos_token_id": 7, "max_time": Infinity}"#);
+    assert_eq!(stop_tokens(&Checkpoint::open(generation.path()).unwrap()).unwrap(), [TokenId(7)]);
+    let config = String::from_utf8(llama().read(CONFIG)).unwrap();
+    let at = config.find("\"rms_norm_eps\": ").unwrap() + 16;
+    let end = at + config[at..].find(',').unwrap();
+    llama()
+        .write(CONFIG, format!("{}NaN{}", &config[..at], &config[end..]))
+        .fails(&[CONFIG, "rms_norm_eps is \"NaN\"; it must be a number"]);
+}
+
 #[test]
 fn headers_that_lie() {
     let tensor = |dtype: &str, shape: Value, start: u64, end: u64| json!({"dtype": dtype, "shape": shape, "data_offsets": [start, end]});
@@ -284,10 +371,6 @@ fn tensors_that_are_not_what_the_configuration_says() {
     llama()
         .edit_weights(|tensors| *tensors.get_mut(down).unwrap() = (Dtype::I8, vec![64, 64], vec![1; 64 * 64]))
         .fails(&[WEIGHTS, down, "I8", "BF16, F16, F32"]);
-    let key = "model.layers.0.self_attn.k_proj.weight";
-    llama()
-        .edit_weights(|tensors| *tensors.get_mut(key).unwrap() = (Dtype::F32, vec![32, 64], vec![0; 8192]))
-        .fails(&[WEIGHTS, key, "F32", "F16"]);
     llama().set("head_dim", json!(32)).fails(&[WEIGHTS, "q_proj", "[128, 64]"]);
     llama().set("vocab_size", json!(300)).fails(&[WEIGHTS, "embed_tokens", "[300, 64]"]);
     llama().set("attention_bias", json!(true)).fails(&[WEIGHTS, "q_proj.bias"]);
@@ -303,9 +386,10 @@ fn indices_that_lead_astray() {
     sharded().write(INDEX, "nonsense").fails(&[INDEX]);
     sharded().edit(INDEX, |index| index["weight_map"] = json!({"a": 1})).fails(&[INDEX]);
     sharded().edit(INDEX, |index| index["weight_map"] = json!({})).fails(&[INDEX, "embed_tokens"]);
+    let norm = "model.norm.weight";
     sharded()
-        .edit(INDEX, |index| index["weight_map"]["ghost"] = json!(shard))
-        .fails(&[shard, "ghost", INDEX]);
+        .edit(INDEX, |index| index["weight_map"] = json!({norm: shard}))
+        .fails(&[INDEX, "has no tensor model.embed_tokens.weight"]);
     for path in [
         "../a.safetensors",
         "/a.safetensors",
@@ -453,6 +537,20 @@ fn mixtures_by_their_configuration() {
         "mlp_only_layers",
         "a list of layers' numbers",
     ]);
+    let count = |copy: &Copy| match spec(copy).layers[1].mlp {
+        Mlp::Mixture(mixture) => (mixture.routing.branches, mixture.routing.active),
+        Mlp::Dense => (0, 0),
+    };
+    let without = |field: &'static str| {
+        plain().edit(CONFIG, move |config| drop(config.as_object_mut().unwrap().remove(field)))
+    };
+    assert_eq!(count(&without("num_experts").set("num_local_experts", json!(6))), (6, 2));
+    assert_eq!(count(&without("num_experts_per_tok").set("num_experts", json!(16))), (16, 8));
+    plain()
+        .set("num_experts", json!(1024))
+        .set("moe_intermediate_size", json!(1 << 24))
+        .set("hidden_size", json!(1 << 24))
+        .fails(&[CONFIG, "hidden_size and the other sizes make a model of 1.7e18 parameters"]);
     plain().set("decoder_sparse_step", json!(0)).fails(&[CONFIG, "decoder_sparse_step"]);
     plain().set("num_experts", json!(7)).fails(&["model.layers.1.mlp.gate.weight", "[6, 48]", "[7, 48]"]);
     plain().set("moe_intermediate_size", json!(32)).fails(&[
@@ -525,6 +623,84 @@ fn a_tied_checkpoint_with_an_lm_head() {
     assert!(logits(&zero).iter().all(|z| *z == 0.0));
 }
 
+/// A tied checkpoint may store its embedding as the LM head alone, in one file or in shards.
+#[test]
+fn a_tied_checkpoint_with_an_lm_head_alone() {
+    let logits = |copy: &Copy| one_token(&mut copy.load().unwrap());
+    let headed = qwen3().edit_weights(|tensors| {
+        let table = tensors.remove("model.embed_tokens.weight").unwrap();
+        tensors.insert("lm_head.weight".to_owned(), table);
+    });
+    assert_eq!(logits(&qwen3()), logits(&headed));
+    let untied = headed.set("tie_word_embeddings", json!(false));
+    untied.fails(&[WEIGHTS, "has no tensor model.embed_tokens.weight"]);
+}
+
+/// The files say which tensors they hold. The index only says which files there are.
+#[test]
+fn indices_that_are_wrong_about_tensors() {
+    let logits = |copy: &Copy| one_token(&mut copy.load().unwrap());
+    let expected = logits(&sharded());
+    let shard = "model-00003-of-00004.safetensors";
+    let map = |edit: fn(&mut serde_json::Map<String, Value>)| {
+        sharded().edit(INDEX, |index| edit(index["weight_map"].as_object_mut().unwrap()))
+    };
+    // Names that no file holds, such as the head of a tied model.
+    assert_eq!(logits(&map(|map| drop(map.insert("ghost".into(), json!(shard_of(1)))))), expected);
+    // Tensors that are in another shard than the index says.
+    assert_eq!(
+        logits(&map(|map| map.values_mut().rev().take(4).for_each(|file| *file = json!(shard_of(1))))),
+        expected
+    );
+    // Tensors that the index does not name.
+    let only_files = map(|map| {
+        let files: std::collections::BTreeSet<_> =
+            map.values().map(|file| file.as_str().unwrap().to_owned()).collect();
+        map.clear();
+        map.extend(files.into_iter().map(|file| (file.clone(), json!(file))));
+    });
+    assert_eq!(logits(&only_files), expected);
+    // Files that are absent and hold nothing that is needed.
+    assert_eq!(logits(&map(|map| drop(map.insert("vision".into(), json!("vision.safetensors"))))), expected);
+    sharded().remove(shard).fails(&[shard, "no such file", INDEX, "places tensor"]);
+}
+
+fn shard_of(number: usize) -> String {
+    format!("model-0000{number}-of-00004.safetensors")
+}
+
+/// Tensors that are joined need not share a number format, and unused ones may have any.
+#[test]
+fn tensors_of_several_formats() {
+    let logits = |copy: &Copy| one_token(&mut copy.load().unwrap());
+    let expected = logits(&llama());
+    let wider = |names: &'static [&'static str], double: bool| {
+        llama().edit_weights(move |tensors| {
+            for name in names {
+                let (dtype, _, data) = tensors.get_mut(*name).unwrap();
+                let numbers = data.as_chunks::<2>().0.iter().map(|half| half::f16::from_le_bytes(*half));
+                (*dtype, *data) = if double {
+                    (Dtype::F64, numbers.flat_map(|x| x.to_f64().to_le_bytes()).collect())
+                } else {
+                    (Dtype::F32, numbers.flat_map(|x| x.to_f32().to_le_bytes()).collect())
+                };
+            }
+        })
+    };
+    let near = |copy: &Copy| {
+        let largest = logits(copy).iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(largest < 1e-4, "{largest}");
+    };
+    near(&wider(&["model.layers.0.self_attn.k_proj.weight", "model.layers.1.mlp.up_proj.weight"], false));
+    near(&wider(&["model.layers.1.self_attn.q_proj.weight", "model.norm.weight"], true));
+    near(&wider(&["model.embed_tokens.weight"], false));
+    let with_unused = llama().edit_weights(|tensors| {
+        tensors.insert("rotary_emb.inv_freq".to_owned(), (Dtype::I64, vec![2], vec![0; 16]));
+        tensors.insert("scales".to_owned(), (Dtype::F8_E4M3, vec![3], vec![1; 3]));
+    });
+    assert_eq!(logits(&with_unused), expected);
+}
+
 /// In a checkpoint of the decoder alone, the tensors' names have no prefix.
 #[test]
 fn a_decoder_that_was_stored_alone() {
@@ -537,8 +713,29 @@ fn a_decoder_that_was_stored_alone() {
     assert_eq!(logits(&whole()), logits(&alone));
 }
 
+/// As `AutoModel` saves a model: the architecture is the decoder's, and the names have no prefix or that of the text tower.
+#[test]
+fn decoders_as_base_models_are_stored() {
+    let logits = |copy: &Copy| one_token(&mut copy.load().unwrap());
+    let cases =
+        [("qwen3-gqa2-tied", "Qwen3Model", "model.", ""), ("llama-gqa3-scaled", "LlamaModel", "model.", "")];
+    let tower = ("gemma3-tower", "Gemma3Model", "model.language_model.", "language_model.");
+    for (case, architecture, prefix, stored) in cases.into_iter().chain([tower]) {
+        let copy = Copy::of(case).set("architectures", json!([architecture])).edit_weights(|tensors| {
+            let named = std::mem::take(tensors).into_iter();
+            tensors.extend(named.map(|(name, tensor)| (name.replace(prefix, stored), tensor)));
+        });
+        assert_eq!(logits(&copy), logits(&Copy::of(case)), "{architecture}");
+    }
+    // Without the head that an untied model needs.
+    let headless = llama().set("architectures", json!(["LlamaModel"])).edit_weights(|tensors| {
+        tensors.remove("lm_head.weight").unwrap();
+    });
+    headless.fails(&[WEIGHTS, "has no tensor lm_head.weight"]);
+}
+
 /// Runs one token and returns its logits.
-fn one_token(decoder: &mut Decoder<Cpu>) -> Vec<f32> {
+pub fn one_token(decoder: &mut Decoder<Cpu>) -> Vec<f32> {
     let device = Cpu::new(Some(1)).unwrap();
     let batch = Batch {
         tokens: vec![TokenId(0)],
