@@ -29,7 +29,11 @@ mod random;
 #[cfg(feature = "cli")]
 mod resume;
 mod scheduler;
+#[cfg(feature = "cli")]
+mod screen;
 mod shortcuts;
+#[cfg(feature = "cli")]
+mod signals;
 mod simt;
 mod stalls;
 mod step;
