@@ -212,7 +212,7 @@ fn a_terminal_shows_lines_that_fit_it() {
         let program = env!("CARGO_BIN_EXE_codit");
         let (input, output) = (input.display(), output.display());
         let run = format!(
-            "stty cols {columns} -opost; NO_COLOR=1 {program} synth {input} -o {output} --max-num-seqs 2 --max-tokens 20"
+            "stty rows 24 cols {columns} -opost; NO_COLOR=1 {program} synth {input} -o {output} --max-num-seqs 2 --max-tokens 20"
         );
         let Ok(result) = Command::new("script").args(["-qec", &run, "/dev/null"]).output() else {
             eprintln!("skipped: there is no script to make a terminal");
