@@ -81,8 +81,8 @@ impl Method {
         let greedy = [
             ("temperature 0", self.temperature == 0.0),
             ("top-k 1", self.top_k == 1),
-            ("min-p 1", self.min_p == 1.0),
-            ("alpha 1", self.alpha.iter().all(|alpha| *alpha == 1.0)),
+            ("min-p 1", self.min_p >= 1.0),
+            ("alpha 1", self.alpha.iter().all(|alpha| *alpha >= 1.0)),
         ];
         let greedy = greedy.into_iter().find_map(|(name, is_so)| is_so.then_some(name));
         if let Some(name) = greedy.filter(|_| samples > 1) {

@@ -163,7 +163,10 @@ pub fn event(event: &Value) {
 
 fn print(text: &str) {
     let text = format!("{NAME}{text}");
-    let text = width().map(|width| words::wrapped(&text, width)).unwrap_or(text);
+    let text = match width() {
+        Some(width) => words::wrapped(&text, width),
+        None => text,
+    };
     let [warning, error] =
         [Style::new().for_stderr().yellow().bold(), Style::new().for_stderr().red().bold()];
     let coloured = [(WARNING, warning), (ERROR, error)].into_iter().find_map(|(word, style)| {
