@@ -9,7 +9,8 @@ A fenced block is treated by the words after its three backticks:
 - `sh no-run`: not run (it needs a network, a GPU or a build); its commands are checked instead: each flag must be in the help of its
   `codit` command, each script, bench and test must exist.
 - `text` right after a block that ran: what it prints, standard error included. Numbers with a decimal point may differ (times,
-  speeds, last digits); a line `...` stands for any lines; /path/to/ stands for the scratch folder.
+  speeds, last digits), and so may tokens per second and the device; a line `...` stands for any lines; /path/to/ stands for the
+  scratch folder.
 
 On every page, links and the files named in `code` must exist, and so must the flags and CODIT_ variables that are named there. On
 pages for developers, so must the names of types, functions and fields.
@@ -34,6 +35,8 @@ OTHERS_FLAGS = set("--no-default-features --release --all-targets --features --h
 DEVELOPERS_PAGES = ("ARCHITECTURE.md", "CONTRIBUTING.md")
 NAME = r"\w*[a-z](_\w+|[A-Z]\w*)|\w+(::\w+)+"  # snake_case, CamelCase, a::path
 NUMBER = re.compile(r"-?\d+(\.\d+(e-?\d+)?|e-\d+)")
+SPEED = re.compile(r"[\d,]+(?= response tokens/s|/s computed)")
+DEVICE = re.compile(r"^(codit: device +).*")
 TIME_LIMIT = 300
 
 
@@ -72,7 +75,7 @@ def matches(shown, printed):
 
 def normal(text, folder):
     lines = text.replace(f"{folder}/", "/path/to/").strip("\n").splitlines()
-    return [NUMBER.sub("#.#", line.rstrip()) for line in lines]
+    return [NUMBER.sub("#.#", SPEED.sub("#", DEVICE.sub(r"\1#", line.rstrip()))) for line in lines]
 
 
 def run_page(page, codit):

@@ -8,7 +8,6 @@ usage: scaling.py [--codit PATH] [--repeats N] [--tokens N]
 import argparse
 import json
 import os
-import re
 import statistics
 import subprocess
 import tempfile
@@ -26,13 +25,13 @@ def synth(codit, folder, count, arguments):
     output = folder / "out.jsonl"
     for old in folder.glob("out.jsonl*"):
         old.unlink()
-    command = [codit, "synth", prompts, "-o", output, "--seed", "1", "--ignore-eos", *arguments]
+    command = [codit, "synth", prompts, "-o", output, "--seed", "1", "--ignore-eos", "--progress", "json", *arguments]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     said = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     assert status == 0, said
-    rate = float(re.search(r": ([\d.]+) tok/s", said).group(1))
-    return rate, usage.ru_maxrss * 1024
+    end = json.loads(said.splitlines()[-1])
+    return end["response_tokens_per_second"], usage.ru_maxrss * 1024
 
 
 def main():

@@ -11,7 +11,6 @@ import argparse
 import itertools
 import json
 import random
-import re
 import statistics
 import subprocess
 import tempfile
@@ -44,11 +43,11 @@ def write_prompts(path, count):
 def run(codit, prompts, output, arguments):
     """Returns seconds of the program and of decoding, and the positions that the expert computed and tokens sampled."""
     start = time.monotonic()
-    command = [codit, "synth", prompts, "-o", output, "--seed", "1", "--device", "cpu", "--system", SYSTEM, *arguments]
+    command = [codit, "synth", prompts, "-o", output, "--seed", "1", "--device", "cpu", "--system", SYSTEM, "--progress", "json", *arguments]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
     seconds = time.monotonic() - start
-    sampled, decoding, computed = re.search(r", (\d+) tokens in ([\d.]+) s: .* the expert computed (\d+)", said).groups()
-    return seconds, float(decoding), int(computed), int(sampled)
+    end = json.loads(said.splitlines()[-1])
+    return seconds, end["seconds"], end["engine"]["expert_positions"], end["response_tokens"]
 
 
 def main():

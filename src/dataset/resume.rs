@@ -24,6 +24,8 @@ pub struct Done {
     /// One bit per sample, `[rows, samples]`.
     bits: Vec<u64>,
     recovery: Recovery,
+    /// Records whose response the expert ended.
+    finished: usize,
 }
 
 /// The state of the output.
@@ -33,8 +35,6 @@ pub struct Recovery {
     pub records: usize,
     /// How many of these are prompts that could not be answered.
     pub failed: usize,
-    /// How many of these have a response that the expert ended.
-    pub finished: usize,
     /// Bytes of a torn end that were cut off.
     pub cut_bytes: u64,
 }
@@ -42,7 +42,7 @@ pub struct Recovery {
 impl Done {
     fn nothing(rows: usize, samples: u32) -> Self {
         let bits = (rows * samples as usize).div_ceil(64);
-        Self { samples, bits: vec![0; bits], recovery: Recovery::default() }
+        Self { samples, bits: vec![0; bits], recovery: Recovery::default(), finished: 0 }
     }
 
     /// Whether `sample` of `row` has its record.
@@ -57,6 +57,11 @@ impl Done {
     /// The state of the output when it was opened.
     pub fn recovery(&self) -> Recovery {
         self.recovery
+    }
+
+    /// How many of the records have a response that the expert ended.
+    pub fn finished(&self) -> usize {
+        self.finished
     }
 
     /// Whether the output is new.
@@ -199,6 +204,6 @@ fn add(done: &mut Done, input: &Input, head: &Head) -> std::result::Result<(), S
     }
     done.recovery.records += 1;
     done.recovery.failed += usize::from(head.error.is_some());
-    done.recovery.finished += usize::from(head.is_completed);
+    done.finished += usize::from(head.is_completed);
     Ok(())
 }

@@ -35,7 +35,11 @@ mod render;
 #[cfg(feature = "cli")]
 mod resume;
 mod scheduler;
+#[cfg(feature = "cli")]
+mod screen;
 mod shortcuts;
+#[cfg(feature = "cli")]
+mod signals;
 mod simt;
 mod stalls;
 #[cfg(feature = "cli")]

@@ -143,7 +143,7 @@ fn a_signal_ends_the_run_soon_and_it_resumes() {
     let unbroken = place.path("unbroken.jsonl");
     succeed(&input, &unbroken, &SETTINGS);
     let output = place.path("out.jsonl");
-    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+    for (signal, code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
         let child = start(&input, &output, &SETTINGS);
         let deadline = Instant::now() + Duration::from_mins(1);
         let size = std::fs::metadata(&output).map_or(0, |m| m.len());

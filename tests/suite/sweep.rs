@@ -127,10 +127,10 @@ fn samples_and_settings_compute_a_long_prompt_once() {
     let place = Workplace::new();
     let input = place.write("input.jsonl", &json!({"instruction": "river ".repeat(100)}).to_string());
     let computed = |name: &str, arguments: &[&str]| -> usize {
-        let rest = ["--ignore-eos", "--max-tokens", "5", "--seed", "1", "-v"];
-        let said = message(&succeed(&input, &place.path(name), &[&rest[..], arguments].concat()));
-        let count = said.split("the expert computed ").nth(1).unwrap().split(' ').next().unwrap();
-        count.parse().unwrap()
+        let rest = ["--ignore-eos", "--max-tokens", "5", "--seed", "1", "--progress", "json"];
+        let arguments = [&rest[..], arguments].concat();
+        let end = crate::screen::end_event(&succeed(&input, &place.path(name), &arguments));
+        end["engine"]["expert_positions"].as_u64().unwrap() as usize
     };
     let prompt = computed("one", &[]) - 4;
     assert!(prompt > 100, "{prompt}");

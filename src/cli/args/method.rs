@@ -20,23 +20,23 @@ pub struct Method {
     #[arg(long, value_delimiter = ',', default_value = "1", allow_hyphen_values = true)]
     beta: Vec<f64>,
     /// Weight of the amateur for special tokens, including stop tokens [default: that of --beta]
-    #[arg(long, value_name = "B")]
+    #[arg(long, value_name = "B", allow_hyphen_values = true)]
     special_token_beta: Option<f64>,
     /// The same method with one strength, (1 + G) z_e - G z_a, in place of --beta; it equals --beta G/(1+G) with the
     /// temperature divided by 1 + G
-    #[arg(long, value_name = "G", conflicts_with = "beta")]
+    #[arg(long, value_name = "G", conflicts_with = "beta", allow_hyphen_values = true)]
     guidance: Option<f64>,
     /// Randomness of the choice among the tokens that are kept; 0 decodes greedily
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, allow_hyphen_values = true)]
     temperature: f64,
     /// Keep the likeliest tokens until their probabilities add up to TOP_P (over 0, at most 1)
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, allow_hyphen_values = true)]
     top_p: f64,
     /// Keep the TOP_K likeliest tokens; 0 keeps all
     #[arg(long, default_value_t = 0)]
     top_k: u32,
     /// Keep tokens at least MIN_P times as likely as the likeliest (0 to 1)
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, allow_hyphen_values = true)]
     min_p: f64,
     /// Responses to each prompt; if more than one, the field sample_index tells them apart
     #[arg(long = "n", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MOST_SAMPLES))]
@@ -81,8 +81,8 @@ impl Method {
         let greedy = [
             ("temperature 0", self.temperature == 0.0),
             ("top-k 1", self.top_k == 1),
-            ("min-p 1", self.min_p == 1.0),
-            ("alpha 1", self.alpha.iter().all(|alpha| *alpha == 1.0)),
+            ("min-p 1", self.min_p >= 1.0),
+            ("alpha 1", self.alpha.iter().all(|alpha| *alpha >= 1.0)),
         ];
         let greedy = greedy.into_iter().find_map(|(name, is_so)| is_so.then_some(name));
         if let Some(name) = greedy.filter(|_| samples > 1) {

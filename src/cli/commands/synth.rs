@@ -3,7 +3,6 @@
 use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
@@ -19,7 +18,9 @@ use crate::cli::run::announce::Announcement;
 use crate::cli::run::complete::{Outputs, has_lines};
 use crate::cli::run::datasets::{Dataset, Earlier, Ended};
 use crate::cli::run::interrupt::Interrupt;
-use crate::cli::ui::activity::{Activity, Bytes};
+use crate::cli::run::order::{JobIndex, Order};
+use crate::cli::run::weights;
+use crate::cli::ui::activity::Activity;
 use crate::cli::ui::progress::{Progress, Work};
 use crate::cli::ui::words::count;
 use codit::checkpoint::{Checkpoint, Parts};
@@ -236,7 +237,7 @@ impl<D: Device> Run<D> {
         let Sources { expert, amateur, .. } = &sources;
         let config = args.capacity.config();
         let places = devices.replicas(|device| config.fits(device, expert, amateur.as_ref()))?;
-        let mut replicas = load(places, expert, amateur.as_ref(), &config)?;
+        let mut replicas = weights::load(places, expert, amateur.as_ref(), &config)?;
         let variables = args.template_variables(replicas.first().text(), sources.earlier.manifest());
         replicas.set_template_variables(&variables);
         let engine = replicas.first();
@@ -309,50 +310,6 @@ impl<D: Device> Run<D> {
         progress.finish();
         result?;
         Ended::close(written, is_complete)
-    }
-}
-
-/// Loads the weights, and shows how far that is.
-fn load<D: Device>(
-    places: Vec<D>,
-    expert: &Checkpoint,
-    amateur: Option<&Checkpoint>,
-    config: &EngineConfig,
-) -> Result<Replicas<D>> {
-    let size = |checkpoint: &Checkpoint| -> Result<u64> {
-        let sizes = checkpoint.weight_files()?.into_iter().map(|file| checkpoint.find(&file));
-        sizes.map(|file| Ok(file?.map_or(0, |bytes| bytes.len() as u64))).sum()
-    };
-    let once = size(expert)? + amateur.map_or(Ok(0), size)?;
-    let done = Arc::default();
-    let _shown = Activity::start(
-        "loading weights",
-        Some(Bytes { done: Arc::clone(&done), total: once * places.len() as u64 }),
-    );
-    let counting = |checkpoint: &Checkpoint| checkpoint.clone().counting(Arc::clone(&done));
-    Replicas::load(places, &counting(expert), amateur.map(counting).as_ref(), config)
-}
-
-/// The order of requests, each called by its place in it: all responses to one prompt one after another, so that what
-/// they begin with is computed once.
-#[derive(Clone, Copy)]
-struct Order {
-    settings: usize,
-    samples: usize,
-}
-
-/// A response to be had.
-struct JobIndex {
-    row: usize,
-    setting: usize,
-    sample: u32,
-}
-
-impl Order {
-    fn job(self, number: usize) -> JobIndex {
-        let (prompt_and_setting, sample) = (number / self.samples, number % self.samples);
-        let (row, setting) = (prompt_and_setting / self.settings, prompt_and_setting % self.settings);
-        JobIndex { row, setting, sample: sample as u32 }
     }
 }
 

@@ -149,7 +149,7 @@ impl Dataset {
 impl Todo {
     /// How the records of earlier runs ended.
     pub fn ends(&self) -> Ends {
-        let Recovery { records, failed, finished, .. } = self.done.recovery();
+        let (Recovery { records, failed, .. }, finished) = (self.done.recovery(), self.done.finished());
         Ends { finished, cut: records.saturating_sub(failed + finished), errors: failed }
     }
 }

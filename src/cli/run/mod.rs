@@ -4,3 +4,5 @@ pub mod announce;
 pub mod complete;
 pub mod datasets;
 pub mod interrupt;
+pub mod order;
+pub mod weights;

@@ -14,6 +14,8 @@ use super::words;
 const NAME: &str = "codit: ";
 /// Columns of the name of a field.
 const FIELD: usize = 10;
+/// Columns of a terminal.
+const USUAL_WIDTH: usize = 80;
 /// Columns of the bar.
 const BAR: usize = 20;
 /// Columns that are left for what the terminal writes when keys are pressed.
@@ -97,9 +99,9 @@ pub fn verbosity() -> Verbosity {
 
 /// Columns of the terminal, if standard error is one.
 pub fn width() -> Option<usize> {
-    let (_, columns) = Term::stderr().size_checked()?;
-    // A terminal that does not know its size says 0.
-    Some(if columns == 0 { 80 } else { usize::from(columns) })
+    // A terminal that does not know its size is taken for a usual one.
+    let columns = || Term::stderr().size_checked().map_or(USUAL_WIDTH, |(_, columns)| usize::from(columns));
+    stderr().is_terminal().then(columns)
 }
 
 /// A message as one line of text or as one JSON object.
@@ -161,7 +163,10 @@ pub fn event(event: &Value) {
 
 fn print(text: &str) {
     let text = format!("{NAME}{text}");
-    let text = width().map(|width| words::wrapped(&text, width)).unwrap_or(text);
+    let text = match width() {
+        Some(width) => words::wrapped(&text, width),
+        None => text,
+    };
     let [warning, error] =
         [Style::new().for_stderr().yellow().bold(), Style::new().for_stderr().red().bold()];
     let coloured = [(WARNING, warning), (ERROR, error)].into_iter().find_map(|(word, style)| {
@@ -197,7 +202,7 @@ pub fn show_bar(position: u64, length: u64, text: &str) {
     }
     let full = (position.min(length) as usize * BAR).checked_div(length as usize).unwrap_or(0);
     let line = format!("{}{} {text}", "█".repeat(full), "░".repeat(BAR - full));
-    let room = width().unwrap_or(80).saturating_sub(ECHO);
+    let room = width().unwrap_or(USUAL_WIDTH).saturating_sub(ECHO);
     let line = words::cut(&line, room).into_owned();
     let mut screen = screen();
     let is_due = screen.live.as_ref().is_none_or(|live| live.drawn.elapsed() >= REDRAW || position == length);
