@@ -26,6 +26,7 @@ mod sample;
 mod simd;
 mod step;
 mod tensor;
+mod threading;
 mod tile;
 mod tiles;
 mod weight;

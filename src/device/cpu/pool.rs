@@ -3,26 +3,20 @@
 //! A decode step of a small model is hundreds of such tasks. Waking a thread takes longer than one of them, so an idle thread
 //! polls for tasks for a while before it sleeps, and the thread that has a task works on it too.
 
-use std::cell::UnsafeCell;
-use std::hint::spin_loop;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::sync::PoisonError;
 
 use crossbeam_utils::CachePadded;
 
+use super::threading::{
+    Arc, AtomicBool, AtomicU64, AtomicUsize, Builder, Condvar, IdleTime, JoinHandle, Mutex, MutexGuard,
+    Ordering, SLOTS, SharedCell, fence, spin_loop, yield_now,
+};
 use crate::error::{Error, Result};
 
-/// How long an idle thread polls for tasks before it sleeps: longer than the pauses between operations and between steps.
-const POLL_TIME: Duration = Duration::from_micros(500);
 /// Spins, some ten microseconds in all, after which a thread that waits for others yields its core.
 const SPINS_PER_YIELD: u32 = 256;
-/// Tasks that can be shared at once: one that joins the models, one operation of each model, and one within each operation.
-/// A task that finds no slot runs on its own thread alone.
-const SLOTS: usize = 8;
 
 /// The threads of the CPU device, of which the caller is one.
 pub struct ThreadPool {
@@ -49,7 +43,7 @@ struct TaskSlot {
     /// [`TAKEN`], [`OPEN`], and [`HELPER`] for each thread that helps.
     state: AtomicUsize,
     /// Written by the thread that took the slot before it opens it, read by those that help.
-    task: UnsafeCell<Option<&'static Task<'static>>>,
+    task: SharedCell<Option<&'static Task<'static>>>,
 }
 
 const TAKEN: usize = 1;
@@ -68,7 +62,7 @@ impl ThreadPool {
     pub fn new(threads: usize) -> Result<Self> {
         let shared = Arc::new(Shared {
             slots: std::array::from_fn(|_| {
-                CachePadded::new(TaskSlot { state: AtomicUsize::new(0), task: UnsafeCell::new(None) })
+                CachePadded::new(TaskSlot { state: AtomicUsize::new(0), task: SharedCell::new(None) })
             }),
             is_shut_down: AtomicBool::new(false),
             sleepers: AtomicUsize::new(0),
@@ -78,7 +72,7 @@ impl ThreadPool {
         let mut pool = Self { shared, threads: Vec::new() };
         for index in 1..threads {
             let shared = Arc::clone(&pool.shared);
-            let thread = thread::Builder::new()
+            let thread = Builder::new()
                 .name(format!("codit-cpu-{index}"))
                 .spawn(move || shared.help_until_shut_down())
                 .map_err(|error| Error::Device(format!("cannot start {threads} threads: {error}")))?;
@@ -168,7 +162,7 @@ impl ThreadPool {
 
 impl Drop for ThreadPool {
     fn drop(&mut self) {
-        self.shared.is_shut_down.store(true, Ordering::SeqCst);
+        self.shared.is_shut_down.store(true, Ordering::Relaxed);
         self.shared.wake_sleepers();
         for thread in self.threads.drain(..) {
             // A thread contains the panics of the tasks that it helps with.
@@ -216,8 +210,8 @@ impl Offer<'_> {
         // SAFETY: only the lifetime changes: once this is dropped no thread helps any more, and none will.
         let task = unsafe { std::mem::transmute::<&'a Task<'a>, &'static Task<'static>>(task) };
         // SAFETY: the slot is taken by this thread and not open.
-        unsafe { *self.slot.task.get() = Some(task) };
-        self.slot.state.store(TAKEN | OPEN, Ordering::SeqCst);
+        unsafe { self.slot.task.set(Some(task)) };
+        self.slot.state.store(TAKEN | OPEN, Ordering::Release);
         self.shared.wake_sleepers();
     }
 }
@@ -232,7 +226,7 @@ impl Drop for Offer<'_> {
             }
             spins = spins.wrapping_add(1);
             // The helpers may wait for this core if other programs use the machine too.
-            if spins.is_multiple_of(SPINS_PER_YIELD) { thread::yield_now() } else { spin_loop() }
+            if spins.is_multiple_of(SPINS_PER_YIELD) { yield_now() } else { spin_loop() }
         }
         self.slot.state.store(0, Ordering::Release);
     }
@@ -240,7 +234,7 @@ impl Drop for Offer<'_> {
 
 impl TaskSlot {
     fn is_open(&self) -> bool {
-        self.state.load(Ordering::SeqCst) & OPEN != 0
+        self.state.load(Ordering::Relaxed) & OPEN != 0
     }
 
     fn close(&self) {
@@ -255,7 +249,7 @@ impl TaskSlot {
             match self.state.compare_exchange_weak(state, joined, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => {
                     // SAFETY: written before the slot was open, and the thread that took it waits for its helpers.
-                    if let Some(task) = unsafe { *self.task.get() } {
+                    if let Some(task) = unsafe { self.task.get() } {
                         task();
                     }
                     self.close();
@@ -283,15 +277,15 @@ impl Shared {
     }
 
     fn help_until_shut_down(&self) {
-        let mut idle_since = Instant::now();
+        let mut idle = IdleTime::begin();
         while !self.is_shut_down.load(Ordering::Relaxed) {
             if self.help() {
-                idle_since = Instant::now();
-            } else if idle_since.elapsed() < POLL_TIME {
-                spin_loop();
-            } else {
+                idle = IdleTime::begin();
+            } else if idle.is_over() {
                 self.sleep();
-                idle_since = Instant::now();
+                idle = IdleTime::begin();
+            } else {
+                spin_loop();
             }
         }
     }
@@ -299,16 +293,20 @@ impl Shared {
     /// Sleeps until there may be a task, or the pool shuts down.
     fn sleep(&self) {
         let guard = lock(&self.sleep_lock);
-        self.sleepers.fetch_add(1, Ordering::SeqCst);
-        // A thread that opens a slot after this check sees that this one sleeps.
-        if !self.is_shut_down.load(Ordering::SeqCst) && !self.slots.iter().any(|slot| slot.is_open()) {
+        self.sleepers.fetch_add(1, Ordering::Relaxed);
+        // Of two fences, one is first. If it is that of `wake_sleepers`, this thread sees what its caller has written; else the
+        // caller sees that this thread sleeps.
+        fence(Ordering::SeqCst);
+        if !self.is_shut_down.load(Ordering::Relaxed) && !self.slots.iter().any(|slot| slot.is_open()) {
             drop(self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner));
         }
-        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        self.sleepers.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Wakes the threads that sleep and those that are about to, after something was written that concerns them.
     fn wake_sleepers(&self) {
-        if self.sleepers.load(Ordering::SeqCst) > 0 {
+        fence(Ordering::SeqCst);
+        if self.sleepers.load(Ordering::Relaxed) > 0 {
             // A thread that is about to sleep holds the lock until it does.
             drop(lock(&self.sleep_lock));
             self.wake.notify_all();
