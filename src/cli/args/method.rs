@@ -106,7 +106,9 @@ impl Method {
         let mut contrasts: Vec<Contrast> = pairs.map(|(alpha, beta)| self.contrast(alpha, beta)).collect();
         contrasts.iter().try_for_each(Contrast::validate)?;
         if let Some(guidance) = self.guidance {
-            contrasts.iter_mut().for_each(|contrast| *contrast = contrast.with_guidance(guidance));
+            for contrast in &mut contrasts {
+                *contrast = contrast.with_guidance(guidance);
+            }
         }
         contrasts.sort_by_key(|contrast| !contrast.needs_amateur());
         check_placeholders(&contrasts, output)?;
