@@ -181,11 +181,7 @@ impl Input {
             return Ok(());
         }
         let mut remarks = Vec::new();
-        let parsed = if is_long {
-            Err(too_long(bytes).into())
-        } else {
-            InputRow::parse(bytes, line.number, self.options.final_answer, &mut remarks)
-        };
+        let parsed = self.parse(bytes, line.number, is_long, &mut remarks);
         let row = self.spans.len() as u32;
         let is_twice = matches!(&parsed, Ok(prompt) if self.rows.contains_key(&id_hash(prompt.id.key())));
         let (kind, message) = match parsed {
@@ -218,6 +214,19 @@ impl Input {
             kind,
         });
         Ok(())
+    }
+
+    fn parse(
+        &self,
+        bytes: &[u8],
+        line: usize,
+        is_long: bool,
+        remarks: &mut Vec<Remark>,
+    ) -> std::result::Result<InputRow, BadLine> {
+        if is_long {
+            return Err(too_long(bytes).into());
+        }
+        InputRow::parse(bytes, line, self.options.final_answer, remarks)
     }
 
     /// Gives the row of an invalid line an id that no earlier line has: its own, or one made of its number.
@@ -289,7 +298,7 @@ impl Input {
         if let Some(Renamed { id, message }) = self.renamed.get(&(row as u32)) {
             return Ok(InputRow::invalid(id.clone(), span.line, message));
         }
-        let parsed = InputRow::parse(&bytes, span.line, self.options.final_answer, &mut Vec::new());
+        let parsed = self.parse(&bytes, span.line, span.kind == Kind::Long, &mut Vec::new());
         parsed.or_else(|BadLine { id, message }| {
             let id = id.unwrap_or_else(|| id_of_line(span.line));
             Ok(InputRow::invalid(id, span.line, &bounded(&message)))

@@ -224,7 +224,9 @@ fn a_terminal_shows_lines_that_fit_it() {
         for line in seen.split('\n') {
             for drawn in line.split("\r\u{1b}[2K") {
                 has_bar |= drawn.contains("of 60 records") && drawn.contains('░');
-                assert!(drawn.trim_end().chars().count() <= columns, "{columns}: {drawn:?}");
+                // Lines break at spaces; a path that is longer than the terminal stays whole.
+                let is_one_word = !drawn.trim().contains(' ');
+                assert!(is_one_word || drawn.trim_end().chars().count() <= columns, "{columns}: {drawn:?}");
                 assert!(!drawn.contains('\u{1b}'), "{drawn:?}");
             }
             // What stays of a line is what was drawn last.
