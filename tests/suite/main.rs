@@ -37,4 +37,5 @@ mod step;
 mod sweep;
 #[cfg(feature = "cli")]
 mod synth;
+mod templates;
 mod text;

@@ -9,7 +9,7 @@ use super::strftime;
 use super::value::args::{Args, as_int, needed};
 use super::value::dict::Dict;
 use super::value::objects::{Builtin, Cycler, Joiner, Namespace, Range};
-use super::value::{Kind, kind, list, refused, sequence, type_name};
+use super::value::{Kind, kind, list, refused, repr, sequence, type_name};
 
 /// The longest range that Jinja's sandbox allows.
 const LONGEST_RANGE: usize = 100_000;
@@ -18,13 +18,14 @@ type Call = fn(&mut State<'_, '_>, &Args) -> Result<Value, Error>;
 
 /// The functions by their names.
 pub(super) fn all() -> Vec<(&'static str, Value)> {
-    let functions: [(&'static str, Call); 6] = [
+    let functions: [(&'static str, Call); 7] = [
         ("range", range),
         ("dict", |_, args| dict_of(args).map(Value::from_object)),
         ("namespace", |_, args| namespace(args)),
         ("cycler", |_, args| cycler(args)),
         ("joiner", |_, args| joiner(args)),
         ("strftime_now", strftime_now),
+        ("raise_exception", raise_exception),
     ];
     functions.into_iter().map(|(name, call)| (name, Value::from_object(Builtin { name, call }))).collect()
 }
@@ -116,6 +117,12 @@ fn joiner(args: &Args) -> Result<Value, Error> {
     let [separator] = args.bind("joiner", ["sep"])?;
     let separator = separator.unwrap_or_else(|| Value::from(", "));
     Ok(Value::from_object(Joiner { separator, used: AtomicU8::new(0) }))
+}
+
+fn raise_exception(_: &mut State, args: &Args) -> Result<Value, Error> {
+    let [message] = args.bind("raise_exception", ["message"])?;
+    let message = needed(message, "raise_exception")?;
+    Err(crate::text::sandbox::refusal(repr::to_text(&message)?.into_owned()))
 }
 
 fn strftime_now(state: &mut State, args: &Args) -> Result<Value, Error> {

@@ -22,4 +22,4 @@ mod value;
 pub(super) use internal::{environment, printed};
 pub use strftime::{CLOCK, clock};
 pub(super) use translate::translate;
-pub(super) use value::from_json::{dict_of, from_json};
+pub(super) use value::from_json::variables;

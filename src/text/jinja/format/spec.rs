@@ -61,7 +61,7 @@ fn parse(text: &str) -> Result<Spec, Error> {
         spec.fill = spec.fill.or(Some('0'));
         spec.align = spec.align.or(Some('='));
     }
-    let mut number = |take: &mut dyn FnMut(&str) -> Option<char>| -> Result<Option<usize>, Error> {
+    let number = |take: &mut dyn FnMut(&str) -> Option<char>| -> Result<Option<usize>, Error> {
         let mut digits = String::new();
         while let Some(digit) = take("0123456789") {
             digits.push(digit);

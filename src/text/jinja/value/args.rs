@@ -33,15 +33,6 @@ impl Args {
         }
     }
 
-    /// The arguments as the engine passes them.
-    pub(in crate::text::jinja) fn to_values(&self) -> Vec<Value> {
-        let mut values = self.positional.clone();
-        if !self.keywords.is_empty() {
-            values.push(self.keywords.iter().map(|(name, value)| (name.as_str(), value.clone())).collect::<Kwargs>().into());
-        }
-        values
-    }
-
     /// The value of each parameter; `None` where it is not given. A parameter whose name begins with `/` is
     /// positional only.
     pub(in crate::text::jinja) fn bind<const N: usize>(

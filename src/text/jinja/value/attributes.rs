@@ -7,7 +7,7 @@ use minijinja::{Error, State, Value};
 
 use super::args::Args;
 use super::objects::{Bound, Builtin, Cycler, Group, Joiner, Namespace, Range};
-use super::{Kind, args, compare, kind, number, refused, sequence, text, type_name};
+use super::{Kind, args, kind, number, refused, sequence, text, type_name};
 use crate::text::jinja::macros::Macro;
 use crate::text::jinja::{functions, methods, strings};
 
@@ -275,9 +275,4 @@ pub(in crate::text::jinja) fn without_case(value: Value) -> Value {
         Some(cased) => text(strings::case::lower(cased), value.is_safe()),
         None => value,
     }
-}
-
-/// Whether two values are equal in a `list.index` or `list.count`.
-pub(in crate::text::jinja) fn equals(left: &Value, right: &Value) -> Result<bool, Error> {
-    compare::equal(left, right)
 }

@@ -6,8 +6,13 @@ use serde_json::Value as Json;
 use super::dict::Dict;
 use super::number;
 
+/// The variables of a template.
+pub(in crate::text) fn variables(entries: &serde_json::Map<String, Json>) -> Value {
+    Value::from_object(dict_of(entries))
+}
+
 /// The value of `json`.
-pub(in crate::text) fn from_json(json: &Json) -> Value {
+fn from_json(json: &Json) -> Value {
     match json {
         Json::Null => Value::from(()),
         Json::Bool(flag) => Value::from(*flag),
@@ -18,8 +23,7 @@ pub(in crate::text) fn from_json(json: &Json) -> Value {
     }
 }
 
-/// The dictionary of an object's entries.
-pub(in crate::text) fn dict_of(entries: &serde_json::Map<String, Json>) -> Dict {
+fn dict_of(entries: &serde_json::Map<String, Json>) -> Dict {
     let mut dict = Dict::default();
     for (name, value) in entries {
         dict.insert_text(name, from_json(value));

@@ -330,7 +330,8 @@ pub(in crate::text::jinja) fn round_float(number: f64, digits: i64) -> f64 {
     let unit = BigInt::from(10).pow(digits.unsigned_abs() as u32);
     let twice = truncated(number.abs()) * 2;
     let fraction = number.abs().fract() > 0.0;
-    let (mut quotient, remainder) = (&twice / (&unit * 2), &twice % (&unit * 2));
+    let double: BigInt = &unit * 2;
+    let (mut quotient, remainder): (BigInt, BigInt) = (&twice / &double, &twice % &double);
     if remainder > unit || remainder == unit && (fraction || quotient.bit(0)) {
         quotient += 1;
     }

@@ -77,12 +77,12 @@ fn repeat(left: &Value, right: &Value) -> Result<Option<Value>, Error> {
             Some(text(part.repeat(times), repeated.is_safe()))
         }
         Kind::List(items) => {
-            check_items(items.len().saturating_mul(times))?;
-            Some(list(items.repeat(times)))
+            check_items(items.len().max(1).saturating_mul(times))?;
+            Some(list(vec![items; times].concat()))
         }
         Kind::Tuple(items) => {
-            check_items(items.len().saturating_mul(times))?;
-            Some(tuple(items.repeat(times)))
+            check_items(items.len().max(1).saturating_mul(times))?;
+            Some(tuple(vec![items; times].concat()))
         }
         _ => None,
     })
