@@ -154,6 +154,10 @@ fn find(checkpoint: &Checkpoint, config: &TokenizerConfig) -> Result<Option<Sour
             _ => {}
         }
     }
+    if sources.default.is_none() && sources.tool_use.is_none() {
+        let message = "chat_template is neither a template nor a list with one named \"default\"";
+        return Err(Error::file(sources.path, message));
+    }
     Ok(Some(sources))
 }
 

@@ -59,6 +59,12 @@ fn differences(file: &str) -> Vec<String> {
 }
 
 #[test]
+fn cases_of_every_kind_render_as_in_transformers() {
+    let differences = differences("templates_more.jsonl");
+    assert!(differences.is_empty(), "{} differ:\n{}", differences.len(), differences.join("\n"));
+}
+
+#[test]
 fn given_cases_render_as_in_transformers() {
     let differences = differences("templates.jsonl");
     assert!(differences.is_empty(), "{} differ:\n{}", differences.len(), differences.join("\n"));

@@ -44,7 +44,7 @@ fn range(_: &mut State, args: &Args) -> Result<Value, Error> {
     let range = range_of(start, stop, step);
     match sequence::length(&range) {
         Some(length) if length <= LONGEST_RANGE => Ok(range),
-        _ => Err(refused(format!("range(): more than {LONGEST_RANGE} items"))),
+        _ => Err(refused(format!("range(): too many items, over {LONGEST_RANGE}"))),
     }
 }
 

@@ -69,7 +69,14 @@ fn name(value: &Value) -> &str {
 
 const INTERNAL: [(&str, Call); 27] = [
     ("codit__attribute", |_, args| some(args).and_then(|[value, attribute]| attributes::attribute(value, name(attribute)))),
-    ("codit__binary", |_, args| some(args).and_then(|[operator, left, right]| operators::binary(name(operator), left, right))),
+    ("codit__arithmetic", |_, args| {
+        let (first, rest) = args.split_first().ok_or_else(|| refused("nothing is computed"))?;
+        let mut result = first.clone();
+        for pair in rest.chunks_exact(2) {
+            result = operators::binary(name(&pair[0]), &result, &pair[1])?;
+        }
+        Ok(result)
+    }),
     ("codit__call", |state, args| {
         let (callee, args) = args.split_first().ok_or_else(|| refused("nothing is called"))?;
         attributes::call(state, callee, args)

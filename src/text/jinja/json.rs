@@ -27,7 +27,7 @@ pub(super) fn dumps(value: &Value, args: &Args) -> Result<Value, Error> {
             Some(text) => text.to_owned(),
             None => {
                 let count = usize::try_from(as_int(&indent, "tojson")?).unwrap_or(0);
-                check_length(Some(count))?;
+                check_length(Some(count)).map_err(|_| refused("tojson: the indent is too wide"))?;
                 " ".repeat(count)
             }
         }),

@@ -24,12 +24,18 @@ impl Translator {
                 }
                 format!("codit__slice({})", parts.join(", "))
             }
-            Expr::UnaryOp(operation) => {
-                let operand = self.expression(&operation.expr)?;
-                match operation.op {
-                    UnaryOpKind::Not => format!("(not {operand})"),
-                    UnaryOpKind::Neg => format!("codit__negate({operand})"),
+            Expr::UnaryOp(operation) if matches!(operation.op, UnaryOpKind::Neg) => {
+                format!("codit__negate({})", self.expression(&operation.expr)?)
+            }
+            Expr::UnaryOp(_) => {
+                let (mut operand, mut negations) = (expression, String::new());
+                while let Expr::UnaryOp(operation) = operand
+                    && matches!(operation.op, UnaryOpKind::Not)
+                {
+                    negations += "not ";
+                    operand = &operation.expr;
                 }
+                format!("({negations}{})", self.expression(operand)?)
             }
             Expr::BinOp(operation) => self.operation(operation)?,
             Expr::Compare(comparison) => {
@@ -113,42 +119,59 @@ impl Translator {
     fn operation(&mut self, operation: &BinOp) -> Result<String, String> {
         let operator = match operation.op {
             BinOpKind::Concat => {
-                let mut parts = Vec::new();
-                self.concatenated(operation, &mut parts)?;
-                return Ok(format!("codit__concat({})", parts.join(", ")));
+                let is_concat = |operation: BinOpKind| matches!(operation, BinOpKind::Concat);
+                let (first, rest) = self.chain(operation, &is_concat)?;
+                let rest = rest.iter().map(|(_, operand)| format!(", {operand}")).collect::<String>();
+                return Ok(format!("codit__concat({first}{rest})"));
             }
-            BinOpKind::ScAnd => "and",
-            BinOpKind::ScOr => "or",
-            BinOpKind::Add => "+",
-            BinOpKind::Sub => "-",
-            BinOpKind::Mul => "*",
-            BinOpKind::Div => "/",
-            BinOpKind::FloorDiv => "//",
-            BinOpKind::Rem => "%",
-            BinOpKind::Pow => "**",
+            BinOpKind::ScAnd | BinOpKind::ScOr => {
+                let this = symbol(operation.op);
+                let (first, rest) = self.chain(operation, &|operation| symbol(operation) == this)?;
+                let rest = rest.iter().map(|(operator, operand)| format!(" {operator} {operand}")).collect::<String>();
+                return Ok(format!("({first}{rest})"));
+            }
+            kind if is_arithmetic(kind) => {
+                let (first, rest) = self.chain(operation, &is_arithmetic)?;
+                let rest =
+                    rest.iter().map(|(operator, operand)| format!(", \"{operator}\", {operand}")).collect::<String>();
+                return Ok(format!("codit__arithmetic({first}{rest})"));
+            }
             BinOpKind::Eq => "==",
             BinOpKind::Ne => "!=",
             BinOpKind::Lt => "<",
             BinOpKind::Lte => "<=",
             BinOpKind::Gt => ">",
             BinOpKind::Gte => ">=",
-            BinOpKind::In => "in",
+            _ => "in",
         };
         let (left, right) = (self.expression(&operation.left)?, self.expression(&operation.right)?);
-        Ok(match operator {
-            "and" | "or" => format!("({left} {operator} {right})"),
-            "+" | "-" | "*" | "/" | "//" | "%" | "**" => format!("codit__binary(\"{operator}\", {left}, {right})"),
-            _ => format!("codit__compare({left}, \"{operator}\", {right})"),
-        })
+        Ok(format!("codit__compare({left}, \"{operator}\", {right})"))
     }
 
-    fn concatenated(&mut self, operation: &BinOp, parts: &mut Vec<String>) -> Result<(), String> {
-        match &operation.left {
-            Expr::BinOp(left) if matches!(left.op, BinOpKind::Concat) => self.concatenated(left, parts)?,
-            left => parts.push(self.expression(left)?),
+    /// The operands of operators on the left of one another, each with its operator. (The engine's parser limits how
+    /// deep calls are nested.)
+    fn chain(
+        &mut self,
+        operation: &BinOp,
+        belongs: &dyn Fn(BinOpKind) -> bool,
+    ) -> Result<(String, Vec<(&'static str, String)>), String> {
+        let mut rest = Vec::new();
+        let mut operation = operation;
+        loop {
+            rest.push((symbol(operation.op), &operation.right));
+            match &operation.left {
+                Expr::BinOp(left) if belongs(left.op) => operation = left,
+                first => {
+                    let first = self.expression(first)?;
+                    rest.reverse();
+                    let rest: Result<Vec<_>, String> = rest
+                        .into_iter()
+                        .map(|(operator, operand)| Ok((operator, self.expression(operand)?)))
+                        .collect();
+                    return Ok((first, rest?));
+                }
+            }
         }
-        parts.push(self.expression(&operation.right)?);
-        Ok(())
     }
 
     /// The application of a filter to a translated value.
@@ -210,6 +233,26 @@ impl Translator {
         }
         Ok(written)
     }
+}
+
+/// The symbol of an operator that is not a comparison.
+fn symbol(operator: BinOpKind) -> &'static str {
+    match operator {
+        BinOpKind::ScAnd => "and",
+        BinOpKind::ScOr => "or",
+        BinOpKind::Add => "+",
+        BinOpKind::Sub => "-",
+        BinOpKind::Mul => "*",
+        BinOpKind::Div => "/",
+        BinOpKind::FloorDiv => "//",
+        BinOpKind::Rem => "%",
+        BinOpKind::Pow => "**",
+        _ => "",
+    }
+}
+
+fn is_arithmetic(operator: BinOpKind) -> bool {
+    !matches!(symbol(operator), "" | "and" | "or")
 }
 
 /// The names of filters and tests may have white space around their dots.

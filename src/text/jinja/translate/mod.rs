@@ -69,6 +69,8 @@ struct Translator {
     names: usize,
     /// Whether an unknown filter is refused only where it is reached, as Jinja does in conditions.
     is_conditional: bool,
+    /// How many scopes are open.
+    scopes: usize,
 }
 
 /// The error for what is not supported.

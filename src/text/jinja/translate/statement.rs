@@ -73,7 +73,11 @@ impl Translator {
             Stmt::CallBlock(call) => self.call_block(call, call.span().start_line),
             Stmt::Continue(at) => self.leave("continue", at.span().start_line),
             Stmt::Break(at) => self.leave("break", at.span().start_line),
-            Stmt::Block(at) => Err(unsupported(at.span().start_line, "{% block %}")),
+            // At the top a block is a scope; elsewhere Jinja hides the variables around it.
+            Stmt::Block(block) if self.scopes == 0 && self.loops.is_empty() && !block.required => {
+                self.nested(&block.body)
+            }
+            Stmt::Block(at) => Err(unsupported(at.span().start_line, "{% block %} in another block")),
             Stmt::Import(at) => Err(unsupported(at.span().start_line, "{% import %}")),
             Stmt::FromImport(at) => Err(unsupported(at.span().start_line, "{% from %}")),
             Stmt::Extends(at) => Err(unsupported(at.span().start_line, "{% extends %}")),
@@ -186,7 +190,9 @@ impl Translator {
         if let Some(inner) = self.loops.last_mut() {
             inner.depth += 1;
         }
+        self.scopes += 1;
         let interrupts = self.statements(body)?;
+        self.scopes -= 1;
         if let Some(inner) = self.loops.last_mut() {
             inner.depth -= 1;
         }

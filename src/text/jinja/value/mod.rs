@@ -23,7 +23,7 @@ use objects::{Group, Wide};
 pub(super) const LONGEST_TEXT: usize = 64 << 20;
 
 /// The deepest nesting of values that is printed, compared or written as JSON. Python's own limit is about 1,000 calls.
-pub(super) const DEEPEST: usize = 400;
+pub(super) const DEEPEST: usize = 900;
 
 /// An error at work.
 pub(super) fn refused(message: impl Into<String>) -> Error {
@@ -117,7 +117,7 @@ pub(super) fn text(text: String, safe: bool) -> Value {
 pub(super) fn check_length(length: Option<usize>) -> Result<(), Error> {
     match length {
         Some(length) if length <= LONGEST_TEXT => Ok(()),
-        _ => Err(refused(format!("a text is longer than {} MiB", LONGEST_TEXT >> 20))),
+        _ => Err(refused(format!("a text is too large, over {} MiB", LONGEST_TEXT >> 20))),
     }
 }
 
