@@ -59,7 +59,10 @@ impl TokenizerConfig {
 }
 
 /// The tokens that have names. A name of its own in the file comes before the same one in `extra_special_tokens`.
-fn named_tokens(checkpoint: &Checkpoint, entries: &mut Map<String, Value>) -> Result<BTreeMap<String, String>> {
+fn named_tokens(
+    checkpoint: &Checkpoint,
+    entries: &mut Map<String, Value>,
+) -> Result<BTreeMap<String, String>> {
     let mut named = BTreeMap::new();
     if let Some(Value::Object(extra)) = entries.get("extra_special_tokens") {
         for (name, token) in extra {

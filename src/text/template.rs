@@ -51,12 +51,17 @@ impl ChatTemplate {
                 Error::file(path.clone(), format!("the chat template does not parse: {message}"))
             })
         };
-        let tells_time = [&default, &tool_use].into_iter().flatten().any(|source| source.contains("strftime_now"));
+        let tells_time =
+            [&default, &tool_use].into_iter().flatten().any(|source| source.contains("strftime_now"));
         Ok(Some(Self {
             shared: Arc::new(Shared {
                 default: compile(default.as_ref())?,
                 tool_use: compile(tool_use.as_ref())?,
-                special_tokens: config.named_tokens.into_iter().map(|(name, token)| (name, token.into())).collect(),
+                special_tokens: config
+                    .named_tokens
+                    .into_iter()
+                    .map(|(name, token)| (name, token.into()))
+                    .collect(),
                 tells_time,
             }),
         }))
@@ -133,7 +138,9 @@ fn find(checkpoint: &Checkpoint, config: &TokenizerConfig) -> Result<Option<Sour
     let Some(entry) = &config.chat_template else { return Ok(None) };
     let path = checkpoint.path(TOKENIZER_CONFIG_FILE);
     let templates = match entry {
-        Value::String(default) => return Ok(Some(Sources { path, default: Some(default.clone()), tool_use: None })),
+        Value::String(default) => {
+            return Ok(Some(Sources { path, default: Some(default.clone()), tool_use: None }));
+        }
         Value::Array(templates) if !templates.is_empty() => templates,
         _ => {
             return Err(Error::file(

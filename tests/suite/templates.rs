@@ -52,7 +52,8 @@ fn differences(file: &str) -> Vec<String> {
             None => seen.is_err(),
         };
         if !equal {
-            differences.push(format!("{}:\n  expected {}\n  seen     {seen:?}", case["id"], case["expected"]));
+            differences
+                .push(format!("{}:\n  expected {}\n  seen     {seen:?}", case["id"], case["expected"]));
         }
     }
     differences

@@ -620,7 +620,11 @@ fn a_template_that_runs_away_ends_with_an_error() {
         ),
         ("wide indentation", "{{ [1] | tojson(indent=100000000) }}", "indent"),
         ("a long template", &"x".repeat(300_000), "longer than 256 KiB"),
-        ("nested brackets", &("{{ ".to_owned() + &"[".repeat(100_000) + " }}"), "recursion"),
+        (
+            "nested brackets",
+            &("{{ ".to_owned() + &"[".repeat(100_000) + &"]".repeat(100_000) + " }}"),
+            "recursion",
+        ),
     ];
     for (name, source, expected) in cases {
         let start = Instant::now();
@@ -633,7 +637,10 @@ fn a_template_that_runs_away_ends_with_an_error() {
     // Values nest as deep as in Python, which is about 1,000; this expression would overflow a thread's usual stack.
     let error = message_of(render(&(deep_values.to_owned() + "{{ n.x | tojson | length }}")));
     assert!(error.contains("nested too deep"), "{error}");
-    assert_eq!(render(&(deep_values.replace("100000", "800") + "{{ n.x | tojson | length }}")).unwrap(), "1602");
+    assert_eq!(
+        render(&(deep_values.replace("100000", "800") + "{{ n.x | tojson | length }}")).unwrap(),
+        "1602"
+    );
     assert_eq!(render(&deep_expression).unwrap(), "True");
 }
 

@@ -1,7 +1,7 @@
 //! The functions that a template finds: Jinja's and those of `transformers`.
 
-use std::sync::atomic::{AtomicU8, AtomicUsize};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, AtomicUsize};
 
 use minijinja::{Error, State, Value};
 
@@ -50,7 +50,8 @@ fn range(_: &mut State, args: &Args) -> Result<Value, Error> {
 
 /// A range of any length.
 pub(super) fn range_of(start: i64, stop: i64, step: i64) -> Value {
-    let span = if step > 0 { i128::from(stop) - i128::from(start) } else { i128::from(start) - i128::from(stop) };
+    let span =
+        if step > 0 { i128::from(stop) - i128::from(start) } else { i128::from(start) - i128::from(stop) };
     let step_length = i128::from(step).abs().max(1);
     let length = usize::try_from((span + step_length - 1) / step_length).unwrap_or(0);
     Value::from_object(Range { start, stop, step, length: if span <= 0 { 0 } else { length } })
@@ -128,23 +129,25 @@ fn raise_exception(_: &mut State, args: &Args) -> Result<Value, Error> {
 fn strftime_now(state: &mut State, args: &Args) -> Result<Value, Error> {
     let [format] = args.bind("strftime_now", ["format"])?;
     let format = needed(format, "strftime_now")?;
-    let format =
-        format.as_str().ok_or_else(|| refused(format!("strftime_now() needs a str, not {}", type_name(&format))))?;
+    let format = format
+        .as_str()
+        .ok_or_else(|| refused(format!("strftime_now() needs a str, not {}", type_name(&format))))?;
     strftime::now(state, format).map(Value::from)
 }
 
 /// The items of the targets of an assignment: `shape` has a number of items, or a list of the shapes of the items.
 pub(super) fn unpacked(value: &Value, shape: &Value) -> Result<Value, Error> {
-    let shapes = match kind(shape) {
-        Kind::List(shapes) => shapes,
-        _ => return Ok(value.clone()),
-    };
+    let Kind::List(shapes) = kind(shape) else { return Ok(value.clone()) };
     let items = match kind(value) {
         Kind::Undefined => return Err(refused("an undefined value cannot be unpacked")),
         _ => sequence::items(value)?,
     };
     if items.len() != shapes.len() {
-        return Err(refused(format!("{} values cannot be unpacked into {} names", items.len(), shapes.len())));
+        return Err(refused(format!(
+            "{} values cannot be unpacked into {} names",
+            items.len(),
+            shapes.len()
+        )));
     }
     if shapes.iter().all(Value::is_none) && matches!(kind(value), Kind::List(_) | Kind::Tuple(_)) {
         return Ok(value.clone());

@@ -1,4 +1,4 @@
-//! HTML: escaping as MarkupSafe does it, entities and tags.
+//! HTML: escaping as `MarkupSafe` does it, entities and tags.
 
 use minijinja::Value;
 
@@ -44,7 +44,8 @@ pub(super) fn unescaped(text: &str) -> String {
     while let Some((before, after)) = rest.split_once('&') {
         unescaped.push_str(before);
         rest = after;
-        let reference = if let Some(number) = after.strip_prefix('#') { numbered(number, after) } else { named(after) };
+        let reference =
+            if let Some(number) = after.strip_prefix('#') { numbered(number, after) } else { named(after) };
         match reference {
             Some((replacement, remaining)) => {
                 unescaped.push_str(&replacement);
@@ -56,6 +57,13 @@ pub(super) fn unescaped(text: &str) -> String {
     unescaped.push_str(rest);
     unescaped
 }
+
+/// The C1 controls are read as Windows' characters.
+const WINDOWS: [u16; 32] = [
+    0x20ac, 0x81, 0x201a, 0x192, 0x201e, 0x2026, 0x2020, 0x2021, 0x2c6, 0x2030, 0x160, 0x2039, 0x152, 0x8d,
+    0x17d, 0x8f, 0x90, 0x2018, 0x2019, 0x201c, 0x201d, 0x2022, 0x2013, 0x2014, 0x2dc, 0x2122, 0x161, 0x203a,
+    0x153, 0x9d, 0x17e, 0x178,
+];
 
 /// A reference by a character's number, and what follows it.
 fn numbered<'text>(number: &'text str, after: &'text str) -> Option<(String, &'text str)> {
@@ -69,12 +77,6 @@ fn numbered<'text>(number: &'text str, after: &'text str) -> Option<(String, &'t
     }
     let consumed = after.len() - digits.len() + end;
     let rest = after[consumed..].strip_prefix(';').unwrap_or(&after[consumed..]);
-    // The C1 controls are read as Windows' characters.
-    const WINDOWS: [u16; 32] = [
-        0x20ac, 0x81, 0x201a, 0x192, 0x201e, 0x2026, 0x2020, 0x2021, 0x2c6, 0x2030, 0x160, 0x2039, 0x152, 0x8d, 0x17d,
-        0x8f, 0x90, 0x2018, 0x2019, 0x201c, 0x201d, 0x2022, 0x2013, 0x2014, 0x2dc, 0x2122, 0x161, 0x203a, 0x153, 0x9d,
-        0x17e, 0x178,
-    ];
     let code = u32::from_str_radix(&digits[..end], base).unwrap_or(u32::MAX);
     let code = match code {
         0 => 0xfffd,
@@ -83,13 +85,17 @@ fn numbered<'text>(number: &'text str, after: &'text str) -> Option<(String, &'t
     };
     let is_invalid = matches!(code, 1..=8 | 0xb | 0xe..=0x1f | 0x7f | 0xfdd0..=0xfdef)
         || code <= 0x0010_ffff && code & 0xfffe == 0xfffe;
-    let replacement = if is_invalid { String::new() } else { char::from_u32(code).unwrap_or('\u{fffd}').to_string() };
+    let replacement =
+        if is_invalid { String::new() } else { char::from_u32(code).unwrap_or('\u{fffd}').to_string() };
     Some((replacement, rest))
 }
 
 /// A reference by name, and what follows it.
 fn named(after: &str) -> Option<(String, &str)> {
-    let end = after.find(|character: char| !character.is_ascii_alphanumeric()).unwrap_or(after.len()).min(LONGEST_NAME);
+    let end = after
+        .find(|character: char| !character.is_ascii_alphanumeric())
+        .unwrap_or(after.len())
+        .min(LONGEST_NAME);
     let name = &after[..end];
     if let Some(rest) = after[end..].strip_prefix(';')
         && let Some(replacement) = entity(name)

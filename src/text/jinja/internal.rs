@@ -52,7 +52,10 @@ pub(in crate::text) fn environment() -> Result<Environment<'static>, Error> {
 }
 
 /// What a template prints for a value.
-pub(in crate::text) fn printed<'value>(state: &State, value: &'value Value) -> Result<Cow<'value, str>, Error> {
+pub(in crate::text) fn printed<'value>(
+    state: &State,
+    value: &'value Value,
+) -> Result<Cow<'value, str>, Error> {
     let text = repr::to_text(value)?;
     Ok(if operators::escapes(state) && !value.is_safe() { Cow::Owned(html::escaped(&text)) } else { text })
 }
@@ -68,7 +71,9 @@ fn name(value: &Value) -> &str {
 }
 
 const INTERNAL: [(&str, Call); 27] = [
-    ("codit__attribute", |_, args| some(args).and_then(|[value, attribute]| attributes::attribute(value, name(attribute)))),
+    ("codit__attribute", |_, args| {
+        some(args).and_then(|[value, attribute]| attributes::attribute(value, name(attribute)))
+    }),
     ("codit__arithmetic", |_, args| {
         let (first, rest) = args.split_first().ok_or_else(|| refused("nothing is computed"))?;
         let mut result = first.clone();
@@ -199,7 +204,9 @@ fn keywords(values: &Value) -> Result<Value, Error> {
 fn argument(args: &[Value]) -> Result<Value, Error> {
     let [args, index] = some(args)?;
     match kind(args) {
-        Kind::List(args) => Ok(index.as_usize().and_then(|index| args.get(index)).cloned().unwrap_or_default()),
+        Kind::List(args) => {
+            Ok(index.as_usize().and_then(|index| args.get(index)).cloned().unwrap_or_default())
+        }
         _ => Err(refused("not the arguments of a macro")),
     }
 }

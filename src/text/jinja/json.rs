@@ -5,7 +5,9 @@ use std::fmt::Write;
 use minijinja::{Error, Value};
 
 use super::value::args::{Args, as_int, as_text, flag, some};
-use super::value::{DEEPEST, Kind, check_length, compare, kind, number, refused, sequence, too_deep, tuple, type_name};
+use super::value::{
+    DEEPEST, Kind, check_length, compare, kind, number, refused, sequence, too_deep, tuple, type_name,
+};
 
 /// The options of `json.dumps`.
 struct Style {
@@ -89,9 +91,15 @@ impl Style {
         Ok(())
     }
 
-    fn write_entries(&self, mut entries: Vec<(Value, Value)>, depth: usize, out: &mut String) -> Result<(), Error> {
+    fn write_entries(
+        &self,
+        mut entries: Vec<(Value, Value)>,
+        depth: usize,
+        out: &mut String,
+    ) -> Result<(), Error> {
         if self.sort_keys {
-            let pairs = entries.into_iter().map(|(name, value)| (name.clone(), tuple(vec![name, value]))).collect();
+            let pairs =
+                entries.into_iter().map(|(name, value)| (name.clone(), tuple(vec![name, value]))).collect();
             let sorted = compare::sort(pairs, false)?;
             entries = sorted
                 .iter()

@@ -26,7 +26,9 @@ impl Macro {
     /// `body`, the name, the names of the parameters, and which of `varargs`, `kwargs` and `caller` the body reads.
     pub(super) fn of(args: &[Value]) -> Result<Value, Error> {
         let [body, name, parameters, reads] = args else { return Err(refused("not a macro")) };
-        let names = |value: &Value| value.as_str().unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+        let names = |value: &Value| {
+            value.as_str().unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+        };
         let reads: Vec<String> = names(reads);
         let reads = |name: &str| reads.iter().any(|read| read == name);
         Ok(Value::from_object(Self {
@@ -47,7 +49,9 @@ impl Macro {
     pub(super) fn attribute(&self, name: &str) -> Option<Value> {
         match name {
             "name" => Some(Value::from(self.name.as_str())),
-            "arguments" => Some(tuple(self.parameters.iter().map(|name| Value::from(name.as_str())).collect())),
+            "arguments" => {
+                Some(tuple(self.parameters.iter().map(|name| Value::from(name.as_str())).collect()))
+            }
             "catch_kwargs" => Some(Value::from(self.takes_kwargs)),
             "catch_varargs" => Some(Value::from(self.takes_varargs)),
             "caller" => Some(Value::from(self.takes_caller)),

@@ -33,7 +33,12 @@ pub(super) fn of_dict(dict: &Dict, name: &str, args: &Args) -> Result<Value, Err
 }
 
 /// `list.name(...)` or `tuple.name(...)`.
-pub(super) fn of_sequence(receiver: &Value, items: &[Value], name: &str, args: &Args) -> Result<Value, Error> {
+pub(super) fn of_sequence(
+    receiver: &Value,
+    items: &[Value],
+    name: &str,
+    args: &Args,
+) -> Result<Value, Error> {
     if name == "copy" {
         let [] = args.bind(name, [])?;
         return Ok(list(items.to_vec()));
@@ -68,7 +73,11 @@ pub(super) fn of_sequence(receiver: &Value, items: &[Value], name: &str, args: &
 pub(super) fn of_number(receiver: &Value, name: &str, args: &Args) -> Result<Value, Error> {
     let [] = args.bind(name, [])?;
     if let Kind::Float(float) = kind(receiver) {
-        return Ok(if name == "is_integer" { Value::from(number::integral(float).is_some()) } else { receiver.clone() });
+        return Ok(if name == "is_integer" {
+            Value::from(number::integral(float).is_some())
+        } else {
+            receiver.clone()
+        });
     }
     let big = number::to_big(receiver).unwrap_or_default();
     Ok(match name {

@@ -31,7 +31,9 @@ fn with_sorted_keys(value: &Value, depth: usize) -> Result<Value, Error> {
     if depth > DEEPEST {
         return Err(too_deep());
     }
-    let inner = |items: &[Value]| items.iter().map(|item| with_sorted_keys(item, depth + 1)).collect::<Result<_, _>>();
+    let inner = |items: &[Value]| {
+        items.iter().map(|item| with_sorted_keys(item, depth + 1)).collect::<Result<_, _>>()
+    };
     Ok(match kind(value) {
         Kind::List(items) => list(inner(items)?),
         Kind::Tuple(items) => tuple(inner(items)?),
@@ -68,7 +70,9 @@ fn write(value: &Value, place: Place, out: &mut String) -> Result<(), Error> {
     match kind(value) {
         Kind::Dict(dict) if dict.len() > 0 => write_dict(dict, inside, out),
         Kind::List(items) => write_items(items, ["[", "]"], inside, out),
-        Kind::Tuple(items) => write_items(items, if items.len() == 1 { ["(", ",)"] } else { ["(", ")"] }, inside, out),
+        Kind::Tuple(items) => {
+            write_items(items, if items.len() == 1 { ["(", ",)"] } else { ["(", ")"] }, inside, out)
+        }
         Kind::Str(text) if !value.is_safe() => {
             write_text(text, inside, out);
             Ok(())
@@ -101,7 +105,12 @@ fn write_dict(dict: &Dict, place: Place, out: &mut String) -> Result<(), Error> 
     Ok(())
 }
 
-fn write_items(items: &[Value], [open, close]: [&str; 2], place: Place, out: &mut String) -> Result<(), Error> {
+fn write_items(
+    items: &[Value],
+    [open, close]: [&str; 2],
+    place: Place,
+    out: &mut String,
+) -> Result<(), Error> {
     let indent = place.indent + 1;
     out.push_str(open);
     for (index, item) in items.iter().enumerate() {

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use minijinja::{Error, State};
-use time::format_description::well_known::Rfc3339;
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::value::{check_length, refused};
 
@@ -134,7 +134,6 @@ fn composed(letter: char) -> Option<&'static str> {
         'r' => "%I:%M:%S %p",
         'R' => "%H:%M",
         'T' | 'X' => "%H:%M:%S",
-        '+' => return None,
         _ => return None,
     })
 }

@@ -10,10 +10,45 @@ use super::{filters, strings};
 
 /// The tests.
 pub(super) const NAMES: [&str; 39] = [
-    "!=", "<", "<=", "==", ">", ">=", "boolean", "callable", "defined", "divisibleby", "eq", "equalto", "escaped",
-    "even", "false", "filter", "float", "ge", "greaterthan", "gt", "in", "integer", "iterable", "le", "lessthan",
-    "lower", "lt", "mapping", "ne", "none", "number", "odd", "sameas", "sequence", "string", "test", "true",
-    "undefined", "upper",
+    "!=",
+    "<",
+    "<=",
+    "==",
+    ">",
+    ">=",
+    "boolean",
+    "callable",
+    "defined",
+    "divisibleby",
+    "eq",
+    "equalto",
+    "escaped",
+    "even",
+    "false",
+    "filter",
+    "float",
+    "ge",
+    "greaterthan",
+    "gt",
+    "in",
+    "integer",
+    "iterable",
+    "le",
+    "lessthan",
+    "lower",
+    "lt",
+    "mapping",
+    "ne",
+    "none",
+    "number",
+    "odd",
+    "sameas",
+    "sequence",
+    "string",
+    "test",
+    "true",
+    "undefined",
+    "upper",
 ];
 
 /// `value is name(...)`.
@@ -33,7 +68,7 @@ pub(super) fn run(_: &State, name: &str, value: &Value, args: &Args) -> Result<b
             let [container] = args.bind(name, ["seq"])?;
             return compare::contains(&needed(container, name)?, value);
         }
-        "sameas" => return compare::same(value, &other()?),
+        "sameas" => return Ok(compare::same(value, &other()?)),
         "divisibleby" => {
             let [divisor] = args.bind(name, ["num"])?;
             return has_remainder(value, &needed(divisor, name)?, 0);
@@ -43,7 +78,8 @@ pub(super) fn run(_: &State, name: &str, value: &Value, args: &Args) -> Result<b
             return without_args(name, value);
         }
     };
-    super::value::operators::comparison(value, &[Value::from(operator), other()?]).map(|holds| holds.is_true())
+    super::value::operators::comparison(value, &[Value::from(operator), other()?])
+        .map(|holds| holds.is_true())
 }
 
 fn has_remainder(value: &Value, divisor: &Value, remainder: i32) -> Result<bool, Error> {

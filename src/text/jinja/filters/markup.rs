@@ -58,7 +58,11 @@ fn urlencode(value: &Value, plain: &str) -> Result<String, Error> {
     let mut written = Vec::with_capacity(pairs.len());
     for pair in pairs {
         let [name, value] = pair.as_slice() else { return Err(refused("urlencode: an item is no pair")) };
-        written.push(format!("{}={}", quoted(&repr::to_text(name)?, true), quoted(&repr::to_text(value)?, true)));
+        written.push(format!(
+            "{}={}",
+            quoted(&repr::to_text(name)?, true),
+            quoted(&repr::to_text(value)?, true)
+        ));
     }
     Ok(written.join("&"))
 }
@@ -68,7 +72,9 @@ fn quoted(text: &str, for_query: bool) -> String {
     let mut quoted = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'.' | b'-' | b'~' => quoted.push(char::from(byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'.' | b'-' | b'~' => {
+                quoted.push(char::from(byte));
+            }
             b'/' if !for_query => quoted.push('/'),
             b' ' if for_query => quoted.push('+'),
             // Writing to a string does not fail.

@@ -15,11 +15,60 @@ use super::{json, pprint};
 
 /// The filters.
 pub(super) const NAMES: [&str; 54] = [
-    "abs", "attr", "batch", "capitalize", "center", "count", "d", "default", "dictsort", "e", "escape",
-    "filesizeformat", "first", "float", "forceescape", "format", "groupby", "indent", "int", "items", "join", "last",
-    "length", "list", "lower", "map", "max", "min", "pprint", "reject", "rejectattr", "replace", "reverse", "round",
-    "safe", "select", "selectattr", "slice", "sort", "string", "striptags", "sum", "title", "tojson", "trim",
-    "truncate", "unique", "upper", "urlencode", "wordcount", "wordwrap", "xmlattr", "random", "urlize",
+    "abs",
+    "attr",
+    "batch",
+    "capitalize",
+    "center",
+    "count",
+    "d",
+    "default",
+    "dictsort",
+    "e",
+    "escape",
+    "filesizeformat",
+    "first",
+    "float",
+    "forceescape",
+    "format",
+    "groupby",
+    "indent",
+    "int",
+    "items",
+    "join",
+    "last",
+    "length",
+    "list",
+    "lower",
+    "map",
+    "max",
+    "min",
+    "pprint",
+    "reject",
+    "rejectattr",
+    "replace",
+    "reverse",
+    "round",
+    "safe",
+    "select",
+    "selectattr",
+    "slice",
+    "sort",
+    "string",
+    "striptags",
+    "sum",
+    "title",
+    "tojson",
+    "trim",
+    "truncate",
+    "unique",
+    "upper",
+    "urlencode",
+    "wordcount",
+    "wordwrap",
+    "xmlattr",
+    "random",
+    "urlize",
 ];
 
 /// The filters of Jinja that are refused: `random` is not repeatable, and no prompt has links.
@@ -34,7 +83,8 @@ pub(super) fn apply(state: &mut State, name: &str, value: &Value, args: &Args) -
         }
         "d" | "default" => {
             let [default, boolean] = args.bind(name, ["default_value", "boolean"])?;
-            let replaced = matches!(kind(value), Kind::Undefined) || flag(boolean.as_ref(), false) && !value.is_true();
+            let replaced =
+                matches!(kind(value), Kind::Undefined) || flag(boolean.as_ref(), false) && !value.is_true();
             Ok(if replaced { default.unwrap_or_else(|| Value::from("")) } else { value.clone() })
         }
         "tojson" => json::dumps(value, args),
@@ -47,8 +97,10 @@ pub(super) fn apply(state: &mut State, name: &str, value: &Value, args: &Args) -
             markup::apply(state, name, value, args)
         }
         "map" | "reject" | "rejectattr" | "select" | "selectattr" => select::apply(state, name, value, args),
-        "batch" | "count" | "dictsort" | "first" | "groupby" | "items" | "join" | "last" | "length" | "list" | "max"
-        | "min" | "reverse" | "slice" | "sort" | "sum" | "unique" => sequence::apply(state, name, value, args),
+        "batch" | "count" | "dictsort" | "first" | "groupby" | "items" | "join" | "last" | "length"
+        | "list" | "max" | "min" | "reverse" | "slice" | "sort" | "sum" | "unique" => {
+            sequence::apply(state, name, value, args)
+        }
         "capitalize" | "center" | "format" | "indent" | "lower" | "replace" | "string" | "title" | "trim"
         | "truncate" | "upper" | "wordcount" | "wordwrap" => text::apply(state, name, value, args),
         _ if REFUSED.contains(&name) => Err(refused(format!("the filter {name} is not supported"))),

@@ -39,7 +39,8 @@ fn int(value: &Value, args: &Args) -> Result<Value, Error> {
     let default = default.unwrap_or_else(|| Value::from(0));
     let found = match kind(value) {
         Kind::Str(text) => {
-            let truncated = || number::parse_float(text).filter(|float| float.is_finite()).map(number::truncated);
+            let truncated =
+                || number::parse_float(text).filter(|float| float.is_finite()).map(number::truncated);
             number::parse_int(text, base).or_else(truncated)
         }
         // An infinity is no integer, which the filter does not catch at its first attempt.
@@ -89,7 +90,9 @@ fn rounded_one_way(value: &Value, precision: i64, up: bool) -> Result<Value, Err
     let scaled = number::arithmetic(Multiply, value, &unit)?;
     let whole = match kind(&scaled) {
         Kind::Float(float) if !float.is_finite() => return Err(refused("round: the number is not finite")),
-        Kind::Float(float) => number::from_big(number::truncated(if up { float.ceil() } else { float.floor() })),
+        Kind::Float(float) => {
+            number::from_big(number::truncated(if up { float.ceil() } else { float.floor() }))
+        }
         _ => scaled,
     };
     number::arithmetic(Divide, &whole, &unit)

@@ -73,7 +73,11 @@ impl<'args> Select<'args> {
         } else {
             None
         };
-        let args = if path.is_some() { (args.positional.get(1), args.without_first()) } else { (args.positional.first(), args.clone()) };
+        let args = if path.is_some() {
+            (args.positional.get(1), args.without_first())
+        } else {
+            (args.positional.first(), args.clone())
+        };
         let test = match args.0 {
             Some(test) => Some((as_text(test, name)?, args.1.without_first())),
             None => None,

@@ -8,7 +8,9 @@ use crate::text::jinja::strings;
 use crate::text::jinja::value::args::{Args, as_int, as_text, flag, needed, some};
 use crate::text::jinja::value::objects::{Generator, Group, Shows, View};
 use crate::text::jinja::value::operators::{binary, check_items, escapes};
-use crate::text::jinja::value::{Kind, attributes, compare, dict, kind, list, refused, repr, sequence, text, tuple, type_name};
+use crate::text::jinja::value::{
+    Kind, attributes, compare, dict, kind, list, refused, repr, sequence, text, tuple, type_name,
+};
 
 pub(super) fn apply(state: &State, name: &str, value: &Value, args: &Args) -> Result<Value, Error> {
     match name {
@@ -77,7 +79,8 @@ fn sort_key(item: &Value, attribute: Option<&Value>, case_sensitive: bool) -> Re
 }
 
 fn sort(value: &Value, args: &Args) -> Result<Value, Error> {
-    let [reverse, case_sensitive, attribute] = args.bind("sort", ["reverse", "case_sensitive", "attribute"])?;
+    let [reverse, case_sensitive, attribute] =
+        args.bind("sort", ["reverse", "case_sensitive", "attribute"])?;
     let (attribute, case_sensitive) = (some(attribute), flag(case_sensitive.as_ref(), false));
     let paths: Vec<Option<Value>> = match &attribute {
         Some(names) if names.as_str().is_some() => {
@@ -112,11 +115,13 @@ fn dictsort(value: &Value, args: &Args) -> Result<Value, Error> {
 }
 
 fn groupby(value: &Value, args: &Args) -> Result<Value, Error> {
-    let [attribute, default, case_sensitive] = args.bind("groupby", ["attribute", "default", "case_sensitive"])?;
+    let [attribute, default, case_sensitive] =
+        args.bind("groupby", ["attribute", "default", "case_sensitive"])?;
     let attribute = needed(attribute, "groupby")?;
     let (default, case_sensitive) = (some(default), flag(case_sensitive.as_ref(), false));
     let key = |item: &Value| attributes::path(item, &attribute, default.as_ref());
-    let folded = |item: &Value| key(item).map(|key| if case_sensitive { key } else { attributes::without_case(key) });
+    let folded =
+        |item: &Value| key(item).map(|key| if case_sensitive { key } else { attributes::without_case(key) });
     let mut keyed = Vec::new();
     for item in sequence::items(value)? {
         keyed.push((folded(&item)?, item));

@@ -52,7 +52,9 @@ pub(super) fn apply(state: &State, name: &str, value: &Value, args: &Args) -> Re
 
 /// The runs of what a regular expression's `\w` is.
 fn word_count(text: &str) -> usize {
-    text.split(|character| !(is_alphanumeric(character) || character == '_')).filter(|word| !word.is_empty()).count()
+    text.split(|character| !(is_alphanumeric(character) || character == '_'))
+        .filter(|word| !word.is_empty())
+        .count()
 }
 
 /// Words begin after white space and after `-`, `(`, `{`, `[` and `<`.
@@ -71,7 +73,8 @@ fn title(text: &str) -> String {
 }
 
 fn truncate(value: &Value, args: &Args) -> Result<Value, Error> {
-    let [length, kill_words, end, leeway] = args.bind("truncate", ["length", "killwords", "end", "leeway"])?;
+    let [length, kill_words, end, leeway] =
+        args.bind("truncate", ["length", "killwords", "end", "leeway"])?;
     let subject = as_text(value, "truncate")?;
     let length = int_or(length.as_ref(), 255, "truncate")?;
     let end = end.unwrap_or_else(|| Value::from("..."));
@@ -85,7 +88,11 @@ fn truncate(value: &Value, args: &Args) -> Result<Value, Error> {
         return Ok(value.clone());
     }
     let kept: String = subject.chars().take((length - end_length) as usize).collect();
-    let kept = if flag(kill_words.as_ref(), false) { &kept } else { kept.rsplit_once(' ').map_or(kept.as_str(), |(before, _)| before) };
+    let kept = if flag(kill_words.as_ref(), false) {
+        &kept
+    } else {
+        kept.rsplit_once(' ').map_or(kept.as_str(), |(before, _)| before)
+    };
     // Beside markup the end is escaped.
     let end = if value.is_safe() { html::escaped(end) } else { end.to_owned() };
     Ok(text(format!("{kept}{end}"), value.is_safe()))
@@ -105,13 +112,19 @@ fn indent(value: &Value, args: &Args) -> Result<Value, Error> {
     };
     let subject = format!("{subject}\n");
     let lines = split::lines(&subject, false);
-    check_length(lines.len().checked_mul(indention.len()).and_then(|added| added.checked_add(subject.len())))?;
+    check_length(
+        lines.len().checked_mul(indention.len()).and_then(|added| added.checked_add(subject.len())),
+    )?;
     let mut indented = String::with_capacity(subject.len());
     for (index, line) in lines.into_iter().enumerate() {
         if index > 0 {
             indented.push('\n');
         }
-        let is_indented = if index == 0 { flag(first.as_ref(), false) } else { flag(blank.as_ref(), false) || !line.is_empty() };
+        let is_indented = if index == 0 {
+            flag(first.as_ref(), false)
+        } else {
+            flag(blank.as_ref(), false) || !line.is_empty()
+        };
         if is_indented {
             indented.push_str(&indention);
         }
@@ -128,7 +141,8 @@ fn replace(state: &State, value: &Value, args: &Args) -> Result<Value, Error> {
         let (subject, old, new) = (repr::to_text(value)?, repr::to_text(&old)?, repr::to_text(&new)?);
         return strings::replace(&subject, &old, &new, count).map(Value::from);
     }
-    let subject = if old.is_safe() || new.is_safe() && !value.is_safe() { html::escape(value) } else { soft(value)? };
+    let subject =
+        if old.is_safe() || new.is_safe() && !value.is_safe() { html::escape(value) } else { soft(value)? };
     let (old, new) = (soft(&old)?, soft(&new)?);
     let args = Args { positional: vec![old, new, Value::from(count)], keywords: Vec::new() };
     strings::call(as_text(&subject, "replace")?, subject.is_safe(), "replace", &args)

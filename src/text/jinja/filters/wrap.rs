@@ -113,7 +113,10 @@ impl Wrapper {
 
     fn end_of_chunk(&self, characters: &[char], start: usize) -> usize {
         let run = |from: usize, of: &dyn Fn(char) -> bool| {
-            characters[from..].iter().position(|character| !of(*character)).map_or(characters.len(), |end| from + end)
+            characters[from..]
+                .iter()
+                .position(|character| !of(*character))
+                .map_or(characters.len(), |end| from + end)
         };
         if is_blank(characters[start]) {
             return run(start, &is_blank);
@@ -133,7 +136,9 @@ impl Wrapper {
             let Some(character) = characters.get(at) else { return at };
             if *character == '-' {
                 let after_word = is_letter(before(at, 1)) && is_letter(before(at, 2))
-                    || is_word_or_punctuation(before(at, 1)) && before(at, 2) == Some(&'-') && is_letter(before(at, 3));
+                    || is_word_or_punctuation(before(at, 1))
+                        && before(at, 2) == Some(&'-')
+                        && is_letter(before(at, 3));
                 let next = at + 1;
                 let after_next = if characters.get(next + 1) == Some(&'-') { next + 2 } else { next + 1 };
                 let before_word = is_letter(characters.get(next))

@@ -22,16 +22,32 @@ struct Source<'value> {
 /// `pattern.format(...)`; markup escapes the values that it takes.
 pub(in crate::text::jinja) fn braces(pattern: &str, args: &Args, safe: bool) -> Result<String, Error> {
     let keywords = args.keywords.iter().map(|(name, value)| (name.as_str(), value)).collect();
-    let mut source =
-        Source { positional: &args.positional, keywords, mapping: None, next: Some(0), numbered: false, safe };
+    let mut source = Source {
+        positional: &args.positional,
+        keywords,
+        mapping: None,
+        next: Some(0),
+        numbered: false,
+        safe,
+    };
     formatted(pattern, &mut source, 2)
 }
 
 /// `pattern.format_map(mapping)`.
-pub(in crate::text::jinja) fn braces_of_map(pattern: &str, mapping: &Value, safe: bool) -> Result<String, Error> {
+pub(in crate::text::jinja) fn braces_of_map(
+    pattern: &str,
+    mapping: &Value,
+    safe: bool,
+) -> Result<String, Error> {
     let Kind::Dict(dict) = kind(mapping) else { return Err(refused("format_map() needs a dict")) };
-    let mut source =
-        Source { positional: &[], keywords: Vec::new(), mapping: Some(dict), next: Some(0), numbered: false, safe };
+    let mut source = Source {
+        positional: &[],
+        keywords: Vec::new(),
+        mapping: Some(dict),
+        next: Some(0),
+        numbered: false,
+        safe,
+    };
     formatted(pattern, &mut source, 2)
 }
 
@@ -82,7 +98,8 @@ fn field(field: &str, source: &mut Source, depth: usize) -> Result<String, Error
     let (name, rest) = split.map_or((field, ""), |(at, _)| field.split_at(at));
     let (conversion, rest) = match rest.strip_prefix('!') {
         Some(rest) => {
-            let conversion = rest.chars().next().ok_or_else(|| refused("format(): a conversion is missing"))?;
+            let conversion =
+                rest.chars().next().ok_or_else(|| refused("format(): a conversion is missing"))?;
             (Some(conversion), &rest[conversion.len_utf8()..])
         }
         None => (None, rest),
@@ -116,7 +133,8 @@ impl Source<'_> {
                 value = attributes::attribute(&value, &after[..end])?;
                 rest = &after[end..];
             } else {
-                let after = rest.strip_prefix('[').ok_or_else(|| refused("format(): only '.' or '[' follow ']'"))?;
+                let after =
+                    rest.strip_prefix('[').ok_or_else(|| refused("format(): only '.' or '[' follow ']'"))?;
                 let end = after.find(']').ok_or_else(|| refused("format(): a ']' is missing"))?;
                 value = attributes::item(&value, &index_or_name(&after[..end]))?;
                 rest = &after[end + 1..];

@@ -21,7 +21,8 @@ pub(super) fn general(number: f64, precision: usize, keeps_zeros: bool, as_float
     let exponent: i32 = text.split_once('e').and_then(|(_, exponent)| exponent.parse().ok()).unwrap_or(0);
     let highest = i32::try_from(precision).unwrap_or(i32::MAX) - i32::from(as_float);
     if (-4..highest).contains(&exponent) {
-        let decimals = usize::try_from(i64::try_from(precision).unwrap_or(i64::MAX) - 1 - i64::from(exponent));
+        let decimals =
+            usize::try_from(i64::try_from(precision).unwrap_or(i64::MAX) - 1 - i64::from(exponent));
         let text = fixed(number, decimals.unwrap_or(0));
         let text = if keeps_zeros { with_point(text) } else { without_zeros(&text) };
         return if as_float && !text.contains('.') { text + ".0" } else { text };
@@ -43,5 +44,9 @@ pub(super) fn with_point(text: String) -> String {
 }
 
 fn without_zeros(text: &str) -> String {
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text.to_owned() }
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text.to_owned()
+    }
 }

@@ -21,6 +21,7 @@ struct Source<'value> {
 
 /// What stands between `%` and the type.
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools)] // the five flags of the format
 struct Conversion {
     left: bool,
     plus: bool,
@@ -52,7 +53,11 @@ pub(in crate::text::jinja) fn percent(pattern: &str, value: &Value, safe: bool) 
 }
 
 /// The filter `format`.
-pub(in crate::text::jinja) fn percent_of_args(pattern: &str, args: &Args, safe: bool) -> Result<String, Error> {
+pub(in crate::text::jinja) fn percent_of_args(
+    pattern: &str,
+    args: &Args,
+    safe: bool,
+) -> Result<String, Error> {
     if args.keywords.is_empty() {
         return percent(pattern, &crate::text::jinja::value::tuple(args.positional.clone()), safe);
     }
@@ -79,13 +84,21 @@ fn formatted(pattern: &str, source: &mut Source) -> Result<String, Error> {
 }
 
 /// Writes the field that begins after a `%`; returns what follows it.
-fn field<'pattern>(pattern: &'pattern str, source: &mut Source, out: &mut String) -> Result<&'pattern str, Error> {
+fn field<'pattern>(
+    pattern: &'pattern str,
+    source: &mut Source,
+    out: &mut String,
+) -> Result<&'pattern str, Error> {
     let mut rest = pattern;
     let mut named = None;
     if let Some(after) = rest.strip_prefix('(') {
         let (name, after) = key(after)?;
         let dict = source.mapping.ok_or_else(|| refused("the format needs a mapping"))?;
-        named = Some(dict.get_text(name).ok_or_else(|| refused(format!("the format's key {name:?} is missing")))?.clone());
+        named = Some(
+            dict.get_text(name)
+                .ok_or_else(|| refused(format!("the format's key {name:?} is missing")))?
+                .clone(),
+        );
         rest = after;
     }
     let mut conversion = Conversion::default();
@@ -163,12 +176,22 @@ impl Source<'_> {
     }
 }
 
-fn converted(value: &Value, conversion_kind: char, conversion: &Conversion, safe: bool) -> Result<String, Error> {
+fn converted(
+    value: &Value,
+    conversion_kind: char,
+    conversion: &Conversion,
+    safe: bool,
+) -> Result<String, Error> {
     let (sign, body, is_number) = match conversion_kind {
         's' | 'r' | 'a' => {
-            let text = if conversion_kind == 's' { repr::to_text(value)?.into_owned() } else { repr::repr(value)? };
+            let text =
+                if conversion_kind == 's' { repr::to_text(value)?.into_owned() } else { repr::repr(value)? };
             let text = if conversion_kind == 'a' { ascii(&text) } else { text };
-            let text = if safe && !(conversion_kind == 's' && value.is_safe()) { html::escaped(&text) } else { text };
+            let text = if safe && !(conversion_kind == 's' && value.is_safe()) {
+                html::escaped(&text)
+            } else {
+                text
+            };
             let text = match conversion.precision {
                 Some(most) => text.chars().take(most).collect(),
                 None => text,
@@ -186,7 +209,8 @@ fn converted(value: &Value, conversion_kind: char, conversion: &Conversion, safe
         }
         'o' | 'x' | 'X' => {
             let number = integer(value, conversion_kind)?;
-            let (mut sign, mut text) = digits(&number, if conversion_kind == 'o' { 8 } else { 16 }, conversion);
+            let (mut sign, mut text) =
+                digits(&number, if conversion_kind == 'o' { 8 } else { 16 }, conversion);
             if conversion.alternate {
                 sign.push_str(match conversion_kind {
                     'o' => "0o",
@@ -233,8 +257,9 @@ fn digits(number: &BigInt, base: u32, conversion: &Conversion) -> (String, Strin
 }
 
 fn integer(value: &Value, conversion_kind: char) -> Result<BigInt, Error> {
-    number::to_big(value)
-        .ok_or_else(|| refused(format!("the format %{conversion_kind} needs a number, not {}", type_name(value))))
+    number::to_big(value).ok_or_else(|| {
+        refused(format!("the format %{conversion_kind} needs a number, not {}", type_name(value)))
+    })
 }
 
 fn decimal(value: &Value, conversion_kind: char, conversion: &Conversion) -> Result<(String, String), Error> {
@@ -245,14 +270,14 @@ fn decimal(value: &Value, conversion_kind: char, conversion: &Conversion) -> Res
     }
     let sign = sign_of(float.is_sign_negative() && !float.is_nan(), conversion);
     let magnitude = float.abs();
-    let mut text = if !magnitude.is_finite() {
-        number::float_text(magnitude)
-    } else {
+    let mut text = if magnitude.is_finite() {
         match conversion_kind.to_ascii_lowercase() {
             'e' => float::exponential(magnitude, precision),
             'f' => float::fixed(magnitude, precision),
             _ => float::general(magnitude, precision, conversion.alternate, false),
         }
+    } else {
+        number::float_text(magnitude)
     };
     if conversion.alternate && magnitude.is_finite() {
         text = float::with_point(text);

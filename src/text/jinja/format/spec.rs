@@ -179,7 +179,14 @@ fn of_float(value: f64, spec: &Spec) -> Result<String, Error> {
 }
 
 /// The sign, the prefix, the digits in groups, and the rest, padded to the width.
-fn finish(sign: &str, prefix: &str, digits: &str, rest: &str, group: usize, spec: &Spec) -> Result<String, Error> {
+fn finish(
+    sign: &str,
+    prefix: &str,
+    digits: &str,
+    rest: &str,
+    group: usize,
+    spec: &Spec,
+) -> Result<String, Error> {
     let inner_padding = spec.align.unwrap_or('>') == '=';
     let outside = sign.len() + prefix.len() + rest.len();
     let mut digits = digits.to_owned();
@@ -187,7 +194,8 @@ fn finish(sign: &str, prefix: &str, digits: &str, rest: &str, group: usize, spec
         && group < usize::MAX
     {
         // Zeros that fill up are grouped too.
-        let least = if inner_padding && spec.fill == Some('0') { spec.width.saturating_sub(outside) } else { 0 };
+        let least =
+            if inner_padding && spec.fill == Some('0') { spec.width.saturating_sub(outside) } else { 0 };
         let mut count = digits.len();
         while count + (count - 1) / group < least {
             count += 1;

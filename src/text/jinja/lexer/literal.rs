@@ -20,7 +20,9 @@ pub(super) fn text(source: &str) -> Result<(String, usize), String> {
         }
         let (at, escape) = characters.next().ok_or_else(no_end)?;
         let digits = |digits: usize| -> Result<u32, String> {
-            let hex = source.get(at + 1..at + 1 + digits).filter(|hex| hex.chars().all(|digit| digit.is_ascii_hexdigit()));
+            let hex = source
+                .get(at + 1..at + 1 + digits)
+                .filter(|hex| hex.chars().all(|digit| digit.is_ascii_hexdigit()));
             hex.and_then(|hex| u32::from_str_radix(hex, 16).ok())
                 .ok_or_else(|| format!("the escape \\{escape} needs {digits} hexadecimal digits"))
         };
@@ -49,7 +51,9 @@ pub(super) fn text(source: &str) -> Result<(String, usize), String> {
                 continue;
             }
         };
-        text.push(char::from_u32(code).ok_or_else(|| format!("the escape \\{escape}{code:x} is no character"))?);
+        text.push(
+            char::from_u32(code).ok_or_else(|| format!("the escape \\{escape}{code:x} is no character"))?,
+        );
         for _ in 0..length {
             characters.next();
         }
@@ -81,7 +85,8 @@ pub(super) fn number(source: &str, after_dot: bool) -> Result<(String, usize), S
         let mut length = 0;
         let mut characters = text.chars().peekable();
         while let Some(character) = characters.next() {
-            let separates = character == '_' && length > 0 && characters.peek().is_some_and(|next| is_digit(*next));
+            let separates =
+                character == '_' && length > 0 && characters.peek().is_some_and(|next| is_digit(*next));
             if !is_digit(character) && !separates {
                 break;
             }
@@ -131,7 +136,8 @@ pub(super) fn number(source: &str, after_dot: bool) -> Result<(String, usize), S
 
 fn integer(digits: &str, radix: u32) -> Result<String, String> {
     let digits = digits.replace('_', "");
-    let number = BigInt::parse_bytes(digits.as_bytes(), radix).ok_or_else(|| format!("{digits} is no number"))?;
+    let number =
+        BigInt::parse_bytes(digits.as_bytes(), radix).ok_or_else(|| format!("{digits} is no number"))?;
     Ok(match i64::try_from(&number) {
         Ok(number) => number.to_string(),
         Err(_) => format!("{RESERVED}int(\"{number}\")"),

@@ -112,7 +112,8 @@ impl<'source> Lexer<'source> {
 
     fn comment(&mut self, inside: usize) -> Result<(), String> {
         let start = self.at + inside;
-        let length = self.source[start..].find("#}").ok_or_else(|| self.error(self.at, "a comment has no end"))?;
+        let length =
+            self.source[start..].find("#}").ok_or_else(|| self.error(self.at, "a comment has no end"))?;
         let comment = &self.source[start..start + length];
         self.skipped(comment);
         let sign = comment.chars().next_back().filter(|sign| ['-', '+'].contains(sign));

@@ -7,7 +7,8 @@ use crate::text::jinja::strings::character::is_alphanumeric;
 use crate::text::jinja::strings::trim::is_space;
 
 /// The tags whose end may have a colon in front.
-const WITH_COLON: [&str; 10] = ["autoescape", "block", "call", "elif", "else", "filter", "for", "if", "macro", "with"];
+const WITH_COLON: [&str; 10] =
+    ["autoescape", "block", "call", "elif", "else", "filter", "for", "if", "macro", "with"];
 
 /// The words after which an expression begins.
 const KEYWORDS: [&str; 8] = ["and", "elif", "else", "if", "in", "is", "not", "or"];
@@ -113,7 +114,9 @@ impl Tag {
                 let at = |names: &[&str], from: usize| {
                     self.tokens[from..]
                         .iter()
-                        .position(|token| token.depth == 0 && token.is_name && names.contains(&token.text.as_str()))
+                        .position(|token| {
+                            token.depth == 0 && token.is_name && names.contains(&token.text.as_str())
+                        })
                         .map(|index| from + index)
                 };
                 let Some(start) = at(&["in"], 0).map(|index| index + 1) else { return };
@@ -155,7 +158,9 @@ fn token(source: &str, after_dot: bool) -> Result<(String, usize, bool), String>
         let (text, length) = literal::number(source, after_dot)?;
         return Ok((text, length, false));
     }
-    let is_mark = |character: char| !character.is_ascii() && character.general_category_group() == GeneralCategoryGroup::Mark;
+    let is_mark = |character: char| {
+        !character.is_ascii() && character.general_category_group() == GeneralCategoryGroup::Mark
+    };
     let continues = |character: char| character == '_' || is_alphanumeric(character) || is_mark(character);
     if continues(first) {
         let length = source.find(|character| !continues(character)).unwrap_or(source.len());

@@ -15,11 +15,53 @@ use super::{format, html};
 
 /// The methods. (`encode` is refused: a template has no use of bytes.)
 pub(super) const METHODS: [&str; 47] = [
-    "capitalize", "casefold", "center", "count", "encode", "endswith", "expandtabs", "find", "format", "format_map",
-    "index", "isalnum", "isalpha", "isascii", "isdecimal", "isdigit", "isidentifier", "islower", "isnumeric",
-    "isprintable", "isspace", "istitle", "isupper", "join", "ljust", "lower", "lstrip", "maketrans", "partition",
-    "removeprefix", "removesuffix", "replace", "rfind", "rindex", "rjust", "rpartition", "rsplit", "rstrip", "split",
-    "splitlines", "startswith", "strip", "swapcase", "title", "translate", "upper", "zfill",
+    "capitalize",
+    "casefold",
+    "center",
+    "count",
+    "encode",
+    "endswith",
+    "expandtabs",
+    "find",
+    "format",
+    "format_map",
+    "index",
+    "isalnum",
+    "isalpha",
+    "isascii",
+    "isdecimal",
+    "isdigit",
+    "isidentifier",
+    "islower",
+    "isnumeric",
+    "isprintable",
+    "isspace",
+    "istitle",
+    "isupper",
+    "join",
+    "ljust",
+    "lower",
+    "lstrip",
+    "maketrans",
+    "partition",
+    "removeprefix",
+    "removesuffix",
+    "replace",
+    "rfind",
+    "rindex",
+    "rjust",
+    "rpartition",
+    "rsplit",
+    "rstrip",
+    "split",
+    "splitlines",
+    "startswith",
+    "strip",
+    "swapcase",
+    "title",
+    "translate",
+    "upper",
+    "zfill",
 ];
 
 /// `subject.name(...)`; `safe` if the subject is markup.
@@ -33,8 +75,12 @@ pub(super) fn call(subject: &str, safe: bool, name: &str, args: &Args) -> Result
             let [] = args.bind(name, [])?;
             Ok(text(case::changed(subject, name), safe))
         }
-        "center" | "ljust" | "rjust" | "zfill" | "expandtabs" => Ok(text(pad::padded(subject, name, args)?, safe)),
-        "count" | "endswith" | "find" | "index" | "rfind" | "rindex" | "startswith" => search::call(subject, name, args),
+        "center" | "ljust" | "rjust" | "zfill" | "expandtabs" => {
+            Ok(text(pad::padded(subject, name, args)?, safe))
+        }
+        "count" | "endswith" | "find" | "index" | "rfind" | "rindex" | "startswith" => {
+            search::call(subject, name, args)
+        }
         "lstrip" | "rstrip" | "strip" => {
             let [chars] = args.bind(name, ["/chars"])?;
             let chars = some(chars);
@@ -45,7 +91,11 @@ pub(super) fn call(subject: &str, safe: bool, name: &str, args: &Args) -> Result
             let [affix] = args.bind(name, ["/affix"])?;
             let affix = needed(affix, name)?;
             let affix = as_text(&affix, name)?;
-            let rest = if name == "removeprefix" { subject.strip_prefix(affix) } else { subject.strip_suffix(affix) };
+            let rest = if name == "removeprefix" {
+                subject.strip_prefix(affix)
+            } else {
+                subject.strip_suffix(affix)
+            };
             Ok(text(rest.unwrap_or(subject).to_owned(), safe))
         }
         "partition" | "rpartition" => split::partition(subject, safe, name, args),
@@ -78,7 +128,11 @@ pub(super) fn call(subject: &str, safe: bool, name: &str, args: &Args) -> Result
         }
         "unescape" | "striptags" if safe => {
             let [] = args.bind(name, [])?;
-            Ok(Value::from(if name == "unescape" { html::unescaped(subject) } else { html::without_tags(subject) }))
+            Ok(Value::from(if name == "unescape" {
+                html::unescaped(subject)
+            } else {
+                html::without_tags(subject)
+            }))
         }
         "translate" => translate(subject, safe, args),
         "maketrans" => make_translation(args),
@@ -90,9 +144,9 @@ pub(super) fn call(subject: &str, safe: bool, name: &str, args: &Args) -> Result
 pub(super) fn join(separator: &str, safe: bool, items: &[Value]) -> Result<Value, Error> {
     let mut joined = String::new();
     for (index, item) in items.iter().enumerate() {
-        let item = item.as_str().ok_or_else(|| {
-            refused(format!("join: item {index} is no str but a {}", type_name(item)))
-        })?;
+        let item = item
+            .as_str()
+            .ok_or_else(|| refused(format!("join: item {index} is no str but a {}", type_name(item))))?;
         check_length(joined.len().checked_add(separator.len() + item.len()))?;
         if index > 0 {
             joined.push_str(separator);
@@ -148,7 +202,9 @@ fn make_translation(args: &Args) -> Result<Value, Error> {
                 let mut characters = name.as_str().unwrap_or_default().chars();
                 let name = match (characters.next(), characters.next()) {
                     (Some(character), None) => code(character),
-                    _ if name.as_str().is_some() => return Err(refused("maketrans(): a key is one character")),
+                    _ if name.as_str().is_some() => {
+                        return Err(refused("maketrans(): a key is one character"));
+                    }
                     _ => name.clone(),
                 };
                 table.insert(name, replacement.clone())?;

@@ -32,7 +32,12 @@ pub(super) fn padded(text: &str, name: &str, args: &Args) -> Result<String, Erro
 }
 
 /// `str.ljust`, `str.rjust` or `str.center`.
-pub(in crate::text::jinja) fn justified(text: &str, width: i64, fill: char, name: &str) -> Result<String, Error> {
+pub(in crate::text::jinja) fn justified(
+    text: &str,
+    width: i64,
+    fill: char,
+    name: &str,
+) -> Result<String, Error> {
     let width = usize::try_from(width).unwrap_or(0);
     let missing = width.saturating_sub(text.chars().count());
     check_length(missing.checked_mul(fill.len_utf8()).and_then(|added| added.checked_add(text.len())))?;

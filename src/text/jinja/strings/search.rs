@@ -13,7 +13,12 @@ struct Window<'text> {
 }
 
 /// The part from `start` to `end`; `None` if the start lies behind the end.
-fn window<'text>(text: &'text str, start: Option<&Value>, end: Option<&Value>, name: &str) -> Result<Option<Window<'text>>, Error> {
+fn window<'text>(
+    text: &'text str,
+    start: Option<&Value>,
+    end: Option<&Value>,
+    name: &str,
+) -> Result<Option<Window<'text>>, Error> {
     let length = text.chars().count();
     let place = |bound: Option<&Value>, default: usize| -> Result<usize, Error> {
         let Some(bound) = bound else { return Ok(default) };
@@ -63,7 +68,11 @@ fn has_affix(window: Option<&Window>, sought: &Value, name: &str) -> Result<bool
     for candidate in candidates {
         let candidate = as_text(candidate, name)?;
         let has = window.is_some_and(|window| {
-            if name == "startswith" { window.part.starts_with(candidate) } else { window.part.ends_with(candidate) }
+            if name == "startswith" {
+                window.part.starts_with(candidate)
+            } else {
+                window.part.ends_with(candidate)
+            }
         });
         if has {
             return Ok(true);

@@ -21,7 +21,8 @@ pub(super) fn split(text: &str, safe: bool, name: &str, args: &Args) -> Result<V
         return Err(refused(format!("{name}(): the separator is empty")));
     }
     let pieces: Vec<String> = if from_right {
-        let mut pieces: Vec<String> = text.rsplitn(most.saturating_add(1), separator).map(str::to_owned).collect();
+        let mut pieces: Vec<String> =
+            text.rsplitn(most.saturating_add(1), separator).map(str::to_owned).collect();
         pieces.reverse();
         pieces
     } else {

@@ -57,7 +57,8 @@ impl Translator {
             }
             Expr::IfExpr(choice) => {
                 let before = std::mem::replace(&mut self.is_conditional, true);
-                let (test, chosen) = (self.expression(&choice.test_expr)?, self.expression(&choice.true_expr)?);
+                let (test, chosen) =
+                    (self.expression(&choice.test_expr)?, self.expression(&choice.true_expr)?);
                 let other = match &choice.false_expr {
                     Some(other) => format!(" else {}", self.expression(other)?),
                     None => String::new(),
@@ -84,7 +85,11 @@ impl Translator {
                 format!("codit__attribute({}, \"{}\")", self.expression(&attribute.expr)?, attribute.name)
             }
             Expr::GetItem(item) => {
-                format!("codit__item({}, {})", self.expression(&item.expr)?, self.expression(&item.subscript_expr)?)
+                format!(
+                    "codit__item({}, {})",
+                    self.expression(&item.expr)?,
+                    self.expression(&item.subscript_expr)?
+                )
             }
             Expr::Call(call) => self.call(call, "")?,
             Expr::List(items) => format!("[{}]", self.expressions(&items.items)?.join(", ")),
@@ -127,13 +132,18 @@ impl Translator {
             BinOpKind::ScAnd | BinOpKind::ScOr => {
                 let this = symbol(operation.op);
                 let (first, rest) = self.chain(operation, &|operation| symbol(operation) == this)?;
-                let rest = rest.iter().map(|(operator, operand)| format!(" {operator} {operand}")).collect::<String>();
+                let rest = rest
+                    .iter()
+                    .map(|(operator, operand)| format!(" {operator} {operand}"))
+                    .collect::<String>();
                 return Ok(format!("({first}{rest})"));
             }
             kind if is_arithmetic(kind) => {
                 let (first, rest) = self.chain(operation, &is_arithmetic)?;
-                let rest =
-                    rest.iter().map(|(operator, operand)| format!(", \"{operator}\", {operand}")).collect::<String>();
+                let rest = rest
+                    .iter()
+                    .map(|(operator, operand)| format!(", \"{operator}\", {operand}"))
+                    .collect::<String>();
                 return Ok(format!("codit__arithmetic({first}{rest})"));
             }
             BinOpKind::Eq => "==",
@@ -175,7 +185,13 @@ impl Translator {
     }
 
     /// The application of a filter to a translated value.
-    pub(super) fn filter(&mut self, name: &str, value: &str, args: &[CallArg], line: u16) -> Result<String, String> {
+    pub(super) fn filter(
+        &mut self,
+        name: &str,
+        value: &str,
+        args: &[CallArg],
+        line: u16,
+    ) -> Result<String, String> {
         let name = without_spaces(name);
         if filters::REFUSED.contains(&name.as_str()) {
             return Err(unsupported(line, &format!("the filter {name}")));
@@ -188,7 +204,9 @@ impl Translator {
 
     /// A chain of filters on a translated value.
     pub(super) fn filter_chain(&mut self, chain: &Expr, value: &str) -> Result<String, String> {
-        let Expr::Filter(filter) = chain else { return Err(unsupported(line_of(chain), "a filter of this form")) };
+        let Expr::Filter(filter) = chain else {
+            return Err(unsupported(line_of(chain), "a filter of this form"));
+        };
         let value = match &filter.expr {
             Some(inner) => self.filter_chain(inner, value)?,
             None => value.to_owned(),
@@ -202,9 +220,15 @@ impl Translator {
             match (variable.id, call.args.as_slice()) {
                 // Literals that the lexer writes as calls.
                 ("codit__int" | "codit__infinity", args) => {
-                    return Ok(format!("{}({})", variable.id, self.further_args(args)?.trim_start_matches(", ")));
+                    return Ok(format!(
+                        "{}({})",
+                        variable.id,
+                        self.further_args(args)?.trim_start_matches(", ")
+                    ));
                 }
-                ("loop", [CallArg::Pos(items)]) if self.loops.last().is_some_and(|inner| inner.is_recursive) => {
+                ("loop", [CallArg::Pos(items)])
+                    if self.loops.last().is_some_and(|inner| inner.is_recursive) =>
+                {
                     let shape = self.loops.last().map(|inner| inner.shape.clone()).unwrap_or_default();
                     return Ok(format!("loop(codit__iterate({}{shape}))", self.expression(items)?));
                 }

@@ -54,9 +54,14 @@ impl Translator {
             }
             Stmt::AutoEscape(escape) => {
                 let enabled = self.expression(&escape.enabled)?;
-                self.tag(BLOCK, Some(escape.span().start_line), &format!("autoescape codit__truth({enabled})"));
+                self.tag(
+                    BLOCK,
+                    Some(escape.span().start_line),
+                    &format!("autoescape codit__truth({enabled})"),
+                );
                 self.block("with");
-                let before = self.loops.last_mut().map(|inner| std::mem::replace(&mut inner.in_autoescape, true));
+                let before =
+                    self.loops.last_mut().map(|inner| std::mem::replace(&mut inner.in_autoescape, true));
                 self.statements(&escape.body)?;
                 if let (Some(inner), Some(before)) = (self.loops.last_mut(), before) {
                     inner.in_autoescape = before;
@@ -228,7 +233,8 @@ impl Translator {
     }
 
     fn if_running(&mut self) -> Result<(), String> {
-        let flow = self.loops.last().map(|inner| inner.flow.clone()).ok_or("a loop is left outside of a loop")?;
+        let flow =
+            self.loops.last().map(|inner| inner.flow.clone()).ok_or("a loop is left outside of a loop")?;
         self.block(&format!("if codit__left({flow}, \"\")"));
         Ok(())
     }
@@ -273,7 +279,11 @@ impl Translator {
     }
 
     /// The targets, in which variables stand for attributes: those are set afterwards.
-    fn target(&mut self, target: &Expr, attributes: &mut Vec<(String, String, String)>) -> Result<String, String> {
+    fn target(
+        &mut self,
+        target: &Expr,
+        attributes: &mut Vec<(String, String, String)>,
+    ) -> Result<String, String> {
         match target {
             Expr::List(targets) => {
                 let targets: Result<Vec<String>, String> =
@@ -282,7 +292,11 @@ impl Translator {
             }
             Expr::GetAttr(attribute) => {
                 let temporary = self.name("value");
-                attributes.push((self.expression(&attribute.expr)?, attribute.name.to_owned(), temporary.clone()));
+                attributes.push((
+                    self.expression(&attribute.expr)?,
+                    attribute.name.to_owned(),
+                    temporary.clone(),
+                ));
                 Ok(temporary)
             }
             target => plain_target(target),

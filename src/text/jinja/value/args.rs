@@ -68,7 +68,10 @@ pub(in crate::text::jinja) fn needed(value: Option<Value>, function: &str) -> Re
 }
 
 /// A text.
-pub(in crate::text::jinja) fn as_text<'value>(value: &'value Value, function: &str) -> Result<&'value str, Error> {
+pub(in crate::text::jinja) fn as_text<'value>(
+    value: &'value Value,
+    function: &str,
+) -> Result<&'value str, Error> {
     value.as_str().ok_or_else(|| refused(format!("{function}() needs a str, not {}", type_name(value))))
 }
 
@@ -76,14 +79,20 @@ pub(in crate::text::jinja) fn as_text<'value>(value: &'value Value, function: &s
 pub(in crate::text::jinja) fn as_int(value: &Value, function: &str) -> Result<i64, Error> {
     match kind(value) {
         Kind::Bool(flag) => Ok(i64::from(flag)),
-        Kind::Int(number) => Ok(i64::try_from(number).unwrap_or(if number < 0 { i64::MIN } else { i64::MAX })),
+        Kind::Int(number) => {
+            Ok(i64::try_from(number).unwrap_or(if number < 0 { i64::MIN } else { i64::MAX }))
+        }
         Kind::Wide(number) => Ok(if number.sign() == num_bigint::Sign::Minus { i64::MIN } else { i64::MAX }),
         _ => Err(refused(format!("{function}() needs an int, not {}", type_name(value)))),
     }
 }
 
 /// An integer, or `default` where it is not given.
-pub(in crate::text::jinja) fn int_or(value: Option<&Value>, default: i64, function: &str) -> Result<i64, Error> {
+pub(in crate::text::jinja) fn int_or(
+    value: Option<&Value>,
+    default: i64,
+    function: &str,
+) -> Result<i64, Error> {
     value.map_or(Ok(default), |value| as_int(value, function))
 }
 

@@ -13,7 +13,17 @@ use crate::text::jinja::{functions, methods, strings};
 
 /// The methods of lists and dictionaries that change them. The sandbox hides them.
 const CHANGING: [&str; 12] = [
-    "append", "clear", "extend", "insert", "pop", "popitem", "remove", "reverse", "setdefault", "sort", "update",
+    "append",
+    "clear",
+    "extend",
+    "insert",
+    "pop",
+    "popitem",
+    "remove",
+    "reverse",
+    "setdefault",
+    "sort",
+    "update",
     "__setitem__",
 ];
 
@@ -34,7 +44,8 @@ fn has_method(value: &Value, name: &str) -> bool {
         Kind::Object(object) => {
             (object.is::<Cycler>() && ["next", "reset"].contains(&name))
                 || (object.is::<Range>() && methods::OF_TUPLES.contains(&name))
-                || (object.downcast_ref::<Builtin>().is_some_and(|builtin| builtin.name == "dict") && name == "fromkeys")
+                || (object.downcast_ref::<Builtin>().is_some_and(|builtin| builtin.name == "dict")
+                    && name == "fromkeys")
                 || (is_loop(object) && ["cycle", "changed"].contains(&name))
         }
         _ => false,
@@ -222,7 +233,11 @@ fn loop_method(state: &mut State, receiver: &Value, name: &str, values: &[Value]
 }
 
 /// `callee(...)`.
-pub(in crate::text::jinja) fn call(state: &mut State, callee: &Value, args: &[Value]) -> Result<Value, Error> {
+pub(in crate::text::jinja) fn call(
+    state: &mut State,
+    callee: &Value,
+    args: &[Value],
+) -> Result<Value, Error> {
     if !is_callable(callee) {
         return Err(refused(format!("a value of type {} is not callable", type_name(callee))));
     }
@@ -235,14 +250,22 @@ pub(in crate::text::jinja) fn is_callable(value: &Value) -> bool {
         // `Undefined` has a `__call__`, which fails.
         Kind::Undefined => true,
         Kind::Object(object) => {
-            object.is::<Bound>() || object.is::<Builtin>() || object.is::<Macro>() || object.is::<Joiner>() || is_loop(object)
+            object.is::<Bound>()
+                || object.is::<Builtin>()
+                || object.is::<Macro>()
+                || object.is::<Joiner>()
+                || is_loop(object)
         }
         _ => false,
     }
 }
 
 /// The getter of the filters' `attribute`: a path with dots, whose numbers are indexes.
-pub(in crate::text::jinja) fn path(value: &Value, path: &Value, default: Option<&Value>) -> Result<Value, Error> {
+pub(in crate::text::jinja) fn path(
+    value: &Value,
+    path: &Value,
+    default: Option<&Value>,
+) -> Result<Value, Error> {
     let mut found = value.clone();
     let mut step = |key: &Value| -> Result<(), Error> {
         found = item(&found, key)?;

@@ -27,7 +27,9 @@ fn equal_at(left: &Value, right: &Value, depth: usize) -> Result<bool, Error> {
         }
         (Kind::Dict(left), Kind::Dict(right)) => equal_dicts(left, right, depth)?,
         (Kind::Object(left), Kind::Object(right)) => equal_objects(left, right)?,
-        _ if number::is_number(left) && number::is_number(right) => order_of_numbers(left, right) == Some(Ordering::Equal),
+        _ if number::is_number(left) && number::is_number(right) => {
+            order_of_numbers(left, right) == Some(Ordering::Equal)
+        }
         _ => false,
     })
 }
@@ -91,7 +93,9 @@ fn holds(items: &[Value], item: &Value) -> Result<bool, Error> {
 fn order_of_numbers(left: &Value, right: &Value) -> Option<Ordering> {
     match (kind(left), kind(right)) {
         (Kind::Float(left), Kind::Float(right)) => left.partial_cmp(&right),
-        (Kind::Float(float), _) => order_of_int_and_float(&number::to_big(right)?, float).map(Ordering::reverse),
+        (Kind::Float(float), _) => {
+            order_of_int_and_float(&number::to_big(right)?, float).map(Ordering::reverse)
+        }
         (_, Kind::Float(float)) => order_of_int_and_float(&number::to_big(left)?, float),
         _ => Some(number::to_big(left)?.cmp(&number::to_big(right)?)),
     }
@@ -166,13 +170,15 @@ pub(in crate::text::jinja) fn contains(container: &Value, item: &Value) -> Resul
 }
 
 /// `left is right`, as far as it can be seen.
-pub(in crate::text::jinja) fn same(left: &Value, right: &Value) -> Result<bool, Error> {
-    Ok(match (kind(left), kind(right)) {
+pub(in crate::text::jinja) fn same(left: &Value, right: &Value) -> bool {
+    match (kind(left), kind(right)) {
         (Kind::Undefined, Kind::Undefined) | (Kind::None, Kind::None) => true,
         (Kind::Bool(left), Kind::Bool(right)) => left == right,
         (Kind::Int(left), Kind::Int(right)) => left == right,
         (Kind::Float(left), Kind::Float(right)) => left == right,
-        (Kind::Str(left_text), Kind::Str(right_text)) => left_text == right_text && left.is_safe() == right.is_safe(),
+        (Kind::Str(left_text), Kind::Str(right_text)) => {
+            left_text == right_text && left.is_safe() == right.is_safe()
+        }
         _ => match (left.as_object(), right.as_object()) {
             (Some(left), Some(right)) => {
                 let address = objects::address(left);
@@ -180,12 +186,15 @@ pub(in crate::text::jinja) fn same(left: &Value, right: &Value) -> Result<bool, 
             }
             _ => false,
         },
-    })
+    }
 }
 
 /// Sorts values by their keys, stable, as `sorted` does. (The standard library's sort may panic without a total order,
 /// which a NaN does not have.)
-pub(in crate::text::jinja) fn sort(mut items: Vec<(Value, Value)>, reverse: bool) -> Result<Vec<Value>, Error> {
+pub(in crate::text::jinja) fn sort(
+    mut items: Vec<(Value, Value)>,
+    reverse: bool,
+) -> Result<Vec<Value>, Error> {
     // Reversed before and after, equal items keep their order.
     if reverse {
         items.reverse();

@@ -63,7 +63,8 @@ pub(in crate::text::jinja) fn integral(float: f64) -> Option<BigInt> {
 pub(in crate::text::jinja) fn truncated(float: f64) -> BigInt {
     let bits = float.to_bits();
     let exponent = i64::from((bits >> 52) as u16 & 0x7ff) - 1075;
-    let mantissa = if exponent == -1075 { (bits & ((1 << 52) - 1)) << 1 } else { bits & ((1 << 52) - 1) | 1 << 52 };
+    let mantissa =
+        if exponent == -1075 { (bits & ((1 << 52) - 1)) << 1 } else { bits & ((1 << 52) - 1) | 1 << 52 };
     let magnitude = match exponent {
         0.. => BigInt::from(mantissa) << exponent,
         -63..0 => BigInt::from(mantissa >> -exponent),
@@ -85,7 +86,11 @@ pub(in crate::text::jinja) enum Operation {
 }
 
 /// `left operation right` of two numbers.
-pub(in crate::text::jinja) fn arithmetic(operation: Operation, left: &Value, right: &Value) -> Result<Value, Error> {
+pub(in crate::text::jinja) fn arithmetic(
+    operation: Operation,
+    left: &Value,
+    right: &Value,
+) -> Result<Value, Error> {
     if operation != Operation::Divide
         && let (Some(left), Some(right)) = (to_big(left), to_big(right))
     {
@@ -117,7 +122,13 @@ fn integers(operation: Operation, left: &BigInt, right: &BigInt) -> Result<Value
             match exponent {
                 Ok(exponent) => left.pow(exponent),
                 Err(_) if left.bits() == 0 || left.sign() == Sign::Plus => left.clone(),
-                Err(_) => if right.bit(0) { left.clone() } else { -left },
+                Err(_) => {
+                    if right.bit(0) {
+                        left.clone()
+                    } else {
+                        -left
+                    }
+                }
             }
         }
         Operation::Divide => return Err(refused("not a division of floats")),
@@ -148,9 +159,10 @@ fn floats(operation: Operation, left: f64, right: f64) -> Result<f64, Error> {
         Operation::Add => left + right,
         Operation::Subtract => left - right,
         Operation::Multiply => left * right,
-        Operation::Divide if right == 0.0 => return Err(by_zero()),
+        Operation::Divide | Operation::FloorDivide | Operation::Modulo if right == 0.0 => {
+            return Err(by_zero());
+        }
         Operation::Divide => left / right,
-        Operation::FloorDivide | Operation::Modulo if right == 0.0 => return Err(by_zero()),
         Operation::FloorDivide => float_divmod(left, right).0,
         Operation::Modulo => float_divmod(left, right).1,
         Operation::Power => power(left, right)?,
@@ -203,7 +215,14 @@ pub(in crate::text::jinja) fn negated(value: &Value) -> Result<Value, Error> {
 /// `float.__repr__`: the shortest digits, with an exponent below 1e-4 and from 1e16 on.
 pub(in crate::text::jinja) fn float_text(number: f64) -> String {
     if !number.is_finite() {
-        return if number.is_nan() { "nan" } else if number > 0.0 { "inf" } else { "-inf" }.to_owned();
+        return if number.is_nan() {
+            "nan"
+        } else if number > 0.0 {
+            "inf"
+        } else {
+            "-inf"
+        }
+        .to_owned();
     }
     let scientific = format!("{number:e}");
     let Some((digits, exponent)) = scientific.split_once('e') else { return scientific };
@@ -235,7 +254,10 @@ pub(in crate::text::jinja) fn parse_int(text: &str, base: u32) -> Option<BigInt>
         // An underscore may follow the prefix.
         Some((base, digits)) => (base, digits.strip_prefix('_').unwrap_or(digits)),
         None if base == 0 => {
-            if unsigned.len() > 1 && unsigned.starts_with('0') && unsigned.chars().any(|digit| !"0_".contains(digit)) {
+            if unsigned.len() > 1
+                && unsigned.starts_with('0')
+                && unsigned.chars().any(|digit| !"0_".contains(digit))
+            {
                 return None;
             }
             (10, unsigned)
@@ -302,7 +324,9 @@ pub(in crate::text::jinja) fn parse_float(text: &str) -> Option<f64> {
     let mut plain = String::with_capacity(text.len());
     for (index, character) in characters.iter().enumerate() {
         if *character == '_' {
-            let is_digit = |at: Option<usize>| at.and_then(|at| characters.get(at)).is_some_and(|digit| decimal_digit(*digit).is_some());
+            let is_digit = |at: Option<usize>| {
+                at.and_then(|at| characters.get(at)).is_some_and(|digit| decimal_digit(*digit).is_some())
+            };
             if !is_digit(index.checked_sub(1)) || !is_digit(Some(index + 1)) {
                 return None;
             }

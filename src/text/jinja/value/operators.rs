@@ -90,7 +90,11 @@ fn repeat(left: &Value, right: &Value) -> Result<Option<Value>, Error> {
 
 /// An error if a list would have too many items.
 pub(in crate::text::jinja) fn check_items(count: usize) -> Result<(), Error> {
-    if count <= MOST_ITEMS { Ok(()) } else { Err(refused(format!("a list has more than {MOST_ITEMS} items"))) }
+    if count <= MOST_ITEMS {
+        Ok(())
+    } else {
+        Err(refused(format!("a list has more than {MOST_ITEMS} items")))
+    }
 }
 
 /// `a < b == c ...`: each operator stands before its operand.

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use minijinja::value::DynObject;
 use minijinja::{Error, Value};
 
-use super::objects::{Namespace, Range, Shows, View};
+use super::objects::{self, Namespace, Range, Shows, View};
 use super::{DEEPEST, Kind, check_length, kind, number, too_deep, type_name};
 use crate::text::jinja::macros::Macro;
 
@@ -22,11 +22,12 @@ pub(in crate::text::jinja) fn to_text(value: &Value) -> Result<Cow<'_, str>, Err
 /// `repr(value)`.
 pub(in crate::text::jinja) fn repr(value: &Value) -> Result<String, Error> {
     let mut out = String::new();
-    write_repr(value, 0, &mut out)?;
+    write_repr(value, 0, &mut Vec::new(), &mut out)?;
     Ok(out)
 }
 
-fn write_repr(value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
+/// `open` has the namespaces that are being written: one of them may be inside of itself.
+fn write_repr(value: &Value, depth: usize, open: &mut Vec<usize>, out: &mut String) -> Result<(), Error> {
     if depth > DEEPEST {
         return Err(too_deep());
     }
@@ -46,30 +47,37 @@ fn write_repr(value: &Value, depth: usize, out: &mut String) -> Result<(), Error
             out.push(')');
         }
         Kind::Str(text) => quote(text, out),
-        Kind::List(items) => write_items(items, ["[", "]"], depth, out)?,
-        Kind::Tuple(items) if items.len() == 1 => write_items(items, ["(", ",)"], depth, out)?,
-        Kind::Tuple(items) => write_items(items, ["(", ")"], depth, out)?,
-        Kind::Dict(dict) => write_pairs(dict.iter(), depth, out)?,
-        Kind::Object(object) => write_object(value, object, depth, out)?,
+        Kind::List(items) => write_items(items, ["[", "]"], depth, open, out)?,
+        Kind::Tuple(items) if items.len() == 1 => write_items(items, ["(", ",)"], depth, open, out)?,
+        Kind::Tuple(items) => write_items(items, ["(", ")"], depth, open, out)?,
+        Kind::Dict(dict) => write_pairs(dict.iter(), depth, open, out)?,
+        Kind::Object(object) => write_object(value, object, depth, open, out)?,
     }
     Ok(())
 }
 
-fn write_items(items: &[Value], [open, close]: [&str; 2], depth: usize, out: &mut String) -> Result<(), Error> {
-    out.push_str(open);
+fn write_items(
+    items: &[Value],
+    [start, end]: [&str; 2],
+    depth: usize,
+    open: &mut Vec<usize>,
+    out: &mut String,
+) -> Result<(), Error> {
+    out.push_str(start);
     for (index, item) in items.iter().enumerate() {
         if index > 0 {
             out.push_str(", ");
         }
-        write_repr(item, depth + 1, out)?;
+        write_repr(item, depth + 1, open, out)?;
     }
-    out.push_str(close);
+    out.push_str(end);
     Ok(())
 }
 
 fn write_pairs<'pair>(
     pairs: impl Iterator<Item = &'pair (Value, Value)>,
     depth: usize,
+    open: &mut Vec<usize>,
     out: &mut String,
 ) -> Result<(), Error> {
     out.push('{');
@@ -77,33 +85,46 @@ fn write_pairs<'pair>(
         if index > 0 {
             out.push_str(", ");
         }
-        write_repr(name, depth + 1, out)?;
+        write_repr(name, depth + 1, open, out)?;
         out.push_str(": ");
-        write_repr(value, depth + 1, out)?;
+        write_repr(value, depth + 1, open, out)?;
     }
     out.push('}');
     Ok(())
 }
 
-fn write_object(value: &Value, object: &DynObject, depth: usize, out: &mut String) -> Result<(), Error> {
+fn write_object(
+    value: &Value,
+    object: &DynObject,
+    depth: usize,
+    open: &mut Vec<usize>,
+    out: &mut String,
+) -> Result<(), Error> {
     if let Some(view) = object.downcast_ref::<View>() {
         let name = match view.shows {
             Shows::Keys => "dict_keys([",
             Shows::Values => "dict_values([",
             Shows::Items => "dict_items([",
         };
-        return write_items(&view.items, [name, "])"], depth, out);
+        return write_items(&view.items, [name, "])"], depth, open, out);
     }
     if let Some(range) = object.downcast_ref::<Range>() {
         let Range { start, stop, step, .. } = range;
         let step = if *step == 1 { String::new() } else { format!(", {step}") };
         write!(out, "range({start}, {stop}{step})").unwrap_or_default();
     } else if let Some(namespace) = object.downcast_ref::<Namespace>() {
+        let address = objects::address(object);
+        if open.contains(&address) {
+            out.push_str("<Namespace {...}>");
+            return Ok(());
+        }
+        open.push(address);
         // The lock is not held while the values are written: one of them may be the namespace itself.
         let entries = namespace.dict().clone();
         out.push_str("<Namespace ");
-        write_pairs(entries.iter(), depth + 1, out)?;
+        write_pairs(entries.iter(), depth + 1, open, out)?;
         out.push('>');
+        open.pop();
     } else if let Some(declared) = object.downcast_ref::<Macro>() {
         write!(out, "<Macro '{}'>", declared.name()).unwrap_or_default();
     } else {
@@ -152,7 +173,14 @@ pub(in crate::text::jinja) fn is_printable(character: char) -> bool {
         ' '..='~' => true,
         _ => !matches!(
             character.general_category(),
-            Control | Format | LineSeparator | ParagraphSeparator | PrivateUse | SpaceSeparator | Surrogate | Unassigned
+            Control
+                | Format
+                | LineSeparator
+                | ParagraphSeparator
+                | PrivateUse
+                | SpaceSeparator
+                | Surrogate
+                | Unassigned
         ),
     }
 }

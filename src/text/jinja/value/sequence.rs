@@ -69,11 +69,8 @@ pub(in crate::text::jinja) fn at(value: &Value, index: i64) -> Option<Value> {
     };
     match kind(value) {
         Kind::Str(characters) => {
-            let place = if index < 0 {
-                place(characters.chars().count())?
-            } else {
-                usize::try_from(index).ok()?
-            };
+            let place =
+                if index < 0 { place(characters.chars().count())? } else { usize::try_from(index).ok()? };
             characters.chars().nth(place).map(|character| text(character.to_string(), value.is_safe()))
         }
         Kind::List(items) | Kind::Tuple(items) => items.get(place(items.len())?).cloned(),
@@ -99,8 +96,12 @@ pub(in crate::text::jinja) fn slice(value: &Value, bounds: [&Value; 3]) -> Resul
             let chosen = slice_places(characters.len(), given)?.map(|place| characters[place]);
             Ok(text(chosen.collect(), value.is_safe()))
         }
-        Kind::List(items) => Ok(list(slice_places(items.len(), given)?.map(|place| items[place].clone()).collect())),
-        Kind::Tuple(items) => Ok(tuple(slice_places(items.len(), given)?.map(|place| items[place].clone()).collect())),
+        Kind::List(items) => {
+            Ok(list(slice_places(items.len(), given)?.map(|place| items[place].clone()).collect()))
+        }
+        Kind::Tuple(items) => {
+            Ok(tuple(slice_places(items.len(), given)?.map(|place| items[place].clone()).collect()))
+        }
         Kind::Object(object) if object.is::<Range>() => {
             let items = items(value)?;
             let (start, stop, step) = slice_bounds(items.len(), given)?;
