@@ -20,8 +20,8 @@ use super::jinja;
 
 /// The longest template in bytes. The families' templates have a few KiB.
 const LONGEST_SOURCE: usize = 256 << 10;
-/// Steps of the template engine. A message takes some dozens.
-const MOST_STEPS: u64 = 1_000_000;
+/// Steps of the template engine. A message takes some hundreds.
+const MOST_STEPS: u64 = 4_000_000;
 /// Bytes that a template may print into its output or into variables.
 const LONGEST_OUTPUT: usize = 64 << 20;
 /// The longest run, in moments: three seconds, which only a template with an endless step needs. Other endless
