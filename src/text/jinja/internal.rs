@@ -70,7 +70,7 @@ fn name(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-const INTERNAL: [(&str, Call); 27] = [
+const INTERNAL: [(&str, Call); 28] = [
     ("codit__attribute", |_, args| {
         some(args).and_then(|[value, attribute]| attributes::attribute(value, name(attribute)))
     }),
@@ -90,7 +90,7 @@ const INTERNAL: [(&str, Call); 27] = [
         let (first, rest) = args.split_first().ok_or_else(|| refused("nothing is compared"))?;
         operators::comparison(first, rest)
     }),
-    ("codit__concat", |state, args| operators::concat(state, args)),
+    ("codit__concat", |state, args| operators::concat(operators::escapes(state), args)),
     ("codit__dict", |_, args| some(args).and_then(|[entries]| dict(entries))),
     ("codit__filter", |state, args| {
         let [filter, value, rest @ ..] = args else { return Err(refused("nothing is filtered")) };
@@ -108,6 +108,7 @@ const INTERNAL: [(&str, Call); 27] = [
     }),
     ("codit__item", |_, args| some(args).and_then(|[value, key]| attributes::item(value, key))),
     ("codit__iterate", |_, args| iterate(args)),
+    ("codit__join", |_, args| operators::concat(false, args)),
     ("codit__keywords", |_, args| some(args).and_then(|[values]| keywords(values))),
     ("codit__leave", |_, args| {
         let [flow, how] = some(args)?;

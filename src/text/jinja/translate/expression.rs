@@ -127,7 +127,13 @@ impl Translator {
                 let is_concat = |operation: BinOpKind| matches!(operation, BinOpKind::Concat);
                 let (first, rest) = self.chain(operation, &is_concat)?;
                 let rest = rest.iter().map(|(_, operand)| format!(", {operand}")).collect::<String>();
-                return Ok(format!("codit__concat({first}{rest})"));
+                // Jinja joins constants before it renders, as plain text.
+                let joined = if is_constant(&operation.left) && is_constant(&operation.right) {
+                    "join"
+                } else {
+                    "concat"
+                };
+                return Ok(format!("codit__{joined}({first}{rest})"));
             }
             BinOpKind::ScAnd | BinOpKind::ScOr => {
                 let this = symbol(operation.op);
@@ -256,6 +262,33 @@ impl Translator {
             };
         }
         Ok(written)
+    }
+}
+
+/// Whether Jinja knows the value before it renders.
+fn is_constant(expression: &Expr) -> bool {
+    match expression {
+        Expr::Const(_) => true,
+        Expr::List(list) => list.items.iter().all(is_constant),
+        Expr::Tuple(tuple) => tuple.items.iter().all(is_constant),
+        Expr::Map(map) => map.keys.iter().chain(&map.values).all(is_constant),
+        Expr::UnaryOp(operation) => is_constant(&operation.expr),
+        Expr::GetAttr(attribute) => is_constant(&attribute.expr),
+        Expr::GetItem(item) => is_constant(&item.expr) && is_constant(&item.subscript_expr),
+        Expr::IfExpr(choice) => {
+            let other = choice.false_expr.as_ref().is_none_or(is_constant);
+            is_constant(&choice.test_expr) && is_constant(&choice.true_expr) && other
+        }
+        Expr::BinOp(operation) => is_constant(&operation.left) && is_constant(&operation.right),
+        Expr::Filter(filter) => {
+            let takes_context =
+                ["map", "reject", "rejectattr", "select", "selectattr"].contains(&filter.name);
+            let is_constant_arg = |arg: &CallArg| matches!(arg, CallArg::Pos(value) | CallArg::Kwarg(_, value) if is_constant(value));
+            !takes_context
+                && filter.expr.as_ref().is_some_and(is_constant)
+                && filter.args.iter().all(is_constant_arg)
+        }
+        _ => false,
     }
 }
 

@@ -129,9 +129,9 @@ fn compared(left: &Value, operator: &str, right: &Value) -> Result<bool, Error> 
     })
 }
 
-/// `a ~ b ~ c`. Where texts are escaped and one part is markup, the others are escaped.
-pub(in crate::text::jinja) fn concat(state: &State, parts: &[Value]) -> Result<Value, Error> {
-    let safe = escapes(state) && parts.iter().any(Value::is_safe);
+/// `a ~ b ~ c`. Where texts are escaped, `escaping`, and one part is markup, the others are escaped.
+pub(in crate::text::jinja) fn concat(escaping: bool, parts: &[Value]) -> Result<Value, Error> {
+    let safe = escaping && parts.iter().any(Value::is_safe);
     let mut joined = String::new();
     for part in parts {
         let part_text = repr::to_text(part)?;
