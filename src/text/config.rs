@@ -13,16 +13,17 @@ use crate::error::{Error, Result};
 pub(super) const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
 
-/// The named tokens that a template may use, as `transformers` lists them.
-const NAMED_TOKENS: [&str; 7] =
+/// The named tokens of every tokenizer. They must be texts.
+const STANDARD_TOKENS: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// The entries of `tokenizer_config.json` that text depends on. `add_bos_token` and `add_eos_token` are not among
 /// them: `transformers` ignores both beside a `tokenizer.json`, whose post-processor decides.
 #[derive(Debug, Default)]
 pub(super) struct TokenizerConfig {
-    /// `bos_token` and the other named tokens, by name.
-    pub(super) named_tokens: BTreeMap<&'static str, String>,
+    /// `bos_token` and every other `*_token` that is a text, and those of `extra_special_tokens` that have names. A
+    /// template sees them as variables.
+    pub(super) named_tokens: BTreeMap<String, String>,
     /// Added tokens, by their id.
     pub(super) added_tokens: BTreeMap<u32, AddedToken>,
     /// Whether special tokens in a text are treated as plain text.
@@ -46,12 +47,7 @@ impl TokenizerConfig {
         {
             entries.extend(special_tokens);
         }
-        let mut named_tokens = BTreeMap::new();
-        for name in NAMED_TOKENS {
-            if let Some(token) = entry::<TokenText>(checkpoint, &mut entries, name)? {
-                named_tokens.insert(name, token.into_content());
-            }
-        }
+        let named_tokens = named_tokens(checkpoint, &mut entries)?;
         Ok(Self {
             named_tokens,
             added_tokens: entry(checkpoint, &mut entries, "added_tokens_decoder")?.unwrap_or_default(),
@@ -60,6 +56,34 @@ impl TokenizerConfig {
             chat_template: entries.remove("chat_template").filter(|template| !template.is_null()),
         })
     }
+}
+
+/// The tokens that have names. A name of its own in the file comes before the same one in `extra_special_tokens`.
+fn named_tokens(
+    checkpoint: &Checkpoint,
+    entries: &mut Map<String, Value>,
+) -> Result<BTreeMap<String, String>> {
+    let mut named = BTreeMap::new();
+    if let Some(Value::Object(extra)) = entries.get("extra_special_tokens") {
+        for (name, token) in extra {
+            if let Ok(token) = serde_json::from_value::<TokenText>(token.clone()) {
+                named.insert(name.clone(), token.into_content());
+            }
+        }
+    }
+    let names: Vec<String> = entries.keys().filter(|name| name.ends_with("_token")).cloned().collect();
+    for name in names {
+        // `add_bos_token` and its like are flags.
+        if !STANDARD_TOKENS.contains(&name.as_str())
+            && !entries.get(&name).is_some_and(|token| token.is_string() || token["content"].is_string())
+        {
+            continue;
+        }
+        if let Some(token) = entry::<TokenText>(checkpoint, entries, &name)? {
+            named.insert(name, token.into_content());
+        }
+    }
+    Ok(named)
 }
 
 #[derive(Deserialize)]

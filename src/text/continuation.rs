@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::python::is_space;
+use super::jinja::is_space;
 
 /// The mark behind the text that is continued. The rendered text ends where the template printed it.
 const TAG: &str = "CONTINUE_FINAL_MESSAGE_TAG ";

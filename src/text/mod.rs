@@ -10,7 +10,7 @@ mod contain;
 mod continuation;
 mod conversation;
 mod detokenize;
-mod python;
+mod jinja;
 mod sandbox;
 mod template;
 mod tokenizer;
@@ -23,7 +23,7 @@ use crate::ids::TokenId;
 
 pub use conversation::{Conversation, Message};
 pub use detokenize::Detokenizer;
-pub use python::{CLOCK, clock};
+pub use jinja::{CLOCK, clock};
 pub use template::ChatTemplate;
 pub use tokenizer::{Special, Tokenizer, check_same_vocabulary};
 

@@ -13,16 +13,15 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Output, State, Value};
 
 use super::contain::contain;
-use super::python;
+use super::jinja;
 
 /// The longest template in bytes. The families' templates have a few KiB.
 const LONGEST_SOURCE: usize = 256 << 10;
-/// Steps of the template engine. A message takes some dozens.
-const MOST_STEPS: u64 = 1_000_000;
+/// Steps of the template engine. A message takes some hundreds.
+const MOST_STEPS: u64 = 4_000_000;
 /// Bytes that a template may print into its output or into variables.
 const LONGEST_OUTPUT: usize = 64 << 20;
 /// The longest run, in moments: three seconds, which only a template with an endless step needs. Other endless
@@ -60,8 +59,8 @@ impl Sandbox {
         if source.len() > LONGEST_SOURCE {
             return Err(Failure::Failed(format!("it is longer than {} KiB", LONGEST_SOURCE >> 10)));
         }
-        let source = without_generation_tags(source);
-        let environment = apart(move || environment(source)).map_err(Stopped::into_failure)??;
+        let source = source.to_owned();
+        let environment = apart(move || environment(&source)).map_err(Stopped::into_failure)??;
         Ok(Self { environment: Arc::new(environment), stuck: AtomicBool::new(false) })
     }
 
@@ -83,13 +82,11 @@ impl Sandbox {
 }
 
 /// An environment that behaves like that of `transformers` and holds one template.
-fn environment(source: String) -> Result<Environment<'static>, Error> {
-    let mut environment = Environment::new();
-    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+fn environment(source: &str) -> Result<Environment<'static>, Failure> {
+    let source = jinja::translate(source).map_err(Failure::Failed)?;
+    let mut environment = jinja::environment()?;
     environment.set_fuel(Some(MOST_STEPS));
     environment.set_formatter(print);
-    environment.add_function("raise_exception", raise_exception);
-    python::install(&mut environment);
     environment.add_template_owned(NAME, source)?;
     Ok(environment)
 }
@@ -98,29 +95,6 @@ fn render(environment: &Environment, variables: Value) -> Result<String, Error> 
     let mut output = Limited(Vec::new());
     environment.get_template(NAME)?.render_captured_to(variables, &mut output)?;
     String::from_utf8(output.0).map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))
-}
-
-/// `{% generation %}` marks the model's text, for training. Its text is rendered in a scope.
-fn without_generation_tags(source: &str) -> String {
-    let mut parts = source.split("{%");
-    let mut plain = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        plain.push_str("{%");
-        let inside = part.trim_start_matches(['-', '+']).trim_start();
-        let tag = [("generation", "with"), ("endgeneration", "endwith")].into_iter().find(|(tag, _)| {
-            let after = inside.strip_prefix(tag).map(|rest| rest.trim_start().trim_start_matches(['-', '+']));
-            after.is_some_and(|rest| rest.starts_with("%}"))
-        });
-        match tag {
-            Some((tag, replacement)) => {
-                plain.push_str(&part[..part.len() - inside.len()]);
-                plain.push_str(replacement);
-                plain.push_str(&inside[tag.len()..]);
-            }
-            None => plain.push_str(part),
-        }
-    }
-    plain
 }
 
 /// The reason why a thread returned nothing.
@@ -174,9 +148,9 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-fn raise_exception(message: &Value) -> Result<String, Error> {
-    let refusal = Refusal(message.to_string());
-    Err(Error::new(ErrorKind::InvalidOperation, refusal.0.clone()).with_source(refusal))
+/// The error of a template that refuses by `raise_exception`.
+pub(super) fn refusal(message: String) -> Error {
+    Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Refusal(message))
 }
 
 impl From<Error> for Failure {
@@ -204,7 +178,7 @@ struct Printed(usize);
 
 /// Prints a value as Python would. Output into variables also passes here, unlike through [`Limited`].
 fn print(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
-    let text = python::text(value);
+    let text = jinja::printed(state, value)?;
     let printed = state.get_or_insert_extension(Printed::default());
     printed.0 += text.len();
     if printed.0 > LONGEST_OUTPUT {

@@ -3,17 +3,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use minijinja::value::Serde;
 use serde_json::{Map, Value, json};
 
 use super::config::{TOKENIZER_CONFIG_FILE, TokenizerConfig};
 use super::continuation::Continuation;
 use super::conversation::Conversation;
+use super::jinja;
 use super::sandbox::{Failure, Sandbox};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 
 const TEMPLATE_FILE: &str = "chat_template.jinja";
+const TOOL_USE_FILE: &str = "additional_chat_templates/tool_use.jinja";
 
 /// A chat template. Cheap to clone, safe to share between threads.
 ///
@@ -26,29 +27,45 @@ pub struct ChatTemplate {
 
 #[derive(Debug)]
 struct Shared {
-    sandbox: Sandbox,
+    /// The template for conversations; `None` if the checkpoint has only one for tools.
+    default: Option<Sandbox>,
+    /// The template named `tool_use`, for conversations with tools.
+    tool_use: Option<Sandbox>,
     /// `bos_token` and the other named tokens.
     special_tokens: Map<String, Value>,
     tells_time: bool,
 }
 
 impl ChatTemplate {
-    /// Loads the template of a checkpoint: `chat_template.jinja`, or else `chat_template` in `tokenizer_config.json`;
-    /// of several, the one named `default`. `None` if the checkpoint has no template.
+    /// Loads the template of a checkpoint: `chat_template.jinja` with what is in `additional_chat_templates`, or else
+    /// `chat_template` in `tokenizer_config.json`. Of several, the one named `tool_use` renders conversations with tools,
+    /// and `default` the others. `None` if the checkpoint has no template.
     ///
     /// # Errors
     /// [`Error::File`] if the template does not parse, naming its line, or the configuration is not what it should be.
     pub fn load(checkpoint: &Checkpoint) -> Result<Option<Self>> {
         let config = TokenizerConfig::load(checkpoint)?;
-        let Some((path, source)) = find(checkpoint, &config)? else { return Ok(None) };
-        let sandbox = Sandbox::compile(&source).map_err(|failure| {
-            let (Failure::Refused(message) | Failure::Failed(message)) = failure;
-            Error::file(path, format!("the chat template does not parse: {message}"))
-        })?;
-        let special_tokens =
-            config.named_tokens.into_iter().map(|(name, token)| (name.to_owned(), token.into())).collect();
-        let tells_time = source.contains("strftime_now");
-        Ok(Some(Self { shared: Arc::new(Shared { sandbox, special_tokens, tells_time }) }))
+        let Some(Sources { path, default, tool_use }) = find(checkpoint, &config)? else { return Ok(None) };
+        let compile = |source: Option<&String>| {
+            source.map(|source| Sandbox::compile(source)).transpose().map_err(|failure| {
+                let (Failure::Refused(message) | Failure::Failed(message)) = failure;
+                Error::file(path.clone(), format!("the chat template does not parse: {message}"))
+            })
+        };
+        let tells_time =
+            [&default, &tool_use].into_iter().flatten().any(|source| source.contains("strftime_now"));
+        Ok(Some(Self {
+            shared: Arc::new(Shared {
+                default: compile(default.as_ref())?,
+                tool_use: compile(tool_use.as_ref())?,
+                special_tokens: config
+                    .named_tokens
+                    .into_iter()
+                    .map(|(name, token)| (name, token.into()))
+                    .collect(),
+                tells_time,
+            }),
+        }))
     }
 
     /// Whether the template may write the current date. A run that must be repeatable fixes the clock with the
@@ -70,13 +87,17 @@ impl ChatTemplate {
             .then(|| Continuation::mark(&mut variables["messages"]))
             .transpose()
             .map_err(Error::Request)?;
-        let rendered =
-            self.shared.sandbox.render(Serde(variables).into()).map_err(|failure| match failure {
-                Failure::Refused(message) => {
-                    Error::Request(format!("the chat template refuses the conversation: {message}"))
-                }
-                Failure::Failed(message) => Error::Request(format!("the chat template fails: {message}")),
-            })?;
+        let has_tools = variables.get("tools").is_some_and(|tools| !tools.is_null());
+        let tool_use = self.shared.tool_use.as_ref().filter(|_| has_tools);
+        let sandbox = tool_use.or(self.shared.default.as_ref()).ok_or_else(|| {
+            Error::Request("the checkpoint has no chat template named \"default\", only others".to_owned())
+        })?;
+        let rendered = sandbox.render(jinja::variables(&variables)).map_err(|failure| match failure {
+            Failure::Refused(message) => {
+                Error::Request(format!("the chat template refuses the conversation: {message}"))
+            }
+            Failure::Failed(message) => Error::Request(format!("the chat template fails: {message}")),
+        })?;
         match continuation {
             Some(continuation) => continuation.cut(rendered).map_err(Error::Request),
             None => Ok(rendered),
@@ -95,7 +116,7 @@ impl ChatTemplate {
             return Err(Error::Request(format!("the template's variable {name} is not for kwargs to set")));
         }
         let mut messages = json!(conversation.messages);
-        messages.as_array_mut().into_iter().flatten().for_each(name_reasoning);
+        messages.as_array_mut().into_iter().flatten().for_each(normalize);
         let mut variables = self.shared.special_tokens.clone();
         variables.extend([
             ("tools".to_owned(), Value::Null),
@@ -113,41 +134,70 @@ impl ChatTemplate {
     }
 }
 
-/// The template's source, and the file that holds it.
-fn find(checkpoint: &Checkpoint, config: &TokenizerConfig) -> Result<Option<(PathBuf, String)>> {
-    if let Some(bytes) = checkpoint.find(TEMPLATE_FILE)? {
+/// The sources of a checkpoint's templates, and the file that holds them.
+struct Sources {
+    path: PathBuf,
+    default: Option<String>,
+    tool_use: Option<String>,
+}
+
+fn find(checkpoint: &Checkpoint, config: &TokenizerConfig) -> Result<Option<Sources>> {
+    if let Some(default) = read(checkpoint, TEMPLATE_FILE)? {
+        let tool_use = read(checkpoint, TOOL_USE_FILE)?;
         let path = checkpoint.path(TEMPLATE_FILE);
-        return match std::str::from_utf8(&bytes) {
-            Ok(source) => Ok(Some((path, source.to_owned()))),
-            Err(error) => Err(Error::file(path, format!("not UTF-8: {error}"))),
-        };
+        return Ok(Some(Sources { path, default: Some(default), tool_use }));
     }
     let Some(entry) = &config.chat_template else { return Ok(None) };
-    let default = match entry {
-        Value::Array(templates) => {
-            let named_default = templates.iter().find(|template| template["name"] == "default");
-            named_default.map(|template| &template["template"])
-        }
-        entry => Some(entry),
-    };
     let path = checkpoint.path(TOKENIZER_CONFIG_FILE);
-    match default.and_then(Value::as_str) {
-        Some(source) => Ok(Some((path, source.to_owned()))),
-        None => Err(Error::file(
-            path,
-            "chat_template is neither a template nor a list with one named \"default\"",
-        )),
+    let templates = match entry {
+        Value::String(default) => {
+            return Ok(Some(Sources { path, default: Some(default.clone()), tool_use: None }));
+        }
+        Value::Array(templates) if !templates.is_empty() => templates,
+        _ => {
+            return Err(Error::file(
+                path,
+                "chat_template is neither a template nor a list of templates with a name and a template each",
+            ));
+        }
+    };
+    let mut sources = Sources { path, default: None, tool_use: None };
+    for template in templates {
+        let (Some(name), Some(source)) = (template["name"].as_str(), template["template"].as_str()) else {
+            let message = "chat_template is a list with an entry that has no name or no template";
+            return Err(Error::file(sources.path, message));
+        };
+        match name {
+            "default" => sources.default = Some(source.to_owned()),
+            "tool_use" => sources.tool_use = Some(source.to_owned()),
+            _ => {}
+        }
+    }
+    if sources.default.is_none() && sources.tool_use.is_none() {
+        let message = "chat_template is neither a template nor a list with one named \"default\"";
+        return Err(Error::file(sources.path, message));
+    }
+    Ok(Some(sources))
+}
+
+fn read(checkpoint: &Checkpoint, file: &str) -> Result<Option<String>> {
+    let Some(bytes) = checkpoint.find(file)? else { return Ok(None) };
+    match std::str::from_utf8(&bytes) {
+        Ok(source) => Ok(Some(source.to_owned())),
+        Err(error) => Err(Error::file(checkpoint.path(file), format!("not UTF-8: {error}"))),
     }
 }
 
-/// A message's reasoning has had several names. Each is set, as in `transformers`, so that templates of all ages find
-/// theirs.
-fn name_reasoning(message: &mut Value) {
-    let Value::Object(message) = message else { return };
+/// Drops the fields that are null, and names a message's reasoning. It has had several names; each is set, as in
+/// `transformers`, so that templates of all ages find theirs.
+fn normalize(message: &mut Value) {
+    let Value::Object(fields) = message else { return };
+    fields.retain(|_, value| !value.is_null());
     let names = ["reasoning_content", "thinking", "reasoning"];
-    let reasoning = names.iter().filter_map(|name| message.get(*name)).find(|reasoning| !reasoning.is_null());
-    if let Some(reasoning) = reasoning.cloned() {
-        message.entry("thinking").or_insert_with(|| reasoning.clone());
-        message.insert("reasoning_content".to_owned(), reasoning);
-    }
+    let Some(reasoning) = names.iter().find_map(|name| fields.get(*name)).cloned() else { return };
+    let mut named = Map::new();
+    named.insert("thinking".to_owned(), reasoning.clone());
+    named.append(fields);
+    named.insert("reasoning_content".to_owned(), reasoning);
+    *fields = named;
 }

@@ -49,4 +49,5 @@ mod step;
 mod sweep;
 #[cfg(feature = "cli")]
 mod synth;
+mod templates;
 mod text;

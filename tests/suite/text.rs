@@ -604,7 +604,7 @@ fn a_template_that_runs_away_ends_with_an_error() {
             "{% for a in [[1]] recursive %}{{ loop([a]) }}{% endfor %}",
             "recursion",
         ),
-        ("a file that includes itself", "{% include 'template' %}", "fails"),
+        ("a file that includes itself", "{% include 'template' %}", "not supported"),
         ("a giant string", "{{ 'x' * 1000000000000 }}", "too large"),
         ("a large string", "{{ 'x' * 90000000 }}", "64 MiB"),
         ("much output", "{% set x = 'x' * 100000 %}{% for i in range(9999) %}{{ x }}{% endfor %}", "64 MiB"),
@@ -620,7 +620,11 @@ fn a_template_that_runs_away_ends_with_an_error() {
         ),
         ("wide indentation", "{{ [1] | tojson(indent=100000000) }}", "indent"),
         ("a long template", &"x".repeat(300_000), "longer than 256 KiB"),
-        ("nested brackets", &("{{ ".to_owned() + &"[".repeat(100_000) + " }}"), "recursion"),
+        (
+            "nested brackets",
+            &("{{ ".to_owned() + &"[".repeat(100_000) + &"]".repeat(100_000) + " }}"),
+            "recursion",
+        ),
     ];
     for (name, source, expected) in cases {
         let start = Instant::now();
@@ -630,15 +634,20 @@ fn a_template_that_runs_away_ends_with_an_error() {
     }
     // The template engine's arithmetic overflows here, which panics in debug builds. The panic must not escape.
     let _ = render("{{ 'abc'[::-9223372036854775808] }}");
-    // These two are valid, but both would overflow a thread's usual stack.
-    assert_eq!(render(&(deep_values.to_owned() + "{{ n.x | tojson | length }}")).unwrap(), "200002");
+    // Values nest as deep as in Python, which is about 1,000; this expression would overflow a thread's usual stack.
+    let error = message_of(render(&(deep_values.to_owned() + "{{ n.x | tojson | length }}")));
+    assert!(error.contains("nested too deep"), "{error}");
+    assert_eq!(
+        render(&(deep_values.replace("100000", "800") + "{{ n.x | tojson | length }}")).unwrap(),
+        "1602"
+    );
     assert_eq!(render(&deep_expression).unwrap(), "True");
 }
 
 #[test]
 fn a_template_that_does_not_end_is_not_started_again() {
     let template = template(
-        "{{ messages[0].content }}{% if messages[0].role == 'evil' %}{{ ([1] * 100000000) | sum }}{% endif %}",
+        "{{ messages[0].content }}{% if messages[0].role == 'evil' %}{% set many = [1] * 1000000 %}{{ many | select('in', [2] * 1000000) | list }}{% endif %}",
     );
     let template = template.unwrap();
     let say = |role: &str| template.render(&vec![Message::new(role, "hi")].into(), &no_kwargs());
@@ -650,7 +659,7 @@ fn a_template_that_does_not_end_is_not_started_again() {
 #[test]
 fn a_template_sees_no_files_and_no_environment() {
     for source in ["{% include '/etc/passwd' %}", "{% import 'x' as x %}", "{% extends 'tokenizer.json' %}"] {
-        assert!(message_of(render(source)).contains("the chat template fails"), "{source}");
+        assert!(message_of(render(source)).contains("is not supported"), "{source}");
     }
     assert_eq!(render("{{ env }}{{ environ }}{{ os }}").unwrap(), "");
 }
@@ -749,7 +758,7 @@ fn templates_can_tell_the_time() {
     let rendered = dated.render(&say("hi"), stopped.as_object().unwrap()).unwrap();
     assert_eq!(rendered, "2026-01-31|31 Jan 2026|100%");
     assert!(!template("hi").unwrap().tells_time());
-    assert!(message_of(render("{{ strftime_now('%') }}")).contains("strftime_now"));
+    assert_eq!(render("{{ strftime_now('%') }}").unwrap(), "%");
 }
 
 #[test]
@@ -768,5 +777,5 @@ fn reasoning_is_found_under_any_of_its_names() {
     assert_eq!(rendered(json!({"reasoning": "a"})), "a,a");
     assert_eq!(rendered(json!({"thinking": "b"})), "b,b");
     assert_eq!(rendered(json!({"reasoning_content": "c", "thinking": "d"})), "c,d");
-    assert_eq!(rendered(json!({"reasoning_content": null})), "None,");
+    assert_eq!(rendered(json!({"reasoning_content": null})), ",");
 }
