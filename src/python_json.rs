@@ -30,14 +30,16 @@ fn read<T: DeserializeOwned>(bytes: &[u8], replacement: impl Fn(&str) -> Cow<'st
             "it begins with a byte order mark, which Python refuses too; save it as UTF-8 without one";
         return Err(serde::de::Error::custom(message));
     }
-    match serde_json::from_slice(bytes) {
-        Ok(value) => Ok(value),
-        // The usual file is read once and copied never.
-        Err(error) => match standard(bytes, replacement) {
-            Some(text) => serde_json::from_slice(&text),
-            None => Err(error),
-        },
+    match standard(bytes, replacement) {
+        Some(text) => serde_json::from_slice(&text),
+        None => serde_json::from_slice(bytes),
     }
+}
+
+/// The first number that is not finite, if `bytes` have one outside of strings.
+pub(crate) fn first_not_finite(bytes: &[u8]) -> Option<&str> {
+    let words = (Words { bytes, next: 0 }).filter_map(|word| std::str::from_utf8(&bytes[word]).ok());
+    words.into_iter().find(|word| is_not_finite(word))
 }
 
 /// `bytes` with another text in place of each number that is not finite; `None` if there is none.

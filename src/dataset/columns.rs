@@ -135,6 +135,9 @@ impl Fault {
     }
 }
 
+/// The key under which `serde_json` hands over the digits of a number, with its feature `arbitrary_precision`.
+const NUMBER: &str = "$serde_json::private::Number";
+
 /// Checks that the value has unique keys, whole characters, numbers in the range of a double, and few levels.
 fn check(json: &str) -> Result<(), Fault> {
     serde_json::from_str::<Checked>(json).map(drop).map_err(|error| Fault { error })
@@ -189,6 +192,13 @@ impl<'de> Visitor<'de> for Anything {
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Checked, A::Error> {
         let mut names = HashSet::new();
         while let Some(name) = fields.next_key::<String>()? {
+            if name == NUMBER {
+                let number = fields.next_value::<String>()?;
+                if number.parse::<f64>().is_ok_and(f64::is_infinite) {
+                    return Err(A::Error::custom("number out of range"));
+                }
+                continue;
+            }
             if names.contains(&name) {
                 return Err(A::Error::custom(format!("the key {:?} is there twice", excerpt(&name))));
             }

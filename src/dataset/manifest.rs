@@ -15,6 +15,7 @@ use super::replacement::{Replacement, with_suffix};
 use super::schema::excerpt;
 use crate::checkpoint::{Checkpoint, hex};
 use crate::error::{Error, Result};
+use crate::python_json;
 
 /// Describes a run. A run resumes another if they agree in everything but `notes`, the input's path and the patch
 /// number of the version: releases of one minor version write the same records.
@@ -175,6 +176,9 @@ impl Manifest {
             _ => {}
         }
         let text = fs::read(path).map_err(Error::io(path, "cannot read"))?;
+        if let Some(number) = python_json::first_not_finite(&text) {
+            return Err(fault(&format_args!("{} is not a finite number", excerpt(number))));
+        }
         let manifest: Self = serde_json::from_slice(&text).map_err(|error| fault(&error))?;
         if manifest.seed.is_none() { Err(fault(&"it has no seed")) } else { Ok(Some(manifest)) }
     }
