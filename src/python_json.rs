@@ -115,9 +115,8 @@ mod tests {
 
     #[test]
     fn numbers_that_are_not_finite_become_null() {
-        let text =
-            r#"{"a": [0.0, Infinity], "b": -Infinity,"c":NaN, "d": 1e999, "e": [-1E400 ,2], "f": 1e-999}"#;
-        let expected = json!({"a": [0.0, null], "b": null, "c": null, "d": null, "e": [null, 2], "f": 0.0});
+        let text = r#"{"a": [0.0, Infinity], "b": -Infinity,"c":NaN, "d": 1e999, "e": [-1E400 ,2]}"#;
+        let expected = json!({"a": [0.0, null], "b": null, "c": null, "d": null, "e": [null, 2]});
         assert_eq!(value(text), Some(expected));
         let digits = "9".repeat(400);
         assert_eq!(value(&digits), Some(Value::Null));
