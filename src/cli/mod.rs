@@ -65,7 +65,6 @@ enum Command {
     #[command(before_help = examples::COMPLETIONS)]
     Completions(completions::Args),
     /// Print the man page.
-    #[command(hide = true)]
     Man(completions::ManArgs),
 }
 

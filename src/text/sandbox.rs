@@ -5,7 +5,6 @@
 //! limited: a template that doubles a string again and again exhausts it.
 
 use std::error::Error as _;
-use std::fmt;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +15,7 @@ use std::time::Duration;
 use minijinja::{Environment, Error, ErrorKind, Output, State, Value};
 
 use super::contain::contain;
-use super::jinja;
+use super::jinja::{self, Refusal};
 
 /// The longest template in bytes. The families' templates have a few KiB.
 const LONGEST_SOURCE: usize = 256 << 10;
@@ -134,23 +133,6 @@ fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result
         }
     }
     Err(Stopped::Late)
-}
-
-/// A template's own refusal, as the source of an engine's error.
-#[derive(Debug)]
-struct Refusal(String);
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Refusal {}
-
-/// The error of a template that refuses by `raise_exception`.
-pub(super) fn refusal(message: String) -> Error {
-    Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Refusal(message))
 }
 
 impl From<Error> for Failure {

@@ -123,7 +123,7 @@ fn joiner(args: &Args) -> Result<Value, Error> {
 fn raise_exception(_: &mut State, args: &Args) -> Result<Value, Error> {
     let [message] = args.bind("raise_exception", ["message"])?;
     let message = needed(message, "raise_exception")?;
-    Err(crate::text::sandbox::refusal(repr::to_text(&message)?.into_owned()))
+    Err(super::refusal::refusal(repr::to_text(&message)?.into_owned()))
 }
 
 fn strftime_now(state: &mut State, args: &Args) -> Result<Value, Error> {

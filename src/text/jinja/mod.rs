@@ -18,6 +18,7 @@ mod lexer;
 mod macros;
 mod methods;
 mod pprint;
+mod refusal;
 mod strftime;
 mod strings;
 mod tests;
@@ -25,6 +26,7 @@ mod translate;
 mod value;
 
 pub(super) use internal::{environment, printed};
+pub(super) use refusal::Refusal;
 pub use strftime::{CLOCK, clock};
 pub(super) use strings::trim::is_space;
 pub(super) use translate::translate;

@@ -9,6 +9,7 @@ use crate::text::jinja::value::{Kind, kind};
 use crate::text::jinja::{filters, tests};
 
 impl Translator {
+    // Long because it has one arm for each kind of expression.
     /// The engine's expression.
     pub(super) fn expression(&mut self, expression: &Expr) -> Result<String, String> {
         Ok(match expression {
