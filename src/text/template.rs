@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use minijinja::value::Serde;
 use serde_json::{Map, Value, json};
 
 use super::config::{TOKENIZER_CONFIG_FILE, TokenizerConfig};
@@ -16,8 +15,8 @@ const TEMPLATE_FILE: &str = "chat_template.jinja";
 
 /// A chat template. Cheap to clone, safe to share between threads.
 ///
-/// A template is a program of the model's publisher. It sees only the conversation and the clock. Its steps, output
-/// and time are limited, so a template that does not end is an error. (Its memory is not limited.)
+/// A template is a program of the model's publisher. It sees only the conversation and the clock. Its steps, output,
+/// memory and time are limited, so a template that does not end is an error.
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
     shared: Arc<Shared>,
@@ -40,9 +39,11 @@ impl ChatTemplate {
     pub fn load(checkpoint: &Checkpoint) -> Result<Option<Self>> {
         let config = TokenizerConfig::load(checkpoint)?;
         let Some((path, source)) = find(checkpoint, &config)? else { return Ok(None) };
-        let sandbox = Sandbox::compile(&source).map_err(|failure| {
-            let (Failure::Refused(message) | Failure::Failed(message)) = failure;
-            Error::file(path, format!("the chat template does not parse: {message}"))
+        let sandbox = Sandbox::compile(&source).map_err(|failure| match failure {
+            Failure::Unavailable(message) => unavailable(&message),
+            Failure::Refused(message) | Failure::Failed(message) => {
+                Error::file(path, format!("the chat template does not parse: {message}"))
+            }
         })?;
         let special_tokens =
             config.named_tokens.into_iter().map(|(name, token)| (name.to_owned(), token.into())).collect();
@@ -64,7 +65,8 @@ impl ChatTemplate {
     /// fails or the limit that it exceeds.
     pub fn render(&self, conversation: &Conversation, kwargs: &Map<String, Value>) -> Result<String> {
         let variables = self.variables(conversation, kwargs)?;
-        self.shared.sandbox.render(Serde(variables).into()).map_err(|failure| match failure {
+        self.shared.sandbox.render(variables).map_err(|failure| match failure {
+            Failure::Unavailable(message) => unavailable(&message),
             Failure::Refused(message) => {
                 Error::Request(format!("the chat template refuses the conversation: {message}"))
             }
@@ -98,6 +100,10 @@ impl ChatTemplate {
         );
         Ok(variables)
     }
+}
+
+fn unavailable(message: &str) -> Error {
+    Error::System(format!("the chat template cannot run: {message}"))
 }
 
 /// The template's source, and the file that holds it.

@@ -10,7 +10,7 @@ use super::config::{TOKENIZER_CONFIG_FILE, TokenizerConfig};
 use super::contain::contain;
 use crate::checkpoint::{Checkpoint, TOKENIZER_FILE};
 use crate::contrast::Vocabulary;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, excerpt};
 use crate::ids::TokenId;
 
 /// A tokenizer. Cheap to clone, safe to share between threads.
@@ -54,6 +54,7 @@ impl Tokenizer {
             let vocabulary = vocabulary_of(&library);
             Ok::<_, tokenizers::Error>((library, vocabulary))
         })
+        .and_then(|loaded| loaded.map_err(|error| excerpt(&error.to_string()).into_owned()))
         .map_err(|message| Error::file(&path, format!("not a usable tokenizer: {message}")))?;
 
         let misplaced = |(id, token): &(&u32, &AddedToken)| library.token_to_id(&token.content) != Some(**id);
@@ -92,9 +93,10 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Request`] if the library refuses the text.
     pub fn encode(&self, text: &str, special: Special) -> Result<Vec<TokenId>> {
-        contain(|| self.shared.library.encode_fast(text, special == Special::AsConfigured))
-            .map(|encoding| encoding.get_ids().iter().copied().map(TokenId).collect())
-            .map_err(|message| self.refused("encode a text", &message))
+        let encoding = self.ask("encode a text", || {
+            self.shared.library.encode_fast(text, special == Special::AsConfigured)
+        })?;
+        Ok(encoding.get_ids().iter().copied().map(TokenId).collect())
     }
 
     /// The text of `tokens`; ids that the vocabulary does not have are left out, as are special tokens if asked.
@@ -102,12 +104,16 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Request`] if the library refuses the tokens.
     pub fn decode(&self, tokens: &[TokenId], skip_special: bool) -> Result<String> {
-        contain(|| self.shared.library.decode(bytemuck::cast_slice(tokens), skip_special))
-            .map_err(|message| self.refused("decode tokens", &message))
+        self.ask("decode tokens", || self.shared.library.decode(bytemuck::cast_slice(tokens), skip_special))
     }
 
-    fn refused(&self, action: &str, message: &str) -> Error {
-        Error::Request(format!("{}: cannot {action}: {message}", self.path().display()))
+    /// The library's answer.
+    fn ask<T>(&self, action: &str, work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+        contain(work)
+            .and_then(|answer| answer.map_err(|error| excerpt(&error.to_string()).into_owned()))
+            .map_err(|message| {
+                Error::Request(format!("{}: cannot {action}: {message}", self.path().display()))
+            })
     }
 
     fn tokens_by_id(&self) -> BTreeMap<u32, String> {

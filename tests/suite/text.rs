@@ -636,18 +636,6 @@ fn a_template_that_runs_away_ends_with_an_error() {
 }
 
 #[test]
-fn a_template_that_does_not_end_is_not_started_again() {
-    let template = template(
-        "{{ messages[0].content }}{% if messages[0].role == 'evil' %}{{ ([1] * 100000000) | sum }}{% endif %}",
-    );
-    let template = template.unwrap();
-    let say = |role: &str| template.render(&vec![Message::new(role, "hi")].into(), &no_kwargs());
-    assert_eq!(say("user").unwrap(), "hi");
-    assert!(message_of(say("evil")).contains("takes more than 3s"));
-    assert!(message_of(say("user")).contains("did not end"));
-}
-
-#[test]
 fn a_template_sees_no_files_and_no_environment() {
     for source in ["{% include '/etc/passwd' %}", "{% import 'x' as x %}", "{% extends 'tokenizer.json' %}"] {
         assert!(message_of(render(source)).contains("the chat template fails"), "{source}");
