@@ -154,6 +154,8 @@ pub mod model;
 pub mod pairs;
 #[doc(hidden)] // For the program: it marks its own ranges.
 pub mod profile;
+#[doc(hidden)] // For the program and the fuzzers.
+pub mod python_json;
 pub mod text;
 
 pub use checkpoint::Checkpoint;
