@@ -9,6 +9,7 @@ mod config;
 mod contain;
 mod conversation;
 mod detokenize;
+mod length;
 mod python;
 mod sandbox;
 mod template;

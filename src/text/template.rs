@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::config::{TOKENIZER_CONFIG_FILE, TokenizerConfig};
 use super::conversation::Conversation;
-use super::sandbox::{Failure, Sandbox};
+use super::sandbox::{Failure, LONGEST_SOURCE, Sandbox, too_long};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 
@@ -45,8 +45,11 @@ impl ChatTemplate {
                 Error::file(path, format!("the chat template does not parse: {message}"))
             }
         })?;
-        let special_tokens =
-            config.named_tokens.into_iter().map(|(name, token)| (name.to_owned(), token.into())).collect();
+        let mut special_tokens: Map<String, Value> =
+            config.named_tokens.into_iter().map(|(name, token)| (name, token.into())).collect();
+        if !config.extra_tokens.is_empty() {
+            special_tokens.insert("extra_special_tokens".to_owned(), json!(config.extra_tokens));
+        }
         let tells_time = source.contains("strftime_now");
         Ok(Some(Self { shared: Arc::new(Shared { sandbox, special_tokens, tells_time }) }))
     }
@@ -110,6 +113,9 @@ fn unavailable(message: &str) -> Error {
 fn find(checkpoint: &Checkpoint, config: &TokenizerConfig) -> Result<Option<(PathBuf, String)>> {
     if let Some(bytes) = checkpoint.find(TEMPLATE_FILE)? {
         let path = checkpoint.path(TEMPLATE_FILE);
+        if bytes.len() > LONGEST_SOURCE {
+            return Err(Error::file(path, format!("the chat template does not parse: {}", too_long())));
+        }
         return match std::str::from_utf8(&bytes) {
             Ok(source) => Ok(Some((path, source.to_owned()))),
             Err(error) => Err(Error::file(path, format!("not UTF-8: {error}"))),

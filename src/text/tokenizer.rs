@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokenizers::AddedToken;
+use serde::Deserialize;
+use tokenizers::{AddedToken, ModelWrapper};
 
-use super::config::{TOKENIZER_CONFIG_FILE, TokenizerConfig};
+use super::config::{TOKENIZER_CONFIG_FILE, TokenizerConfig, check_size};
 use super::contain::contain;
+use super::length::{LongestToken, longest_token};
 use crate::checkpoint::{Checkpoint, TOKENIZER_FILE};
 use crate::contrast::Vocabulary;
 use crate::error::{Error, Result, excerpt};
@@ -24,6 +26,11 @@ struct Shared {
     path: PathBuf,
     library: tokenizers::Tokenizer,
     vocabulary: Vocabulary,
+    warnings: Vec<String>,
+    /// `None` if a token may stand for a text of any length.
+    longest: Option<LongestToken>,
+    begin: Option<TokenId>,
+    end: Option<TokenId>,
 }
 
 /// The special tokens that encoding adds around a text. Those written in the text are always recognised.
@@ -48,14 +55,17 @@ impl Tokenizer {
                 "no such file; a checkpoint needs its tokenizer in this format (tokenizer.model is not read)",
             ));
         };
+        check_size(checkpoint, TOKENIZER_FILE, &bytes)?;
         let config = TokenizerConfig::load(checkpoint)?;
-        let (library, vocabulary) = contain(|| {
-            let library = configure(tokenizers::Tokenizer::from_bytes(&*bytes)?, &config)?;
+        let mut warnings = Vec::new();
+        let load = || {
+            let library = configure(tokenizers::Tokenizer::from_bytes(&*bytes)?, &config, &mut warnings)?;
             let vocabulary = vocabulary_of(&library);
             Ok::<_, tokenizers::Error>((library, vocabulary))
-        })
-        .and_then(|loaded| loaded.map_err(|error| excerpt(&error.to_string()).into_owned()))
-        .map_err(|message| Error::file(&path, format!("not a usable tokenizer: {message}")))?;
+        };
+        let (library, vocabulary) = contain(load)
+            .and_then(|loaded| loaded.map_err(|error| excerpt(&error.to_string()).into_owned()))
+            .map_err(|message| Error::file(&path, format!("not a usable tokenizer: {message}")))?;
 
         let misplaced = |(id, token): &(&u32, &AddedToken)| library.token_to_id(&token.content) != Some(**id);
         if let Some((id, token)) = config.added_tokens.iter().find(misplaced) {
@@ -65,7 +75,36 @@ impl Tokenizer {
             );
             return Err(Error::file(checkpoint.path(TOKENIZER_CONFIG_FILE), message));
         }
-        Ok(Self { shared: Arc::new(Shared { path, library, vocabulary }) })
+        warnings.extend(misplaced_tokens(&bytes, &library));
+        for warning in &mut warnings {
+            *warning = format!("{}: {warning}", path.display());
+        }
+        let longest = longest_token(&library);
+        let end =
+            config.named_tokens.get("eos_token").and_then(|token| library.token_to_id(token)).map(TokenId);
+        let begin =
+            config.named_tokens.get("bos_token").and_then(|token| library.token_to_id(token)).map(TokenId);
+        Ok(Self { shared: Arc::new(Shared { path, library, vocabulary, warnings, longest, begin, end }) })
+    }
+
+    /// What is strange about the tokenizer's files and still works.
+    pub fn warnings(&self) -> &[String] {
+        &self.shared.warnings
+    }
+
+    /// The tokenizer's own token for the end of a text.
+    pub fn end_of_text(&self) -> Option<TokenId> {
+        self.shared.end
+    }
+
+    /// The tokenizer's own token for the beginning of a text.
+    pub fn beginning_of_text(&self) -> Option<TokenId> {
+        self.shared.begin
+    }
+
+    /// A number of tokens that `text` certainly has, or fewer. It is found by its length alone.
+    pub fn least_tokens(&self, text: &str) -> usize {
+        self.shared.longest.map_or(0, |longest| longest.least_tokens(text))
     }
 
     /// The file that it was loaded from, for messages.
@@ -129,11 +168,16 @@ impl Tokenizer {
 fn configure(
     mut library: tokenizers::Tokenizer,
     config: &TokenizerConfig,
+    warnings: &mut Vec<String>,
 ) -> std::result::Result<tokenizers::Tokenizer, tokenizers::Error> {
     // A prompt is never cut or filled up, whatever the file was saved with.
     library.with_padding(None);
     library.with_truncation(None)?;
     library.set_encode_special_tokens(config.split_special_tokens);
+    if let Some(dropout) = clear_dropout(&mut library) {
+        warnings
+            .push(format!("dropout {dropout} would draw the tokens of a text at random; it is not applied"));
+    }
 
     let known = library.get_added_tokens_decoder();
     let differs = |(id, token): &(&u32, &AddedToken)| known.get(id) != Some(token);
@@ -159,6 +203,39 @@ fn configure(
         library.add_special_tokens(named)?;
     }
     Ok(library)
+}
+
+/// Makes the same text the same tokens always. Returns the share of merges that would have been left out.
+fn clear_dropout(library: &mut tokenizers::Tokenizer) -> Option<f32> {
+    let ModelWrapper::BPE(model) = library.get_model() else { return None };
+    let dropout = model.dropout.filter(|dropout| *dropout > 0.0)?;
+    let mut model = model.clone();
+    model.dropout = None;
+    library.with_model(model);
+    Some(dropout)
+}
+
+/// Says which added tokens of the file have other ids in the library than they claim.
+fn misplaced_tokens(file: &[u8], library: &tokenizers::Tokenizer) -> Option<String> {
+    #[derive(Deserialize)]
+    struct File {
+        added_tokens: Vec<Claim>,
+    }
+    #[derive(Deserialize)]
+    struct Claim {
+        id: u32,
+        content: String,
+    }
+    let File { added_tokens } = serde_json::from_slice(file).ok()?;
+    let differs = |claim: &&Claim| library.token_to_id(&claim.content) != Some(claim.id);
+    let mut misplaced = added_tokens.iter().filter(differs);
+    let Claim { id, content } = misplaced.next()?;
+    let given = library.token_to_id(content).map_or("none".to_owned(), |id| id.to_string());
+    let others = misplaced.count();
+    let more = if others > 0 { format!(" (and {others} more tokens)") } else { String::new() };
+    Some(format!(
+        "the added token {content:?} claims the id {id} and has {given}{more}; the model may not know it"
+    ))
 }
 
 fn vocabulary_of(library: &tokenizers::Tokenizer) -> Vocabulary {
