@@ -17,6 +17,7 @@ mod reference;
 mod run;
 
 use codit::device::cuda;
+use codit::error::printable;
 use ui::output;
 
 use commands::{bench, doctor, pairs, plan, synth};
@@ -66,7 +67,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            message!("error: {error}");
+            message!("error: {}", printable(&error.to_string()));
             ExitCode::from(error.exit_code())
         }
     }

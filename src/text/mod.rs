@@ -7,6 +7,7 @@
 
 mod config;
 mod contain;
+mod control_tokens;
 mod conversation;
 mod detokenize;
 mod length;
@@ -15,12 +16,16 @@ mod sandbox;
 mod template;
 mod tokenizer;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
 use serde_json::{Map, Value};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::ids::TokenId;
 
+use control_tokens::ControlTokens;
 pub use conversation::{Conversation, Message};
 pub use detokenize::Detokenizer;
 pub use python::{CLOCK, clock};
@@ -33,6 +38,24 @@ pub use tokenizer::{Special, Tokenizer, check_same_vocabulary};
 pub struct Text {
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
+    /// Tokens of the longest prompt; `None` if it is not known.
+    longest_prompt: Option<usize>,
+    /// The control tokens that are plain text in a conversation, if they are to be.
+    control_tokens: Option<Arc<ControlTokens>>,
+    notes: Arc<Notes>,
+}
+
+/// What is strange about the files or the prompts, and still works.
+#[derive(Debug, Default)]
+struct Notes {
+    warnings: Mutex<Vec<String>>,
+    has_doubled_beginning: AtomicBool,
+}
+
+impl Notes {
+    fn add(&self, warnings: impl IntoIterator<Item = String>) {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).extend(warnings);
+    }
 }
 
 impl Text {
@@ -41,7 +64,75 @@ impl Text {
     /// # Errors
     /// As [`Tokenizer::load`] and [`ChatTemplate::load`].
     pub fn load(checkpoint: &Checkpoint) -> Result<Self> {
-        Ok(Self { tokenizer: Tokenizer::load(checkpoint)?, template: ChatTemplate::load(checkpoint)? })
+        let (tokenizer, template) = (Tokenizer::load(checkpoint)?, ChatTemplate::load(checkpoint)?);
+        let notes = Notes::default();
+        notes.add(tokenizer.warnings().iter().cloned());
+        Ok(Self { tokenizer, template, longest_prompt: None, control_tokens: None, notes: Arc::new(notes) })
+    }
+
+    /// Takes the warnings that were not taken yet: about the files, and about prompts that were made since.
+    pub fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut self.notes.warnings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Adds a warning.
+    pub(crate) fn warn(&self, warning: String) {
+        self.notes.add([warning]);
+    }
+
+    /// Refuses prompts of more tokens by their length alone where that is certain, before they are tokenized.
+    pub(crate) fn set_longest_prompt(&mut self, tokens: usize) {
+        self.longest_prompt = Some(tokens);
+    }
+
+    /// Sets whether control tokens that are written in a conversation are plain text, so that only the template's own are
+    /// control tokens. By default they are not, as in transformers.
+    ///
+    /// Control tokens are the special tokens, and the other added tokens that the template's own text holds (or those of
+    /// `chat_control_tokens` in `tokenizer_config.json`).
+    pub fn set_sanitize_control_tokens(&mut self, sanitize: bool) {
+        self.control_tokens = sanitize.then(|| {
+            let literals = self.template.as_ref().map_or("", ChatTemplate::literals);
+            Arc::new(ControlTokens::new(self.tokenizer.control_tokens(literals)))
+        });
+    }
+
+    /// # Errors
+    /// [`Error::Request`] if `text` has certainly more tokens than a prompt may have.
+    fn check_length(&self, text: &str) -> Result<()> {
+        let (Some(window), least) = (self.longest_prompt, self.tokenizer.least_tokens(text)) else {
+            return Ok(());
+        };
+        if least < window {
+            return Ok(());
+        }
+        let bytes = text.len();
+        Err(Error::Request(format!(
+            "the prompt has {bytes} bytes, which are {least} tokens or more and leave no room in the window of {window}"
+        )))
+    }
+
+    /// Warns once of a prompt that begins with the same token twice.
+    fn check_beginning(&self, ids: &[TokenId]) {
+        let Some(begin) = self.tokenizer.beginning_of_text() else { return };
+        if ids.starts_with(&[begin, begin]) && !self.notes.has_doubled_beginning.swap(true, Ordering::Relaxed)
+        {
+            let name = self.tokenizer.token_of(begin).unwrap_or_default();
+            self.warn(format!(
+                "a prompt begins with {name} twice: the template or the prompt writes it, and it is added too"
+            ));
+        }
+    }
+
+    /// The token ids of a rendered conversation, in which control tokens are marked.
+    fn ids_of_marked(&self, rendered: &str, control_tokens: &ControlTokens) -> Result<Vec<TokenId>> {
+        let mut ids = Vec::new();
+        for (index, (part, is_plain)) in control_tokens.parts(rendered).into_iter().enumerate() {
+            if !part.is_empty() {
+                ids.extend(self.tokenizer.encode_part(part, index > 0, is_plain)?);
+            }
+        }
+        Ok(ids)
     }
 
     /// The tokenizer.
@@ -71,7 +162,20 @@ impl Text {
                 self.tokenizer.path().display()
             ))
         })?;
-        self.tokenizer.encode(&template.render(conversation, kwargs)?, Special::None)
+        let ids = if let Some(control_tokens) = &self.control_tokens {
+            let (mut conversation, mut kwargs) = (conversation.clone(), kwargs.clone());
+            control_tokens.mark_conversation(&mut conversation);
+            control_tokens.mark_object(&mut kwargs);
+            let text = template.render(&conversation, &kwargs)?;
+            self.check_length(&text)?;
+            self.ids_of_marked(&text, control_tokens)?
+        } else {
+            let text = template.render(conversation, kwargs)?;
+            self.check_length(&text)?;
+            self.tokenizer.encode(&text, Special::None)?
+        };
+        self.check_beginning(&ids);
+        Ok(ids)
     }
 
     /// The token ids of a plain prompt. The tokenizer adds the special tokens that its configuration names, such as a
@@ -80,6 +184,9 @@ impl Text {
     /// # Errors
     /// [`Error::Request`] if the tokenizer refuses the text.
     pub fn prompt_ids_of_text(&self, text: &str) -> Result<Vec<TokenId>> {
-        self.tokenizer.encode(text, Special::AsConfigured)
+        self.check_length(text)?;
+        let ids = self.tokenizer.encode(text, Special::AsConfigured)?;
+        self.check_beginning(&ids);
+        Ok(ids)
     }
 }

@@ -54,6 +54,11 @@ impl ChatTemplate {
         Ok(Some(Self { shared: Arc::new(Shared { sandbox, special_tokens, tells_time }) }))
     }
 
+    /// All text that the template holds, in pieces separated by NUL.
+    pub(super) fn literals(&self) -> &str {
+        self.shared.sandbox.literals()
+    }
+
     /// Whether the template may write the current date. A run that must be repeatable fixes the clock with the
     /// variable [`CLOCK`](super::CLOCK).
     pub fn tells_time(&self) -> bool {

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
-use tokenizers::{AddedToken, ModelWrapper};
+use tokenizers::{
+    AddedToken, Model, ModelWrapper, NormalizedString, Normalizer, OffsetReferential, OffsetType,
+    PreTokenizedString, PreTokenizer,
+};
 
 use super::config::{TOKENIZER_CONFIG_FILE, TokenizerConfig, check_size};
 use super::contain::contain;
@@ -31,6 +34,8 @@ struct Shared {
     longest: Option<LongestToken>,
     begin: Option<TokenId>,
     end: Option<TokenId>,
+    /// See [`TokenizerConfig::control_tokens`].
+    control_tokens: Option<Vec<String>>,
 }
 
 /// The special tokens that encoding adds around a text. Those written in the text are always recognised.
@@ -84,7 +89,19 @@ impl Tokenizer {
             config.named_tokens.get("eos_token").and_then(|token| library.token_to_id(token)).map(TokenId);
         let begin =
             config.named_tokens.get("bos_token").and_then(|token| library.token_to_id(token)).map(TokenId);
-        Ok(Self { shared: Arc::new(Shared { path, library, vocabulary, warnings, longest, begin, end }) })
+        let control_tokens = config.control_tokens;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                control_tokens,
+                path,
+                library,
+                vocabulary,
+                warnings,
+                longest,
+                begin,
+                end,
+            }),
+        })
     }
 
     /// What is strange about the tokenizer's files and still works.
@@ -144,6 +161,60 @@ impl Tokenizer {
     /// [`Error::Request`] if the library refuses the tokens.
     pub fn decode(&self, tokens: &[TokenId], skip_special: bool) -> Result<String> {
         self.ask("decode tokens", || self.shared.library.decode(bytemuck::cast_slice(tokens), skip_special))
+    }
+
+    /// The ids of a part of a text: `is_plain` if no added token is recognised in it. A part that `continues` the text is
+    /// encoded after a new line, so that nothing is added to its beginning.
+    pub(super) fn encode_part(&self, part: &str, continues: bool, is_plain: bool) -> Result<Vec<TokenId>> {
+        let encode =
+            |text: &str| if is_plain { self.encode_plain(text) } else { self.encode(text, Special::None) };
+        if !continues {
+            return encode(part);
+        }
+        let ids = encode(&format!("\n{part}"))?;
+        let line = self.encode("\n", Special::None)?;
+        let ids = match ids.strip_prefix(line.as_slice()) {
+            Some(rest) => rest.to_vec(),
+            None => encode(part)?,
+        };
+        if is_plain && self.id_of(part).is_some_and(|id| ids.contains(&id)) {
+            let message = format!(
+                "the control token {part:?} cannot be plain text: the tokenizer makes it of its letters"
+            );
+            return Err(Error::Request(message));
+        }
+        Ok(ids)
+    }
+
+    /// The ids of a text in which no added token is recognised.
+    fn encode_plain(&self, text: &str) -> Result<Vec<TokenId>> {
+        let library = &self.shared.library;
+        self.ask("encode a text", || {
+            let mut normalized = NormalizedString::from(text);
+            if let Some(normalizer) = library.get_normalizer() {
+                normalizer.normalize(&mut normalized)?;
+            }
+            let mut pieces = PreTokenizedString::from(normalized.get());
+            if let Some(splitter) = library.get_pre_tokenizer() {
+                splitter.pre_tokenize(&mut pieces)?;
+            }
+            let mut ids = Vec::new();
+            for (piece, ..) in pieces.get_splits(OffsetReferential::Original, OffsetType::Byte) {
+                ids.extend(library.get_model().tokenize(piece)?.into_iter().map(|token| TokenId(token.id)));
+            }
+            Ok(ids)
+        })
+    }
+
+    /// The special tokens, and the other added tokens that a template writes; `literals` are its texts.
+    pub(super) fn control_tokens(&self, literals: &str) -> Vec<String> {
+        let is_written = |token: &str| match &self.shared.control_tokens {
+            Some(listed) => listed.iter().any(|listed| listed == token),
+            // A template writes white space as ordinary text.
+            None => !token.trim().is_empty() && literals.contains(token),
+        };
+        let added = self.shared.library.get_added_tokens_decoder().into_values();
+        added.filter(|token| token.special || is_written(&token.content)).map(|token| token.content).collect()
     }
 
     /// The library's answer.

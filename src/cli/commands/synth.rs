@@ -21,7 +21,8 @@ use codit::dataset::{Body, Input, Manifest, Metadata, ModelFingerprint};
 use codit::device::Device;
 use codit::device::inspect::Inspect;
 use codit::engine::{self, Engine, EngineConfig, Replicas, Request, Stepped};
-use codit::error::Result;
+use codit::error::{Result, printable};
+use codit::ids::TokenId;
 use codit::pairs::{MAX_TOKENS, PairPreset};
 use codit::profile;
 use codit::text::{CLOCK, ChatTemplate, Conversation, Text, clock};
@@ -135,6 +136,8 @@ impl<D: Device> Run<D> {
         let mut replicas = Replicas::load(places, &expert, amateur.as_ref(), &config)?;
         let variables = args.template_variables(replicas.first().text(), earlier.manifest());
         replicas.set_template_variables(&variables);
+        replicas.set_sanitize_control_tokens(args.method.sanitize_control_tokens);
+        report_warnings(replicas.first().text());
         let system = args.prompting.system.clone();
         let engine = replicas.first();
         try_template(engine, &input, system.as_deref())?;
@@ -186,8 +189,10 @@ impl<D: Device> Run<D> {
             let prompt = to_be_decoded(prompt.body, system.as_deref());
             Ok(Request { id, prompt, sample, tag, ..todo[setting].request.clone() })
         });
+        let text = replicas.first().text().clone();
         let result = replicas.decode(requests, |Stepped { completions, stats }| {
             let _range = profile::range(c"io");
+            report_warnings(&text);
             for completion in completions {
                 progress.record(&completion.finish);
                 let JobIndex { row, setting, sample } = order.job(completion.tag);
@@ -254,6 +259,13 @@ fn try_template<D: Device>(engine: &Engine<D>, input: &Input, system: Option<&st
     Ok(())
 }
 
+/// What is strange about the files or the prompts, and still works.
+fn report_warnings(text: &Text) {
+    for warning in text.take_warnings() {
+        message!("warning: {}", printable(&warning));
+    }
+}
+
 /// Where there is a choice.
 fn report_placement(replicas: usize, gpus: usize) {
     if gpus > 1 {
@@ -287,6 +299,8 @@ impl Args {
             contrast: *contrast,
             max_tokens: self.max_tokens() as usize,
             ignore_eos: self.method.ignore_eos,
+            stop: self.method.stop.clone(),
+            stop_token_ids: self.method.stop_token_ids.iter().copied().map(TokenId).collect(),
             log_probabilities: self.method.log_probabilities,
             ..Request::new("", "")
         }
@@ -304,6 +318,10 @@ impl Args {
         settings["ignore_eos"] = json!(self.method.ignore_eos);
         // Unset where it is not asked for: a run of a version that did not know it goes on.
         settings["log_probabilities"] = json!(self.method.log_probabilities.then_some(true));
+        let given = |list: Value| if list.as_array().is_some_and(Vec::is_empty) { Value::Null } else { list };
+        settings["stop"] = given(json!(self.method.stop));
+        settings["stop_token_ids"] = given(json!(self.method.stop_token_ids));
+        settings["sanitize_control_tokens"] = json!(self.method.sanitize_control_tokens.then_some(true));
         settings["max_model_len"] = json!(engine.windows().of(contrast));
         settings["chat_template_kwargs"] = json!(variables);
         settings["system"] = json!(self.prompting.system);

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::cli::args::method::Setting;
 use codit::dataset::{Done, Input, InputRow, Manifest, Metadata, Outcome, Record, Sink};
 use codit::engine::{Completion, Finish, Request};
-use codit::error::{Error, Result};
+use codit::error::{Error, Result, printable};
 
 /// The manifests of the outputs that hold something already.
 pub struct Earlier {
@@ -120,7 +120,7 @@ impl Written {
 /// What a record says of a completion.
 fn outcome(completion: Completion, log_probabilities: bool) -> Outcome {
     match completion.finish {
-        Finish::Failed(error) => Outcome::Failed(error.to_string()),
+        Finish::Failed(error) => Outcome::Failed(printable(&error.to_string())),
         finish => Outcome::Answered {
             response: completion.text,
             score: completion.scores,
