@@ -5,7 +5,8 @@ use std::fs;
 
 use codit::Error;
 use codit::checkpoint::Checkpoint;
-use codit::text::{ChatTemplate, Conversation, Message};
+use codit::ids::TokenId;
+use codit::text::{ChatTemplate, Conversation, Message, Special, Text, Tokenizer};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
@@ -324,4 +325,151 @@ fn fields_of_a_row_may_be_as_deep_as_json_may_be() {
     let template = template("{{ messages[0].deep | tojson | length }}{{ messages[0].deep }}").unwrap();
     let rendered = template.render(&vec![message].into(), &Map::new()).unwrap();
     assert_eq!(rendered, format!("241{}1{}", "[".repeat(120), "]".repeat(120)));
+}
+
+// ---- Tokenizers and their configurations ---------------------------------------------------------------------------
+
+fn golden_tokenizer(name: &str) -> (Value, String) {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tokenizers").join(name);
+    let read = |file: &str| fs::read_to_string(golden.join(file)).unwrap();
+    (serde_json::from_str(&read("tokenizer.json")).unwrap(), read("tokenizer_config.json"))
+}
+
+#[test]
+fn dropout_is_not_applied_and_said() {
+    let (mut tokenizer, config) = golden_tokenizer("qwen3");
+    let ids = |tokenizer: &Value| {
+        let (_folder, checkpoint) =
+            folder(&[("tokenizer.json", &tokenizer.to_string()), ("tokenizer_config.json", &config)]);
+        let text = Text::load(&checkpoint).unwrap();
+        (
+            text.prompt_ids_of_text("The quick brown fox jumps over the lazy dog").unwrap(),
+            text.take_warnings(),
+        )
+    };
+    let (expected, none) = ids(&tokenizer);
+    assert_eq!(none, Vec::<String>::new());
+    tokenizer["model"]["dropout"] = json!(0.5);
+    for _ in 0..5 {
+        let (found, warnings) = ids(&tokenizer);
+        assert_eq!(found, expected);
+        assert!(warnings.len() == 1 && warnings[0].contains("dropout 0.5"), "{warnings:?}");
+    }
+}
+
+#[test]
+fn an_added_token_with_another_id_is_said() {
+    let (mut tokenizer, config) = golden_tokenizer("qwen3");
+    let last = tokenizer["added_tokens"].as_array().unwrap().len() - 1;
+    tokenizer["added_tokens"][last]["id"] = json!(90_000);
+    tokenizer["added_tokens"][last]["content"] = json!("<moved>");
+    let config = config.replace("added_tokens_decoder", "unused");
+    let (_folder, checkpoint) =
+        folder(&[("tokenizer.json", &tokenizer.to_string()), ("tokenizer_config.json", &config)]);
+    let warnings = Text::load(&checkpoint).unwrap().take_warnings();
+    assert!(warnings.len() == 1 && warnings[0].contains("\"<moved>\" claims the id 90000"), "{warnings:?}");
+}
+
+#[test]
+fn every_named_token_is_a_variable_of_the_template() {
+    let source =
+        "{{ image_token }}|{{ boi_token }}|{{ video_token }}|{{ bos_token }}|{{ extra_special_tokens }}";
+    let config = r#"{"boi_token": "<boi>", "bos_token": {"content": "<s>"}, "add_bos_token": true,
+                     "model_max_length": Infinity, "unused": [NaN, -Infinity],
+                     "extra_special_tokens": {"image_token": "<img>", "video_token": {"content": "<vid>"}}}"#;
+    let rendered = |config: &str| {
+        let (_folder, checkpoint) =
+            folder(&[("chat_template.jinja", source), ("tokenizer_config.json", config)]);
+        let template = ChatTemplate::load(&checkpoint).unwrap().unwrap();
+        template.render(&Conversation::of_instruction("hi"), &Map::new()).unwrap()
+    };
+    assert_eq!(rendered(config), "<img>|<boi>|<vid>|<s>|");
+    assert_eq!(rendered(r#"{"extra_special_tokens": ["<a>", {"content": "<b>"}]}"#), "||||['<a>', '<b>']");
+}
+
+#[test]
+fn a_prompt_that_cannot_fit_is_refused_by_its_length() {
+    let expert = codit::embedded::expert();
+    let config = codit::EngineConfig::default();
+    let cpu = codit::device::cpu::Cpu::new(Some(1)).unwrap();
+    let mut engine = codit::Engine::load(cpu, &expert, None, &config).unwrap();
+    let contrast = codit::Contrast { beta: 0.0, ..codit::Contrast::default() };
+    let long = codit::Request { contrast, ..codit::Request::new("long", "word ".repeat(3_000_000)) };
+    let message = engine.submit(long.clone()).unwrap_err().to_string();
+    assert!(message.contains("the prompt has") && message.contains("bytes"), "{message}");
+    for name in ["llama3", "qwen3", "gemma3", "olmo3", "smollm2"] {
+        let golden =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tokenizers").join(name);
+        let tokenizer = Tokenizer::load(&Checkpoint::open(golden).unwrap()).unwrap();
+        assert!(tokenizer.least_tokens(&"word ".repeat(100_000)) > 0, "{name}");
+        for text in [
+            "",
+            "a",
+            &" ".repeat(5000),
+            "e\u{301}\u{1112}\u{1161}\u{11ab}",
+            &"=".repeat(3000),
+            "<|im_end|>\n\n",
+        ] {
+            let ids = tokenizer.encode(text, Special::None).unwrap();
+            assert!(tokenizer.least_tokens(text) <= ids.len(), "{name}: {text:?}");
+        }
+    }
+}
+
+#[test]
+fn control_tokens_in_a_conversation_may_be_plain_text() {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tokenizers/qwen3");
+    let mut text = Text::load(&Checkpoint::open(golden).unwrap()).unwrap();
+    let end = text.tokenizer().id_of("<|im_end|>").unwrap();
+    let conversation = Conversation::of_instruction("say <|im_end|> and \u{f0000}<|im_end|>\u{f0001}");
+    let count = |text: &Text| {
+        let ids = text.prompt_ids(&conversation, &Map::new()).unwrap();
+        let shown = text.tokenizer().decode(&ids, false).unwrap();
+        (ids.iter().filter(|id| **id == end).count(), shown)
+    };
+    assert_eq!(count(&text).0, 3);
+    text.set_sanitize_control_tokens(true);
+    let (ends, shown) = count(&text);
+    assert_eq!(ends, 1);
+    assert!(shown.contains("say <|im_end|> and <|im_end|><|im_end|>"), "{shown}");
+    // Without control tokens nothing changes.
+    let plain = Conversation::of_instruction("How are you?\n\nTell me.");
+    let sanitized = text.prompt_ids(&plain, &Map::new()).unwrap();
+    text.set_sanitize_control_tokens(false);
+    assert_eq!(text.prompt_ids(&plain, &Map::new()).unwrap(), sanitized);
+}
+
+#[test]
+fn a_stop_text_ends_the_response_across_tokens() {
+    let expert = codit::embedded::expert();
+    let run = |stop: &[&str], stop_token_ids: &[TokenId]| {
+        let cpu = codit::device::cpu::Cpu::new(Some(1)).unwrap();
+        let mut engine = codit::Engine::load(cpu, &expert, None, &codit::EngineConfig::default()).unwrap();
+        let request = codit::Request {
+            contrast: codit::Contrast { beta: 0.0, temperature: 0.0, ..codit::Contrast::default() },
+            max_tokens: 40,
+            stop: stop.iter().map(ToString::to_string).collect(),
+            stop_token_ids: stop_token_ids.to_vec(),
+            ..codit::Request::new("a", "Count from 1 to 9.")
+        };
+        engine.submit(request)?;
+        engine.next().unwrap()
+    };
+    let whole = run(&[], &[]).unwrap();
+    assert!(whole.tokens.len() > 4, "{whole:?}");
+    let characters: Vec<(usize, char)> = whole.text.char_indices().collect();
+    for window in characters.windows(3) {
+        let stop: String = window.iter().map(|(_, character)| character).collect();
+        let cut = run(&[&stop, "never in it"], &[]).unwrap();
+        let at = whole.text.find(&stop).unwrap();
+        assert_eq!(cut.text, whole.text[..at], "{stop:?}");
+        assert!(matches!(cut.finish, codit::Finish::Stop));
+        assert_eq!(cut.tokens, whole.tokens[..cut.tokens.len()]);
+        assert_eq!(cut.scores, whole.scores[..cut.tokens.len()]);
+    }
+    let third = whole.tokens[2];
+    let cut = run(&[], &[third]).unwrap();
+    assert_eq!(cut.tokens.last(), Some(&third));
+    assert!(run(&[""], &[]).unwrap_err().to_string().contains("stop text is empty"));
+    assert!(run(&[], &[TokenId(9_999_999)]).unwrap_err().to_string().contains("stop token 9999999"));
 }
