@@ -1,5 +1,7 @@
 //! The error type. Every message names the file, line or field and, where there is one, the remedy.
 
+use std::borrow::Cow;
+use std::fmt::Write;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -52,6 +54,9 @@ pub enum Error {
     /// The device failed or has too little memory.
     #[error("{0}")]
     Device(String),
+    /// The operating system refused a thread or another resource.
+    #[error("{0}")]
+    System(String),
 }
 
 /// The crate's result.
@@ -101,7 +106,50 @@ impl Error {
                 | io::ErrorKind::ReadOnlyFilesystem => 2,
                 _ => 1,
             },
-            Self::Download(_) | Self::Device(_) => 1,
+            Self::Download(_) | Self::Device(_) | Self::System(_) => 1,
         }
     }
+}
+
+/// Characters of a line of a message. A longer line is cut.
+const LONGEST_LINE: usize = 600;
+/// Lines of a message. Further lines are left out.
+const MOST_LINES: usize = 24;
+
+/// A text of unknown origin as one line of a message: control characters are escaped, so that a terminal shows them, and a
+/// long text is cut.
+pub fn excerpt(text: &str) -> Cow<'_, str> {
+    let is_plain = |character: char| !character.is_control() && !changes_direction(character);
+    if text.len() <= LONGEST_LINE && text.chars().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut line = String::new();
+    for (index, character) in text.char_indices() {
+        if line.len() >= LONGEST_LINE {
+            // Writing to a string does not fail.
+            let _ = write!(line, "... ({} more bytes)", text.len() - index);
+            break;
+        }
+        if is_plain(character) {
+            line.push(character);
+        } else {
+            line.extend(character.escape_default());
+        }
+    }
+    Cow::Owned(line)
+}
+
+/// A message that may hold text of unknown origin, for a terminal or a record: each of its lines as [`excerpt`].
+pub fn printable(message: &str) -> String {
+    let mut lines: Vec<Cow<'_, str>> = message.lines().take(MOST_LINES).map(excerpt).collect();
+    let left_out = message.lines().skip(MOST_LINES).count();
+    if left_out > 0 {
+        lines.push(format!("... ({left_out} more lines)").into());
+    }
+    lines.join("\n")
+}
+
+/// Whether a terminal writes what follows in another direction.
+fn changes_direction(character: char) -> bool {
+    matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -1,5 +1,7 @@
 //! The names of the output's columns, and how values are quoted in messages.
 
+use crate::error;
+
 /// The columns that the output defines and no input may hold. (`id` and `instruction` are taken from the input.)
 pub(super) const OUTPUT_COLUMNS: [&str; 11] = [
     "sample_index",
@@ -26,18 +28,5 @@ pub(super) fn excerpt(text: &str) -> String {
 
 /// A message of bounded length without control characters: what it quotes comes from a file.
 pub(super) fn bounded(message: &str) -> String {
-    const KEPT: usize = 400;
-    let mut text = String::new();
-    for (count, character) in message.chars().enumerate() {
-        if count == KEPT {
-            text.push_str("...");
-            break;
-        }
-        if character.is_control() {
-            text.extend(character.escape_default());
-        } else {
-            text.push(character);
-        }
-    }
-    text
+    error::excerpt(message).into_owned()
 }

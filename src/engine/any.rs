@@ -147,6 +147,11 @@ impl AnyEngine {
         with_engine!(self, engine => engine.chat_ids(conversation))
     }
 
+    /// See [`Engine::set_sanitize_control_tokens`].
+    pub fn set_sanitize_control_tokens(&mut self, sanitize: bool) {
+        with_engine!(self, engine => engine.set_sanitize_control_tokens(sanitize));
+    }
+
     /// See [`Engine::set_template_variables`].
     pub fn set_template_variables(&mut self, variables: Map<String, Value>) {
         with_engine!(self, engine => engine.set_template_variables(variables));

@@ -11,6 +11,7 @@ use super::preparer::Preparer;
 use super::request::{Completion, Finish, Request};
 use super::sequence::{End, RequestIdentity, SamplingParams, Sequence};
 use super::step_loop::{Stats, StepLoop};
+use super::stop_text::StopText;
 use crate::checkpoint::Checkpoint;
 use crate::contrast::Noise;
 use crate::device::Device;
@@ -56,12 +57,11 @@ impl<D: Device> Engine<D> {
         config: &EngineConfig,
     ) -> Result<Self> {
         let (expert, amateur) = (Model::Stored(expert), amateur.map(Model::Stored));
-        Ok(Self {
-            steps: StepLoop::load(device, expert, amateur, text.tokenizer().vocabulary(), config)?,
-            preparer: Preparer::new(text),
-            finished: VecDeque::new(),
-            stop_tokens,
-        })
+        let steps = StepLoop::load(device, expert, amateur, text.tokenizer().vocabulary(), config)?;
+        let mut text = text;
+        let windows = steps.windows();
+        text.set_longest_prompt(windows.expert.max(windows.both));
+        Ok(Self { steps, preparer: Preparer::new(text), finished: VecDeque::new(), stop_tokens })
     }
 
     /// Queues a request. The returned id can be used to cancel it.
@@ -74,18 +74,53 @@ impl<D: Device> Engine<D> {
         if request.contrast.needs_amateur() && !self.steps.has_amateur() {
             return Err(Error::Setting("beta over 0 needs an amateur; load one or set beta to 0".to_owned()));
         }
+        let stop_tokens = self.stop_tokens(&request)?;
         let prompt = self.preparer.token_ids(request.prompt)?;
         let window = self.windows().of(&request.contrast);
         self.check(&prompt, window)?;
         let params = SamplingParams {
             contrast: request.contrast,
             noise: Noise::new(request.seed, &request.id, request.sample),
-            stop_tokens: if request.ignore_eos { Arc::default() } else { Arc::clone(&self.stop_tokens) },
+            stop_tokens,
             max_len: prompt.len().saturating_add(request.max_tokens.max(1)).min(window),
             log_probabilities: request.log_probabilities,
         };
         let identity = RequestIdentity { id: request.id, sample: request.sample, tag: request.tag };
-        Ok(self.steps.add(Sequence::new(identity, prompt, params)))
+        let mut sequence = Sequence::new(identity, prompt, params);
+        if !request.stop.is_empty() {
+            let decoder = self.text().tokenizer().detokenizer(true);
+            sequence.stop_text = Some(StopText::new(request.stop.into(), decoder));
+        }
+        Ok(self.steps.add(sequence))
+    }
+
+    /// The tokens that end a request's response.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a stop text that is empty or a token that the vocabulary does not have.
+    fn stop_tokens(&self, request: &Request) -> Result<Arc<[TokenId]>> {
+        let tokenizer = self.text().tokenizer();
+        if request.stop.iter().any(String::is_empty) {
+            return Err(Error::Setting(
+                "a stop text is empty; it would end every response at once".to_owned(),
+            ));
+        }
+        if let Some(token) =
+            request.stop_token_ids.iter().find(|token| token.index() >= tokenizer.vocabulary().len)
+        {
+            let len = tokenizer.vocabulary().len;
+            return Err(Error::Setting(format!(
+                "stop token {} is not below {len}, the size of the vocabulary",
+                token.0
+            )));
+        }
+        let own: &[TokenId] = if request.ignore_eos { &[] } else { &self.stop_tokens };
+        let named = request.stop.iter().filter_map(|stop| tokenizer.id_of(stop));
+        let special: Vec<TokenId> = named.filter(|token| tokenizer.vocabulary().is_special(*token)).collect();
+        if special.is_empty() && request.stop_token_ids.is_empty() {
+            return Ok(if request.ignore_eos { Arc::default() } else { Arc::clone(&self.stop_tokens) });
+        }
+        Ok(own.iter().chain(&request.stop_token_ids).chain(&special).copied().collect())
     }
 
     /// Cancels a request. It still yields a [`Completion`], without text. False if it has ended before.
@@ -136,6 +171,11 @@ impl<D: Device> Engine<D> {
     /// Sequences that run at once.
     pub fn max_num_seqs(&self) -> usize {
         self.steps.max_num_seqs()
+    }
+
+    /// Sets whether control tokens in a conversation are plain text: see [`Text::set_sanitize_control_tokens`].
+    pub fn set_sanitize_control_tokens(&mut self, sanitize: bool) {
+        self.preparer.set_sanitize_control_tokens(sanitize);
     }
 
     /// Sets the variables that the chat template gets beside the conversation, such as `enable_thinking`.
@@ -197,7 +237,7 @@ impl<D: Device> Engine<D> {
 
     /// Decodes the text of a sequence that has ended.
     fn complete(&self, sequence: Sequence) -> Result<Completion> {
-        let finish = match sequence.end() {
+        let mut finish = match sequence.end() {
             Some(End::Stop) => Finish::Stop,
             Some(End::Length) => Finish::Length,
             Some(End::Fault(fault)) => {
@@ -206,7 +246,13 @@ impl<D: Device> Engine<D> {
             }
             None => Finish::Cancelled,
         };
-        let text = self.text().tokenizer().decode(sequence.response(), true)?;
+        let mut text = self.text().tokenizer().decode(sequence.response(), true)?;
+        if let Some(stop) = sequence.stop_text.as_ref().and_then(|stop_text| stop_text.first(&text)) {
+            text.truncate(stop);
+            if matches!(finish, Finish::Length) {
+                finish = Finish::Stop;
+            }
+        }
         let tokens = sequence.response().to_vec();
         let Sequence { request, prompt_len: prompt_tokens, scores, log_probabilities, .. } = sequence;
         let RequestIdentity { id, sample, tag } = request;
@@ -223,7 +269,33 @@ pub(super) fn load_text(expert: &Checkpoint, amateur: Option<&Checkpoint>) -> Re
     if let Some(amateur) = amateur {
         check_same_vocabulary(text.tokenizer(), &Tokenizer::load(amateur)?)?;
     }
-    Ok((text, stop_tokens(expert)?.into()))
+    let stop_tokens = stop_tokens(expert)?;
+    check_stop_tokens(&text, &stop_tokens);
+    Ok((text, stop_tokens.into()))
+}
+
+/// Warns of stop tokens that never come, and of an end of the text that is none of them.
+fn check_stop_tokens(text: &Text, stop_tokens: &[TokenId]) {
+    let tokenizer = text.tokenizer();
+    let len = tokenizer.vocabulary().len;
+    if stop_tokens.is_empty() {
+        text.warn("the expert names no stop token (eos_token_id); responses end at max-tokens".to_owned());
+    }
+    for token in stop_tokens.iter().filter(|token| token.index() >= len) {
+        text.warn(format!(
+            "the expert's stop token {} is not below {len}, the size of the vocabulary",
+            token.0
+        ));
+    }
+    if let Some(end) = tokenizer.end_of_text().filter(|end| !stop_tokens.contains(end)) {
+        let name = tokenizer.token_of(end).unwrap_or_default();
+        text.warn(format!(
+            "the tokenizer's eos_token {name:?} ({}) is not among the expert's stop tokens {:?}; --stop-token-ids {} adds it",
+            end.0,
+            stop_tokens.iter().map(|token| token.0).collect::<Vec<_>>(),
+            end.0
+        ));
+    }
 }
 
 /// Completions as they finish. Ends when nothing is left to do. Errors are those of [`Engine::step`].

@@ -30,6 +30,7 @@ pub mod sequence;
 pub mod step;
 #[doc(hidden)]
 pub mod step_loop;
+mod stop_text;
 
 pub use any::{AnyEngine, DeviceChoice};
 pub use config::{Deferred, EngineConfig, PairConfig, SchedulerConfig, Shortcuts, Windows};

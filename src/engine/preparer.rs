@@ -52,6 +52,11 @@ impl Preparer {
         self.template_variables = variables;
     }
 
+    /// Sets whether control tokens in a conversation are plain text: see [`Text::set_sanitize_control_tokens`].
+    pub fn set_sanitize_control_tokens(&mut self, sanitize: bool) {
+        self.text.set_sanitize_control_tokens(sanitize);
+    }
+
     /// The tokenizer and the chat template.
     pub fn text(&self) -> &Text {
         &self.text

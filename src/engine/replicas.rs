@@ -93,6 +93,13 @@ impl<D: Device> Replicas<D> {
         }
     }
 
+    /// See [`Engine::set_sanitize_control_tokens`].
+    pub fn set_sanitize_control_tokens(&mut self, sanitize: bool) {
+        for engine in &mut self.engines {
+            engine.set_sanitize_control_tokens(sanitize);
+        }
+    }
+
     /// One of the engines, for what all have in common.
     pub fn first(&self) -> &Engine<D> {
         &self.engines[0]

@@ -26,6 +26,12 @@ pub struct Request {
     pub max_tokens: usize,
     /// Whether the response continues past stop tokens, for measurements.
     pub ignore_eos: bool,
+    /// Texts that end the response. It is cut before the first of them in [`Completion::text`]; the tokens and the scores are
+    /// all that were generated, up to the token that completes the stop text. Special tokens are not part of the text, so a
+    /// stop text that is the name of a special token is that stop token.
+    pub stop: Vec<String>,
+    /// Tokens that end the response, beside the model's own, also where `ignore_eos` is set.
+    pub stop_token_ids: Vec<TokenId>,
     /// Whether to report [`Completion::log_probabilities`].
     pub log_probabilities: bool,
     /// A number for the caller, which the [`Completion`] returns. It changes nothing.
@@ -89,6 +95,8 @@ impl Request {
             sample: 0,
             max_tokens: 4096,
             ignore_eos: false,
+            stop: Vec::new(),
+            stop_token_ids: Vec::new(),
             log_probabilities: false,
             tag: 0,
         }
@@ -102,7 +110,7 @@ impl Request {
 /// Why a response ended.
 #[derive(Debug)]
 pub enum Finish {
-    /// A stop token of the expert.
+    /// A stop token or a stop text.
     Stop,
     /// `max_tokens` or the end of the context.
     Length,
@@ -123,9 +131,9 @@ pub struct Completion {
     pub tag: usize,
     /// Tokens of the prompt; 0 if the request failed before its prompt was tokenized.
     pub prompt_tokens: usize,
-    /// The response, without special tokens.
+    /// The response, without special tokens, up to the first stop text.
     pub text: String,
-    /// The generated tokens, the stop token included.
+    /// The generated tokens, the stop token or the tokens of the stop text included.
     pub tokens: Vec<TokenId>,
     /// `log_softmax(s)` of each generated token.
     pub scores: Vec<f32>,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::contrast::{Contrast, LogProbabilities, Noise, RowFault, Sampled};
 use crate::device::Decision;
 use crate::engine::kv_cache::block_table::BlockTable;
+use crate::engine::stop_text::StopText;
 use crate::ids::{BlockId, SeqId, TokenId};
 
 /// A prompt and its response, from the request's arrival to its end.
@@ -33,6 +34,8 @@ pub struct Sequence {
     pub(super) first_valid_plan: u64,
     /// The row that holds its logits while it waits for the amateur. No other running sequence has this row.
     pub(super) deferred_row: u32,
+    /// Texts that end it, beside its stop tokens.
+    pub(super) stop_text: Option<StopText>,
 }
 
 /// Names a request in its completion. It changes no token: the noise is keyed by [`SamplingParams::noise`].
@@ -91,7 +94,7 @@ pub(super) enum State {
 /// How a sequence ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// A stop token.
+    /// A stop token or a stop text.
     Stop,
     /// Its full length.
     Length,
@@ -128,6 +131,7 @@ impl Sequence {
             state: State::Ready,
             first_valid_plan: 0,
             deferred_row: 0,
+            stop_text: None,
         }
     }
 
@@ -252,7 +256,8 @@ impl Sequence {
         if self.params.log_probabilities {
             self.log_probabilities.extend(sampled.log_probabilities);
         }
-        if self.params.stop_tokens.contains(&sampled.token) {
+        let has_stop_text = self.stop_text.as_mut().is_some_and(|stop_text| stop_text.push(sampled.token));
+        if has_stop_text || self.params.stop_tokens.contains(&sampled.token) {
             Some(End::Stop)
         } else {
             (self.tokens.len() >= self.params.max_len).then_some(End::Length)

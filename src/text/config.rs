@@ -7,8 +7,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Bytes, Checkpoint};
 use crate::error::{Error, Result};
+use crate::python_json;
 
 pub(super) const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
@@ -24,6 +25,8 @@ pub(super) struct TokenizerConfig {
     /// `bos_token` and every other `*_token` that is a text, and those of `extra_special_tokens` that have names. A
     /// template sees them as variables.
     pub(super) named_tokens: BTreeMap<String, String>,
+    /// The tokens that a template writes, if the publisher lists them.
+    pub(super) control_tokens: Option<Vec<String>>,
     /// Added tokens, by their id.
     pub(super) added_tokens: BTreeMap<u32, AddedToken>,
     /// Whether special tokens in a text are treated as plain text.
@@ -50,6 +53,7 @@ impl TokenizerConfig {
         let named_tokens = named_tokens(checkpoint, &mut entries)?;
         Ok(Self {
             named_tokens,
+            control_tokens: entry(checkpoint, &mut entries, "chat_control_tokens")?,
             added_tokens: entry(checkpoint, &mut entries, "added_tokens_decoder")?.unwrap_or_default(),
             split_special_tokens: entry(checkpoint, &mut entries, "split_special_tokens")?
                 .unwrap_or_default(),
@@ -101,9 +105,23 @@ impl TokenText {
     }
 }
 
+/// Bytes of the largest file with text. The largest tokenizers have some 30 MiB.
+const LARGEST_FILE: usize = 512 << 20;
+
+/// Refuses a file that is far larger than any of its kind, before it is read.
+pub(super) fn check_size(checkpoint: &Checkpoint, file: &str, bytes: &Bytes) -> Result<()> {
+    if bytes.len() <= LARGEST_FILE {
+        return Ok(());
+    }
+    let message =
+        format!("it has {} bytes, more than {} MiB; download it again", bytes.len(), LARGEST_FILE >> 20);
+    Err(Error::file(checkpoint.path(file), message))
+}
+
 fn read_object(checkpoint: &Checkpoint, file: &str) -> Result<Option<Map<String, Value>>> {
     let Some(bytes) = checkpoint.find(file)? else { return Ok(None) };
-    serde_json::from_slice(&bytes)
+    check_size(checkpoint, file, &bytes)?;
+    python_json::from_slice(&bytes)
         .map(Some)
         .map_err(|error| Error::file(checkpoint.path(file), error.to_string()))
 }

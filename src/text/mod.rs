@@ -8,12 +8,17 @@
 mod config;
 mod contain;
 mod continuation;
+mod control_tokens;
 mod conversation;
 mod detokenize;
 mod jinja;
+mod length;
 mod sandbox;
 mod template;
 mod tokenizer;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
 
@@ -21,6 +26,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::ids::TokenId;
 
+use control_tokens::ControlTokens;
 pub use conversation::{Conversation, Message};
 pub use detokenize::Detokenizer;
 pub use jinja::{CLOCK, clock};
@@ -33,6 +39,24 @@ pub use tokenizer::{Special, Tokenizer, check_same_vocabulary};
 pub struct Text {
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
+    /// Tokens of the longest prompt; `None` if it is not known.
+    longest_prompt: Option<usize>,
+    /// The control tokens that are plain text in a conversation, if they are to be.
+    control_tokens: Option<Arc<ControlTokens>>,
+    notes: Arc<Notes>,
+}
+
+/// What is strange about the files or the prompts, and still works.
+#[derive(Debug, Default)]
+struct Notes {
+    warnings: Mutex<Vec<String>>,
+    has_doubled_beginning: AtomicBool,
+}
+
+impl Notes {
+    fn add(&self, warnings: impl IntoIterator<Item = String>) {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).extend(warnings);
+    }
 }
 
 impl Text {
@@ -41,7 +65,75 @@ impl Text {
     /// # Errors
     /// As [`Tokenizer::load`] and [`ChatTemplate::load`].
     pub fn load(checkpoint: &Checkpoint) -> Result<Self> {
-        Ok(Self { tokenizer: Tokenizer::load(checkpoint)?, template: ChatTemplate::load(checkpoint)? })
+        let (tokenizer, template) = (Tokenizer::load(checkpoint)?, ChatTemplate::load(checkpoint)?);
+        let notes = Notes::default();
+        notes.add(tokenizer.warnings().iter().cloned());
+        Ok(Self { tokenizer, template, longest_prompt: None, control_tokens: None, notes: Arc::new(notes) })
+    }
+
+    /// Takes the warnings that were not taken yet: about the files, and about prompts that were made since.
+    pub fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut self.notes.warnings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Adds a warning.
+    pub(crate) fn warn(&self, warning: String) {
+        self.notes.add([warning]);
+    }
+
+    /// Refuses prompts of more tokens by their length alone where that is certain, before they are tokenized.
+    pub(crate) fn set_longest_prompt(&mut self, tokens: usize) {
+        self.longest_prompt = Some(tokens);
+    }
+
+    /// Sets whether control tokens that are written in a conversation are plain text, so that only the template's own are
+    /// control tokens. By default they are not, as in transformers.
+    ///
+    /// Control tokens are the special tokens, and the other added tokens that the template's own text holds (or those of
+    /// `chat_control_tokens` in `tokenizer_config.json`).
+    pub fn set_sanitize_control_tokens(&mut self, sanitize: bool) {
+        self.control_tokens = sanitize.then(|| {
+            let sources = self.template.as_ref().map(ChatTemplate::sources).unwrap_or_default();
+            Arc::new(ControlTokens::new(self.tokenizer.control_tokens(&sources)))
+        });
+    }
+
+    /// # Errors
+    /// [`Error::Request`] if `text` has certainly more tokens than a prompt may have.
+    fn check_length(&self, text: &str) -> Result<()> {
+        let (Some(window), least) = (self.longest_prompt, self.tokenizer.least_tokens(text)) else {
+            return Ok(());
+        };
+        if least < window {
+            return Ok(());
+        }
+        let bytes = text.len();
+        Err(Error::Request(format!(
+            "the prompt has {bytes} bytes, which are {least} tokens or more and leave no room in the window of {window}"
+        )))
+    }
+
+    /// Warns once of a prompt that begins with the same token twice.
+    fn check_beginning(&self, ids: &[TokenId]) {
+        let Some(begin) = self.tokenizer.beginning_of_text() else { return };
+        if ids.starts_with(&[begin, begin]) && !self.notes.has_doubled_beginning.swap(true, Ordering::Relaxed)
+        {
+            let name = self.tokenizer.token_of(begin).unwrap_or_default();
+            self.warn(format!(
+                "a prompt begins with {name} twice: the template or the prompt writes it, and it is added too"
+            ));
+        }
+    }
+
+    /// The token ids of a rendered conversation, in which control tokens are marked.
+    fn ids_of_marked(&self, rendered: &str, control_tokens: &ControlTokens) -> Result<Vec<TokenId>> {
+        let mut ids = Vec::new();
+        for (index, (part, is_plain)) in control_tokens.parts(rendered).into_iter().enumerate() {
+            if !part.is_empty() {
+                ids.extend(self.tokenizer.encode_part(part, index > 0, is_plain)?);
+            }
+        }
+        Ok(ids)
     }
 
     /// The tokenizer.
@@ -83,8 +175,21 @@ impl Text {
                 self.tokenizer.path().display()
             ))
         })?;
-        let text = template.render(conversation, kwargs)?;
-        let ids = self.tokenizer.encode(&text, Special::None)?;
+        let (text, ids) = if let Some(control_tokens) = &self.control_tokens {
+            let (mut conversation, mut kwargs) = (conversation.clone(), kwargs.clone());
+            control_tokens.mark_conversation(&mut conversation);
+            control_tokens.mark_object(&mut kwargs);
+            let marked = template.render(&conversation, &kwargs)?;
+            self.check_length(&marked)?;
+            let text = control_tokens.parts(&marked).into_iter().map(|(part, _)| part).collect();
+            (text, self.ids_of_marked(&marked, control_tokens)?)
+        } else {
+            let text = template.render(conversation, kwargs)?;
+            self.check_length(&text)?;
+            let ids = self.tokenizer.encode(&text, Special::None)?;
+            (text, ids)
+        };
+        self.check_beginning(&ids);
         Ok((text, ids))
     }
 
@@ -94,7 +199,10 @@ impl Text {
     /// # Errors
     /// [`Error::Request`] if the tokenizer refuses the text.
     pub fn prompt_ids_of_text(&self, text: &str) -> Result<Vec<TokenId>> {
-        self.tokenizer.encode(text, Special::AsConfigured)
+        self.check_length(text)?;
+        let ids = self.tokenizer.encode(text, Special::AsConfigured)?;
+        self.check_beginning(&ids);
+        Ok(ids)
     }
 
     /// A plain prompt with the special tokens that are added to it, as text and as the token ids that

@@ -8,8 +8,7 @@ use serde_json::{Map, Value, json};
 use super::config::{TOKENIZER_CONFIG_FILE, TokenizerConfig};
 use super::continuation::Continuation;
 use super::conversation::Conversation;
-use super::jinja;
-use super::sandbox::{Failure, Sandbox};
+use super::sandbox::{Failure, LONGEST_SOURCE, Sandbox, too_long};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 
@@ -18,8 +17,8 @@ const TOOL_USE_FILE: &str = "additional_chat_templates/tool_use.jinja";
 
 /// A chat template. Cheap to clone, safe to share between threads.
 ///
-/// A template is a program of the model's publisher. It sees only the conversation and the clock. Its steps, output
-/// and time are limited, so a template that does not end is an error. (Its memory is not limited.)
+/// A template is a program of the model's publisher. It sees only the conversation and the clock. Its steps, output,
+/// memory and time are limited, so a template that does not end is an error.
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
     shared: Arc<Shared>,
@@ -47,9 +46,11 @@ impl ChatTemplate {
         let config = TokenizerConfig::load(checkpoint)?;
         let Some(Sources { path, default, tool_use }) = find(checkpoint, &config)? else { return Ok(None) };
         let compile = |source: Option<&String>| {
-            source.map(|source| Sandbox::compile(source)).transpose().map_err(|failure| {
-                let (Failure::Refused(message) | Failure::Failed(message)) = failure;
-                Error::file(path.clone(), format!("the chat template does not parse: {message}"))
+            source.map(|source| Sandbox::compile(source)).transpose().map_err(|failure| match failure {
+                Failure::Unavailable(message) => unavailable(&message),
+                Failure::Refused(message) | Failure::Failed(message) => {
+                    Error::file(path.clone(), format!("the chat template does not parse: {message}"))
+                }
             })
         };
         let tells_time =
@@ -66,6 +67,12 @@ impl ChatTemplate {
                 tells_time,
             }),
         }))
+    }
+
+    /// The sources of all templates.
+    pub(super) fn sources(&self) -> String {
+        let sandboxes = [&self.shared.default, &self.shared.tool_use].into_iter().flatten();
+        sandboxes.map(Sandbox::source).collect::<Vec<_>>().join("\0")
     }
 
     /// Whether the template may write the current date. A run that must be repeatable fixes the clock with the
@@ -92,7 +99,8 @@ impl ChatTemplate {
         let sandbox = tool_use.or(self.shared.default.as_ref()).ok_or_else(|| {
             Error::Request("the checkpoint has no chat template named \"default\", only others".to_owned())
         })?;
-        let rendered = sandbox.render(jinja::variables(&variables)).map_err(|failure| match failure {
+        let rendered = sandbox.render(variables).map_err(|failure| match failure {
+            Failure::Unavailable(message) => unavailable(&message),
             Failure::Refused(message) => {
                 Error::Request(format!("the chat template refuses the conversation: {message}"))
             }
@@ -132,6 +140,10 @@ impl ChatTemplate {
         );
         Ok(variables)
     }
+}
+
+fn unavailable(message: &str) -> Error {
+    Error::System(format!("the chat template cannot run: {message}"))
 }
 
 /// The sources of a checkpoint's templates, and the file that holds them.
@@ -182,6 +194,10 @@ fn find(checkpoint: &Checkpoint, config: &TokenizerConfig) -> Result<Option<Sour
 
 fn read(checkpoint: &Checkpoint, file: &str) -> Result<Option<String>> {
     let Some(bytes) = checkpoint.find(file)? else { return Ok(None) };
+    if bytes.len() > LONGEST_SOURCE {
+        let message = format!("the chat template does not parse: {}", too_long());
+        return Err(Error::file(checkpoint.path(file), message));
+    }
     match std::str::from_utf8(&bytes) {
         Ok(source) => Ok(Some(source.to_owned())),
         Err(error) => Err(Error::file(checkpoint.path(file), format!("not UTF-8: {error}"))),

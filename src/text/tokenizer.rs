@@ -4,13 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokenizers::AddedToken;
+use serde::Deserialize;
+use tokenizers::{
+    AddedToken, Model, ModelWrapper, NormalizedString, Normalizer, OffsetReferential, OffsetType,
+    PreTokenizedString, PreTokenizer,
+};
 
-use super::config::{TOKENIZER_CONFIG_FILE, TokenizerConfig};
+use super::config::{TOKENIZER_CONFIG_FILE, TokenizerConfig, check_size};
 use super::contain::contain;
+use super::length::{LongestToken, longest_token};
 use crate::checkpoint::{Checkpoint, TOKENIZER_FILE};
 use crate::contrast::Vocabulary;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, excerpt};
 use crate::ids::TokenId;
 
 /// A tokenizer. Cheap to clone, safe to share between threads.
@@ -24,6 +29,13 @@ struct Shared {
     path: PathBuf,
     library: tokenizers::Tokenizer,
     vocabulary: Vocabulary,
+    warnings: Vec<String>,
+    /// `None` if a token may stand for a text of any length.
+    longest: Option<LongestToken>,
+    begin: Option<TokenId>,
+    end: Option<TokenId>,
+    /// See [`TokenizerConfig::control_tokens`].
+    control_tokens: Option<Vec<String>>,
 }
 
 /// The special tokens that encoding adds around a text. Those written in the text are always recognised.
@@ -51,13 +63,17 @@ impl Tokenizer {
                 "no such file; a checkpoint needs its tokenizer in this format (tokenizer.model is not read)",
             ));
         };
+        check_size(checkpoint, TOKENIZER_FILE, &bytes)?;
         let config = TokenizerConfig::load(checkpoint)?;
-        let (library, vocabulary) = contain(|| {
-            let library = configure(tokenizers::Tokenizer::from_bytes(&*bytes)?, &config)?;
+        let mut warnings = Vec::new();
+        let load = || {
+            let library = configure(tokenizers::Tokenizer::from_bytes(&*bytes)?, &config, &mut warnings)?;
             let vocabulary = vocabulary_of(&library);
             Ok::<_, tokenizers::Error>((library, vocabulary))
-        })
-        .map_err(|message| Error::file(&path, format!("not a usable tokenizer: {message}")))?;
+        };
+        let (library, vocabulary) = contain(load)
+            .and_then(|loaded| loaded.map_err(|error| excerpt(&error.to_string()).into_owned()))
+            .map_err(|message| Error::file(&path, format!("not a usable tokenizer: {message}")))?;
 
         let misplaced = |(id, token): &(&u32, &AddedToken)| library.token_to_id(&token.content) != Some(**id);
         if let Some((id, token)) = config.added_tokens.iter().find(misplaced) {
@@ -67,7 +83,47 @@ impl Tokenizer {
             );
             return Err(Error::file(checkpoint.path(TOKENIZER_CONFIG_FILE), message));
         }
-        Ok(Self { shared: Arc::new(Shared { path, library, vocabulary }) })
+        warnings.extend(misplaced_tokens(&bytes, &library));
+        for warning in &mut warnings {
+            *warning = format!("{}: {warning}", path.display());
+        }
+        let longest = longest_token(&library);
+        let end =
+            config.named_tokens.get("eos_token").and_then(|token| library.token_to_id(token)).map(TokenId);
+        let begin =
+            config.named_tokens.get("bos_token").and_then(|token| library.token_to_id(token)).map(TokenId);
+        Ok(Self {
+            shared: Arc::new(Shared {
+                path,
+                library,
+                vocabulary,
+                warnings,
+                longest,
+                begin,
+                end,
+                control_tokens: config.control_tokens,
+            }),
+        })
+    }
+
+    /// What is strange about the tokenizer's files and still works.
+    pub fn warnings(&self) -> &[String] {
+        &self.shared.warnings
+    }
+
+    /// The tokenizer's own token for the end of a text.
+    pub fn end_of_text(&self) -> Option<TokenId> {
+        self.shared.end
+    }
+
+    /// The tokenizer's own token for the beginning of a text.
+    pub fn beginning_of_text(&self) -> Option<TokenId> {
+        self.shared.begin
+    }
+
+    /// A number of tokens that `text` certainly has, or fewer. It is found by its length alone.
+    pub fn least_tokens(&self, text: &str) -> usize {
+        self.shared.longest.as_ref().map_or(0, |longest| longest.least_tokens(text))
     }
 
     /// The file that it was loaded from, for messages.
@@ -95,9 +151,10 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Request`] if the library refuses the text.
     pub fn encode(&self, text: &str, special: Special) -> Result<Vec<TokenId>> {
-        contain(|| self.shared.library.encode_fast(text, special == Special::AsConfigured))
-            .map(|encoding| encoding.get_ids().iter().copied().map(TokenId).collect())
-            .map_err(|message| self.refused("encode a text", &message))
+        let encoding = self.ask("encode a text", || {
+            self.shared.library.encode_fast(text, special == Special::AsConfigured)
+        })?;
+        Ok(encoding.get_ids().iter().copied().map(TokenId).collect())
     }
 
     /// The text of `tokens`; ids that the vocabulary does not have are left out, as are special tokens if asked.
@@ -105,12 +162,70 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Request`] if the library refuses the tokens.
     pub fn decode(&self, tokens: &[TokenId], skip_special: bool) -> Result<String> {
-        contain(|| self.shared.library.decode(bytemuck::cast_slice(tokens), skip_special))
-            .map_err(|message| self.refused("decode tokens", &message))
+        self.ask("decode tokens", || self.shared.library.decode(bytemuck::cast_slice(tokens), skip_special))
     }
 
-    fn refused(&self, action: &str, message: &str) -> Error {
-        Error::Request(format!("{}: cannot {action}: {message}", self.path().display()))
+    /// The ids of a part of a text: `is_plain` if no added token is recognised in it. A part that `continues` the text is
+    /// encoded after a new line, so that nothing is added to its beginning.
+    pub(super) fn encode_part(&self, part: &str, continues: bool, is_plain: bool) -> Result<Vec<TokenId>> {
+        let encode =
+            |text: &str| if is_plain { self.encode_plain(text) } else { self.encode(text, Special::None) };
+        if !continues {
+            return encode(part);
+        }
+        let ids = encode(&format!("\n{part}"))?;
+        let line = self.encode("\n", Special::None)?;
+        let ids = match ids.strip_prefix(line.as_slice()) {
+            Some(rest) => rest.to_vec(),
+            None => encode(part)?,
+        };
+        if is_plain && self.id_of(part).is_some_and(|id| ids.contains(&id)) {
+            let message = format!(
+                "the control token {part:?} cannot be plain text: the tokenizer makes it of its letters"
+            );
+            return Err(Error::Request(message));
+        }
+        Ok(ids)
+    }
+
+    /// The ids of a text in which no added token is recognised.
+    fn encode_plain(&self, text: &str) -> Result<Vec<TokenId>> {
+        let library = &self.shared.library;
+        self.ask("encode a text", || {
+            let mut normalized = NormalizedString::from(text);
+            if let Some(normalizer) = library.get_normalizer() {
+                normalizer.normalize(&mut normalized)?;
+            }
+            let mut pieces = PreTokenizedString::from(normalized.get());
+            if let Some(splitter) = library.get_pre_tokenizer() {
+                splitter.pre_tokenize(&mut pieces)?;
+            }
+            let mut ids = Vec::new();
+            for (piece, ..) in pieces.get_splits(OffsetReferential::Original, OffsetType::Byte) {
+                ids.extend(library.get_model().tokenize(piece)?.into_iter().map(|token| TokenId(token.id)));
+            }
+            Ok(ids)
+        })
+    }
+
+    /// The special tokens, and the other added tokens that a template writes; `literals` are its texts.
+    pub(super) fn control_tokens(&self, literals: &str) -> Vec<String> {
+        let is_written = |token: &str| match &self.shared.control_tokens {
+            Some(listed) => listed.iter().any(|listed| listed == token),
+            // A template writes white space as ordinary text.
+            None => !token.trim().is_empty() && literals.contains(token),
+        };
+        let added = self.shared.library.get_added_tokens_decoder().into_values();
+        added.filter(|token| token.special || is_written(&token.content)).map(|token| token.content).collect()
+    }
+
+    /// The library's answer.
+    fn ask<T>(&self, action: &str, work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+        contain(work)
+            .and_then(|answer| answer.map_err(|error| excerpt(&error.to_string()).into_owned()))
+            .map_err(|message| {
+                Error::Request(format!("{}: cannot {action}: {message}", self.path().display()))
+            })
     }
 
     fn tokens_by_id(&self) -> BTreeMap<u32, String> {
@@ -126,11 +241,16 @@ impl Tokenizer {
 fn configure(
     mut library: tokenizers::Tokenizer,
     config: &TokenizerConfig,
+    warnings: &mut Vec<String>,
 ) -> std::result::Result<tokenizers::Tokenizer, tokenizers::Error> {
     // A prompt is never cut or filled up, whatever the file was saved with.
     library.with_padding(None);
     library.with_truncation(None)?;
     library.set_encode_special_tokens(config.split_special_tokens);
+    if let Some(dropout) = clear_dropout(&mut library) {
+        warnings
+            .push(format!("dropout {dropout} would draw the tokens of a text at random; it is not applied"));
+    }
 
     let known = library.get_added_tokens_decoder();
     let differs = |(id, token): &(&u32, &AddedToken)| known.get(id) != Some(token);
@@ -156,6 +276,39 @@ fn configure(
         library.add_special_tokens(named)?;
     }
     Ok(library)
+}
+
+/// Makes the same text the same tokens always. Returns the share of merges that would have been left out.
+fn clear_dropout(library: &mut tokenizers::Tokenizer) -> Option<f32> {
+    let ModelWrapper::BPE(model) = library.get_model() else { return None };
+    let dropout = model.dropout.filter(|dropout| *dropout > 0.0)?;
+    let mut model = model.clone();
+    model.dropout = None;
+    library.with_model(model);
+    Some(dropout)
+}
+
+/// Says which added tokens of the file have other ids in the library than they claim.
+fn misplaced_tokens(file: &[u8], library: &tokenizers::Tokenizer) -> Option<String> {
+    #[derive(Deserialize)]
+    struct File {
+        added_tokens: Vec<Claim>,
+    }
+    #[derive(Deserialize)]
+    struct Claim {
+        id: u32,
+        content: String,
+    }
+    let File { added_tokens } = serde_json::from_slice(file).ok()?;
+    let differs = |claim: &&Claim| library.token_to_id(&claim.content) != Some(claim.id);
+    let mut misplaced = added_tokens.iter().filter(differs);
+    let Claim { id, content } = misplaced.next()?;
+    let given = library.token_to_id(content).map_or("none".to_owned(), |id| id.to_string());
+    let others = misplaced.count();
+    let more = if others > 0 { format!(" (and {others} more tokens)") } else { String::new() };
+    Some(format!(
+        "the added token {content:?} claims the id {id} and has {given}{more}; the model may not know it"
+    ))
 }
 
 fn vocabulary_of(library: &tokenizers::Tokenizer) -> Vocabulary {

@@ -645,7 +645,7 @@ fn a_template_that_runs_away_ends_with_an_error() {
 }
 
 #[test]
-fn a_template_that_does_not_end_is_not_started_again() {
+fn a_conversation_that_does_not_end_does_not_condemn_the_others() {
     let template = template(
         "{{ messages[0].content }}{% if messages[0].role == 'evil' %}{% set many = [1] * 1000000 %}{{ many | select('in', [2] * 1000000) | list }}{% endif %}",
     );
@@ -653,7 +653,7 @@ fn a_template_that_does_not_end_is_not_started_again() {
     let say = |role: &str| template.render(&vec![Message::new(role, "hi")].into(), &no_kwargs());
     assert_eq!(say("user").unwrap(), "hi");
     assert!(message_of(say("evil")).contains("takes more than 3s"));
-    assert!(message_of(say("user")).contains("did not end"));
+    assert_eq!(say("user").unwrap(), "hi");
 }
 
 #[test]

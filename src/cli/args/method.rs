@@ -50,6 +50,12 @@ pub struct Method {
     /// Continue past stop tokens; for measurements
     #[arg(long)]
     pub ignore_eos: bool,
+    /// Ends a response before this text; may be given several times
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub stop: Vec<String>,
+    /// Ends a response at these tokens too, a list such as 2,106
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub stop_token_ids: Vec<u32>,
     /// Records each token's log-probability under each model, as expert_logprobs and amateur_logprobs
     #[arg(long)]
     pub log_probabilities: bool,

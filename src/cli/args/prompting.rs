@@ -15,6 +15,7 @@ const TRIED: usize = 8;
 
 #[derive(clap::Args, Clone, Default)]
 #[command(next_help_heading = "Prompts")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Prompting {
     /// Takes the first N rows of the input; the same command with a larger N, or without, goes on with the output
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -34,6 +35,9 @@ pub struct Prompting {
     /// Leaves out a conversation's last turn if it is the assistant's, and answers the turn before it anew
     #[arg(long)]
     drop_final_answer: bool,
+    /// Reads control tokens that a conversation's text contains as plain text, as transformers does on request
+    #[arg(long)]
+    pub sanitize_control_tokens: bool,
 }
 
 fn json_object(text: &str) -> std::result::Result<Map<String, Value>, String> {
@@ -134,5 +138,6 @@ impl Prompting {
         settings["system"] = json!(self.system);
         settings["continue_final_message"] = json!(self.continue_final_message.then_some(true));
         settings["drop_final_answer"] = json!(self.drop_final_answer.then_some(true));
+        settings["sanitize_control_tokens"] = json!(self.sanitize_control_tokens.then_some(true));
     }
 }

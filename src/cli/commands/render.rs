@@ -37,7 +37,9 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let input = args.prompting.open(&args.input)?;
     let (expert, _) = args.models.open(false, Parts::Text, None)?;
-    let text = Text::load(&expert)?;
+    let mut text = Text::load(&expert)?;
+    text.set_sanitize_control_tokens(args.prompting.sanitize_control_tokens);
+    super::synth::report_warnings(&text);
     let variables = args.prompting.template_variables(args.models.pair(), &text, None);
     let is_marked =
         stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -30,6 +30,7 @@ use codit::device::Device;
 use codit::device::inspect::Inspect;
 use codit::engine::{EngineConfig, Replicas, Request, Stepped};
 use codit::error::Result;
+use codit::ids::TokenId;
 use codit::pairs::MAX_TOKENS;
 use codit::profile;
 use codit::text::Text;
@@ -240,6 +241,8 @@ impl<D: Device> Run<D> {
         let mut replicas = weights::load(places, expert, amateur.as_ref(), &config)?;
         let variables = args.template_variables(replicas.first().text(), sources.earlier.manifest());
         replicas.set_template_variables(&variables);
+        replicas.set_sanitize_control_tokens(args.prompting.sanitize_control_tokens);
+        report_warnings(replicas.first().text());
         let engine = replicas.first();
         args.prompting.try_template(&sources.input, |conversation| engine.chat_ids(conversation))?;
 
@@ -295,9 +298,11 @@ impl<D: Device> Run<D> {
             let prompt = prompting.prompt(prompt.body);
             Ok(Request { id, prompt, sample, tag, ..todo[setting].request.clone() })
         });
+        let text = replicas.first().text().clone();
         interrupt.begin_decoding();
         let result = replicas.decode(requests, |Stepped { completions, stats }| {
             let _range = profile::range(c"io");
+            report_warnings(&text);
             for completion in completions {
                 progress.record(&completion);
                 let JobIndex { row, setting, sample } = order.job(completion.tag);
@@ -310,6 +315,13 @@ impl<D: Device> Run<D> {
         progress.finish();
         result?;
         Ended::close(written, is_complete)
+    }
+}
+
+/// What is strange about the files or the prompts, and still works.
+pub fn report_warnings(text: &Text) {
+    for warning in text.take_warnings() {
+        message!("warning: {warning}");
     }
 }
 
@@ -341,6 +353,8 @@ impl Args {
             contrast: *contrast,
             max_tokens: self.max_tokens() as usize,
             ignore_eos: self.method.ignore_eos,
+            stop: self.method.stop.clone(),
+            stop_token_ids: self.method.stop_token_ids.iter().copied().map(TokenId).collect(),
             log_probabilities: self.method.log_probabilities,
             ..Request::new("", "")
         }
@@ -359,6 +373,9 @@ impl Args {
         settings["ignore_eos"] = json!(self.method.ignore_eos);
         // Unset where it is not asked for: a run of a version that did not know it goes on.
         settings["log_probabilities"] = json!(self.method.log_probabilities.then_some(true));
+        let given = |list: Value| if list.as_array().is_some_and(Vec::is_empty) { Value::Null } else { list };
+        settings["stop"] = given(json!(self.method.stop));
+        settings["stop_token_ids"] = given(json!(self.method.stop_token_ids));
         settings["max_model_len"] = window;
         settings["chat_template_kwargs"] = json!(variables);
         self.prompting.add_settings(&mut settings);

@@ -1,15 +1,15 @@
 //! The functions that a template finds: Jinja's and those of `transformers`.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicUsize};
+use std::sync::{Arc, Mutex};
 
 use minijinja::{Error, State, Value};
 
-use super::strftime;
 use super::value::args::{Args, as_int, needed};
 use super::value::dict::Dict;
 use super::value::objects::{Builtin, Cycler, Joiner, Namespace, Range};
 use super::value::{Kind, kind, list, refused, repr, sequence, type_name};
+use super::{meter, strftime};
 
 /// The longest range that Jinja's sandbox allows.
 const LONGEST_RANGE: usize = 100_000;
@@ -96,7 +96,9 @@ fn namespace(args: &Args) -> Result<Value, Error> {
     for (name, _) in dict.iter() {
         check_namespace_name(name.as_str().unwrap_or_default())?;
     }
-    Ok(Value::from_object(Namespace(Mutex::new(dict))))
+    let namespace = Arc::new(Namespace(Mutex::new(dict)));
+    meter::keep(&namespace);
+    Ok(Value::from_dyn_object(namespace))
 }
 
 /// `transformers` refuses what could reach Python's internals.

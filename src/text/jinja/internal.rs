@@ -12,7 +12,7 @@ use super::value::args::Args;
 use super::value::dict::Dict;
 use super::value::objects::Flow;
 use super::value::{Kind, attributes, kind, list, number, operators, refused, repr, sequence, type_name};
-use super::{filters, functions, html, macros, tests, translate};
+use super::{filters, functions, html, macros, meter, tests, translate};
 
 type Call = fn(&mut State<'_, '_>, &[Value]) -> Result<Value, Error>;
 
@@ -34,9 +34,16 @@ impl Object for Internal {
     }
 
     fn call(self: &Arc<Self>, state: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
-        (self.call)(state, args)
+        let result = (self.call)(state, args)?;
+        if !GIVES_WHAT_IS_THERE.contains(&self.name) {
+            meter::charge(&result)?;
+        }
+        Ok(result)
     }
 }
+
+/// The functions whose result was made before.
+const GIVES_WHAT_IS_THERE: [&str; 4] = ["codit__attribute", "codit__given", "codit__item", "codit__raw"];
 
 /// An environment for translated templates, with Jinja's functions.
 pub(in crate::text) fn environment() -> Result<Environment<'static>, Error> {
@@ -70,7 +77,7 @@ fn name(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-const INTERNAL: [(&str, Call); 28] = [
+const INTERNAL: [(&str, Call); 30] = [
     ("codit__attribute", |_, args| {
         some(args).and_then(|[value, attribute]| attributes::attribute(value, name(attribute)))
     }),
@@ -123,6 +130,8 @@ const INTERNAL: [(&str, Call); 28] = [
         Ok(Value::from(left == code(name(how))))
     }),
     ("codit__macro", |_, args| macros::Macro::of(args)),
+    // A list or a tuple that the engine has made.
+    ("codit__made", |_, args| some(args).map(|[value]| value.clone())),
     ("codit__marked", |state, args| {
         let [value] = some(args)?;
         if !operators::escapes(state) {
@@ -136,6 +145,12 @@ const INTERNAL: [(&str, Call); 28] = [
     }),
     ("codit__missing", |_, args| argument(args).map(|value| Value::from(macros::is_missing(&value)))),
     ("codit__negate", |_, args| some(args).and_then(|[value]| number::negated(value))),
+    // Text of the template of so many bytes, which the engine prints by itself.
+    ("codit__printed", |_, args| {
+        let [bytes] = some(args)?;
+        meter::print(bytes.as_usize().unwrap_or(usize::MAX))?;
+        Ok(Value::from(""))
+    }),
     ("codit__raw", |_, args| {
         let [value] = some(args)?;
         match value.as_str() {

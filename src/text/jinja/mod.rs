@@ -16,6 +16,7 @@ mod internal;
 mod json;
 mod lexer;
 mod macros;
+pub(super) mod meter;
 mod methods;
 mod pprint;
 mod refusal;

@@ -7,9 +7,9 @@ use minijinja::{Error, State, Value};
 use crate::text::jinja::strings;
 use crate::text::jinja::value::args::{Args, as_int, as_text, flag, needed, some};
 use crate::text::jinja::value::objects::{Generator, Group, Shows, View};
-use crate::text::jinja::value::operators::{binary, check_items, escapes};
+use crate::text::jinja::value::operators::{binary, escapes};
 use crate::text::jinja::value::{
-    Kind, attributes, compare, dict, kind, list, refused, repr, sequence, text, tuple, type_name,
+    Kind, attributes, check_items, compare, dict, kind, list, refused, repr, sequence, text, tuple, type_name,
 };
 
 pub(super) fn apply(state: &State, name: &str, value: &Value, args: &Args) -> Result<Value, Error> {

@@ -5,7 +5,7 @@ use minijinja::{Error, Value};
 use super::trim::is_space;
 use super::{parts, triple};
 use crate::text::jinja::value::args::{Args, as_text, int_or, needed, some};
-use crate::text::jinja::value::{list, refused};
+use crate::text::jinja::value::{MOST_ITEMS, check_items, list, refused};
 
 /// `str.split` and `str.rsplit`.
 pub(super) fn split(text: &str, safe: bool, name: &str, args: &Args) -> Result<Value, Error> {
@@ -14,19 +14,21 @@ pub(super) fn split(text: &str, safe: bool, name: &str, args: &Args) -> Result<V
     let from_right = name == "rsplit";
     let Some(separator) = some(separator) else {
         let words = if from_right { words_from_right(text, most) } else { words(text, most) };
+        check_items(words.len())?;
         return Ok(list(parts(words.into_iter().map(str::to_owned), safe)));
     };
     let separator = as_text(&separator, name)?;
     if separator.is_empty() {
         return Err(refused(format!("{name}(): the separator is empty")));
     }
+    let count = most.saturating_add(1);
+    check_items(text.splitn(count, separator).take(MOST_ITEMS + 1).count())?;
     let pieces: Vec<String> = if from_right {
-        let mut pieces: Vec<String> =
-            text.rsplitn(most.saturating_add(1), separator).map(str::to_owned).collect();
+        let mut pieces: Vec<String> = text.rsplitn(count, separator).map(str::to_owned).collect();
         pieces.reverse();
         pieces
     } else {
-        text.splitn(most.saturating_add(1), separator).map(str::to_owned).collect()
+        text.splitn(count, separator).map(str::to_owned).collect()
     };
     Ok(list(parts(pieces, safe)))
 }
@@ -35,7 +37,7 @@ pub(super) fn split(text: &str, safe: bool, name: &str, args: &Args) -> Result<V
 fn words(text: &str, most: usize) -> Vec<&str> {
     let mut words = Vec::new();
     let mut rest = text.trim_start_matches(is_space);
-    while !rest.is_empty() {
+    while !rest.is_empty() && words.len() <= MOST_ITEMS {
         let end = if most == words.len() { None } else { rest.find(is_space) };
         let (word, after) = rest.split_at(end.unwrap_or(rest.len()));
         words.push(word);
@@ -47,7 +49,7 @@ fn words(text: &str, most: usize) -> Vec<&str> {
 fn words_from_right(text: &str, most: usize) -> Vec<&str> {
     let mut words = Vec::new();
     let mut rest = text.trim_end_matches(is_space);
-    while !rest.is_empty() {
+    while !rest.is_empty() && words.len() <= MOST_ITEMS {
         let start = if most == words.len() { None } else { rest.rfind(is_space) };
         let start = start.map_or(0, |start| start + rest[start..].chars().next().map_or(1, char::len_utf8));
         words.push(&rest[start..]);

@@ -93,9 +93,9 @@ impl Translator {
                 )
             }
             Expr::Call(call) => self.call(call, "")?,
-            Expr::List(items) => format!("[{}]", self.expressions(&items.items)?.join(", ")),
+            Expr::List(items) => format!("codit__made([{}])", self.expressions(&items.items)?.join(", ")),
             Expr::Tuple(items) if items.items.is_empty() => "()".to_owned(),
-            Expr::Tuple(items) => format!("({},)", self.expressions(&items.items)?.join(", ")),
+            Expr::Tuple(items) => format!("codit__made(({},))", self.expressions(&items.items)?.join(", ")),
             Expr::Map(map) => {
                 let mut entries = Vec::with_capacity(map.keys.len() * 2);
                 for (name, value) in map.keys.iter().zip(&map.values) {

@@ -4,6 +4,9 @@ use minijinja::machinery::ast::{CallBlock, Expr, ForLoop, IfCond, Macro, SetBloc
 
 use super::{BLOCK, Loop, Translator, VARIABLE, line_of, unsupported};
 
+/// Bytes of a text that is not charged for when it is printed: the limit of steps bounds those.
+const SHORT_TEXT: usize = 16;
+
 impl Translator {
     /// Writes statements; whether one of them may end the loop's body from within a block.
     pub(super) fn statements(&mut self, statements: &[Stmt]) -> Result<bool, String> {
@@ -27,6 +30,9 @@ impl Translator {
             Stmt::Template(template) => self.statements(&template.children),
             Stmt::EmitRaw(raw) => {
                 self.data(raw.raw);
+                if raw.raw.len() > SHORT_TEXT {
+                    self.tag(VARIABLE, None, &format!("codit__printed({})", raw.raw.len()));
+                }
                 Ok(false)
             }
             Stmt::EmitExpr(emit) => {

@@ -9,6 +9,7 @@ use num_bigint::BigInt;
 use super::dict::{Dict, key};
 use super::objects::{self, Generator, Range, Shows, View};
 use super::{DEEPEST, Kind, kind, number, refused, sequence, too_deep, type_name};
+use crate::text::jinja::meter;
 
 /// `left == right`.
 pub(in crate::text::jinja) fn equal(left: &Value, right: &Value) -> Result<bool, Error> {
@@ -19,6 +20,7 @@ fn equal_at(left: &Value, right: &Value, depth: usize) -> Result<bool, Error> {
     if depth > DEEPEST {
         return Err(too_deep());
     }
+    meter::check_cancelled()?;
     Ok(match (kind(left), kind(right)) {
         (Kind::Undefined, Kind::Undefined) | (Kind::None, Kind::None) => true,
         (Kind::Str(left), Kind::Str(right)) => left == right,

@@ -22,6 +22,9 @@ use objects::{Group, Wide};
 /// short.
 pub(super) const LONGEST_TEXT: usize = 64 << 20;
 
+/// The most items of a list. Words of the largest prompts are fewer.
+pub(super) const MOST_ITEMS: usize = 1 << 22;
+
 /// The deepest nesting of values that is printed, compared or written as JSON. Python's own limit is about 1,000 calls.
 pub(super) const DEEPEST: usize = 900;
 
@@ -118,6 +121,15 @@ pub(super) fn check_length(length: Option<usize>) -> Result<(), Error> {
     match length {
         Some(length) if length <= LONGEST_TEXT => Ok(()),
         _ => Err(refused(format!("a text is too large, over {} MiB", LONGEST_TEXT >> 20))),
+    }
+}
+
+/// A list of at most [`MOST_ITEMS`].
+pub(super) fn check_items(count: usize) -> Result<(), Error> {
+    if count <= MOST_ITEMS {
+        Ok(())
+    } else {
+        Err(refused(format!("a list has more than {MOST_ITEMS} items")))
     }
 }
 

@@ -3,11 +3,10 @@
 use minijinja::{AutoEscape, Error, State, Value};
 
 use super::number::{self, Operation, arithmetic};
-use super::{Kind, args, check_length, compare, kind, list, refused, repr, text, tuple, type_name};
+use super::{
+    Kind, args, check_items, check_length, compare, kind, list, refused, repr, text, tuple, type_name,
+};
 use crate::text::jinja::{format, html};
-
-/// The most items of a repeated list.
-const MOST_ITEMS: usize = 1 << 20;
 
 /// `left operation right`.
 pub(in crate::text::jinja) fn binary(operation: &str, left: &Value, right: &Value) -> Result<Value, Error> {
@@ -86,15 +85,6 @@ fn repeat(left: &Value, right: &Value) -> Result<Option<Value>, Error> {
         }
         _ => None,
     })
-}
-
-/// An error if a list would have too many items.
-pub(in crate::text::jinja) fn check_items(count: usize) -> Result<(), Error> {
-    if count <= MOST_ITEMS {
-        Ok(())
-    } else {
-        Err(refused(format!("a list has more than {MOST_ITEMS} items")))
-    }
 }
 
 /// `a < b == c ...`: each operator stands before its operand.

@@ -3,7 +3,7 @@
 use minijinja::{Error, Value};
 
 use super::objects::{Generator, Range, View};
-use super::{Kind, args, kind, list, refused, text, tuple, type_name};
+use super::{Kind, MOST_ITEMS, args, check_items, kind, list, refused, text, tuple, type_name};
 
 /// The items that iterating over `value` gives. A generator is empty afterwards.
 ///
@@ -12,7 +12,10 @@ use super::{Kind, args, kind, list, refused, text, tuple, type_name};
 pub(in crate::text::jinja) fn items(value: &Value) -> Result<Vec<Value>, Error> {
     match kind(value) {
         Kind::Undefined => Ok(Vec::new()),
-        Kind::Str(text) => Ok(text.chars().map(Value::from).collect()),
+        Kind::Str(text) => {
+            check_items(text.chars().take(MOST_ITEMS + 1).count())?;
+            Ok(text.chars().map(Value::from).collect())
+        }
         Kind::List(items) | Kind::Tuple(items) => Ok(items.to_vec()),
         Kind::Dict(dict) => Ok(dict.keys()),
         Kind::Object(object) => {
