@@ -112,9 +112,7 @@ impl Error {
 }
 
 /// Characters of a line of a message. A longer line is cut.
-const LONGEST_LINE: usize = 600;
-/// Lines of a message. Further lines are left out.
-const MOST_LINES: usize = 24;
+const LONGEST_LINE: usize = 400;
 
 /// A text of unknown origin as one line of a message: control characters are escaped, so that a terminal shows them, and a
 /// long text is cut.
@@ -137,16 +135,6 @@ pub fn excerpt(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(line)
-}
-
-/// A message that may hold text of unknown origin, for a terminal or a record: each of its lines as [`excerpt`].
-pub fn printable(message: &str) -> String {
-    let mut lines: Vec<Cow<'_, str>> = message.lines().take(MOST_LINES).map(excerpt).collect();
-    let left_out = message.lines().skip(MOST_LINES).count();
-    if left_out > 0 {
-        lines.push(format!("... ({left_out} more lines)").into());
-    }
-    lines.join("\n")
 }
 
 /// Whether a terminal writes what follows in another direction.

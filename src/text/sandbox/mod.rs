@@ -3,22 +3,21 @@
 //! A template sees its variables and the clock, but no files and no environment. Its length, steps, recursion, output,
 //! memory and time are limited. It runs on its own [thread], whose stack suffices for the other limits.
 
+mod failure;
 mod thread;
 
-use std::error::Error as _;
-
-use minijinja::{Environment, Error, ErrorKind, Output, State, Value};
+use minijinja::{Environment, Error, Output, State, Value};
 use serde_json::{Map, Value as Json};
 
 use super::contain::contain;
-use super::jinja::{self, Refusal, meter};
+use super::jinja::{self, meter};
 use crate::error::excerpt;
+pub(super) use failure::Failure;
+use failure::MOST_STEPS;
 use thread::{Job, Served, TemplateThread};
 
 /// The longest template in bytes. The families' templates have a few KiB.
 pub(super) const LONGEST_SOURCE: usize = 256 << 10;
-/// Steps of the template engine. A message takes some hundreds.
-const MOST_STEPS: u64 = 4_000_000;
 
 const NAME: &str = "template";
 
@@ -28,17 +27,6 @@ pub(super) struct Sandbox {
     thread: TemplateThread,
 }
 
-/// The reason why a template returned no text.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// The template refused by `raise_exception`.
-    Refused(String),
-    /// The template is wrong or exceeds a limit.
-    Failed(String),
-    /// The template could not run, which is not its fault.
-    Unavailable(String),
-}
-
 impl Sandbox {
     /// # Errors
     /// [`Failure::Failed`] with the line that does not parse; [`Failure::Unavailable`] if the system refuses a thread.
@@ -46,7 +34,7 @@ impl Sandbox {
         if source.len() > LONGEST_SOURCE {
             return Err(Failure::Failed(too_long()));
         }
-        Ok(Self { thread: TemplateThread::start(source.to_owned())? })
+        Ok(Self { thread: TemplateThread::start(source.to_owned(), serve)? })
     }
 
     /// # Errors
@@ -102,25 +90,6 @@ fn environment(source: &str) -> Result<Environment<'static>, Failure> {
     environment.set_formatter(print);
     environment.add_template_owned(NAME, source)?;
     Ok(environment)
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        let mut root: &(dyn std::error::Error + 'static) = &error;
-        while let Some(cause) = root.source() {
-            root = cause;
-        }
-        if let Some(Refusal(message)) = root.downcast_ref() {
-            return Self::Refused(excerpt(message).into_owned());
-        }
-        if error.kind() == ErrorKind::OutOfFuel {
-            return Self::Failed(format!("it runs away: it takes more than {MOST_STEPS} steps"));
-        }
-        let line = error.line().map_or_else(String::new, |line| format!("line {line}: "));
-        let detail = error.detail().map_or_else(String::new, |detail| format!(": {detail}"));
-        let cause = error.source().map_or_else(String::new, |_| format!(": {root}"));
-        Self::Failed(excerpt(&format!("{line}{}{detail}{cause}", error.kind())).into_owned())
-    }
 }
 
 /// Prints a value as Python would. Output into variables also passes here.

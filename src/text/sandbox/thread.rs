@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::{Failure, serve};
+use super::failure::Failure;
 
 /// The longest render in moments: three seconds, which only a template with a very long step needs. Other templates
 /// exceed another limit first. (Counted in moments, so that a process that is stopped and continued loses only one.)
@@ -30,6 +30,8 @@ const LONGEST_WAIT: u32 = 600;
 #[derive(Debug)]
 pub(super) struct TemplateThread {
     source: Arc<str>,
+    /// The work of the thread.
+    serve: fn(Served),
     /// `None` after a render that did not end.
     serving: Mutex<Option<Serving>>,
     /// Every thread holds a clone, so that those alive can be counted.
@@ -59,12 +61,12 @@ pub(super) struct Served {
 }
 
 impl TemplateThread {
-    /// Starts the thread, which compiles `source`.
+    /// Starts the thread, which compiles `source` and renders it, both by `serve`.
     ///
     /// # Errors
     /// [`Failure::Unavailable`] if the system refuses a thread; [`Failure::Failed`] if the source does not parse.
-    pub(super) fn start(source: String) -> Result<Self, Failure> {
-        let thread = Self { source: source.into(), serving: Mutex::default(), alive: Arc::default() };
+    pub(super) fn start(source: String, serve: fn(Served)) -> Result<Self, Failure> {
+        let thread = Self { source: source.into(), serve, serving: Mutex::default(), alive: Arc::default() };
         let serving = thread.spawn()?;
         *thread.serving.lock().unwrap_or_else(PoisonError::into_inner) = Some(serving);
         Ok(thread)
@@ -107,7 +109,7 @@ impl TemplateThread {
             compiled,
             cancelled: Arc::clone(&cancelled),
         };
-        let alive = Arc::clone(&self.alive);
+        let (serve, alive) = (self.serve, Arc::clone(&self.alive));
         let work = move || {
             serve(served);
             drop(alive);
