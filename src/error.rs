@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A setting out of range or settings that contradict each other.
-    #[error("{0}")]
+    #[error("{}", shown(.0))]
     Setting(String),
     /// A file (of a checkpoint, a dataset, a manifest) with invalid contents.
-    #[error("{}: {message}", path.display())]
+    #[error("{}: {}", path.display(), shown(message))]
     File {
         /// The file at fault.
         path: PathBuf,
@@ -20,7 +20,7 @@ pub enum Error {
         message: String,
     },
     /// An invalid line of a JSONL file.
-    #[error("{}:{line}: {message}", path.display())]
+    #[error("{}:{line}: {}", path.display(), shown(message))]
     Line {
         /// The file at fault.
         path: PathBuf,
@@ -36,7 +36,7 @@ pub enum Error {
         messages: Vec<String>,
     },
     /// One request that cannot be served (a template that fails, a prompt longer than the window).
-    #[error("{0}")]
+    #[error("{}", shown(.0))]
     Request(String),
     /// The operating system refused a file.
     #[error("{}: {action}: {source}", path.display())]
@@ -109,6 +109,24 @@ impl Error {
             Self::Download(_) | Self::Device(_) | Self::System(_) => 1,
         }
     }
+}
+
+/// Characters of the beginning and of the end of a message that are shown, if it is longer than both: what is wrong, and the
+/// remedy. Names and values that a file holds can make a message of megabytes.
+const SHOWN: [usize; 2] = [1000, 400];
+
+/// `message` without its middle if it is long.
+fn shown(message: &str) -> Cow<'_, str> {
+    let [first, last] = SHOWN;
+    if message.len() <= first + last {
+        return Cow::Borrowed(message);
+    }
+    let begin: String = message.chars().take(first).collect();
+    let rest = &message[begin.len()..];
+    let Some((end, _)) = rest.char_indices().rev().nth(last - 1).filter(|(end, _)| *end > 0) else {
+        return Cow::Borrowed(message);
+    };
+    Cow::Owned(format!("{begin} ... {}", &rest[end..]))
 }
 
 /// Characters of a line of a message. A longer line is cut.

@@ -42,6 +42,7 @@ mod shortcuts;
 #[cfg(feature = "cli")]
 mod signals;
 mod simt;
+mod soak;
 mod stalls;
 #[cfg(feature = "cli")]
 mod stats;
