@@ -79,6 +79,13 @@ impl Error {
         move |source| Self::Io { path, action, source }
     }
 
+    /// For `map_err`: the system refuses to start a thread.
+    pub(crate) fn refused_thread(error: io::Error) -> Self {
+        Self::System(format!(
+            "the system refuses a thread: {error}; raise the limit on processes (ulimit -u)"
+        ))
+    }
+
     /// The message in lines: one, or one for each invalid line of a file.
     pub fn lines(&self) -> Vec<String> {
         match self {

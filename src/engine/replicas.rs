@@ -20,7 +20,7 @@
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
+use std::thread::{self, Scope, ScopedJoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::{Map, Value};
@@ -72,9 +72,10 @@ impl<D: Device> Replicas<D> {
         };
         let loaded: Vec<Result<Engine<D>>> = thread::scope(|scope| {
             let load = &load;
-            let threads: Vec<_> =
-                devices.into_iter().enumerate().map(|device| scope.spawn(move || load(device))).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(panicked()))).collect()
+            let start = |device| spawn(scope, move || load(device));
+            let threads: Vec<_> = devices.into_iter().enumerate().map(start).collect();
+            let join = |thread: ScopedJoinHandle<_>| thread.join().unwrap_or_else(|_| Err(panicked()));
+            threads.into_iter().map(|thread| thread.and_then(join)).collect()
         });
         let mut engines = loaded.into_iter().collect::<Result<Vec<_>>>()?;
         let Some(windows) = engines.iter().map(Engine::windows).reduce(Windows::min) else {
@@ -139,20 +140,26 @@ impl<D: Device> Replicas<D> {
             let (start, started) = bounded(0);
             let (steps, finished) = bounded(STEPS_AHEAD * count);
             let feeder = Feeder { preparer, prepared, start: Some(start), shared };
-            let feeder = scope.spawn(move || {
+            let feeder = spawn(scope, move || {
                 let _guard = StopOnPanic(shared);
                 feeder.run(requests);
                 Ok(())
-            });
+            })?;
             let run = |(index, engine)| {
                 let (requests, started) = (requests_out.clone(), started.clone());
                 let replica = Replica { index, engine, requests, steps: steps.clone(), shared };
-                scope.spawn(move || {
+                spawn(scope, move || {
                     let _guard = StopOnPanic(shared);
                     replica.run(&started)
                 })
             };
-            let replicas: Vec<_> = self.engines.iter_mut().enumerate().map(run).collect();
+            let replicas: Vec<_> = self
+                .engines
+                .iter_mut()
+                .enumerate()
+                .map(run)
+                .collect::<Result<_>>()
+                .inspect_err(|_| shared.stop())?;
             // A thread sees that the others have ended when it holds the only ends of its channels.
             drop((requests_out, steps));
             let mut result = Ok(());
@@ -173,6 +180,17 @@ impl<D: Device> Replicas<D> {
             results.fold(result, Result::and)
         })
     }
+}
+
+/// Starts a thread of `scope`.
+///
+/// # Errors
+/// [`Error::System`] if the system refuses.
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>> {
+    thread::Builder::new().spawn_scoped(scope, work).map_err(Error::refused_thread)
 }
 
 /// What all threads of a decode see.

@@ -75,7 +75,7 @@ impl ThreadPool {
             let thread = Builder::new()
                 .name(format!("codit-cpu-{index}"))
                 .spawn(move || shared.help_until_shut_down())
-                .map_err(|error| Error::Device(format!("cannot start {threads} threads: {error}")))?;
+                .map_err(Error::refused_thread)?;
             pool.threads.push(thread);
         }
         Ok(pool)

@@ -142,11 +142,17 @@ impl<'a> Sources<'a> {
             return Ok((load_expert()?, self.amateur.as_ref().map(load_amateur).transpose()?));
         }
         let (expert, amateur) = std::thread::scope(|scope| {
-            let amateur = self.amateur.as_ref().map(|amateur| scope.spawn(move || load_amateur(amateur)));
-            (load_expert(), amateur.map(std::thread::ScopedJoinHandle::join))
+            let start = |amateur| {
+                let thread = std::thread::Builder::new().spawn_scoped(scope, move || load_amateur(amateur));
+                thread.map_err(Error::refused_thread)
+            };
+            let amateur = self.amateur.as_ref().map(start);
+            let expert = load_expert();
+            (expert, amateur.map(|thread| thread.map(std::thread::ScopedJoinHandle::join)))
         });
         let panicked = |_| Err(Error::Device("internal error: loading the amateur panicked".to_owned()));
-        Ok((expert?, amateur.map(|amateur| amateur.unwrap_or_else(panicked)).transpose()?))
+        let amateur = amateur.map(|thread| thread.and_then(|result| result.unwrap_or_else(panicked)));
+        Ok((expert?, amateur.transpose()?))
     }
 
     /// Adds to an error of a device with memory of its own how much the pair takes and how much was free.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::failure::Failure;
+use crate::error::Error;
 
 /// The longest render in moments: three seconds, which only a template with a very long step needs. Other templates
 /// exceed another limit first. (Counted in moments, so that a process that is stopped and continued loses only one.)
@@ -118,7 +119,7 @@ impl TemplateThread {
             .name("template".to_owned())
             .stack_size(STACK)
             .spawn(work)
-            .map_err(|error| Failure::Unavailable(format!("the system refuses a thread: {error}")))?;
+            .map_err(|error| Failure::Unavailable(Error::refused_thread(error).to_string()))?;
         wait_for(&is_compiled, &cancelled)?;
         Ok(Serving { jobs, cancelled })
     }
