@@ -80,7 +80,7 @@ impl Error {
     }
 
     /// For `map_err`: the system refuses to start a thread.
-    pub(crate) fn refused_thread(error: io::Error) -> Self {
+    pub(crate) fn refused_thread(error: &io::Error) -> Self {
         Self::System(format!(
             "the system refuses a thread: {error}; raise the limit on processes (ulimit -u)"
         ))

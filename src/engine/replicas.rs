@@ -190,7 +190,7 @@ fn spawn<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     work: impl FnOnce() -> T + Send + 'scope,
 ) -> Result<ScopedJoinHandle<'scope, T>> {
-    thread::Builder::new().spawn_scoped(scope, work).map_err(Error::refused_thread)
+    thread::Builder::new().spawn_scoped(scope, work).map_err(|error| Error::refused_thread(&error))
 }
 
 /// What all threads of a decode see.

@@ -22,5 +22,11 @@ pub mod error {
         Device(String),
     }
 
+    impl Error {
+        pub fn refused_thread(error: &std::io::Error) -> Self {
+            Self::Device(error.to_string())
+        }
+    }
+
     pub type Result<T> = std::result::Result<T, Error>;
 }

@@ -75,7 +75,7 @@ impl ThreadPool {
             let thread = Builder::new()
                 .name(format!("codit-cpu-{index}"))
                 .spawn(move || shared.help_until_shut_down())
-                .map_err(Error::refused_thread)?;
+                .map_err(|error| Error::refused_thread(&error))?;
             pool.threads.push(thread);
         }
         Ok(pool)

@@ -144,7 +144,7 @@ impl<'a> Sources<'a> {
         let (expert, amateur) = std::thread::scope(|scope| {
             let start = |amateur| {
                 let thread = std::thread::Builder::new().spawn_scoped(scope, move || load_amateur(amateur));
-                thread.map_err(Error::refused_thread)
+                thread.map_err(|error| Error::refused_thread(&error))
             };
             let amateur = self.amateur.as_ref().map(start);
             let expert = load_expert();

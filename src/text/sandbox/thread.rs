@@ -119,7 +119,7 @@ impl TemplateThread {
             .name("template".to_owned())
             .stack_size(STACK)
             .spawn(work)
-            .map_err(|error| Failure::Unavailable(Error::refused_thread(error).to_string()))?;
+            .map_err(|error| Failure::Unavailable(Error::refused_thread(&error).to_string()))?;
         wait_for(&is_compiled, &cancelled)?;
         Ok(Serving { jobs, cancelled })
     }
