@@ -51,7 +51,7 @@ fn record(input: &Input, row: usize) -> Option<Record> {
     } else {
         Outcome::Failed("the prompt has no tokens".to_owned())
     };
-    Some(Record::new(row_read, None, metadata(), outcome))
+    Some(Record::new(row_read, None, metadata(), 3, outcome))
 }
 
 /// An input of any bytes. What can be read can be answered, and the output of such a run resumes.

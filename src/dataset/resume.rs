@@ -119,7 +119,7 @@ pub(super) fn recover(path: &Path, file: &File, input: &Input, samples: u32) -> 
                 add(&mut done, input, &head).map_err(|message| Error::line(path, line.number, message))?;
                 whole = end;
             }
-            None if may_be_torn(line.bytes) => {
+            None if may_be_torn(line) => {
                 torn.get_or_insert((line.number, line.bytes.contains(&0)));
             }
             _ => {
@@ -177,8 +177,12 @@ fn head(line: Line) -> Option<Head> {
     serde_json::from_str(text).ok()
 }
 
-fn may_be_torn(bytes: &[u8]) -> bool {
-    let written = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+/// Whether a crash may have left these bytes of a record. A line that is whole JSON is none: it is somebody's.
+fn may_be_torn(line: Line) -> bool {
+    if line.is_terminated() && serde_json::from_slice::<IgnoredAny>(line.bytes).is_ok() {
+        return false;
+    }
+    let written = line.bytes.split(|byte| *byte == 0).next().unwrap_or_default();
     written.starts_with(OPENING) || OPENING.starts_with(written)
 }
 

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use tokenizers::{
     AddedToken, Model, ModelWrapper, NormalizedString, Normalizer, OffsetReferential, OffsetType,
     PreTokenizedString, PreTokenizer,
@@ -64,6 +66,11 @@ impl Tokenizer {
             ));
         };
         check_size(checkpoint, TOKENIZER_FILE, &bytes)?;
+        if let Some(length) = longest_unigram_token(&bytes).filter(|length| *length > LONGEST_UNIGRAM_TOKEN) {
+            let message =
+                format!("a token has {length} bytes, more than {LONGEST_UNIGRAM_TOKEN}; download it again");
+            return Err(Error::file(path, message));
+        }
         let config = TokenizerConfig::load(checkpoint)?;
         let mut warnings = Vec::new();
         let load = || {
@@ -358,4 +365,25 @@ pub fn check_same_vocabulary(expert: &Tokenizer, amateur: &Tokenizer) -> Result<
             ))
         }
     }
+}
+
+/// Bytes of the longest token of a Unigram model. The library keeps them in a tree and frees it by recursion, which a longer
+/// token would overflow the stack with.
+const LONGEST_UNIGRAM_TOKEN: usize = 4096;
+
+/// Bytes of the longest token of a file with a Unigram model, whose vocabulary is a list of tokens and scores.
+fn longest_unigram_token(file: &[u8]) -> Option<usize> {
+    #[derive(Deserialize)]
+    struct File<'a> {
+        #[serde(borrow)]
+        model: Model<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Model<'a> {
+        #[serde(borrow)]
+        vocab: &'a RawValue,
+    }
+    let File { model } = serde_json::from_slice(file).ok()?;
+    let tokens: Vec<(String, IgnoredAny)> = serde_json::from_str(model.vocab.get()).ok()?;
+    tokens.iter().map(|(token, _)| token.len()).max()
 }

@@ -492,3 +492,19 @@ fn a_stop_text_ends_the_response_across_tokens() {
     assert!(run(&[""], &[]).unwrap_err().to_string().contains("stop text is empty"));
     assert!(run(&[], &[TokenId(9_999_999)]).unwrap_err().to_string().contains("stop token 9999999"));
 }
+
+/// The library keeps the tokens of a Unigram model in a tree that is as deep as the longest, and frees it by recursion.
+#[test]
+fn a_token_that_would_overflow_the_stack_is_refused() {
+    let tokenizer = |length: usize| {
+        let vocab = json!([["<unk>", 0.0], ["x".repeat(length), -1.0]]);
+        json!({"version": "1.0", "added_tokens": [], "model": {"type": "Unigram", "unk_id": 0, "vocab": vocab}})
+    };
+    let load = |length: usize| {
+        let (_folder, checkpoint) = folder(&[("tokenizer.json", &tokenizer(length).to_string())]);
+        Tokenizer::load(&checkpoint)
+    };
+    assert!(load(1000).is_ok());
+    let message = load(1_000_000).unwrap_err().to_string();
+    assert!(message.contains("a token has 1000000 bytes"), "{message}");
+}
