@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A setting out of range or settings that contradict each other.
-    #[error("{}", shown(.0))]
+    #[error("{}", shown(.0, MESSAGE))]
     Setting(String),
     /// A file (of a checkpoint, a dataset, a manifest) with invalid contents.
-    #[error("{}: {}", path.display(), shown(message))]
+    #[error("{}: {}", shown(&path.to_string_lossy(), PATH), shown(message, MESSAGE))]
     File {
         /// The file at fault.
         path: PathBuf,
@@ -20,7 +20,7 @@ pub enum Error {
         message: String,
     },
     /// An invalid line of a JSONL file.
-    #[error("{}:{line}: {}", path.display(), shown(message))]
+    #[error("{}:{line}: {}", shown(&path.to_string_lossy(), PATH), shown(message, MESSAGE))]
     Line {
         /// The file at fault.
         path: PathBuf,
@@ -36,10 +36,10 @@ pub enum Error {
         messages: Vec<String>,
     },
     /// One request that cannot be served (a template that fails, a prompt longer than the window).
-    #[error("{}", shown(.0))]
+    #[error("{}", shown(.0, MESSAGE))]
     Request(String),
     /// The operating system refused a file.
-    #[error("{}: {action}: {source}", path.display())]
+    #[error("{}: {action}: {source}", shown(&path.to_string_lossy(), PATH))]
     Io {
         /// The file at fault.
         path: PathBuf,
@@ -120,20 +120,21 @@ impl Error {
 
 /// Characters of the beginning and of the end of a message that are shown, if it is longer than both: what is wrong, and the
 /// remedy. Names and values that a file holds can make a message of megabytes.
-const SHOWN: [usize; 2] = [1000, 400];
+const MESSAGE: [usize; 2] = [900, 400];
+/// The same of a path. A file can name another, with a name that no system takes.
+const PATH: [usize; 2] = [200, 300];
 
-/// `message` without its middle if it is long.
-fn shown(message: &str) -> Cow<'_, str> {
-    let [first, last] = SHOWN;
-    if message.len() <= first + last {
-        return Cow::Borrowed(message);
+/// `text` without its middle if it is long.
+fn shown(text: &str, [first, last]: [usize; 2]) -> Cow<'_, str> {
+    if text.len() <= first + last {
+        return Cow::Borrowed(text);
     }
-    let begin: String = message.chars().take(first).collect();
-    let rest = &message[begin.len()..];
-    let Some((end, _)) = rest.char_indices().rev().nth(last - 1).filter(|(end, _)| *end > 0) else {
-        return Cow::Borrowed(message);
-    };
-    Cow::Owned(format!("{begin} ... {}", &rest[end..]))
+    let begin: String = text.chars().take(first).collect();
+    let rest = &text[begin.len()..];
+    match rest.char_indices().rev().nth(last - 1) {
+        Some((end, _)) if end > 0 => Cow::Owned(format!("{begin} ... {}", &rest[end..])),
+        _ => Cow::Borrowed(text),
+    }
 }
 
 /// Characters of a line of a message. A longer line is cut.
