@@ -363,7 +363,7 @@ fn too_long(bytes: &[u8]) -> String {
 fn twice(id: &Id, first: usize) -> String {
     let id = excerpt(id.key());
     format!(
-        "id {id:?} is that of line {first} too (ids are compared as text); make ids unique or remove one line"
+        "id {id:?} equals that of line {first}: ids are compared as text; make ids unique or remove one line"
     )
 }
 

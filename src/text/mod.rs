@@ -170,8 +170,8 @@ impl Text {
     ) -> Result<(String, Vec<TokenId>)> {
         let template = self.template.as_ref().ok_or_else(|| {
             Error::Request(format!(
-                "{} has no chat template beside it (chat_template.jinja, or chat_template in tokenizer_config.json); \
-                 give plain prompts",
+                "{} has no chat template beside it (chat_template.jinja, or chat_template in tokenizer_config.json): this \
+                 looks like a base model; is it the amateur? Or use the `prompt` column",
                 self.tokenizer.path().display()
             ))
         })?;

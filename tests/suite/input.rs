@@ -134,7 +134,7 @@ fn ids_are_unique_as_text() {
             format!("{{\"instruction\":\"x\",\"id\":{first}}}\n\n{{\"instruction\":\"x\"{second}}}\n"),
             3,
         );
-        assert!(message.contains("is that of line 1 too"), "{message}");
+        assert!(message.contains("equals that of line 1"), "{message}");
     };
     twice("\"a\"", ",\"id\":\"a\"");
     twice("1", ",\"id\":\"1\"");
@@ -631,7 +631,7 @@ nothing
         Body::Invalid(message) => message.clone(),
         body => panic!("{body:?}"),
     };
-    assert!(message(1).starts_with("line 2: id \"a\" is that of line 1 too"), "{}", message(1));
+    assert!(message(1).starts_with("line 2: id \"a\" equals that of line 1"), "{}", message(1));
     assert!(message(7).starts_with("line 9: longer than 16 MiB"), "{}", message(7));
     assert!(rows[2].columns.is_empty() && rows[2].body.instruction().is_empty());
 }

@@ -196,7 +196,7 @@ fn invalid_lines_become_error_records_and_are_not_made_again() {
     assert_eq!(all.len(), 8);
     for (id, words) in [
         ("conv_2", "line 2: not JSON"),
-        ("conv_3", "line 3: id \"1\" is that of line 1"),
+        ("conv_3", "line 3: id \"1\" equals that of line 1"),
         ("e", "line 4: instruction is empty"),
     ] {
         let of: Vec<&Value> = all.iter().filter(|record| record["id"] == id).collect();
