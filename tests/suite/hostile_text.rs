@@ -117,6 +117,19 @@ fn deep_values_and_deep_sources_are_errors_or_texts() {
     ] {
         refusal(&format!("{pairs}{end}"));
     }
+    for (pair, end) in [
+        ("(n.x, n.x)", "{{ {n.x: 1} }}"),
+        ("(n.x, n.x)", "{{ {1: 1}.get(n.x) }}"),
+        ("(n.x, n.x)", "{{ [n.x, n.x] | unique | list }}"),
+        ("{'a': n.x, 'b': n.x}", "{{ n.x | pprint }}"),
+        ("{'a': n.x, 'b': n.x}", "{{ n.x | tojson(indent=2) }}"),
+        ("{'a': n.x, 'b': n.x}", "{{ n.x | urlencode }}"),
+        ("{'a': n.x, 'b': n.x}", "{{ n.x | xmlattr }}"),
+    ] {
+        refusal(&format!(
+            "{{% set n = namespace(x=1) %}}{{% for i in range(50) %}}{{% set n.x = {pair} %}}{{% endfor %}}{end}"
+        ));
+    }
     // Whatever the parser makes of these, it does not overflow the stack.
     let half = 125_000;
     for (open, close) in [

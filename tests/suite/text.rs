@@ -358,7 +358,7 @@ fn missing_files_are_named() {
     let text = Text::load(&bare).unwrap();
     assert_eq!(text.prompt_ids_of_text("hi there").unwrap(), [TokenId(1), TokenId(0)]);
     let error = message_of(text.prompt_ids(&say("hi"), &no_kwargs()));
-    assert!(error.contains("no chat template") && error.contains("plain prompts"), "{error}");
+    assert!(error.contains("no chat template") && error.contains("`prompt` column"), "{error}");
 }
 
 #[test]

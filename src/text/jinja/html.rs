@@ -1,6 +1,6 @@
 //! HTML: escaping as `MarkupSafe` does it, entities and tags.
 
-use minijinja::Value;
+use minijinja::{Error, Value};
 
 use super::strings::trim::is_space;
 use super::value::repr;
@@ -22,13 +22,14 @@ pub(super) fn escaped(text: &str) -> String {
 }
 
 /// The value as markup. Markup stays as it is; other values are escaped.
-pub(super) fn escape(value: &Value) -> Value {
+///
+/// # Errors
+/// If the value's text is too long or nested too deep.
+pub(super) fn escape(value: &Value) -> Result<Value, Error> {
     if value.is_safe() {
-        return value.clone();
+        return Ok(value.clone());
     }
-    // A value that is nested too deep has no text.
-    let text = repr::to_text(value).unwrap_or_default();
-    Value::from_safe_string(escaped(&text))
+    Ok(Value::from_safe_string(escaped(&*repr::to_text(value)?)))
 }
 
 /// The names that HTML reads without a semicolon too.

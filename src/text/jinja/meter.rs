@@ -84,12 +84,24 @@ pub(in crate::text) fn print(bytes: usize) -> Result<(), Error> {
 /// # Errors
 /// If the render has made too much, or has been told to end.
 pub(super) fn charge(made: &Value) -> Result<(), Error> {
-    let (bytes, containers) = match kind(made) {
-        Kind::Str(text) => (text.len(), 0),
-        Kind::List(items) | Kind::Tuple(items) => (items.len() * ELEMENT, 1),
-        Kind::Dict(dict) => (dict.len() * 3 * ELEMENT, 1),
-        _ => (0, 0),
-    };
+    match kind(made) {
+        Kind::Str(text) => charge_text(text),
+        Kind::List(items) | Kind::Tuple(items) => charge_for(items.len() * ELEMENT, 1),
+        Kind::Dict(dict) => charge_for(dict.len() * 3 * ELEMENT, 1),
+        _ => check_cancelled(),
+    }
+}
+
+/// Charges for a text that was made.
+///
+/// # Errors
+/// Those of [`charge`].
+pub(super) fn charge_text(made: &str) -> Result<(), Error> {
+    charge_for(made.len(), 0)
+}
+
+fn charge_for(bytes: usize, containers: usize) -> Result<(), Error> {
+    check_cancelled()?;
     METER.with_borrow_mut(|meter| {
         meter.bytes = meter.bytes.saturating_add(bytes);
         meter.containers += containers;
@@ -98,9 +110,6 @@ pub(super) fn charge(made: &Value) -> Result<(), Error> {
         }
         if meter.containers > MOST_CONTAINERS {
             return Err(refused(format!("it makes more than {MOST_CONTAINERS} lists and mappings")));
-        }
-        if meter.cancelled.load(Ordering::Relaxed) {
-            return Err(refused("the render was told to end"));
         }
         Ok(())
     })

@@ -2,6 +2,7 @@
 
 use minijinja::{Error, Value};
 
+use super::meter;
 use super::strings::split;
 use super::strings::trim::is_space;
 use super::value::dict::Dict;
@@ -34,6 +35,7 @@ fn with_sorted_keys(value: &Value, depth: usize) -> Result<Value, Error> {
     let inner = |items: &[Value]| {
         items.iter().map(|item| with_sorted_keys(item, depth + 1)).collect::<Result<_, _>>()
     };
+    meter::charge(value)?;
     Ok(match kind(value) {
         Kind::List(items) => list(inner(items)?),
         Kind::Tuple(items) => tuple(inner(items)?),
@@ -62,6 +64,7 @@ fn length(text: &str) -> usize {
 
 fn write(value: &Value, place: Place, out: &mut String) -> Result<(), Error> {
     let text = repr::repr(value)?;
+    meter::charge_text(&text)?;
     if length(&text) <= WIDTH.saturating_sub(place.indent + place.allowance) {
         out.push_str(&text);
         return Ok(());

@@ -21,7 +21,7 @@ pub(super) fn apply(state: &State, name: &str, value: &Value, args: &Args) -> Re
         "forceescape" => Value::from_safe_string(html::escaped(&plain)),
         "striptags" => Value::from(html::without_tags(&plain)),
         "urlencode" => Value::from(urlencode(value, &plain)?),
-        _ => html::escape(value),
+        _ => html::escape(value)?,
     })
 }
 
@@ -36,7 +36,7 @@ fn attributes(state: &State, value: &Value, autospace: bool) -> Result<Value, Er
         if key.contains([' ', '\t', '\n', '\r', '\u{b}', '\u{c}', '/', '>', '=']) {
             return Err(refused(format!("xmlattr: {key:?} is no name of an attribute")));
         }
-        written.push(format!("{}=\"{}\"", html::escape(name), html::escape(value)));
+        written.push(format!("{}=\"{}\"", html::escape(name)?, html::escape(value)?));
     }
     let mut attributes = written.join(" ");
     if autospace && !attributes.is_empty() {

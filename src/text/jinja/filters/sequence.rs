@@ -214,8 +214,8 @@ fn join(state: &State, value: &Value, args: &Args) -> Result<Value, Error> {
         return strings::join(&repr::to_text(&separator)?, false, &texts);
     }
     let escape = crate::text::jinja::html::escape;
-    let texts: Vec<Value> = texts.iter().map(escape).collect();
-    let separator = escape(&separator);
+    let texts = texts.iter().map(escape).collect::<Result<Vec<_>, _>>()?;
+    let separator = escape(&separator)?;
     strings::join(as_text(&separator, "join")?, true, &texts)
 }
 

@@ -142,7 +142,7 @@ fn replace(state: &State, value: &Value, args: &Args) -> Result<Value, Error> {
         return strings::replace(&subject, &old, &new, count).map(Value::from);
     }
     let subject =
-        if old.is_safe() || new.is_safe() && !value.is_safe() { html::escape(value) } else { soft(value)? };
+        if old.is_safe() || new.is_safe() && !value.is_safe() { html::escape(value)? } else { soft(value)? };
     let (old, new) = (soft(&old)?, soft(&new)?);
     let args = Args { positional: vec![old, new, Value::from(count)], keywords: Vec::new() };
     strings::call(as_text(&subject, "replace")?, subject.is_safe(), "replace", &args)

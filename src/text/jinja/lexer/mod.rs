@@ -53,7 +53,8 @@ impl<'source> Lexer<'source> {
     /// Copies text up to a tag, and the tag; false at the end.
     fn next_tag(&mut self) -> Result<bool, String> {
         let rest = &self.source[self.at..];
-        let Some(start) = ["{{", "{%", "{#"].iter().filter_map(|open| rest.find(open)).min() else {
+        let opens = |pair: &[u8]| pair[0] == b'{' && b"{%#".contains(&pair[1]);
+        let Some(start) = rest.as_bytes().windows(2).position(opens) else {
             self.data(rest);
             return Ok(false);
         };

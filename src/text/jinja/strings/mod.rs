@@ -110,14 +110,14 @@ pub(super) fn call(subject: &str, safe: bool, name: &str, args: &Args) -> Result
             let (old, new) = (needed(old, name)?, needed(new, name)?);
             let count = int_or(count.as_ref(), -1, name)?;
             // Markup escapes the texts that come into it.
-            let new = if safe { html::escape(&new) } else { new };
+            let new = if safe { html::escape(&new)? } else { new };
             Ok(text(replace(subject, as_text(&old, name)?, as_text(&new, name)?, count)?, safe))
         }
         "join" => {
             let [items] = args.bind(name, ["/iterable"])?;
             let mut items = sequence::items(&needed(items, name)?)?;
             if safe {
-                items = items.iter().map(html::escape).collect();
+                items = items.iter().map(html::escape).collect::<Result<_, _>>()?;
             }
             join(subject, safe, &items)
         }

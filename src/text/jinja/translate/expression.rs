@@ -8,10 +8,23 @@ use crate::text::jinja::value::number::float_text;
 use crate::text::jinja::value::{Kind, kind};
 use crate::text::jinja::{filters, tests};
 
+/// The deepest nesting of an expression. Each level copies what is within it.
+const DEEPEST: usize = 500;
+
 impl Translator {
-    // Long because it has one arm for each kind of expression.
     /// The engine's expression.
     pub(super) fn expression(&mut self, expression: &Expr) -> Result<String, String> {
+        if self.depth == DEEPEST {
+            return Err(unsupported(line_of(expression), "an expression that is nested so deep"));
+        }
+        self.depth += 1;
+        let translated = self.translated(expression);
+        self.depth -= 1;
+        translated
+    }
+
+    // Long because it has one arm for each kind of expression.
+    fn translated(&mut self, expression: &Expr) -> Result<String, String> {
         Ok(match expression {
             Expr::Var(variable) => self.variable(variable.id, line_of(expression))?,
             Expr::Const(constant) => literal(constant),

@@ -71,6 +71,8 @@ struct Translator {
     is_conditional: bool,
     /// How many scopes are open.
     scopes: usize,
+    /// How many expressions are open.
+    depth: usize,
 }
 
 /// The error for what is not supported.

@@ -10,6 +10,7 @@ use minijinja::{Error, Value};
 use num_bigint::BigInt;
 
 use super::{Kind, kind, number, refused, type_name};
+use crate::text::jinja::meter;
 
 /// What makes two keys equal.
 #[derive(PartialEq, Eq, Clone)]
@@ -60,7 +61,7 @@ impl Equivalent<Key> for TextKey<'_> {
 /// The key of a value.
 ///
 /// # Errors
-/// If the value is a list or a dictionary, which Python does not hash.
+/// If the value is a list or a dictionary, which Python does not hash; if the render has made too much.
 pub(in crate::text::jinja) fn key(value: &Value) -> Result<Key, Error> {
     Ok(match kind(value) {
         Kind::Str(text) => Key::Text(text.into()),
@@ -76,7 +77,10 @@ pub(in crate::text::jinja) fn key(value: &Value) -> Result<Key, Error> {
             },
             None => Key::Float(float.to_bits()),
         },
-        Kind::Tuple(items) => Key::Tuple(items.iter().map(key).collect::<Result<_, _>>()?),
+        Kind::Tuple(items) => {
+            meter::charge(value)?;
+            Key::Tuple(items.iter().map(key).collect::<Result<_, _>>()?)
+        }
         Kind::List(_) | Kind::Dict(_) => {
             return Err(refused(format!("a {} is no key: it is not hashable", type_name(value))));
         }
