@@ -29,7 +29,7 @@ pub(super) fn escape(value: &Value) -> Result<Value, Error> {
     if value.is_safe() {
         return Ok(value.clone());
     }
-    Ok(Value::from_safe_string(escaped(&*repr::to_text(value)?)))
+    Ok(Value::from_safe_string(escaped(&repr::to_text(value)?)))
 }
 
 /// The names that HTML reads without a semicolon too.
