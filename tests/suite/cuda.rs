@@ -181,7 +181,7 @@ fn several_gpus_give_what_one_gives() {
     assert!(count(&said, 0, "replays") > 2 && count(&said, 1, "replays") > 2, "{said}");
 
     let said = run("auto", &["--devices", "3,1", "--gpu-memory-utilization", "0.08"]);
-    assert!(said.contains("2 GPUs, expert and amateur on one each: 1 replica(s)"), "{said}");
+    assert!(said.contains("2 GPUs, expert and amateur on one each: 1 replica of the pair"), "{said}");
     assert!(count(&said, 3, "copies") > 4 && count(&said, 1, "copies") > 4, "{said}");
 
     let deferred = place.path("simt-deferred");
