@@ -358,6 +358,9 @@ def main():
     arguments = arguments.parse_args()
     program = str(Path(arguments.program).resolve())
     passed = failed = 0
+    # A shell starts background jobs with some of these ignored, and a program inherits that; it inherits no handler.
+    for name in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: sys.exit("interrupted"))
     with tempfile.TemporaryDirectory() as root:
         Path(root).chmod(0o755)
         quiet = Drill(program, Path(tempfile.mkdtemp(dir=root)), [])

@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use serde_json::{Value, json};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// A folder for one test's files; it is removed when the test ends.
 pub struct Workplace {
@@ -41,6 +44,16 @@ pub fn synth(input: &Path, output: &Path, arguments: &[&str]) -> Command {
     command.arg("synth").arg(input).arg("-o").arg(output).args(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// Lets programs that begin from now on hear of the signals that this one was started to ignore, as background jobs of a
+/// shell are.
+pub fn hear_signals() {
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        // A program does not inherit handlers, only what is ignored. This handler does what no handler does.
+        let always = Arc::new(AtomicBool::new(true));
+        signal_hook::flag::register_conditional_default(signal, always).unwrap();
+    }
 }
 
 pub fn start(input: &Path, output: &Path, arguments: &[&str]) -> Child {

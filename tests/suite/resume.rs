@@ -4,7 +4,9 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::program::{Workplace, message, records, refuse, sorted_lines, start, succeed, synth};
+use crate::program::{
+    Workplace, hear_signals, message, records, refuse, sorted_lines, start, succeed, synth,
+};
 use crate::random::Random;
 
 const SETTINGS: [&str; 6] = ["--seed", "9", "--max-tokens", "40", "--max-num-seqs", "16"];
@@ -138,6 +140,7 @@ fn a_second_writer_is_refused() {
 
 #[test]
 fn a_signal_ends_the_run_soon_and_it_resumes() {
+    hear_signals();
     let place = Workplace::new();
     let input = place.instructions(400);
     let unbroken = place.path("unbroken.jsonl");

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use crate::program::{Workplace, records, synth};
+use crate::program::{Workplace, hear_signals, records, synth};
 
 fn send(child: &Child, signal: &str) {
     assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
@@ -32,6 +32,7 @@ fn ended(mut child: Child, mut said: impl Read) -> (ExitStatus, String) {
 #[cfg(feature = "hub")]
 #[test]
 fn a_signal_while_loading_ends_the_program() {
+    hear_signals();
     let place = Workplace::new();
     let input = place.instructions(1);
     for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
@@ -52,6 +53,7 @@ fn a_signal_while_loading_ends_the_program() {
 /// The kernels on the host are slow, so the step takes long. However long it takes, the last line says how to go on.
 #[test]
 fn the_exit_after_a_long_step_is_not_silent() {
+    hear_signals();
     let place = Workplace::new();
     let line = format!("{{\"instruction\": \"{}\"}}\n", "river ".repeat(60));
     let input = place.write("input.jsonl", &line.repeat(64));
@@ -67,6 +69,7 @@ fn the_exit_after_a_long_step_is_not_silent() {
 
 #[test]
 fn a_second_signal_ends_the_program_at_once() {
+    hear_signals();
     let place = Workplace::new();
     let input = place.instructions(300);
     let output = place.path("out");
@@ -93,6 +96,7 @@ fn a_second_signal_ends_the_program_at_once() {
 /// As nohup does it: what was ignored at the start stays ignored.
 #[test]
 fn an_ignored_signal_stays_ignored() {
+    hear_signals();
     let place = Workplace::new();
     let input = place.instructions(60);
     let output = place.path("out");
