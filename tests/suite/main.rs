@@ -11,6 +11,7 @@ mod cpu;
 #[cfg(feature = "cli")]
 mod cuda;
 mod dataset;
+#[cfg(feature = "cli")]
 mod hostile_text;
 #[cfg(all(feature = "cli", feature = "hub"))]
 mod hub;
