@@ -17,7 +17,7 @@ use codit::device::cpu::{Cpu, Isa};
 use codit::device::inspect::Inspect;
 use codit::device::{
     Activation, AmateurLogits, AttentionShape, Batch, CacheShape, Capacity, Device, Dtype, ExpertLogits,
-    Heads, Norm, Precision, SampleRow, Span, TensorView,
+    Format, Heads, Norm, Precision, SampleRow, Span, TensorView,
 };
 use codit::ids::{BlockId, TokenId};
 use codit::model::decoder::Decoder;
@@ -89,10 +89,12 @@ fn view(name: &str, shape: &[usize]) -> TensorView {
 }
 
 fn operations() {
+    let in_bf16 = |cpu: Cpu| cpu.with_formats([Format::of(Dtype::Bf16); 2]);
     let devices = [
-        ("best", Cpu::new(None)),
-        ("avx512", Cpu::limited(None, Isa::Avx512)),
-        ("avx2", Cpu::limited(None, Isa::Avx2)),
+        ("bf16", Cpu::new(None).map(in_bf16)),
+        ("f32", Cpu::new(None)),
+        ("f32 avx512", Cpu::limited(None, Isa::Avx512)),
+        ("f32 avx2", Cpu::limited(None, Isa::Avx2)),
     ];
     // There are enough layers that their weights do not stay in the processor's caches.
     let layers = 8;

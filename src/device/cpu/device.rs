@@ -9,7 +9,7 @@ use super::isa::Isa;
 use super::path::{PARALLEL, Path};
 use super::pool::ThreadPool;
 use super::tensor::Tensor;
-use super::weight::Weight;
+use super::weight::{Layout, Weight};
 use crate::device::info::DeviceInfo;
 use crate::device::number::dtype::{Dtype, Format};
 use crate::device::types::role::Role;
@@ -50,9 +50,9 @@ impl Common {
         Path { pool: &self.pool, isa: self.isa, amx: self.amx }
     }
 
-    /// The memory for weights in tiles, if AMX is used.
-    pub fn arena(&self) -> Option<&Arena> {
-        self.amx.map(|_| &self.weights)
+    /// How matrices are laid out.
+    pub fn layout(&self) -> Layout<'_> {
+        Layout { arena: &self.weights, tiles: self.amx.is_some() }
     }
 
     fn info(&self, format: Format) -> DeviceInfo {
@@ -106,12 +106,15 @@ impl Cpu {
         self.common.isa
     }
 
-    /// The same device with other formats for expert and amateur. Only [`Dtype::F8E4m3`] has an effect; otherwise
-    /// weights stay as they are stored and the cache stays f32.
+    /// The same device with other formats for expert and amateur. [`Dtype::Bf16`] rounds weights and, where they enter a
+    /// product, activations; [`Dtype::F8E4m3`] rounds weights or the cache; otherwise weights stay as they are stored,
+    /// and the cache is f32.
     #[must_use]
     pub fn with_formats(self, formats: [Format; 2]) -> Self {
-        let own = |dtype| if dtype == Dtype::F8E4m3 { dtype } else { Dtype::F32 };
-        let formats = formats.map(|format| Format { weights: own(format.weights), cache: own(format.cache) });
+        let formats = formats.map(|Format { weights, cache }| Format {
+            weights: if weights == Dtype::F16 { Dtype::F32 } else { weights },
+            cache: if cache == Dtype::F8E4m3 { cache } else { Dtype::F32 },
+        });
         let info = Arc::new(formats.map(|format| self.common.info(format)));
         Self { info, ..self }
     }
@@ -129,7 +132,7 @@ impl Cpu {
     /// Loads a weight ([`Weight::new`]) and populates pages of the caches meanwhile.
     pub(super) fn load_stored(&self, parts: &[TensorView], to: Dtype) -> Result<Weight> {
         let bytes = parts.iter().map(|part| part.range.len()).sum();
-        let load = || Weight::new(parts, to, self.common.arena());
+        let load = || Weight::new(parts, to, self.common.layout());
         self.common.pool.join(load, || self.populate(bytes)).0
     }
 

@@ -23,7 +23,9 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
-    /// AVX-512, and AMX tiles of bf16 for matrix products.
+    /// AVX-512, and its products of bf16 pairs.
+    Avx512Bf16,
+    /// AVX-512 with products of bf16 pairs, and AMX tiles of bf16 for matrix products.
     Amx,
 }
 
@@ -37,7 +39,8 @@ pub trait Kernel {
 
 impl Isa {
     /// The instruction sets that a machine may have, lowest first.
-    pub const ALL: [Self; 4] = [Self::Baseline, Self::Avx2, Self::Avx512, Self::Amx];
+    pub const ALL: [Self; 5] =
+        [Self::Baseline, Self::Avx2, Self::Avx512, Self::Avx512Bf16, Self::Amx];
 
     /// The name in [`ISA_VARIABLE`] and in reports.
     pub fn name(self) -> &'static str {
@@ -46,6 +49,7 @@ impl Isa {
             Self::Baseline => "baseline",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Avx512Bf16 => "avx512_bf16",
             Self::Amx => "amx",
         }
     }
@@ -77,7 +81,7 @@ impl Isa {
     /// The machine's best instruction set.
     pub fn detect() -> Self {
         match Self::detect_vectors() {
-            Self::Avx512 if Amx::detect().is_some() => Self::Amx,
+            Self::Avx512Bf16 if Amx::detect().is_some() => Self::Amx,
             vectors => vectors,
         }
     }
@@ -93,9 +97,11 @@ impl Isa {
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl");
-            match (avx2, avx512) {
-                (true, true) => return Self::Avx512,
-                (true, false) => return Self::Avx2,
+            let avx512_bf16 = is_x86_feature_detected!("avx512bf16");
+            match (avx2, avx512, avx512_bf16) {
+                (true, true, true) => return Self::Avx512Bf16,
+                (true, true, false) => return Self::Avx512,
+                (true, false, _) => return Self::Avx2,
                 _ => {}
             }
         }
@@ -108,7 +114,10 @@ impl Isa {
         match self {
             // SAFETY: `detect` found these features.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 | Self::Amx => unsafe { avx512(kernel) },
+            Self::Avx512Bf16 | Self::Amx => unsafe { avx512_bf16(kernel) },
+            // SAFETY: `detect` found these features.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { avx512(kernel) },
             // SAFETY: `detect` found these features.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { avx2(kernel) },
@@ -119,9 +128,15 @@ impl Isa {
 }
 
 #[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+fn avx512_bf16<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<Avx512<true>>()
+}
+
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
 fn avx512<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<Avx512>()
+    kernel.run::<Avx512<false>>()
 }
 
 #[cfg(target_arch = "x86_64")]

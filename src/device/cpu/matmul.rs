@@ -9,17 +9,13 @@ use std::cell::Cell;
 use std::ops::{Range, RangeInclusive};
 
 use super::amx::{Ahead, Amx, Products};
-use super::isa::Kernel;
-use super::math::{array, tree};
+use super::by_panels::{ByPanels, Round, RoundedRows};
 use super::path::{PARALLEL, Path};
 use super::pool::ThreadPool;
-use super::simd::Simd;
-use super::simd::{LANES, mul_add};
 use super::tensor::Tensor;
 use super::tile::{SIDE, Tile};
 use super::tiles::OUTPUTS;
-use super::weight::Part;
-use super::weight::Weight;
+use super::weight::{Part, Weight};
 use bytemuck::Zeroable;
 
 /// Rows that are multiplied with one reading of the weights: as many packed rows as fit a core's cache, within these
@@ -30,7 +26,9 @@ const PACKED_BYTES: usize = 5 << 18;
 
 thread_local! {
     /// Packed activations; the memory is reused by the next product.
-    static PACKED: Cell<Vec<Tile>> = const { Cell::new(Vec::new()) };
+    static TILES: Cell<Vec<Tile>> = const { Cell::new(Vec::new()) };
+    /// Rounded activations.
+    static PAIRS: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
 }
 
 /// See [`crate::device::Device::matmul`].
@@ -72,7 +70,7 @@ pub struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     #[inline(always)]
-    fn row(&self, row: usize) -> &'a [f32] {
+    pub fn row(&self, row: usize) -> &'a [f32] {
         self.tensor.row(self.sources.map_or(row, |sources| sources[row] as usize))
     }
 }
@@ -97,10 +95,12 @@ impl Product<'_> {
             parts.iter().flat_map(|p| (0..p.rows).step_by(OUTPUTS).map(move |first| (p, first))).collect();
         let amx = path.amx.filter(|_| parts.iter().any(|part| part.panel(0).is_some()));
         let pass = rows_a_pass(columns);
-        let mut room = PACKED.take();
+        let rounds = amx.is_none() && parts.iter().any(|part| part.rounds_rows);
+        let (mut tiles, mut pairs) = (TILES.take(), PAIRS.take());
         for first in rows.clone().step_by(pass) {
             let rows = first..rows.end.min(first + pass);
-            let packed = amx.map(|amx| (amx, pack(path.pool, amx, x, rows.clone(), columns, &mut room)));
+            let packed = amx.map(|amx| (amx, pack(path.pool, amx, x, rows.clone(), columns, &mut tiles)));
+            let rounded = rounds.then(|| round(path, x, rows.clone(), columns, &mut pairs));
             let run = |&(part, first): &(&Part, usize)| {
                 let outputs = first..part.rows.min(first + OUTPUTS);
                 let bias = bias.map(|bias| &bias.vector()[part.first..][outputs.clone()]);
@@ -108,7 +108,7 @@ impl Product<'_> {
                 let task = Task { part, outputs, column, columns, bias, rows: rows.clone(), target: out };
                 match packed.zip(part.panel(first)) {
                     Some(((amx, packed), panel)) => task.by_tiles(amx, panel, packed),
-                    None => path.isa.run(Unpacked { task, x }),
+                    None => path.isa.run(ByPanels { task, x, rounded }),
                 }
             };
             if rows.len().div_ceil(SIDE) * outputs * columns < PARALLEL {
@@ -117,7 +117,8 @@ impl Product<'_> {
                 path.pool.for_each_in_chunks(&tasks, run);
             }
         }
-        PACKED.set(room);
+        TILES.set(tiles);
+        PAIRS.set(pairs);
     }
 }
 
@@ -127,24 +128,24 @@ fn rows_a_pass(columns: usize) -> usize {
 }
 
 /// The part of a product that one thread computes at a time: some outputs of some rows.
-struct Task<'a> {
-    part: &'a Part,
+pub struct Task<'a> {
+    pub part: &'a Part,
     /// Rows of the weight's part, at most [`OUTPUTS`].
-    outputs: Range<usize>,
+    pub outputs: Range<usize>,
     /// The column of `target` for the first output.
     column: usize,
-    columns: usize,
+    pub columns: usize,
     /// The bias of these outputs.
     bias: Option<&'a [f32]>,
     /// Rows of the batch, at most [`ROWS`].
-    rows: Range<usize>,
+    pub rows: Range<usize>,
     target: &'a Columns,
 }
 
 impl Task<'_> {
     /// Writes `values`, the sums of consecutive outputs; the first is the task's output number `at`.
     #[inline(always)]
-    fn write(&self, row: usize, at: usize, values: &[f32]) {
+    pub fn write(&self, row: usize, at: usize, values: &[f32]) {
         // SAFETY: every column belongs to one task.
         let out = unsafe { self.target.row(row, self.column + at, values.len()) };
         out.copy_from_slice(values);
@@ -201,92 +202,24 @@ fn pack<'a>(
     packed
 }
 
-/// The path without AMX.
-struct Unpacked<'a> {
-    task: Task<'a>,
-    x: Rows<'a>,
-}
-
-impl Kernel for Unpacked<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self) {
-        const GROUP: usize = 4;
-        let columns = self.task.columns;
-        let mut unpacked = vec![0.0; GROUP * columns];
-        for first in self.task.outputs.clone().step_by(GROUP) {
-            let group = first..self.task.outputs.end.min(first + GROUP);
-            for (output, out) in group.clone().zip(unpacked.chunks_exact_mut(columns)) {
-                self.task.part.read_row(output, out);
-            }
-            let at = first - self.task.outputs.start;
-            match (group.len(), S::WIDE) {
-                (GROUP, true) => self.rows::<S, 4, 6>(&unpacked, at),
-                (GROUP, false) => {
-                    self.rows::<S, 2, 3>(&unpacked, at);
-                    self.rows::<S, 2, 3>(&unpacked[2 * columns..], at + 2);
-                }
-                (outputs, _) => {
-                    for output in 0..outputs {
-                        self.rows::<S, 1, 4>(&unpacked[output * columns..], at + output);
-                    }
-                }
-            }
-        }
+/// Rounds the rows to bf16 pairs; `room` is reused by the next product.
+fn round<'a>(
+    path: Path<'_>,
+    x: Rows<'_>,
+    rows: Range<usize>,
+    columns: usize,
+    room: &'a mut Vec<u32>,
+) -> RoundedRows<'a> {
+    let pairs = columns.div_ceil(2);
+    room.resize(room.len().max(rows.len() * pairs), 0);
+    let numbers = &mut room[..rows.len() * pairs];
+    let round = |(row, out): (usize, &mut [u32])| path.isa.run(Round { row: &x.row(row)[..columns], out });
+    if rows.len() * columns < PARALLEL {
+        rows.clone().zip(numbers.chunks_exact_mut(pairs)).for_each(round);
+    } else {
+        path.pool.for_each(rows.clone().zip(numbers.chunks_exact_mut(pairs)), round);
     }
-}
-
-impl Unpacked<'_> {
-    /// All rows of the task with `O` unpacked outputs, `R` rows at a time.
-    #[inline(always)]
-    fn rows<S: Simd, const O: usize, const R: usize>(&self, unpacked: &[f32], at: usize) {
-        let mut row = self.task.rows.start;
-        while row + R <= self.task.rows.end {
-            self.tile::<S, O, R>(unpacked, row, at);
-            row += R;
-        }
-        for row in row..self.task.rows.end {
-            self.tile::<S, O, 1>(unpacked, row, at);
-        }
-    }
-
-    #[inline(always)]
-    fn tile<S: Simd, const O: usize, const R: usize>(&self, unpacked: &[f32], row: usize, at: usize) {
-        let columns = self.task.columns;
-        let w: [&[f32]; O] = std::array::from_fn(|o| &unpacked[o * columns..][..columns]);
-        let x: [&[f32]; R] = std::array::from_fn(|r| &self.x.row(row + r)[..columns]);
-        let sums = products::<S, O, R>(w, x);
-        for r in 0..R {
-            let sums: [f32; O] = std::array::from_fn(|o| sums[o][r]);
-            self.task.write(row + r, at, &sums);
-        }
-    }
-}
-
-/// `w[O, columns] * x[R, columns]^T`, each sum as [`super::math::dot`] makes it.
-#[inline(always)]
-fn products<S: Simd, const O: usize, const R: usize>(w: [&[f32]; O], x: [&[f32]; R]) -> [[f32; R]; O] {
-    let (w, w_rest) = (w.map(|w| w.as_chunks::<LANES>().0), w.map(|w| w.as_chunks::<LANES>().1));
-    let (x, x_rest) = (x.map(|x| x.as_chunks::<LANES>().0), x.map(|x| x.as_chunks::<LANES>().1));
-    let mut sums = [[S::splat(0.0); R]; O];
-    for chunk in 0..w[0].len() {
-        let x: [S::Lanes; R] = std::array::from_fn(|r| S::load(&x[r][chunk]));
-        for o in 0..O {
-            let w = S::load(&w[o][chunk]);
-            for r in 0..R {
-                sums[o][r] = S::mul_add(x[r], w, sums[o][r]);
-            }
-        }
-    }
-    let total = |o: usize, r: usize| {
-        let mut lanes = array::<S>(sums[o][r]);
-        for ((lane, x), w) in lanes.iter_mut().zip(x_rest[r]).zip(w_rest[o]) {
-            *lane = mul_add::<S>(*x, *w, *lane);
-        }
-        tree(lanes)
-    };
-    std::array::from_fn(|o| std::array::from_fn(|r| total(o, r)))
+    RoundedRows { numbers, pairs, first: rows.start }
 }
 
 /// The output of a product. Each task writes its own columns.

@@ -11,6 +11,7 @@ mod amx;
 mod arena;
 mod attention;
 mod buffer;
+mod by_panels;
 mod cache;
 mod device;
 mod elementwise;
@@ -18,6 +19,7 @@ mod inspect;
 mod isa;
 mod math;
 mod matmul;
+mod panels;
 mod path;
 mod pool;
 mod rope;
@@ -78,11 +80,12 @@ impl Device for Cpu {
     fn load(&self, source: WeightSource<'_>, kind: WeightKind) -> Result<Weight> {
         let to = match kind {
             WeightKind::LayerMatrix => self.info().format.weights,
+            WeightKind::Other if self.info().format.weights == Dtype::Bf16 => Dtype::Bf16,
             WeightKind::Other => Dtype::F32,
         };
         match source {
             WeightSource::Stored(parts) => self.load_stored(parts, to),
-            WeightSource::Random { shape, seed } => Weight::random(shape, seed, to, self.common.arena()),
+            WeightSource::Random { shape, seed } => Weight::random(shape, seed, to, self.common.layout()),
         }
     }
 

@@ -6,6 +6,19 @@ pub const LANES: usize = 16;
 /// Sixteen f32s.
 type Array = [f32; LANES];
 
+/// Two bf16s for each lane, the first in the lower half.
+pub type Pairs = [u32; LANES];
+
+#[inline(always)]
+fn lower(pair: u32) -> f32 {
+    f32::from_bits(pair << 16)
+}
+
+#[inline(always)]
+fn upper(pair: u32) -> f32 {
+    f32::from_bits(pair & 0xffff_0000)
+}
+
 /// Arithmetic on [`LANES`] lanes. All implementations with [`Simd::FMA`] give the same bits.
 pub trait Simd: Copy {
     /// Whether [`Simd::mul_add`] rounds once.
@@ -27,6 +40,17 @@ pub trait Simd: Copy {
     fn mul_add(a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes;
     /// `a` where `a > b`, otherwise `b`, so `b` where either is NaN.
     fn max(a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
+    /// The lower and the upper bf16 of each pair.
+    #[inline(always)]
+    fn widen(pairs: &Pairs) -> [Self::Lanes; 2] {
+        [Self::load(&pairs.map(lower)), Self::load(&pairs.map(upper))]
+    }
+    /// `pairs . x + sums`, where `x` is a pair of bf16. The order of the two products is that of the instruction set.
+    #[inline(always)]
+    fn dot(pairs: &Pairs, x: u32, sums: Self::Lanes) -> Self::Lanes {
+        let [low, high] = Self::widen(pairs);
+        Self::mul_add(Self::splat(upper(x)), high, Self::mul_add(Self::splat(lower(x)), low, sums))
+    }
     /// Prefetches the cache line of `x`'s first element, if there is one.
     fn prefetch<T>(x: Option<&T>);
 }
@@ -124,12 +148,19 @@ pub use x86::{Avx2, Avx512};
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, __m512, _MM_HINT_T1, _mm_prefetch, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
-        _mm256_max_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
-        _mm512_max_ps, _mm512_set1_ps, _mm512_storeu_ps,
+        __m256, __m512, __m512bh, __m512i, _MM_HINT_T1, _mm_prefetch, _mm256_add_ps, _mm256_and_si256,
+        _mm256_castsi256_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_ps,
+        _mm256_set1_epi32, _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm512_add_ps,
+        _mm512_and_si512, _mm512_castsi512_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+        _mm512_loadu_si512, _mm512_max_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_slli_epi32,
+        _mm512_storeu_ps,
     };
+    use std::mem::transmute;
 
-    use super::{Array, Simd};
+    use super::{Array, Pairs, Simd, lower, upper};
+
+    /// The upper half of a pair.
+    const UPPER: i32 = 0xffff_0000_u32.cast_signed();
 
     #[inline(always)]
     fn prefetch<T>(x: Option<&T>) {
@@ -139,11 +170,11 @@ mod x86 {
         }
     }
 
-    /// One register of AVX-512F.
+    /// One register of AVX-512F. `BF16`: with the products of bf16 pairs.
     #[derive(Clone, Copy)]
-    pub struct Avx512;
+    pub struct Avx512<const BF16: bool>;
 
-    impl Simd for Avx512 {
+    impl<const BF16: bool> Simd for Avx512<BF16> {
         const FMA: bool = true;
         const WIDE: bool = true;
         type Lanes = __m512;
@@ -182,6 +213,30 @@ mod x86 {
         fn max(a: __m512, b: __m512) -> __m512 {
             // SAFETY: `Isa::run` found AVX-512F.
             unsafe { _mm512_max_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn widen(pairs: &Pairs) -> [__m512; 2] {
+            // SAFETY: `Isa::run` found AVX-512F; 16 words are there.
+            unsafe {
+                let pairs: __m512i = _mm512_loadu_si512(pairs.as_ptr().cast());
+                let high = _mm512_and_si512(pairs, _mm512_set1_epi32(UPPER));
+                [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)), _mm512_castsi512_ps(high)]
+            }
+        }
+
+        #[inline(always)]
+        fn dot(pairs: &Pairs, x: u32, sums: __m512) -> __m512 {
+            if BF16 {
+                // SAFETY: `Isa::run` found AVX-512 BF16; 16 words are there. The types hold the same bits.
+                return unsafe {
+                    let pairs: __m512bh = transmute(_mm512_loadu_si512(pairs.as_ptr().cast()));
+                    let x: __m512bh = transmute(_mm512_set1_epi32(x.cast_signed()));
+                    _mm512_dpbf16_ps(sums, pairs, x)
+                };
+            }
+            let [low, high] = Self::widen(pairs);
+            Self::mul_add(Self::splat(upper(x)), high, Self::mul_add(Self::splat(lower(x)), low, sums))
         }
 
         #[inline(always)]
@@ -236,6 +291,24 @@ mod x86 {
         fn max(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
             // SAFETY: `Isa::run` found AVX.
             unsafe { [_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])] }
+        }
+
+        #[inline(always)]
+        fn widen(pairs: &Pairs) -> [[__m256; 2]; 2] {
+            // SAFETY: `Isa::run` found AVX2; 16 words are there.
+            unsafe {
+                let (a, b) = (
+                    _mm256_loadu_si256(pairs.as_ptr().cast()),
+                    _mm256_loadu_si256(pairs.as_ptr().add(8).cast()),
+                );
+                let upper = _mm256_set1_epi32(UPPER);
+                let low = [_mm256_slli_epi32::<16>(a), _mm256_slli_epi32::<16>(b)];
+                let high = [_mm256_and_si256(a, upper), _mm256_and_si256(b, upper)];
+                [
+                    [_mm256_castsi256_ps(low[0]), _mm256_castsi256_ps(low[1])],
+                    [_mm256_castsi256_ps(high[0]), _mm256_castsi256_ps(high[1])],
+                ]
+            }
         }
 
         #[inline(always)]

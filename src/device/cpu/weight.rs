@@ -1,9 +1,9 @@
-//! Weights. Where AMX multiplies them, they are laid out in tiles. Elsewhere they stay in the mapped file, or in
-//! memory if they were rounded.
+//! Weights. Matrices are laid out once, in the order in which their products read them.
 
 use half::bf16;
 
 use super::arena::Arena;
+use super::panels::{Bf16Step, E4m3Step, F16Step, F32Step, Panels};
 use super::tile::Tile;
 use super::tiles::{DEPTH, Matrix};
 use crate::checkpoint::Bytes;
@@ -27,27 +27,42 @@ pub struct Weight {
 
 /// One checkpoint tensor as a matrix.
 pub struct Part {
-    source: Source,
+    pub source: Source,
     /// The row of the joined matrix at which this part begins.
     pub first: usize,
     /// Rows of this part.
     pub rows: usize,
+    /// Whether rows are rounded to bf16 before they are multiplied with it.
+    pub rounds_rows: bool,
     /// `[rows]`: the scale of each row, if the matrix was rounded to e4m3; otherwise empty.
     pub scales: Vec<f32>,
 }
 
-enum Source {
+/// Where the numbers of a part are.
+pub enum Source {
+    /// A vector, or a matrix without columns, in the mapped file.
     File(TensorView),
     /// Tiles of bf16, which represents every e4m3 number.
     Tiles(Matrix),
-    /// Row-major numbers of a part that was rounded.
-    E4m3(Vec<E4m3>),
+    Bf16(Panels<Bf16Step>),
+    F16(Panels<F16Step>),
+    F32(Panels<F32Step>),
+    /// Numbers that were rounded.
+    E4m3(Panels<E4m3Step>),
+}
+
+/// How matrices are laid out.
+#[derive(Clone, Copy)]
+pub struct Layout<'a> {
+    pub arena: &'a Arena,
+    /// Whether bf16 matrices become tiles.
+    pub tiles: bool,
 }
 
 impl Weight {
-    /// Joins the matrices or vectors `parts` along the rows. They are rounded if `to` is [`Dtype::F8E4m3`] and
-    /// otherwise stay as they are stored. Rounded and bf16 matrices are laid out in tiles if there is an arena.
-    pub fn new(parts: &[TensorView], to: Dtype, arena: Option<&Arena>) -> Result<Self> {
+    /// Joins the matrices or vectors `parts` along the rows. `to` is [`Dtype::F8E4m3`] or [`Dtype::Bf16`], to which
+    /// matrices are rounded; with others they stay as they are stored.
+    pub fn new(parts: &[TensorView], to: Dtype, layout: Layout<'_>) -> Result<Self> {
         let Some(front) = parts.first() else {
             return Err(Error::Device("a weight of no parts".to_owned()));
         };
@@ -64,12 +79,14 @@ impl Weight {
                     view.name, view.shape, front.name, front.shape
                 )));
             }
+            let view = &if to == Dtype::Bf16 { in_bf16(view) } else { view.clone() };
             let (source, scales) = if to == Dtype::F8E4m3 {
-                Source::rounded(view, arena, columns)?
+                Source::rounded(view, layout, columns)?
             } else {
-                (Source::stored(view, arena, columns)?, Vec::new())
+                (Source::stored(view, layout, columns)?, Vec::new())
             };
-            weight.parts.push(Part { source, first: weight.rows, rows, scales });
+            let rounds_rows = to == Dtype::Bf16;
+            weight.parts.push(Part { source, first: weight.rows, rows, rounds_rows, scales });
             weight.rows += rows;
         }
         if columns == 1 {
@@ -86,7 +103,7 @@ impl Weight {
     }
 
     /// A weight of random numbers drawn from `seed`; `to` as in [`Weight::new`].
-    pub fn random(shape: &[usize], seed: u64, to: Dtype, arena: Option<&Arena>) -> Result<Self> {
+    pub fn random(shape: &[usize], seed: u64, to: Dtype, layout: Layout<'_>) -> Result<Self> {
         let count: usize = shape.iter().product();
         let (bound, offset) = match shape {
             [_, .., columns] => ((3.0 / *columns as f32).sqrt(), 0.0),
@@ -109,7 +126,7 @@ impl Weight {
             file: file.clone(),
             range: index * each..(index + 1) * each,
         };
-        Self::new(&(0..matrices).map(view).collect::<Vec<_>>(), to, arena)
+        Self::new(&(0..matrices).map(view).collect::<Vec<_>>(), to, layout)
     }
 
     /// The elements of a vector.
@@ -135,21 +152,52 @@ impl Weight {
     }
 }
 
+/// The tensor with its numbers rounded to bf16, if it is a matrix of others.
+fn in_bf16(view: &TensorView) -> TensorView {
+    let rounded: Vec<u8> = match view.dtype {
+        Dtype::F32 if view.shape.len() > 1 => bf16_bytes(view.bytes(), f32::from_le_bytes),
+        Dtype::F16 if view.shape.len() > 1 => {
+            bf16_bytes(view.bytes(), |half| f16_to_f32(u16::from_le_bytes(half)))
+        }
+        _ => return view.clone(),
+    };
+    view.file.forget(view.range.clone());
+    TensorView { dtype: Dtype::Bf16, range: 0..rounded.len(), file: Bytes::Owned(rounded.into()), ..view.clone() }
+}
+
+fn bf16_bytes<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f32) -> Vec<u8> {
+    let (numbers, _) = bytes.as_chunks::<N>();
+    numbers.iter().flat_map(|bytes| bf16::from_f32(number(*bytes)).to_le_bytes()).collect()
+}
+
 impl Source {
-    fn stored(view: &TensorView, arena: Option<&Arena>, columns: usize) -> Result<Self> {
-        let Some(arena) = arena.filter(|_| view.dtype == Dtype::Bf16 && columns > 1) else {
+    fn stored(view: &TensorView, Layout { arena, tiles }: Layout<'_>, columns: usize) -> Result<Self> {
+        if view.shape.len() < 2 || columns == 0 {
             return Ok(Self::File(view.clone()));
+        }
+        let bytes = view.bytes();
+        let matrix = match view.dtype {
+            Dtype::Bf16 if tiles => Self::Tiles(Matrix::new(arena, bytes, columns)?),
+            Dtype::Bf16 => Self::Bf16(Panels::new(arena, bytes, columns)?),
+            Dtype::F16 => Self::F16(Panels::new(arena, bytes, columns)?),
+            Dtype::F32 => Self::F32(Panels::new(arena, bytes, columns)?),
+            Dtype::F8E4m3 => Self::E4m3(Panels::new(arena, bytes, columns)?),
         };
-        let matrix = Matrix::new(arena, view.bytes(), columns)?;
         view.file.forget(view.range.clone());
-        Ok(Self::Tiles(matrix))
+        Ok(matrix)
     }
 
     /// Rounds a matrix; also returns the scale of each row.
-    fn rounded(view: &TensorView, arena: Option<&Arena>, columns: usize) -> Result<(Self, Vec<f32>)> {
+    fn rounded(
+        view: &TensorView,
+        Layout { arena, tiles }: Layout<'_>,
+        columns: usize,
+    ) -> Result<(Self, Vec<f32>)> {
         let (numbers, scales) = quantize::quantize_matrix(view);
         view.file.forget(view.range.clone());
-        let Some(arena) = arena else { return Ok((Self::E4m3(numbers), scales)) };
+        if !tiles {
+            return Ok((Self::E4m3(Panels::new(arena, bytemuck::cast_slice(&numbers), columns)?), scales));
+        }
         let widened: Vec<bf16> = numbers.iter().map(|x| bf16::from_f32(x.to_f32())).collect();
         Ok((Self::Tiles(Matrix::new(arena, bytemuck::cast_slice(&widened), columns)?), scales))
     }
@@ -159,7 +207,9 @@ impl Part {
     fn dtype(&self) -> Dtype {
         match &self.source {
             Source::File(view) => view.dtype,
-            Source::Tiles(_) => Dtype::Bf16,
+            Source::Tiles(_) | Source::Bf16(_) => Dtype::Bf16,
+            Source::F16(_) => Dtype::F16,
+            Source::F32(_) => Dtype::F32,
             Source::E4m3(_) => Dtype::F8E4m3,
         }
     }
@@ -168,7 +218,7 @@ impl Part {
     pub fn panel(&self, first: usize) -> Option<&[Tile]> {
         match &self.source {
             Source::Tiles(matrix) => Some(matrix.panel(first)),
-            Source::File(_) | Source::E4m3(_) => None,
+            _ => None,
         }
     }
 
@@ -184,10 +234,10 @@ impl Part {
                     .zip(matrix.row(row))
                     .for_each(|(out, bytes)| unpack(bytes, out, bf16));
             }
-            Source::E4m3(numbers) => {
-                let row = &numbers[row * out.len()..][..out.len()];
-                return out.iter_mut().zip(row).for_each(|(out, x)| *out = x.to_f32());
-            }
+            Source::Bf16(matrix) => return matrix.read_row(row, out),
+            Source::F16(matrix) => return matrix.read_row(row, out),
+            Source::F32(matrix) => return matrix.read_row(row, out),
+            Source::E4m3(matrix) => return matrix.read_row(row, out),
         };
         let row_bytes = out.len() * view.dtype.size();
         let bytes = &view.bytes()[row * row_bytes..][..row_bytes];
@@ -211,7 +261,7 @@ fn unpack<const N: usize>(bytes: &[u8], out: &mut [f32], convert: impl Fn([u8; N
 /// Moves exponent and mantissa into place and corrects the exponent's bias by a multiplication, which also makes
 /// subnormal halves normal. Unlike a call to the `half` crate, it is vectorized.
 #[inline(always)]
-fn f16_to_f32(half: u16) -> f32 {
+pub fn f16_to_f32(half: u16) -> f32 {
     const TWO_TO_112: f32 = f32::from_bits((127 + 112) << 23);
     let (sign, magnitude) = (u32::from(half & 0x8000) << 16, u32::from(half & 0x7fff));
     let finite = (f32::from_bits(magnitude << 13) * TWO_TO_112).to_bits();

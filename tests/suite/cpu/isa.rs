@@ -38,7 +38,7 @@ fn an_unknown_cap_is_refused() {
         let output = capped("sse9", arguments);
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
-        let names = "\"sse9\"; it must be one of baseline, avx2, avx512, amx";
+        let names = "\"sse9\"; it must be one of baseline, avx2, avx512, avx512_bf16, amx";
         assert!(said.starts_with("codit: error: CODIT_CPU_ISA is ") && said.contains(names), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
     }
