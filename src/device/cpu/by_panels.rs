@@ -14,6 +14,9 @@ use super::weight::Source;
 
 /// Steps whose products are summed by themselves, because the rounding errors of a long sum grow with its length.
 const BLOCK: usize = 16;
+/// Steps from those that are multiplied to those that are prefetched. The hardware prefetcher alone does not keep the
+/// memory busy.
+const AHEAD: usize = 4 * BLOCK;
 
 /// The outputs of a task.
 pub struct ByPanels<'a> {
@@ -91,6 +94,7 @@ trait Activations: Copy {
     /// `x[R, block] * panels[P, block, LANES]`
     fn multiply<S: Simd, const R: usize, const P: usize>(
         panels: [&[Self::Weights]; P],
+        ahead: [*const Self::Weights; P],
         x: [&[Self::Element]; R],
     ) -> [[S::Lanes; P]; R];
 }
@@ -133,6 +137,7 @@ impl<T: Step> Activations for Exact<'_, T> {
     #[inline(always)]
     fn multiply<S: Simd, const R: usize, const P: usize>(
         panels: [&[T]; P],
+        ahead: [*const T; P],
         x: [&[f32]; R],
     ) -> [[S::Lanes; P]; R] {
         let (pairs, rest) = (x.map(|x| x.as_chunks::<2>().0), x.map(|x| x.as_chunks::<2>().1));
@@ -142,6 +147,7 @@ impl<T: Step> Activations for Exact<'_, T> {
         for step in 0..steps {
             let mut weights = [[S::splat(0.0); 2]; P];
             for p in 0..P {
+                S::prefetch_near(ahead[p].wrapping_add(step));
                 weights[p] = whole[p][step].widen::<S>();
             }
             for r in 0..R {
@@ -182,12 +188,16 @@ impl Activations for RoundedRows<'_> {
     #[inline(always)]
     fn multiply<S: Simd, const R: usize, const P: usize>(
         panels: [&[Bf16Step]; P],
+        ahead: [*const Bf16Step; P],
         x: [&[u32]; R],
     ) -> [[S::Lanes; P]; R] {
         let steps = x[0].len();
         let (x, panels) = (x.map(|x| &x[..steps]), panels.map(|panel| &panel[..steps]));
         let mut sums = [[S::splat(0.0); P]; R];
         for step in 0..steps {
+            for ahead in ahead {
+                S::prefetch_near(ahead.wrapping_add(step));
+            }
             for r in 0..R {
                 for p in 0..P {
                     sums[r][p] = S::dot(&panels[p][step].0, x[r][step], sums[r][p]);
@@ -250,8 +260,12 @@ fn products<S: Simd, X: Activations, const R: usize, const P: usize>(
     let mut sums = [[S::splat(0.0); P]; R];
     for first in (0..steps).step_by(BLOCK) {
         let block = first..steps.min(first + BLOCK);
+        // After the end of these panels come the next ones.
+        let ahead = first + AHEAD;
+        let ahead = if ahead < steps { ahead } else { ahead + (P - 1) * steps };
+        let ahead = panels.map(|panel| panel.as_ptr().wrapping_add(ahead));
         let panels = panels.map(|panel| &panel[block.clone()]);
-        let products = X::multiply::<S, R, P>(panels, x.map(|x| X::cut(x, block.clone())));
+        let products = X::multiply::<S, R, P>(panels, ahead, x.map(|x| X::cut(x, block.clone())));
         for (sums, products) in sums.iter_mut().zip(products) {
             for (sum, product) in sums.iter_mut().zip(products) {
                 *sum = S::add(*sum, product);

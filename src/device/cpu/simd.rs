@@ -53,6 +53,8 @@ pub trait Simd: Copy {
     }
     /// Prefetches the cache line of `x`'s first element, if there is one.
     fn prefetch<T>(x: Option<&T>);
+    /// Prefetches the cache line at an address, whatever is there, for a use that is near.
+    fn prefetch_near<T>(address: *const T);
 }
 
 /// The implementation for every machine: arrays, which the compiler vectorizes.
@@ -96,6 +98,9 @@ impl Simd for Portable {
 
     #[inline(always)]
     fn prefetch<T>(_: Option<&T>) {}
+
+    #[inline(always)]
+    fn prefetch_near<T>(_: *const T) {}
 }
 
 /// Like [`Portable`], with sums in f64, for comparisons.
@@ -139,6 +144,9 @@ impl Simd for Double {
 
     #[inline(always)]
     fn prefetch<T>(_: Option<&T>) {}
+
+    #[inline(always)]
+    fn prefetch_near<T>(_: *const T) {}
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -148,7 +156,7 @@ pub use x86::{Avx2, Avx512};
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, __m512, __m512bh, __m512i, _MM_HINT_T1, _mm_prefetch, _mm256_add_ps, _mm256_and_si256,
+        __m256, __m512, __m512bh, __m512i, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_add_ps, _mm256_and_si256,
         _mm256_castsi256_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_ps,
         _mm256_set1_epi32, _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm512_add_ps,
         _mm512_and_si512, _mm512_castsi512_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
@@ -168,6 +176,12 @@ mod x86 {
             // SAFETY: every x86-64 machine has SSE; a prefetch reads nothing.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(x).cast()) }
         }
+    }
+
+    #[inline(always)]
+    fn prefetch_near<T>(address: *const T) {
+        // SAFETY: every x86-64 machine has SSE; a prefetch reads nothing, so its address may be any.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
     }
 
     /// One register of AVX-512F. `BF16`: with the products of bf16 pairs.
@@ -243,6 +257,11 @@ mod x86 {
         fn prefetch<T>(x: Option<&T>) {
             prefetch(x);
         }
+
+        #[inline(always)]
+        fn prefetch_near<T>(address: *const T) {
+            prefetch_near(address);
+        }
     }
 
     /// Two registers of AVX.
@@ -314,6 +333,11 @@ mod x86 {
         #[inline(always)]
         fn prefetch<T>(x: Option<&T>) {
             prefetch(x);
+        }
+
+        #[inline(always)]
+        fn prefetch_near<T>(address: *const T) {
+            prefetch_near(address);
         }
     }
 }
