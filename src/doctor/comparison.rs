@@ -89,6 +89,11 @@ impl<'a, D: Inspect> Comparison<'a, D> {
         if self.device.info().dtype == Dtype::F32 { 1e-6 } else { 5e-3 }
     }
 
+    /// Whether the CPU rounds activations where they enter a product.
+    pub fn rounds_rows(&self) -> bool {
+        self.device.info().format.weights == Dtype::Bf16
+    }
+
     /// The largest relative error that sums may have if they add `chain` terms one after the other.
     /// [`Comparison::bound`] covers [`CHAIN`] terms. With more terms, the rounding error grows as the square root of
     /// their number.
@@ -234,10 +239,14 @@ pub(crate) fn describe_precision(precision: Precision) -> &'static str {
 
 /// `||x - reference|| / ||reference||`
 pub fn relative_error(x: &[f32], reference: &[f32]) -> f64 {
-    let square = |x: f64| x * x;
-    let difference: f64 = x.iter().zip(reference).map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();
-    let norm: f64 = reference.iter().map(|b| square(f64::from(*b))).sum();
-    if x.len() == reference.len() { (difference / norm.max(f64::MIN_POSITIVE)).sqrt() } else { f64::NAN }
+    let difference =
+        x.iter().zip(reference).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>();
+    if x.len() == reference.len() { difference.sqrt() / norm(reference) } else { f64::NAN }
+}
+
+/// The Euclidean norm; never zero.
+pub fn norm(values: &[f32]) -> f64 {
+    values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().max(f64::MIN_POSITIVE).sqrt()
 }
 
 /// A generator of random numbers (splitmix64; Steele, Lea and Flood 2014).

@@ -35,9 +35,10 @@ pub fn checks<D: Inspect>(open: &dyn Fn() -> Result<D>, has_fault: bool) -> Resu
     let formats = [Role::Expert, Role::Amateur].map(|role| device.role(role).info().format);
     let exact = formats == [Format::of(Dtype::F32); 2];
     let has_e4m3 = formats.iter().any(|format| [format.weights, format.cache].contains(&Dtype::F8E4m3));
-    let bound = match (device.info().dtype, has_e4m3) {
-        (Dtype::F32, false) => 1e-4,
-        (Dtype::F32, true) | (_, false) => 5e-2,
+    let has_bf16 = device.info().dtype == Dtype::Bf16 || formats[0].weights == Dtype::Bf16;
+    let bound = match (has_bf16, has_e4m3) {
+        (false, false) => 1e-4,
+        (false, true) | (_, false) => 5e-2,
         // The last bit of a bf16 number may decide between two neighbours in e4m3, which are an eighth apart.
         (_, true) => 1e-1,
     };

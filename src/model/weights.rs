@@ -83,6 +83,18 @@ impl Weights {
         self.tensors.contains_key(name)
     }
 
+    /// Whether most numbers of the matrices are bf16.
+    pub fn are_bf16(&self) -> bool {
+        let (mut in_bf16, mut others) = (0, 0);
+        for info in self.tensors.keys().filter_map(|name| Some(self.find(name)?.1)) {
+            if info.shape.len() > 1 {
+                let numbers: usize = info.shape.iter().product();
+                *(if info.dtype == FileDtype::BF16 { &mut in_bf16 } else { &mut others }) += numbers;
+            }
+        }
+        in_bf16 > others
+    }
+
     /// The tensor `name`, which must have this shape.
     ///
     /// # Errors

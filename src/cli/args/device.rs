@@ -1,18 +1,21 @@
 //! The choice of a device.
 
+use std::cell::Cell;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use crate::cli::args::format::FormatArgs;
-use codit::device::Device;
+use codit::checkpoint::Checkpoint;
 use codit::device::cpu::{Cpu, Isa};
 use codit::device::cuda::{Cuda, Gpu};
 use codit::device::gpu::GpuConfig;
 use codit::device::inspect::Inspect;
 use codit::device::simt::Simt;
+use codit::device::{Device, Dtype};
 use codit::error::{Error, Result};
+use codit::model::Weights;
 
 /// The most threads that a machine with few cores may have.
 const LEAST_MOST_THREADS: usize = 64;
@@ -69,16 +72,31 @@ pub trait Task {
 
 /// The devices that the user chose, all of one kind.
 pub struct Devices<'a, D> {
-    open: &'a dyn Fn([usize; 2]) -> Result<D>,
+    open: &'a dyn Fn([usize; 2], [bool; 2]) -> Result<D>,
+    /// By role: whether the checkpoint stores bf16.
+    are_bf16: Cell<[bool; 2]>,
     /// One or more.
     pub gpus: Vec<usize>,
     placement: Placement,
 }
 
 impl<D: Device> Devices<'_, D> {
+    /// Chooses the number formats that are `auto` for these checkpoints; before, they are those of the built-in pair.
+    pub fn suit(&self, expert: &Checkpoint, amateur: Option<&Checkpoint>) -> Result<()> {
+        let expert = Weights::open(expert)?.are_bf16();
+        let amateur = amateur.map(Weights::open).transpose()?.map_or(expert, |weights| weights.are_bf16());
+        self.are_bf16.set([expert, amateur]);
+        Ok(())
+    }
+
+    /// Chooses those for models that store bf16.
+    pub fn suit_bf16(&self) {
+        self.are_bf16.set([true; 2]);
+    }
+
     /// A device on these GPUs, the expert's and the amateur's.
     pub fn on(&self, gpus: [usize; 2]) -> Result<D> {
-        (self.open)(gpus)
+        (self.open)(gpus, self.are_bf16.get())
     }
 
     /// The first: together unless it is to be split.
@@ -139,18 +157,26 @@ impl DeviceArgs {
             return Err(Error::Setting(format!("--devices names GPU {} twice; name each once", gpus[twice])));
         }
         match choice {
-            DeviceName::Auto | DeviceName::Cpu => {
-                self.give(task, &|_| Ok(Cpu::new(self.threads)?.with_formats(config.formats)))
-            }
+            DeviceName::Auto | DeviceName::Cpu => self.give(task, &|_, are_bf16| self.cpu(are_bf16)),
             DeviceName::Cuda => {
                 // Before anything is fetched or read.
                 Cuda::count()?;
-                self.give(task, &|gpus| Gpu::cuda(gpus, config))
+                self.give(task, &|gpus, _| Gpu::cuda(gpus, config))
             }
             DeviceName::Simt => {
-                self.give(task, &|[expert, amateur]| Ok(Simt::simt_with(config, 0, expert != amateur)))
+                self.give(task, &|[expert, amateur], _| Ok(Simt::simt_with(config, 0, expert != amateur)))
             }
         }
+    }
+
+    /// The CPU, on which `auto` is bfloat16 only where the checkpoint has no other numbers to lose.
+    fn cpu(&self, are_bf16: [bool; 2]) -> Result<Cpu> {
+        let cpu = Cpu::new(self.threads)?;
+        let auto = are_bf16.map(|is_bf16| match is_bf16 && cpu.has_bf16_products() {
+            true => Dtype::Bf16,
+            false => Dtype::F32,
+        });
+        Ok(cpu.with_formats(self.format.formats_where(auto)?))
     }
 
     fn check_threads(&self) -> Result<()> {
@@ -166,8 +192,12 @@ impl DeviceArgs {
         }
     }
 
-    fn give<D: Inspect>(&self, task: impl Task, open: &dyn Fn([usize; 2]) -> Result<D>) -> Result<ExitCode> {
-        task.run(&Devices { open, gpus: self.gpus(), placement: self.placement })
+    fn give<D: Inspect>(
+        &self,
+        task: impl Task,
+        open: &dyn Fn([usize; 2], [bool; 2]) -> Result<D>,
+    ) -> Result<ExitCode> {
+        task.run(&Devices { open, are_bf16: Cell::default(), gpus: self.gpus(), placement: self.placement })
     }
 
     /// The numbers of the GPUs.
@@ -182,7 +212,8 @@ impl DeviceArgs {
     /// The same choice in every number format that the device has, deterministic and not.
     pub fn in_each_mode(&self) -> Result<Vec<Self>> {
         if matches!(self.choice()?, DeviceName::Auto | DeviceName::Cpu) {
-            return Ok(vec![self.clone()]);
+            let modes = FormatArgs::each_of_cpu();
+            return Ok(modes.map(|format| Self { format, ..self.clone() }).to_vec());
         }
         let modes =
             FormatArgs::each().into_iter().flat_map(|format| [(format.clone(), false), (format, true)]);

@@ -9,9 +9,9 @@ use codit::error::{Error, Result};
 /// In what numbers each model is kept.
 #[derive(clap::Args, Clone)]
 pub struct FormatArgs {
-    /// Number format of the weights: auto is bfloat16 on a GPU, and as stored on the CPU; fp8 rounds the layers' matrices to
-    /// e4m3 with one scale per output and keeps everything else in bfloat16; float32 also makes a GPU compute in f32, as the
-    /// CPU always does
+    /// Number format of the weights, and of the numbers that they are multiplied with: auto is bfloat16 on a GPU, and on a CPU
+    /// that multiplies bfloat16 for checkpoints that store it, otherwise float32; fp8 rounds the layers' matrices to e4m3 with
+    /// one scale per output
     #[arg(long, value_enum, default_value_t = WeightsName::Auto)]
     dtype: WeightsName,
     /// Number format of the amateur's weights [default: that of --dtype]
@@ -40,19 +40,31 @@ enum CacheName {
 }
 
 impl FormatArgs {
-    /// The expert's and the amateur's.
+    /// The expert's and the amateur's on a GPU.
     ///
     /// # Errors
     /// Where there are no kernels for the two together.
     pub fn formats(&self) -> Result<[Format; 2]> {
-        let expert = self.format(self.dtype, "dtype")?;
-        let amateur = self.amateur_dtype.map(|dtype| self.format(dtype, "amateur-dtype")).transpose()?;
-        Ok([expert, amateur.unwrap_or(expert)])
+        self.formats_where([Dtype::Bf16; 2])
     }
 
-    fn format(&self, weights: WeightsName, flag: &str) -> Result<Format> {
+    /// The expert's and the amateur's where `auto` means these formats of the weights.
+    ///
+    /// # Errors
+    /// Those of [`FormatArgs::formats`].
+    pub fn formats_where(&self, auto: [Dtype; 2]) -> Result<[Format; 2]> {
+        let expert = self.format(self.dtype, auto[0], "dtype")?;
+        let amateur = match self.amateur_dtype {
+            Some(dtype) => self.format(dtype, auto[1], "amateur-dtype")?,
+            None => self.format(self.dtype, auto[1], "dtype")?,
+        };
+        Ok([expert, amateur])
+    }
+
+    fn format(&self, weights: WeightsName, auto: Dtype, flag: &str) -> Result<Format> {
         let weights = match weights {
-            WeightsName::Auto | WeightsName::Bfloat16 => Dtype::Bf16,
+            WeightsName::Auto => auto,
+            WeightsName::Bfloat16 => Dtype::Bf16,
             WeightsName::Float32 => Dtype::F32,
             WeightsName::Fp8 => Dtype::F8E4m3,
         };
@@ -68,6 +80,15 @@ impl FormatArgs {
             )));
         }
         Ok(Format { weights, cache })
+    }
+
+    /// The flags in every combination that the CPU multiplies in its own way.
+    pub fn each_of_cpu() -> [Self; 2] {
+        [WeightsName::Float32, WeightsName::Bfloat16].map(|dtype| Self {
+            dtype,
+            amateur_dtype: None,
+            kv_cache_dtype: CacheName::Auto,
+        })
     }
 
     /// The flags in every combination that has kernels of its own.
@@ -88,7 +109,7 @@ impl FormatArgs {
 pub fn settings<D: Device>(device: &D) -> Map<String, Value> {
     let [expert, amateur] = [Role::Expert, Role::Amateur].map(|role| {
         let device = device.role(role);
-        (weights(device.info()), device.info().format.cache == Dtype::F8E4m3)
+        (device.info().format.weights, device.info().format.cache == Dtype::F8E4m3)
     });
     let has_fp8_cache = expert.1 || amateur.1;
     [
@@ -104,10 +125,5 @@ pub fn settings<D: Device>(device: &D) -> Map<String, Value> {
 /// In a line for people.
 pub fn describe(info: &DeviceInfo) -> String {
     let cache = if info.format.cache == Dtype::F8E4m3 { Dtype::F8E4m3 } else { info.dtype };
-    format!("weights {}, cache {}", weights(info).name(), cache.name())
-}
-
-/// The CPU, which keeps weights as they are stored, goes by what it computes in.
-fn weights(info: &DeviceInfo) -> Dtype {
-    if info.format.weights == Dtype::F8E4m3 { Dtype::F8E4m3 } else { info.dtype }
+    format!("weights {}, cache {}", info.format.weights.name(), cache.name())
 }

@@ -81,6 +81,13 @@ impl Task for Bench<'_> {
         let contrast = Contrast { alpha: args.alpha, beta: args.beta, ..Contrast::default() };
         contrast.validate()?;
         let pair = Pair::open(args)?;
+        match (&pair.expert, &pair.amateur) {
+            (Subject::Stored(expert), Subject::Stored(amateur)) if args.models.are_given() => {
+                devices.suit(expert, Some(amateur))?;
+            }
+            (Subject::Stored(_), _) => {}
+            (Subject::Shape(_), _) => devices.suit_bf16(),
+        }
         let load = Load {
             expert: pair.expert.model(1),
             amateur: pair.amateur.model(1 << 32),

@@ -110,6 +110,9 @@ impl Task for Synth<'_> {
         let Self { args, interrupt } = self;
         args.method.warn();
         let sources = Sources::open(args)?;
+        if args.models.are_given() {
+            devices.suit(&sources.expert, sources.amateur.as_ref())?;
+        }
         let outputs: Vec<PathBuf> = sources.settings.iter().map(|setting| setting.output.clone()).collect();
         if sources.are_complete(args, devices)? {
             stats::print_sweep(&outputs)?;

@@ -1,21 +1,37 @@
-//! AMX: products of bf16 weights with f32 activations that are split exactly into three bf16 parts.
+//! AMX: products of bf16 weights with f32 activations, which are split exactly into three bf16 parts, or rounded to one.
 //!
 //! A tile product sums in f32, in the order of columns, and treats subnormal numbers as zero. It is written in inline
 //! assembly, because Rust's intrinsics for it are not stable.
 
 use std::arch::asm;
 use std::arch::x86_64::{
-    __cpuid_count, __m512i, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_loadu_ps,
-    _mm512_or_si512, _mm512_permutex2var_ps, _mm512_set1_epi32, _mm512_setr_epi32, _mm512_setzero_si512,
-    _mm512_shuffle_i32x4, _mm512_srli_epi32, _mm512_storeu_si512, _mm512_sub_ps, _mm512_unpackhi_epi32,
-    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    __cpuid_count, __m512, __m512i, _CMP_ORD_Q, _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512,
+    _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_loadu_ps, _mm512_mask_add_epi32, _mm512_or_si512,
+    _mm512_permutex2var_ps, _mm512_set1_epi32, _mm512_setr_epi32, _mm512_setzero_si512, _mm512_shuffle_i32x4,
+    _mm512_srli_epi32, _mm512_storeu_si512, _mm512_sub_ps, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
+    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 
 use super::tile::{SIDE, Tile};
 use super::tiles::{DEPTH, OUTPUTS, STEP};
 
-/// bf16 parts of an f32: three parts of 8 bits hold its 24-bit mantissa.
-pub const PARTS: usize = 3;
+/// bf16 parts of an activation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Parts {
+    /// The nearest bf16.
+    Rounded,
+    /// Three parts of 8 bits, which hold an f32's 24-bit mantissa.
+    Exact,
+}
+
+impl Parts {
+    fn count(self) -> usize {
+        match self {
+            Self::Rounded => 1,
+            Self::Exact => 3,
+        }
+    }
+}
 
 const ZEROS: [f32; DEPTH] = [0.0; DEPTH];
 
@@ -42,23 +58,30 @@ impl Amx {
     }
 
     /// Tiles that hold one block of rows.
-    pub fn tiles(columns: usize) -> usize {
-        columns.div_ceil(DEPTH) * PARTS
+    pub fn tiles(columns: usize, parts: Parts) -> usize {
+        columns.div_ceil(DEPTH) * parts.count()
     }
 
-    /// Packs up to [`SIDE`] rows of `columns` activations: `[columns / DEPTH, PARTS]` tiles, each `[DEPTH / 2, SIDE,
+    /// Packs up to [`SIDE`] rows of `columns` activations: `[columns / DEPTH, parts]` tiles, each `[DEPTH / 2, SIDE,
     /// 2]`. Missing rows and columns are zero.
-    pub fn pack<'a>(self, row: impl Fn(usize) -> &'a [f32], rows: usize, columns: usize, out: &mut [Tile]) {
-        debug_assert!(rows <= SIDE && out.len() == Self::tiles(columns));
+    pub fn pack<'a>(
+        self,
+        row: impl Fn(usize) -> &'a [f32],
+        rows: usize,
+        columns: usize,
+        parts: Parts,
+        out: &mut [Tile],
+    ) {
+        debug_assert!(rows <= SIDE && out.len() == Self::tiles(columns, parts));
         let sources: [&[f32]; SIDE] =
             std::array::from_fn(|r| if r < rows { &row(r)[..columns] } else { &[] });
-        for (index, tiles) in out.chunks_exact_mut(PARTS).enumerate() {
+        for (index, tiles) in out.chunks_exact_mut(parts.count()).enumerate() {
             let first = index * DEPTH;
             if first + DEPTH <= columns {
                 let block =
                     sources.map(|row| row.get(first..).and_then(<[f32]>::first_chunk).unwrap_or(&ZEROS));
                 // SAFETY: `detect` found AVX-512F.
-                unsafe { split(block, tiles) }
+                unsafe { split(block, parts, tiles) }
                 continue;
             }
             let mut ends = [ZEROS; SIDE];
@@ -67,17 +90,22 @@ impl Amx {
                 end[..rest.len()].copy_from_slice(rest);
             }
             // SAFETY: `detect` found AVX-512F.
-            unsafe { split(ends.each_ref(), tiles) }
+            unsafe { split(ends.each_ref(), parts, tiles) }
         }
     }
 
     /// Multiplies a panel of weights with the packed rows, and prefetches the weights that lie `ahead`.
-    pub fn multiply(self, panel: &[Tile], packed: &[Tile], ahead: Ahead, sums: &mut Products) {
-        let steps = packed.len() / PARTS;
+    pub fn multiply(self, panel: &[Tile], packed: &[Tile], parts: Parts, ahead: Ahead, sums: &mut Products) {
+        let steps = packed.len() / parts.count();
         assert!(steps > 0 && panel.len() == steps * STEP);
         // SAFETY: the tiles read lie within `panel` and `packed`, by the line above; the process may use tiles, and
         // every caller runs inside `Self::configured`.
-        unsafe { multiply(panel.as_ptr(), packed.as_ptr(), steps, ahead, sums) }
+        unsafe {
+            match parts {
+                Parts::Rounded => multiply_rounded(panel.as_ptr(), packed.as_ptr(), steps, ahead, sums),
+                Parts::Exact => multiply_exact(panel.as_ptr(), packed.as_ptr(), steps, ahead, sums),
+            }
+        }
     }
 
     /// Runs `work` with this thread's tiles configured.
@@ -170,9 +198,9 @@ fn request_tile_data() -> bool {
     result == 0
 }
 
-/// Prefetches, then multiplies a weight tile by the three parts. Interleaved, neither waits for the other.
+/// Prefetches, then multiplies a weight tile by the parts of the activations. Interleaved, neither waits for the other.
 macro_rules! weight_tile {
-    ($place:literal, $sums:literal) => {
+    ($place:literal, $sums:literal, $($part:literal),+) => {
         concat!(
             "mov {left}, {quarters}\n",
             "test {left}, {left}\n",
@@ -189,89 +217,110 @@ macro_rules! weight_tile {
             "tileloadd tmm7, [{w} + {line} + ",
             $place,
             "]\n",
-            "tdpbf16ps ",
-            $sums,
-            ", tmm7, tmm4\n",
-            "tdpbf16ps ",
-            $sums,
-            ", tmm7, tmm5\n",
-            "tdpbf16ps ",
-            $sums,
-            ", tmm7, tmm6",
+            $("tdpbf16ps ", $sums, ", tmm7, ", $part, "\n",)+
         )
     };
 }
 
-/// # Safety
-/// As in [`Amx::multiply`]; the tiles are configured.
-unsafe fn multiply(panel: *const Tile, packed: *const Tile, steps: usize, ahead: Ahead, sums: &mut Products) {
-    // SAFETY: reads `steps` times PARTS packed tiles and STEP weight tiles, and writes `sums`, as the caller
-    // promises. A prefetch reads nothing, so its address may be any.
-    unsafe {
-        asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            "2:",
-            "tileloadd tmm4, [{x} + {line}]",
-            "tileloadd tmm5, [{x} + {line} + 1024]",
-            "tileloadd tmm6, [{x} + {line} + 2048]",
-            weight_tile!("0", "tmm0"),
-            weight_tile!("1024", "tmm1"),
-            weight_tile!("2048", "tmm2"),
-            weight_tile!("3072", "tmm3"),
-            "add {x}, 3072",
-            "add {w}, 4096",
-            "dec {steps}",
-            "jnz 2b",
-            "tilestored [{sums} + {line}], tmm0",
-            "tilestored [{sums} + {line} + 1024], tmm1",
-            "tilestored [{sums} + {line} + 2048], tmm2",
-            "tilestored [{sums} + {line} + 3072], tmm3",
-            w = inout(reg) panel => _,
-            x = inout(reg) packed => _,
-            steps = inout(reg) steps => _,
-            ahead = inout(reg) ahead.start => _,
-            quarters = in(reg) ahead.quarters,
-            left = out(reg) _,
-            line = in(reg) 64_usize,
-            sums = in(reg) &raw mut sums.0,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
-        );
-    }
+/// A function that multiplies `steps` steps of a panel by activations of the given parts, each with the offset of its tile.
+macro_rules! multiply {
+    ($name:ident, $bytes:literal, $($part:literal at $offset:literal),+) => {
+        /// # Safety
+        /// As in [`Amx::multiply`]; the tiles are configured.
+        unsafe fn $name(
+            panel: *const Tile,
+            packed: *const Tile,
+            steps: usize,
+            ahead: Ahead,
+            sums: &mut Products,
+        ) {
+            // SAFETY: reads `steps` times the packed tiles of a step and STEP weight tiles, and writes `sums`, as the
+            // caller promises. A prefetch reads nothing, so its address may be any.
+            unsafe {
+                asm!(
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "tilezero tmm2",
+                    "tilezero tmm3",
+                    "2:",
+                    $(concat!("tileloadd ", $part, ", [{x} + {line} + ", $offset, "]"),)+
+                    weight_tile!("0", "tmm0", $($part),+),
+                    weight_tile!("1024", "tmm1", $($part),+),
+                    weight_tile!("2048", "tmm2", $($part),+),
+                    weight_tile!("3072", "tmm3", $($part),+),
+                    concat!("add {x}, ", $bytes),
+                    "add {w}, 4096",
+                    "dec {steps}",
+                    "jnz 2b",
+                    "tilestored [{sums} + {line}], tmm0",
+                    "tilestored [{sums} + {line} + 1024], tmm1",
+                    "tilestored [{sums} + {line} + 2048], tmm2",
+                    "tilestored [{sums} + {line} + 3072], tmm3",
+                    w = inout(reg) panel => _,
+                    x = inout(reg) packed => _,
+                    steps = inout(reg) steps => _,
+                    ahead = inout(reg) ahead.start => _,
+                    quarters = in(reg) ahead.quarters,
+                    left = out(reg) _,
+                    line = in(reg) 64_usize,
+                    sums = in(reg) &raw mut sums.0,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack),
+                );
+            }
+        }
+    };
 }
 
-/// Splits `block[rows, columns]` into three bf16 parts by cutting mantissas, and pairs neighbouring columns:
-/// `tiles[part][column / 2][row]`. An infinity becomes infinity and NaN parts, so a fault stays a fault.
+multiply!(multiply_rounded, "1024", "tmm4" at "0");
+multiply!(multiply_exact, "3072", "tmm4" at "0", "tmm5" at "1024", "tmm6" at "2048");
+
+/// Makes the bf16 parts of `block[rows, columns]`, and pairs neighbouring columns: `tiles[part][column / 2][row]`. The
+/// exact ones are made by cutting mantissas. An infinity becomes infinity and NaN parts, so a fault stays a fault.
 #[target_feature(enable = "avx512f")]
-fn split(block: [&[f32; DEPTH]; SIDE], tiles: &mut [Tile]) {
-    let upper = _mm512_set1_epi32(0xffff_0000_u32.cast_signed());
+fn split(block: [&[f32; DEPTH]; SIDE], parts: Parts, tiles: &mut [Tile]) {
     let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     let odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-    let mut parts = [[_mm512_setzero_si512(); SIDE]; PARTS];
+    let mut words = [[_mm512_setzero_si512(); SIDE]; 3];
     for (row, columns) in block.into_iter().enumerate() {
         // SAFETY: a row is 32 floats.
         let halves =
             unsafe { (_mm512_loadu_ps(columns.as_ptr()), _mm512_loadu_ps(columns.as_ptr().add(DEPTH / 2))) };
         let mut evens = _mm512_permutex2var_ps(halves.0, even, halves.1);
         let mut odds = _mm512_permutex2var_ps(halves.0, odd, halves.1);
-        for part in &mut parts {
-            let cut_evens = _mm512_and_si512(_mm512_castps_si512(evens), upper);
-            let cut_odds = _mm512_and_si512(_mm512_castps_si512(odds), upper);
-            part[row] = _mm512_or_si512(_mm512_srli_epi32::<16>(cut_evens), cut_odds);
+        if parts == Parts::Rounded {
+            (evens, odds) = (rounded(evens), rounded(odds));
+        }
+        for words in &mut words[..parts.count()] {
+            let (cut_evens, cut_odds) = (cut(evens), cut(odds));
+            words[row] = _mm512_or_si512(_mm512_srli_epi32::<16>(cut_evens), cut_odds);
             evens = _mm512_sub_ps(evens, _mm512_castsi512_ps(cut_evens));
             odds = _mm512_sub_ps(odds, _mm512_castsi512_ps(cut_odds));
         }
     }
-    for (part, tile) in parts.into_iter().zip(tiles) {
-        for (row, to) in transpose(&part).into_iter().zip(&mut tile.0) {
+    for (words, tile) in words.into_iter().zip(tiles) {
+        for (row, to) in transpose(&words).into_iter().zip(&mut tile.0) {
             // SAFETY: a tile's row is 16 words.
             unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), row) }
         }
     }
+}
+
+/// The upper halves of the words.
+#[target_feature(enable = "avx512f")]
+fn cut(x: __m512) -> __m512i {
+    _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0xffff_0000_u32.cast_signed()))
+}
+
+/// The nearest bf16 in the upper halves, ties to even; the lower halves are to be cut. NaN stays NaN.
+#[target_feature(enable = "avx512f")]
+fn rounded(x: __m512) -> __m512 {
+    let bits = _mm512_castps_si512(x);
+    let last = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+    let half = _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff));
+    let is_number = _mm512_cmp_ps_mask::<_CMP_ORD_Q>(x, x);
+    _mm512_castsi512_ps(_mm512_mask_add_epi32(bits, is_number, bits, half))
 }
 
 /// `out[row][column + output] = from[output][row]`

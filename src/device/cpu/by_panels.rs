@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::isa::Kernel;
-use super::math::array;
+use super::math::{array, nearest_bf16};
 use super::matmul::{Rows, Task};
 use super::panels::{Bf16Step, Panels, Step};
 use super::simd::{LANES, Simd};
@@ -49,20 +49,12 @@ impl Kernel for Round<'_> {
     fn run<S: Simd>(self) {
         let (pairs, rest) = self.row.as_chunks::<2>();
         for (out, pair) in self.out.iter_mut().zip(pairs) {
-            *out = rounded(pair[0]) >> 16 | rounded(pair[1]);
+            *out = nearest_bf16(pair[0]) >> 16 | nearest_bf16(pair[1]);
         }
         if let ([last], Some(out)) = (rest, self.out.last_mut()) {
-            *out = rounded(*last) >> 16;
+            *out = nearest_bf16(*last) >> 16;
         }
     }
-}
-
-/// The nearest bf16 in the upper half of the word, ties to even; NaN stays NaN.
-#[inline(always)]
-fn rounded(x: f32) -> u32 {
-    let bits = x.to_bits();
-    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
-    (if x.is_nan() { bits | 0x0040_0000 } else { nearest }) & 0xffff_0000
 }
 
 impl Kernel for ByPanels<'_> {
@@ -235,8 +227,7 @@ fn blocks<S: Simd, X: Activations, const R: usize, const P: usize>(
     for first in outputs.clone().step_by(P * LANES) {
         // A panel that the task lacks is computed as its last, and not written.
         let last = (outputs.end - 1) / LANES;
-        let panels: [&[X::Weights]; P] =
-            std::array::from_fn(|p| matrix.panel((first / LANES + p).min(last)));
+        let panels: [&[X::Weights]; P] = std::array::from_fn(|p| matrix.panel((first / LANES + p).min(last)));
         for row in (rows.start..end).step_by(R) {
             let sums = products::<S, X, R, P>(panels, std::array::from_fn(|r| x.row(row + r)));
             for (row, sums) in (row..).zip(sums) {

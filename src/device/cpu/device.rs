@@ -101,6 +101,11 @@ impl Cpu {
         Ok(Self { common: Arc::new(common), info: Arc::new(info), role: Role::Expert })
     }
 
+    /// Whether it multiplies bf16 faster than f32.
+    pub fn has_bf16_products(&self) -> bool {
+        self.common.isa >= Isa::Avx512Bf16
+    }
+
     /// The instruction set in use.
     pub fn isa(&self) -> Isa {
         self.common.isa

@@ -39,8 +39,7 @@ pub trait Kernel {
 
 impl Isa {
     /// The instruction sets that a machine may have, lowest first.
-    pub const ALL: [Self; 5] =
-        [Self::Baseline, Self::Avx2, Self::Avx512, Self::Avx512Bf16, Self::Amx];
+    pub const ALL: [Self; 5] = [Self::Baseline, Self::Avx2, Self::Avx512, Self::Avx512Bf16, Self::Amx];
 
     /// The name in [`ISA_VARIABLE`] and in reports.
     pub fn name(self) -> &'static str {

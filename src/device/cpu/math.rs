@@ -98,3 +98,11 @@ pub fn exp_f64<S: Simd>(x: f64) -> f64 {
     let power = f64::from_bits((shifted.to_bits() << 52).wrapping_add(0x3ff0_0000_0000_0000));
     if x < -700.0 { 0.0 } else { fraction * power }
 }
+
+/// The nearest bf16 in the upper half of the word, ties to even; NaN stays NaN.
+#[inline(always)]
+pub fn nearest_bf16(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let nearest = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
+    (if x.is_nan() { bits | 0x0040_0000 } else { nearest }) & 0xffff_0000
+}

@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::ops::{Range, RangeInclusive};
 
-use super::amx::{Ahead, Amx, Products};
+use super::amx::{Ahead, Amx, Parts, Products};
 use super::by_panels::{ByPanels, Round, RoundedRows};
 use super::path::{PARALLEL, Path};
 use super::pool::ThreadPool;
@@ -94,20 +94,23 @@ impl Product<'_> {
         let tasks: Vec<(&Part, usize)> =
             parts.iter().flat_map(|p| (0..p.rows).step_by(OUTPUTS).map(move |first| (p, first))).collect();
         let amx = path.amx.filter(|_| parts.iter().any(|part| part.panel(0).is_some()));
-        let pass = rows_a_pass(columns);
-        let rounds = amx.is_none() && parts.iter().any(|part| part.rounds_rows);
+        let rounds = parts.iter().any(|part| part.rounds_rows);
+        let tile_parts = if rounds { Parts::Rounded } else { Parts::Exact };
+        let pass = rows_a_pass(columns, tile_parts);
         let (mut tiles, mut pairs) = (TILES.take(), PAIRS.take());
         for first in rows.clone().step_by(pass) {
             let rows = first..rows.end.min(first + pass);
-            let packed = amx.map(|amx| (amx, pack(path.pool, amx, x, rows.clone(), columns, &mut tiles)));
-            let rounded = rounds.then(|| round(path, x, rows.clone(), columns, &mut pairs));
+            let packed =
+                amx.map(|amx| (amx, pack(path.pool, amx, x, rows.clone(), columns, tile_parts, &mut tiles)));
+            let rounded =
+                (rounds && amx.is_none()).then(|| round(path, x, rows.clone(), columns, &mut pairs));
             let run = |&(part, first): &(&Part, usize)| {
                 let outputs = first..part.rows.min(first + OUTPUTS);
                 let bias = bias.map(|bias| &bias.vector()[part.first..][outputs.clone()]);
                 let column = part.first - base + first;
                 let task = Task { part, outputs, column, columns, bias, rows: rows.clone(), target: out };
                 match packed.zip(part.panel(first)) {
-                    Some(((amx, packed), panel)) => task.by_tiles(amx, panel, packed),
+                    Some(((amx, packed), panel)) => task.by_tiles(amx, panel, packed, tile_parts),
                     None => path.isa.run(ByPanels { task, x, rounded }),
                 }
             };
@@ -122,8 +125,8 @@ impl Product<'_> {
     }
 }
 
-fn rows_a_pass(columns: usize) -> usize {
-    let block_bytes = Amx::tiles(columns).max(1) * size_of::<Tile>();
+fn rows_a_pass(columns: usize, parts: Parts) -> usize {
+    let block_bytes = Amx::tiles(columns, parts).max(1) * size_of::<Tile>();
     (PACKED_BYTES / block_bytes * SIDE).clamp(*ROWS.start(), *ROWS.end())
 }
 
@@ -157,12 +160,12 @@ impl Task<'_> {
         }
     }
 
-    fn by_tiles(&self, amx: Amx, panel: &[Tile], packed: &[Tile]) {
+    fn by_tiles(&self, amx: Amx, panel: &[Tile], packed: &[Tile], parts: Parts) {
         let (mut products, mut by_row) = (Products::new(), [[0.0; OUTPUTS]; SIDE]);
         let blocks = self.rows.len().div_ceil(SIDE);
         amx.configured(|| {
             for (block, packed) in packed.chunks_exact(packed.len() / blocks).enumerate() {
-                amx.multiply(panel, packed, Ahead::share(panel, block, blocks), &mut products);
+                amx.multiply(panel, packed, parts, Ahead::share(panel, block, blocks), &mut products);
                 products.by_row(amx, &mut by_row);
                 for (row, values) in self.rows.clone().skip(block * SIDE).zip(&by_row) {
                     // A length that the compiler knows makes the usual case faster.
@@ -184,15 +187,16 @@ fn pack<'a>(
     x: Rows<'_>,
     rows: Range<usize>,
     columns: usize,
+    parts: Parts,
     room: &'a mut Vec<Tile>,
 ) -> &'a [Tile] {
-    let tiles = Amx::tiles(columns);
+    let tiles = Amx::tiles(columns, parts);
     let count = rows.len().div_ceil(SIDE) * tiles;
     room.resize(room.len().max(count), Tile::zeroed());
     let packed = &mut room[..count];
     let pack = |(index, out): (usize, &mut [Tile])| {
         let first = rows.start + index * SIDE;
-        amx.pack(|row| x.row(first + row), SIDE.min(rows.end - first), columns, out);
+        amx.pack(|row| x.row(first + row), SIDE.min(rows.end - first), columns, parts, out);
     };
     if rows.len() <= 2 * SIDE {
         packed.chunks_exact_mut(tiles).enumerate().for_each(pack);

@@ -12,18 +12,24 @@ pub struct Products;
 
 pub struct Ahead;
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Parts {
+    Rounded,
+    Exact,
+}
+
 impl Amx {
     pub fn detect() -> Option<Self> {
         None
     }
 
-    pub fn tiles(_: usize) -> usize {
+    pub fn tiles(_: usize, _: Parts) -> usize {
         0
     }
 
-    pub fn pack<'a>(self, _: impl Fn(usize) -> &'a [f32], _: usize, _: usize, _: &mut [Tile]) {}
+    pub fn pack<'a>(self, _: impl Fn(usize) -> &'a [f32], _: usize, _: usize, _: Parts, _: &mut [Tile]) {}
 
-    pub fn multiply(self, _: &[Tile], _: &[Tile], _: Ahead, _: &mut Products) {}
+    pub fn multiply(self, _: &[Tile], _: &[Tile], _: Parts, _: Ahead, _: &mut Products) {}
 
     pub fn configured<T>(self, work: impl FnOnce() -> T) -> T {
         work()

@@ -129,6 +129,11 @@ impl Weight {
         Self::new(&(0..matrices).map(view).collect::<Vec<_>>(), to, layout)
     }
 
+    /// Whether rows are rounded to bf16 before they are multiplied with it.
+    pub fn rounds_rows(&self) -> bool {
+        self.parts.iter().any(|part| part.rounds_rows)
+    }
+
     /// The elements of a vector.
     pub fn vector(&self) -> &[f32] {
         &self.vector
@@ -162,7 +167,12 @@ fn in_bf16(view: &TensorView) -> TensorView {
         _ => return view.clone(),
     };
     view.file.forget(view.range.clone());
-    TensorView { dtype: Dtype::Bf16, range: 0..rounded.len(), file: Bytes::Owned(rounded.into()), ..view.clone() }
+    TensorView {
+        dtype: Dtype::Bf16,
+        range: 0..rounded.len(),
+        file: Bytes::Owned(rounded.into()),
+        ..view.clone()
+    }
 }
 
 fn bf16_bytes<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f32) -> Vec<u8> {

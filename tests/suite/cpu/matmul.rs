@@ -151,18 +151,74 @@ fn a_fault_stays_in_its_row() {
     }
 }
 
+/// Rows are rounded to the nearest bf16, ties to even, and so are weights that are stored in other numbers.
+#[test]
+fn products_in_bf16_agree_with_f64() {
+    let mut numbers = Numbers(7);
+    for (path, cpu) in devices() {
+        let cpu = cpu.with_formats([Format::of(Dtype::Bf16); 2]);
+        for (dtype, rows, k, outputs) in [
+            (Dtype::Bf16, 1, 608, &[64][..]),
+            (Dtype::Bf16, 33, 75, &[100, 50]),
+            (Dtype::F16, 5, 160, &[65]),
+            (Dtype::F32, 16, 96, &[129]),
+            (Dtype::F32, 3, 7, &[2]),
+        ] {
+            let n: usize = outputs.iter().sum();
+            let (x, w, b) = (numbers.take(rows * k), numbers.take(n * k), numbers.take(n));
+            let weight = cpu.matrix(&parts(dtype, outputs, k, &w)).unwrap();
+            let bias = cpu.weight(&[view(dtype, &[n], &b, 1)]).unwrap();
+            let mut out = tensor(&cpu, rows, n);
+            cpu.matmul(rows, &upload(&cpu, k, &x), &weight, Some(&bias), &mut out);
+            let x: Vec<f32> = rounded(Dtype::Bf16, &x).iter().map(|x| *x as f32).collect();
+            let stored: Vec<f32> = rounded(dtype, &w).iter().map(|w| *w as f32).collect();
+            let expected = product(&x, &rounded(Dtype::Bf16, &stored), &rounded(dtype, &b), k);
+            let what = format!("{path} {dtype:?} {rows} x {k} x {outputs:?}");
+            close(&what, &cpu.download(rows, &out), &expected, 4e-6);
+        }
+    }
+}
+
+/// What is no number stays so, and what is infinite too.
+#[test]
+fn rounding_to_bf16_keeps_faults() {
+    let k = 40;
+    for (path, cpu) in devices() {
+        let cpu = cpu.with_formats([Format::of(Dtype::Bf16); 2]);
+        let weight = cpu.matrix(&[view(Dtype::Bf16, &[3, k], &vec![1.0; 3 * k], 1)]).unwrap();
+        for fault in [
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::NAN,
+            f32::from_bits(0x7fff_ffff),
+            f32::from_bits(0xffff_ffff),
+        ] {
+            let mut x = vec![0.5; 2 * k];
+            x[k + 33] = fault;
+            let mut out = tensor(&cpu, 2, 3);
+            cpu.matmul(2, &upload(&cpu, k, &x), &weight, None, &mut out);
+            let out = cpu.download(2, &out);
+            assert_eq!(out[..3], [20.0; 3], "{path}");
+            let same = |x: &f32| if fault.is_nan() { x.is_nan() } else { *x == fault };
+            assert!(out[3..].iter().all(same), "{path} {fault}: {out:?}");
+        }
+    }
+}
+
 /// A row gives the same bits alone, with any other rows, and on any number of threads.
 #[test]
 fn rows_do_not_depend_on_their_batch() {
     let mut numbers = Numbers(5);
-    for (dtype, k) in [(Dtype::Bf16, 608), (Dtype::Bf16, 75), (Dtype::F16, 160), (Dtype::F32, 75)] {
+    let stored = [(Dtype::Bf16, 608), (Dtype::Bf16, 75), (Dtype::F16, 160), (Dtype::F32, 75)];
+    let formats = [Dtype::F32, Dtype::Bf16, Dtype::F8E4m3];
+    for ((dtype, k), format) in stored.into_iter().flat_map(|stored| formats.map(|format| (stored, format))) {
         let (n, most) = (150, 300);
         let (x, w) = (numbers.take(most * k), numbers.take(n * k));
         for isa in instruction_sets() {
             let mut whole: Option<Vec<u32>> = None;
             for threads in [1, 2, 4] {
-                let cpu = Cpu::limited(Some(threads), isa).unwrap();
-                let weight = cpu.weight(&parts(dtype, &[100, 50], k, &w)).unwrap();
+                let cpu = Cpu::limited(Some(threads), isa).unwrap().with_formats([Format::of(format); 2]);
+                let weight = cpu.matrix(&parts(dtype, &[100, 50], k, &w)).unwrap();
                 let mut out = tensor(&cpu, most, n);
                 let mut run = |first: usize, rows: usize| {
                     cpu.matmul(rows, &upload(&cpu, k, &x[first * k..][..rows * k]), &weight, None, &mut out);
@@ -170,12 +226,12 @@ fn rows_do_not_depend_on_their_batch() {
                 };
                 let all = run(0, most);
                 let whole = whole.get_or_insert_with(|| all.clone());
-                assert!(*whole == all, "{dtype:?} {isa:?} {threads} threads");
+                assert!(*whole == all, "{dtype:?} {format:?} {isa:?} {threads} threads");
                 for rows in 1..=40 {
                     let first = rows * 3;
                     assert!(
                         run(first, rows) == whole[first * n..][..rows * n],
-                        "{dtype:?} {isa:?} {rows} rows"
+                        "{dtype:?} {format:?} {isa:?} {rows} rows"
                     );
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::reduce::{CHUNK, log_sum_exp, peak};
 use crate::contrast::RowFault;
-use crate::device::cpu::math::dot;
+use crate::device::cpu::math::{dot, nearest_bf16};
 use crate::device::cpu::simd::Simd;
 use crate::device::cpu::weight::Weight;
 
@@ -24,6 +24,8 @@ pub struct Candidates {
     pub peaks: Vec<f32>,
     /// The row of the amateur's LM head for one candidate.
     lm_head_row: Vec<f32>,
+    /// The amateur's last hidden state, rounded as products with the LM head round it.
+    rounded: Vec<f32>,
 }
 
 impl Candidates {
@@ -35,6 +37,7 @@ impl Candidates {
             amateur: Vec::new(),
             peaks: Vec::new(),
             lm_head_row: Vec::new(),
+            rounded: Vec::new(),
         }
     }
 }
@@ -95,6 +98,13 @@ pub fn subtract_projected<S: Simd>(
     beta_of: impl Fn(u32) -> f64,
     candidates: &mut Candidates,
 ) -> Result<(), RowFault> {
+    let hidden = if lm_head.rounds_rows() {
+        candidates.rounded.clear();
+        candidates.rounded.extend(hidden.iter().map(|x| f32::from_bits(nearest_bf16(*x))));
+        &candidates.rounded
+    } else {
+        hidden
+    };
     candidates.lm_head_row.resize(hidden.len(), 0.0);
     candidates.amateur.clear();
     for &id in &candidates.ids {
