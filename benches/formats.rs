@@ -1,5 +1,5 @@
 //! Measures how number formats change the contrast of a pair, on the CPU. It compares the distribution of each next
-//! token with fp8 models to the distribution with stored weights and an f32 cache.
+//! token with bf16 arithmetic or fp8 models to the distribution with stored weights, f32 arithmetic and an f32 cache.
 //!
 //! ```text
 //! cargo bench --bench formats -- EXPERT AMATEUR PROMPTS.jsonl [PROMPTS [TOKENS]]
@@ -28,11 +28,13 @@ const STORED: Format = Format { weights: Dtype::F32, cache: Dtype::F32 };
 const WEIGHTS: Format = Format { weights: Dtype::F8E4m3, cache: Dtype::F32 };
 const CACHE: Format = Format { weights: Dtype::F32, cache: Dtype::F8E4m3 };
 const ALL: Format = Format { weights: Dtype::F8E4m3, cache: Dtype::F8E4m3 };
+const BF16: Format = Format { weights: Dtype::Bf16, cache: Dtype::F32 };
 /// The formats that each model runs in.
-const FORMATS: [Format; 4] = [STORED, WEIGHTS, CACHE, ALL];
+const FORMATS: [Format; 5] = [STORED, WEIGHTS, CACHE, ALL, BF16];
 /// The variants compared with both models as stored: a name, and the indices of the expert's and the amateur's
 /// formats in [`FORMATS`].
-const VARIANTS: [(&str, usize, usize); 5] = [
+const VARIANTS: [(&str, usize, usize); 6] = [
+    ("bfloat16 arithmetic of both", 4, 4),
     ("weights of both", 1, 1),
     ("weights of the expert", 1, 0),
     ("weights of the amateur", 0, 1),
@@ -103,10 +105,11 @@ fn answer(
     Ok((prompts.into_iter().zip(&answers).map(text).collect(), vocabulary))
 }
 
-/// One model of the pair, with weights as stored and in fp8.
+/// One model of the pair, for each format of the weights.
 struct Model {
     stored: Decoder<Cpu>,
-    rounded: Decoder<Cpu>,
+    fp8: Decoder<Cpu>,
+    bf16: Decoder<Cpu>,
 }
 
 /// The logits at the positions where an answer was drawn, `[rows, width]`.
@@ -124,13 +127,17 @@ impl Logits {
 impl Model {
     fn load(device: &Cpu, checkpoint: &Checkpoint, longest: usize) -> Result<Self> {
         let load = |format| Decoder::load(&in_format(device, format), checkpoint, longest, ROWS);
-        Ok(Self { stored: load(STORED)?, rounded: load(WEIGHTS)? })
+        Ok(Self { stored: load(STORED)?, fp8: load(WEIGHTS)?, bf16: load(BF16)? })
     }
 
     /// The model's logits in each of [`FORMATS`].
     fn read(&mut self, device: &Cpu, text: &Text) -> Result<Vec<Logits>> {
         let read = |format: Format| {
-            let decoder = if format.weights == Dtype::F8E4m3 { &mut self.rounded } else { &mut self.stored };
+            let decoder = match format.weights {
+                Dtype::F8E4m3 => &mut self.fp8,
+                Dtype::Bf16 => &mut self.bf16,
+                _ => &mut self.stored,
+            };
             logits(&in_format(device, format), decoder, text)
         };
         FORMATS.into_iter().map(read).collect()

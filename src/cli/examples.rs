@@ -52,7 +52,7 @@ Examples:
 /// What the help of the program ends with.
 pub const ENVIRONMENT: &str = "\
 Environment:
-  CODIT_CPU_ISA            lower the CPU's instruction set: baseline, avx2, avx512, amx
+  CODIT_CPU_ISA            lower the CPU's instruction set: baseline, avx2, avx512, avx512_bf16, amx
   HF_HOME, HF_HUB_CACHE    where downloaded models are kept
   HF_TOKEN, HF_TOKEN_PATH  the token for gated and private models, or its file
   HF_HUB_OFFLINE           1 uses only models that are downloaded already

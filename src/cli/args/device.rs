@@ -43,7 +43,7 @@ pub struct DeviceArgs {
     /// the same in every batch, at a cost in speed
     #[arg(long)]
     deterministic: bool,
-    /// Threads of the CPU device; the environment variable CODIT_CPU_ISA (baseline, avx2, avx512 or amx) limits its
+    /// Threads of the CPU device; the environment variable CODIT_CPU_ISA (baseline, avx2, avx512, avx512_bf16 or amx) limits its
     /// instruction set [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
