@@ -131,7 +131,8 @@ fn write_object(
         let count = |name: &str| object.get_value(&Value::from(name)).unwrap_or_default();
         write!(out, "<LoopContext {}/{}>", count("index"), count("length")).unwrap_or_default();
     } else {
-        let message = format!("the text of a {} has a random address, so it is no text for a prompt", type_name(value));
+        let message =
+            format!("the text of a {} has a random address, so it is no text for a prompt", type_name(value));
         return Err(refused(message));
     }
     Ok(())
