@@ -36,7 +36,10 @@ impl Faults {
         if self.count <= 1 {
             return match self.first.pop() {
                 None => Ok(()),
-                Some((line, message)) => Err(Error::line(path, line, message)),
+                Some((line, message)) => {
+                    let way_on = "or give --skip-invalid, which records the line as an error and goes on";
+                    Err(Error::line(path, line, format!("{message}; {way_on}")))
+                }
             };
         }
         let rest = self.count - self.first.len();

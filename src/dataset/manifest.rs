@@ -228,6 +228,7 @@ impl Manifest {
                     let (was, now) = (limit(&earlier.input), limit(&self.input));
                     format!("limit was {was}, now {now}, and it may only be raised")
                 }
+                "input.sha256" => "the input is another, or was changed".to_owned(),
                 name => format!("{name} was {}, now {}", said(&was, name), said(&now, name)),
             })
             .collect()

@@ -493,8 +493,7 @@ fn a_run_under_other_settings_is_refused_field_by_field() {
         &|m| m.amateur = None,
         "amateur.id was \"amateur\", now unset; amateur.files.config.json was \"ab\", now unset",
     );
-    let now = place.input.hash();
-    refused(&|m| m.input.sha256 = "ab".into(), &format!("input.sha256 was {}..., now ab", &now[..60]));
+    refused(&|m| m.input.sha256 = "ab".into(), "the input is another, or was changed");
     refused(
         &|m| m.version = "99.1.0".into(),
         &format!("version was {}, now 99.1", Manifest::VERSION.rsplit_once('.').unwrap().0),

@@ -100,12 +100,31 @@ impl Task for Bench<'_> {
             shortcuts: args.shortcuts.shortcuts(),
         };
         let open = || devices.first();
+        if !args.json {
+            writeln!(Output, "{}\n{}\n", open()?.info().description, args.load())?;
+        }
         if args.ablation {
             show(&ablation::run(&open, &load)?, args.json, describe_ablation)?;
         } else {
             show(&bench::run(&open, &load)?, args.json, describe)?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Args {
+    /// What is decoded, in words.
+    fn load(&self) -> String {
+        let models = match (&self.input, &self.amateur_shape) {
+            (Some(_), _) => "the pair".to_owned(),
+            (None, None) => format!("two models of the shape {}", self.shape),
+            (None, Some(amateur)) => format!("models of the shapes {} and {amateur}", self.shape),
+        };
+        let prompts = match &self.input {
+            Some(input) => format!("prompts of {}", input.display()),
+            None => format!("prompts of {} tokens", self.input_len),
+        };
+        format!("{models}, {} rows, {prompts}, responses of {} tokens", self.rows, self.output_len)
     }
 }
 
@@ -213,7 +232,8 @@ fn describe(report: &Report) -> String {
     let speeds = speeds.map(|(name, number, unit)| format!("{name:<14} {number:>12.1} {unit}"));
     let doubt = if report.is_doubtful { DOUBT } else { "" };
     format!(
-        "{}\n{}\n\n{}{doubt}",
+        "{}\n{}\n\nOperations are timed one by one. In a step both models run side by side, so it may\ntake less than \
+         their sum.\n\n{}{doubt}",
         ceilings(report.copy_bandwidth, report.matmul_rate),
         table(header, 1, report.operations.iter().map(row)),
         speeds.join("\n")
@@ -221,8 +241,8 @@ fn describe(report: &Report) -> String {
 }
 
 /// Said under figures of which one is over 100%.
-const DOUBT: &str = "\n\n? over 100% of what the device can do by the ceilings above: its data stayed in a cache, or other \
-    programs ran while the\nceilings were measured. Measure again on an idle machine, with a larger shape or more rows.";
+const DOUBT: &str = "\n\n? over 100% of what the device can do by the ceilings above: its data stayed in a\ncache, or other \
+    programs ran while the ceilings were measured. Measure again on\nan idle machine, with a larger shape or more rows.";
 
 /// A part of the whole in percent, marked if it is more than the whole.
 fn fraction(fraction: f64) -> String {

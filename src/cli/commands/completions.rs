@@ -37,6 +37,7 @@ pub fn run_man(args: &ManArgs, program: Command) -> Result<ExitCode> {
         write!(Output, "{}", String::from_utf8_lossy(&page(&program, "codit")?))?;
         return Ok(ExitCode::SUCCESS);
     };
+    std::fs::create_dir_all(folder).map_err(Error::io(folder, "cannot make the folder"))?;
     let mut program = program;
     program.build();
     let commands = program.get_subcommands().filter(|command| !command.is_hide_set());

@@ -146,7 +146,7 @@ impl<'a> Doctor<'a> {
             writeln!(Output, "{}\n{}", on.device, on.mode)?;
             writeln!(
                 Output,
-                "{:<18} {:>6} {:>6} {:>12} {:>9}",
+                "{:<23} {:>6} {:>6} {:>12} {:>9}",
                 "", "checks", "failed", "worst error", "allowed"
             )?;
         }
@@ -208,7 +208,7 @@ fn print(finding: &Finding) -> Result<()> {
     let Finding { name, checks, failed, .. } = finding;
     let number = |number: Option<f64>| number.map_or("-".to_owned(), |number| format!("{number:.1e}"));
     let (error, bound) = (number(finding.worst_error), number(finding.bound));
-    writeln!(Output, "{name:<18} {checks:>6} {failed:>6} {error:>12} {bound:>9}")?;
+    writeln!(Output, "{name:<23} {checks:>6} {failed:>6} {error:>12} {bound:>9}")?;
     for failure in finding.failures.iter().take(SHOWN) {
         writeln!(Output, "    {}, {}: {}", failure.operation, failure.case, failure.what())?;
     }

@@ -105,6 +105,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }))?;
     } else {
         let (memory, part) = (bytes::show(gpu_memory), args.gpu_memory_utilization);
+        let assumed = if args.gpu_memory.is_none() && Args::memory_of_gpu().is_none() {
+            " There is no GPU here, so\n--gpu-memory or this usual size says how large it is."
+        } else {
+            ""
+        };
         if let Some(pair) = args.pair_by_name() {
             writeln!(
                 Output,
@@ -117,12 +122,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         writeln!(Output, "{together}\n")?;
         writeln!(
             Output,
-            "{total}: the sum, and {shared} for what their steps share and for the workspaces of matrix products.\n"
+            "{total}: the sum, and {shared} for what their steps share and for the\nworkspaces of matrix products.\n"
         )?;
         writeln!(
             Output,
-            "{memory} x {part} = {} of each GPU may be used. The cache gets what weights and workspaces leave.\n\
-             CUDA and its graphs use about 1 GiB of it too; how much exactly, only a GPU can tell.\n\n{}",
+            "{memory} x {part} = {} of each GPU may be used.{assumed}\nThe cache gets what weights and workspaces \
+             leave. CUDA and its graphs use about\n1 GiB of it too; how much exactly, only a GPU can tell.\n\n{}",
             bytes::show(usable),
             placement_table(&fits),
         )?;
@@ -130,7 +135,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             let how = if gpus == 1 { "one GPU" } else { "these GPUs" };
             writeln!(
                 Output,
-                "\nthe pair does not fit on {how}; take more GPUs or a larger one, or lower max-num-batched-tokens or \
+                "\nthe pair does not fit on {how}; take more GPUs or a larger one, or lower\nmax-num-batched-tokens or \
                  max-num-seqs"
             )?;
         }
@@ -180,18 +185,20 @@ fn placement_table(fits: &[Fit]) -> String {
         let [a, b, c, d] = fit.rows.each_ref().map(|rows| rows.rows.to_string());
         [fit.placement.to_owned(), fit.gpus.to_string(), fit.replicas.to_string(), tokens, a, b, c, d]
     };
-    let [a, b, c, d] = CONTEXTS.map(|context| format!("rows of {context}"));
-    let header = ["placement", "GPUs", "replicas", "cache tokens", &a, &b, &c, &d];
+    let [a, b, c, d] = CONTEXTS.map(|context| format!("rows of\n{context}"));
+    let header = ["placement", "GPUs", "replicas", "cache\ntokens", &a, &b, &c, &d];
     table(header, 1, fits.iter().map(row))
 }
 
 impl Args {
     fn gpu_memory(&self) -> usize {
-        let of_this_machine = || {
-            let gpu = Gpu::cuda([0, 0], GpuConfig::of(Format::of(Dtype::Bf16))).ok()?;
-            gpu.memory_info().ok()?.map(|memory| memory.total)
-        };
-        self.gpu_memory.or_else(of_this_machine).unwrap_or(USUAL_MEMORY)
+        self.gpu_memory.or_else(Self::memory_of_gpu).unwrap_or(USUAL_MEMORY)
+    }
+
+    /// That of this machine's GPU, if there is one.
+    fn memory_of_gpu() -> Option<usize> {
+        let gpu = Gpu::cuda([0, 0], GpuConfig::of(Format::of(Dtype::Bf16))).ok()?;
+        gpu.memory_info().ok()?.map(|memory| memory.total)
     }
 
     fn gpus(&self) -> usize {

@@ -122,14 +122,19 @@ impl Task for Synth<'_> {
         let ended = run.decode(&interrupt)?;
         match interrupt.exit_code() {
             Some(code) if !ended.is_complete => {
-                message!("stopped; the same command resumes the run");
+                if ended.is_empty() {
+                    message!("stopped before a response had ended; the same command begins again");
+                } else {
+                    message!("stopped; the same command resumes the run");
+                }
                 return Ok(ExitCode::from(code));
             }
             _ => stats::print_sweep(&outputs)?,
         }
         if ended.all_failed() {
             message!(
-                "every record of this run is an error; mend the cause and run again with --retry-errors"
+                "every record of this run is an error, and says why; --retry-errors makes them again, once the cause is \
+                 mended. A corrected input goes to another output"
             );
             return Ok(ExitCode::from(ALL_FAILED));
         }
@@ -182,10 +187,12 @@ impl Sources {
         let of_earlier = |index: usize| manifests[index].settings["max_model_len"].clone();
         let window = |index| given.clone().unwrap_or_else(|| of_earlier(index));
         let datasets = self.datasets(args, &device, &variables, window)?;
-        let done: usize = datasets.iter().map(|dataset| dataset.todo.done.recovery().records).sum();
+        let recoveries = || datasets.iter().map(|dataset| dataset.todo.done.recovery());
+        let done: usize = recoveries().map(|recovery| recovery.records).sum();
         let is_complete = done == self.total(args);
         if is_complete {
-            Outputs::of(&self.settings, &args.output).say_complete(done);
+            let failed = recoveries().map(|recovery| recovery.failed).sum();
+            Outputs::of(&self.settings, &args.output).say_complete(done, failed);
         }
         Ok(is_complete)
     }

@@ -37,10 +37,16 @@ impl<'a> Outputs<'a> {
         }
     }
 
-    /// Says that there is nothing to do.
-    pub fn say_complete(&self, records: usize) {
-        screen::event(&json!({"event": "complete", "records": records}));
-        note!("{self}: already complete: {}, nothing to do", count(records, "record"));
+    /// Says that there is nothing to do but, if the user wants it, to make the failed records again.
+    pub fn say_complete(&self, records: usize, failed: usize) {
+        screen::event(&json!({"event": "complete", "records": records, "errors": failed}));
+        let records = count(records, "record");
+        if failed == 0 {
+            note!("{self}: already complete: {records}, nothing to do");
+        } else {
+            let errors = count(failed, "error");
+            note!("{self}: already complete: {records}, {errors}; --retry-errors makes those again");
+        }
     }
 }
 

@@ -93,11 +93,17 @@ pub struct Written {
 pub struct Ended {
     /// Whether every prompt has its records.
     pub is_complete: bool,
+    /// Records of this run.
     answered: usize,
     failed: usize,
 }
 
 impl Ended {
+    /// Whether this run wrote no record.
+    pub fn is_empty(&self) -> bool {
+        self.answered + self.failed == 0
+    }
+
     /// Closes the datasets.
     ///
     /// # Errors

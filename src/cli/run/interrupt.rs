@@ -11,9 +11,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use signal_hook::{flag, low_level};
 
+use crate::cli::ui::screen;
 use codit::error::{Error, Result};
 
-/// How long a step may go on after the signal. Every record that was finished is on disk by then, and one that is
+/// How long a step may go on after the signal; its message names it. Every record that was finished is on disk by then, and one that is
 /// torn by the exit is cut off at the next start.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// A second signal this soon is the first one again: timeout, and some shells, send it to the process and to its group.
@@ -91,31 +92,29 @@ impl Interrupt {
         }
         let be_patient = move || {
             thread::sleep(PATIENCE);
-            let seconds = PATIENCE.as_secs();
-            exit(
-                signal,
-                &format!("the step took over {seconds} s and was given up; the same command resumes the run"),
-            );
+            exit(signal, "the step took over 8 s and was given up; the same command resumes the run");
         };
         if thread::Builder::new().spawn(be_patient).is_err() {
             exit(signal, "stopped at once; the same command resumes the run");
         }
-        write("stopping after this step; again to stop at once");
+        write(|| message!("stopping after this step; again to stop at once"));
     }
 }
 
 /// Ends the program without any other thread, one of which may be within a step.
-fn exit(signal: i32, last_words: &str) {
-    write(last_words);
+fn exit(signal: i32, last_words: &'static str) {
+    write(move || {
+        screen::end();
+        message!("{last_words}");
+    });
     low_level::exit(128 + signal);
 }
 
-/// Writes a message, but does not wait for it for long.
-fn write(text: &str) {
+/// Lets a message be written, but does not wait for it for long.
+fn write(message: impl FnOnce() + Send + 'static) {
     let (written, is_written) = channel();
-    let line = text.to_owned();
     let write = move || {
-        message!("{line}");
+        message();
         let _ = written.send(());
     };
     if thread::Builder::new().spawn(write).is_ok() {

@@ -12,6 +12,8 @@ const STEPS: u32 = 64;
 const LEAST_ENDED: f64 = 1.0 / 16.0;
 /// The speed is that of this many seconds, at most.
 const WINDOW: f64 = 30.0;
+/// The speed is known after so many seconds: at first, prompts are read beside the responses.
+const LEAST_TIME: f64 = 2.0;
 /// Seconds between two of the moments that the speed is taken from.
 const INTERVAL: f64 = 0.5;
 
@@ -92,8 +94,12 @@ impl Pace {
         Self { moments: VecDeque::from([(0.0, 0)]) }
     }
 
-    /// At this moment the count is this.
+    /// At this moment the count is this. What was before the first count, such as the reading of prompts, is no part of it.
     pub fn record(&mut self, seconds: f64, count: u64) {
+        if count == 0 {
+            self.moments = VecDeque::from([(seconds, 0)]);
+            return;
+        }
         if self.moments.back().is_some_and(|(last, _)| seconds - last < INTERVAL) {
             return;
         }
@@ -103,9 +109,12 @@ impl Pace {
         }
     }
 
-    /// Counts per second; `None` if the count has not grown yet.
+    /// Counts per second; `None` if the count has not grown for long enough.
     pub fn per_second(&self) -> Option<f64> {
         let ((from, first), (to, last)) = (*self.moments.front()?, *self.moments.back()?);
+        if to - from < LEAST_TIME {
+            return None;
+        }
         let pace = last.saturating_sub(first) as f64 / (to - from);
         (pace.is_finite() && pace > 0.0).then_some(pace)
     }

@@ -188,9 +188,13 @@ impl Progress {
             SecondsLeft::AtMost(seconds) => format!(", at most {} left", words::time(seconds)),
         });
         let records = records_of(&self.work, self.done());
-        let pace = thousands(self.pace.per_second().unwrap_or(0.0));
+        let pace = match self.pace.per_second() {
+            Some(pace) => format!("{} tokens/s", thousands(pace)),
+            None if self.stats.sampled == 0 => "reading prompts".to_owned(),
+            None => count(self.stats.sampled as usize, "token"),
+        };
         let running = self.stats.running;
-        format!("{records}{}, {pace} tokens/s, {running} running", left.unwrap_or_default())
+        format!("{records}{}, {pace}, {running} running", left.unwrap_or_default())
     }
 
     /// Speed in words; `response` is in tokens per second.

@@ -68,9 +68,12 @@ struct Screen {
     mode: Option<Mode>,
     verbosity: Verbosity,
     live: Option<Live>,
+    /// Whether there is no live line any more.
+    has_ended: bool,
 }
 
-static SCREEN: Mutex<Screen> = Mutex::new(Screen { mode: None, verbosity: Verbosity::Normal, live: None });
+static SCREEN: Mutex<Screen> =
+    Mutex::new(Screen { mode: None, verbosity: Verbosity::Normal, live: None, has_ended: false });
 
 fn screen() -> MutexGuard<'static, Screen> {
     SCREEN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -86,10 +89,15 @@ pub fn set(mode: Option<Mode>, verbosity: Verbosity) {
 pub fn mode() -> Mode {
     match screen().mode {
         // A live line needs a terminal.
-        Some(Mode::Bar) | None if stderr().is_terminal() => Mode::Bar,
+        Some(Mode::Bar) | None if can_redraw() => Mode::Bar,
         Some(Mode::Bar) | None => Mode::Plain,
         Some(mode) => mode,
     }
+}
+
+/// Whether standard error is a terminal whose lines can be drawn again.
+fn can_redraw() -> bool {
+    stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
 }
 
 /// How much is told.
@@ -123,7 +131,7 @@ pub fn say(level: Level, text: &str) {
     }
 }
 
-/// A line of the block that says what a run does: a name and its value, cut where the terminal ends.
+/// A line of the block that says what a run does: a name and its value, which goes on below where the terminal ends.
 pub fn say_field(name: &str, value: &str) {
     if screen().verbosity == Verbosity::Quiet || mode() == Mode::Json {
         return;
@@ -132,7 +140,8 @@ pub fn say_field(name: &str, value: &str) {
     let name = format!("{name:<FIELD$}");
     let room = room_for_field().unwrap_or(usize::MAX);
     let name = Style::new().for_stderr().bold().apply_to(name);
-    write(&format!("{NAME}{name}{}\n", words::cut(&value, room)));
+    let value = words::wrapped(&value, room, "").replace('\n', &format!("\n{:1$}", "", NAME.len() + FIELD));
+    write(&format!("{NAME}{name}{value}\n"));
 }
 
 /// Columns of the terminal that are left for the value of a field.
@@ -164,7 +173,7 @@ pub fn event(event: &Value) {
 fn print(text: &str) {
     let text = format!("{NAME}{text}");
     let text = match width() {
-        Some(width) => words::wrapped(&text, width),
+        Some(width) => words::wrapped(&text, width, "  "),
         None => text,
     };
     let [warning, error] =
@@ -205,11 +214,18 @@ pub fn show_bar(position: u64, length: u64, text: &str) {
     let room = width().unwrap_or(USUAL_WIDTH).saturating_sub(ECHO);
     let line = words::cut(&line, room).into_owned();
     let mut screen = screen();
-    let is_due = screen.live.as_ref().is_none_or(|live| live.drawn.elapsed() >= REDRAW || position == length);
+    let is_due = !screen.has_ended
+        && screen.live.as_ref().is_none_or(|live| live.drawn.elapsed() >= REDRAW || position == length);
     if is_due {
         let _ = stderr().write_all(format!("{CLEAR}{line}").as_bytes());
         screen.live = Some(Live { line, drawn: Instant::now() });
     }
+}
+
+/// Removes the live line, for good: the program ends while others may still want to draw it.
+pub fn end() {
+    screen().has_ended = true;
+    close_bar();
 }
 
 /// Removes the live line, without leaving a rest of it on the terminal.

@@ -68,17 +68,16 @@ pub fn cut_middle(text: &str, width: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{begin}{ELLIPSIS}{end}"))
 }
 
-/// `text` in lines of at most `width` columns, broken at spaces. The lines after the first are indented.
-pub fn wrapped(text: &str, width: usize) -> String {
-    const INDENT: &str = "  ";
+/// `text` in lines of at most `width` columns, broken at spaces. The lines after the first begin with `indent`.
+pub fn wrapped(text: &str, width: usize, indent: &str) -> String {
     let mut lines = String::new();
     let mut column = 0;
     for (index, word) in text.split(' ').enumerate() {
         let word_width = measure_text_width(word);
         if index > 0 && column + 1 + word_width > width {
             lines.push('\n');
-            lines.push_str(INDENT);
-            column = INDENT.len();
+            lines.push_str(indent);
+            column = indent.len();
         } else if index > 0 {
             lines.push(' ');
             column += 1;
@@ -130,7 +129,7 @@ fn counts_and_times_are_written_for_people() {
 fn text_is_fitted_to_a_width() {
     assert_eq!(cut("0123456789", 8), "01234...");
     assert_eq!(cut_middle("/a/long/path/to/out.jsonl", 16), "/a/l...out.jsonl");
-    assert_eq!(wrapped("one two three four", 9), "one two\n  three\n  four");
+    assert_eq!(wrapped("one two three four", 9, "  "), "one two\n  three\n  four");
 }
 
 #[test]

@@ -6,8 +6,8 @@ use minijinja::value::DynObject;
 use minijinja::{Error, State, Value};
 
 use super::args::Args;
-use super::objects::{Bound, Builtin, Cycler, Group, Joiner, Namespace, Range};
-use super::{Kind, args, kind, number, refused, sequence, text, type_name};
+use super::objects::{Bound, Builtin, Cycler, Group, Joiner, Namespace, Range, is_loop};
+use super::{Kind, args, kind, number, refused, repr, sequence, text, type_name};
 use crate::text::jinja::macros::Macro;
 use crate::text::jinja::{functions, methods, strings};
 
@@ -52,10 +52,6 @@ fn has_method(value: &Value, name: &str) -> bool {
     }
 }
 
-fn is_loop(object: &DynObject) -> bool {
-    object.type_name().ends_with("::Loop")
-}
-
 fn hides_change(value: &Value, name: &str) -> bool {
     matches!(kind(value), Kind::List(_) | Kind::Dict(_)) && CHANGING.contains(&name)
 }
@@ -75,7 +71,7 @@ pub(in crate::text::jinja) fn attribute(value: &Value, name: &str) -> Result<Val
 /// `value[key]`: the item, or else the attribute of that name, or else undefined.
 pub(in crate::text::jinja) fn item(value: &Value, key: &Value) -> Result<Value, Error> {
     if matches!(kind(value), Kind::Undefined) {
-        check_defined(value, "")?;
+        return Err(refused(format!("an undefined value has no item {}", repr::repr(key)?)));
     }
     let found = match (kind(value), kind(key)) {
         (Kind::Dict(dict), _) => dict.get(key).ok().flatten().cloned(),

@@ -300,9 +300,15 @@ pub(in crate::text::jinja) fn type_name(object: &DynObject) -> &'static str {
         "Namespace"
     } else if object.is::<Bound>() || object.is::<Builtin>() {
         "builtin_function_or_method"
+    } else if is_loop(object) {
+        "LoopContext"
     } else {
         "object"
     }
+}
+
+pub(in crate::text::jinja) fn is_loop(object: &DynObject) -> bool {
+    object.type_name().ends_with("::Loop")
 }
 
 /// What tells two objects apart.

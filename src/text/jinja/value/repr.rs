@@ -7,7 +7,7 @@ use minijinja::value::DynObject;
 use minijinja::{Error, Value};
 
 use super::objects::{self, Namespace, Range, Shows, View};
-use super::{DEEPEST, Kind, check_length, kind, number, too_deep, type_name};
+use super::{DEEPEST, Kind, check_length, kind, number, refused, too_deep, type_name};
 use crate::text::jinja::macros::Macro;
 
 /// `str(value)`.
@@ -127,9 +127,13 @@ fn write_object(
         open.pop();
     } else if let Some(declared) = object.downcast_ref::<Macro>() {
         write!(out, "<Macro '{}'>", declared.name()).unwrap_or_default();
+    } else if objects::is_loop(object) {
+        let count = |name: &str| object.get_value(&Value::from(name)).unwrap_or_default();
+        write!(out, "<LoopContext {}/{}>", count("index"), count("length")).unwrap_or_default();
     } else {
-        // Python prints an address here, which no prompt can rely on.
-        write!(out, "<{} object>", type_name(value)).unwrap_or_default();
+        let message =
+            format!("the text of a {} has a random address, so it is no text for a prompt", type_name(value));
+        return Err(refused(message));
     }
     Ok(())
 }
