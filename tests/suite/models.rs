@@ -14,7 +14,7 @@ use codit::contrast::{Contrast, Noise, Sampled, Vocabulary};
 use codit::device::cpu::Cpu;
 use codit::device::inspect::Inspect;
 use codit::device::simt::Simt;
-use codit::device::{AmateurLogits, Batch, Choice, Dtype, ExpertLogits, SampleRow, Span};
+use codit::device::{AmateurLogits, Batch, Choice, Dtype, ExpertLogits, Format, SampleRow, Span};
 use codit::doctor::relative_error;
 use codit::ids::{BlockId, TokenId};
 use codit::model::Decoder;
@@ -256,7 +256,16 @@ fn continuations_of_the_kernels_equal_those_of_transformers() {
 /// their norm.
 #[test]
 fn logits_of_the_kernels_in_bf16_are_near_those_of_transformers() {
-    let device = Simt::simt(Dtype::Bf16, 5);
+    compare_logits_in_bf16(&Simt::simt(Dtype::Bf16, 5));
+}
+
+#[test]
+fn logits_of_the_cpu_in_bf16_are_near_those_of_transformers() {
+    let cpu = Cpu::new(Some(2)).unwrap().with_formats([Format::of(Dtype::Bf16); 2]);
+    compare_logits_in_bf16(&cpu);
+}
+
+fn compare_logits_in_bf16<D: Inspect>(device: &D) {
     for case in [
         "llama-gqa3-scaled",
         "qwen2-unlike",
@@ -267,7 +276,7 @@ fn logits_of_the_kernels_in_bf16_are_near_those_of_transformers() {
         "olmo3-yarn",
     ] {
         let golden = Logits::read(&self::golden(case));
-        let found = golden.at_once(&device, &mut Model::load(&device, &self::golden(case).join("expert")));
+        let found = golden.at_once(device, &mut Model::load(device, &self::golden(case).join("expert")));
         let flat = |rows: &[Vec<Vec<f32>>]| rows.concat().concat();
         let error = relative_error(&flat(&found), &flat(&golden.rows[0]));
         println!("{case}: {error:.1e}");

@@ -172,10 +172,8 @@ impl DeviceArgs {
     /// The CPU, on which `auto` is bfloat16 only where the checkpoint has no other numbers to lose.
     fn cpu(&self, are_bf16: [bool; 2]) -> Result<Cpu> {
         let cpu = Cpu::new(self.threads)?;
-        let auto = are_bf16.map(|is_bf16| match is_bf16 && cpu.has_bf16_products() {
-            true => Dtype::Bf16,
-            false => Dtype::F32,
-        });
+        let auto =
+            are_bf16.map(|is_bf16| if is_bf16 && cpu.has_bf16_products() { Dtype::Bf16 } else { Dtype::F32 });
         Ok(cpu.with_formats(self.format.formats_where(auto)?))
     }
 

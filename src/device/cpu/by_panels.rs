@@ -7,9 +7,9 @@ use std::ops::Range;
 
 use super::isa::Kernel;
 use super::math::{array, nearest_bf16};
-use super::matmul::{Rows, Task};
 use super::panels::{Bf16Step, Panels, Step};
 use super::simd::{LANES, Simd};
+use super::task::{Rows, Task};
 use super::weight::Source;
 
 /// Steps whose products are summed by themselves, because the rounding errors of a long sum grow with its length.

@@ -12,6 +12,7 @@ use super::amx::{Ahead, Amx, Parts, Products};
 use super::by_panels::{ByPanels, Round, RoundedRows};
 use super::path::{PARALLEL, Path};
 use super::pool::ThreadPool;
+use super::task::{Columns, Rows, Task};
 use super::tensor::Tensor;
 use super::tile::{SIDE, Tile};
 use super::tiles::OUTPUTS;
@@ -59,22 +60,6 @@ pub fn grouped_matmul(path: Path<'_>, offsets: &[u32], x: Rows<'_>, w: &Weight, 
     });
 }
 
-/// The rows of a product.
-#[derive(Clone, Copy)]
-pub struct Rows<'a> {
-    /// `[any, columns]`
-    pub tensor: &'a Tensor,
-    /// The row of `tensor` for each row of the product; if `None`, row `i` is row `i`.
-    pub sources: Option<&'a [u32]>,
-}
-
-impl<'a> Rows<'a> {
-    #[inline(always)]
-    pub fn row(&self, row: usize) -> &'a [f32] {
-        self.tensor.row(self.sources.map_or(row, |sources| sources[row] as usize))
-    }
-}
-
 /// A product of rows with consecutive parts of a weight. The first part gives the first outputs.
 struct Product<'a> {
     path: Path<'a>,
@@ -110,7 +95,7 @@ impl Product<'_> {
                 let column = part.first - base + first;
                 let task = Task { part, outputs, column, columns, bias, rows: rows.clone(), target: out };
                 match packed.zip(part.panel(first)) {
-                    Some(((amx, packed), panel)) => task.by_tiles(amx, panel, packed, tile_parts),
+                    Some(((amx, packed), panel)) => by_tiles(&task, amx, panel, packed, tile_parts),
                     None => path.isa.run(ByPanels { task, x, rounded }),
                 }
             };
@@ -130,54 +115,24 @@ fn rows_a_pass(columns: usize, parts: Parts) -> usize {
     (PACKED_BYTES / block_bytes * SIDE).clamp(*ROWS.start(), *ROWS.end())
 }
 
-/// The part of a product that one thread computes at a time: some outputs of some rows.
-pub struct Task<'a> {
-    pub part: &'a Part,
-    /// Rows of the weight's part, at most [`OUTPUTS`].
-    pub outputs: Range<usize>,
-    /// The column of `target` for the first output.
-    column: usize,
-    pub columns: usize,
-    /// The bias of these outputs.
-    bias: Option<&'a [f32]>,
-    /// Rows of the batch, at most [`ROWS`].
-    pub rows: Range<usize>,
-    target: &'a Columns,
-}
-
-impl Task<'_> {
-    /// Writes `values`, the sums of consecutive outputs; the first is the task's output number `at`.
-    #[inline(always)]
-    pub fn write(&self, row: usize, at: usize, values: &[f32]) {
-        // SAFETY: every column belongs to one task.
-        let out = unsafe { self.target.row(row, self.column + at, values.len()) };
-        out.copy_from_slice(values);
-        if let Some(scales) = self.part.scales.get(self.outputs.start + at..) {
-            out.iter_mut().zip(scales).for_each(|(out, scale)| *out *= scale);
-        }
-        if let Some(bias) = self.bias {
-            out.iter_mut().zip(&bias[at..]).for_each(|(out, bias)| *out += bias);
-        }
-    }
-
-    fn by_tiles(&self, amx: Amx, panel: &[Tile], packed: &[Tile], parts: Parts) {
-        let (mut products, mut by_row) = (Products::new(), [[0.0; OUTPUTS]; SIDE]);
-        let blocks = self.rows.len().div_ceil(SIDE);
-        amx.configured(|| {
-            for (block, packed) in packed.chunks_exact(packed.len() / blocks).enumerate() {
-                amx.multiply(panel, packed, parts, Ahead::share(panel, block, blocks), &mut products);
-                products.by_row(amx, &mut by_row);
-                for (row, values) in self.rows.clone().skip(block * SIDE).zip(&by_row) {
-                    // A length that the compiler knows makes the usual case faster.
-                    if self.outputs.len() == OUTPUTS {
-                        self.write(row, 0, values);
-                    } else {
-                        self.write(row, 0, &values[..self.outputs.len()]);
-                    }
+/// The outputs of a task, whose rows are packed.
+fn by_tiles(task: &Task<'_>, amx: Amx, panel: &[Tile], packed: &[Tile], parts: Parts) {
+    let (mut products, mut by_row) = (Products::new(), [[0.0; OUTPUTS]; SIDE]);
+    let blocks = task.rows.len().div_ceil(SIDE);
+    amx.configured(|| {
+        for (block, packed) in packed.chunks_exact(packed.len() / blocks).enumerate() {
+            amx.multiply(panel, packed, parts, Ahead::share(panel, block, blocks), &mut products);
+            products.by_row(amx, &mut by_row);
+            for (row, values) in task.rows.clone().skip(block * SIDE).zip(&by_row) {
+                // A length that the compiler knows makes the usual case faster.
+                if task.outputs.len() == OUTPUTS {
+                    task.write(row, 0, values);
+                } else {
+                    task.write(row, 0, &values[..task.outputs.len()]);
                 }
             }
-        });
-    }
+        }
+    });
 }
 
 /// Packs the rows into tiles, block by block; `room` is reused by the next product.
@@ -224,30 +179,4 @@ fn round<'a>(
         path.pool.for_each(rows.clone().zip(numbers.chunks_exact_mut(pairs)), round);
     }
     RoundedRows { numbers, pairs, first: rows.start }
-}
-
-/// The output of a product. Each task writes its own columns.
-struct Columns {
-    start: *mut f32,
-    len: usize,
-    width: usize,
-}
-
-// SAFETY: tasks write disjoint columns, and nothing reads them before all tasks end.
-unsafe impl Sync for Columns {}
-
-impl Columns {
-    fn of(out: &mut Tensor) -> Self {
-        Self { start: out.data.as_mut_ptr(), len: out.data.len(), width: out.width }
-    }
-
-    /// # Safety
-    /// No other thread may use these elements.
-    #[expect(clippy::mut_from_ref, reason = "the caller keeps threads apart")]
-    unsafe fn row(&self, row: usize, first: usize, count: usize) -> &mut [f32] {
-        let at = row * self.width + first;
-        assert!(first + count <= self.width && at + count <= self.len);
-        // SAFETY: the range lies inside the buffer, and only the caller uses it.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(at), count) }
-    }
 }

@@ -27,6 +27,7 @@ mod routing;
 mod sample;
 mod simd;
 mod step;
+mod task;
 mod tensor;
 mod threading;
 mod tile;
@@ -236,7 +237,7 @@ impl Device for Cpu {
         out: &mut Tensor,
     ) {
         let sources = (rows == GroupedRows::OfRow).then(|| routing.sources());
-        let x = matmul::Rows { tensor: x, sources };
+        let x = task::Rows { tensor: x, sources };
         matmul::grouped_matmul(self.common.path(), routing.offsets(), x, w, out);
     }
 

@@ -8,9 +8,9 @@ use std::marker::PhantomData;
 use bytemuck::Pod;
 
 use super::arena::{Arena, Piece};
+use super::math::f16_to_f32;
 use super::simd::{LANES, Pairs, Simd};
 use super::tile::Tile;
-use super::weight::f16_to_f32;
 use crate::device::number::e4m3::E4m3;
 use crate::error::Result;
 

@@ -3,6 +3,7 @@
 use half::bf16;
 
 use super::arena::Arena;
+use super::math::f16_to_f32;
 use super::panels::{Bf16Step, E4m3Step, F16Step, F32Step, Panels};
 use super::tile::Tile;
 use super::tiles::{DEPTH, Matrix};
@@ -266,17 +267,6 @@ fn unpack<const N: usize>(bytes: &[u8], out: &mut [f32], convert: impl Fn([u8; N
     for (out, element) in out.iter_mut().zip(elements) {
         *out = convert(*element);
     }
-}
-
-/// Moves exponent and mantissa into place and corrects the exponent's bias by a multiplication, which also makes
-/// subnormal halves normal. Unlike a call to the `half` crate, it is vectorized.
-#[inline(always)]
-pub fn f16_to_f32(half: u16) -> f32 {
-    const TWO_TO_112: f32 = f32::from_bits((127 + 112) << 23);
-    let (sign, magnitude) = (u32::from(half & 0x8000) << 16, u32::from(half & 0x7fff));
-    let finite = (f32::from_bits(magnitude << 13) * TWO_TO_112).to_bits();
-    let bits = if magnitude >= 0x7c00 { (magnitude << 13) | 0x7f80_0000 } else { finite };
-    f32::from_bits(bits | sign)
 }
 
 /// A number in `-1..1` that depends on `seed` and `index` alone (the finalizer of splitmix64).
