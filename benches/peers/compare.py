@@ -51,9 +51,9 @@ def result(rows, max_tokens, total_s, decode_s):
 
 
 def codit_seconds(text):
-    """The seconds of "2048 tokens in 12.34 s", codit's summary, or None. The one place that knows its format."""
+    """The seconds of "2,048 response tokens in 12.34 s", codit's summary, or None. The one place that knows its format."""
     for line in reversed(text.splitlines()):
-        match = re.search(r"\d+ tokens in ([\d.]+) s", line)
+        match = re.search(r"[\d,]+ response tokens in ([\d.]+) s", line)
         if match:
             return float(match.group(1))
     return None

@@ -23,9 +23,9 @@ const BATCHED_TOKENS: usize = 256;
 /// See [`DeviceInfo::solo_slowdown`]. Threads that share a model's operations wait for each other after each
 /// operation. `cargo bench --bench cpu` with a pair prints the times of both kinds of step.
 const SOLO_SLOWDOWN: f64 = 1.15;
-/// See [`DeviceInfo::row_cost`]: with AMX, and without. With AMX it was measured by steps of 1 and of 16 rows,
-/// without by the product `gate_up avx512` with as many rows. The same bench prints all of them.
-const ROW_COST: (f64, f64) = (0.03, 0.4);
+/// See [`DeviceInfo::row_cost`]: with AMX, and without. Both were measured by steps of 1 and of 16 rows, which the same
+/// bench prints.
+const ROW_COST: (f64, f64) = (0.03, 0.12);
 
 /// The CPU device, as one of the models sees it. Both roles share everything but their number formats.
 pub struct Cpu {
