@@ -48,6 +48,8 @@ pub struct Input {
     rows: HashMap<IdHash, u32>,
     /// The rows whose id is not the line's own, because an earlier line has it.
     renamed: HashMap<u32, Renamed>,
+    /// What is wrong with the invalid lines whose ids are not their own, by row.
+    invented: HashMap<u32, String>,
     /// What is to be said, and the first line that it is true of.
     remarks: Vec<(Remark, usize)>,
     hash: String,
@@ -128,6 +130,7 @@ impl Input {
             spans: Vec::new(),
             rows: HashMap::new(),
             renamed: HashMap::new(),
+            invented: HashMap::new(),
             remarks: Vec::new(),
             hash: String::new(),
             end: 0,
@@ -183,6 +186,9 @@ impl Input {
         let mut remarks = Vec::new();
         let parsed = self.parse(bytes, line.number, is_long, &mut remarks);
         let row = self.spans.len() as u32;
+        if let Ok(prompt) = &parsed {
+            self.give_way(&prompt.id);
+        }
         let is_twice = matches!(&parsed, Ok(prompt) if self.rows.contains_key(&id_hash(prompt.id.key())));
         let (kind, message) = match parsed {
             Ok(prompt) => match self.rows.entry(id_hash(prompt.id.key())) {
@@ -229,6 +235,16 @@ impl Input {
         InputRow::parse(bytes, line, self.options.final_answer, remarks)
     }
 
+    /// Gives another id to an invalid line that was given this one, which is that of a row now.
+    fn give_way(&mut self, id: &Id) {
+        let taken = id_hash(id.key());
+        let Some(&row) = self.rows.get(&taken) else { return };
+        let Some(message) = self.invented.remove(&row) else { return };
+        let line = self.spans[row as usize].line;
+        self.name_invalid(row, None, line, &message, true);
+        self.rows.remove(&taken);
+    }
+
     /// Gives the row of an invalid line an id that no earlier line has: its own, or one made of its number.
     fn name_invalid(&mut self, row: u32, own: Option<&Id>, line: usize, message: &str, is_twice: bool) {
         let further = (2..).map(|number| Id::Text(format!("conv_{line}_{number}")));
@@ -236,6 +252,9 @@ impl Input {
         let mut free = names.filter(|id| !self.rows.contains_key(&id_hash(id.key())));
         let Some(id) = free.next() else { return };
         self.rows.insert(id_hash(id.key()), row);
+        if own.is_none_or(|own| id != *own) {
+            self.invented.insert(row, bounded(message));
+        }
         // Reading the line again gives its own id or that of its number. Alone, it may be a prompt.
         if is_twice || own.map_or_else(|| id != id_of_line(line), |own| id != *own) {
             self.renamed.insert(row, Renamed { id, message: bounded(message) });
@@ -248,6 +267,11 @@ impl Input {
                 self.remarks.push((*remark, line));
             }
         }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The number of rows.

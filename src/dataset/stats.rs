@@ -110,8 +110,12 @@ impl Statistics {
     /// [`Error::Line`] for a line that is not a record; [`Error::File`] or [`Error::Io`] for a file that cannot be read.
     pub fn of_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        if fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()) {
+        let metadata = fs::metadata(path).map_err(Error::io(path, "cannot open"))?;
+        if metadata.is_dir() {
             return Err(Error::file(path, "a folder; give the datasets in it"));
+        }
+        if !metadata.is_file() {
+            return Err(Error::file(path, "not a regular file; give a dataset"));
         }
         let file = File::open(path).map_err(Error::io(path, "cannot open"))?;
         let mut lines = Lines::new(BufReader::with_capacity(1 << 20, file), MAX_RECORD);

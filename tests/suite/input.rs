@@ -636,6 +636,26 @@ nothing
     assert!(rows[2].columns.is_empty() && rows[2].body.instruction().is_empty());
 }
 
+/// An invalid line that has no id of its own gives way to a row whose id is the one it was given.
+#[test]
+fn no_row_fails_for_an_id_that_an_invalid_line_was_given() {
+    let options = InputOptions { skip_invalid: true, ..InputOptions::default() };
+    for (text, expected) in [
+        ("bad\n{\"id\": \"conv_1\", \"instruction\": \"a\"}\n", [("conv_1_2", true), ("conv_1", false)]),
+        ("{\"id\": \"conv_2\", \"instruction\": \"a\"}\nbad\n", [("conv_2", false), ("conv_2_2", true)]),
+    ] {
+        let (_folder, input) = open_with(text, &options);
+        let input = input.unwrap();
+        let rows: Vec<InputRow> = (0..input.len()).map(|row| input.read(row).unwrap()).collect();
+        let seen: Vec<(&str, bool)> =
+            rows.iter().map(|row| (row.id.key(), matches!(row.body, Body::Invalid(_)))).collect();
+        assert_eq!(seen, expected);
+        for (row, (key, is_invalid)) in expected.iter().enumerate() {
+            assert_eq!((input.row(key), input.is_prompt(row)), (Some(row), !is_invalid), "{key}");
+        }
+    }
+}
+
 #[test]
 fn a_limit_takes_the_first_rows() {
     let text = "{\"instruction\": \"x\"}\n\n{\"instruction\": \"y\"}\n{\"instruction\": \"z\"}\nbad\n";

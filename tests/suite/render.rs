@@ -272,6 +272,19 @@ fn integer_ids_of_an_older_output_are_resumed() {
 }
 
 #[test]
+fn long_rows_at_the_front_are_errors_of_their_own() {
+    let place = Workplace::new();
+    let long = json!({"instruction": "a ".repeat(500_000)}).to_string() + "\n";
+    let input =
+        place.write("input.jsonl", &(long.repeat(8) + "{\"instruction\": \"Write the word river.\"}\n"));
+    let output = place.path("out.jsonl");
+    succeed(&input, &output, &["--max-tokens", "4", "--seed", "1"]);
+    let records = records(&output);
+    assert_eq!(records.len(), 9);
+    assert_eq!(records.iter().filter(|record| record.get("error").is_some()).count(), 8);
+}
+
+#[test]
 fn the_template_is_tried_with_the_first_rows() {
     let place = Workplace::new();
     let expert = place.path("expert");

@@ -25,6 +25,18 @@ fn report(file: &Path) -> Value {
     reports[0].clone()
 }
 
+/// Neither ends, nor does reading it.
+#[test]
+fn special_files_are_no_datasets() {
+    let output = codit(&["stats", "/dev/zero"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        message(&output).contains("/dev/zero: not a regular file; give a dataset"),
+        "{}",
+        message(&output)
+    );
+}
+
 #[test]
 fn what_repeats_itself() {
     let sentences = "The harbour was quiet before the first boats came in. A woman on the pier mended a net and watched \

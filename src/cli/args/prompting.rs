@@ -109,7 +109,8 @@ impl Prompting {
     /// Renders the first conversations by `render`, so that a template that cannot work is refused before days of work.
     ///
     /// # Errors
-    /// If all of them fail for the same reason. Other failures are those of single rows and go into their records.
+    /// If all of them fail for the same reason, unless such rows are to be skipped. Other failures are those of single
+    /// rows and go into their records.
     pub fn try_template<T>(
         &self,
         input: &Input,
@@ -129,7 +130,14 @@ impl Prompting {
                 break;
             }
         }
-        refusal.map_or(Ok(()), Err)
+        match refusal {
+            Some(error) if !self.skip_invalid => Err(Error::Request(format!(
+                "{error} (so do the first conversations of {}, {tried} of {tried}); mend the template or the rows, or give \
+                 --skip-invalid, which records each as an error and goes on",
+                input.path().display()
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Adds to a manifest's settings what prompts depend on. What is not asked for is null: a run of a version that did

@@ -44,6 +44,9 @@ pub fn run_man(args: &ManArgs, program: Command) -> Result<ExitCode> {
     let pages = commands.map(|command| (format!("codit-{}", command.get_name()), command));
     for (name, command) in pages.chain([("codit".to_owned(), &program)]) {
         let path = folder.join(format!("{name}.1"));
+        if path.is_symlink() {
+            return Err(Error::file(path, "a link, whose target would be overwritten; remove it"));
+        }
         std::fs::write(&path, page(command, &name)?).map_err(Error::io(&path, "cannot write"))?;
     }
     Ok(ExitCode::SUCCESS)

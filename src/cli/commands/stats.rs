@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::cli::ui::output::Output;
 use crate::cli::ui::table::table_of;
+use crate::cli::ui::words;
 use codit::dataset::{Statistics, Summary};
 use codit::error::Result;
 
@@ -83,7 +84,7 @@ fn table(reports: &[Report], has_files: bool) -> String {
     let decimals =
         |value: Option<f64>, digits| value.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
     let row = |Report { file, summary }: &Report| {
-        let mut row = if has_files { vec![file.clone()] } else { vec![] };
+        let mut row = if has_files { vec![words::harmless(file)] } else { vec![] };
         row.extend([summary.alpha, summary.beta].map(|v| v.map_or("-".to_owned(), |v| v.to_string())));
         let counts = [summary.records, summary.finished, summary.cut, summary.errors, summary.empty];
         row.extend(counts.map(|count| count.to_string()));

@@ -21,7 +21,7 @@ use crate::cli::run::interrupt::Interrupt;
 use crate::cli::run::order::{JobIndex, Order};
 use crate::cli::run::weights;
 use crate::cli::ui::activity::Activity;
-use crate::cli::ui::progress::{Progress, Work};
+use crate::cli::ui::progress::{Ends, Progress, Work};
 use crate::cli::ui::words::count;
 use codit::checkpoint::{Checkpoint, Parts};
 use codit::contrast::Contrast;
@@ -254,7 +254,11 @@ impl<D: Device> Run<D> {
         replicas.set_sanitize_control_tokens(args.prompting.sanitize_control_tokens);
         report_warnings(replicas.first().text());
         let engine = replicas.first();
-        args.prompting.try_template(&sources.input, |conversation| engine.chat_ids(conversation))?;
+        let text = engine.text();
+        args.prompting.try_template(&sources.input, |conversation| match text.template() {
+            Some(template) => template.render(conversation, &variables).map(drop),
+            None => engine.chat_ids(conversation).map(drop),
+        })?;
 
         let windows = engine.windows();
         let window = |index: usize| windows.of(&sources.settings[index].contrast);
@@ -314,9 +318,10 @@ impl<D: Device> Run<D> {
             let _range = profile::range(c"io");
             report_warnings(&text);
             for completion in completions {
-                progress.record(&completion);
+                let (end, tokens) = (Ends::of(&completion), completion.response_tokens());
                 let JobIndex { row, setting, sample } = order.job(completion.tag);
                 written[setting].append(input.read(row)?, sample, completion)?;
+                progress.record(end, tokens);
             }
             progress.step(stats);
             Ok(if interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })

@@ -28,6 +28,16 @@ pub struct Ends {
 }
 
 impl Ends {
+    /// How one record ends.
+    pub fn of(completion: &Completion) -> Self {
+        let none = Self::default();
+        match completion.finish {
+            Finish::Stop => Self { finished: 1, ..none },
+            Finish::Length => Self { cut: 1, ..none },
+            Finish::Cancelled | Finish::Failed(_) => Self { errors: 1, ..none },
+        }
+    }
+
     /// Records in all.
     pub fn records(self) -> usize {
         self.finished + self.cut + self.errors
@@ -101,17 +111,12 @@ impl Progress {
         }
     }
 
-    /// A record is written.
-    pub fn record(&mut self, completion: &Completion) {
-        let tokens = completion.response_tokens();
+    /// A record is written, of so many tokens.
+    pub fn record(&mut self, end: Ends, tokens: usize) {
         self.ended_tokens += tokens as u64;
-        match completion.finish {
-            Finish::Stop => self.ends.finished += 1,
-            Finish::Length => self.ends.cut += 1,
-            Finish::Cancelled | Finish::Failed(_) => self.ends.errors += 1,
-        }
-        if matches!(completion.finish, Finish::Stop | Finish::Length) {
-            self.lengths.ended(tokens, matches!(completion.finish, Finish::Stop));
+        self.ends = self.ends.plus(end);
+        if end.errors == 0 {
+            self.lengths.ended(tokens, end.finished > 0);
         }
     }
 
