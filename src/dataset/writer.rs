@@ -12,7 +12,7 @@ use super::input::Input;
 use super::manifest::Manifest;
 use super::output_name::check_name;
 use super::record::Record;
-use super::replacement::{Replacement, sync_folder_of};
+use super::replacement::{Replacement, sync_folder_of, with_suffix};
 use super::resume::{Done, copy_answered, recover};
 use crate::error::{Error, Result};
 
@@ -90,14 +90,22 @@ impl Sink {
         Ok((Self { path: output.to_owned(), target, file, end, seed, synced: Instant::now() }, done))
     }
 
-    /// Refuses an output that no run can write, before any work: a folder, the input, a pipe, a name that promises
-    /// another format than JSON lines.
+    /// Refuses an output that no run can write, before any work: a folder, the input, an output whose manifest or
+    /// temporary file would take the input's place, a pipe, a name that promises another format than JSON lines.
     ///
     /// # Errors
     /// [`Error::File`] with the remedy.
     pub fn check(output: impl AsRef<Path>, input: &Input) -> Result<()> {
         let output = output.as_ref();
         check_name(output)?;
+        let beside = ["-tmp", "-manifest", "-manifest-tmp"].map(|suffix| with_suffix(output, suffix));
+        if let Some(path) = beside.iter().find(|path| fs::metadata(path).is_ok_and(|found| input.is(&found)))
+        {
+            return Err(Error::file(
+                path,
+                "the input, and the run writes a file of this name; give another output",
+            ));
+        }
         match fs::metadata(output) {
             Ok(metadata) if metadata.is_dir() => Err(Error::file(output, "a folder; give a file to write")),
             Ok(metadata) if !metadata.is_file() => {

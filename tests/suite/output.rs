@@ -13,7 +13,7 @@ use codit::dataset::{Input, MAX_RECORD, Manifest, Outcome, Record, Recovery, Sin
 use serde_json::{Value, json};
 
 use crate::dataset::{Place, answer, metadata, record, whole};
-use crate::program::{Workplace, message, records, sorted_lines, start, succeed, synth};
+use crate::program::{Workplace, message, records, refuse, sorted_lines, start, succeed, synth};
 
 const SETTINGS: [&str; 4] = ["--seed", "9", "--max-tokens", "12"];
 
@@ -525,6 +525,19 @@ fn a_record_is_never_longer_than_what_can_be_read() {
     sink.append(&record).unwrap();
     drop(sink);
     assert_eq!(place.finish(), Recovery { records: 2, failed: 1, cut_bytes: 0 });
+}
+
+/// What a run writes beside its output must not take the input's place.
+#[test]
+fn an_input_with_the_name_of_a_file_of_the_run_is_kept() {
+    let place = Workplace::new();
+    let text = "{\"instruction\": \"What is 3 plus 4?\"}\n";
+    for name in ["out.jsonl-tmp", "out.jsonl-manifest-tmp"] {
+        let input = place.write(name, text);
+        let said = refuse(&input, &place.path("out.jsonl"), &[]);
+        assert!(said.contains(name) && said.contains("give another output"), "{said}");
+        assert_eq!(fs::read_to_string(input).unwrap(), text);
+    }
 }
 
 // Loaders

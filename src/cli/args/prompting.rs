@@ -132,7 +132,7 @@ impl Prompting {
         }
         match refusal {
             Some(error) if !self.skip_invalid => Err(Error::Request(format!(
-                "{error} (so do the first conversations of {}, {tried} of {tried}); mend the template or the rows, or give \
+                "{error}; each of the first {tried} conversations of {} fails so: mend the template or the rows, or give \
                  --skip-invalid, which records each as an error and goes on",
                 input.path().display()
             ))),

@@ -14,7 +14,7 @@ use signal_hook::{flag, low_level};
 use crate::cli::ui::screen;
 use codit::error::{Error, Result};
 
-/// How long a step may go on after the signal; its message names it. Every record that was finished is on disk by then, and one that is
+/// How long a step may go on after the signal. Every record that was finished is on disk by then, and one that is
 /// torn by the exit is cut off at the next start.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// A second signal this soon is the first one again: timeout, and some shells, send it to the process and to its group.
@@ -92,7 +92,11 @@ impl Interrupt {
         }
         let be_patient = move || {
             thread::sleep(PATIENCE);
-            exit(signal, "the step took over 8 s and was given up; the same command resumes the run");
+            let seconds = PATIENCE.as_secs();
+            exit(
+                signal,
+                &format!("the step took over {seconds} s and was given up; the same command resumes the run"),
+            );
         };
         if thread::Builder::new().spawn(be_patient).is_err() {
             exit(signal, "stopped at once; the same command resumes the run");
@@ -102,7 +106,8 @@ impl Interrupt {
 }
 
 /// Ends the program without any other thread, one of which may be within a step.
-fn exit(signal: i32, last_words: &'static str) {
+fn exit(signal: i32, last_words: &str) {
+    let last_words = last_words.to_owned();
     write(move || {
         screen::end();
         message!("{last_words}");
