@@ -18,7 +18,9 @@ fn the_pool_borrows_from_its_callers_stack() {
             pool.for_each(items.iter_mut(), |item| *item += 1);
             assert_eq!(items, [1; 7]);
             let counts: [AtomicUsize; 5] = Default::default();
-            pool.for_each_in_chunks(&counts, |count| drop(count.fetch_add(1, Ordering::Relaxed)));
+            pool.for_each_in_chunks(&counts, |count| {
+                count.fetch_add(1, Ordering::Relaxed);
+            });
             assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
             let text = format!("round {round}");
             let nested = || {

@@ -47,7 +47,7 @@ impl Populating {
         let Some(map) = self.map.upgrade() else { return };
         let bytes = bytes.min(map.len() - self.ready);
         // If this fails, as on old systems, pages are populated when they are touched.
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", not(miri)))]
         let _ = map.advise_range(memmap2::Advice::PopulateWrite, self.ready, bytes);
         self.ready += bytes;
     }
@@ -62,7 +62,7 @@ pub fn map(count: usize, size: usize, what: &str) -> Result<MmapMut> {
     let bytes = count.checked_mul(size).ok_or_else(refused)?;
     let map = MmapMut::map_anon(bytes.max(1)).map_err(|_| refused())?;
     // Large pages, where the system has them, make reading a quarter faster.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     let _ = map.advise(memmap2::Advice::HugePage);
     Ok(map)
 }
