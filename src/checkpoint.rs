@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use memmap2::Mmap;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::mapped_file::MappedFile;
 use crate::python_json;
 
 /// The file with the model's shape.
@@ -62,7 +62,7 @@ pub enum Parts {
 #[derive(Debug, Clone)]
 pub enum Bytes {
     /// A memory-mapped file.
-    Mapped(Arc<Mmap>),
+    Mapped(Arc<MappedFile>),
     /// A file that is built into the program.
     Static(&'static [u8]),
     /// Bytes that are created at run time.
@@ -72,13 +72,19 @@ pub enum Bytes {
 impl Bytes {
     /// Lets the system reclaim the memory of a range that is unlikely to be read again.
     pub fn forget(&self, range: Range<usize>) {
-        #[cfg(unix)]
-        if let Self::Mapped(map) = self {
-            // SAFETY: the map is read-only and backed by a file, so the system reads dropped pages from the file
-            // again.
-            let _ = unsafe {
-                map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
-            };
+        if let Self::Mapped(file) = self {
+            file.forget(range);
+        }
+    }
+
+    /// Checks that nobody has written to the file since it was mapped.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if somebody has.
+    pub fn check_unchanged(&self) -> Result<()> {
+        match self {
+            Self::Mapped(file) => file.check_unchanged(),
+            Self::Static(_) | Self::Owned(_) => Ok(()),
         }
     }
 }
@@ -318,10 +324,7 @@ fn map(path: &Path) -> Result<Option<Bytes>> {
     if length == 0 {
         return Ok(Some(Bytes::Static(&[])));
     }
-    // SAFETY: the map is read-only, and the file's length is checked against its header before use. No reader of
-    // mapped weights can guard against a model file that is rewritten during a run.
-    let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "cannot map"))?;
-    Ok(Some(Bytes::Mapped(Arc::new(map))))
+    Ok(Some(Bytes::Mapped(MappedFile::new(path, file)?)))
 }
 
 /// Opens a file and returns its length too; `None` if it does not exist.

@@ -1,7 +1,7 @@
 //! The error type. Every message names the file, line or field and, where there is one, the remedy.
 
 use std::borrow::Cow;
-use std::fmt::Write;
+use std::fmt::{Display, LowerExp, Write};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -39,7 +39,7 @@ pub enum Error {
     #[error("{}", shown(.0, MESSAGE))]
     Request(String),
     /// The operating system refused a file.
-    #[error("{}: {action}: {source}", shown(&path.to_string_lossy(), PATH))]
+    #[error("{}: {action}: {source}{}", shown(&path.to_string_lossy(), PATH), remedy(source))]
     Io {
         /// The file at fault.
         path: PathBuf,
@@ -49,15 +49,22 @@ pub enum Error {
         source: io::Error,
     },
     /// A model could not be fetched: no network, an interrupted transfer, or no space for it.
-    #[error("{0}")]
+    #[error("{}", shown(.0, MESSAGE))]
     Download(String),
     /// The device failed or has too little memory.
-    #[error("{0}")]
+    #[error("{}", shown(.0, MESSAGE))]
     Device(String),
     /// The operating system refused a thread or another resource.
-    #[error("{0}")]
+    #[error("{}", shown(.0, MESSAGE))]
     System(String),
 }
+
+/// Errors of Linux for which the standard library has no stable kind. `ELOOP`: symbolic links that lead to each other.
+const TOO_MANY_LINKS: i32 = 40;
+/// `EMFILE`: the process may not open more files.
+const OPEN_FILES: i32 = 24;
+/// `EFBIG`: a file may not become larger.
+const FILE_SIZE: i32 = 27;
 
 /// The crate's result.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -104,6 +111,7 @@ impl Error {
             | Self::Line { .. }
             | Self::Lines { .. }
             | Self::Request(_) => 2,
+            Self::Io { source, .. } if source.raw_os_error() == Some(TOO_MANY_LINKS) => 2,
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound
                 | io::ErrorKind::PermissionDenied
@@ -115,6 +123,15 @@ impl Error {
             },
             Self::Download(_) | Self::Device(_) | Self::System(_) => 1,
         }
+    }
+}
+
+/// What to do about an error of the system, where its reason does not say it.
+pub fn remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(OPEN_FILES) => "; raise the limit on open files (ulimit -n)",
+        Some(FILE_SIZE) => "; raise the limit on the size of files (ulimit -f)",
+        _ => "",
     }
 }
 
@@ -136,6 +153,15 @@ fn shown(text: &str, [first, last]: [usize; 2]) -> Cow<'_, str> {
         _ => Cow::Borrowed(text),
     }
 }
+
+/// A number for a message: with an exponent if it would have more digits than anybody reads.
+pub fn number(value: impl Display + LowerExp) -> String {
+    let plain = value.to_string();
+    if plain.len() <= LONGEST_NUMBER { plain } else { format!("{value:e}") }
+}
+
+/// Characters of a number that is written without an exponent.
+const LONGEST_NUMBER: usize = 24;
 
 /// Characters of a line of a message. A longer line is cut.
 const LONGEST_LINE: usize = 400;

@@ -149,6 +149,7 @@ pub mod error;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod ids;
+pub mod mapped_file;
 #[doc(hidden)] // For the program and the tests: what the engine makes of a checkpoint.
 pub mod model;
 pub mod pairs;

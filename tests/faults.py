@@ -331,7 +331,7 @@ def special_files(drill):
     """Links, folders and pipes in the place of the manifest and of its temporary file."""
     victim = drill.folder / "victim"
     victim.write_text("precious")
-    for suffix in ("-manifest", "-manifest-tmp", ".manifest.json", ".manifest.json.tmp"):
+    for suffix in ("-manifest", "-manifest.codit-tmp", ".manifest.json", ".manifest.json.tmp"):
         path = Path(f"{drill.output}{suffix}")
         path.symlink_to(victim)
         drill.run(codes={0, 1, 2})

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{CONFIG_FILE, Checkpoint};
 use crate::error::{Error, Result};
 use crate::model::spec::Spec;
 
@@ -43,7 +43,8 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     SHAPES.iter().map(|(name, _)| *name)
 }
 
-/// The shape called `name`, or the shape in the config.json (or its folder) at the path `name`.
+/// The shape called `name`, or the shape at the path `name`: of a file that is written as a config.json, or of a folder with a
+/// config.json.
 ///
 /// # Errors
 /// [`Error::Setting`] if `name` is neither; the errors of [`Spec::open`].
@@ -52,17 +53,16 @@ pub fn find(name: &str) -> Result<Spec> {
         return Spec::open(&Checkpoint::embedded(name, files));
     }
     let path = Path::new(name);
-    let folder = if path.is_file() {
-        path.parent().filter(|p| *p != Path::new("")).unwrap_or(Path::new("."))
-    } else {
-        path
-    };
-    if folder.join("config.json").is_file() {
-        return Spec::open(&Checkpoint::open(folder)?);
+    if path.join(CONFIG_FILE).is_file() {
+        return Spec::open(&Checkpoint::open(path)?);
+    }
+    if let (true, Some(folder), Some(file)) = (path.is_file(), path.parent(), path.file_name()) {
+        let folder = if folder == Path::new("") { Path::new(".") } else { folder };
+        return Spec::read(&Checkpoint::open(folder)?, &file.to_string_lossy());
     }
     let known: Vec<_> = names().collect();
     Err(Error::Setting(format!(
-        "shape {name:?} is no config.json and none of the known shapes: {}",
+        "shape {name:?} is no folder with a config.json, no such file, and none of the known shapes: {}",
         known.join(", ")
     )))
 }

@@ -64,5 +64,5 @@ Exit codes:
   1              a failure at work, such as a full disk
   2              bad input or settings
   3              every record that the run wrote is an error
-  129, 130, 143  stopped by SIGHUP, SIGINT (Ctrl-C) or SIGTERM; the same command
-                 resumes the run";
+  129, 130, 143  stopped by SIGHUP, SIGINT (Ctrl-C) or SIGTERM, or 128 + N by
+                 another signal N; the same command resumes the run";

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Write, stdout};
 use std::process::ExitCode;
 
+use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
 use clap::{Arg, Command as Program, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 #[macro_use]
@@ -22,6 +23,7 @@ use codit::error::Error;
 use ui::{output, screen};
 
 use commands::{bench, completions, doctor, pairs, plan, render, stats, synth};
+use run::lost_pages;
 
 /// The help of the program and of every command: what it does, examples, then the rest.
 const HELP: &str = "\
@@ -83,14 +85,14 @@ fn takes_negative_numbers(argument: Arg) -> Arg {
 }
 
 /// Runs the program. Exit codes: 0 all done, 1 a failure at work, 2 bad input or settings, 3 every record that the run
-/// wrote is an error, 129, 130 or 143 interrupted.
+/// wrote is an error, 128 and its number for a signal that interrupted it.
 pub fn main() -> ExitCode {
     let arguments = program().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
     let command = match arguments {
         Ok(arguments) => arguments.command,
         Err(error) => return print_help(&error),
     };
-    let result = match command {
+    let result = lost_pages::explain().and_then(|()| match command {
         Command::Synth(args) => synth::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Render(args) => render::run(&args),
@@ -100,7 +102,7 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Completions(args) => completions::run(&args, program()),
         Command::Man(args) => completions::run_man(&args, program()),
-    };
+    });
     screen::close_bar();
     match result.and_then(|code| output::flush().map(|()| code)) {
         Ok(code) => code,
@@ -118,6 +120,12 @@ pub fn main() -> ExitCode {
 
 /// Prints what clap has to say: help and the version, which were asked for, or what is wrong with the arguments.
 fn print_help(error: &clap::Error) -> ExitCode {
+    let is_help = !error.use_stderr() || error.kind() == DisplayHelpOnMissingArgumentOrSubcommand;
+    if !is_help {
+        let error = Error::Setting(in_one_line(&error.render().to_string()));
+        screen::say_error(&error.to_string(), false, error.exit_code());
+        return ExitCode::from(error.exit_code());
+    }
     let printed = error.print().and_then(|()| stdout().flush());
     match printed {
         _ if error.use_stderr() => ExitCode::from(2),
@@ -127,5 +135,17 @@ fn print_help(error: &clap::Error) -> ExitCode {
             ExitCode::FAILURE
         }
         _ => ExitCode::SUCCESS,
+    }
+}
+
+/// What clap says about arguments, as one line like those of other errors.
+fn in_one_line(text: &str) -> String {
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let (text, _) = text.rsplit_once("\n\nFor more information, ").unwrap_or((text, ""));
+    // A value may have line feeds of its own; those of clap are followed by spaces or another line feed.
+    let in_line = |text: &str| text.trim_end().replace("\n\n  tip: ", "; ").replace("\n  ", " ");
+    match text.rsplit_once("\n\nUsage: ") {
+        Some((text, usage)) => format!("{}; usage: {}", in_line(text), in_line(usage)),
+        None => format!("{}; --help says more", in_line(text)),
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, number};
 
 /// The parameters of the method and of sampling, the same for every token of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -75,7 +75,7 @@ impl Contrast {
         ];
         match checks.into_iter().find(|(_, value, in_range, _)| !in_range || !value.is_finite()) {
             Some((name, value, _, range)) => {
-                Err(Error::Setting(format!("{name} is {value}; it must be {range}")))
+                Err(Error::Setting(format!("{name} is {}; it must be {range}", number(value))))
             }
             None => Ok(()),
         }

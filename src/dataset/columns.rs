@@ -78,7 +78,8 @@ pub(super) fn string(name: &str, json: &RawValue) -> Result<String, String> {
 fn describe(error: &serde_json::Error, text: &str) -> String {
     let (column, end) = (error.column(), "each line must be one JSON object");
     if error.is_data() {
-        return format!("not a row: {}, at column {column}; {end}", without_position(error));
+        let reason = without_position(error);
+        return format!("not a row: {reason}, at column {column}{}; {end}", remedy(&reason));
     }
     let from = column.saturating_sub(1).min(text.len());
     let written = text.get(from..).unwrap_or_default();
@@ -130,9 +131,25 @@ impl Fault {
         } else if reason.contains("number out of range") {
             format!("{name} holds a number that is out of range at column {column}; write it as a string")
         } else {
-            format!("{name}: {reason}, at column {column}")
+            format!("{name}: {reason}, at column {column}{}", remedy(&reason))
         }
     }
+}
+
+/// The end of the message of a name that is there twice.
+const TWICE: &str = "is there twice";
+
+fn remedy(reason: &str) -> &'static str {
+    if reason.ends_with(TWICE) { "; keep one of the two" } else { "" }
+}
+
+/// Checks that nothing in a JSON text is understood differently by different readers: keys that are there twice, halves of
+/// characters, numbers out of a double's range.
+///
+/// # Errors
+/// What is wrong and what to do.
+pub fn check_unambiguous(json: &str) -> Result<(), String> {
+    check(json).map_err(|fault| fault.describe("the value", 0))
 }
 
 /// The key under which `serde_json` hands over the digits of a number, with its feature `arbitrary_precision`.
@@ -200,7 +217,7 @@ impl<'de> Visitor<'de> for Anything {
                 continue;
             }
             if names.contains(&name) {
-                return Err(A::Error::custom(format!("the key {:?} is there twice", excerpt(&name))));
+                return Err(A::Error::custom(format!("the key {:?} {TWICE}", excerpt(&name))));
             }
             names.insert(name);
             fields.next_value::<Checked>()?;
@@ -226,7 +243,7 @@ impl<'de> Deserialize<'de> for Object<'de> {
                 let mut columns = IndexMap::new();
                 while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
                     if columns.contains_key(&name) {
-                        return Err(A::Error::custom(format!("column {:?} is there twice", excerpt(&name))));
+                        return Err(A::Error::custom(format!("column {:?} {TWICE}", excerpt(&name))));
                     }
                     columns.insert(name, value);
                 }

@@ -152,7 +152,7 @@ fn is_header(line: &str, separator: char) -> bool {
 }
 
 /// The path for a shell.
-fn quoted(path: &Path) -> String {
+pub(super) fn quoted(path: &Path) -> String {
     let path = path.display().to_string();
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+=:,@%".contains(&byte);
     if path.bytes().all(is_plain) && !path.starts_with('-') {

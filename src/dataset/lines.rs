@@ -30,7 +30,7 @@ impl Line<'_> {
 }
 
 impl<R: BufRead> Lines<R> {
-    /// Reads the lines of `reader`. A line of more than `limit` bytes comes in pieces of `limit + 1` bytes.
+    /// Reads the lines of `reader`. A line of more than `limit` bytes comes in pieces of `limit + 1` bytes, all with its number.
     pub fn new(reader: R, limit: usize) -> Self {
         Self { reader, limit, buffer: Vec::new(), next_offset: 0, next_number: 1 }
     }
@@ -44,7 +44,7 @@ impl<R: BufRead> Lines<R> {
         }
         let line = Line { number: self.next_number, offset: self.next_offset, bytes: &self.buffer };
         self.next_offset += self.buffer.len() as u64;
-        self.next_number += 1;
+        self.next_number += usize::from(line.is_terminated());
         Ok(Some(line))
     }
 
@@ -61,6 +61,7 @@ impl<R: BufRead> Lines<R> {
             self.reader.consume(length);
             self.next_offset += length as u64;
             if feed.is_some() || length == 0 {
+                self.next_number += 1;
                 return Ok(());
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
@@ -120,6 +120,9 @@ impl Manifest {
     /// The version of this program.
     pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+    /// What its name has beside that of the output.
+    pub(super) const SUFFIX: &str = "-manifest";
+
     /// The longest manifest, in bytes.
     const MAX_LENGTH: u64 = 16 << 20;
 
@@ -128,7 +131,7 @@ impl Manifest {
     /// Loaders of datasets take every file of a folder for data whose name has a suffix that they know. The `datasets`
     /// library looks at all suffixes, so that the name `out.jsonl.manifest` would not do.
     pub fn path(output: &Path) -> PathBuf {
-        with_suffix(output, "-manifest")
+        with_suffix(output, Self::SUFFIX)
     }
 
     /// The path that version 0.1 gave to the manifest of the output at `output`.
@@ -186,10 +189,7 @@ impl Manifest {
     /// Writes the manifest of the output at `output`. After a crash it is there as a whole or not at all. One under the
     /// old name is removed.
     pub(super) fn write(&self, output: &Path) -> Result<()> {
-        let (replacement, mut file) = Replacement::create(&Self::path(output))?;
-        let written = file.write_all(self.to_json().as_bytes());
-        written.map_err(Error::io(replacement.temporary(), "cannot write"))?;
-        replacement.commit(&file)?;
+        Replacement::write(&Self::path(output), self.to_json().as_bytes())?;
         let old = Self::old_path(output);
         match fs::remove_file(&old) {
             Err(error)

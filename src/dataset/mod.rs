@@ -24,6 +24,7 @@ mod schema;
 mod stats;
 mod writer;
 
+pub use columns::check_unambiguous;
 pub use id::Id;
 pub use input::{Input, InputOptions, MAX_LINE};
 pub use manifest::{InputFingerprint, Manifest, ModelFingerprint};

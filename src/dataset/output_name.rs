@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::replacement::with_suffix;
+use super::manifest::Manifest;
+use super::replacement::{TEMPORARY, with_suffix};
 use crate::error::{Error, Result};
 
 /// Formats that a name can promise by its last suffix, and that the output does not have.
@@ -21,7 +22,7 @@ const OTHER_FORMATS: [(&str, &[&str]); 6] = [
 ];
 
 /// The longest name, in bytes: 255 with what the manifest's temporary file has at its end.
-const LONGEST: usize = 255 - "-manifest-tmp".len();
+const LONGEST: usize = 255 - Manifest::SUFFIX.len() - TEMPORARY.len();
 
 /// Refuses a name that is no file's, or that promises another format than JSON lines.
 ///

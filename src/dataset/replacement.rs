@@ -1,10 +1,14 @@
 //! Replaces a file as a whole: after a crash, the old file or the new one is there.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+
+/// The end of a temporary file's name. Loaders of datasets know no such suffix, and nobody else gives it to a file: what is
+/// there of a killed run is removed.
+pub(super) const TEMPORARY: &str = ".codit-tmp";
 
 /// A temporary file that is to take another file's place. If it is dropped before that, it is removed.
 #[derive(Debug)]
@@ -22,8 +26,7 @@ impl Replacement {
     /// [`Error::File`] if something other than the rest of a killed run has the temporary file's name: a symbolic
     /// link, for example, would lead the writes to its target. [`Error::Io`] if the system refuses.
     pub fn create(path: &Path) -> Result<(Self, File)> {
-        // The name has no suffix that loaders of datasets know, see `Manifest::path`.
-        let temporary = with_suffix(path, "-tmp");
+        let temporary = Self::temporary_of(path);
         match fs::symlink_metadata(&temporary) {
             Ok(metadata) if metadata.is_file() => {
                 fs::remove_file(&temporary).map_err(Error::io(&temporary, "cannot remove"))?;
@@ -41,6 +44,16 @@ impl Replacement {
         Ok((Self { path: path.to_owned(), temporary, is_committed: false }, file))
     }
 
+    /// Replaces the file at `path` with one of these contents.
+    ///
+    /// # Errors
+    /// Those of [`Replacement::create`] and [`Replacement::commit`].
+    pub fn write(path: &Path, contents: &[u8]) -> Result<()> {
+        let (replacement, mut file) = Self::create(path)?;
+        file.write_all(contents).map_err(Error::io(&replacement.temporary, "cannot write"))?;
+        replacement.commit(&file)
+    }
+
     /// Makes `file`, which [`Replacement::create`] returned, durable, and puts it in the old file's place.
     ///
     /// # Errors
@@ -52,7 +65,12 @@ impl Replacement {
         sync_folder_of(&self.path)
     }
 
-    /// The path of the temporary file.
+    /// The path of the temporary file that is to replace `path`.
+    pub fn temporary_of(path: &Path) -> PathBuf {
+        with_suffix(path, TEMPORARY)
+    }
+
+    /// The path of this temporary file.
     pub fn temporary(&self) -> &Path {
         &self.temporary
     }

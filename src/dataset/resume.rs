@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::file_kind::quoted;
 use super::id::Id;
 use super::input::Input;
 use super::lines::{Line, Lines};
@@ -116,7 +117,8 @@ pub(super) fn recover(path: &Path, file: &File, input: &Input, samples: u32) -> 
         let end = line.offset + line.bytes.len() as u64;
         match head(line) {
             Some(head) if torn.is_none() => {
-                add(&mut done, input, &head).map_err(|message| Error::line(path, line.number, message))?;
+                add(&mut done, input, &head, || removal(path, line.number))
+                    .map_err(|message| Error::line(path, line.number, message))?;
                 whole = end;
             }
             None if may_be_torn(line) => {
@@ -124,7 +126,7 @@ pub(super) fn recover(path: &Path, file: &File, input: &Input, samples: u32) -> 
             }
             _ => {
                 let (number, has_nul) = torn.unwrap_or((line.number, line.bytes.contains(&0)));
-                return Err(Error::line(path, number, damage(number, has_nul)));
+                return Err(Error::line(path, number, damage(path, number, has_nul)));
             }
         }
         done.recovery.cut_bytes = end - whole;
@@ -132,12 +134,18 @@ pub(super) fn recover(path: &Path, file: &File, input: &Input, samples: u32) -> 
     Ok((done, whole))
 }
 
-fn damage(number: usize, has_nul: bool) -> String {
+fn damage(path: &Path, number: usize, has_nul: bool) -> String {
     let nul = if has_nul { " (it has NUL bytes, which a crash or another program left)" } else { "" };
     format!(
         "not a record{nul}, and not the torn end of a file either; if it is a record that was damaged, remove the line \
-         and run again, and the record is made again: sed -i {number}d FILE"
+         and run again, and the record is made again: {}",
+        removal(path, number)
     )
+}
+
+/// The command that removes a line.
+fn removal(path: &Path, number: usize) -> String {
+    format!("sed -i {number}d {}", quoted(path))
 }
 
 /// Copies the records at `from`, all of them whole, to `to`, but for those of errors, which are no longer done then.
@@ -186,7 +194,14 @@ fn may_be_torn(line: Line) -> bool {
     written.starts_with(OPENING) || OPENING.starts_with(written)
 }
 
-fn add(done: &mut Done, input: &Input, head: &Head) -> std::result::Result<(), String> {
+/// Marks the record's sample as done. An error says what is wrong and, where the line is to be removed, the command
+/// `removal`.
+fn add(
+    done: &mut Done,
+    input: &Input,
+    head: &Head,
+    removal: impl FnOnce() -> String,
+) -> std::result::Result<(), String> {
     let id = excerpt(head.id.key());
     let Some(row) = input.row(head.id.key()) else {
         return Err(format!(
@@ -199,12 +214,16 @@ fn add(done: &mut Done, input: &Input, head: &Head) -> std::result::Result<(), S
         (samples, found) => {
             let found = found.map_or("none".to_owned(), |sample| sample.to_string());
             return Err(format!(
-                "sample_index is {found} in a run of {samples} samples a prompt; remove the line"
+                "sample_index is {found} in a run of {samples} samples a prompt; remove the line: {}",
+                removal()
             ));
         }
     };
     if !done.insert(row, sample) {
-        return Err(format!("id {id:?} has a record on an earlier line already; remove one of them"));
+        return Err(format!(
+            "id {id:?} has a record on an earlier line already; remove one of them: {}",
+            removal()
+        ));
     }
     done.recovery.records += 1;
     done.recovery.failed += usize::from(head.error.is_some());

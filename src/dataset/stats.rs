@@ -80,8 +80,9 @@ struct Counted {
     expert_logprobs: Option<Vec<Option<f64>>>,
     amateur_logprobs: Option<Vec<Option<f64>>>,
     finish_reason: Option<FinishReason>,
-    prompt_tokens: Option<u64>,
-    completion_tokens: Option<u64>,
+    // Of so many tokens no sum overflows.
+    prompt_tokens: Option<u32>,
+    completion_tokens: Option<u32>,
     error: Option<IgnoredAny>,
 }
 
@@ -145,6 +146,12 @@ impl Statistics {
     }
 
     fn of_line(line: &[u8], is_terminated: bool) -> std::result::Result<Self, String> {
+        if line.len() > MAX_RECORD {
+            return Err(format!(
+                "longer than {} MiB, and a record never is; remove the line",
+                MAX_RECORD >> 20
+            ));
+        }
         match serde_json::from_slice::<Counted>(line) {
             Ok(record) => Ok(Self::of_record(&record)),
             Err(_) if !is_terminated || line.trim_ascii().is_empty() => Ok(Self::default()),
@@ -161,7 +168,7 @@ impl Statistics {
         let mut one = Self {
             alpha: Common::of(settings.and_then(|settings| settings.alpha)),
             beta: Common::of(settings.and_then(|settings| settings.beta)),
-            prompt_tokens: record.prompt_tokens.unwrap_or(0),
+            prompt_tokens: record.prompt_tokens.unwrap_or(0).into(),
             ..Self::default()
         };
         match record.finish_reason() {
@@ -174,7 +181,7 @@ impl Statistics {
         }
         let response = record.response.as_deref().unwrap_or_default();
         let scored = record.score.as_ref().map_or(0, |score| score.len() as u64);
-        one.tokens = record.completion_tokens.unwrap_or(scored);
+        one.tokens = record.completion_tokens.map_or(scored, u64::from);
         one.characters = response.chars().count() as u64;
         one.empty = u64::from(response.trim().is_empty());
         one.repetitive = u64::from(is_repetitive(response));

@@ -12,7 +12,7 @@ use super::input::Input;
 use super::manifest::Manifest;
 use super::output_name::check_name;
 use super::record::Record;
-use super::replacement::{Replacement, sync_folder_of, with_suffix};
+use super::replacement::{Replacement, sync_folder_of};
 use super::resume::{Done, copy_answered, recover};
 use crate::error::{Error, Result};
 
@@ -22,7 +22,7 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// The only writer of an output. It holds the lock until it is dropped or the process ends.
 ///
 /// It notices another program that changes the output: before each record the file must be the one that was opened,
-/// and as long as what was written.
+/// and as long as what was written. A manifest that another program removes or changes is written again.
 #[derive(Debug)]
 pub struct Sink {
     /// As the user gave it.
@@ -34,6 +34,8 @@ pub struct Sink {
     /// Length of the whole records, in bytes.
     end: u64,
     seed: u64,
+    /// The bytes of the manifest's file.
+    manifest: Vec<u8>,
     synced: Instant,
 }
 
@@ -75,7 +77,17 @@ impl Sink {
         if manifest.samples == 0 {
             return Err(Error::Setting("samples is 0; it must be 1 or more".into()));
         }
+        let is_new = fs::symlink_metadata(output).is_err();
         let file = open_and_lock(output, input)?;
+        let opened = Self::resume(output, file, input, manifest);
+        if opened.is_err() && is_new && fs::metadata(output).is_ok_and(|metadata| metadata.len() == 0) {
+            // A run that is refused leaves nothing.
+            let _ = fs::remove_file(output);
+        }
+        opened
+    }
+
+    fn resume(output: &Path, file: Locked, input: &Input, manifest: &Manifest) -> Result<(Self, Done)> {
         let target = fs::canonicalize(output).map_err(Error::io(output, "cannot resolve"))?;
         let length = file.metadata().map_err(Error::io(output, "cannot stat"))?.len();
         let seed = agree(&target, length, input, manifest)?;
@@ -87,7 +99,10 @@ impl Sink {
             let cut = file.set_len(end).and_then(|()| file.sync_all());
             cut.map_err(Error::io(output, "cannot cut off the torn end"))?;
         }
-        Ok((Self { path: output.to_owned(), target, file, end, seed, synced: Instant::now() }, done))
+        let manifest = Manifest::path(&target);
+        let manifest = fs::read(&manifest).map_err(Error::io(&manifest, "cannot read"))?;
+        let path = output.to_owned();
+        Ok((Self { path, target, file, end, seed, manifest, synced: Instant::now() }, done))
     }
 
     /// Refuses an output that no run can write, before any work: a folder, the input, an output whose manifest or
@@ -98,9 +113,10 @@ impl Sink {
     pub fn check(output: impl AsRef<Path>, input: &Input) -> Result<()> {
         let output = output.as_ref();
         check_name(output)?;
-        let beside = ["-tmp", "-manifest", "-manifest-tmp"].map(|suffix| with_suffix(output, suffix));
-        if let Some(path) = beside.iter().find(|path| fs::metadata(path).is_ok_and(|found| input.is(&found)))
-        {
+        let manifest = Manifest::path(output);
+        let temporary = [output, &manifest].map(Replacement::temporary_of);
+        let mut beside = [manifest].into_iter().chain(temporary);
+        if let Some(path) = beside.find(|path| fs::metadata(path).is_ok_and(|found| input.is(&found))) {
             return Err(Error::file(
                 path,
                 "the input, and the run writes a file of this name; give another output",
@@ -186,9 +202,19 @@ impl Sink {
     /// If the system cannot, or if another program has removed or changed the output.
     pub fn sync(&mut self) -> Result<()> {
         self.check_unchanged()?;
+        self.keep_manifest()?;
         self.file.sync_data().map_err(Error::io(&self.path, "cannot sync"))?;
         self.synced = Instant::now();
         Ok(())
+    }
+
+    /// Writes the manifest again if it is not what it was, without which the run could not be resumed.
+    fn keep_manifest(&self) -> Result<()> {
+        let path = Manifest::path(&self.target);
+        let is_there = fs::symlink_metadata(&path)
+            .is_ok_and(|found| found.len() == self.manifest.len() as u64)
+            && fs::read(&path).is_ok_and(|found| found == self.manifest);
+        if is_there { Ok(()) } else { Replacement::write(&path, &self.manifest) }
     }
 
     /// # Errors
@@ -206,7 +232,7 @@ impl Sink {
         };
         let message = format!(
             "another program has removed or changed it during the run ({change}); nothing was written after that; end \
-             that program and run the same command again"
+             that program and run the same command again, which goes on or says what to repair"
         );
         Err(Error::io(&self.path, "cannot go on")(io::Error::other(message)))
     }

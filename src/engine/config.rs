@@ -126,6 +126,12 @@ impl EngineConfig {
 
     /// One context limit: `max_model_len`, or as much as the models and the cache hold.
     fn window(&self, context_length: usize, cache_tokens: usize) -> Result<usize> {
+        if context_length < 2 {
+            return Err(Error::Setting(format!(
+                "the models read at most {context_length} token (max_position_embeddings of config.json), and a prompt and \
+                 a response take at least 2"
+            )));
+        }
         let window = self.max_model_len.unwrap_or(context_length.min(cache_tokens));
         let refuse = |what: String| Err(Error::Setting(format!("max-model-len is {window}, but {what}")));
         match window {

@@ -94,6 +94,15 @@ impl<D: Device> Engine<D> {
         Ok(self.steps.add(sequence))
     }
 
+    /// Checks what a request asks for beside its prompt, for those who want to know before they have one.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming what is out of range.
+    pub fn check_settings(&self, request: &Request) -> Result<()> {
+        request.contrast.validate()?;
+        self.stop_tokens(request).map(drop)
+    }
+
     /// The tokens that end a request's response.
     ///
     /// # Errors

@@ -3,29 +3,23 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use hf_hub::Cache;
-
 use super::name::ModelName;
 use crate::checkpoint::Checkpoint;
 
 /// The cache.
 #[derive(Debug)]
 pub(super) struct ModelCache {
-    folders: Cache,
+    pub folder: PathBuf,
 }
 
 impl ModelCache {
-    pub fn new(folders: Cache) -> Self {
-        Self { folders }
-    }
-
     /// The checkpoint of the model in the cache, if there is one.
     pub fn find(&self, name: &ModelName) -> Option<Checkpoint> {
         let of_commit = |commit: &str| {
             let checkpoint = self.checkpoint(name, commit);
             checkpoint.path("").is_dir().then_some(checkpoint)
         };
-        match fs::read_to_string(self.reference(name, name.revision())) {
+        match fs::read_to_string(self.reference(name)) {
             Ok(commit) => of_commit(commit.trim()),
             Err(_) => of_commit(name.revision()),
         }
@@ -33,29 +27,34 @@ impl ModelCache {
 
     /// The snapshot of the model at `commit`. It may lack files or not exist yet.
     pub fn checkpoint(&self, name: &ModelName, commit: &str) -> Checkpoint {
-        let folder = self.folders.repo(name.at(commit)).pointer_path(commit);
+        let folder = self.folder_of(name).join("snapshots").join(commit);
         Checkpoint::snapshot(&name.repository, commit, folder)
     }
 
-    /// The path of the blob with the hash `etag`.
-    pub fn blob(&self, name: &ModelName, commit: &str, etag: &str) -> PathBuf {
-        self.folders.repo(name.at(commit)).blob_path(etag)
+    /// The path of the blob of that name.
+    pub fn blob(&self, name: &ModelName, blob: &str) -> PathBuf {
+        self.folder_of(name).join("blobs").join(blob)
     }
 
     /// Records that the model's revision is at `commit` now. A cache that cannot be written stays as it is, for the
     /// record only spares others a question to the hub.
     pub fn set_commit(&self, name: &ModelName, commit: &str) {
-        let recorded = fs::read_to_string(self.reference(name, name.revision()));
-        if recorded.is_ok_and(|recorded| recorded.trim() == commit) {
+        let reference = self.reference(name);
+        if fs::read_to_string(&reference).is_ok_and(|recorded| recorded.trim() == commit) {
             return;
         }
-        let _ = self.folders.repo(name.at(name.revision())).create_ref(commit);
+        // The name of a branch may have slashes.
+        let folder = reference.parent().unwrap_or(Path::new(""));
+        let _ = fs::create_dir_all(folder).and_then(|()| fs::write(&reference, commit));
     }
 
-    /// The path of the file that records the commit of a revision.
-    pub fn reference(&self, name: &ModelName, revision: &str) -> PathBuf {
-        let repository = self.folders.path().join(name.at(revision).folder_name());
-        repository.join("refs").join(revision)
+    /// The path of the file that records the commit of the model's revision.
+    fn reference(&self, name: &ModelName) -> PathBuf {
+        self.folder_of(name).join("refs").join(name.revision())
+    }
+
+    fn folder_of(&self, name: &ModelName) -> PathBuf {
+        self.folder.join(format!("models--{}", name.repository.replace('/', "--")))
     }
 }
 

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use crate::error::{Error, Result};
+use ureq::http::Uri;
+
+use crate::error::{Error, Result, excerpt};
 
 /// The address of the hub and the place of its cache.
 pub(super) struct Settings {
@@ -20,16 +22,15 @@ impl Settings {
     /// Reads the environment.
     ///
     /// # Errors
-    /// If there is no folder for the cache.
+    /// If there is no folder for the cache, or if the address or the token cannot be one.
     pub fn read() -> Result<Self> {
         let no_home = || Error::Setting("there is no home folder to cache models in; set HF_HOME".to_owned());
         let home = home_folder().ok_or_else(no_home)?;
         let cache = path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE"));
-        let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
         Ok(Self {
             cache: cache.unwrap_or_else(|| home.join("hub")),
-            endpoint: endpoint.trim_end_matches('/').to_owned(),
-            token: token(&home),
+            endpoint: endpoint()?,
+            token: token(&home)?,
             is_offline: ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].into_iter().any(is_on),
         })
     }
@@ -42,7 +43,10 @@ fn variable(name: &str) -> Option<String> {
 
 /// The path in an environment variable, with a home folder and variables in their places.
 fn path(name: &str) -> Option<PathBuf> {
-    variable(name).map(|path| expand_variables(&expand_home(&path)).into())
+    match env::var_os(name)?.into_string() {
+        Ok(_) => variable(name).map(|path| expand_variables(&expand_home(&path)).into()),
+        Err(path) => Some(path.into()), // not Unicode, so a path as it is
+    }
 }
 
 /// `path` with the home folder in place of a leading `~` or `~user`, as Python's `os.path.expanduser` has it.
@@ -101,11 +105,39 @@ fn home_folder() -> Option<PathBuf> {
     path("HF_HOME").or_else(cache).or_else(home)
 }
 
-fn token(home: &Path) -> Option<String> {
+/// The hub's address, without a trailing slash.
+fn endpoint() -> Result<String> {
+    let Some(endpoint) = variable("HF_ENDPOINT") else { return Ok("https://huggingface.co".to_owned()) };
+    let address = endpoint.parse::<Uri>().ok();
+    let is_of_the_web = |address: &Uri| {
+        matches!(address.scheme_str(), Some("http" | "https"))
+            && address.host().is_some_and(|host| !host.is_empty())
+            && address.query().is_none()
+    };
+    if address.as_ref().is_some_and(is_of_the_web) {
+        Ok(endpoint.trim_end_matches('/').to_owned())
+    } else {
+        Err(Error::Setting(format!(
+            "HF_ENDPOINT is {}, and it must be an address such as https://huggingface.co; correct it, or unset it",
+            excerpt(&endpoint)
+        )))
+    }
+}
+
+/// The token, and never its text in an error.
+fn token(home: &Path) -> Result<Option<String>> {
     let file = path("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"));
-    let in_file = || fs::read_to_string(file).ok().map(|token| token.trim().to_owned());
-    variable("HF_TOKEN")
-        .or_else(|| variable("HUGGING_FACE_HUB_TOKEN"))
-        .or_else(in_file)
-        .filter(|token| !token.is_empty())
+    let in_file = || {
+        let token = fs::read_to_string(&file).ok()?;
+        Some((file.display().to_string(), token.trim().to_owned()))
+    };
+    let named = |name: &str| variable(name).map(|token| (name.to_owned(), token));
+    let found = named("HF_TOKEN").or_else(|| named("HUGGING_FACE_HUB_TOKEN")).or_else(in_file);
+    match found.filter(|(_, token)| !token.is_empty()) {
+        Some((place, token)) if token.chars().any(|c| !c.is_ascii_graphic()) => Err(Error::Setting(format!(
+            "the token in {place} is no token of the hub: it has a space, a line end or another character that none has; \
+             set it again, or unset it"
+        ))),
+        found => Ok(found.map(|(_, token)| token)),
+    }
 }

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use hf_hub::api::sync::Api;
 use serde::Deserialize;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
+use super::client::Client;
 use super::messages::Messages;
 use super::name::ModelName;
+use crate::checkpoint::hex;
 use crate::error::Error;
 
 /// The time limit for the hub's answer about a repository. Transfers have no limit.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The hub's description of a repository at a revision.
@@ -53,11 +54,10 @@ pub(super) enum Unlisted {
 
 impl Listing {
     /// Asks the hub for the files of a repository.
-    pub fn ask(api: &Api, name: &ModelName, messages: &Messages) -> Result<Self, Unlisted> {
+    pub fn ask(client: &Client, name: &ModelName, messages: &Messages) -> Result<Self, Unlisted> {
         let unreachable = |error: &ureq::Error| Unlisted::Unreachable(error.to_string());
-        let answer = api.repo(name.at(name.revision())).info_request().query("blobs", "true");
-        let answer = answer.config().http_status_as_error(false).timeout_connect(Some(CONNECT_TIMEOUT));
-        let answer = answer.timeout_recv_response(Some(ANSWER_TIMEOUT)).build().call();
+        let request = client.describe(name).config().http_status_as_error(false);
+        let answer = request.timeout_recv_response(Some(ANSWER_TIMEOUT)).build().call();
         let mut answer = answer.map_err(|error| unreachable(&error))?;
         let code = answer.headers().get("x-error-code").and_then(|code| code.to_str().ok()).unwrap_or("");
         match (answer.status().as_u16(), code) {
@@ -68,7 +68,7 @@ impl Listing {
             (status, _) => return Err(Unlisted::Unreachable(format!("it answers with status {status}"))),
         }
         let listing: Self = answer.body_mut().read_json().map_err(|error| unreachable(&error))?;
-        let is_commit = listing.sha.len() == 40 && listing.sha.chars().all(|c| c.is_ascii_hexdigit());
+        let is_commit = listing.sha.len() == 40 && is_hex(&listing.sha);
         if is_commit {
             Ok(listing)
         } else {
@@ -86,9 +86,16 @@ impl Listing {
 }
 
 impl HubFile {
-    /// The file's name in the cache.
-    pub fn etag(&self) -> Option<&str> {
-        let etag = self.lfs.as_ref().map(|lfs| &lfs.sha256).or(self.blob_id.as_ref())?;
-        etag.chars().all(|c| c.is_ascii_hexdigit()).then_some(etag)
+    /// The name of the file's blob: the hash that the hub gives, as `huggingface_hub` names it. Some mirrors give none;
+    /// then the name is made from the file's own, which stands for the same bytes in one commit.
+    pub fn blob_name(&self, repository: &str, commit: &str) -> String {
+        let hash = self.lfs.as_ref().map(|lfs| &lfs.sha256).or(self.blob_id.as_ref());
+        let is_hash = |hash: &&String| matches!(hash.len(), 40 | 64) && is_hex(hash);
+        let made = || hex(&Sha256::digest(format!("{repository} {commit} {}", self.name)));
+        hash.filter(is_hash).cloned().unwrap_or_else(made)
     }
+}
+
+fn is_hex(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_hexdigit())
 }

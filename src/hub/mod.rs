@@ -19,24 +19,22 @@
 //!                     blobs/ETAG                the file, named by its SHA-256, or by git's id of it if it is small
 //! ```
 //!
-//! The crate hf-hub transfers a file, resumes an interrupted transfer and moves the file to its place. This module
-//! does the rest: it selects the files, all of one commit; reuses files of other commits; works from the cache alone
-//! where there is no network; retries; verifies downloads; and writes the messages for the user.
+//! This module selects the files, all of one commit; reuses files of other commits; works from the cache alone where
+//! there is no network; resumes interrupted transfers; verifies downloads; and writes the messages for the user.
 
 mod cache;
+mod client;
 mod env;
 mod listing;
 mod messages;
 mod name;
 mod transfer;
 
-use hf_hub::Cache;
-use hf_hub::api::sync::{Api, ApiBuilder};
-
 pub use crate::checkpoint::Parts;
 use crate::checkpoint::{CONFIG_FILE, Checkpoint, INDEX_FILE, TOKENIZER_FILE, WEIGHTS_FILE};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use cache::ModelCache;
+use client::Client;
 use env::Settings;
 use listing::{Listing, Unlisted};
 use messages::Messages;
@@ -57,7 +55,7 @@ const SMALL_FILES: [&str; 6] = [
 /// The hub and its cache.
 #[derive(Debug)]
 pub struct Hub {
-    api: Api,
+    client: Client,
     cache: ModelCache,
     messages: Messages,
     is_offline: bool,
@@ -68,27 +66,22 @@ impl Hub {
     /// login` stored; `HF_ENDPOINT`; `HF_HUB_OFFLINE`.
     ///
     /// # Errors
-    /// If there is no folder for the cache.
+    /// [`Error::Setting`](crate::Error::Setting) if there is no folder for the cache, if the address is none of a web
+    /// server, or if the token has characters that no token has.
     pub fn from_env() -> Result<Self> {
         let Settings { cache: folder, endpoint, token, is_offline } = Settings::read()?;
-        let (cache, has_token) = (Cache::new(folder.clone()), token.is_some());
-        let api = ApiBuilder::from_cache(cache.clone())
-            .with_endpoint(endpoint.clone())
-            .with_token(token)
-            .with_progress(false)
-            .with_user_agent("codit", env!("CARGO_PKG_VERSION"))
-            .build()
-            .map_err(|error| Error::Download(format!("cannot set up transfers: {error}")))?;
-        let messages = Messages { endpoint, cache: folder, has_token };
-        Ok(Self { api, cache: ModelCache::new(cache), messages, is_offline })
+        let messages =
+            Messages { endpoint: endpoint.clone(), cache: folder.clone(), has_token: token.is_some() };
+        let (client, cache) = (Client::new(endpoint, token), ModelCache { folder });
+        Ok(Self { client, cache, messages, is_offline })
     }
 
     /// Fetches the files of `parts` that the cache lacks of the model `name`. All files are of one commit. The
     /// checkpoint has the repository's name and knows its commit.
     ///
     /// # Errors
-    /// [`Error::Setting`] if there is no such repository or revision, if it is not accessible, or if only the cache is used and
-    /// lacks it; [`Error::Download`] if the hub cannot be reached, or if a download is broken or cannot be stored.
+    /// [`Error::Setting`](crate::Error::Setting) if there is no such repository or revision, if it is not accessible, or
+    /// if only the cache is used and lacks it; [`Error::Download`](crate::Error::Download) if the hub cannot be reached, or if a download is broken or cannot be stored.
     pub fn fetch(
         &self,
         name: &ModelName,
@@ -99,7 +92,7 @@ impl Hub {
         if self.is_offline {
             return cached.ok_or_else(|| self.messages.not_cached(name, parts));
         }
-        match (Listing::ask(&self.api, name, &self.messages), cached) {
+        match (Listing::ask(&self.client, name, &self.messages), cached) {
             (Ok(listing), _) => self.fetch_listed(name, &listing, parts, watch),
             (Err(Unlisted::Unreachable(reason)), Some(checkpoint)) => {
                 let commit = checkpoint.revision().unwrap_or_default();
@@ -120,7 +113,7 @@ impl Hub {
     ) -> Result<Checkpoint> {
         let checkpoint = self.cache.checkpoint(name, &listing.sha);
         let mut transfers = Transfers {
-            api: &self.api,
+            client: &self.client,
             cache: &self.cache,
             messages: &self.messages,
             name,

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use hf_hub::{Repo, RepoType};
-
 use crate::checkpoint::is_path;
 use crate::error::{Error, Result};
 
@@ -24,11 +22,6 @@ impl ModelName {
     /// The branch, tag or commit.
     pub(super) fn revision(&self) -> &str {
         self.revision.as_deref().unwrap_or(MAIN)
-    }
-
-    /// The repository at `revision`, as hf-hub represents it.
-    pub(super) fn at(&self, revision: &str) -> Repo {
-        Repo::with_revision(self.repository.clone(), RepoType::Model, revision.to_owned())
     }
 }
 

@@ -1,14 +1,16 @@
 //! Downloads files of a repository into the cache and verifies them.
 
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::Duration;
-use std::{fs, io, thread};
+use std::{fs, thread};
 
-use hf_hub::api::Progress;
-use hf_hub::api::sync::{Api, ApiError, ApiRepo};
 use sha2::{Digest, Sha256};
+use ureq::BodyReader;
 
 use super::cache::{self, ModelCache};
+use super::client::Client;
 use super::listing::{HubFile, Listing};
 use super::messages::Messages;
 use super::name::ModelName;
@@ -18,6 +20,9 @@ use crate::error::{Error, Result};
 /// A transfer fails after this many consecutive tries without a byte.
 const TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// The time between two looks at a file that another process is fetching.
+const PATIENCE: Duration = Duration::from_millis(200);
+const PIECE: usize = 128 << 10;
 
 /// The progress of a fetch, for those who watch it.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +58,7 @@ pub enum Event<'a> {
 
 /// The transfers of one repository at one commit.
 pub(super) struct Transfers<'a> {
-    pub api: &'a Api,
+    pub client: &'a Client,
     pub cache: &'a ModelCache,
     pub messages: &'a Messages,
     pub name: &'a ModelName,
@@ -63,156 +68,185 @@ pub(super) struct Transfers<'a> {
     pub watch: &'a mut dyn FnMut(Event<'_>),
 }
 
+/// Why a transfer failed.
+enum Fault {
+    /// The connection, or the hub's answer.
+    Request(ureq::Error),
+    /// The file that is written.
+    Disk(io::Error),
+    /// The file as it came, which is removed.
+    Content(String),
+}
+
 impl Transfers<'_> {
     /// Downloads `file` into the snapshot, if the repository has it and the snapshot lacks it.
     pub fn fetch(&mut self, file: &str) -> Result<()> {
         match self.listing.find(file) {
-            Some(file) if !self.checkpoint.has(&file.name) => self.bring(file),
+            Some(file) if !self.checkpoint.has(&file.name) => {
+                self.bring(file).map_err(|fault| self.explain(file, fault))
+            }
             _ => Ok(()),
         }
     }
 
-    fn bring(&mut self, file: &HubFile) -> Result<()> {
+    /// Brings `file` into the snapshot. Its blob has a name from the listing, never from an answer to a download: what
+    /// an answer says is under no check when it says it.
+    fn bring(&mut self, file: &HubFile) -> std::result::Result<(), Fault> {
         let (name, commit) = (self.name, &self.listing.sha);
-        let blob = file.etag().map(|etag| self.cache.blob(name, commit, etag));
+        let blob = self.cache.blob(name, &file.blob_name(&name.repository, commit));
+        let folder = blob.parent().unwrap_or(Path::new(""));
+        fs::create_dir_all(folder).map_err(Fault::Disk)?;
+        let lock = self.lock(file, &blob.with_extension("lock"));
+        if !is_whole(&blob, file) {
+            let part = blob.with_extension("part");
+            self.transfer(file, &part)?;
+            verify(file, &part)?;
+            fs::rename(&part, &blob).map_err(Fault::Disk)?;
+        }
+        drop(lock);
         let path = self.checkpoint.path(&file.name);
         // A link without a blob would block the new one.
         let _ = fs::remove_file(&path);
-        loop {
-            if let Some(blob) = &blob
-                && fs::metadata(blob).is_ok_and(|found| file.size.is_none_or(|size| size == found.len()))
-            {
-                return cache::link(blob, &path).map_err(|error| self.messages.unwritable(name, &error));
-            }
-            match self.transfer(file, blob.as_deref()) {
-                Ok(()) => break,
-                Err(ApiError::LockAcquisition(_)) => {
-                    (self.watch)(Event::Waiting { repository: &name.repository, file: &file.name });
-                }
-                Err(error) => return Err(self.untransferred(file, &error)),
-            }
-        }
-        // hf-hub records the commit as a branch of that name.
-        let _ = fs::remove_file(self.cache.reference(name, commit));
-        self.check(file)
+        cache::link(&blob, &path).map_err(Fault::Disk)
     }
 
-    /// Transfers `file`, with retries as long as bytes arrive.
-    fn transfer(&mut self, file: &HubFile, blob: Option<&Path>) -> std::result::Result<(), ApiError> {
-        let repo: ApiRepo = self.api.repo(self.name.at(&self.listing.sha));
-        let part = blob.map(|blob| blob.with_extension("part"));
-        let arrived = || part.as_ref().and_then(|part| fs::metadata(part).ok()).map_or(0, |part| part.len());
-        if let Some(part) = &part
-            && file.size.is_some_and(|size| arrived() >= size)
-        {
-            // The file is complete, but the program ended before it was moved to its place. hf-hub would request
-            // bytes beyond the end.
-            fs::remove_file(part)?;
+    /// Waits until no other process fetches `file`. Where the system has no locks, two may fetch it at a time, and each
+    /// puts the same bytes in the same place.
+    fn lock(&mut self, file: &HubFile, path: &Path) -> Option<File> {
+        let lock = File::options().create(true).append(true).open(path).ok()?;
+        let mut waits = false;
+        while let Err(TryLockError::WouldBlock) = lock.try_lock() {
+            if !waits {
+                (self.watch)(Event::Waiting { repository: &self.name.repository, file: &file.name });
+                waits = true;
+            }
+            thread::sleep(PATIENCE);
         }
+        Some(lock)
+    }
+
+    /// Transfers `file` to `part`, with retries as long as bytes arrive.
+    fn transfer(&mut self, file: &HubFile, part: &Path) -> std::result::Result<(), Fault> {
+        let arrived = || fs::metadata(part).map_or(0, |part| part.len());
         let (mut fruitless, mut before) = (0, arrived());
         loop {
-            let watcher = Watcher {
-                repository: &self.name.repository,
-                file: &file.name,
-                done: 0,
-                size: 0,
-                watch: self.watch,
-            };
-            match repo.download_with_progress(&file.name, watcher) {
-                Err(error) if may_pass(&error) && fruitless + 1 < TRIES => {
+            match self.go_on(file, part) {
+                Err(Fault::Request(error)) if may_pass(&error) && fruitless + 1 < TRIES => {
                     fruitless = if arrived() > before { 0 } else { fruitless + 1 };
                     before = arrived();
                     thread::sleep(FIRST_PAUSE * 2u32.pow(fruitless));
                 }
-                result => return result.map(drop),
+                result => return result,
             }
         }
     }
 
-    /// Verifies the length and, if it is known, the SHA-256 of a download. A wrong file is removed.
-    fn check(&self, file: &HubFile) -> Result<()> {
-        let bytes = self.checkpoint.read(&file.name)?;
-        let fault = match (file.size, &file.lfs) {
-            (Some(size), _) if size != bytes.len() as u64 => {
-                Some(format!("has {} bytes in place of {size}", bytes.len()))
+    /// Requests what `part` lacks of `file`, and appends it.
+    fn go_on(&mut self, file: &HubFile, part: &Path) -> std::result::Result<(), Fault> {
+        let mut output = File::options().create(true).append(true).open(part).map_err(Fault::Disk)?;
+        let mut start = output.metadata().map_err(Fault::Disk)?.len();
+        if file.size.is_some_and(|size| size == start) {
+            return Ok(());
+        }
+        if file.size.is_some_and(|size| size < start) {
+            // No rest could be asked for.
+            output.set_len(0).map_err(Fault::Disk)?;
+            start = 0;
+        }
+        let request = self.client.file(&self.name.repository, &self.listing.sha, &file.name);
+        // The bytes as they are, for a part of a compressed file continues no other part.
+        let request = request.header("Accept-Encoding", "identity");
+        let request = if start > 0 { request.header("Range", format!("bytes={start}-")) } else { request };
+        let answer = request.call().inspect_err(|error| {
+            if matches!(error, ureq::Error::StatusCode(416)) {
+                // The file has no such part, so what is there is no part of it.
+                let _ = output.set_len(0);
             }
-            (_, Some(lfs)) if hex(&Sha256::digest(&*bytes)) != lfs.sha256 => {
-                Some("has another SHA-256 than the repository says".to_owned())
-            }
-            _ => None,
-        };
-        let Some(fault) = fault else { return Ok(()) };
-        let path = self.checkpoint.path(&file.name);
-        let removed = fs::canonicalize(&path).and_then(fs::remove_file).and_then(|()| fs::remove_file(&path));
-        removed.map_err(|error| self.messages.unwritable(self.name, &error))?;
-        Err(self.messages.damaged(self.name, &file.name, &fault))
+        });
+        let answer = answer.map_err(Fault::Request)?;
+        if start > 0 && answer.status() != 206 {
+            // The whole file comes.
+            output.set_len(0).map_err(Fault::Disk)?;
+            start = 0;
+        }
+        let rest = answer.body().content_length();
+        let size = file.size.or(rest.map(|rest| rest + start)).unwrap_or(0);
+        self.copy(&mut answer.into_body().into_reader(), &mut output, file, start, size)
     }
 
-    fn untransferred(&self, file: &HubFile, error: &ApiError) -> Error {
+    fn copy(
+        &mut self,
+        answer: &mut BodyReader<'_>,
+        output: &mut File,
+        file: &HubFile,
+        mut done: u64,
+        size: u64,
+    ) -> std::result::Result<(), Fault> {
+        let mut piece = vec![0; PIECE];
+        loop {
+            let (repository, name) = (&self.name.repository, &file.name);
+            (self.watch)(Event::Transfer { repository, file: name, done, size });
+            let length = answer.read(&mut piece).map_err(|error| Fault::Request(error.into()))?;
+            if length == 0 {
+                return Ok(());
+            }
+            output.write_all(&piece[..length]).map_err(Fault::Disk)?;
+            done += length as u64;
+            if file.size.is_some_and(|size| done > size) {
+                // An answer without an end must not fill the disk.
+                return Ok(());
+            }
+        }
+    }
+
+    fn explain(&self, file: &HubFile, fault: Fault) -> Error {
         let (name, messages) = (self.name, self.messages);
-        let refused = [401, 403].map(Some).contains(&status(error));
-        match error {
-            _ if refused && self.listing.is_gated() => messages.gated(name),
-            _ if refused => messages.no_repository(name),
-            ApiError::IoError(error) if is_of_disk(error) => messages.unwritable(name, error),
-            error => messages.broken_off(name, &file.name, error),
+        match fault {
+            Fault::Request(ureq::Error::StatusCode(401 | 403)) if self.listing.is_gated() => {
+                messages.gated(name)
+            }
+            Fault::Request(ureq::Error::StatusCode(401 | 403)) => messages.no_repository(name),
+            Fault::Request(error) => messages.broken_off(name, &file.name, &error),
+            Fault::Disk(error) => messages.unwritable(name, &error),
+            Fault::Content(fault) => messages.damaged(name, &file.name, &fault),
         }
     }
 }
 
-/// Reports a transfer's progress.
-struct Watcher<'a> {
-    repository: &'a str,
-    file: &'a str,
-    done: u64,
-    size: u64,
-    watch: &'a mut dyn FnMut(Event<'_>),
+fn is_whole(blob: &Path, file: &HubFile) -> bool {
+    fs::metadata(blob).is_ok_and(|found| found.is_file() && file.size.is_none_or(|size| size == found.len()))
 }
 
-impl Progress for Watcher<'_> {
-    fn init(&mut self, size: usize, _file: &str) {
-        (self.done, self.size) = (0, size as u64);
-    }
+/// Verifies the length and, if it is known, the SHA-256 of a download. A wrong file is removed.
+fn verify(file: &HubFile, part: &Path) -> std::result::Result<(), Fault> {
+    let length = fs::metadata(part).map_err(Fault::Disk)?.len();
+    let fault = match (file.size, &file.lfs) {
+        (Some(size), _) if size != length => Some(format!("has {length} bytes in place of {size}")),
+        (_, Some(lfs)) if sha256_of(part).map_err(Fault::Disk)? != lfs.sha256.to_lowercase() => {
+            Some("has another SHA-256 than the repository says".to_owned())
+        }
+        _ => None,
+    };
+    let Some(fault) = fault else { return Ok(()) };
+    fs::remove_file(part).map_err(Fault::Disk)?;
+    Err(Fault::Content(fault))
+}
 
-    fn update(&mut self, bytes: usize) {
-        self.done += bytes as u64;
-        let Self { repository, file, done, size, .. } = *self;
-        (self.watch)(Event::Transfer { repository, file, done, size });
+fn sha256_of(path: &Path) -> io::Result<String> {
+    let (mut file, mut sha256, mut piece) = (File::open(path)?, Sha256::new(), vec![0; PIECE]);
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(hex(&sha256.finalize())),
+            length => sha256.update(&piece[..length]),
+        }
     }
-
-    fn finish(&mut self) {}
 }
 
 /// Whether another try may succeed.
-fn may_pass(error: &ApiError) -> bool {
+fn may_pass(error: &ureq::Error) -> bool {
     match error {
-        ApiError::RequestError(error) => match &**error {
-            ureq::Error::StatusCode(status) => matches!(status, 408 | 416 | 429 | 500..),
-            ureq::Error::Io(error) => !is_of_disk(error),
-            ureq::Error::BadUri(_) | ureq::Error::Http(_) => false,
-            _ => true,
-        },
-        ApiError::IoError(error) => !is_of_disk(error),
-        _ => false,
+        ureq::Error::StatusCode(status) => matches!(status, 408 | 416 | 429 | 500..),
+        ureq::Error::BadUri(_) | ureq::Error::Http(_) => false,
+        _ => true,
     }
-}
-
-fn status(error: &ApiError) -> Option<u16> {
-    match error {
-        ApiError::RequestError(error) => match &**error {
-            ureq::Error::StatusCode(status) => Some(*status),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// Whether the error is about the disk. Errors of files and of connections have the same type.
-fn is_of_disk(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        FileTooLarge, NotADirectory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
-    };
-    let of_disk =
-        [FileTooLarge, NotADirectory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull];
-    of_disk.contains(&error.kind())
 }

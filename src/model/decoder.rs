@@ -91,7 +91,8 @@ impl<D: Device> Decoder<D> {
     ///
     /// # Errors
     /// [`Error::File`] naming the file and the field or tensor that is absent, damaged or not
-    /// supported; [`Error::Device`] where the device has too little memory.
+    /// supported; [`Error::Io`] where a file was changed meanwhile; [`Error::Device`] where the device has too little
+    /// memory.
     pub fn load(
         device: &D,
         checkpoint: &Checkpoint,
@@ -100,8 +101,11 @@ impl<D: Device> Decoder<D> {
     ) -> Result<Self> {
         let spec = Spec::open(checkpoint)?;
         let weights = Weights::open(checkpoint)?;
-        Loader { device, spec: &spec, prefixes: prefixes(&weights), origin: Origin::Stored(&weights) }
-            .decoder(max_num_batched_tokens, logits_rows)
+        let origin = Origin::Stored(&weights);
+        let loader = Loader { device, spec: &spec, prefixes: prefixes(&weights), origin };
+        let decoder = loader.decoder(max_num_batched_tokens, logits_rows)?;
+        weights.check_unchanged()?;
+        Ok(decoder)
     }
 
     /// A model of the shape `spec` with random weights drawn from `seed` on the device, for measurements. Its buffers are sized

@@ -108,7 +108,15 @@ impl Spec {
     /// # Errors
     /// [`Error::File`](crate::error::Error::File) naming the field that is absent, out of range or not supported.
     pub fn open(checkpoint: &Checkpoint) -> Result<Self> {
-        let config = JsonReader::read(checkpoint, CONFIG_FILE)?;
+        Self::read(checkpoint, CONFIG_FILE)
+    }
+
+    /// Reads and checks `file`, which is written as a config.json.
+    ///
+    /// # Errors
+    /// Those of [`Spec::open`].
+    pub fn read(checkpoint: &Checkpoint, file: &str) -> Result<Self> {
+        let config = JsonReader::read(checkpoint, file)?;
         let family = Family::read(&config)?;
         supported(&config)?;
         // The config of a text tower within a larger model.
@@ -269,7 +277,10 @@ fn read_ropes(config: &JsonReader, family: &Family, head_dim: usize, layers: &[L
 fn read_windows(config: &JsonReader, windows: Windows) -> Result<Vec<Option<usize>>> {
     let layers = config.count("num_hidden_layers", MOST_LAYERS)?;
     let window = match windows {
-        Windows::Never => return Ok(vec![None; layers]),
+        Windows::Never => {
+            refuse_window(config)?;
+            return Ok(vec![None; layers]);
+        }
         Windows::Optional | Windows::OptionalEverywhere if !config.flag("use_sliding_window")? => None,
         _ => Some(config.count("sliding_window", WIDEST)?),
     };
@@ -302,6 +313,23 @@ fn read_windows(config: &JsonReader, windows: Windows) -> Result<Vec<Option<usiz
             .error("layer_types", &format!("has {kind:?}; supported: full_attention, sliding_attention"))),
     });
     windows.collect()
+}
+
+/// Refuses a window where the family has none. Only of what `transformers` decodes one token a step it drops the older keys;
+/// other programs ignore the field.
+fn refuse_window(config: &JsonReader) -> Result<()> {
+    let Some(window) = config.optional("sliding_window", "a whole number", Value::as_u64)? else {
+        return Ok(());
+    };
+    let positions = config.count("max_position_embeddings", WIDEST)?;
+    if window >= positions as u64 {
+        return Ok(());
+    }
+    let message = format!(
+        "is {window}, and this architecture attends to all {positions} positions; set it to null, or give the architecture \
+         of the model's family that has windows"
+    );
+    Err(config.error("sliding_window", &message))
 }
 
 /// The ids that end a text: `eos_token_id` of `generation_config.json`, else of config.json. Empty if

@@ -129,6 +129,15 @@ impl Weights {
         Ok(TensorView { name: name.to_owned(), dtype, shape: shape.to_vec(), file, range })
     }
 
+    /// Checks that nobody has written to the files since they were opened. A model that was read in part from one file
+    /// and in part from another would decode nonsense.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if somebody has.
+    pub fn check_unchanged(&self) -> Result<()> {
+        self.tensors.values().try_for_each(|shard| shard.bytes.check_unchanged())
+    }
+
     fn missing(&self, name: &str) -> Error {
         let (file, message) = match self.index.as_ref().and_then(|index| index.get(name)) {
             Some(file) if !self.checkpoint.has(file) => {

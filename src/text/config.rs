@@ -1,6 +1,6 @@
 //! `tokenizer_config.json`: the named special tokens, and the tokens that it adds to `tokenizer.json`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
 use crate::checkpoint::{Bytes, Checkpoint};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, excerpt};
 use crate::python_json;
 
 pub(super) const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
@@ -42,66 +42,99 @@ impl TokenizerConfig {
     /// # Errors
     /// [`Error::File`] if a file is not JSON or an entry has another type than it should.
     pub(super) fn load(checkpoint: &Checkpoint) -> Result<Self> {
-        let Some(mut entries) = read_object(checkpoint, TOKENIZER_CONFIG_FILE)? else {
+        let Some(values) = read_object(checkpoint, TOKENIZER_CONFIG_FILE)? else {
             return Ok(Self::default());
         };
-        if !entries.contains_key("added_tokens_decoder")
-            && let Some(special_tokens) = read_object(checkpoint, SPECIAL_TOKENS_FILE)?
-        {
-            entries.extend(special_tokens);
+        let mut entries = Entries { checkpoint, values, special: Map::new() };
+        if !entries.values.contains_key("added_tokens_decoder") {
+            entries.special = read_object(checkpoint, SPECIAL_TOKENS_FILE)?.unwrap_or_default();
         }
-        let named_tokens = named_tokens(checkpoint, &mut entries)?;
+        let added: Option<BTreeMap<u32, DeclaredToken>> = entries.take("added_tokens_decoder")?;
         Ok(Self {
-            named_tokens,
-            control_tokens: entry(checkpoint, &mut entries, "chat_control_tokens")?,
-            added_tokens: entry(checkpoint, &mut entries, "added_tokens_decoder")?.unwrap_or_default(),
-            split_special_tokens: entry(checkpoint, &mut entries, "split_special_tokens")?
-                .unwrap_or_default(),
-            chat_template: entries.remove("chat_template").filter(|template| !template.is_null()),
+            named_tokens: entries.named_tokens()?,
+            control_tokens: entries.take("chat_control_tokens")?,
+            added_tokens: added.into_iter().flatten().map(|(id, token)| (id, token.into())).collect(),
+            split_special_tokens: entries.take("split_special_tokens")?.unwrap_or_default(),
+            chat_template: entries.take("chat_template")?,
         })
     }
 }
 
-/// The tokens that have names. A name of its own in the file comes before the same one in `extra_special_tokens`.
-fn named_tokens(
-    checkpoint: &Checkpoint,
-    entries: &mut Map<String, Value>,
-) -> Result<BTreeMap<String, String>> {
-    let mut named = BTreeMap::new();
-    if let Some(Value::Object(extra)) = entries.get("extra_special_tokens") {
-        for (name, token) in extra {
-            if let Ok(token) = serde_json::from_value::<TokenText>(token.clone()) {
-                named.insert(name.clone(), token.into_content());
+/// The entries of `tokenizer_config.json` that are not taken yet, and those of `special_tokens_map.json`, which come before
+/// the same ones there.
+struct Entries<'a> {
+    checkpoint: &'a Checkpoint,
+    values: Map<String, Value>,
+    special: Map<String, Value>,
+}
+
+impl Entries<'_> {
+    /// Takes the entry `name`; `None` if it is missing or null.
+    fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>> {
+        let fallback = self.values.remove(name);
+        let (file, value) = match self.special.remove(name) {
+            Some(value) => (SPECIAL_TOKENS_FILE, value),
+            None => (TOKENIZER_CONFIG_FILE, fallback.unwrap_or_default()),
+        };
+        serde_json::from_value(value)
+            .map_err(|error| Error::file(self.checkpoint.path(file), format!("{name}: {error}")))
+    }
+
+    /// The tokens that have names. A name of its own in the file comes before the same one in `extra_special_tokens`.
+    fn named_tokens(&mut self) -> Result<BTreeMap<String, String>> {
+        let mut named = BTreeMap::new();
+        let extra = self.take::<Value>("extra_special_tokens")?;
+        for (name, token) in extra.iter().filter_map(Value::as_object).flatten() {
+            named.extend(content(token).map(|token| (name.clone(), token.to_owned())));
+        }
+        let names = self.values.keys().chain(self.special.keys());
+        let names: BTreeSet<String> = names.filter(|name| name.ends_with("_token")).cloned().collect();
+        for name in names {
+            let is_standard = STANDARD_TOKENS.contains(&name.as_str());
+            let file =
+                if self.special.contains_key(&name) { SPECIAL_TOKENS_FILE } else { TOKENIZER_CONFIG_FILE };
+            let Some(token) = self.take::<Value>(&name)? else { continue };
+            match content(&token) {
+                Some(token) => drop(named.insert(name, token.to_owned())),
+                None if is_standard => {
+                    let message = format!(
+                        "{name} is {}; it must be a text, or an object with the text as content",
+                        excerpt(&token.to_string())
+                    );
+                    return Err(Error::file(self.checkpoint.path(file), message));
+                }
+                None => {} // `add_bos_token` and its like are flags
             }
         }
+        Ok(named)
     }
-    let names: Vec<String> = entries.keys().filter(|name| name.ends_with("_token")).cloned().collect();
-    for name in names {
-        // `add_bos_token` and its like are flags.
-        if !STANDARD_TOKENS.contains(&name.as_str())
-            && !entries.get(&name).is_some_and(|token| token.is_string() || token["content"].is_string())
-        {
-            continue;
-        }
-        if let Some(token) = entry::<TokenText>(checkpoint, entries, &name)? {
-            named.insert(name, token.into_content());
-        }
-    }
-    Ok(named)
 }
 
+/// The text of a token, which is a text or an object with it.
+fn content(token: &Value) -> Option<&str> {
+    token.as_str().or_else(|| token["content"].as_str())
+}
+
+/// A token as `added_tokens_decoder` describes it. What is absent is as in `AddedToken` of the Python library.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum TokenText {
-    Plain(String),
-    Described { content: String },
+#[allow(clippy::struct_excessive_bools, reason = "the fields of the file")]
+struct DeclaredToken {
+    content: String,
+    #[serde(default)]
+    special: bool,
+    #[serde(default)]
+    single_word: bool,
+    #[serde(default)]
+    lstrip: bool,
+    #[serde(default)]
+    rstrip: bool,
+    normalized: Option<bool>,
 }
 
-impl TokenText {
-    fn into_content(self) -> String {
-        match self {
-            Self::Plain(content) | Self::Described { content } => content,
-        }
+impl From<DeclaredToken> for AddedToken {
+    fn from(token: DeclaredToken) -> Self {
+        let DeclaredToken { content, special, single_word, lstrip, rstrip, normalized } = token;
+        Self { content, single_word, lstrip, rstrip, normalized: normalized.unwrap_or(!special), special }
     }
 }
 
@@ -124,15 +157,4 @@ fn read_object(checkpoint: &Checkpoint, file: &str) -> Result<Option<Map<String,
     python_json::from_slice(&bytes)
         .map(Some)
         .map_err(|error| Error::file(checkpoint.path(file), error.to_string()))
-}
-
-/// Takes `name` from `entries`; `None` if it is missing or null.
-fn entry<T: DeserializeOwned>(
-    checkpoint: &Checkpoint,
-    entries: &mut Map<String, Value>,
-    name: &str,
-) -> Result<Option<T>> {
-    let value = entries.remove(name).unwrap_or_default();
-    serde_json::from_value(value)
-        .map_err(|error| Error::file(checkpoint.path(TOKENIZER_CONFIG_FILE), format!("{name}: {error}")))
 }

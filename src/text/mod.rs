@@ -16,6 +16,7 @@ mod length;
 mod sandbox;
 mod template;
 mod tokenizer;
+mod tokenizer_fault;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -15,6 +15,7 @@ use tokenizers::{
 use super::config::{TOKENIZER_CONFIG_FILE, TokenizerConfig, check_size};
 use super::contain::contain;
 use super::length::{LongestToken, longest_token};
+use super::tokenizer_fault;
 use crate::checkpoint::{Checkpoint, TOKENIZER_FILE};
 use crate::contrast::Vocabulary;
 use crate::error::{Error, Result, excerpt};
@@ -79,7 +80,7 @@ impl Tokenizer {
             Ok::<_, tokenizers::Error>((library, vocabulary))
         };
         let (library, vocabulary) = contain(load)
-            .and_then(|loaded| loaded.map_err(|error| excerpt(&error.to_string()).into_owned()))
+            .and_then(|loaded| loaded.map_err(|error| tokenizer_fault::explain(&bytes, &error.to_string())))
             .map_err(|message| Error::file(&path, format!("not a usable tokenizer: {message}")))?;
 
         let misplaced = |(id, token): &(&u32, &AddedToken)| library.token_to_id(&token.content) != Some(**id);

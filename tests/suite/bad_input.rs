@@ -1,11 +1,13 @@
 //! Inputs that the program refuses: it prints one clear error, exits with code 2 and writes no output.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::program::{Workplace, records, refuse, succeed};
+use crate::program::{Workplace, message, records, refuse, succeed, synth};
 use crate::synth::copy_embedded_expert;
 
 #[test]
@@ -59,6 +61,70 @@ fn settings_out_of_range_are_named() {
         assert!(said.contains(words), "{arguments:?}: {said}");
         assert!(!output.exists(), "{arguments:?}");
     }
+}
+
+/// Each is one line, whatever the value is, like the errors that clap does not make.
+#[test]
+fn arguments_that_clap_refuses_are_one_line() {
+    let place = Workplace::new();
+    let input = place.instructions(1);
+    let output = place.path("out.jsonl");
+    let long = format!("--chat-template-kwargs={}", "[".repeat(100_000));
+    let cases = [
+        ("--bogus", "unexpected argument '--bogus' found"),
+        ("--alpha", "a value is required for '--alpha"),
+        ("--pair=\x1b[2J", "invalid value"),
+        ("--progress=a\nb", "invalid value 'a\\nb'"),
+        ("--max-tokens=1e3", "invalid digit"),
+        ("--kv-cache-memory=0", "such as 4GiB"),
+        ("--chat-template-kwargs={\"a\": 1, \"a\": 2}", "the key \"a\" is there twice"),
+        (&long, "not a JSON object"),
+        ("--alpha=1e300", "alpha is 1e300; it must be"),
+        ("--kv-cache-memory=1000000GiB", "lower kv-cache-memory"),
+    ];
+    for (argument, words) in cases {
+        let result = synth(&input, &output, &[argument]).output().unwrap();
+        let said = message(&result);
+        assert!(said.starts_with("codit: error: ") && said.trim_end().lines().count() == 1, "{said}");
+        assert!(said.contains(words) && said.len() < 2000 && !said.contains('\x1b'), "{said}");
+        assert!(!output.exists());
+    }
+    for arguments in [&["synth"][..], &["synth", "a"], &["nothing"], &["plan", "--bogus"], &["stats"]] {
+        let result = Command::new(env!("CARGO_BIN_EXE_codit")).args(arguments).output().unwrap();
+        let said = message(&result);
+        assert_eq!(result.status.code(), Some(2));
+        assert!(said.starts_with("codit: error: ") && said.trim_end().lines().count() == 1, "{said}");
+        assert!(said.contains("usage: codit"), "{said}");
+    }
+}
+
+/// A limit of the system is named with the command that raises it.
+#[test]
+fn too_few_open_files_are_said_to_be() {
+    let place = Workplace::new();
+    let input = place.instructions(1);
+    for limit in [5, 6, 7, 8] {
+        let run = synth(&input, &place.path("out.jsonl"), &["-q"]);
+        let mut limited = Command::new("bash");
+        limited.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")]);
+        limited.arg(run.get_program()).args(run.get_args());
+        let result = limited.output().unwrap();
+        let said = message(&result);
+        if result.status.code() != Some(0) {
+            assert!(said.contains("ulimit -n") && said.trim_end().lines().count() == 1, "{limit}: {said}");
+        }
+    }
+}
+
+#[test]
+fn links_that_lead_to_each_other_are_bad_input() {
+    let place = Workplace::new();
+    let input = place.instructions(1);
+    symlink("b", place.path("a")).unwrap();
+    symlink("a", place.path("b")).unwrap();
+    let said = refuse(&input, &place.path("a"), &[]);
+    assert!(said.contains("symbolic links"), "{said}");
+    refuse(&place.path("a"), &place.path("out.jsonl"), &[]);
 }
 
 /// Turns `--name value` into `--name=value`, so that a negative number is not read as an option.
@@ -133,6 +199,12 @@ fn checkpoints_that_cannot_be_used_are_named_with_file_and_field() {
         ("tokenizer.json", Box::new(|bytes| Some(bytes[..bytes.len() / 2].to_vec())), &["tokenizer.json"]),
         ("chat_template.jinja", Box::new(|_| None), &["chat template"]),
         ("chat_template.jinja", Box::new(|_| Some(b"{% if %}".to_vec())), &["chat_template.jinja"]),
+        ("chat_template.jinja", Box::new(|_| Some(vec![])), &["the chat template renders nothing"]),
+        (
+            "config.json",
+            Box::new(with_field("max_position_embeddings", json!(1))),
+            &["read at most 1 token (max_position_embeddings"],
+        ),
         (
             "chat_template.jinja",
             Box::new(|_| Some(b"{{ raise_exception('no such role') }}".to_vec())),

@@ -1,9 +1,12 @@
 //! `codit plan`, `doctor` and `bench` as a user runs them.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
+
+use crate::program::Workplace;
 
 fn codit(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_codit")).args(arguments).output().unwrap()
@@ -97,6 +100,19 @@ fn shapes_have_the_parameters_of_the_models_they_are_named_after() {
         // The weights also include rotary frequencies and alignment.
         assert!((2 * parameters..2 * parameters + (1 << 20)).contains(&weights), "{shape}: {weights}");
     }
+}
+
+/// A file is read under its own name, whatever lies beside it.
+#[test]
+fn a_shape_may_be_a_file_of_any_name() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("embedded/expert");
+    let place = Workplace::new();
+    let mut config: Value = serde_json::from_slice(&fs::read(folder.join("config.json")).unwrap()).unwrap();
+    place.write("config.json", &config.to_string());
+    config["num_hidden_layers"] = 2.into();
+    let file = place.write("two layers.json", &config.to_string());
+    let layers = |path: &Path| codit::bench::shapes::find(path.to_str().unwrap()).unwrap().layers.len();
+    assert_eq!((layers(&file), layers(&place.path("config.json")), layers(&place.path(""))), (2, 4, 4));
 }
 
 #[test]

@@ -5,6 +5,8 @@
 #[cfg(feature = "cli")]
 mod bad_input;
 #[cfg(feature = "cli")]
+mod changed_weights;
+#[cfg(feature = "cli")]
 mod commands;
 mod contrast;
 mod cpu;

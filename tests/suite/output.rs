@@ -126,10 +126,70 @@ fn a_hole_within_the_output_is_named_with_its_remedy() {
         message.contains("out:2: not a record (it has NUL bytes, which a crash or another program left)"),
         "{message}"
     );
-    assert!(message.ends_with("and the record is made again: sed -i 2d FILE"), "{message}");
+    let remedy = format!("sed -i 2d {}", place.output().display());
+    assert!(message.ends_with(&format!("and the record is made again: {remedy}")), "{message}");
     assert_eq!(fs::read(place.output()).unwrap(), holed);
-    assert!(Command::new("sed").args(["-i", "2d"]).arg(place.output()).status().unwrap().success());
+    assert!(Command::new("sh").args(["-c", &remedy]).status().unwrap().success());
     assert_eq!(place.finish(), Recovery { records: 3, ..Recovery::default() });
+}
+
+/// A copy of a record is named with the command that removes it.
+#[test]
+fn a_record_that_is_there_twice_is_named_with_its_remedy() {
+    let place = Place::new(3);
+    place.finish();
+    let record = whole(&place.input, [1]);
+    append(&place.output(), &record);
+    let message = place.message();
+    let (_, remedy) =
+        message.split_once("has a record on an earlier line already; remove one of them: ").unwrap();
+    assert!(Command::new("sh").args(["-c", remedy]).status().unwrap().success());
+    assert_eq!(place.finish(), Recovery { records: 3, ..Recovery::default() });
+}
+
+/// Without its manifest a run could not be resumed.
+#[test]
+fn a_manifest_that_goes_during_the_run_is_written_again() {
+    let changes: [fn(&Path); 4] = [
+        |manifest| fs::remove_file(manifest).unwrap(),
+        |manifest| fs::write(manifest, "{}").unwrap(),
+        |manifest| drop(File::create(manifest).unwrap()),
+        |manifest| {
+            fs::remove_file(manifest).unwrap();
+            symlink("nothing", manifest).unwrap();
+        },
+    ];
+    for change in changes {
+        let place = Place::new(2);
+        let (mut sink, _) = place.open().unwrap();
+        sink.append(&record(&place.input, 0)).unwrap();
+        let path = place.path("out-manifest");
+        let manifest = fs::read(&path).unwrap();
+        change(&path);
+        sink.close().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), manifest);
+        place.finish();
+    }
+}
+
+/// A run that is refused leaves nothing.
+#[test]
+fn a_refused_run_makes_no_output() {
+    let place = Workplace::new();
+    let input = place.instructions(2);
+    let output = place.path("out.jsonl");
+    let refused = |arguments: &[&str], words: &str| {
+        let said = refuse(&input, &output, arguments);
+        assert!(said.contains(words), "{said}");
+        assert!(!output.exists() && !place.path("out.jsonl.codit-tmp").exists(), "{arguments:?}");
+    };
+    refused(&["--stop-token-ids", "9999"], "stop token 9999 is not below");
+    refused(&["--stop="], "a value is required for");
+    fs::write(place.path("out.jsonl-manifest"), "{}").unwrap();
+    refused(&[], "out.jsonl-manifest: not a manifest");
+    fs::remove_file(place.path("out.jsonl-manifest")).unwrap();
+    fs::create_dir(place.path("out.jsonl-manifest.codit-tmp")).unwrap();
+    refused(&[], "not a regular file");
 }
 
 // What lies in the way
@@ -137,20 +197,20 @@ fn a_hole_within_the_output_is_named_with_its_remedy() {
 #[test]
 fn a_temporary_file_that_is_not_ours_is_refused_and_kept() {
     let place = Place::new(1);
-    let temporary = place.path("out-manifest-tmp");
+    let temporary = place.path("out-manifest.codit-tmp");
     let target = place.path("target");
     fs::write(&target, "precious").unwrap();
     for name in ["target", "nothing"] {
         symlink(place.path(name), &temporary).unwrap();
         let message = place.message();
         assert!(
-            message.contains("out-manifest-tmp: not a regular file") && message.contains("remove it"),
+            message.contains("out-manifest.codit-tmp: not a regular file") && message.contains("remove it"),
             "{message}"
         );
         fs::remove_file(&temporary).unwrap();
     }
     fs::create_dir(&temporary).unwrap();
-    assert!(place.message().contains("out-manifest-tmp: not a regular file"));
+    assert!(place.message().contains("out-manifest.codit-tmp: not a regular file"));
     fs::remove_dir(&temporary).unwrap();
     assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
     assert!(!place.path("nothing").exists());
@@ -228,9 +288,9 @@ fn names_of_other_formats_and_of_folders_are_refused_before_anything_is_loaded()
         ("no/out.jsonl", "no such folder"),
         ("input.jsonl/out.jsonl", "not a folder; give another output"),
     ];
-    let longest = "x".repeat(242);
+    let longest = "x".repeat(236);
     let too_long = longest.clone() + "x";
-    for (name, words) in cases.into_iter().chain([(&*too_long, "longer than 242 bytes")]) {
+    for (name, words) in cases.into_iter().chain([(&*too_long, "longer than 236 bytes")]) {
         let mut command = synth(&input, Path::new(name), &["--expert", "/no/such/model"]);
         let result = command.current_dir(place.path("")).output().unwrap();
         let said = message(&result);
@@ -366,7 +426,7 @@ fn a_crash_while_errors_are_removed_loses_nothing() {
         with_errors.split_inclusive(|b| *b == b'\n').step_by(2).flat_map(<[u8]>::to_vec).collect();
     for cut in 0..=answered.len() {
         fs::write(place.output(), &with_errors).unwrap();
-        fs::write(place.path("out-tmp"), &answered[..cut]).unwrap();
+        fs::write(place.path("out.codit-tmp"), &answered[..cut]).unwrap();
         let (mut sink, mut done) = place.open().unwrap();
         assert_eq!(done.recovery().records, 4);
         assert_eq!(sink.remove_failed(&mut done, &place.input).unwrap(), 2);
@@ -380,10 +440,13 @@ fn a_crash_while_errors_are_removed_loses_nothing() {
     }
     fs::write(place.output(), &with_errors).unwrap();
     fs::write(place.path("target"), "precious").unwrap();
-    symlink(place.path("target"), place.path("out-tmp")).unwrap();
+    symlink(place.path("target"), place.path("out.codit-tmp")).unwrap();
     let (mut sink, mut done) = place.open().unwrap();
     let error = sink.remove_failed(&mut done, &place.input).unwrap_err();
-    assert!(error.exit_code() == 2 && error.to_string().contains("out-tmp: not a regular file"), "{error}");
+    assert!(
+        error.exit_code() == 2 && error.to_string().contains("out.codit-tmp: not a regular file"),
+        "{error}"
+    );
     assert_eq!(fs::read(place.output()).unwrap(), with_errors);
     assert_eq!(fs::read_to_string(place.path("target")).unwrap(), "precious");
 }
@@ -430,9 +493,9 @@ fn a_full_disk_while_errors_are_removed_keeps_the_output() {
     let result = limited.output().unwrap();
     let said = message(&result);
     assert_eq!(result.status.code(), Some(1), "{said}");
-    assert!(said.contains("out.jsonl-tmp: cannot write"), "{said}");
+    assert!(said.contains("out.jsonl.codit-tmp: cannot write"), "{said}");
     assert_eq!(fs::read_to_string(&output).unwrap(), with_errors);
-    assert!(!place.path("out.jsonl-tmp").exists());
+    assert!(!place.path("out.jsonl.codit-tmp").exists());
 }
 
 /// A beta beyond all numbers ends each record, not the run, and the exit code says that nothing was answered.
@@ -532,7 +595,7 @@ fn a_record_is_never_longer_than_what_can_be_read() {
 fn an_input_with_the_name_of_a_file_of_the_run_is_kept() {
     let place = Workplace::new();
     let text = "{\"instruction\": \"What is 3 plus 4?\"}\n";
-    for name in ["out.jsonl-tmp", "out.jsonl-manifest-tmp"] {
+    for name in ["out.jsonl.codit-tmp", "out.jsonl-manifest.codit-tmp"] {
         let input = place.write(name, text);
         let said = refuse(&input, &place.path("out.jsonl"), &[]);
         assert!(said.contains(name) && said.contains("give another output"), "{said}");

@@ -35,17 +35,18 @@ fn a_signal_while_loading_ends_the_program() {
     hear_signals();
     let place = Workplace::new();
     let input = place.instructions(1);
-    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+    let signals = ["HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM", "XCPU", "VTALRM", "PROF"];
+    for (signal, code) in signals.into_iter().zip([129, 130, 131, 138, 140, 142, 143, 152, 154, 155]) {
         let hub = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut command = synth(&input, &place.path("out"), &["--beta", "0", "--expert", "acme/chat"]);
         command.env("HF_ENDPOINT", format!("http://{}", hub.local_addr().unwrap()));
         command.env("HF_HOME", place.path("home")).env_remove("HF_HUB_OFFLINE");
         let mut child = command.spawn().unwrap();
         let _connection = hub.accept().unwrap();
-        send(&child, signal);
+        send(&child, &format!("-{signal}"));
         let said = child.stderr.take().unwrap();
         let (status, said) = ended(child, said);
-        assert_eq!(status.code(), Some(code), "{said}");
+        assert_eq!(status.code(), Some(code), "{signal}: {said}");
         assert!(said.contains("interrupted before the first step; the same command starts again"), "{said}");
     }
 }

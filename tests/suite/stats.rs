@@ -1,6 +1,7 @@
 //! Tests what `codit stats` and the end of a sweep say of datasets.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -179,6 +180,22 @@ fn what_is_no_dataset_is_refused_by_name_and_line() {
         assert_eq!(result.status.code(), Some(2), "{said}");
         assert!(said.contains(words) && said.lines().count() == 1, "{said}");
     }
+    // Of a line that is longer than a record can be, no part is read as another line.
+    let long = place.path("long");
+    let mut file = File::create(&long).unwrap();
+    file.write_all(good.as_bytes()).unwrap();
+    file.set_len(good.len() as u64 + 300_000_000).unwrap();
+    file.seek(SeekFrom::End(0)).unwrap();
+    file.write_all(format!("\n{good}").as_bytes()).unwrap();
+    let result = codit(&["stats", long.to_str().unwrap()]);
+    let said = message(&result);
+    assert!(result.status.code() == Some(2) && said.contains("long:2: longer than 128 MiB"), "{said}");
+
+    let mut absurd = record(0, "Yes.", 3, true);
+    absurd["prompt_tokens"] = json!(u64::MAX);
+    let result = codit(&["stats", place.write("absurd", &lines(&[absurd])).to_str().unwrap()]);
+    assert!(message(&result).contains("absurd:1: not a record (invalid value"), "{}", message(&result));
+
     for (path, words) in
         [(place.path(""), "a folder; give the datasets in it"), (place.path("no"), "cannot open")]
     {

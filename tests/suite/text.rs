@@ -406,6 +406,71 @@ fn special_tokens_map_counts_where_the_configuration_lists_no_added_tokens() {
     assert_eq!(rendered(r#"{"bos_token": "<config>", "added_tokens_decoder": {}}"#), "<config>");
 }
 
+/// The file that is at fault is named, and so is what is wrong in it.
+#[test]
+fn a_token_of_no_known_form_is_named_with_its_file() {
+    let tokenizer = words_tokenizer(&["?", "red"], 0);
+    let refusal = |config: &str, map: &str| {
+        let files = [
+            ("tokenizer.json", &*tokenizer),
+            ("tokenizer_config.json", config),
+            ("special_tokens_map.json", map),
+        ];
+        let (_folder, checkpoint) = folder(&files);
+        message_of(Tokenizer::load(&checkpoint))
+    };
+    for token in ["3", "[1]", r#"{"text": "x"}"#, "true"] {
+        let entry = format!(r#"{{"bos_token": {token}}}"#);
+        for (config, map, file) in
+            [("{}", &*entry, "special_tokens_map.json"), (&*entry, "{}", "tokenizer_config.json")]
+        {
+            let said = refusal(config, map);
+            assert!(said.contains(file) && said.contains("bos_token is "), "{said}");
+            assert!(said.contains("must be a text, or an object with the text as content"), "{said}");
+        }
+    }
+}
+
+/// What `added_tokens_decoder` leaves out is as in the constructor of `AddedToken`.
+#[test]
+fn fields_of_added_tokens_have_defaults() {
+    let tokenizer = words_tokenizer(&["?", "red"], 0);
+    let config =
+        r#"{"added_tokens_decoder": {"2": {"content": "<new>", "special": true, "__type": "AddedToken"}}}"#;
+    let (_folder, checkpoint) = folder(&[("tokenizer.json", &tokenizer), ("tokenizer_config.json", config)]);
+    let loaded = Tokenizer::load(&checkpoint).unwrap();
+    assert_eq!(loaded.encode("red<new>", Special::None).unwrap(), [TokenId(1), TokenId(2)]);
+    assert!(loaded.vocabulary().is_special(TokenId(2)));
+}
+
+/// The library names its own types where no form of a part fits; the message names the part and its type.
+#[test]
+fn a_part_of_the_tokenizer_that_is_not_known_is_named() {
+    let whole: Value = serde_json::from_str(&words_tokenizer(&["?", "red"], 0)).unwrap();
+    let cases = [
+        ("model", json!({"type": "Foo", "vocab": {}}), "its model has type \"Foo\""),
+        ("model", json!("Foo"), "its model has no type"),
+        ("normalizer", json!({"type": "Foo"}), "its normalizer has type \"Foo\""),
+        ("decoder", json!({"type": "Foo"}), "its decoder has type \"Foo\""),
+        ("post_processor", json!({"type": "Foo"}), "its post_processor has type \"Foo\""),
+        (
+            "pre_tokenizer",
+            json!({"type": "Sequence", "pretokenizers": [{"type": "Foo"}]}),
+            "its pre_tokenizer has type \"Sequence\", \"Foo\"",
+        ),
+        ("added_tokens", json!([{"id": 0, "content": "a"}]), "missing field `single_word`"),
+        ("version", json!("9.0"), "Unknown tokenizer version '9.0'"),
+    ];
+    for (part, value, words) in cases {
+        let mut broken = whole.clone();
+        broken[part] = value;
+        let (_folder, checkpoint) = folder(&[("tokenizer.json", &broken.to_string())]);
+        let said = message_of(Tokenizer::load(&checkpoint));
+        assert!(said.contains(words) && said.contains("download it again"), "{said}");
+        assert!(!said.contains("untagged"), "{said}");
+    }
+}
+
 #[test]
 fn tokenizer_config_adds_tokens_and_declares_them_special() {
     let added = |id: u32| {

@@ -9,7 +9,9 @@ const LEAST: f64 = (1 << 20) as f64;
 
 /// Reads `4GiB`, `512MiB`, `1.5GB`, `4G` (binary) or a number of bytes; for clap.
 pub fn parse(text: &str) -> Result<usize, String> {
-    if let Some(number) = text.parse::<f64>().ok().filter(|number| (0.0..LEAST).contains(number)) {
+    if let Some(number) =
+        text.parse::<f64>().ok().filter(|number| (f64::MIN_POSITIVE..LEAST).contains(number))
+    {
         let unit = if number < 1024.0 { "GiB" } else { "MiB" };
         return Err(format!("{text} bytes; write {text}{unit}"));
     }
@@ -21,7 +23,7 @@ pub fn parse(text: &str) -> Result<usize, String> {
         Err(_) => text.parse().map(as_number),
     };
     match bytes {
-        Ok(bytes) if (0.0..MOST).contains(&bytes) => Ok(bytes as usize),
+        Ok(bytes) if (1.0..MOST).contains(&bytes) => Ok(bytes as usize),
         _ => Err("give a number and a unit (B, KiB, MiB, GiB, KB, MB or GB), such as 4GiB".to_owned()),
     }
 }
@@ -46,9 +48,8 @@ mod tests {
         assert_eq!(parse("8589934592"), Ok(8 << 30));
         assert_eq!(parse("24B"), Ok(24));
         assert_eq!(parse("24"), Err("24 bytes; write 24GiB".to_owned()));
-        assert_eq!(parse("0"), Err("0 bytes; write 0GiB".to_owned()));
         assert_eq!(parse("81920"), Err("81920 bytes; write 81920MiB".to_owned()));
-        for bad in ["", "GiB", "4 parsecs", "-1", "1e99", "nan"] {
+        for bad in ["", "0", "0GiB", "GiB", "4 parsecs", "-1", "1e99", "nan"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
         assert_eq!(show(1536), "1.5 KiB");

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use codit::contrast::Contrast;
-use codit::error::{Error, Result};
+use codit::error::{Error, Result, number};
 
 /// Each takes a bit of memory.
 const MOST_SAMPLES: i64 = 10_000;
@@ -106,7 +106,7 @@ impl Method {
     /// A parameter that is out of range, by the name that the user gave; two settings that `output` names one file for.
     pub fn settings(&self, output: &Path) -> Result<Vec<Setting>> {
         if let Some(guidance) = self.guidance.filter(|guidance| !guidance.is_finite() || *guidance < 0.0) {
-            return Err(Error::Setting(format!("guidance is {guidance}; it must be 0 or more")));
+            return Err(Error::Setting(format!("guidance is {}; it must be 0 or more", number(guidance))));
         }
         let pairs = self.alpha.iter().flat_map(|alpha| self.beta.iter().map(|beta| (*alpha, *beta)));
         let mut contrasts: Vec<Contrast> = pairs.map(|(alpha, beta)| self.contrast(alpha, beta)).collect();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use codit::dataset::{Body, FinalAnswer, Input, InputOptions, Manifest};
+use codit::dataset::{Body, FinalAnswer, Input, InputOptions, Manifest, check_unambiguous};
 use codit::engine::Prompt;
 use codit::error::{Error, Result};
 use codit::pairs::PairPreset;
@@ -41,7 +41,9 @@ pub struct Prompting {
 }
 
 fn json_object(text: &str) -> std::result::Result<Map<String, Value>, String> {
-    serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))
+    let object = serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))?;
+    check_unambiguous(text)?;
+    Ok(object)
 }
 
 impl Prompting {

@@ -29,7 +29,7 @@ use codit::dataset::{Input, Manifest, Metadata, ModelFingerprint};
 use codit::device::Device;
 use codit::device::inspect::Inspect;
 use codit::engine::{EngineConfig, Replicas, Request, Stepped};
-use codit::error::Result;
+use codit::error::{Error, Result};
 use codit::ids::TokenId;
 use codit::pairs::MAX_TOKENS;
 use codit::profile;
@@ -256,10 +256,17 @@ impl<D: Device> Run<D> {
         let engine = replicas.first();
         let text = engine.text();
         args.prompting.try_template(&sources.input, |conversation| match text.template() {
-            Some(template) => template.render(conversation, &variables).map(drop),
+            Some(template) => template.render(conversation, &variables).and_then(|text| {
+                let is_empty = || Error::Request("the chat template renders nothing".to_owned());
+                if text.is_empty() { Err(is_empty()) } else { Ok(()) }
+            }),
             None => engine.chat_ids(conversation).map(drop),
         })?;
 
+        sources
+            .settings
+            .iter()
+            .try_for_each(|setting| engine.check_settings(&args.request(&setting.contrast)))?;
         let windows = engine.windows();
         let window = |index: usize| windows.of(&sources.settings[index].contrast);
         let datasets = sources.datasets(args, engine.device(), &variables, |index| json!(window(index)))?;

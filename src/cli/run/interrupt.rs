@@ -1,4 +1,4 @@
-//! SIGINT, SIGTERM and SIGHUP: the run stops after its step, and in any case soon.
+//! Signals that would end the program: the run stops after its step, and in any case soon.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -7,13 +7,18 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{
+    SIGALRM, SIGHUP, SIGINT, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU, SIGXFSZ,
+};
 use signal_hook::iterator::Signals;
 use signal_hook::{flag, low_level};
 
 use crate::cli::ui::screen;
-use codit::error::{Error, Result};
+use codit::error::{Error, Result, remedy};
 
+/// The signals. Batch systems send SIGUSR1, SIGUSR2 or SIGXCPU before a limit is reached.
+const HEARD: [i32; 10] =
+    [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGXCPU];
 /// How long a step may go on after the signal. Every record that was finished is on disk by then, and one that is
 /// torn by the exit is cut off at the next start.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -43,11 +48,11 @@ impl Interrupt {
     /// # Errors
     /// If the system refuses.
     pub fn listen() -> Result<Self> {
-        let refused = |error| Error::System(format!("cannot listen for signals: {error}"));
+        let refused = |error| Error::System(format!("cannot listen for signals: {error}{}", remedy(&error)));
         let no_thread =
             |error| Error::System(format!("cannot listen for signals: the system refuses a thread: {error}"));
         let ignored = ignored_signals();
-        let heard = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
+        let heard = HEARD.into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
         let mut signals = Signals::new(heard).map_err(refused)?;
         // A write beyond a limit on the size of files is to fail like one on a full disk, and not to end the program.
         flag::register(SIGXFSZ, Arc::default()).map_err(refused)?;
@@ -68,7 +73,7 @@ impl Interrupt {
         self.exit_code().is_some()
     }
 
-    /// The exit code of a run that was interrupted, as shells give it: 130, 143 or 129.
+    /// The exit code of a run that was interrupted, as shells give it: 128 and the signal's number.
     pub fn exit_code(&self) -> Option<u8> {
         match self.state.signal.load(Ordering::SeqCst) {
             0 => None,

@@ -4,5 +4,6 @@ pub mod announce;
 pub mod complete;
 pub mod datasets;
 pub mod interrupt;
+pub mod lost_pages;
 pub mod order;
 pub mod weights;

@@ -140,8 +140,10 @@ impl Cache {
 
 impl<E: Element> Pages<E> {
     fn new(shape: CacheShape) -> Result<Self> {
-        let (heads, what) =
-            (shape.layers.saturating_mul(shape.blocks).saturating_mul(2 * shape.heads), "the KV cache");
+        let (heads, what) = (
+            shape.layers.saturating_mul(shape.blocks).saturating_mul(2 * shape.heads),
+            "the KV cache (lower kv-cache-memory)",
+        );
         let scales = if E::IS_SCALED { shape.block_size } else { 0 };
         Ok(Self {
             data: Buffer::zeroed(heads, shape.block_size * shape.head_dim, what)?,

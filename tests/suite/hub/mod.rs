@@ -1,6 +1,7 @@
 //! Models given by name: downloads, resumed downloads, pinned revisions, the cache, and refusals.
 
 mod layouts;
+mod other_hubs;
 mod pairs;
 mod server;
 
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::program::{Workplace, message, records, sorted_lines, synth};
-pub use server::{FakeHub, Fault, Files};
+pub use server::{FakeHub, Fault, Files, Habits};
 
 const PAIR: [&str; 4] = ["--expert", "acme/chat", "--amateur", "acme/base"];
 const SETTINGS: [&str; 4] = ["--seed", "9", "--max-tokens", "24"];

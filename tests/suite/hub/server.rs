@@ -30,6 +30,7 @@ struct State {
     /// count.)
     served: HashMap<String, u64>,
     fault: Option<(String, Fault)>,
+    habits: Habits,
     is_stopped: bool,
 }
 
@@ -38,6 +39,17 @@ struct Repository {
     commits: Vec<(String, Arc<Files>)>,
     /// The token that requests for files must carry, if any.
     token: Option<String>,
+}
+
+/// What sets a hub apart from the real one.
+#[derive(Clone, Default)]
+pub struct Habits {
+    /// The `ETag` of every file, in place of its hash.
+    pub etag: Option<String>,
+    /// The listing gives no hashes and no sizes.
+    pub lists_names_alone: bool,
+    /// A file comes as a whole, whatever part is asked for.
+    pub ignores_ranges: bool,
 }
 
 /// A fault that occurs once, in the next transfer of a file.
@@ -49,6 +61,8 @@ pub enum Fault {
     Stall(usize),
     /// Every byte is changed.
     Damage,
+    /// Zeros come until the client leaves.
+    Endless,
 }
 
 struct Request {
@@ -93,6 +107,10 @@ impl FakeHub {
 
     pub fn fail(&self, file: &str, fault: Fault) {
         self.state().fault = Some((file.to_owned(), fault));
+    }
+
+    pub fn take_up(&self, habits: Habits) {
+        self.state().habits = habits;
     }
 
     /// Bytes sent since the last call, by file.
@@ -220,7 +238,8 @@ fn describe(
     let id = repository.join("/");
     let gated =
         state.lock().unwrap().repositories[&id].token.as_ref().map_or(json!(false), |_| json!("manual"));
-    let with_blobs = request.query.contains("blobs=true");
+    let habits = state.lock().unwrap().habits.clone();
+    let with_blobs = request.query.contains("blobs=true") && !habits.lists_names_alone;
     let siblings: Vec<Value> = files.iter().map(|(name, bytes)| sibling(name, bytes, with_blobs)).collect();
     let body = json!({"id": id, "modelId": id, "sha": commit, "private": false, "gated": gated, "disabled": false,
         "downloads": 0, "likes": 0, "tags": [], "lastModified": "2026-01-01T00:00:00.000Z", "siblings": siblings});
@@ -279,17 +298,19 @@ fn resolve(
     }
     let headers = format!("X-Repo-Commit: {commit}\r\n");
     let Some(bytes) = files.get(file) else { return refuse_with(stream, 404, "EntryNotFound", &headers) };
+    let etag = state.lock().unwrap().habits.etag.clone();
     if is_large(file) {
         // Files stored in LFS come from another host, which does not know commits.
         let (sha256, size) = (hex(bytes), bytes.len());
+        let etag = etag.unwrap_or(sha256);
         let headers = format!(
-            "{headers}X-Linked-ETag: \"{sha256}\"\r\nX-Linked-Size: {size}\r\nETag: \"{}\"\r\n\
+            "{headers}X-Linked-ETag: \"{etag}\"\r\nX-Linked-Size: {size}\r\nETag: \"{}\"\r\n\
              Location: http://{storage}/blobs/{id}/{commit}/{file}\r\n",
             blob_id(bytes)
         );
         return send(stream, "302 Found", &headers, b"");
     }
-    let headers = format!("{headers}ETag: \"{}\"\r\n", blob_id(bytes));
+    let headers = format!("{headers}ETag: \"{}\"\r\n", etag.unwrap_or_else(|| blob_id(bytes)));
     if request.path.contains("/resolve-cache/") {
         return send_file(stream, state, request, file, bytes, &headers);
     }
@@ -305,7 +326,9 @@ fn send_file(
     bytes: &[u8],
     headers: &str,
 ) -> std::io::Result<()> {
-    let range = request.headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
+    let ignores_ranges = state.lock().unwrap().habits.ignores_ranges;
+    let range = request.headers.get("range").filter(|_| !ignores_ranges);
+    let range = range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
     let (status, start, end) = match range {
         Some((start, end)) => {
             let end = end.parse().map_or(bytes.len(), |last: usize| (last + 1).min(bytes.len()));
@@ -327,6 +350,7 @@ fn send_file(
         if let Some((_, fault)) = state.fault.take_if(|(at, _)| at == file) {
             match fault {
                 Fault::Cut(at) => sent = at - start,
+                Fault::Endless => return send_without_end(stream),
                 Fault::Stall(at) => (sent, stalls) = (at - start, true),
                 Fault::Damage => body.iter_mut().for_each(|byte| *byte = !*byte),
             }
@@ -345,6 +369,13 @@ fn send_file(
         thread::sleep(Duration::from_mins(1));
     }
     Ok(())
+}
+
+fn send_without_end(stream: &mut TcpStream) -> std::io::Result<()> {
+    write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
+    loop {
+        stream.write_all(&[0; 1 << 13])?;
+    }
 }
 
 fn refuse(stream: &mut TcpStream, status: u16, code: &str) -> std::io::Result<()> {

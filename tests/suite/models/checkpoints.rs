@@ -141,6 +141,8 @@ fn fields_of_the_configuration() {
         ("architectures", json!("LlamaForCausalLM"), "a list of strings"),
         ("architectures", Value::Null, "is missing"),
         ("quantization_config", json!({"quant_method": "gptq"}), "not supported"),
+        ("sliding_window", json!(8), "attends to all"),
+        ("sliding_window", json!("8"), "a whole number"),
         ("hidden_size", json!(0), "is 0; it must be a whole number"),
         ("hidden_size", json!(-64), "is -64"),
         ("hidden_size", json!(6.5), "is 6.5"),

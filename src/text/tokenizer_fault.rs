@@ -1,0 +1,80 @@
+//! What the library's errors about a `tokenizer.json` mean to a user.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::error::excerpt;
+
+/// The parts of the file that have a type, and the beginning of the name that the library gives to each.
+const PARTS: [(&str, &str); 5] = [
+    ("normalizer", "Normalizer"),
+    ("pre_tokenizer", "PreTokenizer"),
+    ("post_processor", "PostProcessor"),
+    ("decoder", "Decoder"),
+    ("model", "Model"),
+];
+const UNKNOWN: &str = "did not match any variant of untagged enum ";
+
+/// The message for `error`, which the library has about `file`. Where no form of a part fits, the library names only its own
+/// type; the message names the part and the types that the file gives it.
+pub(super) fn explain(file: &[u8], error: &str) -> String {
+    let part = error.split_once(UNKNOWN).and_then(|(_, name)| {
+        PARTS.iter().find(|(_, beginning)| name.starts_with(beginning)).map(|(part, _)| *part)
+    });
+    let remedy = "download it again, or save it again with the current tokenizers library";
+    match part {
+        Some(part) => {
+            let types = types(file, part);
+            let types = if types.is_empty() { "no type".to_owned() } else { format!("type {types}") };
+            format!(
+                "its {part} has {types} or a field in it of a form that tokenizers 0.23 does not know; {remedy}"
+            )
+        }
+        None if error.contains(UNKNOWN) => {
+            format!("an entry has a form that tokenizers 0.23 does not know ({}); {remedy}", excerpt(error))
+        }
+        None => format!("{}; {remedy}", excerpt(error)),
+    }
+}
+
+/// The types that are written in the part, in their order.
+fn types(file: &[u8], part: &str) -> String {
+    /// A model's vocabulary is not looked through.
+    #[derive(Deserialize)]
+    struct Model {
+        r#type: Option<Value>,
+    }
+    #[derive(Deserialize)]
+    struct File {
+        model: Option<Model>,
+        #[serde(default)]
+        normalizer: Value,
+        #[serde(default)]
+        pre_tokenizer: Value,
+        #[serde(default)]
+        post_processor: Value,
+        #[serde(default)]
+        decoder: Value,
+    }
+    let Ok(file) = serde_json::from_slice::<File>(file) else { return String::new() };
+    let mut found = Vec::new();
+    match part {
+        "normalizer" => collect(&file.normalizer, &mut found),
+        "pre_tokenizer" => collect(&file.pre_tokenizer, &mut found),
+        "post_processor" => collect(&file.post_processor, &mut found),
+        "decoder" => collect(&file.decoder, &mut found),
+        _ => found.extend(file.model.and_then(|model| model.r#type).map(|kind| kind.to_string())),
+    }
+    excerpt(&found.join(", ")).into_owned()
+}
+
+fn collect(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            found.extend(fields.get("type").map(Value::to_string));
+            fields.values().for_each(|value| collect(value, found));
+        }
+        Value::Array(items) => items.iter().for_each(|value| collect(value, found)),
+        _ => {}
+    }
+}

@@ -1,0 +1,88 @@
+//! Hubs that are not the real one: mirrors that know less, servers that mean harm, and settings that name none.
+
+use std::fs;
+use std::process::Command;
+
+use super::{FakeHub, Fault, Habits, PAIR, WEIGHTS, cache, command, embedded, hub, refusal, run, workplace};
+use crate::program::{Workplace, message, sorted_lines};
+
+const ALONE: [&str; 4] = ["--expert", "acme/chat", "--beta", "0"];
+
+/// What a header says never becomes a path.
+#[test]
+fn an_etag_is_no_path() {
+    let (hub, place) = (hub(), workplace());
+    let outside = place.write("outside.txt", "mine");
+    let absolute = outside.to_str().unwrap();
+    for etag in ["../../../../outside.txt", absolute, "..", "", &"0".repeat(64), "a/b", "x.part"] {
+        let _ = fs::remove_dir_all(place.path("home"));
+        hub.take_up(Habits { etag: Some(etag.to_owned()), ..Habits::default() });
+        run(&hub, &place, "out", &ALONE);
+        assert_eq!(fs::read_to_string(&outside).unwrap(), "mine", "{etag}");
+        let blobs = fs::read_dir(cache(&place, "acme/chat").join("blobs")).unwrap();
+        for blob in blobs.map(|blob| blob.unwrap().file_name().into_string().unwrap()) {
+            let (name, extension) = blob.split_once('.').unwrap_or((&blob, "lock"));
+            assert!(matches!(name.len(), 40 | 64) && extension == "lock", "{etag}: {blob}");
+            assert_ne!(name, "0".repeat(64));
+        }
+    }
+}
+
+/// A mirror may list names alone, and may know no ranges: files are fetched all the same, also after a break.
+#[test]
+fn a_mirror_that_knows_less_serves() {
+    let (hub, place) = (hub(), workplace());
+    run(&hub, &place, "out", &PAIR);
+    for (number, (lists_names_alone, ignores_ranges)) in
+        [(true, false), (false, true), (true, true)].into_iter().enumerate()
+    {
+        hub.take_up(Habits { lists_names_alone, ignores_ranges, ..Habits::default() });
+        fs::remove_dir_all(place.path("home")).unwrap();
+        hub.fail(WEIGHTS, Fault::Cut(embedded("expert")[WEIGHTS].len() / 3));
+        let output = format!("out{number}");
+        run(&hub, &place, &output, &PAIR);
+        assert_eq!(sorted_lines(&place.path(&output)), sorted_lines(&place.path("out")));
+        hub.served();
+        run(&hub, &place, &format!("again{number}"), &PAIR);
+        assert!(hub.served().is_empty(), "a file of the cache is fetched again");
+    }
+}
+
+/// An answer that is longer than the listing says is cut off, and what came is removed.
+#[test]
+fn an_answer_without_an_end_is_refused() {
+    let (hub, place) = (hub(), workplace());
+    hub.fail("config.json", Fault::Endless);
+    let said = refusal(command(&hub, &place, "out", &ALONE), 1);
+    assert!(said.contains("config.json") && said.contains("in place of"), "{said}");
+    run(&hub, &place, "out", &ALONE);
+}
+
+#[test]
+fn a_setting_that_names_no_hub_is_said_to() {
+    let (hub, place) = (hub(), workplace());
+    let file = place.write("token", "two\nlines\n");
+    let cases = [
+        ("HF_ENDPOINT", "foo", "HF_ENDPOINT is foo"),
+        ("HF_ENDPOINT", "ftp://example.org", "HF_ENDPOINT is ftp://example.org"),
+        ("HF_ENDPOINT", "https://", "HF_ENDPOINT is https://"),
+        ("HF_ENDPOINT", "http://a b", "HF_ENDPOINT is http://a b"),
+        ("HF_TOKEN", "hf_abc\nX-Evil: 1", "token in HF_TOKEN"),
+        ("HUGGING_FACE_HUB_TOKEN", "hf abc", "token in HUGGING_FACE_HUB_TOKEN"),
+        ("HF_TOKEN_PATH", file.to_str().unwrap(), file.to_str().unwrap()),
+    ];
+    for (name, value, says) in cases {
+        let said = refusal(with(&hub, &place, name, value), 2);
+        assert!(said.contains(says) && said.contains("unset it"), "{name}: {said}");
+        assert!(!said.contains("hf_abc") && !said.contains("two"), "the token is shown: {said}");
+    }
+    let result = with(&hub, &place, "HF_ENDPOINT", &format!("{}/", hub.url())).output().unwrap();
+    assert!(result.status.success(), "{}", message(&result));
+}
+
+fn with(hub: &FakeHub, place: &Workplace, name: &str, value: &str) -> Command {
+    let mut plan = Command::new(env!("CARGO_BIN_EXE_codit"));
+    hub.serve(plan.args(["plan", "--expert", "acme/chat"]), &place.path("home"));
+    plan.env(name, value);
+    plan
+}
