@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::ceilings::{Ceilings, median};
+use super::ceilings::{Ceilings, OF_MEMORY, median};
 use super::profiled::Profiled;
 use super::{Load, finish};
 use crate::device::inspect::Inspect;
@@ -19,7 +19,7 @@ use crate::ids::{SeqId, TokenId};
 #[derive(Debug, Clone, Serialize)]
 pub struct Ablation {
     /// Bytes per second of a large copy.
-    pub copy_bandwidth: f64,
+    pub bandwidth: f64,
     /// Operations per second of a large matrix product.
     pub matmul_rate: f64,
     /// One entry per set of shortcuts. The first entry has no shortcut.
@@ -49,8 +49,8 @@ pub struct Setting {
     pub bytes: usize,
     /// Multiplications and additions of matrix products and attention.
     pub operations: usize,
-    /// Serial floor in seconds: the sum, over all operations, of the least time that the copy bandwidth and the
-    /// matrix rate allow.
+    /// Serial floor in seconds: the sum, over all operations, of the least time that the bandwidth and the matrix
+    /// rate allow.
     pub floor_seconds: f64,
     /// Share of the sampled tokens that were the only candidate.
     pub forced_share: f64,
@@ -78,7 +78,7 @@ const SETTINGS: [Shortcuts; 6] = [
 pub fn run<D: Inspect>(open: &dyn Fn() -> Result<D>, load: &Load<'_>) -> Result<Ablation> {
     let device = open()?;
     load.check_room(&device)?;
-    let (ceilings, own) = (Ceilings::measure(&device)?, Shortcuts::of(&device));
+    let (ceilings, own) = (Ceilings::measure(&device, OF_MEMORY)?, Shortcuts::of(&device));
     drop(device);
     let settings: Vec<_> = SETTINGS.into_iter().chain((!SETTINGS.contains(&own)).then_some(own)).collect();
     let loads: Vec<_> =
@@ -108,7 +108,7 @@ pub fn run<D: Inspect>(open: &dyn Fn() -> Result<D>, load: &Load<'_>) -> Result<
         same_responses: count.agreement(&counts[0]),
     };
     Ok(Ablation {
-        copy_bandwidth: ceilings.bandwidth,
+        bandwidth: ceilings.bandwidth(),
         matmul_rate: ceilings.matmul_rate,
         settings: settings.iter().zip(&counts).zip(&medians).map(setting).collect(),
     })
@@ -137,9 +137,9 @@ impl Count {
         while !steps.is_idle() {
             responses.extend(steps.step()?.into_iter().map(|ended| (ended.id, ended.response().to_vec())));
             for entry in steps.device().take_entries() {
-                bytes += entry.bytes;
-                operations += entry.operations;
-                floor += ceilings.floor(entry.bytes, entry.operations);
+                bytes += entry.work.bytes;
+                operations += entry.work.operations;
+                floor += ceilings.floor(&entry.work);
             }
         }
         let after = steps.stats();

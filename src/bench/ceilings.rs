@@ -1,19 +1,24 @@
-//! Measures the highest rates of a device: how fast it copies and how fast it multiplies matrices.
+//! Measures the highest rates of a device: how fast it moves bytes, and how fast it multiplies.
+//!
+//! Where the device can say what its machine can do, it is asked. Elsewhere a copy and a matrix product of the device stand
+//! for that: on a GPU the product is the vendor's.
 
-use crate::device::inspect::Inspect;
+use crate::device::inspect::{Inspect, Peaks};
 use crate::device::{Precision, WeightKind, WeightSource};
 use crate::doctor::Numbers;
 use crate::error::Result;
 
 /// The highest rates of a device, as measured.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Ceilings {
-    /// Bytes per second, read and written, of a large copy.
-    pub bandwidth: f64,
-    /// Multiplications and additions per second of a large matrix product in the device's number format.
+    /// Bytes per second of moving so many bytes, by rising number. The last is the rate of memory.
+    bandwidths: Vec<(usize, f64)>,
+    /// Multiplications and additions per second in the device's number format.
     pub matmul_rate: f64,
 }
 
+/// Bytes that no cache holds, for [`Ceilings::measure`].
+pub const OF_MEMORY: usize = 256 << 20;
 /// The measurement stops at the first size whose run takes longer than this, in seconds.
 const LONG_ENOUGH: f64 = 0.01;
 const REPEATS: usize = 7;
@@ -23,22 +28,51 @@ const SIDES: [usize; 6] = [256, 512, 1024, 2048, 4096, 8192];
 const COPY_WIDTH: usize = 16_384;
 
 impl Ceilings {
-    /// Measures the ceilings of `device`.
+    /// Measures the ceilings of `device` for steps that read `bytes` of weights and cache.
     ///
     /// # Errors
     /// If the device fails or has too little memory.
-    pub fn measure<D: Inspect>(device: &D) -> Result<Self> {
-        Ok(Self {
-            bandwidth: rate(|side| copy(device, side / 16))?,
-            matmul_rate: rate(|side| matmul(device, side))?,
-        })
+    pub fn measure<D: Inspect>(device: &D, bytes: usize) -> Result<Self> {
+        if let Some(Peaks { reads, arithmetic }) = device.peaks(bytes)? {
+            return Ok(Self { bandwidths: reads, matmul_rate: arithmetic });
+        }
+        let copied = rate(|side| copy(device, side / 16))?;
+        Ok(Self { bandwidths: vec![(usize::MAX, copied)], matmul_rate: rate(|side| matmul(device, side))? })
     }
 
-    /// The least time in seconds in which the device can move `bytes` bytes and do `operations` operations.
-    #[must_use]
-    pub fn floor(&self, bytes: usize, operations: usize) -> f64 {
-        (bytes as f64 / self.bandwidth).max(operations as f64 / self.matmul_rate)
+    /// Bytes per second of what is read once a step.
+    pub fn bandwidth(&self) -> f64 {
+        self.bandwidths.last().map_or(f64::NAN, |(_, rate)| *rate)
     }
+
+    /// The least seconds in which an operation's bytes can be moved: from memory what is read once a step, and what is used
+    /// again and again, as activations are, from the nearest cache that holds them.
+    pub fn moving(&self, work: &Work) -> f64 {
+        let cached = self.bandwidths.iter().find(|(bytes, _)| work.bytes <= *bytes);
+        let near = cached.map_or(self.bandwidth(), |(_, rate)| *rate);
+        work.bytes as f64 / if work.streams { self.bandwidth() } else { near }
+    }
+
+    /// The least seconds in which an operation's arithmetic can be done.
+    pub fn multiplying(&self, work: &Work) -> f64 {
+        work.operations as f64 / self.matmul_rate
+    }
+
+    /// The least seconds that an operation takes.
+    pub fn floor(&self, work: &Work) -> f64 {
+        self.moving(work).max(self.multiplying(work))
+    }
+}
+
+/// What an operation has to do at least.
+#[derive(Debug, Clone, Copy)]
+pub struct Work {
+    /// Bytes that it must move: each input once, each output once.
+    pub bytes: usize,
+    /// Multiplications and additions of matrix products and attention.
+    pub operations: usize,
+    /// Whether most of the bytes are of weights or of the cache, which a step reads once.
+    pub streams: bool,
 }
 
 /// Work per second, at the smallest size whose run is long enough to be timed, or else at the largest size.

@@ -22,7 +22,7 @@ pub mod profiled;
 mod room;
 pub mod shapes;
 
-use ceilings::{Ceilings, median};
+use ceilings::{Ceilings, Work, median};
 use profiled::Profiled;
 
 /// The work of a benchmark: the models, the prompts and the settings.
@@ -65,9 +65,9 @@ pub enum Prompts {
 /// The results of a benchmark.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// Bytes per second of a large copy.
-    pub copy_bandwidth: f64,
-    /// Operations per second of a large matrix product.
+    /// Bytes per second at which the device can read what a step reads.
+    pub bandwidth: f64,
+    /// Operations per second that the device can do.
     pub matmul_rate: f64,
     /// Response tokens per second, prefill included.
     pub tokens_per_second: f64,
@@ -75,8 +75,8 @@ pub struct Report {
     pub prefill_tokens_per_second: f64,
     /// Seconds of a step that only decodes: the median over groups of steps.
     pub decode_step_seconds: f64,
-    /// Serial floor of such a step in seconds: the sum, over its operations, of the least time that the copy
-    /// bandwidth and the matrix rate allow.
+    /// Serial floor of such a step in seconds: the sum, over its operations, of the least time that the bandwidth and the matrix
+    /// rate allow.
     pub decode_floor_seconds: f64,
     /// `decode_floor_seconds / decode_step_seconds`
     pub fraction_of_floor: f64,
@@ -101,7 +101,8 @@ pub struct Operation {
     pub bytes: usize,
     /// Multiplications and additions per step.
     pub operations: usize,
-    /// Its bytes per second as a fraction of the copy bandwidth.
+    /// Its bytes per second as a fraction of the bandwidth: of memory, if most of them are of weights or of the cache, and
+    /// otherwise of the nearest cache that holds them.
     pub bandwidth_fraction: f64,
     /// Its operations per second as a fraction of the matrix rate.
     pub matmul_fraction: f64,
@@ -118,14 +119,18 @@ const TIMED_STEPS: usize = 8;
 /// If a device fails or has too little memory.
 pub fn run<D: Inspect>(open: &dyn Fn() -> Result<D>, load: &Load<'_>) -> Result<Report> {
     load.check_room(&open()?)?;
-    let ceilings = Ceilings::measure(&open()?)?;
-    let operations = profile(open()?, load, &ceilings)?;
+    let profiles = profile(open()?, load)?;
+    let streamed: usize = profiles.values().map(Profile::streamed).sum();
+    let ceilings = Ceilings::measure(&open()?, streamed / PROFILED_STEPS)?;
     let speed = Speed::measure(open()?, load)?;
-    let floor: f64 = operations.iter().map(|one| ceilings.floor(one.bytes, one.operations)).sum();
+    let floor: f64 = profiles.values().map(|profile| profile.floor(&ceilings)).sum();
+    let mut operations: Vec<_> =
+        profiles.into_iter().map(|(name, profile)| profile.operation(name, &ceilings)).collect();
+    operations.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
     let fraction_of_floor = floor / speed.step;
     let is_beyond = |operation: &Operation| operation.bandwidth_fraction.max(operation.matmul_fraction) > 1.0;
     Ok(Report {
-        copy_bandwidth: ceilings.bandwidth,
+        bandwidth: ceilings.bandwidth(),
         matmul_rate: ceilings.matmul_rate,
         tokens_per_second: (load.prompts.rows() * load.output_len) as f64 / speed.total,
         prefill_tokens_per_second: load.prompts.tokens() as f64 / speed.prefill,
@@ -182,53 +187,61 @@ fn finish<D: Inspect>(steps: &mut StepLoop<D>) -> Result<()> {
     Ok(())
 }
 
-fn profile<D: Inspect>(device: D, load: &Load<'_>, ceilings: &Ceilings) -> Result<Vec<Operation>> {
+/// The calls of one operation in the profiled steps.
+#[derive(Default)]
+struct Profile {
+    calls: usize,
+    seconds: f64,
+    /// Of each call.
+    work: Vec<Work>,
+}
+
+fn profile<D: Inspect>(device: D, load: &Load<'_>) -> Result<BTreeMap<&'static str, Profile>> {
     let mut steps = load.start(Profiled::new(device))?;
     load.add(&mut steps, &load.prompts);
     while steps.stats().sampled < load.prompts.rows() as u64 {
         steps.step()?;
     }
-    let mut totals: BTreeMap<&'static str, Operation> = BTreeMap::new();
+    let mut profiles: BTreeMap<&'static str, Profile> = BTreeMap::new();
     for index in 0..=PROFILED_STEPS {
         steps.step()?;
         let entries = steps.device().take_entries();
         // The first entries include the prefill and the work that happens only once.
         for entry in entries.iter().filter(|_| index > 0) {
-            let total = totals.entry(entry.operation).or_insert_with(|| Operation::new(entry.operation));
-            total.calls += 1;
-            total.seconds += steps.device().seconds(&entry.marks[0], &entry.marks[1])?;
-            total.bytes += entry.bytes;
-            total.operations += entry.operations;
+            let profile = profiles.entry(entry.operation).or_default();
+            profile.calls += 1;
+            profile.seconds += steps.device().seconds(&entry.marks[0], &entry.marks[1])?;
+            profile.work.push(entry.work);
         }
     }
-    let mut operations: Vec<_> = totals.into_values().map(|total| total.averaged(ceilings)).collect();
-    operations.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
-    Ok(operations)
+    Ok(profiles)
 }
 
-impl Operation {
-    fn new(name: &'static str) -> Self {
-        Self {
-            name,
-            calls: 0,
-            seconds: 0.0,
-            bytes: 0,
-            operations: 0,
-            bandwidth_fraction: 0.0,
-            matmul_fraction: 0.0,
-        }
+impl Profile {
+    fn sum<T: std::iter::Sum>(&self, of: impl Fn(&Work) -> T) -> T {
+        self.work.iter().map(of).sum()
+    }
+
+    /// Bytes of weights and of the cache.
+    fn streamed(&self) -> usize {
+        self.sum(|work| if work.streams { work.bytes } else { 0 })
+    }
+
+    /// The least seconds per step.
+    fn floor(&self, ceilings: &Ceilings) -> f64 {
+        self.sum(|work| ceilings.floor(work)) / PROFILED_STEPS as f64
     }
 
     /// The averages per step.
-    fn averaged(self, ceilings: &Ceilings) -> Self {
-        Self {
+    fn operation(self, name: &'static str, ceilings: &Ceilings) -> Operation {
+        Operation {
+            name,
             calls: self.calls / PROFILED_STEPS,
             seconds: self.seconds / PROFILED_STEPS as f64,
-            bytes: self.bytes / PROFILED_STEPS,
-            operations: self.operations / PROFILED_STEPS,
-            bandwidth_fraction: self.bytes as f64 / self.seconds / ceilings.bandwidth,
-            matmul_fraction: self.operations as f64 / self.seconds / ceilings.matmul_rate,
-            name: self.name,
+            bytes: self.sum(|work| work.bytes) / PROFILED_STEPS,
+            operations: self.sum(|work| work.operations) / PROFILED_STEPS,
+            bandwidth_fraction: self.sum(|work| ceilings.moving(work)) / self.seconds,
+            matmul_fraction: self.sum(|work| ceilings.multiplying(work)) / self.seconds,
         }
     }
 }

@@ -7,6 +7,15 @@ use super::types::tensor::TensorView;
 use super::types::weight::{WeightKind, WeightSource};
 use crate::error::Result;
 
+/// What a machine can do at most, by loops of its own instructions.
+#[derive(Debug, Clone)]
+pub struct Peaks {
+    /// Bytes per second of reading so many bytes again and again, by rising number: fewer stay in nearer caches.
+    pub reads: Vec<(usize, f64)>,
+    /// Multiplications and additions per second.
+    pub arithmetic: f64,
+}
+
 /// A device whose buffers can be written and read, and whose work can be timed.
 pub trait Inspect: Device {
     /// A point in time.
@@ -36,6 +45,15 @@ pub trait Inspect: Device {
     fn download(&self, rows: usize, x: &Self::Tensor) -> Vec<f32>;
     /// The choices of the first `rows` rows, `[rows, active]`; waits for them. Padding rows hold arbitrary values.
     fn choices(&self, rows: usize, routing: &Self::Routing) -> Vec<Choice>;
+
+    /// What the machine can do at most; `largest` is the most bytes that are read. `None` where copies and products of the
+    /// device stand for that.
+    ///
+    /// # Errors
+    /// If there is no memory for that many bytes.
+    fn peaks(&self, _largest: usize) -> Result<Option<Peaks>> {
+        Ok(None)
+    }
 
     /// Short for [`Device::load`] of stored tensors as [`WeightKind::Other`].
     ///

@@ -106,11 +106,14 @@ fn a_deterministic_machine_multiplies_any_number_of_rows_alike() {
     }
     let place = Workplace::new();
     let input = place.instructions(3);
-    let run = |name: &str, batched_tokens: &str, arguments: &[&str]| {
+    let run = |name: &str, batched_tokens: &str, arguments: &[&str], serves: bool| {
         let method = ["--seed", "1", "--max-tokens", "6", "--device", "cuda", "--kv-cache-memory", "8MiB"];
         let sizes = ["--max-num-seqs", "3", "--max-num-batched-tokens", batched_tokens];
         let mut command = synth(&input, &place.path(name), &[&method[..], &sizes, arguments].concat());
         command.env("LD_LIBRARY_PATH", stand_in()).env("STAND_IN_CUTS", "1");
+        if !serves {
+            command.env("STAND_IN_SERVES_NONE", "1");
+        }
         let result = command.output().unwrap();
         let said = message(&result);
         assert!(result.status.success() && !said.contains("refused"), "{said}");
@@ -118,14 +121,18 @@ fn a_deterministic_machine_multiplies_any_number_of_rows_alike() {
         let numbers = line.split(' ').filter_map(|word| word.parse().ok());
         (sorted_lines(&place.path(name)), numbers.collect::<Vec<usize>>())
     };
-    let (free, counts) = run("free", "8", &[]);
+    let (free, counts) = run("free", "8", &[], true);
     assert!(counts[0] > 1 && counts[1] > 0, "{counts:?}");
-    assert_ne!(free, run("free-too", "3", &[]).0, "they would be the same in any case");
-    let (some, counts) = run("some", "8", &["--deterministic"]);
-    assert_eq!(counts, [1, 0]);
-    let (others, counts) = run("others", "3", &["--deterministic", "--shortcuts", "gathered-candidates"]);
-    assert_eq!(counts, [1, 0]);
-    assert_eq!(some, others);
+    assert_ne!(free, run("free-too", "3", &[], true).0, "they would be the same in any case");
+    // Where no algorithm serves all rows, the own product does.
+    for (serves, algorithms) in [(true, 1), (false, 0)] {
+        let (some, counts) = run(&format!("some-{serves}"), "8", &["--deterministic"], serves);
+        assert_eq!(counts, [algorithms, 0]);
+        let arguments = ["--deterministic", "--shortcuts", "gathered-candidates"];
+        let (others, counts) = run(&format!("others-{serves}"), "3", &arguments, serves);
+        assert_eq!(counts, [algorithms, 0]);
+        assert_eq!(some, others);
+    }
 }
 
 const DEFERRED: &str = "always-deferred-amateur,shared-prefixes";

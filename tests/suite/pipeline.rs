@@ -288,7 +288,7 @@ impl GpuRuntime for Breaking {
         fork();
         join();
         launch(role: Role, launch: &Launch, parameters: &[u8]);
-        matmul(role: Role, matmul: &Matmul);
+        matmul(role: Role, matmul: &Matmul) -> bool;
         copy(role: Role, from: &Self::Memory, to: &Self::Memory, bytes: usize);
         mark(role: Role) -> Self::Mark;
         seconds(from: &Self::Mark, to: &Self::Mark) -> Result<f64>;

@@ -1,7 +1,7 @@
 //! Passes the functions for checks, measurements and tests on to the inner device.
 
 use super::{Profiled, Routing, SINGLE, Step};
-use crate::device::inspect::Inspect;
+use crate::device::inspect::{Inspect, Peaks};
 use crate::device::{Choice, Projections};
 use crate::error::Result;
 
@@ -22,6 +22,10 @@ impl<D: Inspect> Inspect for Profiled<D> {
 
     fn traced<'a>(&self, step: &'a Step<D::Step>) -> &'a [[D::Mark; 2]] {
         self.inner.traced(&step.inner)
+    }
+
+    fn peaks(&self, largest: usize) -> Result<Option<Peaks>> {
+        self.inner.peaks(largest)
     }
 
     fn projections(&self, step: &Step<D::Step>) -> Projections {

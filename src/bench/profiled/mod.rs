@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::ceilings::Work;
 use crate::device::inspect::Inspect;
 use crate::device::{Choice, DeviceInfo, Role, RoutingShape};
 
@@ -29,10 +30,8 @@ pub struct Entry<M> {
     pub operation: &'static str,
     /// Marks before and after the operation.
     pub marks: [M; 2],
-    /// The fewest bytes that it must move: each input once, each output once.
-    pub bytes: usize,
-    /// Multiplications and additions of matrix products and attention.
-    pub operations: usize,
+    /// What it had to do at least.
+    pub work: Work,
 }
 
 /// A step and the lengths of its sequences.
@@ -96,7 +95,9 @@ impl<D: Inspect> Profiled<D> {
     ) -> T {
         let before = self.inner.mark();
         let result = run(&self.inner);
-        self.add(Entry { operation, marks: [before, self.inner.mark()], bytes, operations });
+        // Products and attention read weights and the cache; all else reads and writes activations.
+        let work = Work { bytes, operations, streams: operations > 0 };
+        self.add(Entry { operation, marks: [before, self.inner.mark()], work });
         result
     }
 

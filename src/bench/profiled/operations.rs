@@ -243,8 +243,8 @@ impl<D: Inspect> Device for Profiled<D> {
         let before = self.inner.mark();
         self.inner.sample(&mut step.inner, outputs, expert, amateur);
         let marks = [before, self.inner.mark()];
-        let (bytes, operations) = sampling.cost(|| self.inner.projections(&step.inner));
-        self.add(Entry { operation: sampling.name(), marks, bytes, operations });
+        let work = sampling.work(|| self.inner.projections(&step.inner));
+        self.add(Entry { operation: sampling.name(), marks, work });
     }
 
     fn copy_block(&self, cache: &mut D::Cache, from: BlockId, to: BlockId) {

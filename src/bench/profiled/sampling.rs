@@ -1,6 +1,7 @@
 //! Counts the bytes that sampling moves and the arithmetic that it does.
 
 use super::SINGLE;
+use crate::bench::ceilings::Work;
 use crate::device::inspect::Inspect;
 use crate::device::{AmateurLogits, ExpertLogits, Projections, WeightSize};
 
@@ -55,11 +56,12 @@ impl Sampling {
 
     /// The fewest bytes that it moves, and the operations of its products. `projections` gives the number of logits
     /// that it computed.
-    pub fn cost(&self, projections: impl FnOnce() -> Projections) -> (usize, usize) {
+    pub fn work(&self, projections: impl FnOnce() -> Projections) -> Work {
         let expert = self.outputs * self.expert_width * SINGLE;
+        let of_logits = |bytes| Work { bytes, operations: 0, streams: false };
         match self.amateur {
-            Amateur::None | Amateur::Later => (expert, 0),
-            Amateur::Computed(width) => (expert + self.outputs * width * SINGLE, 0),
+            Amateur::None | Amateur::Later => of_logits(expert),
+            Amateur::Computed(width) => of_logits(expert + self.outputs * width * SINGLE),
             Amateur::Unprojected(lm_head) => {
                 let Projections { gathered, full } = projections();
                 // Gathering reads only the candidates' rows of the lm_head; a full product reads all of it. Full
@@ -67,8 +69,12 @@ impl Sampling {
                 let read =
                     if full > 0 { lm_head.bytes } else { gathered * lm_head.columns * self.activation };
                 let hidden = self.outputs * lm_head.columns * self.activation;
-                let bytes = hidden + read + expert + 2 * full * lm_head.rows * SINGLE;
-                (bytes, 2 * lm_head.columns * (gathered + full * lm_head.rows))
+                let logits = expert + 2 * full * lm_head.rows * SINGLE;
+                Work {
+                    bytes: hidden + read + logits,
+                    operations: 2 * lm_head.columns * (gathered + full * lm_head.rows),
+                    streams: read > logits,
+                }
             }
         }
     }

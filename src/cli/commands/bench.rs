@@ -197,16 +197,16 @@ fn show<T: Serialize>(report: &T, json: bool, text: impl FnOnce(&T) -> String) -
     if json { Output.write_json(report) } else { writeln!(Output, "{}", text(report)) }
 }
 
-fn ceilings(copy_bandwidth: f64, matmul_rate: f64) -> String {
+fn ceilings(bandwidth: f64, matmul_rate: f64) -> String {
     format!(
-        "ceilings, measured: copy {:.1} GB/s\n                    matmul {:.3} TFLOP/s\n",
-        copy_bandwidth / 1e9,
+        "ceilings, measured: bandwidth {:.1} GB/s\n                    matmul    {:.3} TFLOP/s\n",
+        bandwidth / 1e9,
         matmul_rate / 1e12
     )
 }
 
 fn describe(report: &Report) -> String {
-    let header = ["decode step", "calls", "us", "MB", "MFLOP", "of copy", "of matmul"];
+    let header = ["decode step", "calls", "us", "MB", "MFLOP", "of bandwidth", "of matmul"];
     let row = |operation: &Operation| {
         [
             operation.name.to_owned(),
@@ -234,15 +234,15 @@ fn describe(report: &Report) -> String {
     format!(
         "{}\n{}\n\nOperations are timed one by one. In a step both models run side by side, so it may\ntake less than \
          their sum.\n\n{}{doubt}",
-        ceilings(report.copy_bandwidth, report.matmul_rate),
+        ceilings(report.bandwidth, report.matmul_rate),
         table(header, 1, report.operations.iter().map(row)),
         speeds.join("\n")
     )
 }
 
 /// Said under figures of which one is over 100%.
-const DOUBT: &str = "\n\n? over 100% of what the device can do by the ceilings above: its data stayed in a\ncache, or other \
-    programs ran while the ceilings were measured. Measure again on\nan idle machine, with a larger shape or more rows.";
+const DOUBT: &str = "\n\n? an error of measurement: over 100% of what the device can do by the ceilings above.\nOther programs ran \
+    while those were measured, or data stayed in a cache. Measure again on\nan idle machine, with a larger shape or more rows.";
 
 /// A part of the whole in percent, marked if it is more than the whole.
 fn fraction(fraction: f64) -> String {
@@ -282,7 +282,7 @@ fn describe_ablation(ablation: &Ablation) -> String {
     };
     format!(
         "{}\n{}",
-        ceilings(ablation.copy_bandwidth, ablation.matmul_rate),
+        ceilings(ablation.bandwidth, ablation.matmul_rate),
         table(header, 1, ablation.settings.iter().map(row))
     )
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::cli::args::device::{DeviceArgs, Devices, Task};
 use crate::cli::args::format;
 use crate::cli::ui::output::{self, Output};
-use codit::bench::ceilings::Ceilings;
+use codit::bench::ceilings::{Ceilings, OF_MEMORY};
 use codit::device::cpu::{Cpu, ISA_VARIABLE, Isa};
 use codit::device::inspect::Inspect;
 use codit::doctor::verdict::{Finding, Verdict};
@@ -71,7 +71,7 @@ struct Report {
 struct CeilingsOf {
     device: String,
     mode: String,
-    copy_bytes_per_second: f64,
+    bytes_per_second: f64,
     matmul_operations_per_second: f64,
 }
 
@@ -121,7 +121,7 @@ impl<'a> Doctor<'a> {
             on.note(operation, &checks(&mut comparison)?)?;
         }
         on.note("golden pair", &doctor::pair::checks(open, self.args.plant_fault)?)?;
-        on.measured(Ceilings::measure(&device)?)
+        on.measured(&Ceilings::measure(&device, OF_MEMORY)?)
     }
 
     /// Prints what the device is, and the head of its table.
@@ -188,15 +188,20 @@ impl Examined<'_> {
     }
 
     /// Takes in and prints how fast the device is.
-    fn measured(&self, ceilings: Ceilings) -> Result<()> {
-        let Ceilings { bandwidth, matmul_rate } = ceilings;
+    fn measured(&self, ceilings: &Ceilings) -> Result<()> {
+        let (bandwidth, matmul_rate) = (ceilings.bandwidth(), ceilings.matmul_rate);
         if !self.is_json {
-            writeln!(Output, "copy {:.1} GB/s, matmul {:.3} TFLOP/s", bandwidth / 1e9, matmul_rate / 1e12)?;
+            writeln!(
+                Output,
+                "bandwidth {:.1} GB/s, matmul {:.3} TFLOP/s",
+                bandwidth / 1e9,
+                matmul_rate / 1e12
+            )?;
         }
         self.report.borrow_mut().ceilings.push(CeilingsOf {
             device: self.device.clone(),
             mode: self.mode.clone(),
-            copy_bytes_per_second: bandwidth,
+            bytes_per_second: bandwidth,
             matmul_operations_per_second: matmul_rate,
         });
         Ok(())

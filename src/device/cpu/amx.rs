@@ -34,6 +34,8 @@ impl Parts {
 }
 
 const ZEROS: [f32; DEPTH] = [0.0; DEPTH];
+/// Steps of [`Amx::multiply_zeros`] with one time.
+const ZERO_STEPS: usize = 1024;
 
 /// Proof that the process may use the tiles.
 #[derive(Debug, Clone, Copy)]
@@ -106,6 +108,38 @@ impl Amx {
                 Parts::Exact => multiply_exact(panel.as_ptr(), packed.as_ptr(), steps, ahead, sums),
             }
         }
+    }
+
+    /// Operations of [`Amx::multiply_zeros`] with one time.
+    pub const OPERATIONS: usize = ZERO_STEPS * 4 * 2 * SIDE * SIDE * DEPTH;
+
+    /// Multiplies tiles that stay in the registers, as fast as the machine can.
+    pub fn multiply_zeros(self, times: usize) {
+        if times == 0 {
+            return;
+        }
+        // SAFETY: the tiles are configured and free; nothing else is used.
+        self.configured(|| unsafe {
+            asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                "tilezero tmm4",
+                "tilezero tmm5",
+                "2:",
+                "tdpbf16ps tmm0, tmm4, tmm5",
+                "tdpbf16ps tmm1, tmm4, tmm5",
+                "tdpbf16ps tmm2, tmm4, tmm5",
+                "tdpbf16ps tmm3, tmm4, tmm5",
+                "dec {steps}",
+                "jnz 2b",
+                steps = inout(reg) times * ZERO_STEPS => _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, nomem),
+            );
+        });
     }
 
     /// Runs `work` with this thread's tiles configured.

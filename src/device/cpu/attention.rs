@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::cache::Cache;
 use super::cache::{Element, Page, Pages};
 use super::isa::Kernel;
-use super::math::{array, exp, max, sum};
+use super::math::{exp, max, sum};
 use super::path::{PARALLEL, Path};
 use super::simd::Simd;
 use super::simd::{LANES, mul_add};
@@ -239,12 +239,16 @@ impl<E: Element> Keys<'_, E> {
                     prefetch::<S, E>(ahead, index * dim + column + lanes * LANES);
                 }
                 let Some(row) = row.first_chunk::<C>() else { continue };
-                let row = row.each_ref().map(E::load::<S>);
+                // A loop, because `map` is compiled without the instruction set.
+                let mut loaded = [S::splat(0.0); C];
+                for (loaded, row) in loaded.iter_mut().zip(row) {
+                    *loaded = E::load::<S>(row);
+                }
                 for head in 0..G {
                     let weight = weights[head][index];
                     let weight =
                         S::splat(if E::IS_SCALED { weight * scales[slots.start + index] } else { weight });
-                    for (sum, row) in sums[head].iter_mut().zip(row) {
+                    for (sum, row) in sums[head].iter_mut().zip(loaded) {
                         *sum = S::mul_add(weight, row, *sum);
                     }
                 }
@@ -253,7 +257,10 @@ impl<E: Element> Keys<'_, E> {
         for head in 0..G {
             let (out, _) = out[head * dim + column..].as_chunks_mut::<LANES>();
             for (out, sums) in out.iter_mut().zip(sums[head]) {
-                *out = array::<S>(sums).map(|sum| sum * inverses[head]);
+                S::store(sums, out);
+                for sum in out {
+                    *sum *= inverses[head];
+                }
             }
         }
     }
@@ -303,7 +310,11 @@ fn products_of_lanes<S: Simd, E: Element, const G: usize>(
             sums[head] = S::mul_add(S::splat(queries[head][column]), keys, sums[head]);
         }
     }
-    sums.map(array::<S>)
+    let mut out = [[0.0; LANES]; G];
+    for (out, sums) in out.iter_mut().zip(sums) {
+        S::store(sums, out);
+    }
+    out
 }
 
 /// Prefetches the cache line that begins with `numbers[at]`, if one begins there and the number exists.

@@ -6,7 +6,7 @@ use super::device::Cpu;
 use super::routing::Routing;
 use super::step::Step;
 use super::tensor::Tensor;
-use crate::device::inspect::Inspect;
+use crate::device::inspect::{Inspect, Peaks};
 use crate::device::types::logits::Projections;
 use crate::device::types::routing::Choice;
 use crate::error::Result;
@@ -48,6 +48,10 @@ impl Inspect for Cpu {
 
     fn download(&self, rows: usize, x: &Tensor) -> Vec<f32> {
         x.data[..rows * x.width].to_vec()
+    }
+
+    fn peaks(&self, largest: usize) -> Result<Option<Peaks>> {
+        self.measure_peaks(largest).map(Some)
     }
 
     fn choices(&self, rows: usize, routing: &Routing) -> Vec<Choice> {

@@ -21,6 +21,7 @@ mod math;
 mod matmul;
 mod panels;
 mod path;
+mod peak;
 mod pool;
 mod rope;
 mod routing;

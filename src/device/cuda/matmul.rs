@@ -15,6 +15,8 @@
 //!   rows. Tile, stages, cluster shape and instruction of an algorithm fix the order of an output's sum, together with
 //!   the number of parts, which is one. Time plays no role, so GPUs of one kind choose alike, and so does a process
 //!   that resumes another's run.
+//!
+//! Where there is no such algorithm, the caller multiplies by its own kernel, whose sums do not depend on the number of rows.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -32,12 +34,13 @@ use super::failure::{blas_cannot, cannot};
 use super::memory::Memory;
 use crate::device::gpu::bucket;
 use crate::device::gpu::runtime::Matmul;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Products on a GPU, and the algorithms for them.
 pub struct Matmuls {
     handle: Handle,
-    algorithms: HashMap<Shape, sys::cublasLtMatmulAlgo_t>,
+    /// `None` where cuBLASLt has none.
+    algorithms: HashMap<Shape, Option<sys::cublasLtMatmulAlgo_t>>,
     /// Whether one algorithm serves all numbers of rows.
     is_deterministic: bool,
     /// Memory of twice the L2 cache's size. It is overwritten before a product is timed, so that the product reads
@@ -90,34 +93,41 @@ impl Matmuls {
     }
 
     /// Queues a product on `stream`, with that stream's `workspace` for partial sums. With `may_wait` it may choose
-    /// an algorithm by time, which synchronizes the GPU.
+    /// an algorithm by time, which synchronizes the GPU. False if cuBLASLt has no algorithm for it.
     pub fn queue(
         &mut self,
         stream: &CudaStream,
         workspace: &Memory,
         matmul: &Matmul,
         may_wait: bool,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         self.context.bind_to_thread().map_err(cannot("use the GPU"))?;
         let product = Product::new(matmul)?;
         let run = Run { handle: &self.handle, product: &product, workspace, stream };
         let shape = Shape::of(matmul, self.is_deterministic);
-        if let Some(algorithm) = self.algorithms.get(&shape) {
-            let queued = run.queue(algorithm);
-            if queued.is_ok() || self.is_deterministic {
-                return queued;
+        match self.algorithms.get(&shape) {
+            Some(None) => return Ok(false),
+            Some(Some(algorithm)) => {
+                let queued = run.queue(algorithm);
+                if queued.is_ok() || self.is_deterministic {
+                    return queued.map(|()| true);
+                }
             }
+            None => {}
         }
         // There is no algorithm yet, or it does not accept this number of rows.
         let algorithm = if self.is_deterministic {
             Product::algorithm_for_all_rows(matmul, &self.handle)?
         } else {
-            let candidates = product.candidates(&self.handle, &Preference::fast()?)?;
-            if may_wait { self.fastest(&run, &candidates)? } else { candidates[0] }
+            match product.candidates(&self.handle, &Preference::fast()?)[..] {
+                [] => None,
+                [first, ..] if !may_wait => Some(first),
+                ref candidates => Some(self.fastest(&run, candidates)?),
+            }
         };
-        run.queue(&algorithm)?;
+        algorithm.as_ref().map(|algorithm| run.queue(algorithm)).transpose()?;
         self.algorithms.insert(shape, algorithm);
-        Ok(())
+        Ok(algorithm.is_some())
     }
 
     /// The fastest of `candidates`, which must not be empty. The first wins unless another takes 5% less time.
@@ -215,24 +225,21 @@ impl Product {
     /// each.
     const ALL_ROWS: [usize; 14] = [1, 2, 3, 4, 8, 15, 16, 33, 64, 100, 256, 1000, 2048, 8192];
 
-    /// The algorithm of this product for any number of rows.
-    fn algorithm_for_all_rows(matmul: &Matmul, handle: &Handle) -> Result<sys::cublasLtMatmulAlgo_t> {
+    /// The algorithm of this product for any number of rows, if there is one.
+    fn algorithm_for_all_rows(matmul: &Matmul, handle: &Handle) -> Result<Option<sys::cublasLtMatmulAlgo_t>> {
         let preference = Preference::in_sequence()?;
         let with_rows = |rows| Self::new(&Matmul { rows, ..*matmul });
         let all = Self::ALL_ROWS.into_iter().map(with_rows).collect::<Result<Vec<_>>>()?;
         for product in [&with_rows(Self::USUAL_ROWS)?].into_iter().chain(&all) {
-            let candidates = product.candidates(handle, &preference).unwrap_or_default();
+            let candidates = product.candidates(handle, &preference);
             let serves_all = |algorithm: &sys::cublasLtMatmulAlgo_t| {
                 sums_in_sequence(algorithm) && all.iter().all(|product| product.takes(handle, algorithm))
             };
             if let Some(algorithm) = candidates.into_iter().find(serves_all) {
-                return Ok(algorithm);
+                return Ok(Some(algorithm));
             }
         }
-        Err(Error::Device(format!(
-            "cuBLASLt has no algorithm to {} that serves any other number of rows; do without --deterministic",
-            with_rows(matmul.rows)?.name()
-        )))
+        Ok(None)
     }
 
     /// Whether cuBLASLt can compute the product by this algorithm without memory for partial sums.
@@ -267,8 +274,8 @@ impl Product {
         })
     }
 
-    /// Algorithms for the product, cuBLASLt's favourite first; at least one.
-    fn candidates(&self, handle: &Handle, preference: &Preference) -> Result<Vec<sys::cublasLtMatmulAlgo_t>> {
+    /// Algorithms for the product, cuBLASLt's favourite first.
+    fn candidates(&self, handle: &Handle, preference: &Preference) -> Vec<sys::cublasLtMatmulAlgo_t> {
         let mut found =
             [const { MaybeUninit::<sys::cublasLtMatmulHeuristicResult_t>::uninit() }; Matmuls::CANDIDATES];
         let mut count = 0;
@@ -288,16 +295,17 @@ impl Product {
                 &raw mut count,
             )
         };
-        let none = || Error::Device(format!("cuBLASLt has no algorithm to {}", self.name()));
-        status.result().map_err(|_| none())?;
-        let candidates: Vec<_> = found[..usize::try_from(count).unwrap_or(0).min(found.len())]
+        // It has none, for example, for a bias of another number format than the output's.
+        if status.result().is_err() {
+            return Vec::new();
+        }
+        found[..usize::try_from(count).unwrap_or(0).min(found.len())]
             .iter()
             // SAFETY: the result is one of the first `count`, which are initialized.
             .map(|result| unsafe { result.assume_init_ref() })
             .filter(|result| result.state == sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS)
             .map(|result| result.algo)
-            .collect();
-        if candidates.is_empty() { Err(none()) } else { Ok(candidates) }
+            .collect()
     }
 
     fn name(&self) -> String {

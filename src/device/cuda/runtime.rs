@@ -189,12 +189,17 @@ impl GpuRuntime for Cuda {
         }
     }
 
-    fn matmul(&self, role: Role, matmul: &Matmul) {
-        if matmul.rows > 0 {
-            let may_wait = !self.is_capturing.load(Ordering::Relaxed);
-            let GpuStream { card, stream, workspace, .. } = self.stream(role);
-            self.failure.note(lock(&card.matmuls).queue(stream, workspace, matmul, may_wait));
+    fn matmul(&self, role: Role, matmul: &Matmul) -> bool {
+        if matmul.rows == 0 {
+            return true;
         }
+        let may_wait = !self.is_capturing.load(Ordering::Relaxed);
+        let GpuStream { card, stream, workspace, .. } = self.stream(role);
+        let queued = lock(&card.matmuls).queue(stream, workspace, matmul, may_wait);
+        // A failure ends the run; nothing else need be tried.
+        let is_queued = *queued.as_ref().unwrap_or(&true);
+        self.failure.note(queued.map(drop));
+        is_queued
     }
 
     fn copy(&self, role: Role, from: &Memory, to: &Memory, bytes: usize) {

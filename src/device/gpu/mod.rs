@@ -208,21 +208,19 @@ impl<R: GpuRuntime> Device for GpuDevice<R> {
         bias: Option<&Weight<R>>,
         out: &mut Tensor<R>,
     ) {
-        if w.dtype == Dtype::F8E4m3 {
+        let matmul = Matmul {
+            rows,
+            outputs: w.rows,
+            inputs: w.columns,
+            dtype: x.dtype,
+            out_dtype: out.dtype,
+            x: self.address(&x.memory),
+            weight: self.address(&w.memory),
+            bias: bias.map(|bias| self.address(&bias.memory)),
+            out: self.address(&out.memory),
+        };
+        if w.dtype == Dtype::F8E4m3 || !self.runtime().matmul(self.current_role(), &matmul) {
             grouped_matmul::grouped_matmul(self, Groups::one(rows), x, w, bias, out);
-        } else {
-            let matmul = Matmul {
-                rows,
-                outputs: w.rows,
-                inputs: w.columns,
-                dtype: x.dtype,
-                out_dtype: out.dtype,
-                x: self.address(&x.memory),
-                weight: self.address(&w.memory),
-                bias: bias.map(|bias| self.address(&bias.memory)),
-                out: self.address(&out.memory),
-            };
-            self.runtime().matmul(self.current_role(), &matmul);
         }
         if let Some(peer) = &out.peer {
             self.runtime().copy(self.current_role(), &out.memory, peer, out.bytes(rows));

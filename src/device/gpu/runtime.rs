@@ -94,8 +94,9 @@ pub trait GpuRuntime: Send + Sync + 'static {
     fn join(&self);
     /// Queues a kernel; `parameters` are the bytes of its parameter struct.
     fn launch(&self, role: Role, launch: &Launch, parameters: &[u8]);
-    /// Queues a matrix product.
-    fn matmul(&self, role: Role, matmul: &Matmul);
+    /// Queues a matrix product. False, and nothing is queued, if the runtime has no algorithm for it.
+    #[must_use]
+    fn matmul(&self, role: Role, matmul: &Matmul) -> bool;
     /// Queues a copy of the first `bytes` on a role's stream, possibly to the other role's memory. Not allowed within
     /// [`GpuRuntime::replay`].
     fn copy(&self, role: Role, from: &Self::Memory, to: &Self::Memory, bytes: usize);

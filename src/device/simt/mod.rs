@@ -140,7 +140,7 @@ impl GpuRuntime for Host {
         self.note(unsafe { launch.run_bytes(parameters) });
     }
 
-    fn matmul(&self, _: Role, matmul: &Matmul) {
+    fn matmul(&self, _: Role, matmul: &Matmul) -> bool {
         // SAFETY: `GpuDevice` passes addresses of tensors with these shapes and formats, and `out` does not overlap
         // the others. Queued work runs at once.
         unsafe {
@@ -149,6 +149,7 @@ impl GpuRuntime for Host {
                 _ => multiply::<bf16>(matmul),
             }
         }
+        true
     }
 
     fn copy(&self, _: Role, from: &Memory, to: &Memory, bytes: usize) {
