@@ -61,6 +61,8 @@ pub enum Error {
 
 /// Errors of Linux for which the standard library has no stable kind. `ELOOP`: symbolic links that lead to each other.
 const TOO_MANY_LINKS: i32 = 40;
+/// `ENOMEM`: the process may not have more memory.
+const NO_MEMORY: i32 = 12;
 /// `EMFILE`: the process may not open more files.
 const OPEN_FILES: i32 = 24;
 /// `EFBIG`: a file may not become larger.
@@ -87,9 +89,9 @@ impl Error {
     }
 
     /// For `map_err`: the system refuses to start a thread.
-    pub(crate) fn refused_thread(error: &io::Error) -> Self {
+    pub fn refused_thread(error: &io::Error) -> Self {
         Self::System(format!(
-            "the system refuses a thread: {error}; raise the limit on processes (ulimit -u)"
+            "the system refuses a thread: {error}; raise the limits on processes (ulimit -u) and on memory (ulimit -v)"
         ))
     }
 
@@ -129,6 +131,7 @@ impl Error {
 /// What to do about an error of the system, where its reason does not say it.
 pub fn remedy(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
+        Some(NO_MEMORY) => "; end other programs, or raise the limit on memory (ulimit -v)",
         Some(OPEN_FILES) => "; raise the limit on open files (ulimit -n)",
         Some(FILE_SIZE) => "; raise the limit on the size of files (ulimit -f)",
         _ => "",

@@ -7,7 +7,7 @@ use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
 use clap::{Arg, Command as Program, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 #[macro_use]
-mod ui;
+pub mod ui;
 
 #[allow(clippy::doc_markdown, reason = "its documentation is the help text")]
 mod args;

@@ -186,7 +186,7 @@ fn head(line: Line) -> Option<Head> {
 }
 
 /// Whether a crash may have left these bytes of a record. A line that is whole JSON is none: it is somebody's.
-fn may_be_torn(line: Line) -> bool {
+pub(super) fn may_be_torn(line: Line) -> bool {
     if line.is_terminated() && serde_json::from_slice::<IgnoredAny>(line.bytes).is_ok() {
         return false;
     }

@@ -11,10 +11,13 @@ use serde::{Deserialize, Serialize};
 use super::lines::Lines;
 use super::record::{FinishReason, MAX_RECORD};
 use super::repetition::is_repetitive;
+use super::resume::may_be_torn;
 use crate::error::{Error, Result};
 
 /// Bytes of lines that are read before they are counted on all threads.
 const BATCH: usize = 16 << 20;
+/// The most lines of a batch.
+const LINES: usize = 1 << 14;
 
 /// Counts over records. It takes one record after another, so its size does not depend on their number.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -121,23 +124,27 @@ impl Statistics {
         let file = File::open(path).map_err(Error::io(path, "cannot open"))?;
         let mut lines = Lines::new(BufReader::with_capacity(1 << 20, file), MAX_RECORD);
         let mut statistics = Self::default();
+        // Where the system refuses threads, this one does the work.
+        let threads = rayon::ThreadPoolBuilder::new().build().ok();
         loop {
             let mut batch = Vec::new();
             let mut bytes = 0;
-            while bytes < BATCH {
+            while bytes < BATCH && batch.len() < LINES {
                 let Some(line) = lines.next().map_err(Error::io(path, "cannot read"))? else { break };
                 bytes += line.bytes.len();
-                batch.push((line.number, line.is_terminated(), line.bytes.to_owned()));
+                batch.push((line.number, line.is_terminated(), may_be_torn(line), line.bytes.to_owned()));
             }
             if batch.is_empty() {
                 return Ok(statistics);
             }
-            let counted: Vec<Result<Self>> = batch
-                .par_iter()
-                .map(|(number, is_terminated, line)| {
-                    Self::of_line(line, *is_terminated).map_err(|what| Error::line(path, *number, what))
-                })
-                .collect();
+            let count = |(number, is_terminated, may_be_torn, line): &(usize, bool, bool, Vec<u8>)| {
+                let is_torn = !is_terminated && *may_be_torn;
+                Self::of_line(line, is_torn).map_err(|what| Error::line(path, *number, what))
+            };
+            let counted: Vec<Result<Self>> = match &threads {
+                Some(threads) => threads.install(|| batch.par_iter().map(count).collect()),
+                None => batch.iter().map(count).collect(),
+            };
             // One after another, so that sums do not depend on the threads.
             for one in counted {
                 statistics.add(&one?);
@@ -145,7 +152,7 @@ impl Statistics {
         }
     }
 
-    fn of_line(line: &[u8], is_terminated: bool) -> std::result::Result<Self, String> {
+    fn of_line(line: &[u8], is_torn: bool) -> std::result::Result<Self, String> {
         if line.len() > MAX_RECORD {
             return Err(format!(
                 "longer than {} MiB, and a record never is; remove the line",
@@ -154,7 +161,7 @@ impl Statistics {
         }
         match serde_json::from_slice::<Counted>(line) {
             Ok(record) => Ok(Self::of_record(&record)),
-            Err(_) if !is_terminated || line.trim_ascii().is_empty() => Ok(Self::default()),
+            Err(_) if is_torn || line.trim_ascii().is_empty() => Ok(Self::default()),
             Err(error) => {
                 let error = error.to_string();
                 let error = error.rfind(" at line ").map_or(&*error, |end| &error[..end]);

@@ -18,7 +18,7 @@ use super::length::{LongestToken, longest_token};
 use super::tokenizer_fault;
 use crate::checkpoint::{Checkpoint, TOKENIZER_FILE};
 use crate::contrast::Vocabulary;
-use crate::error::{Error, Result, excerpt};
+use crate::error::{Error, Result};
 use crate::ids::TokenId;
 
 /// A tokenizer. Cheap to clone, safe to share between threads.
@@ -230,7 +230,7 @@ impl Tokenizer {
     /// The library's answer.
     fn ask<T>(&self, action: &str, work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
         contain(work)
-            .and_then(|answer| answer.map_err(|error| excerpt(&error.to_string()).into_owned()))
+            .and_then(|answer| answer.map_err(|error| tokenizer_fault::explain_text(&error.to_string())))
             .map_err(|message| {
                 Error::Request(format!("{}: cannot {action}: {message}", self.path().display()))
             })

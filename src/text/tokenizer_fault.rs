@@ -37,6 +37,15 @@ pub(super) fn explain(file: &[u8], error: &str) -> String {
     }
 }
 
+/// The message for `error`, which the library has about a text.
+pub(super) fn explain_text(error: &str) -> String {
+    if error.contains("retry-limit") {
+        return "the tokenizer's pattern gives up on a run of characters this long; shorten the text"
+            .to_owned();
+    }
+    excerpt(error).into_owned()
+}
+
 /// The types that are written in the part, in their order.
 fn types(file: &[u8], part: &str) -> String {
     /// A model's vocabulary is not looked through.

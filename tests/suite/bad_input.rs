@@ -116,6 +116,30 @@ fn too_few_open_files_are_said_to_be() {
     }
 }
 
+/// However little memory or stack there is, the end is a message.
+#[test]
+fn too_little_memory_is_said_to_be() {
+    let place = Workplace::new();
+    let input = place.instructions(1);
+    for limit in ["-v 60000", "-v 150000", "-v 300000", "-v 400000", "-v 1000000", "-s 64"] {
+        let run = synth(&input, &place.path("out.jsonl"), &["-q", "--threads", "1", "--max-tokens", "3"]);
+        let mut limited = Command::new("bash");
+        limited.args(["-c", &format!("ulimit {limit}; exec \"$0\" \"$@\"")]);
+        limited.arg(run.get_program()).args(run.get_args());
+        let result = limited.output().unwrap();
+        let said = message(&result);
+        match result.status.code() {
+            Some(0) => {}
+            Some(1) => {
+                assert!(said.contains("ulimit -v") && said.trim_end().lines().count() == 1, "{limit}: {said}");
+            }
+            // The program itself does not fit.
+            Some(127) if said.contains("shared") => {}
+            code => panic!("{limit}: {code:?}: {said}"),
+        }
+    }
+}
+
 #[test]
 fn links_that_lead_to_each_other_are_bad_input() {
     let place = Workplace::new();

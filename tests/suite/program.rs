@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use serde_json::{Value, json};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{
+    SIGALRM, SIGHUP, SIGINT, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU,
+};
 
 /// A folder for one test's files; it is removed when the test ends.
 pub struct Workplace {
@@ -49,7 +51,7 @@ pub fn synth(input: &Path, output: &Path, arguments: &[&str]) -> Command {
 /// Lets programs that begin from now on hear of the signals that this one was started to ignore, as background jobs of a
 /// shell are.
 pub fn hear_signals() {
-    for signal in [SIGHUP, SIGINT, SIGTERM] {
+    for signal in [SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGXCPU, SIGVTALRM, SIGPROF] {
         // A program does not inherit handlers, only what is ignored. This handler does what no handler does.
         let always = Arc::new(AtomicBool::new(true));
         signal_hook::flag::register_conditional_default(signal, always).unwrap();

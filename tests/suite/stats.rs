@@ -191,6 +191,19 @@ fn what_is_no_dataset_is_refused_by_name_and_line() {
     let said = message(&result);
     assert!(result.status.code() == Some(2) && said.contains("long:2: longer than 128 MiB"), "{said}");
 
+    // A file without a line end is no torn record, and lines of nothing take no memory.
+    for (text, words) in [("some words", "words:1: not a record ("), ("[1, 2]", "words:1: not a record (")] {
+        let result = codit(&["stats", place.write("words", text).to_str().unwrap()]);
+        assert!(message(&result).contains(words), "{}", message(&result));
+    }
+    let blank = place.write("blank", &"\n".repeat(10_000_000));
+    let mut limited = Command::new("bash");
+    limited
+        .args(["-c", "ulimit -v 1000000; exec \"$0\" stats \"$1\"", env!("CARGO_BIN_EXE_codit")])
+        .arg(&blank);
+    let result = limited.output().unwrap();
+    assert!(result.status.success(), "{}", message(&result));
+
     let mut absurd = record(0, "Yes.", 3, true);
     absurd["prompt_tokens"] = json!(u64::MAX);
     let result = codit(&["stats", place.write("absurd", &lines(&[absurd])).to_str().unwrap()]);

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use crate::cli::args::format::FormatArgs;
+use crate::cli::ui::words::count;
 use codit::checkpoint::Checkpoint;
 use codit::device::cpu::{Cpu, Isa};
 use codit::device::cuda::{Cuda, Gpu};
@@ -183,8 +184,9 @@ impl DeviceArgs {
         match self.threads {
             Some(0) => Err(Error::Setting("threads is 0; it must be 1 or more".to_owned())),
             Some(threads) if threads > most => Err(Error::Setting(format!(
-                "threads is {threads}, but this machine has {cores} cores, and threads beyond them only wait for each \
-                 other; the most is {most}"
+                "threads is {threads}, but this machine has {}, and threads beyond them only wait for each \
+                 other; the most is {most}",
+                count(cores, "core")
             ))),
             _ => Ok(()),
         }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use crate::cli::ui::words::count;
 use codit::dataset::{Body, FinalAnswer, Input, InputOptions, Manifest, check_unambiguous};
 use codit::engine::Prompt;
 use codit::error::{Error, Result};
@@ -134,8 +135,9 @@ impl Prompting {
         }
         match refusal {
             Some(error) if !self.skip_invalid => Err(Error::Request(format!(
-                "{error}; each of the first {tried} conversations of {} fails so: mend the template or the rows, or give \
+                "{error}; each of the first {} of {} fails so: mend the template or the rows, or give \
                  --skip-invalid, which records each as an error and goes on",
+                count(tried, "conversation"),
                 input.path().display()
             ))),
             _ => Ok(()),

@@ -11,6 +11,7 @@ use crate::cli::args::prompting::Prompting;
 use crate::cli::args::shortcuts::ShortcutArgs;
 use crate::cli::ui::output::Output;
 use crate::cli::ui::table::table;
+use crate::cli::ui::words::count;
 use codit::bench::ablation::{self, Ablation};
 use codit::bench::{self, Load, Operation, Prompts, Report, shapes};
 use codit::checkpoint::{Checkpoint, Parts};
@@ -124,7 +125,8 @@ impl Args {
             Some(input) => format!("prompts of {}", input.display()),
             None => format!("prompts of {} tokens", self.input_len),
         };
-        format!("{models}, {} rows, {prompts}, responses of {} tokens", self.rows, self.output_len)
+        let (rows, tokens) = (count(self.rows as usize, "row"), count(self.output_len as usize, "token"));
+        format!("{models}, {rows}, {prompts}, responses of {tokens}")
     }
 }
 

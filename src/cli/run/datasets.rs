@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::cli::args::method::Setting;
 use crate::cli::ui::progress::Ends;
+use crate::cli::ui::words::count;
 use codit::dataset::{
     Done, FinishReason, Input, InputRow, Manifest, Metadata, Outcome, Record, Recovery, Sink,
 };
@@ -142,7 +143,7 @@ impl Dataset {
         report_recovery(&done, output);
         let retried = if retry_errors { sink.remove_failed(&mut done, input)? } else { 0 };
         if retried > 0 {
-            message!("{}: trying {retried} records of errors again", output.display());
+            message!("{}: trying {} of errors again", output.display(), count(retried, "record"));
         }
         let log_probabilities = request.log_probabilities;
         let has_samples = manifest.samples > 1;

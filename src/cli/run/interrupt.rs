@@ -49,8 +49,6 @@ impl Interrupt {
     /// If the system refuses.
     pub fn listen() -> Result<Self> {
         let refused = |error| Error::System(format!("cannot listen for signals: {error}{}", remedy(&error)));
-        let no_thread =
-            |error| Error::System(format!("cannot listen for signals: the system refuses a thread: {error}"));
         let ignored = ignored_signals();
         let heard = HEARD.into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
         let mut signals = Signals::new(heard).map_err(refused)?;
@@ -59,7 +57,10 @@ impl Interrupt {
         let interrupt = Self::default();
         let heard = interrupt.clone();
         let listen = move || signals.forever().for_each(|signal| heard.signal(signal));
-        thread::Builder::new().name("signals".to_owned()).spawn(listen).map_err(no_thread)?;
+        thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(listen)
+            .map_err(|error| Error::refused_thread(&error))?;
         Ok(interrupt)
     }
 

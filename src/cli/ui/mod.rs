@@ -3,6 +3,7 @@
 #[macro_use]
 pub mod message;
 pub mod activity;
+pub mod allocator;
 #[cfg(feature = "hub")]
 pub mod download;
 pub mod estimate;

@@ -214,13 +214,17 @@ impl Progress {
     }
 
     fn summary(&self) -> String {
-        let Work { output, earlier, max_tokens, .. } = &self.work;
+        let Work { output, earlier, max_tokens, limit, .. } = &self.work;
         let all = earlier.plus(self.ends);
         let parts = match (self.ends.records(), earlier.records()) {
             (_, 0) => String::new(),
             (now, before) => format!(" ({now} now, {before} before)"),
         };
-        let limit = max_tokens.map_or("max-tokens".to_owned(), |limit| count(limit as usize, "token"));
+        let limit = match max_tokens.map(|most| most as usize) {
+            None => "max-tokens".to_owned(),
+            Some(most) if most > *limit => "the context limit".to_owned(),
+            Some(most) => count(most, "token"),
+        };
         format!(
             "{output}: {}{parts}: {} finished, {} cut at {limit}, {}",
             records_of(&self.work, all.records()),

@@ -2,6 +2,7 @@
 //! the bar and every line has the form that the user asked for.
 
 use std::io::{IsTerminal, Write, stderr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -83,7 +84,11 @@ fn screen() -> MutexGuard<'static, Screen> {
 pub fn set(mode: Option<Mode>, verbosity: Verbosity) {
     let mut screen = screen();
     (screen.mode, screen.verbosity) = (mode, verbosity);
+    IS_JSON.store(mode == Some(Mode::Json), Ordering::Relaxed);
 }
+
+/// Whether every line is a JSON object, for those who must not wait for the screen.
+pub static IS_JSON: AtomicBool = AtomicBool::new(false);
 
 /// How progress is shown.
 pub fn mode() -> Mode {

@@ -56,8 +56,10 @@ impl Populating {
 /// `count` zeroed items of `size` bytes, to hold `what`.
 pub fn map(count: usize, size: usize, what: &str) -> Result<MmapMut> {
     let refused = || {
-        let gib = count as f64 * size as f64 / f64::from(1 << 30);
-        Error::Device(format!("no memory for {what}: {gib:.2} GiB"))
+        let mib = count as f64 * size as f64 / f64::from(1 << 20);
+        Error::Device(format!(
+            "no memory for {what}: {mib:.1} MiB more; end other programs, or raise the limit on memory (ulimit -v)"
+        ))
     };
     let bytes = count.checked_mul(size).ok_or_else(refused)?;
     let map = MmapMut::map_anon(bytes.max(1)).map_err(|_| refused())?;

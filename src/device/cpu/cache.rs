@@ -142,7 +142,7 @@ impl<E: Element> Pages<E> {
     fn new(shape: CacheShape) -> Result<Self> {
         let (heads, what) = (
             shape.layers.saturating_mul(shape.blocks).saturating_mul(2 * shape.heads),
-            "the KV cache (lower kv-cache-memory)",
+            "one model's KV cache (lower kv-cache-memory)",
         );
         let scales = if E::IS_SCALED { shape.block_size } else { 0 };
         Ok(Self {

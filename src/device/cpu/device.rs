@@ -52,7 +52,7 @@ impl Common {
 
     /// How matrices are laid out.
     pub fn layout(&self) -> Layout<'_> {
-        Layout { arena: &self.weights, tiles: self.amx.is_some() }
+        Layout { arena: &self.weights, pool: &self.pool, tiles: self.amx.is_some() }
     }
 
     fn info(&self, format: Format) -> DeviceInfo {

@@ -5,6 +5,7 @@ use half::bf16;
 use super::arena::Arena;
 use super::math::f16_to_f32;
 use super::panels::{Bf16Step, E4m3Step, F16Step, F32Step, Panels};
+use super::pool::ThreadPool;
 use super::tile::Tile;
 use super::tiles::{DEPTH, Matrix};
 use crate::checkpoint::Bytes;
@@ -56,6 +57,8 @@ pub enum Source {
 #[derive(Clone, Copy)]
 pub struct Layout<'a> {
     pub arena: &'a Arena,
+    /// The threads that round them.
+    pub pool: &'a ThreadPool,
     /// Whether bf16 matrices become tiles.
     pub tiles: bool,
 }
@@ -182,7 +185,7 @@ fn bf16_bytes<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f32) -> 
 }
 
 impl Source {
-    fn stored(view: &TensorView, Layout { arena, tiles }: Layout<'_>, columns: usize) -> Result<Self> {
+    fn stored(view: &TensorView, Layout { arena, tiles, .. }: Layout<'_>, columns: usize) -> Result<Self> {
         if view.shape.len() < 2 || columns == 0 {
             return Ok(Self::File(view.clone()));
         }
@@ -201,10 +204,11 @@ impl Source {
     /// Rounds a matrix; also returns the scale of each row.
     fn rounded(
         view: &TensorView,
-        Layout { arena, tiles }: Layout<'_>,
+        Layout { arena, pool, tiles }: Layout<'_>,
         columns: usize,
     ) -> Result<(Self, Vec<f32>)> {
-        let (numbers, scales) = quantize::quantize_matrix(view);
+        let (numbers, scales) =
+            quantize::quantize_matrix(view, |pieces, round| pool.for_each(pieces.into_iter(), round));
         view.file.forget(view.range.clone());
         if !tiles {
             return Ok((Self::E4m3(Panels::new(arena, bytemuck::cast_slice(&numbers), columns)?), scales));

@@ -1,5 +1,7 @@
 //! Matrices of the layers, rounded to e4m3 while they are loaded.
 
+use rayon::prelude::*;
+
 use super::random_weight;
 use crate::device::gpu::buffers::Weight;
 use crate::device::gpu::device::GpuDevice;
@@ -22,7 +24,8 @@ pub fn rounded<R: GpuRuntime>(on: &GpuDevice<R>, parts: &[TensorView]) -> Result
     let weight = allocate(on, rows, columns)?;
     let (mut numbers, mut scales) = (Vec::with_capacity(rows * columns), Vec::with_capacity(rows));
     for part in parts {
-        let (of_part, scales_of_part) = quantize::quantize_matrix(part);
+        let (of_part, scales_of_part) =
+            quantize::quantize_matrix(part, |pieces, round| pieces.into_par_iter().for_each(round));
         numbers.extend(of_part);
         scales.extend(scales_of_part);
     }
