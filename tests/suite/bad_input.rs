@@ -131,7 +131,10 @@ fn too_little_memory_is_said_to_be() {
         match result.status.code() {
             Some(0) => {}
             Some(1) => {
-                assert!(said.contains("ulimit -v") && said.trim_end().lines().count() == 1, "{limit}: {said}");
+                assert!(
+                    said.contains("ulimit -v") && said.trim_end().lines().count() == 1,
+                    "{limit}: {said}"
+                );
             }
             // The program itself does not fit.
             Some(127) if said.contains("shared") => {}

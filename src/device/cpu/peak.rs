@@ -33,11 +33,13 @@ impl Cpu {
         let sizes = std::iter::successors(Some(SMALLEST), |size| Some(size * 4));
         let mut sizes: Vec<usize> = sizes.take_while(|size| *size < largest).collect();
         sizes.push(largest.max(SMALLEST));
-        let buffer = Buffer::<f32>::zeroed(
+        let mut buffer = Buffer::<f32>::zeroed(
             sizes[sizes.len() - 1].div_ceil(size_of::<[f32; LANES]>()),
             LANES,
             "the ceilings",
         )?;
+        // Pages that were never written are all the same one, which a cache holds.
+        buffer.fill(1.0);
         let (lines, _) = buffer.as_chunks::<LANES>();
         let rate = |size: usize| (size, self.common.read_rate(&lines[..size / size_of::<[f32; LANES]>()]));
         let rounds = [Role::Expert, Role::Amateur]
