@@ -24,10 +24,10 @@ pub const WEIGHTS_FILE: &str = "model.safetensors";
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
 
 /// The end of the name of a file with weights.
-const WEIGHTS_ENDING: &str = ".safetensors";
+pub(crate) const WEIGHTS_ENDING: &str = ".safetensors";
 
 /// The most bytes of a file that holds no weights. The largest published tokenizer.json has 34 MB.
-const LARGEST_SMALL_FILE: u64 = 256 << 20;
+pub(crate) const LARGEST_SMALL_FILE: u64 = 256 << 20;
 /// The first bytes of what git leaves in place of a file until Git LFS has fetched it.
 const LFS_POINTER: &[u8] = b"version https://git-lfs";
 
@@ -331,6 +331,12 @@ fn map(path: &Path) -> Result<Option<Bytes>> {
 fn open(path: &Path) -> Result<Option<(File, u64)>> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_ok() => {
+            return Err(Error::file(
+                path,
+                "a link to a file that is not there; remove it, or download the file again",
+            ));
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io(path, "cannot open")(error)),
     };

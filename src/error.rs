@@ -119,6 +119,7 @@ impl Error {
                 | io::ErrorKind::PermissionDenied
                 | io::ErrorKind::NotADirectory
                 | io::ErrorKind::IsADirectory
+                | io::ErrorKind::AlreadyExists
                 | io::ErrorKind::InvalidFilename
                 | io::ErrorKind::ReadOnlyFilesystem => 2,
                 _ => 1,

@@ -205,7 +205,8 @@ fn add(
     let id = excerpt(head.id.key());
     let Some(row) = input.row(head.id.key()) else {
         return Err(format!(
-            "id {id:?} is not in the input; give another output, or the input that this one is of"
+            "id {id:?} is not in the input; give another output, or the input that this one is of, or remove the line: {}",
+            removal()
         ));
     };
     let sample = match (done.samples, head.sample_index) {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use super::files;
 use super::name::ModelName;
 use crate::checkpoint::Checkpoint;
 
@@ -19,8 +20,9 @@ impl ModelCache {
             let checkpoint = self.checkpoint(name, commit);
             checkpoint.path("").is_dir().then_some(checkpoint)
         };
-        match fs::read_to_string(self.reference(name)) {
-            Ok(commit) => of_commit(commit.trim()),
+        match files::read_text(&self.reference(name)) {
+            Ok(commit) if is_commit(commit.trim()) => of_commit(commit.trim()),
+            Ok(_) => None,
             Err(_) => of_commit(name.revision()),
         }
     }
@@ -40,12 +42,12 @@ impl ModelCache {
     /// record only spares others a question to the hub.
     pub fn set_commit(&self, name: &ModelName, commit: &str) {
         let reference = self.reference(name);
-        if fs::read_to_string(&reference).is_ok_and(|recorded| recorded.trim() == commit) {
+        if files::read_text(&reference).is_ok_and(|recorded| recorded.trim() == commit) {
             return;
         }
         // The name of a branch may have slashes.
         let folder = reference.parent().unwrap_or(Path::new(""));
-        let _ = fs::create_dir_all(folder).and_then(|()| fs::write(&reference, commit));
+        let _ = fs::create_dir_all(folder).and_then(|()| files::write_text(&reference, commit));
     }
 
     /// The path of the file that records the commit of the model's revision.
@@ -64,4 +66,9 @@ pub(super) fn link(blob: &Path, path: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let target = Path::new("../../blobs").join(blob.file_name().unwrap_or_default());
     std::os::unix::fs::symlink(target, path)
+}
+
+/// Whether the text is a commit of git.
+pub(super) fn is_commit(text: &str) -> bool {
+    text.len() == 40 && text.chars().all(|c| c.is_ascii_hexdigit())
 }

@@ -9,6 +9,8 @@ use ureq::{Agent, RequestBuilder};
 use super::name::ModelName;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Until an answer begins.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A client of the hub. It follows redirects, and sends the token to the hub's host alone.
 #[derive(Debug)]
@@ -24,6 +26,7 @@ impl Client {
         let config = Agent::config_builder()
             .redirect_auth_headers(RedirectAuthHeaders::SameHost)
             .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_recv_response(Some(ANSWER_TIMEOUT))
             .user_agent(concat!("codit/", env!("CARGO_PKG_VERSION")));
         Self { agent: config.build().into(), endpoint, token }
     }

@@ -5,6 +5,7 @@ use std::{env, fs};
 
 use ureq::http::Uri;
 
+use super::files;
 use crate::error::{Error, Result, excerpt};
 
 /// The address of the hub and the place of its cache.
@@ -113,6 +114,8 @@ fn endpoint() -> Result<String> {
         matches!(address.scheme_str(), Some("http" | "https"))
             && address.host().is_some_and(|host| !host.is_empty())
             && address.query().is_none()
+            // A port that is none is dropped.
+            && address.authority().is_some_and(|authority| authority.port().is_some() != authority.as_str().ends_with(authority.host()))
     };
     if address.as_ref().is_some_and(is_of_the_web) {
         Ok(endpoint.trim_end_matches('/').to_owned())
@@ -128,7 +131,7 @@ fn endpoint() -> Result<String> {
 fn token(home: &Path) -> Result<Option<String>> {
     let file = path("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"));
     let in_file = || {
-        let token = fs::read_to_string(&file).ok()?;
+        let token = files::read_text(&file).ok()?;
         Some((file.display().to_string(), token.trim().to_owned()))
     };
     let named = |name: &str| variable(name).map(|token| (name.to_owned(), token));

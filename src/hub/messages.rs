@@ -1,11 +1,20 @@
 //! The messages for the user if a model cannot be fetched.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::{fmt, io};
+use std::{env, fmt, io};
 
 use super::name::ModelName;
 use crate::checkpoint::Parts;
 use crate::error::Error;
+
+/// Why the hub is of no use, in words.
+pub(super) enum Reason {
+    /// It did not answer.
+    Unreachable(String),
+    /// Its answer is no description of a repository.
+    Odd(String),
+}
 
 /// The parts of a message.
 #[derive(Debug)]
@@ -51,13 +60,33 @@ impl Messages {
         Error::Setting(format!("{} is gated; {remedy}", name.repository))
     }
 
-    pub fn unreachable(&self, name: &ModelName, reason: &str) -> Error {
+    pub fn unusable(&self, name: &ModelName, reason: &Reason) -> Error {
+        let endpoint = &self.endpoint;
+        let (what, remedy) = match reason {
+            Reason::Unreachable(reason) => {
+                (format!("is unreachable ({endpoint}{}: {reason})", proxy()), "go online")
+            }
+            Reason::Odd(answer) => (
+                format!("at {endpoint}{} answers with {answer}", proxy()),
+                "try again later, or check HF_ENDPOINT",
+            ),
+        };
         Error::Download(format!(
-            "{name} is not in the cache at {}, and the hub is unreachable ({}: {reason}); go online, run `{}`, or pass a \
-             folder",
+            "{name} is not in the cache at {}, and the hub {what}; {remedy}, run `{}`, or pass a folder",
             self.cache.display(),
-            self.endpoint,
             download(name),
+        ))
+    }
+
+    /// A file that is listed and not given.
+    pub fn withheld(&self, name: &ModelName, file: &str, status: u16) -> Error {
+        let remedy = match status {
+            401 | 403 => "check that the token in use may read it (HF_TOKEN, or hf auth login)",
+            _ => "try again later, or give another revision",
+        };
+        Error::Download(format!(
+            "{}: {} lists {file} and answers with status {status} when it is asked for it; {remedy}",
+            name.repository, self.endpoint
         ))
     }
 
@@ -73,10 +102,15 @@ impl Messages {
 
     pub fn unwritable(&self, name: &ModelName, error: &io::Error) -> Error {
         Error::Download(format!(
-            "{}: cannot write to the cache at {}: {error}; make room, and the same command goes on where it broke \
-             off; or set HF_HOME to a folder on another disk",
+            "{}: cannot write to the cache at {}: {error}; {}",
             name.repository,
-            self.cache.display()
+            self.cache.display(),
+            match error.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                    "make room, and the same command goes on where it broke off; or set HF_HOME to a folder on another disk"
+                }
+                _ => "mend that folder, or set HF_HOME to another",
+            }
         ))
     }
 
@@ -99,4 +133,11 @@ impl Messages {
 fn download(name: &ModelName) -> String {
     let revision = name.revision.as_ref().map(|revision| format!(" --revision {revision}"));
     format!("hf download {}{}", name.repository, revision.unwrap_or_default())
+}
+
+/// The proxy that requests go through, in words.
+fn proxy() -> String {
+    let variables = ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
+    let found = variables.into_iter().find(|name| env::var_os(name).is_some_and(|value| !value.is_empty()));
+    found.map_or(String::new(), |name| format!(" through the proxy that {name} names"))
 }

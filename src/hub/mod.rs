@@ -25,6 +25,7 @@
 mod cache;
 mod client;
 mod env;
+mod files;
 mod listing;
 mod messages;
 mod name;
@@ -37,7 +38,7 @@ use cache::ModelCache;
 use client::Client;
 use env::Settings;
 use listing::{Listing, Unlisted};
-use messages::Messages;
+use messages::{Messages, Reason};
 pub use name::ModelName;
 pub use transfer::Event;
 use transfer::Transfers;
@@ -94,12 +95,13 @@ impl Hub {
         }
         match (Listing::ask(&self.client, name, &self.messages), cached) {
             (Ok(listing), _) => self.fetch_listed(name, &listing, parts, watch),
-            (Err(Unlisted::Unreachable(reason)), Some(checkpoint)) => {
+            (Err(Unlisted::Unusable(reason)), Some(checkpoint)) => {
                 let commit = checkpoint.revision().unwrap_or_default();
-                watch(Event::FromCache { repository: &name.repository, commit, reason: &reason });
+                let (Reason::Unreachable(reason) | Reason::Odd(reason)) = &reason;
+                watch(Event::FromCache { repository: &name.repository, commit, reason });
                 Ok(checkpoint)
             }
-            (Err(Unlisted::Unreachable(reason)), None) => Err(self.messages.unreachable(name, &reason)),
+            (Err(Unlisted::Unusable(reason)), None) => Err(self.messages.unusable(name, &reason)),
             (Err(Unlisted::Refused(error)), _) => Err(error),
         }
     }

@@ -11,10 +11,11 @@ use ureq::BodyReader;
 
 use super::cache::{self, ModelCache};
 use super::client::Client;
+use super::files;
 use super::listing::{HubFile, Listing};
 use super::messages::Messages;
 use super::name::ModelName;
-use crate::checkpoint::{Checkpoint, hex};
+use crate::checkpoint::{Checkpoint, LARGEST_SMALL_FILE, hex};
 use crate::error::{Error, Result};
 
 /// A transfer fails after this many consecutive tries without a byte.
@@ -23,6 +24,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The time between two looks at a file that another process is fetching.
 const PATIENCE: Duration = Duration::from_millis(200);
 const PIECE: usize = 128 << 10;
+/// A connection over which nothing comes for so long is given up, and another is made.
+const STALL: Duration = Duration::from_secs(30);
+const STALLED: &str = "nothing came for 30 s";
 
 /// The progress of a fetch, for those who watch it.
 #[derive(Debug, Clone, Copy)]
@@ -113,7 +117,7 @@ impl Transfers<'_> {
     /// Waits until no other process fetches `file`. Where the system has no locks, two may fetch it at a time, and each
     /// puts the same bytes in the same place.
     fn lock(&mut self, file: &HubFile, path: &Path) -> Option<File> {
-        let lock = File::options().create(true).append(true).open(path).ok()?;
+        let lock = files::open_to_append(path).ok()?;
         let mut waits = false;
         while let Err(TryLockError::WouldBlock) = lock.try_lock() {
             if !waits {
@@ -143,7 +147,7 @@ impl Transfers<'_> {
 
     /// Requests what `part` lacks of `file`, and appends it.
     fn go_on(&mut self, file: &HubFile, part: &Path) -> std::result::Result<(), Fault> {
-        let mut output = File::options().create(true).append(true).open(part).map_err(Fault::Disk)?;
+        let mut output = files::open_to_append(part).map_err(Fault::Disk)?;
         let mut start = output.metadata().map_err(Fault::Disk)?.len();
         if file.size.is_some_and(|size| size == start) {
             return Ok(());
@@ -171,28 +175,44 @@ impl Transfers<'_> {
         }
         let rest = answer.body().content_length();
         let size = file.size.or(rest.map(|rest| rest + start)).unwrap_or(0);
-        self.copy(&mut answer.into_body().into_reader(), &mut output, file, start, size)
+        self.copy(answer.into_body().into_reader(), &mut output, file, start, size)
     }
 
+    /// Appends what comes. Another thread reads it, so that this one can give up an answer that stalls.
     fn copy(
         &mut self,
-        answer: &mut BodyReader<'_>,
+        mut answer: BodyReader<'static>,
         output: &mut File,
         file: &HubFile,
         mut done: u64,
         size: u64,
     ) -> std::result::Result<(), Fault> {
-        let mut piece = vec![0; PIECE];
+        let (pieces, read) = crossbeam_channel::bounded(1);
+        let reader = move || {
+            loop {
+                let mut piece = vec![0; PIECE];
+                let length = answer.read(&mut piece);
+                let is_last = !length.as_ref().is_ok_and(|length| *length > 0);
+                piece.truncate(*length.as_ref().unwrap_or(&0));
+                if pieces.send(length.map(|_| piece)).is_err() || is_last {
+                    return;
+                }
+            }
+        };
+        thread::Builder::new().name("download".to_owned()).spawn(reader).map_err(Fault::Disk)?;
+        let most = file.size.unwrap_or(if file.is_weights() { u64::MAX } else { LARGEST_SMALL_FILE });
         loop {
             let (repository, name) = (&self.name.repository, &file.name);
             (self.watch)(Event::Transfer { repository, file: name, done, size });
-            let length = answer.read(&mut piece).map_err(|error| Fault::Request(error.into()))?;
-            if length == 0 {
+            let stalled = |_| Fault::Request(io::Error::new(io::ErrorKind::TimedOut, STALLED).into());
+            let piece = read.recv_timeout(STALL).map_err(stalled)?;
+            let piece = piece.map_err(|error| Fault::Request(error.into()))?;
+            if piece.is_empty() {
                 return Ok(());
             }
-            output.write_all(&piece[..length]).map_err(Fault::Disk)?;
-            done += length as u64;
-            if file.size.is_some_and(|size| done > size) {
+            output.write_all(&piece).map_err(Fault::Disk)?;
+            done += piece.len() as u64;
+            if done > most {
                 // An answer without an end must not fill the disk.
                 return Ok(());
             }
@@ -205,7 +225,9 @@ impl Transfers<'_> {
             Fault::Request(ureq::Error::StatusCode(401 | 403)) if self.listing.is_gated() => {
                 messages.gated(name)
             }
-            Fault::Request(ureq::Error::StatusCode(401 | 403)) => messages.no_repository(name),
+            Fault::Request(ureq::Error::StatusCode(status @ 400..500)) if !may_pass_later(status) => {
+                messages.withheld(name, &file.name, status)
+            }
             Fault::Request(error) => messages.broken_off(name, &file.name, &error),
             Fault::Disk(error) => messages.unwritable(name, &error),
             Fault::Content(fault) => messages.damaged(name, &file.name, &fault),
@@ -222,6 +244,10 @@ fn verify(file: &HubFile, part: &Path) -> std::result::Result<(), Fault> {
     let length = fs::metadata(part).map_err(Fault::Disk)?.len();
     let fault = match (file.size, &file.lfs) {
         (Some(size), _) if size != length => Some(format!("has {length} bytes in place of {size}")),
+        (None, _) if !file.is_weights() && length > LARGEST_SMALL_FILE => {
+            Some(format!("has over {LARGEST_SMALL_FILE} bytes, more than such a file has"))
+        }
+        _ if length == 0 => Some("is empty".to_owned()),
         (_, Some(lfs)) if sha256_of(part).map_err(Fault::Disk)? != lfs.sha256.to_lowercase() => {
             Some("has another SHA-256 than the repository says".to_owned())
         }
@@ -245,8 +271,16 @@ fn sha256_of(path: &Path) -> io::Result<String> {
 /// Whether another try may succeed.
 fn may_pass(error: &ureq::Error) -> bool {
     match error {
-        ureq::Error::StatusCode(status) => matches!(status, 408 | 416 | 429 | 500..),
-        ureq::Error::BadUri(_) | ureq::Error::Http(_) => false,
+        ureq::Error::StatusCode(status) => may_pass_later(*status),
+        ureq::Error::BadUri(_)
+        | ureq::Error::Http(_)
+        | ureq::Error::Protocol(_)
+        | ureq::Error::RedirectFailed
+        | ureq::Error::TooManyRedirects => false,
         _ => true,
     }
+}
+
+fn may_pass_later(status: u16) -> bool {
+    matches!(status, 408 | 416 | 429 | 500..)
 }

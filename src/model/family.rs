@@ -80,6 +80,18 @@ impl Windows {
     }
 }
 
+/// The architecture that transformers takes for a type where the file names none.
+const MODEL_TYPES: [(&str, &str); 8] = [
+    ("llama", "LlamaForCausalLM"),
+    ("qwen2", "Qwen2ForCausalLM"),
+    ("qwen3", "Qwen3ForCausalLM"),
+    ("qwen3_moe", "Qwen3MoeForCausalLM"),
+    ("gemma3_text", "Gemma3ForCausalLM"),
+    ("gemma3", "Gemma3ForConditionalGeneration"),
+    ("olmo2", "Olmo2ForCausalLM"),
+    ("olmo3", "Olmo3ForCausalLM"),
+];
+
 const LLAMA: Family = Family {
     architectures: &["LlamaForCausalLM"],
     decoder: "LlamaModel",
@@ -202,7 +214,13 @@ const FAMILIES: [Family; 7] = [
 impl Family {
     /// The family that `architectures` names.
     pub fn read(config: &JsonReader) -> Result<&'static Self> {
-        let names = config.texts("architectures")?.unwrap_or_default();
+        let mut names = config.texts("architectures")?.unwrap_or_default();
+        let kind = config.text("model_type")?;
+        if let (true, Some((_, name))) =
+            (names.is_empty(), MODEL_TYPES.iter().find(|(known, _)| Some(*known) == kind))
+        {
+            names.push(name);
+        }
         let is_named = |family: &&Self| {
             family.architectures.iter().chain([&family.decoder]).any(|name| names.contains(name))
         };

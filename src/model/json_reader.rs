@@ -37,7 +37,10 @@ impl JsonReader {
         let path = checkpoint.path(file);
         match python_json::from_slice_quoting(bytes) {
             Ok(values) => Ok(Self { path, prefix: String::new(), values }),
-            Err(error) => Err(Error::file(path, format!("not a JSON object: {error}"))),
+            Err(error) => Err(Error::file(
+                path,
+                format!("not a JSON object: {error}; correct it, or download it again"),
+            )),
         }
     }
 

@@ -222,7 +222,7 @@ fn read_activation(config: &JsonReader) -> Result<Activation> {
     let gemma = "hidden_activation";
     let field = if config.get(gemma).is_some() { gemma } else { "hidden_act" };
     match config.text(field)?.unwrap_or("silu") {
-        "silu" => Ok(Activation::Silu),
+        "silu" | "swish" => Ok(Activation::Silu),
         "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
         _ => Err(config.unexpected(field, "silu or gelu_pytorch_tanh")),
     }

@@ -13,6 +13,7 @@ use crate::python_json;
 
 pub(super) const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
+const ADDED_TOKENS_FILE: &str = "added_tokens.json";
 
 /// The named tokens of every tokenizer. They must be texts.
 const STANDARD_TOKENS: [&str; 7] =
@@ -25,6 +26,8 @@ pub(super) struct TokenizerConfig {
     /// `bos_token` and every other `*_token` that is a text, and those of `extra_special_tokens` that have names. A
     /// template sees them as variables.
     pub(super) named_tokens: BTreeMap<String, String>,
+    /// Every token that a file names, also in lists. `transformers` adds those that `tokenizer.json` lacks.
+    pub(super) all_named: BTreeSet<String>,
     /// The tokens that a template writes, if the publisher lists them.
     pub(super) control_tokens: Option<Vec<String>>,
     /// Added tokens, by their id.
@@ -46,12 +49,24 @@ impl TokenizerConfig {
             return Ok(Self::default());
         };
         let mut entries = Entries { checkpoint, values, special: Map::new() };
+        let mut all_named = BTreeSet::new();
         if !entries.values.contains_key("added_tokens_decoder") {
             entries.special = read_object(checkpoint, SPECIAL_TOKENS_FILE)?.unwrap_or_default();
+            all_named.extend(
+                read_object(checkpoint, ADDED_TOKENS_FILE)?.into_iter().flatten().map(|(token, _)| token),
+            );
         }
         let added: Option<BTreeMap<u32, DeclaredToken>> = entries.take("added_tokens_decoder")?;
+        for list in ["additional_special_tokens", "extra_special_tokens"] {
+            let listed =
+                [&entries.values, &entries.special].map(|values| values.get(list).and_then(Value::as_array));
+            all_named.extend(listed.into_iter().flatten().flatten().filter_map(content).map(str::to_owned));
+        }
+        let named_tokens = entries.named_tokens()?;
+        all_named.extend(named_tokens.values().cloned());
         Ok(Self {
-            named_tokens: entries.named_tokens()?,
+            named_tokens,
+            all_named,
             control_tokens: entries.take("chat_control_tokens")?,
             added_tokens: added.into_iter().flatten().map(|(id, token)| (id, token.into())).collect(),
             split_special_tokens: entries.take("split_special_tokens")?.unwrap_or_default(),

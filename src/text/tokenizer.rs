@@ -37,6 +37,8 @@ struct Shared {
     longest: Option<LongestToken>,
     begin: Option<TokenId>,
     end: Option<TokenId>,
+    /// Tokens that the checkpoint names and the library does not have.
+    absent: Vec<String>,
     /// See [`TokenizerConfig::control_tokens`].
     control_tokens: Option<Vec<String>>,
 }
@@ -86,7 +88,8 @@ impl Tokenizer {
         let misplaced = |(id, token): &(&u32, &AddedToken)| library.token_to_id(&token.content) != Some(**id);
         if let Some((id, token)) = config.added_tokens.iter().find(misplaced) {
             let message = format!(
-                "added_tokens_decoder gives {:?} the id {id}, {TOKENIZER_FILE} does not",
+                "added_tokens_decoder gives {:?} the id {id}, {TOKENIZER_FILE} does not; save the tokenizer again with \
+                 transformers",
                 token.content
             );
             return Err(Error::file(checkpoint.path(TOKENIZER_CONFIG_FILE), message));
@@ -95,6 +98,10 @@ impl Tokenizer {
         for warning in &mut warnings {
             *warning = format!("{}: {warning}", path.display());
         }
+        let is_absent = |token: &String| {
+            !token.is_empty() && library.token_to_id(token).is_none() && !config.split_special_tokens
+        };
+        let absent = config.all_named.iter().filter(|token| is_absent(token)).cloned().collect();
         let longest = longest_token(&library);
         let end =
             config.named_tokens.get("eos_token").and_then(|token| library.token_to_id(token)).map(TokenId);
@@ -109,6 +116,7 @@ impl Tokenizer {
                 longest,
                 begin,
                 end,
+                absent,
                 control_tokens: config.control_tokens,
             }),
         })
@@ -157,8 +165,16 @@ impl Tokenizer {
     /// The ids of `text`.
     ///
     /// # Errors
-    /// [`Error::Request`] if the library refuses the text.
+    /// [`Error::Request`] if the library refuses the text, or if it holds a token that the checkpoint names and
+    /// `tokenizer.json` lacks: `transformers` would give it an id that no model was trained with.
     pub fn encode(&self, text: &str, special: Special) -> Result<Vec<TokenId>> {
+        if let Some(token) = self.shared.absent.iter().find(|token| text.contains(token.as_str())) {
+            return Err(Error::Request(format!(
+                "the prompt holds {token:?}, which {TOKENIZER_CONFIG_FILE} or a file beside it names as a token and {} lacks; \
+                 save the tokenizer again with transformers, or remove it from the text",
+                self.path().display()
+            )));
+        }
         let encoding = self.ask("encode a text", || {
             self.shared.library.encode_fast(text, special == Special::AsConfigured)
         })?;

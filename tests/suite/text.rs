@@ -431,6 +431,35 @@ fn a_token_of_no_known_form_is_named_with_its_file() {
     }
 }
 
+/// `transformers` gives such a token an id of its own; reading it as letters would be silently wrong.
+#[test]
+fn a_token_that_the_tokenizer_lacks_is_refused_in_a_text() {
+    let tokenizer = words_tokenizer(&["?", "red"], 0);
+    let cases = [
+        (r#"{"pad_token": "[PAD]"}"#, "{}", "{}"),
+        (r#"{"image_token": {"content": "[PAD]"}}"#, "{}", "{}"),
+        (r#"{"extra_special_tokens": ["[PAD]"]}"#, "{}", "{}"),
+        (r#"{"extra_special_tokens": {"some_token": "[PAD]"}}"#, "{}", "{}"),
+        (r#"{"additional_special_tokens": [{"content": "[PAD]"}]}"#, "{}", "{}"),
+        ("{}", r#"{"sep_token": "[PAD]"}"#, "{}"),
+        ("{}", r#"{"additional_special_tokens": ["[PAD]"]}"#, "{}"),
+        ("{}", "{}", r#"{"[PAD]": 7}"#),
+    ];
+    for (config, map, added) in cases {
+        let files = [
+            ("tokenizer.json", &*tokenizer),
+            ("tokenizer_config.json", config),
+            ("special_tokens_map.json", map),
+            ("added_tokens.json", added),
+        ];
+        let (_folder, checkpoint) = folder(&files);
+        let loaded = Tokenizer::load(&checkpoint).unwrap();
+        assert_eq!(loaded.encode("red", Special::None).unwrap(), [TokenId(1)]);
+        let said = message_of(loaded.encode("red [PAD]", Special::None));
+        assert!(said.contains("\"[PAD]\"") && said.contains("save the tokenizer again"), "{config}: {said}");
+    }
+}
+
 /// What `added_tokens_decoder` leaves out is as in the constructor of `AddedToken`.
 #[test]
 fn fields_of_added_tokens_have_defaults() {

@@ -109,6 +109,8 @@ impl Method {
             return Err(Error::Setting(format!("guidance is {}; it must be 0 or more", number(guidance))));
         }
         let pairs = self.alpha.iter().flat_map(|alpha| self.beta.iter().map(|beta| (*alpha, *beta)));
+        // -0 is 0.
+        let pairs = pairs.map(|(alpha, beta)| (alpha + 0.0, beta + 0.0));
         let mut contrasts: Vec<Contrast> = pairs.map(|(alpha, beta)| self.contrast(alpha, beta)).collect();
         contrasts.iter().try_for_each(Contrast::validate)?;
         if let Some(guidance) = self.guidance {

@@ -18,7 +18,7 @@ use codit::device::gpu::{BATCHED_TOKENS, GpuConfig};
 use codit::device::{Device, Dtype, Format};
 use codit::engine::footprint::Footprint;
 use codit::engine::{EngineConfig, Shortcuts};
-use codit::error::Result;
+use codit::error::{Result, number};
 use codit::model::spec::Spec;
 use codit::pairs::PairPreset;
 
@@ -104,7 +104,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             "placements": fits,
         }))?;
     } else {
-        let (memory, part) = (bytes::show(gpu_memory), args.gpu_memory_utilization);
+        let (memory, part) = (bytes::show(gpu_memory), number(args.gpu_memory_utilization));
         let assumed = if args.gpu_memory.is_none() && Args::memory_of_gpu().is_none() {
             " There is no GPU here, so\n--gpu-memory or this usual size says how large it is."
         } else {

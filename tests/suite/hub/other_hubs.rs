@@ -1,6 +1,8 @@
 //! Hubs that are not the real one: mirrors that know less, servers that mean harm, and settings that name none.
 
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 
 use super::{FakeHub, Fault, Habits, PAIR, WEIGHTS, cache, command, embedded, hub, refusal, run, workplace};
@@ -58,6 +60,93 @@ fn an_answer_without_an_end_is_refused() {
     run(&hub, &place, "out", &ALONE);
 }
 
+/// An empty file is no file of a model, even if the hub says so; it does not stay in the cache.
+#[test]
+fn an_empty_file_is_not_kept() {
+    let (hub, place) = (hub(), workplace());
+    let mut files = embedded("expert");
+    let config = files.insert("config.json".to_owned(), Vec::new()).unwrap();
+    hub.commit("acme/chat", files);
+    let said = refusal(command(&hub, &place, "out", &ALONE), 1);
+    assert!(said.contains("config.json") && said.contains("is empty"), "{said}");
+    let mut files = embedded("expert");
+    files.insert("config.json".to_owned(), config);
+    hub.commit("acme/chat", files);
+    run(&hub, &place, "out", &ALONE);
+}
+
+#[test]
+fn a_hub_that_answers_something_else_is_not_called_unreachable() {
+    let (hub, place) = (hub(), workplace());
+    let cases = [
+        ([Some(500), None], 1, "answers with status 500; try again later"),
+        ([Some(429), None], 1, "answers with status 429; try again later"),
+        ([None, Some(404)], 1, "lists config.json and answers with status 404"),
+        ([None, Some(403)], 1, "check that the token in use may read it"),
+    ];
+    for (statuses, code, words) in cases {
+        hub.take_up(Habits { statuses, ..Habits::default() });
+        let said = refusal(command(&hub, &place, "out", &ALONE), code);
+        assert!(said.contains(words) && !said.contains("unreachable"), "{said}");
+        assert!(!said.contains("broke off"), "{said}");
+    }
+}
+
+/// A connection over which nothing comes any more is given up.
+#[test]
+fn a_transfer_that_stalls_goes_on() {
+    let (hub, place) = (hub(), workplace());
+    hub.fail(WEIGHTS, Fault::Stall(1000));
+    let start = std::time::Instant::now();
+    run(&hub, &place, "out", &ALONE);
+    assert!(start.elapsed() < std::time::Duration::from_secs(55), "it waited for the hub");
+}
+
+/// What lies in the cache may be links, pipes and devices of others.
+#[test]
+fn nothing_in_the_cache_is_written_through_or_waited_for() {
+    let (hub, place) = (hub(), workplace());
+    run(&hub, &place, "out", &ALONE);
+    let (folder, precious) = (cache(&place, "acme/chat"), place.write("precious", "mine"));
+    let blobs = folder.join("blobs");
+    let weights = fs::read_dir(&blobs).unwrap().map(|blob| blob.unwrap().path());
+    let weights = weights.max_by_key(|blob| fs::metadata(blob).unwrap().len()).unwrap();
+    let pipe = |path: &Path| {
+        let _ = fs::remove_file(path);
+        assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+    let again = |name: &str| {
+        let _ = fs::remove_file(&weights);
+        run(&hub, &place, name, &ALONE);
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "mine");
+    };
+
+    let reference = folder.join("refs/main");
+    fs::remove_file(&reference).unwrap();
+    symlink(&precious, &reference).unwrap();
+    again("link");
+    assert!(fs::symlink_metadata(&reference).unwrap().is_file());
+    pipe(&reference);
+    again("pipe");
+    pipe(&weights.with_extension("lock"));
+    again("lock");
+
+    let part = weights.with_extension("part");
+    symlink(&precious, &part).unwrap();
+    fs::remove_file(&weights).unwrap();
+    refusal(command(&hub, &place, "part", &ALONE), 1);
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "mine");
+    fs::remove_file(&part).unwrap();
+    pipe(&part);
+    refusal(command(&hub, &place, "part", &ALONE), 1);
+
+    let token = place.path("token-pipe");
+    pipe(&token);
+    for file in [token.to_str().unwrap(), "/dev/zero"] {
+        assert!(with(&hub, &place, "HF_TOKEN_PATH", file).output().unwrap().status.success());
+    }
+}
+
 #[test]
 fn a_setting_that_names_no_hub_is_said_to() {
     let (hub, place) = (hub(), workplace());
@@ -67,6 +156,7 @@ fn a_setting_that_names_no_hub_is_said_to() {
         ("HF_ENDPOINT", "ftp://example.org", "HF_ENDPOINT is ftp://example.org"),
         ("HF_ENDPOINT", "https://", "HF_ENDPOINT is https://"),
         ("HF_ENDPOINT", "http://a b", "HF_ENDPOINT is http://a b"),
+        ("HF_ENDPOINT", "http://example.org:99999", "HF_ENDPOINT is http://example.org:99999"),
         ("HF_TOKEN", "hf_abc\nX-Evil: 1", "token in HF_TOKEN"),
         ("HUGGING_FACE_HUB_TOKEN", "hf abc", "token in HUGGING_FACE_HUB_TOKEN"),
         ("HF_TOKEN_PATH", file.to_str().unwrap(), file.to_str().unwrap()),

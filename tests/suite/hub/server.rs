@@ -50,6 +50,8 @@ pub struct Habits {
     pub lists_names_alone: bool,
     /// A file comes as a whole, whatever part is asked for.
     pub ignores_ranges: bool,
+    /// The status of every answer about a repository, and of every answer to a request for a file.
+    pub statuses: [Option<u16>; 2],
 }
 
 /// A fault that occurs once, in the next transfer of a file.
@@ -231,6 +233,9 @@ fn describe(
     repository: &[&str],
     revision: &str,
 ) -> std::io::Result<()> {
+    if let Some(status) = state.lock().unwrap().habits.statuses[0] {
+        return refuse(stream, status, "Odd");
+    }
     let (commit, files) = match find(state, request, repository, revision) {
         Ok(found) => found,
         Err((status, code)) => return refuse(stream, status, code),
@@ -293,6 +298,9 @@ fn resolve(
         Err((status, code)) => return refuse(stream, status, code),
     };
     let id = repository.join("/");
+    if let Some(status) = state.lock().unwrap().habits.statuses[1] {
+        return refuse(stream, status, "Odd");
+    }
     if !request.is_to(&state.lock().unwrap().repositories[&id]) {
         return refuse(stream, if request.token().is_none() { 401 } else { 403 }, "GatedRepo");
     }
@@ -336,7 +344,7 @@ fn send_file(
         }
         None => ("200 OK", 0, bytes.len()),
     };
-    if start >= end {
+    if range.is_some() && start >= end {
         return refuse(stream, 416, "RangeNotSatisfiable");
     }
     let mut body = bytes[start..end].to_vec();

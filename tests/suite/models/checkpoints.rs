@@ -137,9 +137,7 @@ fn sharded() -> Copy {
 fn fields_of_the_configuration() {
     let cases = [
         ("architectures", json!(["MistralForCausalLM"]), "architectures: LlamaForCausalLM, "),
-        ("architectures", json!([]), "architectures: LlamaForCausalLM, "),
         ("architectures", json!("LlamaForCausalLM"), "a list of strings"),
-        ("architectures", Value::Null, "is missing"),
         ("quantization_config", json!({"quant_method": "gptq"}), "not supported"),
         ("sliding_window", json!(8), "attends to all"),
         ("sliding_window", json!("8"), "a whole number"),
@@ -229,6 +227,19 @@ fn fields_of_the_configuration() {
     let nested = json!({"full_attention": {"rope_type": "linear"}});
     tower("rope_parameters", nested)
         .fails(&[CONFIG, "text_config.rope_parameters.full_attention.factor is missing"]);
+}
+
+/// Where no architecture is named, the type of the model says which it is, as in transformers.
+#[test]
+fn a_configuration_without_architectures() {
+    for architectures in [json!([]), Value::Null] {
+        llama().set("architectures", architectures.clone()).load().unwrap();
+        qwen3().set("architectures", architectures.clone()).load().unwrap();
+        let unknown = llama().set("architectures", architectures.clone()).set("model_type", json!("bert"));
+        unknown.fails(&[CONFIG, "architectures", "one of the supported architectures: LlamaForCausalLM, "]);
+    }
+    llama().set("hidden_act", json!("swish")).load().unwrap();
+    llama().set("sliding_window", json!(1 << 20)).load().unwrap();
 }
 
 #[test]
