@@ -49,6 +49,9 @@ impl ChatTemplate {
             source.map(|source| Sandbox::compile(source)).transpose().map_err(|failure| match failure {
                 Failure::Unavailable(message) => unavailable(&message),
                 Failure::Refused(message) | Failure::Failed(message) => {
+                    // The engine's word for an operator whose operands this program hands to a function.
+                    let message =
+                        message.replace(TOO_MANY, "an expression of more than 2,000 parts is not supported");
                     Error::file(path.clone(), format!("the chat template does not parse: {message}"))
                 }
             })
@@ -191,6 +194,8 @@ fn find(checkpoint: &Checkpoint, config: &TokenizerConfig) -> Result<Option<Sour
     }
     Ok(Some(sources))
 }
+
+const TOO_MANY: &str = "Too many arguments in function call";
 
 fn read(checkpoint: &Checkpoint, file: &str) -> Result<Option<String>> {
     let Some(bytes) = checkpoint.find(file)? else { return Ok(None) };
