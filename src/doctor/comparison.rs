@@ -22,17 +22,25 @@ pub struct Check {
     pub bound: f64,
     /// Count of numbers, rows or tokens that are not exactly as required. The check passes only if it is 0.
     pub differences: usize,
+    /// The device's error, if the check ended with one.
+    pub refusal: Option<String>,
 }
 
 impl Check {
+    /// Checks that the device ended with an error.
+    pub fn refused(operation: &'static str, refusal: String) -> Self {
+        let case = "not all of its checks ended".to_owned();
+        Self { operation, case, error: f64::INFINITY, bound: 0.0, differences: 0, refusal: Some(refusal) }
+    }
+
     /// A check that measures an error.
     pub fn measured(operation: &'static str, case: impl Into<String>, error: f64, bound: f64) -> Self {
-        Self { operation, case: case.into(), error, bound, differences: 0 }
+        Self { operation, case: case.into(), error, bound, differences: 0, refusal: None }
     }
 
     /// A check that counts differences.
     pub fn counted(operation: &'static str, case: impl Into<String>, differences: usize) -> Self {
-        Self { operation, case: case.into(), error: 0.0, bound: 0.0, differences }
+        Self { operation, case: case.into(), error: 0.0, bound: 0.0, differences, refusal: None }
     }
 
     /// Whether the device is right. A check whose error is NaN fails.

@@ -43,6 +43,8 @@ pub struct Failure {
     pub bound: f64,
     /// See [`Check::differences`].
     pub differences: usize,
+    /// See [`Check::refusal`].
+    pub refusal: Option<String>,
 }
 
 impl Finding {
@@ -72,12 +74,16 @@ impl Finding {
 
 impl Failure {
     fn new(check: &Check) -> Self {
-        let Check { operation, case, error, bound, differences } = check.clone();
-        Self { operation, case, error: Some(error).filter(|error| error.is_finite()), bound, differences }
+        let Check { operation, case, error, bound, differences, refusal } = check.clone();
+        let error = Some(error).filter(|error| error.is_finite());
+        Self { operation, case, error, bound, differences, refusal }
     }
 
     /// Describes the failure in words.
     pub fn what(&self) -> String {
+        if let Some(refusal) = &self.refusal {
+            return refusal.clone();
+        }
         match (self.differences, self.error) {
             (0, Some(error)) => format!("error {error:.1e}, allowed {:.1e}", self.bound),
             (0, None) => "the results are not numbers, or not those of the same tokens".to_owned(),

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use codit::doctor::Check;
+use codit::doctor::verdict::Finding;
 use serde_json::Value;
 
 use crate::program::Workplace;
@@ -276,6 +278,17 @@ fn the_doctor_fails_a_device_with_a_fault() {
         }
     }
     assert!(failed * 10 > checks * 9, "{failed} of {checks}");
+}
+
+/// A device that ends a family of checks with an error fails that family, in its own words.
+#[test]
+fn an_error_of_a_device_is_a_finding() {
+    let refusal = "CUDA could not launch a kernel: CUDA_ERROR_ILLEGAL_ADDRESS";
+    let checks = [Check::counted("matmul", "1 row", 0), Check::refused("matmul", refusal.to_owned())];
+    let finding = Finding::new("a device", "bf16", "matmul", &checks);
+    assert!(!finding.passed && finding.failed == 1 && finding.checks == 2);
+    assert_eq!(finding.failures[0].what(), refusal);
+    assert_eq!(serde_json::to_value(&finding).unwrap()["failures"][0]["refusal"], refusal);
 }
 
 #[test]

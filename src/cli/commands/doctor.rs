@@ -13,7 +13,7 @@ use codit::device::cpu::{Cpu, ISA_VARIABLE, Isa};
 use codit::device::inspect::Inspect;
 use codit::doctor::verdict::{Finding, Verdict};
 use codit::doctor::{self, Check, Comparison};
-use codit::error::Result;
+use codit::error::{Error, Result};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -115,13 +115,17 @@ impl<'a> Doctor<'a> {
         let device = open()?;
         let on = self.begin(&device)?;
         let cpu = Cpu::limited(None, Isa::Reference)?.with_formats([device.info().format; 2]);
-        let mut comparison = Comparison::new(&device, &cpu, self.args.seed);
-        comparison.has_fault = self.args.plant_fault;
+        drop(device);
         for (operation, checks) in doctor::all() {
-            on.note(operation, &checks(&mut comparison)?)?;
+            // Each on a device of its own: a device that fails once gives nothing right after that.
+            let device = open()?;
+            let mut comparison = Comparison::new(&device, &cpu, self.args.seed);
+            comparison.has_fault = self.args.plant_fault;
+            on.note(operation, &or_refused(operation, checks(&mut comparison))?)?;
         }
-        on.note("golden pair", &doctor::pair::checks(open, self.args.plant_fault)?)?;
-        on.measured(&Ceilings::measure(&device, OF_MEMORY)?)
+        let golden = "golden pair";
+        on.note(golden, &or_refused(golden, doctor::pair::checks(open, self.args.plant_fault))?)?;
+        on.measured(&Ceilings::measure(&open()?, OF_MEMORY)?)
     }
 
     /// Prints what the device is, and the head of its table.
@@ -151,6 +155,14 @@ impl<'a> Doctor<'a> {
             )?;
         }
         Ok(on)
+    }
+}
+
+/// The checks; where the device ended them with an error, a check that says so, so that the others go on.
+fn or_refused(operation: &'static str, checks: Result<Vec<Check>>) -> Result<Vec<Check>> {
+    match checks {
+        Err(Error::Device(refusal)) => Ok(vec![Check::refused(operation, refusal)]),
+        checks => checks,
     }
 }
 
