@@ -5,21 +5,24 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// `O_NOFOLLOW` and `O_NONBLOCK` of Linux.
-const AS_IT_IS: i32 = 0o400_000 | 0o4000;
+/// `O_NONBLOCK` of Linux: opening a pipe does not wait.
+const NO_WAIT: i32 = 0o4000;
+/// `O_NOFOLLOW` of Linux: a link is an error.
+const NO_LINK: i32 = 0o400_000;
 /// Bytes of the longest text that is read: a commit, or a token.
 const LONGEST_TEXT: u64 = 64 << 10;
 
 /// Opens the regular file at `path` for appending and reading, or creates it.
 pub(super) fn open_to_append(path: &Path) -> io::Result<File> {
-    let file = File::options().create(true).append(true).read(true).custom_flags(AS_IT_IS).open(path)?;
+    let file =
+        File::options().create(true).append(true).read(true).custom_flags(NO_LINK | NO_WAIT).open(path)?;
     check_kind(&file)?;
     Ok(file)
 }
 
 /// The text in the regular file at `path`, or in that which a link there leads to.
 pub(super) fn read_text(path: &Path) -> io::Result<String> {
-    let file = File::options().read(true).custom_flags(0o4000).open(path)?;
+    let file = File::options().read(true).custom_flags(NO_WAIT).open(path)?;
     check_kind(&file)?;
     let mut text = String::new();
     file.take(LONGEST_TEXT).read_to_string(&mut text)?;

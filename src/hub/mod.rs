@@ -82,7 +82,8 @@ impl Hub {
     ///
     /// # Errors
     /// [`Error::Setting`](crate::Error::Setting) if there is no such repository or revision, if it is not accessible, or
-    /// if only the cache is used and lacks it; [`Error::Download`](crate::Error::Download) if the hub cannot be reached, or if a download is broken or cannot be stored.
+    /// if only the cache is used and lacks it. [`Error::Download`](crate::Error::Download) if the hub is of no use, or if
+    /// a download is broken or cannot be stored.
     pub fn fetch(
         &self,
         name: &ModelName,

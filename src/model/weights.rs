@@ -21,6 +21,7 @@ const LARGEST_HEADER: usize = 100_000_000;
 #[derive(Debug)]
 pub struct Weights {
     checkpoint: Checkpoint,
+    shards: Vec<Arc<Shard>>,
     /// The file of each tensor that a file holds.
     tensors: HashMap<String, Arc<Shard>>,
     /// The file in which the index places each tensor; `None` if one file holds all.
@@ -45,7 +46,8 @@ impl Weights {
     /// # Errors
     /// [`Error::File`] where no file is there, or one is truncated or damaged; [`Error::Io`] where one cannot be mapped.
     pub fn open(checkpoint: &Checkpoint) -> Result<Self> {
-        let mut weights = Self { checkpoint: checkpoint.clone(), tensors: HashMap::new(), index: None };
+        let mut weights =
+            Self { checkpoint: checkpoint.clone(), shards: Vec::new(), tensors: HashMap::new(), index: None };
         if let Some(bytes) = checkpoint.find(SINGLE)? {
             weights.add(Shard::read(checkpoint, SINGLE, bytes)?);
             return Ok(weights);
@@ -70,6 +72,7 @@ impl Weights {
         let shard = Arc::new(shard);
         let names = shard.metadata.offset_keys().into_iter();
         self.tensors.extend(names.map(|name| (name, shard.clone())));
+        self.shards.push(shard);
     }
 
     /// The tensor `name`, if there is one.
@@ -135,7 +138,7 @@ impl Weights {
     /// # Errors
     /// [`Error::Io`] if somebody has.
     pub fn check_unchanged(&self) -> Result<()> {
-        self.tensors.values().try_for_each(|shard| shard.bytes.check_unchanged())
+        self.shards.iter().try_for_each(|shard| shard.bytes.check_unchanged())
     }
 
     fn missing(&self, name: &str) -> Error {

@@ -1,7 +1,9 @@
 //! What the library's errors about a `tokenizer.json` mean to a user.
 
-use serde::Deserialize;
+use std::collections::BTreeMap;
+
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::error::excerpt;
 
@@ -11,8 +13,9 @@ const PARTS: [(&str, &str); 5] = [
     ("pre_tokenizer", "PreTokenizer"),
     ("post_processor", "PostProcessor"),
     ("decoder", "Decoder"),
-    ("model", "Model"),
+    (MODEL, "Model"),
 ];
+const MODEL: &str = "model";
 const UNKNOWN: &str = "did not match any variant of untagged enum ";
 
 /// The message for `error`, which the library has about `file`. Where no form of a part fits, the library names only its own
@@ -48,31 +51,15 @@ pub(super) fn explain_text(error: &str) -> String {
 
 /// The types that are written in the part, in their order.
 fn types(file: &[u8], part: &str) -> String {
-    /// A model's vocabulary is not looked through.
-    #[derive(Deserialize)]
-    struct Model {
-        r#type: Option<Value>,
-    }
-    #[derive(Deserialize)]
-    struct File {
-        model: Option<Model>,
-        #[serde(default)]
-        normalizer: Value,
-        #[serde(default)]
-        pre_tokenizer: Value,
-        #[serde(default)]
-        post_processor: Value,
-        #[serde(default)]
-        decoder: Value,
-    }
-    let Ok(file) = serde_json::from_slice::<File>(file) else { return String::new() };
+    let parts: BTreeMap<String, &RawValue> = serde_json::from_slice(file).unwrap_or_default();
+    let Some(written) = parts.get(part) else { return String::new() };
     let mut found = Vec::new();
-    match part {
-        "normalizer" => collect(&file.normalizer, &mut found),
-        "pre_tokenizer" => collect(&file.pre_tokenizer, &mut found),
-        "post_processor" => collect(&file.post_processor, &mut found),
-        "decoder" => collect(&file.decoder, &mut found),
-        _ => found.extend(file.model.and_then(|model| model.r#type).map(|kind| kind.to_string())),
+    if part == MODEL {
+        // Its vocabulary is not looked through.
+        let model: BTreeMap<String, &RawValue> = serde_json::from_str(written.get()).unwrap_or_default();
+        found.extend(model.get("type").map(ToString::to_string));
+    } else {
+        collect(&serde_json::from_str(written.get()).unwrap_or_default(), &mut found);
     }
     excerpt(&found.join(", ")).into_owned()
 }

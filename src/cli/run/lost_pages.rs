@@ -12,9 +12,9 @@ use codit::mapped_file::shrunk_file;
 /// # Errors
 /// If the system refuses.
 pub fn explain() -> Result<()> {
-    // SAFETY: the signal comes to the thread that reads the page, which holds no lock that the action needs, and which it
-    // never goes back to: either the process ends, or the action returns, and then so does the signal, for which the
-    // standard library's handler has set the default by then.
+    // SAFETY: the signal comes to the thread that reads the page. That thread holds no lock that the action needs. The
+    // process ends here, or the action returns: then the page is read again, and the system ends the process, because
+    // the standard library's handler, which ran before, has set the signal's default.
     let registered = unsafe { low_level::register(SIGBUS, end_if_a_file_shrank) };
     let refused = |error| Error::System(format!("cannot listen for signals: {error}{}", remedy(&error)));
     registered.map(drop).map_err(refused)
