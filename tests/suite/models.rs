@@ -252,36 +252,39 @@ fn continuations_of_the_kernels_equal_those_of_transformers() {
     compare_continuations(&Simt::simt(Dtype::F32, 4));
 }
 
-/// Computes as the GPU does by default. Rounding to bf16 after every operation changes the logits by about 1% of
-/// their norm.
+/// Computes as the GPU does by default: activations are rounded after every operation.
 #[test]
-fn logits_of_the_kernels_in_bf16_are_near_those_of_transformers() {
+fn logits_of_the_kernels_in_bf16_are_as_near_as_those_of_transformers() {
     compare_logits_in_bf16(&Simt::simt(Dtype::Bf16, 5));
 }
 
 #[test]
-fn logits_of_the_cpu_in_bf16_are_near_those_of_transformers() {
-    let cpu = Cpu::new(Some(2)).unwrap().with_formats([Format::of(Dtype::Bf16); 2]);
-    compare_logits_in_bf16(&cpu);
+fn logits_of_the_cpu_in_bf16_are_as_near_as_those_of_transformers() {
+    compare_logits_in_bf16(&Cpu::new(Some(2)).unwrap().with_formats([Format::of(Dtype::Bf16); 2]));
 }
 
+/// Compares the logits of every golden case on `device`, which computes in bf16, with those of transformers in f32. They
+/// may be as far from them as those of transformers in bf16 are.
+///
+/// Where rounding decides between two branches of a mixture, the logits are much farther away. This meets other tokens in
+/// other programs, so every mixture has the bound of the mixture that it meets in transformers.
 fn compare_logits_in_bf16<D: Inspect>(device: &D) {
-    for case in [
-        "llama-gqa3-scaled",
-        "qwen2-unlike",
-        "qwen3-window",
-        "gemma3-linear",
-        "gemma3-tower",
-        "olmo2-f16",
-        "olmo3-yarn",
-    ] {
-        let golden = Logits::read(&self::golden(case));
-        let found = golden.at_once(device, &mut Model::load(device, &self::golden(case).join("expert")));
-        let flat = |rows: &[Vec<Vec<f32>>]| rows.concat().concat();
-        let error = relative_error(&flat(&found), &flat(&golden.rows[0]));
-        println!("{case}: {error:.1e}");
-        assert!(error < 0.02, "{case}: {error}");
-    }
+    let distances = fs::read(golden("../bf16.json")).unwrap();
+    let distances: BTreeMap<String, BTreeMap<String, f64>> = serde_json::from_slice(&distances).unwrap();
+    let rerouted = distances["qwen3-moe-unlike"]["expert"];
+    for_each_case(|case| {
+        let golden = Logits::read(case);
+        let models = ["expert", "amateur"].into_iter().zip(&golden.rows).zip(&golden.routings);
+        for ((name, expected), routings) in models {
+            let found = golden.at_once(device, &mut Model::load(device, &case.join(name)));
+            let flat = |rows: &[Vec<Vec<f32>>]| rows.concat().concat();
+            let error = relative_error(&flat(&found), &flat(expected));
+            let own = distances[case.file_name().unwrap().to_str().unwrap()][name];
+            let bound = if routings.is_empty() { own } else { rerouted };
+            println!("  {name}: {error:.1e} of {bound:.1e}, {:.2}", error / bound);
+            assert!(error <= bound, "{name}: {error}, transformers {bound}");
+        }
+    });
 }
 
 /// Compares the logits of every golden case on `device`, which computes in f32. The bits must be the same for `ways`
