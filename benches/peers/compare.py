@@ -9,7 +9,8 @@ writes JSON. The columns:
 
 - tok/s: generated tokens over prefill and decode, model loading left out.
 - decode tok/s: generated tokens, without each row's first, over the decode phase.
-- ratio: codit's tok/s over this engine's; without codit, each engine's tok/s over the first one's.
+- prefill s: the seconds before the decode phase.
+- ratio: the tok/s of codit (`--dtype auto`) over this engine's; without codit, each engine's tok/s over the first one's.
 
 llama.cpp has no contrastive decoding. Its own batched benchmark runs each model by itself; a pair takes the sum of the two
 times. It neither samples nor combines logits, so this is an upper bound of what it could do.
@@ -44,6 +45,7 @@ def result(rows, max_tokens, total_s, decode_s):
     return {
         "total_s": total_s,
         "decode_s": decode_s,
+        "prefill_s": total_s - decode_s,
         "tokens_per_s": rows * max_tokens / total_s,
         "decode_tokens_per_s": rows * (max_tokens - 1) / decode_s,
         "ms_per_step": 1000 * decode_s / (max_tokens - 1),
@@ -59,7 +61,11 @@ def codit_seconds(text):
     return None
 
 
-def codit(args):
+def codit(dtype):
+    return lambda args: codit_in(dtype, args)
+
+
+def codit_in(dtype, args):
     """One run of codit, and one of a single token a row, which costs the loading and the prefill but no decoding."""
 
     def synth(max_tokens):
@@ -69,7 +75,7 @@ def codit(args):
             stdout, stderr, wall = run(
                 [args.codit, "synth", prompts_path, "-o", out, "--expert", args.expert, "--amateur", args.amateur]
                 + ["--ignore-eos", "--max-tokens", str(max_tokens), "--max-num-seqs", str(args.rows)]
-                + ["--seed", "1", "--device", "cpu", *args.codit_args.split()]
+                + ["--seed", "1", "--device", "cpu", "--dtype", dtype, *args.codit_args.split()]
             )
             with open(out) as records:
                 tokens = sum(len(json.loads(line)["score"]) for line in records)
@@ -129,7 +135,7 @@ def main():
     parser.add_argument("--gguf-expert")
     parser.add_argument("--gguf-amateur")
     parser.add_argument("--llama-args", default="", help="more arguments for llama-batched-bench, one string")
-    parser.add_argument("--skip", nargs="*", default=[], help="engines not to measure: codit, bf16, f32")
+    parser.add_argument("--skip", nargs="*", default=[], help="engines not to measure, by a word of their name")
     parser.add_argument("--rows", type=int, default=16)
     parser.add_argument("--prompt-tokens", type=int, default=64)
     parser.add_argument("--max-tokens", type=int, default=128)
@@ -139,8 +145,13 @@ def main():
     args = parser.parse_args()
     args.texts, _ = prompts(args.expert, args.rows, args.prompt_tokens)
 
-    engines = {"codit": codit, "transformers bf16": transformers("bf16"), "transformers f32": transformers("f32")}
-    engines = {name: once for name, once in engines.items() if name.split()[-1] not in args.skip}
+    engines = {
+        "codit": codit("auto"),
+        "codit float32": codit("float32"),
+        "transformers bf16": transformers("bf16"),
+        "transformers f32": transformers("f32"),
+    }
+    engines = {name: once for name, once in engines.items() if not {name, *name.split()} & set(args.skip)}
     if args.llama_batched_bench:
         if not (args.gguf_expert and args.gguf_amateur):
             parser.error("--llama-batched-bench needs --gguf-expert and --gguf-amateur")
@@ -157,9 +168,9 @@ def main():
         return statistics.median(found[key] for found in runs[name])
 
     first = next(iter(engines))
-    keys = ("tokens_per_s", "decode_tokens_per_s", "ms_per_step", "total_s")
+    keys = ("tokens_per_s", "decode_tokens_per_s", "ms_per_step", "prefill_s", "total_s")
     report = {"rows": args.rows, "prompt_tokens": args.prompt_tokens, "max_tokens": args.max_tokens, "engines": {}}
-    print("| engine | tok/s | decode tok/s | ms a step | seconds | fastest tok/s | ratio |\n|---|---|---|---|---|---|---|")
+    print("| engine | tok/s | decode tok/s | ms a step | prefill s | seconds | fastest tok/s | ratio |\n|---|---|---|---|---|---|---|---|")
     for name in engines:
         medians = {key: median(name, key) for key in keys}
         if first == "codit":
@@ -170,7 +181,7 @@ def main():
         report["engines"][name] = {"median": medians, "fastest": fastest, "ratio": ratio, "runs": runs[name]}
         print(
             f"| {name} | {medians['tokens_per_s']:.1f} | {medians['decode_tokens_per_s']:.1f} "
-            f"| {medians['ms_per_step']:.1f} | {medians['total_s']:.2f} | {fastest:.1f} | {ratio:.2f} |"
+            f"| {medians['ms_per_step']:.1f} | {medians['prefill_s']:.2f} | {medians['total_s']:.2f} | {fastest:.1f} | {ratio:.2f} |"
         )
     for name in engines:
         if "note" in runs[name][0]:
