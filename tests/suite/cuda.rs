@@ -161,7 +161,7 @@ fn every_kernel_begins_with_the_wait() {
         }
     }
     let prelude = folder.join("prelude.cuh");
-    assert_eq!(makers, [prelude.clone()]);
+    assert_eq!(makers, std::slice::from_ref(&prelude));
     let text = std::fs::read_to_string(prelude).unwrap();
     let kernel = text.split("__global__").nth(1).unwrap();
     let wait = kernel.find("begin_kernel();").unwrap();

@@ -35,8 +35,15 @@ pub struct Host {
     failure: Mutex<Option<String>>,
     /// The names of the launched kernels.
     launched: Mutex<BTreeSet<&'static str>>,
-    /// The kernels that wait on the side stream of each role, with their parameters.
-    aside: [Mutex<Vec<(runtime::Launch<'static>, Vec<u8>)>>; 2],
+    /// The kernels that wait on the side stream of each [`Role`].
+    aside: [Mutex<Vec<Queued>>; 2],
+}
+
+/// A kernel that has not run yet.
+#[derive(Debug)]
+struct Queued {
+    launch: runtime::Launch<'static>,
+    parameters: Vec<u8>,
 }
 
 impl Simt {
@@ -81,7 +88,7 @@ impl Host {
     /// Runs what waits on a role's side stream.
     fn run_aside(&self, role: Role) {
         let waiting = self.aside[role as usize].lock().map(|mut waiting| std::mem::take(&mut *waiting));
-        for (launch, parameters) in waiting.unwrap_or_default() {
+        for Queued { launch, parameters } in waiting.unwrap_or_default() {
             self.run(&launch, &parameters);
         }
     }
@@ -160,7 +167,7 @@ impl GpuRuntime for Host {
             Stream::Main(_) => self.run(&launch, parameters),
             Stream::Side(role) => {
                 if let Ok(mut waiting) = self.aside[role as usize].lock() {
-                    waiting.push((launch, parameters.to_vec()));
+                    waiting.push(Queued { launch, parameters: parameters.to_vec() });
                 }
                 if launch.seed % 2 == 1 {
                     self.run_aside(role);
