@@ -6,6 +6,10 @@
 //     KERNEL(scale_f32, ScaleParams, 256, 1) { ... }  // at most 256 threads a block, at least 1 block an SM
 //
 // All shared memory is dynamic: the launch says its size and shared_memory() returns it.
+//
+// A kernel may be launched before the one ahead of it in its stream has ended (CUDA's programmatic dependent
+// launch). KERNEL begins each kernel with the wait for it, so a body sees what the kernels before it wrote, and
+// writes what they no longer read.
 #pragma once
 
 #ifdef __CUDACC__
@@ -27,11 +31,28 @@ using bf16 = __nv_bfloat16;
 
 #define DEVICE __device__ __forceinline__
 #define KERNEL(NAME, PARAMS, MAX_THREADS, MIN_BLOCKS)                     \
+    DEVICE void NAME##_body(const PARAMS& p);                             \
     extern "C" __global__ void __launch_bounds__(MAX_THREADS, MIN_BLOCKS) \
-        NAME(const __grid_constant__ PARAMS p)
+        NAME(const __grid_constant__ PARAMS p) {                          \
+        begin_kernel();                                                   \
+        NAME##_body(p);                                                   \
+    }                                                                     \
+    DEVICE void NAME##_body(const PARAMS& p)
 // The host's compiler checks mirrors in every build: simt/abi.h.
 #define MIRRORED(NAME) static_assert(sizeof(NAME) > 0)
 #define MIRRORED_BY_TESTS MIRRORED
+
+// Waits until the kernel ahead has ended and its writes are visible, then lets the kernel behind be launched as
+// soon as all blocks of this one have come here (PTX ISA, "griddepcontrol"). Since every kernel waits before it
+// lets the next one go, at most two kernels of a stream run at once, and one that has ended had all before it end.
+// Neither instruction does anything where kernels are launched one after another. src/device/cuda/kernels.rs
+// knows by the architecture whether a kernel waits.
+DEVICE void begin_kernel() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
 
 // The block's dynamic shared memory, aligned to 128 bytes.
 DEVICE unsigned char* shared_memory() {

@@ -1,15 +1,16 @@
 // libcuda.so without a GPU: what src/device/cuda calls of the driver, over memory of the host. Kernels are run by the SIMT
-// runtime that they were built for the host with (kernels/simt), at once; streams only order what is captured.
+// runtime that they were built for the host with (kernels/simt). Streams, and the branches of graphs, run in any order that
+// CUDA's rules allow (streams.h).
 //
 // It shows four GPUs. Breaches of CUDA's rules are refused with CUDA's codes and named on stderr: copies past an allocation,
 // waiting or allocating while capturing, copies between GPUs while capturing, streams that are not joined, launches of nothing;
-// and kernels that are given memory of another GPU than their stream's, which only connected GPUs would forgive.
+// kernels that are given memory of another GPU than their stream's, which only connected GPUs would forgive; and programmatic
+// dependent launches of kernels that do not wait, or that do not follow a kernel.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <iterator>
 #include <map>
 #include <mutex>
@@ -18,20 +19,20 @@
 #include <vector>
 
 #include "simt.h"
+#include "streams.h"
 
 namespace {
 
 enum Status { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_IMAGE = 200,
-              INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, LAUNCH_FAILED = 719,
+              INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700, LAUNCH_FAILED = 719,
               CAPTURE_UNSUPPORTED = 900, CAPTURE_UNJOINED = 904, CAPTURE_ISOLATION = 905, CAPTURED_EVENT = 907 };
-
-using Work = std::function<int()>;
 
 const int GPUS = 4;
 
 struct Gpu {
     int users = 0;
-    unsigned long launches = 0, replays = 0, copies = 0;  // copies: to other GPUs
+    unsigned long launches = 0, early = 0, replays = 0, copies = 0;  // early: that may begin before the kernel ahead has ended;
+                                                                     // copies: to other GPUs
     size_t taken = 0, peak = 0;                           // memory
 };
 
@@ -40,11 +41,22 @@ struct Allocation {
     Gpu* gpu;
 };
 
+struct Graph {
+    Stream* origin;
+    Lines lines;
+    std::set<Gpu*> gpus;
+};
+
+}  // namespace
+
 struct Stream {
     Gpu* gpu;
-    unsigned long capture = 0;      // the number of the capture that has what is queued, if there is one
-    size_t queued = 0, joined = 0;  // of what the capture has of this stream
+    size_t number;              // in the order in which streams are created
+    unsigned long capture = 0;  // the number of the capture that has what is queued, if there is one
+    bool is_after_kernel = false;
 };
+
+namespace {
 
 struct Event {
     Gpu* gpu;
@@ -53,9 +65,16 @@ struct Event {
     size_t queued = 0;
 };
 
-struct Graph {
-    std::vector<Work> work;
-    std::set<Gpu*> gpus;
+// CUlaunchAttribute and CUlaunchConfig.
+struct Attribute {
+    int id, pad, value, rest[15];
+};
+
+struct LaunchConfig {
+    unsigned x, y, z, threads, threads_y, threads_z, shared_bytes;
+    Stream* stream;
+    const Attribute* attributes;
+    unsigned attribute_count;
 };
 
 struct Kernel {
@@ -68,6 +87,8 @@ std::recursive_mutex driver;
 Gpu gpus[GPUS];
 std::map<uint64_t, Allocation> allocations;
 std::vector<Stream*> streams;
+Lines lines;                              // of what is not captured
+int failure = SUCCESS;                    // the first of what ran
 std::map<unsigned long, Graph> captures;  // those under way, by number
 thread_local Stream* origin = nullptr;    // of this thread's capture, while there is one
 thread_local Gpu* context = nullptr;
@@ -99,13 +120,29 @@ unsigned long most_replays(const Gpu* gpu) {
     return gpu == gpus + number ? most : ~0ul;
 }
 
+// Keeps the first failure of work that ran: nothing can be done after it.
+int ran(int status) { return failure = failure ? failure : status; }
+
+Lines& lines_of(const Stream* stream) { return stream->capture ? captures.at(stream->capture).lines : lines; }
+
 int queue(Stream* stream, Work work) {
-    if (!stream->capture) return work();
-    Graph& captured = captures.at(stream->capture);
-    captured.work.push_back(std::move(work));
-    captured.gpus.insert(stream->gpu);
-    stream->queued++;
-    return SUCCESS;
+    if (failure) return failure;
+    stream->is_after_kernel = false;
+    lines_of(stream).of(stream).steps.push_back({std::move(work)});
+    if (stream->capture) {
+        captures.at(stream->capture).gpus.insert(stream->gpu);
+        return SUCCESS;
+    }
+    return ran(lines.run_any());
+}
+
+// What the machine code of kernels is for. STAND_IN_CODE=80 has kernels that the driver translated from code for 8.0.
+int compiled_for() { return getenv("STAND_IN_CODE") ? atoi(getenv("STAND_IN_CODE")) : 90; }
+
+// STAND_IN_LOSES=number loses the waits for the stream of this number, to show that results depend on them.
+bool loses_waits_for(const Stream* stream) {
+    const char* loses = getenv("STAND_IN_LOSES");
+    return loses && stream->number == strtoul(loses, nullptr, 10);
 }
 
 }  // namespace
@@ -113,6 +150,8 @@ int queue(Stream* stream, Work work) {
 #define CALL std::lock_guard<std::recursive_mutex> lock(driver)
 #define NOT_WHILE_CAPTURING \
     if (origin) return refuse(CAPTURE_UNSUPPORTED, __func__)
+#define FINISH_EVERYTHING \
+    if (ran(lines.run_all())) return failure
 
 extern "C" {
 
@@ -157,8 +196,8 @@ int cuDevicePrimaryCtxRelease_v2(int number) {
     size_t left = 0;
     for (const auto& [_, allocation] : allocations) left += allocation.gpu == &gpu;
     if (left) fprintf(stderr, "stand-in driver: GPU %d: %zu allocations are left\n", number, left);
-    fprintf(stderr, "stand-in driver: GPU %d: %lu launches, %lu replays, %lu copies, %zu bytes; %zu searches in all\n", number,
-            gpu.launches, gpu.replays, gpu.copies, gpu.peak, searches);
+    fprintf(stderr, "stand-in driver: GPU %d: %lu launches, %lu early, %lu replays, %lu copies, %zu bytes; %zu searches in all\n",
+            number, gpu.launches, gpu.early, gpu.replays, gpu.copies, gpu.peak, searches);
     return SUCCESS;
 }
 int cuCtxGetCurrent(Gpu** current) { return *current = context, SUCCESS; }
@@ -169,7 +208,9 @@ int cuCtxEnablePeerAccess(Gpu* peer, unsigned flags) {
     return may && context != peer && flags == 0 ? SUCCESS : refuse(INVALID_VALUE, __func__);
 }
 int cuCtxSynchronize() {
+    CALL;
     NOT_WHILE_CAPTURING;
+    FINISH_EVERYTHING;
     return SUCCESS;
 }
 int cuProfilerStart() { return is_profiling = true, SUCCESS; }
@@ -188,6 +229,7 @@ int cuMemAlloc_v2(uint64_t* address, size_t bytes) {
 }
 int cuMemFree_v2(uint64_t address) {
     CALL;
+    lines.run_all();
     auto found = allocations.find(address);
     if (found == allocations.end()) return refuse(INVALID_VALUE, __func__);
     found->second.gpu->taken -= found->second.bytes;
@@ -200,18 +242,22 @@ int cuMemHostAlloc(void** memory, size_t bytes, unsigned) {
     NOT_WHILE_CAPTURING;
     return *memory = malloc(bytes), SUCCESS;
 }
-int cuMemFreeHost(void* memory) { return free(memory), SUCCESS; }
+int cuMemFreeHost(void* memory) {
+    CALL;
+    lines.run_all();
+    return free(memory), SUCCESS;
+}
 int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, Stream* stream) {
     CALL;
     NOT_WHILE_CAPTURING;
     if (owner(to, bytes) != stream->gpu) return refuse(INVALID_VALUE, __func__);
-    return memcpy(reinterpret_cast<void*>(to), from, bytes), SUCCESS;
+    return queue(stream, [=] { return memcpy(reinterpret_cast<void*>(to), from, bytes), SUCCESS; });
 }
 int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, Stream* stream) {
     CALL;
     NOT_WHILE_CAPTURING;
     if (owner(from, bytes) != stream->gpu) return refuse(INVALID_VALUE, __func__);
-    return memcpy(to, reinterpret_cast<void*>(from), bytes), SUCCESS;
+    return queue(stream, [=] { return memcpy(to, reinterpret_cast<void*>(from), bytes), SUCCESS; });
 }
 int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, Stream* stream) {
     CALL;
@@ -226,34 +272,37 @@ int cuMemcpyPeerAsync(uint64_t to, Gpu* to_gpu, uint64_t from, Gpu* from_gpu, si
         return refuse(INVALID_VALUE, __func__);
     }
     from_gpu->copies++;
-    return memcpy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes), SUCCESS;
+    return queue(stream, [=] { return memcpy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes), SUCCESS; });
 }
 int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, Stream* stream) {
     CALL;
     NOT_WHILE_CAPTURING;
     if (owner(to, bytes) != stream->gpu) return refuse(INVALID_VALUE, __func__);
-    return memset(reinterpret_cast<void*>(to), value, bytes), SUCCESS;
+    return queue(stream, [=] { return memset(reinterpret_cast<void*>(to), value, bytes), SUCCESS; });
 }
 
 int cuStreamCreate(Stream** stream, unsigned) {
     CALL;
-    streams.push_back(*stream = new Stream{context});
+    streams.push_back(*stream = new Stream{context, streams.size()});
     return SUCCESS;
 }
 int cuStreamDestroy_v2(Stream*) { return SUCCESS; }
-int cuStreamSynchronize(Stream*) {
+int cuStreamSynchronize(Stream* stream) {
+    CALL;
     NOT_WHILE_CAPTURING;
-    return SUCCESS;
+    return ran(lines.run(stream, lines.of(stream).queued()));
 }
 int cuStreamWaitEvent(Stream* stream, Event* event, unsigned) {
     CALL;
+    if (!event->stream) return SUCCESS;
     if (event->capture) {
         if (!captures.count(event->capture)) return refuse(CAPTURED_EVENT, __func__);
-        if (stream->capture != event->capture) *stream = {stream->gpu, event->capture};
-        event->stream->joined = event->queued;
-    } else if (stream->capture && event->stream) {
+        stream->capture = event->capture;
+    } else if (stream->capture) {
         return refuse(CAPTURE_ISOLATION, __func__);
     }
+    stream->is_after_kernel = false;
+    if (!loses_waits_for(event->stream)) lines_of(stream).wait(stream, event->stream, event->queued);
     return SUCCESS;
 }
 int cuStreamBeginCapture_v2(Stream* stream, int mode) {
@@ -262,8 +311,9 @@ int cuStreamBeginCapture_v2(Stream* stream, int mode) {
     NOT_WHILE_CAPTURING;
     const int OF_THIS_THREAD = 1;
     if (mode != OF_THIS_THREAD) return refuse(INVALID_VALUE, __func__);
-    *stream = {stream->gpu, ++number};
-    captures[number] = {};
+    stream->capture = ++number;
+    stream->is_after_kernel = false;
+    captures[number] = {stream, {}, {}};
     return origin = stream, SUCCESS;
 }
 int cuStreamEndCapture(Stream* stream, Graph** graph) {
@@ -274,8 +324,10 @@ int cuStreamEndCapture(Stream* stream, Graph** graph) {
     bool is_joined = true;
     for (Stream* each : streams) {
         if (each->capture != capture->first) continue;
-        is_joined &= each == stream || each->joined == each->queued;
+        const Line& line = capture->second.lines.of(each);
+        is_joined &= each == stream || line.joined == line.queued();
         each->capture = 0;
+        each->is_after_kernel = false;
     }
     *graph = new Graph(capture->second);
     captures.erase(capture);
@@ -287,20 +339,28 @@ int cuEventDestroy_v2(Event* event) { return delete event, SUCCESS; }
 int cuEventRecord(Event* event, Stream* stream) {
     CALL;
     if (event->gpu != stream->gpu) return refuse(INVALID_HANDLE, __func__);
-    *event = {event->gpu, stream, stream->capture, stream->queued};
-    return SUCCESS;
+    *event = {event->gpu, stream, stream->capture, lines_of(stream).of(stream).queued()};
+    return stream->is_after_kernel = false, SUCCESS;
 }
 int cuEventQuery(Event* event) {
     CALL;
     NOT_WHILE_CAPTURING;
-    return event->capture ? refuse(CAPTURED_EVENT, __func__) : SUCCESS;
+    if (event->capture) return refuse(CAPTURED_EVENT, __func__);
+    if (failure || !event->stream) return failure;
+    return lines.of(event->stream).done >= event->queued ? SUCCESS : NOT_READY;
 }
-int cuEventSynchronize(Event* event) { return cuEventQuery(event); }
+int cuEventSynchronize(Event* event) {
+    CALL;
+    NOT_WHILE_CAPTURING;
+    if (event->stream && !event->capture) ran(lines.run(event->stream, event->queued));
+    return cuEventQuery(event);
+}
 int cuEventElapsedTime_v2(float* milliseconds, Event* from, Event* to) {
     static unsigned long calls = 0;
     if (!from->stream || !to->stream) return refuse(INVALID_VALUE, __func__);
     *milliseconds = 1.0f + float(++calls * 7919 % 13);  // so that algorithms are chosen in no order
-    return cuEventQuery(to);
+    const int status = cuEventQuery(from);
+    return status ? status : cuEventQuery(to);
 }
 
 int cuGraphInstantiateWithFlags(Graph** instance, Graph* graph, unsigned long long) {
@@ -311,10 +371,7 @@ int cuGraphLaunch(Graph* instance, Stream* stream) {
     CALL;
     NOT_WHILE_CAPTURING;
     if (++stream->gpu->replays > most_replays(stream->gpu)) return refuse(LAUNCH_FAILED, __func__);
-    for (const Work& work : instance->work) {
-        if (int status = work()) return status;
-    }
-    return SUCCESS;
+    return queue(stream, [graph = *instance]() mutable { return graph.lines.run(graph.origin, graph.lines.of(graph.origin).queued()); });
 }
 int cuGraphExecDestroy(Graph* instance) {
     for (Gpu* gpu : instance->gpus) gpu->taken -= GRAPH;
@@ -340,10 +397,22 @@ int cuModuleGetFunction(Kernel** function, Gpu* module, const char* name) {
     return NOT_FOUND;
 }
 int cuFuncSetAttribute(Kernel*, int, int) { return SUCCESS; }
-int cuLaunchKernel(Kernel* kernel, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned, unsigned, unsigned shared_bytes,
-                   Stream* stream, void** arguments, void**) {
+int cuFuncGetAttribute(int* value, int attribute, Kernel*) {
+    const int PTX_VERSION = 5;
+    return attribute == PTX_VERSION ? (*value = compiled_for(), SUCCESS) : refuse(INVALID_VALUE, __func__);
+}
+int cuLaunchKernelEx(const LaunchConfig* config, Kernel* kernel, void** arguments, void**) {
     CALL;
-    if (!x || !y || !z || !threads) return refuse(INVALID_VALUE, __func__);
+    const auto [x, y, z, threads, threads_y, threads_z, shared_bytes, stream, attributes, attribute_count] = *config;
+    if (!x || !y || !z || !threads || threads_y != 1 || threads_z != 1) return refuse(INVALID_VALUE, __func__);
+    for (const Attribute* each = attributes; each < attributes + attribute_count; each++) {
+        const int PROGRAMMATIC_STREAM_SERIALIZATION = 6;
+        const bool waits = compiled_for() >= 90;
+        if (each->id != PROGRAMMATIC_STREAM_SERIALIZATION || each->value != 1 || !waits || !stream->is_after_kernel) {
+            return refuse(INVALID_VALUE, __func__);
+        }
+        stream->gpu->early++;
+    }
     if (kernel->gpu != stream->gpu || context != stream->gpu) return refuse(INVALID_CONTEXT, __func__);
     stream->gpu->launches++;
     const char* first = static_cast<const char*>(arguments[0]);
@@ -356,14 +425,17 @@ int cuLaunchKernel(Kernel* kernel, unsigned x, unsigned y, unsigned z, unsigned 
             return refuse(ILLEGAL_ADDRESS, __func__);
         }
     }
-    return queue(stream, [=] {
+    const Work work = [=, shared_bytes = shared_bytes, x = x, y = y, z = z, threads = threads] {
         char message[512] = "";
         const uint32_t grid[3] = {x, y, z}, block[3] = {threads, 1, 1};
         const int status = codit_simt_run(kernel->name.c_str(), params.data(), params.size(), grid, block, shared_bytes, 0, 0,
                                           uint64_t(x) * y * z, message, sizeof message);
         if (status) fprintf(stderr, "stand-in driver: %s\n", message);
         return status ? LAUNCH_FAILED : SUCCESS;
-    });
+    };
+    const int status = queue(stream, work);
+    stream->is_after_kernel = true;
+    return status;
 }
 
 }  // extern "C"

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
+use serde_json::{Value, json};
+
 use super::program::{Workplace, message, records, sorted_lines, succeed, synth};
 
 /// The folder that `build/nvcc.rs` and `build/simt.rs` write to.
@@ -92,10 +94,78 @@ fn the_machine_gives_what_simt_gives_and_replays_its_steps() {
         assert_eq!(sorted_lines(&simt), sorted_lines(&cuda), "{said}");
         assert!(!said.contains("refused") && !said.contains("are left"), "{said}");
         assert!(count(&said, 0, "replays") > 4, "{said}");
+        assert!(count(&said, 0, "early") > 100, "{said}");
         assert_eq!(count(&said, 0, "searches"), 0, "algorithms are chosen at load: {said}");
         let (bytes, may_use) = (count(&said, 0, "bytes"), (1 << 30) / 4);
         assert!(bytes <= may_use && bytes > may_use / 2, "{said}");
     }
+}
+
+/// The streams' work runs in many orders, all within what was asked for. A lost wait for the stream on which rows that
+/// decode are beside those that prefill would show.
+#[test]
+fn the_machine_gives_the_same_in_every_order_that_is_allowed() {
+    if !has_kernels() {
+        return;
+    }
+    let place = Workplace::new();
+    let input = place.instructions(6);
+    let [expert, amateur] = place.embedded_pair(heads_of_64);
+    let method = ["--seed", "1", "--max-tokens", "8", "--ignore-eos", "--kv-cache-memory", "8MiB"];
+    let sizes = ["--max-num-seqs", "3", "--max-num-batched-tokens", "24"];
+    let models = ["--expert", &expert, "--amateur", &amateur, "--dtype", "bfloat16"];
+    let arguments = |device| [&method[..], &sizes, &models, &["--device", device]].concat();
+    let simt = place.path("simt");
+    succeed(&input, &simt, &arguments("simt"));
+    let run = |name: &str, variable: &str, value: &str| {
+        let mut command = synth(&input, &place.path(name), &arguments("cuda"));
+        let result = command.env("LD_LIBRARY_PATH", stand_in()).env(variable, value).output().unwrap();
+        let said = message(&result);
+        assert!(!said.contains("refused"), "{said}");
+        (sorted_lines(&place.path(name)), said)
+    };
+    let simt = sorted_lines(&simt);
+    for seed in ["2", "3", "4"] {
+        let (lines, said) = run(&format!("seed-{seed}"), "STAND_IN_SEED", seed);
+        assert_eq!(lines, simt, "{said}");
+    }
+    let expert_aside = "1";
+    assert_ne!(run("lost", "STAND_IN_LOSES", expert_aside).0, simt, "the wait is needed");
+    // Kernels whose machine code does not wait are launched one after another.
+    let (lines, said) = run("older", "STAND_IN_CODE", "80");
+    assert_eq!((lines, count(&said, 0, "early")), (simt, 0), "{said}");
+}
+
+/// Cuts the queries, keys and values of a model into half as many heads, for which there are tensor-core kernels. The
+/// model has as many weights as before; it writes nonsense.
+fn heads_of_64(_: &str, fields: &mut Value) {
+    for (field, value) in [("head_dim", 64), ("num_attention_heads", 3), ("num_key_value_heads", 1)] {
+        fields[field] = json!(value);
+    }
+}
+
+/// Each kernel waits for the one ahead of it, because there is no other way to make one.
+#[test]
+fn every_kernel_begins_with_the_wait() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+    let mut folders = vec![folder.clone()];
+    let mut makers = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if std::fs::read_to_string(&path).unwrap().contains("__global__") {
+                makers.push(path);
+            }
+        }
+    }
+    let prelude = folder.join("prelude.cuh");
+    assert_eq!(makers, std::slice::from_ref(&prelude));
+    let text = std::fs::read_to_string(prelude).unwrap();
+    let kernel = text.split("__global__").nth(1).unwrap();
+    let wait = kernel.find("begin_kernel();").unwrap();
+    assert!(wait < kernel.find("_body(p);").unwrap() && text.matches("__global__").count() == 1);
 }
 
 /// Each weight uses one algorithm, which does not split its sums, and responses do not depend on any capacity.

@@ -1,7 +1,7 @@
 //! Decode steps are padded to a few sizes; other steps are not padded.
 
 use codit::contrast::{Contrast, Noise, Vocabulary};
-use codit::device::gpu::bucket;
+use codit::device::gpu::{SPLIT, bucket, context_bucket};
 use codit::device::inspect::Inspect;
 use codit::device::simt::Simt;
 use codit::device::{
@@ -53,6 +53,21 @@ fn a_bucket_holds_its_size_and_little_more() {
     assert_eq!(buckets.range(..=256).count(), 19);
 }
 
+/// Up to 2,048 positions no split is too many, beyond that less than a quarter of them; and contexts of up to 131,072
+/// positions have 32 sizes.
+#[test]
+fn a_context_is_padded_by_whole_splits_and_little_more() {
+    let mut buckets = std::collections::BTreeSet::new();
+    for positions in 1..=131_072_usize {
+        let (splits, padded) = (positions.div_ceil(SPLIT), context_bucket(positions));
+        assert!(padded >= positions && padded.is_multiple_of(SPLIT), "{positions} to {padded}");
+        let extra = padded / SPLIT - splits;
+        assert!(if splits <= 8 { extra == 0 } else { 4 * extra < splits }, "{positions} to {padded}");
+        buckets.insert(padded);
+    }
+    assert_eq!(buckets.len(), 32);
+}
+
 #[test]
 fn decoding_is_padded_within_the_room_and_named_by_its_size() {
     let device = Simt::simt(Dtype::F32, 0);
@@ -75,6 +90,8 @@ fn decoding_is_padded_within_the_room_and_named_by_its_size() {
     assert!(key.is_some() && key != other_variant);
     assert_eq!(begin(&decode(13, 250)).2, key, "the same size, contexts of up to 256");
     assert_ne!(begin(&decode(13, 256)).2, key, "a context of 257");
+    assert_eq!(begin(&decode(3, 2048)).2, begin(&decode(3, 2559)).2, "contexts of 9 and of 10 splits");
+    assert_ne!(begin(&decode(3, 2048)).2, begin(&decode(3, 2560)).2, "contexts of 9 and of 11 splits");
     assert_ne!(begin(&decode(17, 5)).2, key, "another size");
     assert_eq!(begin(&decode(20, 5)).0, 21, "no more than there is room for");
     assert_eq!(begin(&decode(1, 0)).0, 1);
@@ -159,4 +176,57 @@ fn results_are_of_the_rows_that_were_asked_for() {
     device.prepare(&mut step, &batch, &rows);
     device.submit(&mut step);
     assert_eq!(device.collect(&mut step).unwrap().len(), 9);
+}
+
+/// A step that decodes and prefills computes both attentions side by side. Each is as in a step of its own, and what
+/// reads the results waits for both: on this device, kernels that nothing waits for never run.
+#[test]
+fn both_attentions_of_a_mixed_step_are_waited_for() {
+    const HEADS: Heads = Heads { query: 2, key_value: 1, dim: 64 };
+    const QKV: usize = 4 * 64;
+    let capacity = Capacity { max_num_seqs: 4, max_num_batched_tokens: 512, block_size: BLOCK_SIZE };
+    let shape = CacheShape {
+        layers: 1,
+        heads: 1,
+        group: 2,
+        head_dim: HEADS.dim,
+        block_size: BLOCK_SIZE,
+        blocks: 128,
+    };
+    for seed in 0..4 {
+        let device = Simt::simt(Dtype::Bf16, seed);
+        let vocabulary = Vocabulary::new(8, vec![]);
+        let mut step = device.step(capacity, 512, &vocabulary).unwrap();
+        let mut cache = device.cache(shape).unwrap();
+        let rope = device.rope(&[1.0; 32], 1.0).unwrap();
+        let mut attention = |spans: &[(usize, usize)]| {
+            let (batch, rows) = batch(spans);
+            device.prepare(&mut step, &batch, &rows);
+            let rows = device.rows(&step);
+            let number = |span: usize, position: usize, column: usize| {
+                let mixed = (span * 7919 + position * 104_729 + column * 1_299_709) % 1009;
+                mixed as f32 / 1009.0 - 0.5
+            };
+            let tokens = spans.iter().enumerate().flat_map(|(span, &(first, len))| {
+                (first..first + len)
+                    .flat_map(move |position| (0..QKV).map(move |column| number(span, position, column)))
+            });
+            let mut numbers: Vec<f32> = tokens.collect();
+            numbers.resize(rows * QKV, 0.0);
+            let mut qkv = device.tensor(rows, QKV, Precision::Working).unwrap();
+            device.upload(&numbers, &mut qkv);
+            device.rope_store(&step, HEADS, None, &rope, 0, &mut qkv, &mut cache);
+            let mut out = device.tensor(rows, 2 * HEADS.dim, Precision::Working).unwrap();
+            let attention = AttentionShape { heads: HEADS, scale: 0.125, window: None, layer: 0 };
+            device.attention(&step, attention, &qkv, &cache, &mut out);
+            let out = device.download(rows, &out);
+            out.chunks(2 * HEADS.dim).map(<[f32]>::to_vec).collect::<Vec<_>>()
+        };
+        let prefilled = attention(&[(0, 300), (0, 7), (0, 41)]);
+        let decoded = attention(&[(299, 1)]);
+        let mixed = attention(&[(299, 1), (0, 7), (40, 1)]);
+        assert!(mixed.iter().flatten().all(|number| number.is_finite()), "seed {seed}");
+        assert_eq!(mixed[0], decoded[0], "seed {seed}");
+        assert_eq!(mixed[1..8], prefilled[300..307], "seed {seed}");
+    }
 }

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use codit::device::cpu::Cpu;
-use codit::device::gpu::runtime::{GpuRuntime, Launch, Matmul, Role};
+use codit::device::gpu::runtime::{GpuRuntime, Launch, Matmul, Role, Stream};
 use codit::device::gpu::{GpuConfig, GpuDevice};
 use codit::device::simt::Simt;
 use codit::device::{Device, Dtype, Format, MemoryInfo};
@@ -285,9 +285,8 @@ impl GpuRuntime for Breaking {
         fill(role: Role, memory: &Self::Memory, bytes: usize, source: &mut dyn FnMut(usize, &mut [u8])) -> Result<()>;
         write(role: Role, memory: &Self::Memory, bytes: &[u8]);
         read(role: Role, memory: &Self::Memory, bytes: usize) -> Self::Pending;
-        fork();
-        join();
-        launch(role: Role, launch: &Launch, parameters: &[u8]);
+        order(before: Stream, after: Stream);
+        launch(stream: Stream, launch: &Launch, parameters: &[u8]);
         matmul(role: Role, matmul: &Matmul) -> bool;
         copy(role: Role, from: &Self::Memory, to: &Self::Memory, bytes: usize);
         mark(role: Role) -> Self::Mark;

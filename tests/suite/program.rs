@@ -30,6 +30,24 @@ impl Workplace {
         path
     }
 
+    /// The folders of copies of the embedded expert and amateur whose config.json is changed.
+    pub fn embedded_pair(&self, change: impl Fn(&str, &mut Value)) -> [String; 2] {
+        let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("embedded");
+        ["expert", "amateur"].map(|model| {
+            let folder = self.path(model);
+            std::fs::create_dir(&folder).unwrap();
+            for file in std::fs::read_dir(embedded.join(model)).unwrap() {
+                let file = file.unwrap();
+                std::fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+            }
+            let config = folder.join("config.json");
+            let mut fields: Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+            change(model, &mut fields);
+            std::fs::write(config, fields.to_string()).unwrap();
+            folder.display().to_string()
+        })
+    }
+
     /// An input of `count` instructions of the kind that the embedded pair can answer.
     pub fn instructions(&self, count: usize) -> PathBuf {
         let words = ["river", "stone", "green", "seven", "garden", "letter", "winter"];

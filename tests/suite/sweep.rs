@@ -22,19 +22,8 @@ fn manifest(output: &Path) -> Value {
 
 /// Copies of the embedded models; the amateur's context window is shorter.
 fn pair(place: &Workplace) -> [String; 2] {
-    let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("embedded");
-    ["expert", "amateur"].map(|model| {
-        let folder = place.path(model);
-        fs::create_dir(&folder).unwrap();
-        for file in fs::read_dir(embedded.join(model)).unwrap() {
-            let file = file.unwrap();
-            fs::copy(file.path(), folder.join(file.file_name())).unwrap();
-        }
-        let config = folder.join("config.json");
-        let mut fields: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
+    place.embedded_pair(|model, fields| {
         fields["max_position_embeddings"] = json!(if model == "expert" { 96 } else { 48 });
-        fs::write(config, fields.to_string()).unwrap();
-        folder.display().to_string()
     })
 }
 

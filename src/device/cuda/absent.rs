@@ -1,7 +1,7 @@
 //! Stands in for the GPU where the build found no nvcc.
 
 use crate::device::MemoryInfo;
-use crate::device::gpu::runtime::{GpuRuntime, Launch, Matmul, Role};
+use crate::device::gpu::runtime::{GpuRuntime, Launch, Matmul, Role, Stream};
 use crate::error::{Error, Result};
 
 /// A GPU runtime that cannot exist.
@@ -64,15 +64,11 @@ impl GpuRuntime for Cuda {
         match *self {}
     }
 
-    fn fork(&self) {
+    fn order(&self, _: Stream, _: Stream) {
         match *self {}
     }
 
-    fn join(&self) {
-        match *self {}
-    }
-
-    fn launch(&self, _: Role, _: &Launch, _: &[u8]) {
+    fn launch(&self, _: Stream, _: &Launch, _: &[u8]) {
         match *self {}
     }
 

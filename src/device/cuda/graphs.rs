@@ -31,7 +31,8 @@ pub struct Graph(pub CudaGraph);
 unsafe impl Send for Graph {}
 
 impl Graphs {
-    /// The most graphs. A graph takes some megabytes, and decoding uses few keys at a time.
+    /// The most graphs. A graph takes some megabytes, and decoding uses few keys at a time: one or two numbers of rows
+    /// and of splits for each pass.
     const MOST: usize = 128;
 
     /// The state of `key`, which becomes the most recently used.

@@ -22,10 +22,21 @@ pub use built::{ARCHITECTURES, RELEASE};
 /// The kernels of all families, by name.
 pub struct Kernels {
     modules: Vec<Arc<CudaModule>>,
-    functions: HashMap<&'static str, CudaFunction>,
+    functions: HashMap<&'static str, Kernel>,
     /// Bytes of shared memory that a block can have.
     most_shared_bytes: i32,
 }
+
+/// A kernel.
+pub struct Kernel {
+    pub function: CudaFunction,
+    /// Whether its machine code begins with the wait for the kernel ahead of it. Code for compute capability 9.0 does;
+    /// code for 8.0 that the driver translated for a newer GPU does not.
+    pub waits: bool,
+}
+
+/// Compute capability 9.0, in the units of `CU_FUNC_ATTRIBUTE_PTX_VERSION`.
+const FIRST_TO_WAIT: i32 = 90;
 
 impl Kernels {
     pub fn load(context: &Arc<CudaContext>) -> Result<Self> {
@@ -48,7 +59,7 @@ impl Kernels {
     }
 
     /// The kernel `name`, allowed to use as much dynamic shared memory as the GPU has for a block.
-    pub fn get(&mut self, name: &'static str) -> Result<&CudaFunction> {
+    pub fn get(&mut self, name: &'static str) -> Result<&Kernel> {
         match self.functions.entry(name) {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
             Entry::Vacant(entry) => {
@@ -57,7 +68,10 @@ impl Kernels {
                 function
                     .set_attribute(most, self.most_shared_bytes)
                     .map_err(cannot(&format!("give {name} shared memory")))?;
-                Ok(entry.insert(function))
+                let compiled_for = function
+                    .get_attribute(CUfunction_attribute::CU_FUNC_ATTRIBUTE_PTX_VERSION)
+                    .map_err(cannot(&format!("ask what {name} was compiled for")))?;
+                Ok(entry.insert(Kernel { function, waits: compiled_for >= FIRST_TO_WAIT }))
             }
         }
     }

@@ -136,7 +136,7 @@ impl Matmuls {
         run: &Run<'_>,
         candidates: &[sys::cublasLtMatmulAlgo_t],
     ) -> Result<sys::cublasLtMatmulAlgo_t> {
-        // Work on the other stream would disturb the measurement.
+        // Work on other streams would disturb the measurement.
         self.context.synchronize().map_err(cannot("compute"))?;
         let (mut best, mut limit) = (candidates[0], f32::INFINITY);
         for (index, algorithm) in candidates.iter().enumerate() {

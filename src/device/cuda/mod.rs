@@ -23,6 +23,8 @@ mod matmul;
 mod memory;
 #[cfg(codit_kernels)]
 mod runtime;
+#[cfg(codit_kernels)]
+mod streams;
 
 #[cfg(not(codit_kernels))]
 pub use absent::Cuda;

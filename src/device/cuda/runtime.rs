@@ -1,44 +1,44 @@
-//! The [`GpuRuntime`] over CUDA: two streams, on one GPU or on two, and the order of their work.
+//! The [`GpuRuntime`] over CUDA: two streams for each role, on one GPU or on two, and the order of their work.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use cudarc::driver::sys::{CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode};
-use cudarc::driver::{CudaEvent, CudaStream, profiler_start, profiler_stop, result};
+use cudarc::driver::{CudaEvent, profiler_start, profiler_stop};
 
 use super::card::{Card, describe_driver};
 use super::failure::{Failure, cannot, lock};
 use super::graphs::{Graph, Graphs, State};
 use super::memory::{Memory, Pending};
+use super::streams::GpuStream;
 use crate::device::MemoryInfo;
-use crate::device::gpu::runtime::{GpuRuntime, Launch, MATMUL_WORKSPACE, Matmul, Role};
+use crate::device::gpu::runtime::{GpuRuntime, Launch, MATMUL_WORKSPACE, Matmul, Role, Stream};
 use crate::error::{Error, Result};
 
 /// One GPU for both models, or one for each.
 pub struct Cuda {
-    /// The stream of each [`Role`].
-    streams: [GpuStream; 2],
+    /// The streams of each [`Role`].
+    streams: [RoleStreams; 2],
     graphs: Mutex<Graphs>,
     /// Whether queued work is being captured in a graph.
     is_capturing: AtomicBool,
     failure: Failure,
 }
 
-/// The stream of a role, and its GPU.
-struct GpuStream {
-    stream: Arc<CudaStream>,
-    /// The position of this stream that the other stream last waited for.
-    reached: CudaEvent,
-    /// The workspace of the stream's matrix products.
+/// The streams of a role, and its GPU.
+struct RoleStreams {
+    main: GpuStream,
+    side: GpuStream,
+    /// The workspace of the main stream's matrix products.
     workspace: Memory,
     card: Arc<Card>,
 }
 
-impl GpuStream {
+impl RoleStreams {
     fn new(card: Arc<Card>) -> Result<Self> {
         Ok(Self {
-            stream: card.context.new_stream().map_err(cannot("make a stream"))?,
-            reached: card.context.new_event(None).map_err(cannot("make an event"))?,
+            main: GpuStream::new(&card.context)?,
+            side: GpuStream::new(&card.context)?,
             workspace: Memory::new(&card.context, MATMUL_WORKSPACE)?,
             card,
         })
@@ -60,7 +60,7 @@ impl Cuda {
             first.connect(&second);
         }
         Ok(Self {
-            streams: [GpuStream::new(first)?, GpuStream::new(second)?],
+            streams: [RoleStreams::new(first)?, RoleStreams::new(second)?],
             graphs: Mutex::default(),
             is_capturing: AtomicBool::new(false),
             failure: Failure::default(),
@@ -75,8 +75,15 @@ impl Cuda {
         super::card::count()
     }
 
-    fn stream(&self, role: Role) -> &GpuStream {
+    fn of(&self, role: Role) -> &RoleStreams {
         &self.streams[role as usize]
+    }
+
+    fn stream(&self, stream: Stream) -> &GpuStream {
+        match stream {
+            Stream::Main(role) => &self.of(role).main,
+            Stream::Side(role) => &self.of(role).side,
+        }
     }
 
     /// Free bytes of each role's GPU; 0 where the driver does not say.
@@ -90,33 +97,16 @@ impl Cuda {
         self.streams[..count].iter().map(|stream| &*stream.card)
     }
 
-    /// Orders the streams: work queued on `to` from now on runs after the work queued on `from` so far.
-    fn order(&self, from: Role, to: Role) {
-        let (from, to) = (self.stream(from), self.stream(to));
-        let ordered = from.reached.record(&from.stream).and_then(|()| to.stream.wait(&from.reached));
-        self.failure.note(ordered.map_err(cannot("order the streams")));
-    }
-
-    fn try_launch(&self, role: Role, launch: &Launch, parameters: &[u8]) -> Result<()> {
-        let &Launch { kernel, grid: [x, y, z], threads, shared_bytes } = launch;
-        let GpuStream { card, stream, .. } = self.stream(role);
+    fn try_launch(&self, stream: Stream, launch: &Launch, parameters: &[u8]) -> Result<()> {
+        let card = &self.of(stream.role()).card;
         card.context.bind_to_thread().map_err(cannot("use the GPU"))?;
-        let mut kernels = lock(&card.kernels);
-        let function = kernels.get(kernel)?.cu_function();
-        let (grid, block, stream) = ((x, y, z), (threads, 1, 1), stream.cu_stream());
-        let mut arguments = [parameters.as_ptr().cast_mut().cast()];
-        // SAFETY: the function's module lives as long as `self`. Its one parameter is a struct of these bytes, which
-        // are copied before this returns; the stand-in on the host refuses any other length. The memory behind its
-        // addresses lives until the stream has used it, because freeing memory waits for the GPU.
-        unsafe { result::launch_kernel(function, grid, block, shared_bytes, stream, &mut arguments) }.map_err(
-            cannot(&format!("launch {kernel} (grid {grid:?}, {threads} threads, {shared_bytes} bytes)")),
-        )
+        self.stream(stream).launch(lock(&card.kernels).get(launch.kernel)?, launch, parameters)
     }
 
-    /// Captures the work that `record` queues as a graph. `record` queues on the expert's stream, or on either stream
-    /// between a fork and a join. The graph spans both GPUs if the streams are on two.
+    /// Captures the work that `record` queues as a graph. It begins on the expert's main stream; other streams that run
+    /// after that one are captured with it. The graph spans both GPUs if the streams are on two.
     fn capture(&self, record: &mut dyn FnMut()) -> Result<Graph> {
-        let first = &self.stream(Role::Expert).stream;
+        let first = self.of(Role::Expert).main.for_other_work();
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         first.begin_capture(mode).map_err(cannot("begin to capture a graph"))?;
         self.is_capturing.store(true, Ordering::Relaxed);
@@ -139,7 +129,7 @@ impl GpuRuntime for Cuda {
     }
 
     fn allocate(&self, role: Role, bytes: usize) -> Result<Memory> {
-        Memory::new(&self.stream(role).card.context, bytes)
+        Memory::new(&self.of(role).card.context, bytes)
     }
 
     fn address(&self, memory: &Memory) -> u64 {
@@ -153,39 +143,35 @@ impl GpuRuntime for Cuda {
         bytes: usize,
         source: &mut dyn FnMut(usize, &mut [u8]),
     ) -> Result<()> {
-        let GpuStream { card, stream, .. } = self.stream(role);
-        card.staging.fill(stream, memory, bytes, source)
+        let RoleStreams { card, main, .. } = self.of(role);
+        card.staging.fill(main.for_other_work(), memory, bytes, source)
     }
 
     fn write(&self, role: Role, memory: &Memory, bytes: &[u8]) {
-        let GpuStream { card, stream, .. } = self.stream(role);
-        self.failure.note(card.staging.write(stream, memory, bytes));
+        let RoleStreams { card, main, .. } = self.of(role);
+        self.failure.note(card.staging.write(main.for_other_work(), memory, bytes));
     }
 
     fn read(&self, role: Role, memory: &Memory, bytes: usize) -> Self::Pending {
-        let GpuStream { card, stream, .. } = self.stream(role);
-        Ok((role, card.staging.read(stream, memory, bytes)?))
+        let RoleStreams { card, main, .. } = self.of(role);
+        Ok((role, card.staging.read(main.for_other_work(), memory, bytes)?))
     }
 
     fn wait(&self, pending: Self::Pending) -> Result<Vec<u8>> {
-        let read = pending.and_then(|(role, pending)| self.stream(role).card.staging.wait(pending));
+        let read = pending.and_then(|(role, pending)| self.of(role).card.staging.wait(pending));
         let read = self.failure.note(read);
         self.failure.check()?;
         Ok(read.unwrap_or_default())
     }
 
-    fn fork(&self) {
-        self.order(Role::Expert, Role::Amateur);
+    fn order(&self, before: Stream, after: Stream) {
+        self.failure.note(self.stream(after).follow(self.stream(before)));
     }
 
-    fn join(&self) {
-        self.order(Role::Amateur, Role::Expert);
-    }
-
-    fn launch(&self, role: Role, launch: &Launch, parameters: &[u8]) {
+    fn launch(&self, stream: Stream, launch: &Launch, parameters: &[u8]) {
         // CUDA refuses an empty grid.
         if launch.grid.iter().all(|blocks| *blocks > 0) {
-            self.failure.note(self.try_launch(role, launch, parameters));
+            self.failure.note(self.try_launch(stream, launch, parameters));
         }
     }
 
@@ -194,8 +180,8 @@ impl GpuRuntime for Cuda {
             return true;
         }
         let may_wait = !self.is_capturing.load(Ordering::Relaxed);
-        let GpuStream { card, stream, workspace, .. } = self.stream(role);
-        let queued = lock(&card.matmuls).queue(stream, workspace, matmul, may_wait);
+        let RoleStreams { card, main, workspace, .. } = self.of(role);
+        let queued = lock(&card.matmuls).queue(main.for_other_work(), workspace, matmul, may_wait);
         // A failure ends the run; nothing else need be tried.
         let is_queued = *queued.as_ref().unwrap_or(&true);
         self.failure.note(queued.map(drop));
@@ -203,12 +189,12 @@ impl GpuRuntime for Cuda {
     }
 
     fn copy(&self, role: Role, from: &Memory, to: &Memory, bytes: usize) {
-        self.failure.note(from.copy_to(to, bytes, &self.stream(role).stream));
+        self.failure.note(from.copy_to(to, bytes, self.of(role).main.for_other_work()));
     }
 
     fn mark(&self, role: Role) -> Result<CudaEvent> {
-        let event = self.stream(role).stream.record_event(Some(CUevent_flags::CU_EVENT_DEFAULT));
-        event.map_err(cannot("record an event"))
+        let main = self.of(role).main.for_other_work();
+        main.record_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).map_err(cannot("record an event"))
     }
 
     fn seconds(&self, from: &Result<CudaEvent>, to: &Result<CudaEvent>) -> Result<f64> {
@@ -224,7 +210,11 @@ impl GpuRuntime for Cuda {
 
     /// Queues the work directly the first time, captures it the second time, and replays the graph from then on.
     fn replay(&self, key: u64, record: &mut dyn FnMut()) {
-        let launch = |graph: &Graph| self.failure.note(graph.0.launch().map_err(cannot("launch a graph")));
+        let launch = |graph: &Graph| {
+            // A graph is launched on the stream that it was captured on.
+            self.of(Role::Expert).main.for_other_work();
+            self.failure.note(graph.0.launch().map_err(cannot("launch a graph")))
+        };
         let mut graphs = lock(&self.graphs);
         match graphs.get(key) {
             None => {
@@ -260,7 +250,7 @@ impl GpuRuntime for Cuda {
     }
 
     fn memory_info(&self, role: Role) -> Result<MemoryInfo> {
-        self.stream(role).card.memory_info()
+        self.of(role).card.memory_info()
     }
 
     fn runs_ahead(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::buffers::Cache;
-use super::runtime::{GpuRuntime, Launch, Role};
+use super::runtime::{GpuRuntime, Launch, Role, Stream};
 use crate::device::info::DeviceInfo;
 use crate::device::number::dtype::{Dtype, Format};
 use crate::error::Result;
@@ -42,7 +42,8 @@ impl Default for GpuConfig {
 /// The device in one of the two roles.
 pub struct GpuDevice<R> {
     shared: Arc<Shared<R>>,
-    role: Role,
+    /// Where this handle queues kernels.
+    stream: Stream,
 }
 
 /// The state that both roles share.
@@ -69,7 +70,7 @@ impl<R: GpuRuntime> GpuDevice<R> {
             solo_slowdown: None,
             row_cost: 0.0,
         });
-        Self { shared: Arc::new(Shared { runtime, config, info }), role: Role::Expert }
+        Self { shared: Arc::new(Shared { runtime, config, info }), stream: Stream::Main(Role::Expert) }
     }
 
     /// The runtime.
@@ -84,22 +85,37 @@ impl<R: GpuRuntime> GpuDevice<R> {
 
     /// See [`crate::device::Device::info`].
     pub(super) fn role_info(&self) -> &DeviceInfo {
-        &self.shared.info[self.role as usize]
+        &self.shared.info[self.current_role() as usize]
     }
 
     /// The role of this handle.
     pub(super) fn current_role(&self) -> Role {
-        self.role
+        self.stream.role()
     }
 
     /// The same device in a role.
     pub(super) fn in_role(&self, role: Role) -> Self {
-        Self { shared: Arc::clone(&self.shared), role }
+        self.on(Stream::Main(role))
     }
 
-    /// Queues a kernel on this role's stream.
+    fn on(&self, stream: Stream) -> Self {
+        Self { shared: Arc::clone(&self.shared), stream }
+    }
+
+    /// Queues a kernel on this handle's stream.
     pub(super) fn launch(&self, launch: &Launch, parameters: &impl bytemuck::NoUninit) {
-        self.runtime().launch(self.role, launch, bytemuck::bytes_of(parameters));
+        self.runtime().launch(self.stream, launch, bytemuck::bytes_of(parameters));
+    }
+
+    /// Queues kernels that may run side by side: those of `first` on this role's main stream, then those of `second` on
+    /// its side stream. Work queued later runs after all of them.
+    pub(super) fn side_by_side(&self, first: impl FnOnce(&Self), second: impl FnOnce(&Self)) {
+        let role = self.current_role();
+        let (main, side) = (Stream::Main(role), Stream::Side(role));
+        self.runtime().order(main, side);
+        first(&self.on(main));
+        second(&self.on(side));
+        self.runtime().order(side, main);
     }
 
     pub(super) fn address(&self, memory: &R::Memory) -> u64 {
@@ -108,7 +124,7 @@ impl<R: GpuRuntime> GpuDevice<R> {
 
     /// Allocates memory of this role.
     pub(super) fn allocate(&self, bytes: usize) -> Result<R::Memory> {
-        self.runtime().allocate(self.role, bytes)
+        self.runtime().allocate(self.current_role(), bytes)
     }
 
     /// The kernel for activations of this role's number format.

@@ -8,8 +8,8 @@ use bytemuck::Zeroable;
 use super::abi::{NONE, ResultWords, SampleWords, SpanWords, VoidRowsParams, row_bytes};
 use super::device::GpuDevice;
 use super::ops::candidates::CandidateLists;
-use super::padding::bucket;
-use super::runtime::{GpuRuntime, Launch, Role};
+use super::padding::{SPLIT, bucket, context_bucket};
+use super::runtime::{GpuRuntime, Launch, Role, Stream};
 use super::sections::{Section, Sections};
 use crate::contrast::Vocabulary;
 use crate::device::trace::Trace;
@@ -18,9 +18,6 @@ use crate::device::types::logits::Projections;
 use crate::device::types::pass::Pass;
 use crate::error::Result;
 use crate::ids::TokenId;
-
-/// Contexts of padded steps are padded to at least this length.
-const SHORTEST_PADDED_CONTEXT: usize = 256;
 
 /// Memory that the kernels of both roles read. On two GPUs each has a copy of the same bytes.
 struct Shared<R: GpuRuntime> {
@@ -43,11 +40,12 @@ impl<R: GpuRuntime> Shared<R> {
     /// Queues a write on the expert's stream, and one of the amateur's copy if there is one. Work of both roles that
     /// was queued before, replays included, still reads the old bytes.
     fn write(&self, runtime: &R, bytes: &[u8]) {
+        let (expert, amateur) = (Stream::Main(Role::Expert), Stream::Main(Role::Amateur));
         runtime.write(Role::Expert, &self.memory, bytes);
         if let Some(mirror) = &self.mirror {
-            runtime.fork();
+            runtime.order(expert, amateur);
             runtime.write(Role::Amateur, mirror, bytes);
-            runtime.join();
+            runtime.order(amateur, expert);
         }
     }
 
@@ -116,7 +114,7 @@ pub struct Step<R: GpuRuntime> {
     pub prefills: usize,
     /// The longest span of the step at hand.
     pub longest_span: usize,
-    /// The longest context of the step at hand; of a padded step, the next power of two.
+    /// The longest context of the step at hand, padded if the step is.
     pub longest_context: usize,
     /// Outputs of the step at hand, padding included.
     pub outputs: usize,
@@ -187,7 +185,7 @@ impl<R: GpuRuntime> Step<R> {
         if self.is_padded {
             let padded = bucket(self.tokens).min(self.max_decode_rows);
             (self.tokens, self.spans, self.outputs) = (padded, padded, padded);
-            self.longest_context = self.longest_context.next_power_of_two().max(SHORTEST_PADDED_CONTEXT);
+            self.longest_context = context_bucket(self.longest_context);
         }
         let is_longer = |span: &&Span| span.tokens.len() > 1;
         self.prefills =
@@ -215,16 +213,17 @@ impl<R: GpuRuntime> Step<R> {
         };
         let grid = [batch.logits_indices.len().div_ceil(THREADS) as u32, 1, 1];
         let launch = Launch { kernel: "void_rows", grid, threads: THREADS as u32, shared_bytes: 0 };
-        runtime.launch(Role::Expert, &launch, bytemuck::bytes_of(&parameters));
+        runtime.launch(Stream::Main(Role::Expert), &launch, bytemuck::bytes_of(&parameters));
     }
 
     /// The key of the step's work for [`GpuRuntime::replay`], if the same work is likely to recur. The work depends
-    /// only on the contents of the key.
+    /// only on the contents of the key: from the lowest bit on 20 bits of rows, 16 of splits of the longest context, 4 of
+    /// the variant, and the step's number.
     pub fn replay_key(&self, pass: Pass) -> Option<u64> {
-        let context = u64::from(self.longest_context.trailing_zeros());
+        let splits = (self.longest_context / SPLIT) as u64;
         let NeededLogits { candidates, all } = self.needed_logits;
         let variant = ((pass as u32) << 2) | (u32::from(candidates) << 1) | u32::from(all);
-        let shape = (u64::from(variant) << 32) | (context << 24) | self.tokens as u64;
+        let shape = (u64::from(variant) << 36) | (splits << 20) | self.tokens as u64;
         self.is_padded.then_some((self.id << 40) | shape)
     }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::device::MemoryInfo;
-use crate::device::gpu::runtime::{GpuRuntime, Launch, Matmul, Role};
+use crate::device::gpu::runtime::{GpuRuntime, Launch, Matmul, Role, Stream};
 use crate::error::Result;
 
 /// The count.
@@ -56,11 +56,9 @@ impl GpuRuntime for Ledger {
         Ok(Vec::new())
     }
 
-    fn fork(&self) {}
+    fn order(&self, _: Stream, _: Stream) {}
 
-    fn join(&self) {}
-
-    fn launch(&self, _: Role, _: &Launch, _: &[u8]) {}
+    fn launch(&self, _: Stream, _: &Launch, _: &[u8]) {}
 
     fn matmul(&self, _: Role, _: &Matmul) -> bool {
         true

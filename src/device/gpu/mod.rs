@@ -30,9 +30,9 @@ pub use inputs::Step;
 use ops::grouped_matmul::Groups;
 pub use ops::mixture::Routing;
 use ops::{attention, grouped_matmul, mixture, rows, sample};
-pub use padding::bucket;
 use padding::buckets;
-use runtime::{GpuRuntime, Matmul, Role};
+pub use padding::{SPLIT, bucket, context_bucket};
+use runtime::{GpuRuntime, Matmul, Role, Stream};
 
 impl<R: GpuRuntime> Device for GpuDevice<R> {
     type Weight = Weight<R>;
@@ -162,9 +162,10 @@ impl<R: GpuRuntime> Device for GpuDevice<R> {
         a: impl FnOnce(&Self) -> A + Send,
         b: impl FnOnce(&Self) -> B + Send,
     ) -> (A, B) {
-        self.runtime().fork();
+        let (expert, amateur) = (Stream::Main(Role::Expert), Stream::Main(Role::Amateur));
+        self.runtime().order(expert, amateur);
         let both = (a(&self.role(Role::Expert)), b(&self.role(Role::Amateur)));
-        self.runtime().join();
+        self.runtime().order(amateur, expert);
         both
     }
 

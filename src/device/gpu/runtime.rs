@@ -1,9 +1,28 @@
-//! What a GPU device needs of the machine below it: memory, two streams, launches and matrix products.
+//! What a GPU device needs of the machine below it: memory, streams, launches and matrix products.
 
 use crate::device::info::{MemoryInfo, NO_PROFILER};
 use crate::device::number::dtype::Dtype;
 pub use crate::device::types::role::Role;
 use crate::error::{Error, Result};
+
+/// A stream. Its work runs in the order in which it is queued. Work of different streams is in no order, except where
+/// [`GpuRuntime::order`] says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// The stream of a role.
+    Main(Role),
+    /// A second stream of a role, for kernels that may run beside those of the first.
+    Side(Role),
+}
+
+impl Stream {
+    /// The role whose memory the stream's work accesses.
+    pub fn role(self) -> Role {
+        match self {
+            Self::Main(role) | Self::Side(role) => role,
+        }
+    }
+}
 
 /// A kernel's launch geometry.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +66,8 @@ pub const MATMUL_WORKSPACE: usize = 32 << 20;
 
 /// The GPU, or its stand-in on the host.
 ///
-/// Queued work runs later. Its failure is kept and reported by the next [`GpuRuntime::wait`].
+/// Queued work runs later. Its failure is kept and reported by the next [`GpuRuntime::wait`]. All but kernels is queued
+/// on the main stream of a role.
 pub trait GpuRuntime: Send + Sync + 'static {
     /// Memory, aligned to 256 bytes and freed when dropped.
     type Memory: Send + Sync;
@@ -86,29 +106,26 @@ pub trait GpuRuntime: Send + Sync + 'static {
     /// # Errors
     /// [`Error::Device`] if anything failed that was queued before.
     fn wait(&self, pending: Self::Pending) -> Result<Vec<u8>>;
-    /// Orders the streams: work queued on the amateur's stream from now on runs after the work queued on the expert's
-    /// so far.
-    fn fork(&self);
-    /// Orders the streams: work queued on the expert's stream from now on runs after the work queued on the amateur's
-    /// so far.
-    fn join(&self);
+    /// Orders two streams: work queued on `after` from now on runs after the work queued on `before` so far.
+    fn order(&self, before: Stream, after: Stream);
     /// Queues a kernel; `parameters` are the bytes of its parameter struct.
-    fn launch(&self, role: Role, launch: &Launch, parameters: &[u8]);
+    fn launch(&self, stream: Stream, launch: &Launch, parameters: &[u8]);
     /// Queues a matrix product. False, and nothing is queued, if the runtime has no algorithm for it.
     #[must_use]
     fn matmul(&self, role: Role, matmul: &Matmul) -> bool;
     /// Queues a copy of the first `bytes` on a role's stream, possibly to the other role's memory. Not allowed within
     /// [`GpuRuntime::replay`].
     fn copy(&self, role: Role, from: &Self::Memory, to: &Self::Memory, bytes: usize);
-    /// A point in the order of a role's stream.
+    /// A point in the order of a role's main stream.
     fn mark(&self, role: Role) -> Self::Mark;
     /// Seconds from one mark to a later one; waits for both.
     ///
     /// # Errors
     /// [`Error::Device`] if anything failed that was queued before.
     fn seconds(&self, from: &Self::Mark, to: &Self::Mark) -> Result<f64>;
-    /// Queues the work that `record` queues by launches, products, forks and joins. A runtime that can replays what
-    /// it recorded under the same key.
+    /// Queues the work that `record` queues by launches and products, ordered by [`GpuRuntime::order`]. It begins on the
+    /// expert's main stream, and ends there: that stream runs after all others. A runtime that can replays what it
+    /// recorded under the same key.
     fn replay(&self, key: u64, record: &mut dyn FnMut());
     /// Whether each role has its own memory, on two GPUs. Kernels and products then access only the memory of their
     /// role.

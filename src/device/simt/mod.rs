@@ -12,7 +12,7 @@ use std::time::Instant;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::gpu::runtime::{GpuRuntime, Launch, Matmul, Role};
+use super::gpu::runtime::{GpuRuntime, Launch, Matmul, Role, Stream};
 use super::gpu::{GpuConfig, GpuDevice};
 use super::{Dtype, Format, MemoryInfo};
 use crate::error::{Error, Result};
@@ -35,6 +35,15 @@ pub struct Host {
     failure: Mutex<Option<String>>,
     /// The names of the launched kernels.
     launched: Mutex<BTreeSet<&'static str>>,
+    /// The kernels that wait on the side stream of each [`Role`].
+    aside: [Mutex<Vec<Queued>>; 2],
+}
+
+/// A kernel that has not run yet.
+#[derive(Debug)]
+struct Queued {
+    launch: runtime::Launch<'static>,
+    parameters: Vec<u8>,
 }
 
 impl Simt {
@@ -51,6 +60,7 @@ impl Simt {
             is_split,
             failure: Mutex::default(),
             launched: Mutex::default(),
+            aside: Default::default(),
         };
         Self::new(host, config)
     }
@@ -66,6 +76,20 @@ impl Host {
     fn note(&self, result: std::result::Result<(), String>) {
         if let (Err(message), Ok(mut failure)) = (result, self.failure.lock()) {
             failure.get_or_insert(message);
+        }
+    }
+
+    fn run(&self, launch: &runtime::Launch<'_>, parameters: &[u8]) {
+        // SAFETY: `GpuDevice` packs the kernel's own parameters, with addresses of memory that it holds. Work runs on the
+        // thread that queues it, one launch after another, so nothing else uses that memory now.
+        self.note(unsafe { launch.run_bytes(parameters) });
+    }
+
+    /// Runs what waits on a role's side stream.
+    fn run_aside(&self, role: Role) {
+        let waiting = self.aside[role as usize].lock().map(|mut waiting| std::mem::take(&mut *waiting));
+        for Queued { launch, parameters } in waiting.unwrap_or_default() {
+            self.run(&launch, &parameters);
         }
     }
 
@@ -120,11 +144,15 @@ impl GpuRuntime for Host {
         failure.map_or(Ok(pending), |message| Err(Error::Device(message)))
     }
 
-    fn fork(&self) {}
+    /// Work on the main streams runs at once. Work on a side stream runs at the last moment, when a main stream is to run
+    /// after it, or, as a seed draws, at once. So a kernel that relies on an order that was not asked for fails.
+    fn order(&self, before: Stream, _: Stream) {
+        if let Stream::Side(role) = before {
+            self.run_aside(role);
+        }
+    }
 
-    fn join(&self) {}
-
-    fn launch(&self, _: Role, launch: &Launch, parameters: &[u8]) {
+    fn launch(&self, stream: Stream, launch: &Launch, parameters: &[u8]) {
         if let Ok(mut launched) = self.launched.lock() {
             launched.insert(launch.kernel);
         }
@@ -135,9 +163,17 @@ impl GpuRuntime for Host {
             shared_bytes: launch.shared_bytes as usize,
             seed: self.next_seed(),
         };
-        // SAFETY: `GpuDevice` packs the kernel's own parameters, with addresses of memory that it holds. Queued work
-        // runs at once, so nothing else uses that memory now.
-        self.note(unsafe { launch.run_bytes(parameters) });
+        match stream {
+            Stream::Main(_) => self.run(&launch, parameters),
+            Stream::Side(role) => {
+                if let Ok(mut waiting) = self.aside[role as usize].lock() {
+                    waiting.push(Queued { launch, parameters: parameters.to_vec() });
+                }
+                if launch.seed % 2 == 1 {
+                    self.run_aside(role);
+                }
+            }
+        }
     }
 
     fn matmul(&self, _: Role, matmul: &Matmul) -> bool {

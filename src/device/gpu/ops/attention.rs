@@ -4,12 +4,11 @@ use crate::device::gpu::abi::{AttentionParams, NONE};
 use crate::device::gpu::buffers::{Cache, Tensor};
 use crate::device::gpu::device::GpuDevice;
 use crate::device::gpu::inputs::Step;
+use crate::device::gpu::padding::SPLIT;
 use crate::device::gpu::runtime::{GpuRuntime, Launch};
 use crate::device::{AttentionShape, CacheShape, Dtype, Format, Heads};
 use crate::error::{Error, Result};
 
-/// Positions that one block of the decode kernel reads.
-const SPLIT: usize = 256;
 /// Query rows of a tensor core's tile.
 const TILE_ROWS: usize = 16;
 /// Threads of a warp.
@@ -72,15 +71,25 @@ pub fn attention<R: GpuRuntime>(
         window: shape.window.and_then(|window| u32::try_from(window).ok()).unwrap_or(NONE),
         scale: shape.scale * std::f32::consts::LOG2_E,
     };
-    let launches = if let Some(tiles) = Tiles::of(on.role_info().dtype, cache.dtype, heads.dim) {
-        tiles.launches(step, shape)
-    } else {
+    let launch = |on: &GpuDevice<R>, launches: &[Launch]| {
+        for launch in launches.iter().filter(|launch| launch.grid.iter().all(|blocks| *blocks > 0)) {
+            on.launch(launch, &parameters);
+        }
+    };
+    let Some(tiles) = Tiles::of(on.role_info().dtype, cache.dtype, heads.dim) else {
         let own = ["attention_bf16", "attention_f32"];
         let e4m3 = ["attention_bf16_e4m3", "attention_f32_e4m3"];
-        vec![plain(on.cache_kernel(cache, own, e4m3), step, heads)]
+        return launch(on, &[plain(on.cache_kernel(cache, own, e4m3), step, heads)]);
     };
-    for launch in launches.iter().filter(|launch| launch.grid.iter().all(|blocks| *blocks > 0)) {
-        on.launch(launch, &parameters);
+    let decodes = step.prefills < step.spans;
+    match (step.prefills > 0, decodes) {
+        // The blocks of prefill run many times longer than those of decode, which then fill the room beside them.
+        (true, true) => on.side_by_side(
+            |on| launch(on, &[tiles.prefill(step, heads)]),
+            |on| launch(on, &tiles.decode(step, shape)),
+        ),
+        (true, false) => launch(on, &[tiles.prefill(step, heads)]),
+        (false, _) => launch(on, &tiles.decode(step, shape)),
     }
 }
 
@@ -97,8 +106,8 @@ fn plain<R: GpuRuntime>(kernel: &'static str, step: &Step<R>, heads: Heads) -> L
 
 /// The tensor-core kernels for one head size, and their tiles: `Prefill` and `Decode` in `kernels/attention/`.
 struct Tiles {
-    prefill: &'static str,
-    decode: &'static str,
+    prefill_kernel: &'static str,
+    decode_kernel: &'static str,
     /// Number format of keys and values.
     cache: Dtype,
     head_dim: usize,
@@ -116,7 +125,7 @@ impl Tiles {
     /// The kernels for these formats and this head size; `None` if there are none.
     fn of(dtype: Dtype, cache: Dtype, head_dim: usize) -> Option<Self> {
         let is_e4m3 = cache == Dtype::F8E4m3;
-        let (prefill, decode) = match (head_dim, is_e4m3) {
+        let (prefill_kernel, decode_kernel) = match (head_dim, is_e4m3) {
             _ if dtype != Dtype::Bf16 => return None,
             (64, false) => ("attention_prefill_64_bf16", "attention_decode_64_bf16"),
             (80, false) => ("attention_prefill_80_bf16", "attention_decode_80_bf16"),
@@ -132,8 +141,8 @@ impl Tiles {
         };
         let is_wide = head_dim > 128;
         Some(Self {
-            prefill,
-            decode,
+            prefill_kernel,
+            decode_kernel,
             cache,
             head_dim,
             prefill_rows: if is_wide { 64 } else { 128 },
@@ -151,12 +160,10 @@ impl Tiles {
         })
     }
 
-    /// Launches for prefill spans, for decode rows, and for the sums over the splits. In a padded step the grids
-    /// depend on padded sizes alone.
-    fn launches<R: GpuRuntime>(&self, step: &Step<R>, shape: AttentionShape) -> Vec<Launch> {
-        let heads = shape.heads;
-        let mut launches = vec![Launch {
-            kernel: self.prefill,
+    /// The launch for prefill spans.
+    fn prefill<R: GpuRuntime>(&self, step: &Step<R>, heads: Heads) -> Launch {
+        Launch {
+            kernel: self.prefill_kernel,
             grid: [
                 (step.longest_span * heads.query / heads.key_value).div_ceil(self.prefill_rows) as u32,
                 heads.key_value as u32,
@@ -164,24 +171,28 @@ impl Tiles {
             ],
             threads: 128,
             shared_bytes: self.prefill_shared() as u32,
+        }
+    }
+
+    /// The launches for decode rows and for the sums over their splits. In a padded step the grids depend on padded
+    /// sizes alone.
+    fn decode<R: GpuRuntime>(&self, step: &Step<R>, shape: AttentionShape) -> Vec<Launch> {
+        let heads = shape.heads;
+        let splits = splits(step.longest_context, shape.window);
+        let parts = (heads.query / heads.key_value).div_ceil(TILE_ROWS);
+        let mut launches = vec![Launch {
+            kernel: self.decode_kernel,
+            grid: [(heads.key_value * parts) as u32, step.spans as u32, splits as u32],
+            threads: (self.decode_warps * WARP) as u32,
+            shared_bytes: self.decode_shared() as u32,
         }];
-        if step.prefills < step.spans {
-            let splits = splits(step.longest_context, shape.window);
-            let parts = (heads.query / heads.key_value).div_ceil(TILE_ROWS);
+        if splits > 1 {
             launches.push(Launch {
-                kernel: self.decode,
-                grid: [(heads.key_value * parts) as u32, step.spans as u32, splits as u32],
-                threads: (self.decode_warps * WARP) as u32,
-                shared_bytes: self.decode_shared() as u32,
+                kernel: "attention_combine_bf16",
+                grid: [heads.query as u32, step.spans as u32, 1],
+                threads: (heads.dim / 4).next_multiple_of(WARP) as u32,
+                shared_bytes: 0,
             });
-            if splits > 1 {
-                launches.push(Launch {
-                    kernel: "attention_combine_bf16",
-                    grid: [heads.query as u32, step.spans as u32, 1],
-                    threads: (heads.dim / 4).next_multiple_of(WARP) as u32,
-                    shared_bytes: 0,
-                });
-            }
         }
         launches
     }
