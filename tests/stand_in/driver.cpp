@@ -5,6 +5,7 @@
 // waiting or allocating while capturing, copies between GPUs while capturing, streams that are not joined, launches of nothing;
 // and kernels that are given memory of another GPU than their stream's, which only connected GPUs would forgive.
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -22,7 +23,8 @@
 namespace {
 
 enum Status { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_IMAGE = 200,
-              INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, LAUNCH_FAILED = 719,
+              INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, OUT_OF_RESOURCES = 701,
+              LAUNCH_FAILED = 719,
               CAPTURE_UNSUPPORTED = 900, CAPTURE_UNJOINED = 904, CAPTURE_ISOLATION = 905, CAPTURED_EVENT = 907 };
 
 using Work = std::function<int()>;
@@ -46,11 +48,14 @@ struct Stream {
     size_t queued = 0, joined = 0;  // of what the capture has of this stream
 };
 
+using Clock = std::chrono::steady_clock;
+
 struct Event {
     Gpu* gpu;
     Stream* stream = nullptr;
     unsigned long capture = 0;
     size_t queued = 0;
+    Clock::time_point at = {};
 };
 
 struct Graph {
@@ -72,6 +77,7 @@ std::map<unsigned long, Graph> captures;  // those under way, by number
 thread_local Stream* origin = nullptr;    // of this thread's capture, while there is one
 thread_local Gpu* context = nullptr;
 bool is_profiling = false;
+bool is_broken = false;  // a kernel accessed memory that is not there: every later call says so, as in CUDA
 size_t searches = 0;  // of cuBLASLt for algorithms for a weight of another shape, while profiling
 const size_t TOTAL = size_t(1) << 30, GRAPH = size_t(1) << 20;
 
@@ -99,6 +105,20 @@ unsigned long most_replays(const Gpu* gpu) {
     return gpu == gpus + number ? most : ~0ul;
 }
 
+// STAND_IN_FAULT=launch:NAME refuses to launch kernels whose names begin so; STAND_IN_FAULT=kernel:NAME breaks the process
+// when one runs.
+bool has_fault(const char* kind, const std::string& kernel) {
+    const char* fault = getenv("STAND_IN_FAULT");
+    const size_t length = strlen(kind);
+    return fault && !strncmp(fault, kind, length) && kernel.rfind(fault + length, 0) == 0;
+}
+
+// Bytes of shared memory that a block may have: those of compute capability 9.0, or of STAND_IN_SHARED.
+int most_shared() {
+    const char* bytes = getenv("STAND_IN_SHARED");
+    return bytes ? atoi(bytes) : 232448;
+}
+
 int queue(Stream* stream, Work work) {
     if (!stream->capture) return work();
     Graph& captured = captures.at(stream->capture);
@@ -110,7 +130,9 @@ int queue(Stream* stream, Work work) {
 
 }  // namespace
 
-#define CALL std::lock_guard<std::recursive_mutex> lock(driver)
+#define CALL                                            \
+    std::lock_guard<std::recursive_mutex> lock(driver); \
+    if (is_broken) return ILLEGAL_ADDRESS
 #define NOT_WHILE_CAPTURING \
     if (origin) return refuse(CAPTURE_UNSUPPORTED, __func__)
 
@@ -124,7 +146,7 @@ int stand_in_queue(Stream* stream, Work* work) {
 
 // Whether kernels of a stream may be given this address, or whatever number it is.
 bool stand_in_reaches(Stream* stream, uint64_t address) {
-    CALL;
+    std::lock_guard<std::recursive_mutex> lock(driver);
     Gpu* gpu = owner(address, 1);
     return !gpu || gpu == stream->gpu;
 }
@@ -141,7 +163,7 @@ int cuDeviceGet(int* device, int ordinal) {
 int cuDeviceGetName(char* name, int bytes, int) { return snprintf(name, bytes, "a stand-in"), SUCCESS; }
 int cuDeviceCanAccessPeer(int* may, int gpu, int peer) { return *may = gpu / 2 == peer / 2, SUCCESS; }
 int cuDeviceGetAttribute(int* value, int attribute, int) {
-    const std::map<int, int> values = {{38, 1 << 20}, {75, 9}, {76, 0}, {97, 232448}};  // cache, 9.0, shared memory
+    const std::map<int, int> values = {{38, 1 << 20}, {75, 9}, {76, 0}, {97, most_shared()}};  // cache, 9.0, shared memory
     auto found = values.find(attribute);
     return *value = found == values.end() ? 1 : found->second, SUCCESS;
 }
@@ -169,6 +191,7 @@ int cuCtxEnablePeerAccess(Gpu* peer, unsigned flags) {
     return may && context != peer && flags == 0 ? SUCCESS : refuse(INVALID_VALUE, __func__);
 }
 int cuCtxSynchronize() {
+    CALL;
     NOT_WHILE_CAPTURING;
     return SUCCESS;
 }
@@ -197,6 +220,7 @@ int cuMemFree_v2(uint64_t address) {
 }
 int cuMemGetInfo_v2(size_t* free, size_t* total) { return *free = TOTAL - std::min(TOTAL, context->taken), *total = TOTAL, SUCCESS; }
 int cuMemHostAlloc(void** memory, size_t bytes, unsigned) {
+    CALL;
     NOT_WHILE_CAPTURING;
     return *memory = malloc(bytes), SUCCESS;
 }
@@ -242,6 +266,7 @@ int cuStreamCreate(Stream** stream, unsigned) {
 }
 int cuStreamDestroy_v2(Stream*) { return SUCCESS; }
 int cuStreamSynchronize(Stream*) {
+    CALL;
     NOT_WHILE_CAPTURING;
     return SUCCESS;
 }
@@ -282,12 +307,15 @@ int cuStreamEndCapture(Stream* stream, Graph** graph) {
     return is_joined ? SUCCESS : refuse(CAPTURE_UNJOINED, __func__);
 }
 
-int cuEventCreate(Event** event, unsigned) { return *event = new Event{context}, SUCCESS; }
+int cuEventCreate(Event** event, unsigned) {
+    CALL;
+    return *event = new Event{context}, SUCCESS;
+}
 int cuEventDestroy_v2(Event* event) { return delete event, SUCCESS; }
 int cuEventRecord(Event* event, Stream* stream) {
     CALL;
     if (event->gpu != stream->gpu) return refuse(INVALID_HANDLE, __func__);
-    *event = {event->gpu, stream, stream->capture, stream->queued};
+    *event = {event->gpu, stream, stream->capture, stream->queued, Clock::now()};
     return SUCCESS;
 }
 int cuEventQuery(Event* event) {
@@ -297,9 +325,12 @@ int cuEventQuery(Event* event) {
 }
 int cuEventSynchronize(Event* event) { return cuEventQuery(event); }
 int cuEventElapsedTime_v2(float* milliseconds, Event* from, Event* to) {
+    CALL;
     static unsigned long calls = 0;
     if (!from->stream || !to->stream) return refuse(INVALID_VALUE, __func__);
-    *milliseconds = 1.0f + float(++calls * 7919 % 13);  // so that algorithms are chosen in no order
+    // Without STAND_IN_CLOCK, times in no order, so that algorithms are chosen in none.
+    *milliseconds = getenv("STAND_IN_CLOCK") ? std::chrono::duration<float, std::milli>(to->at - from->at).count()
+                                             : 1.0f + float(++calls * 7919 % 13);
     return cuEventQuery(to);
 }
 
@@ -323,12 +354,14 @@ int cuGraphExecDestroy(Graph* instance) {
 int cuGraphDestroy(Graph* graph) { return delete graph, SUCCESS; }
 
 int cuModuleLoadData(Gpu** module, const void* image) {
+    CALL;
     const uint32_t fatbin = 0xBA55ED50;
     if (memcmp(image, &fatbin, sizeof fatbin) != 0) return refuse(INVALID_IMAGE, __func__);
     return *module = context, SUCCESS;
 }
 int cuModuleUnload(void*) { return SUCCESS; }
 int cuModuleGetFunction(Kernel** function, Gpu* module, const char* name) {
+    CALL;
     NOT_WHILE_CAPTURING;
     const size_t count = codit_simt_kernels(nullptr, nullptr, 0);
     std::vector<const char*> names(count);
@@ -339,11 +372,15 @@ int cuModuleGetFunction(Kernel** function, Gpu* module, const char* name) {
     }
     return NOT_FOUND;
 }
-int cuFuncSetAttribute(Kernel*, int, int) { return SUCCESS; }
+int cuFuncSetAttribute(Kernel*, int attribute, int value) {
+    CALL;
+    return attribute == 8 && value > most_shared() ? refuse(INVALID_VALUE, __func__) : SUCCESS;
+}
 int cuLaunchKernel(Kernel* kernel, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned, unsigned, unsigned shared_bytes,
                    Stream* stream, void** arguments, void**) {
     CALL;
-    if (!x || !y || !z || !threads) return refuse(INVALID_VALUE, __func__);
+    if (!x || !y || !z || !threads || shared_bytes > unsigned(most_shared())) return refuse(INVALID_VALUE, __func__);
+    if (has_fault("launch:", kernel->name)) return OUT_OF_RESOURCES;
     if (kernel->gpu != stream->gpu || context != stream->gpu) return refuse(INVALID_CONTEXT, __func__);
     stream->gpu->launches++;
     const char* first = static_cast<const char*>(arguments[0]);
@@ -362,6 +399,7 @@ int cuLaunchKernel(Kernel* kernel, unsigned x, unsigned y, unsigned z, unsigned 
         const int status = codit_simt_run(kernel->name.c_str(), params.data(), params.size(), grid, block, shared_bytes, 0, 0,
                                           uint64_t(x) * y * z, message, sizeof message);
         if (status) fprintf(stderr, "stand-in driver: %s\n", message);
+        is_broken = has_fault("kernel:", kernel->name);
         return status ? LAUNCH_FAILED : SUCCESS;
     });
 }

@@ -23,6 +23,8 @@ mod matmul;
 mod memory;
 #[cfg(codit_kernels)]
 mod runtime;
+#[cfg(codit_kernels)]
+mod unfinished;
 
 #[cfg(not(codit_kernels))]
 pub use absent::Cuda;
@@ -50,6 +52,6 @@ impl Gpu {
     /// # Errors
     /// Those of [`Cuda::open`].
     pub fn cuda(gpus: [usize; 2], config: GpuConfig) -> Result<Self> {
-        Ok(Self::new(Cuda::open(gpus, config.is_deterministic)?, config))
+        Ok(Self::new(Cuda::open(gpus, config.is_deterministic, config.has_one_stream)?, config))
     }
 }

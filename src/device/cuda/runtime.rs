@@ -10,6 +10,7 @@ use super::card::{Card, describe_driver};
 use super::failure::{Failure, cannot, lock};
 use super::graphs::{Graph, Graphs, State};
 use super::memory::{Memory, Pending};
+use super::unfinished::Unfinished;
 use crate::device::MemoryInfo;
 use crate::device::gpu::runtime::{GpuRuntime, Launch, MATMUL_WORKSPACE, Matmul, Role};
 use crate::error::{Error, Result};
@@ -22,6 +23,15 @@ pub struct Cuda {
     /// Whether queued work is being captured in a graph.
     is_capturing: AtomicBool,
     failure: Failure,
+    unfinished: Unfinished,
+}
+
+/// Bytes that are being copied to the host.
+pub struct CudaPending {
+    role: Role,
+    /// The work that has ended when the bytes are there, counted by [`Unfinished`].
+    queued: u64,
+    bytes: Pending,
 }
 
 /// The stream of a role, and its GPU.
@@ -48,22 +58,28 @@ impl GpuStream {
 impl Cuda {
     /// The GPUs of the expert and of the amateur, which may be the same, by their numbers among those that the driver
     /// shows. A product's row has the same bits whatever the number of rows beside it if the runtime `is_deterministic`.
+    /// If it `has_one_stream`, the roles of one GPU share a stream, so that nothing of theirs runs at the same time.
     ///
     /// # Errors
     /// [`Error::Device`] that says what is missing: a driver, a GPU, a newer one of either, or cuBLASLt;
     /// [`Error::Setting`] if there are fewer GPUs.
-    pub fn open([expert, amateur]: [usize; 2], is_deterministic: bool) -> Result<Self> {
+    pub fn open([expert, amateur]: [usize; 2], is_deterministic: bool, has_one_stream: bool) -> Result<Self> {
         let open = |gpu| Card::open(gpu, is_deterministic).map(Arc::new);
         let first = open(expert)?;
         let second = if expert == amateur { Arc::clone(&first) } else { open(amateur)? };
         if expert != amateur {
             first.connect(&second);
         }
+        let mut streams = [GpuStream::new(first)?, GpuStream::new(second)?];
+        if has_one_stream && expert == amateur {
+            streams[1].stream = Arc::clone(&streams[0].stream);
+        }
         Ok(Self {
-            streams: [GpuStream::new(first)?, GpuStream::new(second)?],
+            streams,
             graphs: Mutex::default(),
             is_capturing: AtomicBool::new(false),
             failure: Failure::default(),
+            unfinished: Unfinished::default(),
         })
     }
 
@@ -77,6 +93,11 @@ impl Cuda {
 
     fn stream(&self, role: Role) -> &GpuStream {
         &self.streams[role as usize]
+    }
+
+    /// Keeps an error if it is the first, with the names of the work that may have caused it.
+    fn note<T>(&self, result: Result<T>) -> Option<T> {
+        self.failure.note(result, || self.unfinished.describe())
     }
 
     /// Free bytes of each role's GPU; 0 where the driver does not say.
@@ -94,7 +115,7 @@ impl Cuda {
     fn order(&self, from: Role, to: Role) {
         let (from, to) = (self.stream(from), self.stream(to));
         let ordered = from.reached.record(&from.stream).and_then(|()| to.stream.wait(&from.reached));
-        self.failure.note(ordered.map_err(cannot("order the streams")));
+        self.note(ordered.map_err(cannot("order the streams")));
     }
 
     fn try_launch(&self, role: Role, launch: &Launch, parameters: &[u8]) -> Result<()> {
@@ -130,7 +151,7 @@ impl Cuda {
 
 impl GpuRuntime for Cuda {
     type Memory = Memory;
-    type Pending = Result<(Role, Pending)>;
+    type Pending = Result<CudaPending>;
     type Mark = Result<CudaEvent>;
 
     fn describe(&self) -> String {
@@ -159,17 +180,25 @@ impl GpuRuntime for Cuda {
 
     fn write(&self, role: Role, memory: &Memory, bytes: &[u8]) {
         let GpuStream { card, stream, .. } = self.stream(role);
-        self.failure.note(card.staging.write(stream, memory, bytes));
+        self.note(card.staging.write(stream, memory, bytes));
     }
 
     fn read(&self, role: Role, memory: &Memory, bytes: usize) -> Self::Pending {
         let GpuStream { card, stream, .. } = self.stream(role);
-        Ok((role, card.staging.read(stream, memory, bytes)?))
+        Ok(CudaPending {
+            role,
+            queued: self.unfinished.count(),
+            bytes: card.staging.read(stream, memory, bytes)?,
+        })
     }
 
     fn wait(&self, pending: Self::Pending) -> Result<Vec<u8>> {
-        let read = pending.and_then(|(role, pending)| self.stream(role).card.staging.wait(pending));
-        let read = self.failure.note(read);
+        let read = pending.and_then(|CudaPending { role, queued, bytes }| {
+            let read = self.stream(role).card.staging.wait(bytes)?;
+            self.unfinished.remove(queued);
+            Ok(read)
+        });
+        let read = self.note(read);
         self.failure.check()?;
         Ok(read.unwrap_or_default())
     }
@@ -185,7 +214,8 @@ impl GpuRuntime for Cuda {
     fn launch(&self, role: Role, launch: &Launch, parameters: &[u8]) {
         // CUDA refuses an empty grid.
         if launch.grid.iter().all(|blocks| *blocks > 0) {
-            self.failure.note(self.try_launch(role, launch, parameters));
+            self.note(self.try_launch(role, launch, parameters));
+            self.unfinished.add(launch.kernel);
         }
     }
 
@@ -198,12 +228,15 @@ impl GpuRuntime for Cuda {
         let queued = lock(&card.matmuls).queue(stream, workspace, matmul, may_wait);
         // A failure ends the run; nothing else need be tried.
         let is_queued = *queued.as_ref().unwrap_or(&true);
-        self.failure.note(queued.map(drop));
+        self.note(queued.map(drop));
+        if is_queued {
+            self.unfinished.add("a product of cuBLASLt");
+        }
         is_queued
     }
 
     fn copy(&self, role: Role, from: &Memory, to: &Memory, bytes: usize) {
-        self.failure.note(from.copy_to(to, bytes, &self.stream(role).stream));
+        self.note(from.copy_to(to, bytes, &self.stream(role).stream));
     }
 
     fn mark(&self, role: Role) -> Result<CudaEvent> {
@@ -224,7 +257,10 @@ impl GpuRuntime for Cuda {
 
     /// Queues the work directly the first time, captures it the second time, and replays the graph from then on.
     fn replay(&self, key: u64, record: &mut dyn FnMut()) {
-        let launch = |graph: &Graph| self.failure.note(graph.0.launch().map_err(cannot("launch a graph")));
+        let launch = |graph: &Graph| {
+            self.note(graph.0.launch().map_err(cannot("launch a graph")));
+            self.unfinished.add("the graph of a step");
+        };
         let mut graphs = lock(&self.graphs);
         match graphs.get(key) {
             None => {
@@ -233,7 +269,7 @@ impl GpuRuntime for Cuda {
             }
             Some(State::Warm) => {
                 let free = self.free_bytes();
-                let Some(graph) = self.failure.note(self.capture(record)) else { return };
+                let Some(graph) = self.note(self.capture(record)) else { return };
                 // The first launch uploads the graph to the GPU.
                 launch(&graph);
                 graphs.set(key, State::Captured(graph));
