@@ -330,6 +330,14 @@ version=$(timeout 20 codit --version 2>&1 | head -n 1)
 declare -A took
 failed= left_out=
 
+# said STATUS LOG: the line of a log that says most: the first error of a step that failed, else the last line.
+said() {
+    local line=
+    (($1)) && line=$(grep -m 1 -E '^codit: error|^FAILED' "$2")
+    [[ $line ]] || line=$(grep -v '^ *$' "$2" | tail -n 1)
+    tr '|' '/' <<<"$line" | cut -c 1-240
+}
+
 # run NAME SECONDS: one step, if it fits into the time that is left.
 run() {
     local name=$1 seconds=$2 left=$((budget - (SECONDS - started))) most status begin=$SECONDS
@@ -345,7 +353,7 @@ run() {
     (cd "$work" && timeout -k 5 "$most" bash -c "${command_of[$name]}") >"$work/$name.log" 2>&1 </dev/null
     status=$?
     took[$name]=$((SECONDS - begin))
-    note[$name]=$(grep -v '^ *$' "$work/$name.log" | tail -n 1 | tr '|' '/' | cut -c 1-240)
+    note[$name]=$(said "$status" "$work/$name.log")
     case $status in
         0) state[$name]=passed ;;
         77) state[$name]=skipped ;;

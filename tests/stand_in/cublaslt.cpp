@@ -198,7 +198,7 @@ int cublasLtMatmul(void*, Operation* operation, const float* alpha, const void* 
         }
         return 0;
     };
-    return stand_in_queue(stream, &work);
+    return stand_in_queue(stream, &work) ? EXECUTION_FAILED : SUCCESS;
 }
 
 }  // extern "C"

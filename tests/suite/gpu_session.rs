@@ -151,7 +151,7 @@ fn rehearse(names: &[String]) -> String {
         assert!(row(operations, "attention")[1].parse::<usize>().unwrap() > 0, "{operations}");
         let said = operations.lines().nth(2).unwrap();
         assert_eq!(said.contains("one stream"), name.ends_with("one-stream"), "{said}");
-        assert_eq!(said.contains("weights float8_e4m3fn"), name.ends_with("fp8"), "{said}");
+        assert_eq!(said.contains("weights fp8"), name.ends_with("fp8"), "{said}");
         assert_eq!(said.contains("deterministic"), name.ends_with("deterministic"), "{said}");
     }
     assert!(row(&summary, "text")[3].contains(" of 4 records are those of the CPU"), "{summary}");
