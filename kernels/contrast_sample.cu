@@ -18,9 +18,9 @@
 // figures are not measured on a GPU.
 #include "sample/draw.cuh"
 
-// Blocks of contrast_tiles an SM, which the registers of a thread allow. The code for sm_120 needs more registers than
-// four blocks leave.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+// Blocks of contrast_tiles an SM, which bound the registers of a thread. The code for sm_100 and sm_120 needs
+// more registers than four blocks leave.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
 #define TILES_BLOCKS 3
 #else
 #define TILES_BLOCKS 4
