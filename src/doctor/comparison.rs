@@ -34,6 +34,7 @@ impl Check {
     }
 
     /// This check, as one in which the device failed.
+    #[must_use]
     pub fn refused_with(self, refusal: String) -> Self {
         Self { error: f64::INFINITY, refusal: Some(refusal), ..self }
     }
