@@ -15,7 +15,7 @@ use crate::files;
 
 /// The architectures of the machine code. An architecture that the compiler does not know is left out. The PTX is for
 /// the first one, so every newer GPU can run it.
-const ARCHITECTURES: [&str; 4] = ["80", "89", "90a", "100"];
+const ARCHITECTURES: [&str; 5] = ["80", "89", "90a", "100", "120"];
 /// Environment variable with a list such as `80,90a` that replaces [`ARCHITECTURES`].
 const ARCHITECTURES_VARIABLE: &str = "CODIT_CUDA_ARCHS";
 /// Environment variable with options that nvcc itself reads, for example `-lineinfo` for a profiler that shows source

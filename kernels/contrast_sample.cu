@@ -18,9 +18,17 @@
 // figures are not measured on a GPU.
 #include "sample/draw.cuh"
 
+// Blocks of contrast_tiles an SM, which bound the registers of a thread. The code for sm_100 and sm_120 needs
+// more registers than four blocks leave.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+#define TILES_BLOCKS 3
+#else
+#define TILES_BLOCKS 4
+#endif
+
 // PRECOND: grid = rows * ceil(tiles / warps a block), 1, 1; block = a multiple of 32, the same for all
 // batches.
-KERNEL(contrast_tiles, ContrastSampleParams, 256, 4) {
+KERNEL(contrast_tiles, ContrastSampleParams, 256, TILES_BLOCKS) {
     const u32 warps = blockDim.x / 32, tiles = tiles_of(p), blocks = (tiles + warps - 1) / warps;
     const u32 row = blockIdx.x / blocks, tile = blockIdx.x % blocks * warps + threadIdx.x / 32;
     const SampleWords& sample = p.samples[row];

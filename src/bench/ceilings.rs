@@ -22,8 +22,10 @@ pub const OF_MEMORY: usize = 256 << 20;
 /// The measurement stops at the first size whose run takes longer than this, in seconds.
 const LONG_ENOUGH: f64 = 0.01;
 const REPEATS: usize = 7;
-/// Side lengths of the matrices. A copy has `side / 16` rows.
+/// Side lengths of the matrices.
 const SIDES: [usize; 6] = [256, 512, 1024, 2048, 4096, 8192];
+/// Rows of the copies. The largest copies 1 GiB: a GPU's cache holds none of it.
+const COPIES: [usize; 6] = [512, 1024, 2048, 4096, 8192, 16_384];
 /// Width of a row of the copy in f32 numbers: 64 KiB.
 const COPY_WIDTH: usize = 16_384;
 
@@ -36,8 +38,9 @@ impl Ceilings {
         if let Some(Peaks { reads, arithmetic }) = device.peaks(bytes)? {
             return Ok(Self { bandwidths: reads, matmul_rate: arithmetic });
         }
-        let copied = rate(|side| copy(device, side / 16))?;
-        Ok(Self { bandwidths: vec![(usize::MAX, copied)], matmul_rate: rate(|side| matmul(device, side))? })
+        let copied = rate(COPIES, |rows| copy(device, rows))?;
+        let matmul_rate = rate(SIDES, |side| matmul(device, side))?;
+        Ok(Self { bandwidths: vec![(usize::MAX, copied)], matmul_rate })
     }
 
     /// Bytes per second of what is read once a step.
@@ -76,10 +79,10 @@ pub struct Work {
 }
 
 /// Work per second, at the smallest size whose run is long enough to be timed, or else at the largest size.
-fn rate(measure: impl Fn(usize) -> Result<(f64, f64)>) -> Result<f64> {
+fn rate(sizes: [usize; 6], measure: impl Fn(usize) -> Result<(f64, f64)>) -> Result<f64> {
     let mut rate = 0.0;
-    for side in SIDES {
-        let (work, seconds) = measure(side)?;
+    for size in sizes {
+        let (work, seconds) = measure(size)?;
         rate = work / seconds;
         if seconds > LONG_ENOUGH {
             break;
@@ -88,9 +91,9 @@ fn rate(measure: impl Fn(usize) -> Result<(f64, f64)>) -> Result<f64> {
     Ok(rate)
 }
 
-/// Bytes and seconds of a copy of `rows` rows of 64 KiB.
+/// Bytes and seconds of a copy of `rows` rows of 64 KiB, whatever they hold.
 fn copy<D: Inspect>(device: &D, rows: usize) -> Result<(f64, f64)> {
-    let from = random(device, rows, COPY_WIDTH, Precision::Single)?;
+    let from = device.tensor(rows, COPY_WIDTH, Precision::Single)?;
     let mut to = device.tensor(rows, COPY_WIDTH, Precision::Single)?;
     let seconds = median_seconds(device, || device.copy(rows, &from, &mut to))?;
     Ok(((2 * rows * COPY_WIDTH * size_of::<f32>()) as f64, seconds))

@@ -33,6 +33,12 @@ impl Check {
         Self { operation, case, error: f64::INFINITY, bound: 0.0, differences: 0, refusal: Some(refusal) }
     }
 
+    /// This check, as one in which the device failed.
+    #[must_use]
+    pub fn refused_with(self, refusal: String) -> Self {
+        Self { error: f64::INFINITY, refusal: Some(refusal), ..self }
+    }
+
     /// A check that measures an error.
     pub fn measured(operation: &'static str, case: impl Into<String>, error: f64, bound: f64) -> Self {
         Self { operation, case: case.into(), error, bound, differences: 0, refusal: None }

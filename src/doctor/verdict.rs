@@ -103,21 +103,30 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Summarizes all findings. `remedy` says what to do if a check failed.
-    pub fn new(findings: &[Finding], remedy: &str) -> Self {
+    /// Summarizes all findings. `remedy` says what to do if a check failed, `not_checked` what was left out.
+    pub fn new(findings: &[Finding], not_checked: &[String], remedy: &str) -> Self {
         let checks: usize = findings.iter().map(|finding| finding.checks).sum();
         let failed: usize = findings.iter().map(|finding| finding.failed).sum();
         let passed = checks > 0 && findings.iter().all(|finding| finding.passed);
-        if passed {
+        if passed && not_checked.is_empty() {
             let text = format!("passed: all {checks} checks; the device computes what it should");
             return Self { passed, text };
+        }
+        let rest = if not_checked.is_empty() {
+            String::new()
+        } else {
+            format!("; not checked: {}", not_checked.join("; "))
+        };
+        if passed {
+            return Self { passed, text: format!("passed: all {checks} checks that were made{rest}") };
         }
         let mut names: Vec<&str> =
             findings.iter().filter(|finding| !finding.passed).map(|finding| finding.name.as_str()).collect();
         names.dedup();
         let names = names.join(", ");
-        let text =
-            format!("FAILED: {failed} of {checks} checks ({names}); write no dataset with it. {remedy}");
+        let text = format!(
+            "FAILED: {failed} of {checks} checks ({names}){rest}; write no dataset with it. {remedy}"
+        );
         Self { passed, text }
     }
 }

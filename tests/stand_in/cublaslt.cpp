@@ -13,6 +13,7 @@
 #include <set>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 using Work = std::function<int()>;
 extern "C" int stand_in_queue(void* stream, Work* work);
@@ -21,7 +22,7 @@ extern "C" void stand_in_search();
 
 namespace {
 
-enum Status { SUCCESS = 0, INVALID_VALUE = 7, NOT_SUPPORTED = 15 };
+enum Status { SUCCESS = 0, INVALID_VALUE = 7, EXECUTION_FAILED = 13, NOT_SUPPORTED = 15 };
 enum Type { F32 = 0, BF16 = 14 };
 
 struct Layout {
@@ -72,13 +73,22 @@ void put(int type, void* numbers, size_t index, float x) {
     static_cast<uint16_t*>(numbers)[index] = x == x ? (bits + 0x7FFF + (bits >> 16 & 1)) >> 16 : 0x7FFF;
 }
 
-// One element of a^T * b, of the terms from `first` to `last`.
-float dot(const Layout& a, const void* A, uint64_t row, const Layout& b, const void* B, uint64_t column, uint64_t first,
-          uint64_t last) {
+// A matrix as floats, column by column.
+std::vector<float> floats(const Layout& layout, const void* matrix) {
+    std::vector<float> all(layout.rows * layout.columns);
+    for (size_t i = 0; i < all.size(); i++) all[i] = get(layout.type, matrix, i / layout.rows * layout.stride + i % layout.rows);
+    return all;
+}
+
+// The sum of the products of the terms from `first` to `last`, term k in the sum k % 16.
+float dot(const float* a, const float* b, uint64_t first, uint64_t last) {
     float sums[16] = {};
-    for (uint64_t k = first; k < last; k++) {
-        sums[k % 16] += get(a.type, A, row * a.stride + k) * get(b.type, B, column * b.stride + k);
+    uint64_t k = first;
+    for (; k < last && k % 16; k++) sums[k % 16] += a[k] * b[k];
+    for (; k + 16 <= last; k += 16) {
+        for (int i = 0; i < 16; i++) sums[i] += a[k + i] * b[k + i];
     }
+    for (; k < last; k++) sums[k % 16] += a[k] * b[k];
     float sum = 0;
     for (float part : sums) sum += part;
     return sum;
@@ -163,6 +173,10 @@ int cublasLtMatmul(void*, Operation* operation, const float* alpha, const void* 
         }
     }
     if (algorithm->kind == ONE_SIZE && algorithm->columns != b->columns) return NOT_SUPPORTED;
+    // STAND_IN_FAULT=product:ROWS fails products of so many rows.
+    int rows = 0;
+    const char* fault = getenv("STAND_IN_FAULT");
+    if (fault && sscanf(fault, "product:%d", &rows) == 1 && uint64_t(rows) == b->columns) return EXECUTION_FAILED;
     {
         std::lock_guard<std::mutex> lock(uses_lock);
         uses[{a->rows, a->columns, a->type, d->type}].insert(algorithm->kind);
@@ -172,17 +186,19 @@ int cublasLtMatmul(void*, Operation* operation, const float* alpha, const void* 
     const Layout la = *a, lb = *b, ld = *d;
     const uint64_t terms = la.rows, cut = algorithm->kind == SPLIT && getenv("STAND_IN_CUTS") ? terms / 3 : 0;
     Work work = [=] {
+        const std::vector<float> weight = floats(la, A), x = floats(lb, B);
         for (uint64_t column = 0; column < ld.columns; column++) {
             for (uint64_t row = 0; row < ld.rows; row++) {
-                float sum = dot(la, A, row, lb, B, column, cut, terms);
-                if (cut) sum += dot(la, A, row, lb, B, column, 0, cut);
+                const float *a = &weight[row * terms], *b = &x[column * terms];
+                float sum = dot(a, b, cut, terms);
+                if (cut) sum += dot(a, b, 0, cut);
                 if (with.epilogue == 4) sum += get(with.bias_type, with.bias, row);
                 put(ld.type, D, column * ld.stride + row, sum);
             }
         }
         return 0;
     };
-    return stand_in_queue(stream, &work);
+    return stand_in_queue(stream, &work) ? EXECUTION_FAILED : SUCCESS;
 }
 
 }  // extern "C"

@@ -7,6 +7,7 @@
 // kernels that are given memory of another GPU than their stream's, which only connected GPUs would forgive; and programmatic
 // dependent launches of kernels that do not wait, or that do not follow a kernel.
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -24,7 +25,8 @@
 namespace {
 
 enum Status { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_IMAGE = 200,
-              INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700, LAUNCH_FAILED = 719,
+              INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700,
+              OUT_OF_RESOURCES = 701, LAUNCH_FAILED = 719,
               CAPTURE_UNSUPPORTED = 900, CAPTURE_UNJOINED = 904, CAPTURE_ISOLATION = 905, CAPTURED_EVENT = 907 };
 
 const int GPUS = 4;
@@ -58,11 +60,14 @@ struct Stream {
 
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 struct Event {
     Gpu* gpu;
     Stream* stream = nullptr;
     unsigned long capture = 0;
     size_t queued = 0;
+    Clock::time_point at = {};
 };
 
 // CUlaunchAttribute and CUlaunchConfig.
@@ -93,6 +98,7 @@ std::map<unsigned long, Graph> captures;  // those under way, by number
 thread_local Stream* origin = nullptr;    // of this thread's capture, while there is one
 thread_local Gpu* context = nullptr;
 bool is_profiling = false;
+bool is_broken = false;  // a kernel accessed memory that is not there: every later call says so, as in CUDA
 size_t searches = 0;  // of cuBLASLt for algorithms for a weight of another shape, while profiling
 const size_t TOTAL = size_t(1) << 30, GRAPH = size_t(1) << 20;
 
@@ -125,6 +131,20 @@ int ran(int status) { return failure = failure ? failure : status; }
 
 Lines& lines_of(const Stream* stream) { return stream->capture ? captures.at(stream->capture).lines : lines; }
 
+// STAND_IN_FAULT=launch:NAME refuses to launch kernels whose names begin so; STAND_IN_FAULT=kernel:NAME breaks the process
+// when one runs.
+bool has_fault(const char* kind, const std::string& kernel) {
+    const char* fault = getenv("STAND_IN_FAULT");
+    const size_t length = strlen(kind);
+    return fault && !strncmp(fault, kind, length) && kernel.rfind(fault + length, 0) == 0;
+}
+
+// Bytes of shared memory that a block may have: those of compute capability 9.0, or of STAND_IN_SHARED.
+int most_shared() {
+    const char* bytes = getenv("STAND_IN_SHARED");
+    return bytes ? atoi(bytes) : 232448;
+}
+
 int queue(Stream* stream, Work work) {
     if (failure) return failure;
     stream->is_after_kernel = false;
@@ -147,7 +167,9 @@ bool loses_waits_for(const Stream* stream) {
 
 }  // namespace
 
-#define CALL std::lock_guard<std::recursive_mutex> lock(driver)
+#define CALL                                            \
+    std::lock_guard<std::recursive_mutex> lock(driver); \
+    if (is_broken) return ILLEGAL_ADDRESS
 #define NOT_WHILE_CAPTURING \
     if (origin) return refuse(CAPTURE_UNSUPPORTED, __func__)
 #define FINISH_EVERYTHING \
@@ -163,7 +185,7 @@ int stand_in_queue(Stream* stream, Work* work) {
 
 // Whether kernels of a stream may be given this address, or whatever number it is.
 bool stand_in_reaches(Stream* stream, uint64_t address) {
-    CALL;
+    std::lock_guard<std::recursive_mutex> lock(driver);
     Gpu* gpu = owner(address, 1);
     return !gpu || gpu == stream->gpu;
 }
@@ -180,7 +202,7 @@ int cuDeviceGet(int* device, int ordinal) {
 int cuDeviceGetName(char* name, int bytes, int) { return snprintf(name, bytes, "a stand-in"), SUCCESS; }
 int cuDeviceCanAccessPeer(int* may, int gpu, int peer) { return *may = gpu / 2 == peer / 2, SUCCESS; }
 int cuDeviceGetAttribute(int* value, int attribute, int) {
-    const std::map<int, int> values = {{38, 1 << 20}, {75, 9}, {76, 0}, {97, 232448}};  // cache, 9.0, shared memory
+    const std::map<int, int> values = {{38, 1 << 20}, {75, 9}, {76, 0}, {97, most_shared()}};  // cache, 9.0, shared memory
     auto found = values.find(attribute);
     return *value = found == values.end() ? 1 : found->second, SUCCESS;
 }
@@ -239,6 +261,7 @@ int cuMemFree_v2(uint64_t address) {
 }
 int cuMemGetInfo_v2(size_t* free, size_t* total) { return *free = TOTAL - std::min(TOTAL, context->taken), *total = TOTAL, SUCCESS; }
 int cuMemHostAlloc(void** memory, size_t bytes, unsigned) {
+    CALL;
     NOT_WHILE_CAPTURING;
     return *memory = malloc(bytes), SUCCESS;
 }
@@ -334,12 +357,18 @@ int cuStreamEndCapture(Stream* stream, Graph** graph) {
     return is_joined ? SUCCESS : refuse(CAPTURE_UNJOINED, __func__);
 }
 
-int cuEventCreate(Event** event, unsigned) { return *event = new Event{context}, SUCCESS; }
+int cuEventCreate(Event** event, unsigned) {
+    CALL;
+    return *event = new Event{context}, SUCCESS;
+}
 int cuEventDestroy_v2(Event* event) { return delete event, SUCCESS; }
 int cuEventRecord(Event* event, Stream* stream) {
     CALL;
     if (event->gpu != stream->gpu) return refuse(INVALID_HANDLE, __func__);
-    *event = {event->gpu, stream, stream->capture, lines_of(stream).of(stream).queued()};
+    const size_t queued = lines_of(stream).of(stream).queued();
+    // A time means something only when the work before it has run.
+    if (getenv("STAND_IN_CLOCK") && !stream->capture && ran(lines.run(stream, queued))) return failure;
+    *event = {event->gpu, stream, stream->capture, queued, Clock::now()};
     return stream->is_after_kernel = false, SUCCESS;
 }
 int cuEventQuery(Event* event) {
@@ -356,9 +385,12 @@ int cuEventSynchronize(Event* event) {
     return cuEventQuery(event);
 }
 int cuEventElapsedTime_v2(float* milliseconds, Event* from, Event* to) {
+    CALL;
     static unsigned long calls = 0;
     if (!from->stream || !to->stream) return refuse(INVALID_VALUE, __func__);
-    *milliseconds = 1.0f + float(++calls * 7919 % 13);  // so that algorithms are chosen in no order
+    // Without STAND_IN_CLOCK, times in no order, so that algorithms are chosen in none.
+    *milliseconds = getenv("STAND_IN_CLOCK") ? std::chrono::duration<float, std::milli>(to->at - from->at).count()
+                                             : 1.0f + float(++calls * 7919 % 13);
     const int status = cuEventQuery(from);
     return status ? status : cuEventQuery(to);
 }
@@ -380,12 +412,14 @@ int cuGraphExecDestroy(Graph* instance) {
 int cuGraphDestroy(Graph* graph) { return delete graph, SUCCESS; }
 
 int cuModuleLoadData(Gpu** module, const void* image) {
+    CALL;
     const uint32_t fatbin = 0xBA55ED50;
     if (memcmp(image, &fatbin, sizeof fatbin) != 0) return refuse(INVALID_IMAGE, __func__);
     return *module = context, SUCCESS;
 }
 int cuModuleUnload(void*) { return SUCCESS; }
 int cuModuleGetFunction(Kernel** function, Gpu* module, const char* name) {
+    CALL;
     NOT_WHILE_CAPTURING;
     const size_t count = codit_simt_kernels(nullptr, nullptr, 0);
     std::vector<const char*> names(count);
@@ -396,7 +430,10 @@ int cuModuleGetFunction(Kernel** function, Gpu* module, const char* name) {
     }
     return NOT_FOUND;
 }
-int cuFuncSetAttribute(Kernel*, int, int) { return SUCCESS; }
+int cuFuncSetAttribute(Kernel*, int attribute, int value) {
+    CALL;
+    return attribute == 8 && value > most_shared() ? refuse(INVALID_VALUE, __func__) : SUCCESS;
+}
 int cuFuncGetAttribute(int* value, int attribute, Kernel*) {
     const int PTX_VERSION = 5;
     return attribute == PTX_VERSION ? (*value = compiled_for(), SUCCESS) : refuse(INVALID_VALUE, __func__);
@@ -404,7 +441,9 @@ int cuFuncGetAttribute(int* value, int attribute, Kernel*) {
 int cuLaunchKernelEx(const LaunchConfig* config, Kernel* kernel, void** arguments, void**) {
     CALL;
     const auto [x, y, z, threads, threads_y, threads_z, shared_bytes, stream, attributes, attribute_count] = *config;
-    if (!x || !y || !z || !threads || threads_y != 1 || threads_z != 1) return refuse(INVALID_VALUE, __func__);
+    if (!x || !y || !z || !threads || threads_y != 1 || threads_z != 1 || shared_bytes > unsigned(most_shared())) {
+        return refuse(INVALID_VALUE, __func__);
+    }
     for (const Attribute* each = attributes; each < attributes + attribute_count; each++) {
         const int PROGRAMMATIC_STREAM_SERIALIZATION = 6;
         const bool waits = compiled_for() >= 90;
@@ -413,6 +452,7 @@ int cuLaunchKernelEx(const LaunchConfig* config, Kernel* kernel, void** argument
         }
         stream->gpu->early++;
     }
+    if (has_fault("launch:", kernel->name)) return OUT_OF_RESOURCES;
     if (kernel->gpu != stream->gpu || context != stream->gpu) return refuse(INVALID_CONTEXT, __func__);
     stream->gpu->launches++;
     const char* first = static_cast<const char*>(arguments[0]);
@@ -431,6 +471,7 @@ int cuLaunchKernelEx(const LaunchConfig* config, Kernel* kernel, void** argument
         const int status = codit_simt_run(kernel->name.c_str(), params.data(), params.size(), grid, block, shared_bytes, 0, 0,
                                           uint64_t(x) * y * z, message, sizeof message);
         if (status) fprintf(stderr, "stand-in driver: %s\n", message);
+        is_broken = has_fault("kernel:", kernel->name);
         return status ? LAUNCH_FAILED : SUCCESS;
     };
     const int status = queue(stream, work);

@@ -14,7 +14,7 @@ use super::program::{Workplace, message, records, sorted_lines, succeed, synth};
 const BUILT: &str = env!("OUT_DIR");
 
 /// The folder of both libraries. They are built once.
-fn stand_in() -> &'static Path {
+pub fn stand_in() -> &'static Path {
     static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stand-in");
         std::fs::create_dir_all(&folder).unwrap();
@@ -29,7 +29,7 @@ fn build_stand_in(folder: &Path) {
     let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
     let build = |library: &str, source: &str, rest: &[&str]| {
         let mut command = Command::new(&compiler);
-        command.args(["-std=c++17", "-O2", "-shared", "-fPIC", "-I"]).arg(root.join("kernels/simt"));
+        command.args(["-std=c++17", "-O3", "-shared", "-fPIC", "-I"]).arg(root.join("kernels/simt"));
         command.arg(root.join("tests/stand_in").join(source)).args(rest);
         // Another run of the tests may be using the library.
         let built = folder.join(format!("{library}.{}", std::process::id()));
@@ -43,7 +43,7 @@ fn build_stand_in(folder: &Path) {
     build("libcublasLt.so.13", "cublaslt.cpp", &[&driver, "-Wl,-rpath,$ORIGIN"]);
 }
 
-fn has_kernels() -> bool {
+pub fn has_kernels() -> bool {
     PathBuf::from(BUILT).join("ptxas.txt").exists()
 }
 
@@ -272,6 +272,79 @@ fn several_gpus_give_what_one_gives() {
     assert_eq!(breaking.status.code(), Some(1), "{said}");
     assert!(said.contains("codit: error: CUDA could not launch a graph"), "{said}");
     assert!(records(&place.path("broken")).len() < 6, "it broke too late to test anything");
+}
+
+/// The doctor's report over the stand-in with a planted fault; `only` names families.
+fn doctor(fault: &str, only: &str) -> Value {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_codit"));
+    command.args(["doctor", "--device", "cuda", "--dtype", "bfloat16", "--deterministic", "--json"]);
+    command.args(["--only", only]).env("LD_LIBRARY_PATH", stand_in()).env("STAND_IN_FAULT", fault);
+    let result = command.output().unwrap();
+    assert_eq!(result.status.code(), Some(1), "{fault}: {result:?}");
+    serde_json::from_slice(&result.stdout).unwrap_or_else(|error| panic!("{fault}: {error}: {result:?}"))
+}
+
+/// The only failure of a family.
+fn failure<'a>(report: &'a Value, family: &str) -> &'a Value {
+    let finding = report["checks"].as_array().unwrap().iter().find(|finding| finding["name"] == family);
+    let failures = finding.unwrap_or_else(|| panic!("{family}: {report}"))["failures"].as_array().unwrap();
+    assert_eq!(failures.len(), 1, "{report}");
+    &failures[0]
+}
+
+/// An operation that the device refuses is named, once, and the families after it are checked.
+#[test]
+fn a_refused_operation_fails_its_own_family_alone() {
+    if !has_kernels() {
+        return;
+    }
+    for (fault, family, operation, refusal) in [
+        ("launch:gated_bf16", "rows", "gated", "CUDA could not launch gated_bf16"),
+        ("product:17", "matmul", "matmul", "cuBLASLt could not multiply [17, 80] and [130, 80]^T"),
+    ] {
+        let report = doctor(fault, "rows,matmul");
+        let failure = failure(&report, family);
+        assert_eq!(failure["operation"], operation, "{report}");
+        assert!(failure["refusal"].as_str().unwrap().starts_with(refusal), "{report}");
+        for finding in report["checks"].as_array().unwrap() {
+            assert_eq!(finding["passed"], finding["name"] != family, "{report}");
+        }
+    }
+}
+
+/// After an access to memory that is not there CUDA answers no call of the process. Each family names the kernel, and the
+/// others are said not to have been checked.
+#[test]
+fn a_lost_device_is_said_once() {
+    if !has_kernels() {
+        return;
+    }
+    for (family, kernel) in [
+        ("rows", "rope_store_bf16"),
+        ("matmul", "grouped_matmul_16_bf16"),
+        ("attention", "attention_prefill_64_bf16"),
+        ("mixture", "route_choose"),
+        ("contrast_sample", "contrast_tiles"),
+        ("gathered candidates", "contrast_project_bf16"),
+        ("decided by the expert", "contrast_sample"),
+        ("golden pair", "embed_bf16"),
+    ] {
+        let only = format!("{},decided-by-the-expert,golden-pair", family.replace(' ', "-"));
+        let report = doctor(&format!("kernel:{kernel}"), &only);
+        let refusal = failure(&report, family)["refusal"].as_str().unwrap();
+        assert!(refusal.contains("CUDA_ERROR_ILLEGAL_ADDRESS") && refusal.contains(kernel), "{report}");
+        let findings = report["checks"].as_array().unwrap();
+        let failed: Vec<_> = findings.iter().filter(|finding| finding["passed"] == false).collect();
+        assert_eq!(failed.len(), 1, "{report}");
+        let left = report["not_checked"].as_array().unwrap();
+        for rest in ["decided by the expert", "golden pair"] {
+            let is_left =
+                left.iter().any(|name| name.as_str().unwrap().starts_with(&format!("{rest} with ")));
+            let is_checked = findings.iter().any(|finding| finding["name"] == rest);
+            assert!(is_left != is_checked, "{rest}: {report}");
+        }
+        assert!(report["verdict"].as_str().unwrap().contains("; not checked: "), "{report}");
+    }
 }
 
 /// The number before `what` in the line that the stand-in prints about a GPU when it is closed.

@@ -14,6 +14,8 @@ mod cpu;
 mod cuda;
 mod dataset;
 #[cfg(feature = "cli")]
+mod gpu_session;
+#[cfg(feature = "cli")]
 mod hostile_text;
 #[cfg(all(feature = "cli", feature = "hub"))]
 mod hub;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use crate::cli::args::format::FormatArgs;
+use crate::cli::args::format::{self, FormatArgs};
 use crate::cli::ui::words::count;
 use codit::checkpoint::Checkpoint;
 use codit::device::cpu::{Cpu, Isa};
@@ -48,6 +48,9 @@ pub struct DeviceArgs {
     /// instruction set [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Whether both models share a stream of the GPU; for measurements.
+    #[arg(skip)]
+    has_one_stream: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -209,15 +212,41 @@ impl DeviceArgs {
         }
     }
 
-    /// The same choice in every number format that the device has, deterministic and not.
+    /// The same choice in every number format that the device has, deterministic and not: all modes that the flags leave open.
     pub fn in_each_mode(&self) -> Result<Vec<Self>> {
-        if matches!(self.choice()?, DeviceName::Auto | DeviceName::Cpu) {
-            let modes = FormatArgs::each_of_cpu();
-            return Ok(modes.map(|format| Self { format, ..self.clone() }).to_vec());
+        let is_cpu = matches!(self.choice()?, DeviceName::Auto | DeviceName::Cpu);
+        let formats = match is_cpu {
+            _ if self.format.are_given() => vec![self.format.clone()],
+            true => FormatArgs::each_of_cpu().to_vec(),
+            false => FormatArgs::each().to_vec(),
+        };
+        let deterministic =
+            if is_cpu || self.deterministic { &[self.deterministic][..] } else { &[false, true] };
+        let mode = |format: &FormatArgs, deterministic: &bool| Self {
+            format: format.clone(),
+            deterministic: *deterministic,
+            ..self.clone()
+        };
+        Ok(formats.iter().flat_map(|format| deterministic.iter().map(|each| mode(format, each))).collect())
+    }
+
+    /// The formats and whether the device is deterministic, in words.
+    pub fn mode(&self) -> Result<String> {
+        let [expert, _] = self.format.formats()?;
+        Ok(format::describe_mode(expert, self.deterministic))
+    }
+
+    /// The same choice with this many streams on a GPU.
+    ///
+    /// # Errors
+    /// If one is to serve a device that has no streams, or has them on two GPUs.
+    pub fn with_streams(&self, streams: u32) -> Result<Self> {
+        let is_one = streams == 1;
+        if is_one && (self.choice()? != DeviceName::Cuda || self.placement == Placement::Split) {
+            let message = "--streams 1 is for a pair on one GPU; leave it out, or add --device cuda";
+            return Err(Error::Setting(message.to_owned()));
         }
-        let modes =
-            FormatArgs::each().into_iter().flat_map(|format| [(format.clone(), false), (format, true)]);
-        Ok(modes.map(|(format, deterministic)| Self { format, deterministic, ..self.clone() }).collect())
+        Ok(Self { has_one_stream: is_one, ..self.clone() })
     }
 
     /// What the manifest says of the device, for the record only.
@@ -251,8 +280,12 @@ impl DeviceArgs {
 
     fn config(&self) -> Result<GpuConfig> {
         let formats = self.format.formats()?;
-        let (memory_utilization, is_deterministic) = (self.gpu_memory_utilization, self.deterministic);
-        Ok(GpuConfig { formats, memory_utilization, is_deterministic })
+        Ok(GpuConfig {
+            formats,
+            memory_utilization: self.gpu_memory_utilization,
+            is_deterministic: self.deterministic,
+            has_one_stream: self.has_one_stream,
+        })
     }
 }
 

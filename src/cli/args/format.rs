@@ -82,6 +82,13 @@ impl FormatArgs {
         Ok(Format { weights, cache })
     }
 
+    /// Whether the user chose a format.
+    pub fn are_given(&self) -> bool {
+        self.dtype != WeightsName::Auto
+            || self.amateur_dtype.is_some()
+            || self.kv_cache_dtype != CacheName::Auto
+    }
+
     /// The flags in every combination that the CPU multiplies in its own way.
     pub fn each_of_cpu() -> [Self; 2] {
         [WeightsName::Float32, WeightsName::Bfloat16].map(|dtype| Self {
@@ -125,5 +132,11 @@ pub fn settings<D: Device>(device: &D) -> Map<String, Value> {
 /// In a line for people.
 pub fn describe(info: &DeviceInfo) -> String {
     let cache = if info.format.cache == Dtype::F8E4m3 { Dtype::F8E4m3 } else { info.dtype };
-    format!("weights {}, cache {}", info.format.weights.name(), cache.name())
+    describe_mode(Format { cache, ..info.format }, info.is_deterministic)
+}
+
+/// In a line for people, where only the choice is known.
+pub fn describe_mode(format: Format, is_deterministic: bool) -> String {
+    let deterministic = if is_deterministic { ", deterministic" } else { "" };
+    format!("weights {}, cache {}{deterministic}", format.weights.name(), format.cache.name())
 }

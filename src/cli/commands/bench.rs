@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use crate::cli::args::device::{DeviceArgs, Devices, Task};
+use crate::cli::args::format;
 use crate::cli::args::models::Models;
 use crate::cli::args::prompting::Prompting;
 use crate::cli::args::shortcuts::ShortcutArgs;
@@ -52,6 +53,9 @@ pub struct Args {
     /// Weight of the amateur's log-probability
     #[arg(long, default_value_t = 1.0)]
     beta: f64,
+    /// Streams of the GPU that the two models share: with 1 nothing of theirs runs at the same time
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=2))]
+    streams: u32,
     /// Measures without shortcuts, with each one and with all, and counts what they save
     #[arg(long, conflicts_with_all = ["eager", "shortcuts"])]
     ablation: bool,
@@ -69,7 +73,7 @@ pub struct Args {
 
 /// Measures and prints.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    args.device.run(Bench { args })
+    args.device.with_streams(args.streams)?.run(Bench { args })
 }
 
 struct Bench<'a> {
@@ -101,13 +105,18 @@ impl Task for Bench<'_> {
             shortcuts: args.shortcuts.shortcuts(),
         };
         let open = || devices.first();
+        let (device, mode) = {
+            let device = open()?;
+            (device.info().description.clone(), format::describe(device.info()))
+        };
+        let measured = Measured { device, mode, load: args.load() };
         if !args.json {
-            writeln!(Output, "{}\n{}\n", open()?.info().description, args.load())?;
+            writeln!(Output, "{}\n{}\n{}\n", measured.device, measured.mode, measured.load)?;
         }
         if args.ablation {
-            show(&ablation::run(&open, &load)?, args.json, describe_ablation)?;
+            show(&measured, &ablation::run(&open, &load)?, args.json, describe_ablation)?;
         } else {
-            show(&bench::run(&open, &load)?, args.json, describe)?;
+            show(&measured, &bench::run(&open, &load)?, args.json, describe)?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -126,7 +135,8 @@ impl Args {
             None => format!("prompts of {} tokens", self.input_len),
         };
         let (rows, tokens) = (count(self.rows as usize, "row"), count(self.output_len as usize, "token"));
-        format!("{models}, {rows}, {prompts}, responses of {tokens}")
+        let streams = if self.streams == 1 { ", one stream" } else { "" };
+        format!("{models}, {rows}, {prompts}, responses of {tokens}{streams}")
     }
 }
 
@@ -194,9 +204,29 @@ impl Pair {
     }
 }
 
+/// What was measured, in words.
+#[derive(Serialize)]
+struct Measured {
+    device: String,
+    mode: String,
+    load: String,
+}
+
 /// Prints a report for people, or as JSON.
-fn show<T: Serialize>(report: &T, json: bool, text: impl FnOnce(&T) -> String) -> Result<()> {
-    if json { Output.write_json(report) } else { writeln!(Output, "{}", text(report)) }
+fn show<T: Serialize>(
+    measured: &Measured,
+    report: &T,
+    json: bool,
+    text: impl FnOnce(&T) -> String,
+) -> Result<()> {
+    #[derive(Serialize)]
+    struct Whole<'a, T> {
+        #[serde(flatten)]
+        measured: &'a Measured,
+        #[serde(flatten)]
+        report: &'a T,
+    }
+    if json { Output.write_json(&Whole { measured, report }) } else { writeln!(Output, "{}", text(report)) }
 }
 
 fn ceilings(bandwidth: f64, matmul_rate: f64) -> String {

@@ -20,6 +20,9 @@ pub struct Args {
     /// Seed of the inputs
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Checks only these families of the report, a list such as rows,golden-pair, and measures nothing
+    #[arg(long, value_name = "FAMILIES", value_delimiter = ',', value_parser = family)]
+    only: Vec<String>,
     /// Prints JSON
     #[arg(long)]
     json: bool,
@@ -33,6 +36,23 @@ pub struct Args {
 
 /// Failed checks that are printed of a family.
 const SHOWN: usize = 5;
+/// The family of a whole pair, beside those of single operations.
+const GOLDEN_PAIR: &str = "golden pair";
+
+/// The names of all families of checks.
+fn families() -> impl Iterator<Item = &'static str> {
+    doctor::all::<Cpu>().into_iter().map(|(name, _)| name).chain([GOLDEN_PAIR])
+}
+
+/// The family that is meant, with or without hyphens in its name; for clap.
+fn family(text: &str) -> std::result::Result<String, String> {
+    let meant = text.replace('-', " ");
+    if families().any(|name| name == meant) {
+        return Ok(meant);
+    }
+    let known: Vec<String> = families().map(|name| name.replace(' ', "-")).collect();
+    Err(format!("the families are {}", known.join(", ")))
+}
 
 /// Checks and prints; fails if a check does, or if nobody reads the verdict.
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -45,7 +65,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 fn check(args: &Args) -> Result<ExitCode> {
     let report = RefCell::new(Report::default());
     for device in args.device.in_each_mode()? {
-        device.run(Doctor { args, report: &report })?;
+        if report.borrow().has_lost_device {
+            report.borrow_mut().not_checked.push(format!("all with {}", device.mode()?));
+        } else {
+            device.run(Doctor { args, report: &report })?;
+        }
     }
     report.into_inner().end(args)
 }
@@ -58,6 +82,10 @@ struct Report {
     /// Of the CPU device; else none.
     instruction_set: Option<&'static str>,
     checks: Vec<Finding>,
+    /// Families and modes that were not chosen, or that came after a failure that took the device away.
+    not_checked: Vec<String>,
+    #[serde(skip)]
+    has_lost_device: bool,
     ceilings: Vec<CeilingsOf>,
     passed: bool,
     verdict: String,
@@ -75,10 +103,22 @@ struct CeilingsOf {
     matmul_operations_per_second: f64,
 }
 
+impl Args {
+    /// Whether a family is to be checked.
+    fn includes(&self, family: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|chosen| chosen == family)
+    }
+}
+
 impl Report {
+    fn has_failure(&self) -> bool {
+        self.checks.iter().any(|finding| !finding.passed)
+    }
+
     /// Prints the verdict, or everything as JSON.
     fn end(mut self, args: &Args) -> Result<ExitCode> {
-        let Verdict { passed, text } = Verdict::new(&self.checks, &self.remedy);
+        self.not_checked.extend(families().filter(|name| !args.includes(name)).map(str::to_owned));
+        let Verdict { passed, text } = Verdict::new(&self.checks, &self.not_checked, &self.remedy);
         if args.json {
             (self.passed, self.verdict) = (passed, text);
             Output.write_json(&self)?;
@@ -100,10 +140,12 @@ impl Task for Doctor<'_> {
         for gpu in &devices.gpus {
             self.check(&|| devices.on([*gpu; 2]))?;
         }
-        if let [expert, amateur, ..] = devices.gpus[..] {
-            let open = || devices.on([expert, amateur]);
-            let on = self.begin(&open()?)?;
-            on.note("split golden pair", &doctor::pair::checks(&open, self.args.plant_fault)?)?;
+        match devices.gpus[..] {
+            [expert, amateur, ..] if self.args.includes(GOLDEN_PAIR) && !self.has_lost_device() => {
+                let open = || devices.on([expert, amateur]);
+                self.check_pair(&self.begin(&open()?)?, "split golden pair", &open)?;
+            }
+            _ => {}
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -116,26 +158,73 @@ impl<'a> Doctor<'a> {
         let on = self.begin(&device)?;
         let cpu = Cpu::limited(None, Isa::Reference)?.with_formats([device.info().format; 2]);
         drop(device);
-        for (operation, checks) in doctor::all() {
+        for (family, checks) in doctor::all().into_iter().filter(|(family, _)| self.args.includes(family)) {
             // Each on a device of its own: a device that fails once gives nothing right after that.
-            let device = open()?;
+            let Some(device) = self.open_again(&on, family, open)? else { continue };
             let mut comparison = Comparison::new(&device, &cpu, self.args.seed);
             comparison.has_fault = self.args.plant_fault;
-            on.note(operation, &or_refused(operation, checks(&mut comparison))?)?;
+            on.note(family, &doctor::examine(family, checks, &mut comparison)?)?;
         }
-        let golden = "golden pair";
-        on.note(golden, &or_refused(golden, doctor::pair::checks(open, self.args.plant_fault))?)?;
-        on.measured(&Ceilings::measure(&open()?, OF_MEMORY)?)
+        if self.args.includes(GOLDEN_PAIR) {
+            self.check_pair(&on, GOLDEN_PAIR, open)?;
+        }
+        if self.args.only.is_empty()
+            && let Some(device) = self.open_again(&on, "ceilings", open)?
+        {
+            match Ceilings::measure(&device, OF_MEMORY) {
+                Err(Error::Device(refusal)) => on.note("ceilings", &[Check::refused("ceilings", refusal)])?,
+                ceilings => on.measured(&ceilings?)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks a pair from end to end.
+    fn check_pair<D: Inspect>(
+        &self,
+        on: &Examined<'_>,
+        family: &'static str,
+        open: &dyn Fn() -> Result<D>,
+    ) -> Result<()> {
+        if self.open_again(on, family, open)?.is_none() {
+            return Ok(());
+        }
+        let checks = match doctor::pair::checks(open, self.args.plant_fault) {
+            Err(Error::Device(refusal)) => vec![Check::refused(family, refusal)],
+            checks => checks?,
+        };
+        on.note(family, &checks)
+    }
+
+    /// The device for a family. None where an earlier failure took it away, as CUDA does with a process in which a kernel
+    /// accessed memory that is not there: the family is then among those not checked.
+    fn open_again<D: Inspect>(
+        &self,
+        on: &Examined<'_>,
+        family: &str,
+        open: &dyn Fn() -> Result<D>,
+    ) -> Result<Option<D>> {
+        let opened = if self.has_lost_device() { None } else { Some(open()) };
+        match opened {
+            Some(Err(Error::Device(refusal))) if self.report.borrow().has_failure() => on.lost(&refusal)?,
+            Some(opened) => return opened.map(Some),
+            None => {}
+        }
+        self.report.borrow_mut().not_checked.push(format!("{family} with {}", on.mode));
+        Ok(None)
+    }
+
+    fn has_lost_device(&self) -> bool {
+        self.report.borrow().has_lost_device
     }
 
     /// Prints what the device is, and the head of its table.
     fn begin<D: Inspect>(&self, device: &D) -> Result<Examined<'a>> {
-        let deterministic = if device.info().is_deterministic { ", deterministic" } else { "" };
         let on = Examined {
             report: self.report,
             is_json: self.args.json,
             device: device.info().description.clone(),
-            mode: format!("{}{deterministic}", format::describe(device.info())),
+            mode: format::describe(device.info()),
         };
         let mut report = self.report.borrow_mut();
         if report.device.is_empty() {
@@ -155,14 +244,6 @@ impl<'a> Doctor<'a> {
             )?;
         }
         Ok(on)
-    }
-}
-
-/// The checks; where the device ended them with an error, a check that says so, so that the others go on.
-fn or_refused(operation: &'static str, checks: Result<Vec<Check>>) -> Result<Vec<Check>> {
-    match checks {
-        Err(Error::Device(refusal)) => Ok(vec![Check::refused(operation, refusal)]),
-        checks => checks,
     }
 }
 
@@ -196,6 +277,15 @@ impl Examined<'_> {
             print(&finding)?;
         }
         self.report.borrow_mut().checks.push(finding);
+        Ok(())
+    }
+
+    /// Takes in and prints that the device does not open any more.
+    fn lost(&self, refusal: &str) -> Result<()> {
+        self.report.borrow_mut().has_lost_device = true;
+        if !self.is_json {
+            writeln!(Output, "the device is lost to this process: {refusal}")?;
+        }
         Ok(())
     }
 

@@ -12,7 +12,7 @@ impl Cuda {
     ///
     /// # Errors
     /// Always.
-    pub fn open(_: [usize; 2], _: bool) -> Result<Self> {
+    pub fn open(_: [usize; 2], _: bool, _: bool) -> Result<Self> {
         Err(no_kernels())
     }
 

@@ -25,6 +25,8 @@ mod memory;
 mod runtime;
 #[cfg(codit_kernels)]
 mod streams;
+#[cfg(codit_kernels)]
+mod unfinished;
 
 #[cfg(not(codit_kernels))]
 pub use absent::Cuda;
@@ -52,6 +54,6 @@ impl Gpu {
     /// # Errors
     /// Those of [`Cuda::open`].
     pub fn cuda(gpus: [usize; 2], config: GpuConfig) -> Result<Self> {
-        Ok(Self::new(Cuda::open(gpus, config.is_deterministic)?, config))
+        Ok(Self::new(Cuda::open(gpus, config.is_deterministic, config.has_one_stream)?, config))
     }
 }

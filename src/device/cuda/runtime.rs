@@ -11,6 +11,7 @@ use super::failure::{Failure, cannot, lock};
 use super::graphs::{Graph, Graphs, State};
 use super::memory::{Memory, Pending};
 use super::streams::GpuStream;
+use super::unfinished::Unfinished;
 use crate::device::MemoryInfo;
 use crate::device::gpu::runtime::{GpuRuntime, Launch, MATMUL_WORKSPACE, Matmul, Role, Stream};
 use crate::error::{Error, Result};
@@ -23,12 +24,21 @@ pub struct Cuda {
     /// Whether queued work is being captured in a graph.
     is_capturing: AtomicBool,
     failure: Failure,
+    unfinished: Unfinished,
+}
+
+/// Bytes that are being copied to the host.
+pub struct CudaPending {
+    role: Role,
+    /// The work that has ended when the bytes are there, counted by [`Unfinished`].
+    queued: u64,
+    bytes: Pending,
 }
 
 /// The streams of a role, and its GPU.
 struct RoleStreams {
-    main: GpuStream,
-    side: GpuStream,
+    main: Arc<GpuStream>,
+    side: Arc<GpuStream>,
     /// The workspace of the main stream's matrix products.
     workspace: Memory,
     card: Arc<Card>,
@@ -37,8 +47,8 @@ struct RoleStreams {
 impl RoleStreams {
     fn new(card: Arc<Card>) -> Result<Self> {
         Ok(Self {
-            main: GpuStream::new(&card.context)?,
-            side: GpuStream::new(&card.context)?,
+            main: GpuStream::new(&card.context)?.into(),
+            side: GpuStream::new(&card.context)?.into(),
             workspace: Memory::new(&card.context, MATMUL_WORKSPACE)?,
             card,
         })
@@ -48,22 +58,31 @@ impl RoleStreams {
 impl Cuda {
     /// The GPUs of the expert and of the amateur, which may be the same, by their numbers among those that the driver
     /// shows. A product's row has the same bits whatever the number of rows beside it if the runtime `is_deterministic`.
+    /// If it `has_one_stream`, all work on one GPU shares a stream, so that nothing runs beside anything else.
     ///
     /// # Errors
     /// [`Error::Device`] that says what is missing: a driver, a GPU, a newer one of either, or cuBLASLt;
     /// [`Error::Setting`] if there are fewer GPUs.
-    pub fn open([expert, amateur]: [usize; 2], is_deterministic: bool) -> Result<Self> {
+    pub fn open([expert, amateur]: [usize; 2], is_deterministic: bool, has_one_stream: bool) -> Result<Self> {
         let open = |gpu| Card::open(gpu, is_deterministic).map(Arc::new);
         let first = open(expert)?;
         let second = if expert == amateur { Arc::clone(&first) } else { open(amateur)? };
         if expert != amateur {
             first.connect(&second);
         }
+        let mut streams = [RoleStreams::new(first)?, RoleStreams::new(second)?];
+        if has_one_stream && expert == amateur {
+            let one = Arc::clone(&streams[0].main);
+            for role in &mut streams {
+                (role.main, role.side) = (Arc::clone(&one), Arc::clone(&one));
+            }
+        }
         Ok(Self {
-            streams: [RoleStreams::new(first)?, RoleStreams::new(second)?],
+            streams,
             graphs: Mutex::default(),
             is_capturing: AtomicBool::new(false),
             failure: Failure::default(),
+            unfinished: Unfinished::default(),
         })
     }
 
@@ -84,6 +103,11 @@ impl Cuda {
             Stream::Main(role) => &self.of(role).main,
             Stream::Side(role) => &self.of(role).side,
         }
+    }
+
+    /// Keeps an error if it is the first, with the names of the work that may have caused it.
+    fn note<T>(&self, result: Result<T>) -> Option<T> {
+        self.failure.note(result, || self.unfinished.describe())
     }
 
     /// Free bytes of each role's GPU; 0 where the driver does not say.
@@ -120,7 +144,7 @@ impl Cuda {
 
 impl GpuRuntime for Cuda {
     type Memory = Memory;
-    type Pending = Result<(Role, Pending)>;
+    type Pending = Result<CudaPending>;
     type Mark = Result<CudaEvent>;
 
     fn describe(&self) -> String {
@@ -149,29 +173,35 @@ impl GpuRuntime for Cuda {
 
     fn write(&self, role: Role, memory: &Memory, bytes: &[u8]) {
         let RoleStreams { card, main, .. } = self.of(role);
-        self.failure.note(card.staging.write(main.for_other_work(), memory, bytes));
+        self.note(card.staging.write(main.for_other_work(), memory, bytes));
     }
 
     fn read(&self, role: Role, memory: &Memory, bytes: usize) -> Self::Pending {
         let RoleStreams { card, main, .. } = self.of(role);
-        Ok((role, card.staging.read(main.for_other_work(), memory, bytes)?))
+        let queued = self.unfinished.count();
+        Ok(CudaPending { role, queued, bytes: card.staging.read(main.for_other_work(), memory, bytes)? })
     }
 
     fn wait(&self, pending: Self::Pending) -> Result<Vec<u8>> {
-        let read = pending.and_then(|(role, pending)| self.of(role).card.staging.wait(pending));
-        let read = self.failure.note(read);
+        let read = pending.and_then(|CudaPending { role, queued, bytes }| {
+            let read = self.of(role).card.staging.wait(bytes)?;
+            self.unfinished.remove(queued);
+            Ok(read)
+        });
+        let read = self.note(read);
         self.failure.check()?;
         Ok(read.unwrap_or_default())
     }
 
     fn order(&self, before: Stream, after: Stream) {
-        self.failure.note(self.stream(after).follow(self.stream(before)));
+        self.note(self.stream(after).follow(self.stream(before)));
     }
 
     fn launch(&self, stream: Stream, launch: &Launch, parameters: &[u8]) {
         // CUDA refuses an empty grid.
         if launch.grid.iter().all(|blocks| *blocks > 0) {
-            self.failure.note(self.try_launch(stream, launch, parameters));
+            self.note(self.try_launch(stream, launch, parameters));
+            self.unfinished.add(launch.kernel);
         }
     }
 
@@ -184,12 +214,15 @@ impl GpuRuntime for Cuda {
         let queued = lock(&card.matmuls).queue(main.for_other_work(), workspace, matmul, may_wait);
         // A failure ends the run; nothing else need be tried.
         let is_queued = *queued.as_ref().unwrap_or(&true);
-        self.failure.note(queued.map(drop));
+        self.note(queued.map(drop));
+        if is_queued {
+            self.unfinished.add("a product of cuBLASLt");
+        }
         is_queued
     }
 
     fn copy(&self, role: Role, from: &Memory, to: &Memory, bytes: usize) {
-        self.failure.note(from.copy_to(to, bytes, self.of(role).main.for_other_work()));
+        self.note(from.copy_to(to, bytes, self.of(role).main.for_other_work()));
     }
 
     fn mark(&self, role: Role) -> Result<CudaEvent> {
@@ -213,7 +246,8 @@ impl GpuRuntime for Cuda {
         let launch = |graph: &Graph| {
             // A graph is launched on the stream that it was captured on.
             self.of(Role::Expert).main.for_other_work();
-            self.failure.note(graph.0.launch().map_err(cannot("launch a graph")))
+            self.note(graph.0.launch().map_err(cannot("launch a graph")));
+            self.unfinished.add("the graph of a step");
         };
         let mut graphs = lock(&self.graphs);
         match graphs.get(key) {
@@ -223,7 +257,7 @@ impl GpuRuntime for Cuda {
             }
             Some(State::Warm) => {
                 let free = self.free_bytes();
-                let Some(graph) = self.failure.note(self.capture(record)) else { return };
+                let Some(graph) = self.note(self.capture(record)) else { return };
                 // The first launch uploads the graph to the GPU.
                 launch(&graph);
                 graphs.set(key, State::Captured(graph));

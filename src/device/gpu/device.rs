@@ -23,12 +23,14 @@ pub struct GpuConfig {
     /// Whether a row's bits depend on the row alone: one algorithm for products of any number of rows, and one
     /// attention kernel for prefill and decoding.
     pub is_deterministic: bool,
+    /// Whether the models of one GPU share a stream, so that their work does not overlap; for measurements.
+    pub has_one_stream: bool,
 }
 
 impl GpuConfig {
     /// Both models in one format, with all of the memory.
     pub fn of(format: Format) -> Self {
-        Self { formats: [format; 2], memory_utilization: 1.0, is_deterministic: false }
+        Self { formats: [format; 2], memory_utilization: 1.0, is_deterministic: false, has_one_stream: false }
     }
 }
 
