@@ -166,6 +166,8 @@ struct Decode {
             if (STAGES < TILES) {
                 __syncwarp();
                 ask(tile + STAGES);
+            } else {
+                cp_async_commit();  // of nothing: the wait above counts one group a tile
             }
         }
     }
