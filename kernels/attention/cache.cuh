@@ -37,8 +37,9 @@ struct Keys {
     u32 first, last;
 
     DEVICE bool holds(u32 position) const { return position >= first && position <= last; }
-    // The row of the key of a position. Positions outside of the range have the row of the nearest one inside,
-    // so that tiles can be copied whole: hidden products have weight 0, and no numbers of others are read.
+    // The row of the key of a position. Positions outside of the range have the row of the nearest one
+    // inside, so that tiles can be copied whole: hidden products have weight 0, and no numbers of others are
+    // read.
     DEVICE u32 row(u32 position) const {
         const u32 inside = min(max(position, first), last), index = inside / p.block_size;
         return (p.blocks[first_block + index] * 2 * p.kv_heads + head) * p.block_size +

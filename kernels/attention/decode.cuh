@@ -150,7 +150,9 @@ struct Decode {
                     mine.template products<KEYS, DIM / 16>(
                         s, [&](u32(&q)[4], int, int k) { memcpy(q, kept[k], sizeof q); }, keys, lane);
                 } else {
-                    mine.template products<KEYS, 4>(s, [&](u32(&q)[4], int, int k) { load_operand<DIM>(q, queries, k, lane); }, keys, lane);
+                    mine.template products<KEYS, 4>(
+                        s, [&](u32(&q)[4], int, int k) { load_operand<DIM>(q, queries, k, lane); }, keys,
+                        lane);
                 }
                 if (!is_whole(tile)) {
                     const u32 from = at.first, to = at.last;

@@ -43,9 +43,8 @@ struct Plain {
         for (u32 tile = first / 32 * 32; tile <= position; tile += 32) {
             const bool is_seen = at.holds(tile + lane);
             const u32 key = at.row(tile + lane), value = is_seen ? key + at.to_value() : NONE;
-            const float product = is_seen
-                                      ? dot(cache + u64(key) * p.head_dim, p.head_dim) * scale(key) * p.scale
-                                      : -INFINITY;
+            const float product =
+                is_seen ? dot(cache + u64(key) * p.head_dim, p.head_dim) * scale(key) * p.scale : -INFINITY;
             const float now = fmaxf(top, warp_max(product)), base = now == -INFINITY ? 0 : now;
             const float fade = exp2f(top - base), weight = exp2f(product - base);
             top = now;

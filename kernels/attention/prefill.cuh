@@ -24,10 +24,10 @@ struct Prefill {
     using Mine = QueryRows<T, DIM, M>;
     static constexpr int PITCH = Rows::PITCH;
 
-    bf16* queries;         // [ROWS, DIM]; the outputs at the end
-    unsigned char* tile;   // [Tile::BYTES]: keys and values
-    u32* key_rows;         // [2, KEYS]: cache rows of the keys of this tile and the next
-    u32* positions;        // [ROWS]; NONE in warps that have no row
+    bf16* queries;        // [ROWS, DIM]; the outputs at the end
+    unsigned char* tile;  // [Tile::BYTES]: keys and values
+    u32* key_rows;        // [2, KEYS]: cache rows of the keys of this tile and the next
+    u32* positions;       // [ROWS]; NONE in warps that have no row
 
     DEVICE explicit Prefill(unsigned char* shared)
         : queries(reinterpret_cast<bf16*>(shared)),
@@ -72,8 +72,8 @@ struct Prefill {
         for (; index * KEYS <= last; ++index) {
             const u32 warp_first = positions[warp_row], warp_last = positions[warp_row + M * 16 - 1];
             const u32 first_key = index * KEYS, last_key = first_key + KEYS - 1;
-            const bool is_seen = warp_first != NONE && first_key <= warp_last &&
-                                 last_key >= first_seen(warp_first, p.window);
+            const bool is_seen =
+                warp_first != NONE && first_key <= warp_last && last_key >= first_seen(warp_first, p.window);
             float s[M][KEYS / 8][4];
             u32 packed[M][KEYS / 16][4];
 
@@ -105,7 +105,8 @@ struct Prefill {
                 if constexpr (IS_SCALED<T>) mine.template pack<KEYS>(packed, s, keys, lane);
                 mine.template add<KEYS>(packed, keys, lane);
             }
-            // All threads have read these rows before the last barrier, and read them again after the next one.
+            // All threads have read these rows before the last barrier, and read them again after the next
+            // one.
             if (thread < KEYS) key_rows[index % 2 * KEYS + thread] = later;
         }
         mine.finish();

@@ -87,8 +87,8 @@ struct QueryRows {
         }
     }
 
-    // s = Q K^T. `query(q, m, k)` gives the left operand: columns from `k * 16` of the m-th tile of rows. UNROLL
-    // tiles of columns are loaded ahead, as the registers allow.
+    // s = Q K^T. `query(q, m, k)` gives the left operand: columns from `k * 16` of the m-th tile of rows.
+    // UNROLL tiles of columns are loaded ahead, as the registers allow.
     template <int KEYS, int UNROLL, class Query>
     static DEVICE void products(float (&s)[M][KEYS / 8][4], const Query& query,
                                 const KeyTile<T, DIM, KEYS>& tile, u32 lane) {

@@ -17,7 +17,8 @@ struct SharedRows {
     static DEVICE u32 place(u32 row, u32 chunk) {
         return row * PITCH + (PERMUTED ? chunk ^ (row % 8) : chunk) * IN_CHUNK;
     }
-    // The place of the same chunk `i` rows further on. PRECOND: the row is a multiple of a power of two above `i`.
+    // The place of the same chunk `i` rows on. PRECOND: the row is a multiple of 8, or of a power of two
+    // greater than `i`.
     static DEVICE u32 neighbour(u32 place, u32 i) {
         return (PERMUTED ? place ^ (i % 8 * IN_CHUNK) : place) + i * PITCH;
     }
@@ -64,7 +65,8 @@ struct Copier {
     static constexpr u32 CHUNKS = Rows::CHUNKS, COUNT = KEYS * CHUNKS;
     static constexpr u32 OWN = COUNT / THREADS, RUN = OWN < LONGEST_RUN ? OWN : LONGEST_RUN;
     // Whether a thread can copy one chunk of OWN consecutive rows.
-    static constexpr bool TAKES_RUNS = THREADS % CHUNKS == 0 && COUNT % THREADS == 0 && LONGEST_RUN % RUN == 0;
+    static constexpr bool TAKES_RUNS =
+        THREADS % CHUNKS == 0 && COUNT % THREADS == 0 && OWN % RUN == 0 && LONGEST_RUN % RUN == 0;
 
     const AttentionParams& p;
     u32 thread, to_value, row_bytes;
@@ -81,20 +83,20 @@ struct Copier {
           place(in_register(Rows::place(thread / CHUNKS * OWN, thread % CHUNKS))),
           from(in_register(static_cast<const unsigned char*>(p.cache) + thread % CHUNKS * 16)) {}
 
-    // Begins the copy of planes of the keys and values at `rows[KEYS]` of the cache. If `in_runs`, every
-    // LONGEST_RUN rows follow each other in the cache.
+    // Begins the copy of planes of the keys and values at `rows[KEYS]` of the cache. If `in_runs`, each
+    // LONGEST_RUN of these rows follow each other in the cache.
     template <Planes PLANES>
     DEVICE void copy(const Tile& to, const u32* rows, bool in_runs) const {
         if (TAKES_RUNS && in_runs) {
 #pragma unroll
             for (u32 run = 0; run < OWN; run += RUN) {
-                const u32 key = rows[first + run];
-                const unsigned char *const keys = from + u64(key) * row_bytes,
-                                    *const values = from + u64(key + to_value) * row_bytes;
+                const u32 row = rows[first + run];
+                const unsigned char* const key = from + u64(row) * row_bytes;
+                const unsigned char* const value = from + u64(row + to_value) * row_bytes;
 #pragma unroll
                 for (u32 i = 0; i < RUN; ++i)
-                    copy_chunk<PLANES>(to, Rows::neighbour(place, run + i), keys + i * DIM * sizeof(T),
-                                       values + i * DIM * sizeof(T));
+                    copy_chunk<PLANES>(to, Rows::neighbour(place, run + i), key + i * DIM * sizeof(T),
+                                       value + i * DIM * sizeof(T));
             }
         } else {
 #pragma unroll 2
@@ -109,7 +111,8 @@ struct Copier {
     }
 
     template <Planes PLANES>
-    DEVICE void copy_chunk(const Tile& to, u32 place, const unsigned char* key, const unsigned char* value) const {
+    DEVICE void copy_chunk(const Tile& to, u32 place, const unsigned char* key,
+                           const unsigned char* value) const {
         T* const chunk = to.keys + place;
         if (PLANES != Planes::VALUES) cp_async16(chunk, key);
         if (PLANES != Planes::KEYS) cp_async16(chunk + KEYS * Rows::PITCH, value);
@@ -117,7 +120,8 @@ struct Copier {
 
     template <Planes PLANES>
     DEVICE void copy_scales(const Tile& to, const u32* rows) const {
-        constexpr u32 FIRST = PLANES == Planes::VALUES ? KEYS : 0, SCALES = PLANES == Planes::BOTH ? 2 * KEYS : KEYS;
+        constexpr u32 FIRST = PLANES == Planes::VALUES ? KEYS : 0,
+                      SCALES = PLANES == Planes::BOTH ? 2 * KEYS : KEYS;
         static_assert(SCALES <= THREADS, "a thread copies one scale");
         const u32 scale = FIRST + thread;
         if (thread < SCALES)
