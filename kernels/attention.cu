@@ -10,8 +10,5 @@ TENSOR_CORE_KERNELS(bf16, bf16, 96)
 TENSOR_CORE_KERNELS(bf16, bf16, 128)
 TENSOR_CORE_KERNELS(bf16, bf16, 256)
 
-// PRECOND: blockIdx is (query head, span); one thread for every four columns; after a decode kernel.
-KERNEL(attention_combine_bf16, AttentionParams, 64, 1) { combine(p); }
-
 PLAIN_KERNEL(float, float, f32)
 PLAIN_KERNEL(bf16, bf16, bf16)

@@ -150,6 +150,17 @@ DEVICE void store_vec(T* at, Vec<T, N> vec) {
     *reinterpret_cast<W*>(at) = word;
 }
 
+// Keeps a value that a loop uses in a register. The compiler would otherwise compute it again in every turn.
+template <class T>
+DEVICE T in_register(T x) {
+    if constexpr (sizeof(T) == 8) {
+        asm volatile("" : "+l"(x));
+    } else {
+        asm volatile("" : "+r"(x));
+    }
+    return x;
+}
+
 // Asynchronous copies (PTX ISA, "cp.async") of 16 or 4 bytes from global to shared memory; they write zeros
 // if !valid. Groups complete in the order of their commits. cp_async_wait<N> waits for all groups of this
 // thread but the youngest N.

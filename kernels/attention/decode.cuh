@@ -6,7 +6,7 @@
 // Splits begin at multiples of SPLIT and are summed in their order, so that neither the batch nor the number
 // of splits of its longest row changes a bit. 256 tokens of a head of 128 are 128 KiB. That is enough for a
 // block to spend its time streaming, and few enough that 8 heads of one context of 4K fill a GPU. The result
-// of a split is small beside it.
+// of a split is small beside it. The last block of a row and head to be done adds the splits.
 #pragma once
 
 #include "rows.cuh"
@@ -19,16 +19,12 @@ struct Splits {
     DEVICE Splits(const AttentionParams& p, const SpanWords& span)
         : position(span.context - 1), from(first_seen(position, p.window)), first(from / SPLIT) {
         count = position / SPLIT - first + 1;
-        // A span has two slots for each SPLIT positions of its blocks. That is enough for every context that
-        // needs more than one split.
-        slot = u32(u64(span.first_block) * p.block_size * 2 / SPLIT);
     }
 
     u32 position;  // the token's position
     u32 from;      // the first position that the token sees
     u32 first;     // the split of that position
     u32 count;     // the number of splits
-    u32 slot;      // the slot of the first split among the partials
 };
 
 DEVICE void store_scaled(bf16* to, const Vec<float, 4>& out, float scale) {
@@ -36,10 +32,11 @@ DEVICE void store_scaled(bf16* to, const Vec<float, 4>& out, float scale) {
                                                        pack_bf16(out.v[2] * scale, out.v[3] * scale)}});
 }
 
-// The result of one split for one query head: the greatest product in units of log2, the sum of weights, two
-// unused floats, and the sums of weighted values [head_dim].
-DEVICE float* partial(const AttentionParams& p, u32 slot, u32 query_head) {
-    return p.partials + (u64(slot) * p.kv_heads * p.group + query_head) * (p.head_dim + 4);
+// The result of one split of the block's span for one query head: the greatest product in units of log2, the
+// sum of weights, two unused floats, and the sums of weighted values [head_dim].
+DEVICE float* partial(const AttentionParams& p, u32 split, u32 query_head) {
+    const u64 heads = u64(p.kv_heads) * p.group, index = u64(blockIdx.y) * gridDim.z + split;
+    return p.partials + (index * heads + query_head) * (p.head_dim + 4);
 }
 
 template <class T, int DIM>
@@ -49,6 +46,8 @@ struct Decode {
     static constexpr int KEYS = 16;  // of a warp's tile
     // Tiles that a warp has in flight, about equally many bytes in either format.
     static constexpr int STAGES = IS_SCALED<T> ? 4 : DIM <= 96 ? 3 : 2;
+    // Whether the registers hold the queries over all tiles.
+    static constexpr bool KEEPS_QUERIES = DIM <= 128;
     static constexpr int TILES = SPLIT / (KEYS * WARPS);  // of one warp in a split
     static constexpr int MERGED_PITCH = DIM + 8;          // floats; rows are eight banks apart
     using Rows = SharedRows<bf16, DIM>;                   // of the queries
@@ -71,7 +70,7 @@ struct Decode {
           sums(tops + WARPS * DECODE_ROWS) {}
 
     DEVICE void run(const AttentionParams& p) const {
-        const SpanWords span = p.spans[blockIdx.y];
+        const SpanWords span = p.spans[p.first_span + blockIdx.y];
         if (span.tokens != 1 || span.context == 0) return;
         const Splits splits(p, span);
         if (blockIdx.z >= splits.count) return;
@@ -85,7 +84,8 @@ struct Decode {
 
         load_queries(p, span, first_head, rows);
         const Keys at{p, span.first_block, head, first, last};
-        for (u32 i = threadIdx.x; i < SPLIT; i += THREADS) key_rows[i] = at.row(start + i);
+#pragma unroll
+        for (u32 i = 0; i < SPLIT; i += THREADS) key_rows[i + threadIdx.x] = at.row(start + i + threadIdx.x);
         __syncthreads();
 
         Mine mine;
@@ -94,7 +94,8 @@ struct Decode {
         mine.finish();
         leave_sums(mine);
         __syncthreads();
-        merge(p, span, splits, first_head, rows);
+        merge(p, span, splits.count, first_head, rows);
+        if (splits.count > 1 && is_last(p, splits.count)) add_splits(p, span, splits.count, first_head, rows);
     }
 
     DEVICE void load_queries(const AttentionParams& p, const SpanWords& span, u32 first_head,
@@ -117,14 +118,26 @@ struct Decode {
             return tile < TILES && key <= at.last && key + KEYS > at.first;
         };
         const auto keys_of = [&](u32 tile) { return Tile(own + tile % STAGES * Tile::BYTES); };
+        const auto is_whole = [&](u32 tile) {
+            const u32 key = start + first_key(tile);
+            return key >= at.first && key + KEYS - 1 <= at.last;
+        };
+        const Copier<T, DIM, KEYS, 32> copier(p, at.to_value(), lane);
+        const bool has_runs = p.block_size % LONGEST_RUN == 0;
         const auto ask = [&](u32 tile) {
             if (is_seen(tile))
-                keys_of(tile).template copy<32>(p, key_rows + first_key(tile), at.to_value(), lane);
+                copier.template copy<Planes::BOTH>(keys_of(tile), key_rows + first_key(tile),
+                                                   has_runs && is_whole(tile));
             cp_async_commit();
         };
 
-#pragma unroll
+#pragma unroll 1
         for (u32 tile = 0; tile < STAGES; ++tile) ask(tile);
+        u32 kept[KEEPS_QUERIES ? DIM / 16 : 1][4];
+        if constexpr (KEEPS_QUERIES) {
+#pragma unroll
+            for (int k = 0; k < DIM / 16; ++k) load_operand<DIM>(kept[k], queries, k, lane);
+        }
 #pragma unroll 1
         for (u32 tile = 0; tile < TILES; ++tile) {
             cp_async_wait<STAGES - 1>();
@@ -133,18 +146,31 @@ struct Decode {
                 const u32 key = start + first_key(tile);
                 const Tile keys = keys_of(tile);
                 float s[1][KEYS / 8][4];
-                mine.template products<KEYS>(s, queries, keys, lane);
-                if (key < at.first || key + KEYS - 1 > at.last) {
+                if constexpr (KEEPS_QUERIES) {
+                    mine.template products<KEYS, DIM / 16>(
+                        s, [&](u32(&q)[4], int, int k) { memcpy(q, kept[k], sizeof q); }, keys, lane);
+                } else {
+                    mine.template products<KEYS, 4>(
+                        s, [&](u32(&q)[4], int, int k) { load_operand<DIM>(q, queries, k, lane); }, keys,
+                        lane);
+                }
+                if (!is_whole(tile)) {
                     const u32 from = at.first, to = at.last;
                     mine.template hide<KEYS>(s, lane, [=](u32) {
                         return [=](u32 i) { return key + i >= from && key + i <= to; };
                     });
                 }
                 mine.template weigh<KEYS>(s, p.scale);
-                mine.template add<KEYS>(s, keys, lane);
+                u32 packed[1][KEYS / 16][4];
+                mine.template pack<KEYS>(packed, s, keys, lane);
+                mine.template add<KEYS>(packed, keys, lane);
             }
-            __syncwarp();
-            ask(tile + STAGES);
+            if (STAGES < TILES) {
+                __syncwarp();
+                ask(tile + STAGES);
+            } else {
+                cp_async_commit();  // of nothing: the wait above counts one group a tile
+            }
         }
     }
 
@@ -170,7 +196,7 @@ struct Decode {
 
     // Adds the warps' sums in their order. Stores the output, or a partial result if there are several
     // splits.
-    DEVICE void merge(const AttentionParams& p, const SpanWords& span, const Splits& splits, u32 first_head,
+    DEVICE void merge(const AttentionParams& p, const SpanWords& span, u32 splits, u32 first_head,
                       u32 rows) const {
         for (u32 i = threadIdx.x; i < rows * (DIM / 4); i += THREADS) {
             const u32 row = i / (DIM / 4), column = i % (DIM / 4) * 4;
@@ -186,41 +212,55 @@ struct Decode {
                 sum = fmaf(sums[at], factor, sum);
                 for (int e = 0; e < 4; ++e) out.v[e] = fmaf(part.v[e], factor, out.v[e]);
             }
-            const u32 query_head = first_head + row;
-            if (splits.count == 1) {
-                const u64 to = u64(span.first_token) * p.kv_heads * p.group + query_head;
-                store_scaled(static_cast<bf16*>(p.out) + to * DIM + column, out, 1.0f / sum);
+            if (splits == 1) {
+                store_scaled(output(p, span, first_head + row) + column, out, 1.0f / sum);
             } else {
-                float* left = partial(p, splits.slot + blockIdx.z, query_head);
+                float* left = partial(p, blockIdx.z, first_head + row);
                 if (column == 0) store_vec(left, Vec<float, 2>{{base, sum}});
                 store_vec(left + 4 + column, out);
             }
         }
     }
-};
 
-// Adds the results of the splits of one query head in their order.
-DEVICE void combine(const AttentionParams& p) {
-    const SpanWords span = p.spans[blockIdx.y];
-    if (span.tokens != 1 || span.context == 0) return;
-    const Splits splits(p, span);
-    const u32 column = threadIdx.x * 4, query_head = blockIdx.x;
-    if (splits.count == 1 || column >= p.head_dim) return;
-
-    float base = -INFINITY;
-    for (u32 split = 0; split < splits.count; ++split)
-        base = fmaxf(base, *partial(p, splits.slot + split, query_head));
-    float sum = 0;
-    Vec<float, 4> out = {};
-#pragma unroll 4
-    for (u32 split = 0; split < splits.count; ++split) {
-        const float* left = partial(p, splits.slot + split, query_head);
-        const Vec<float, 2> base_and_sum = load_vec<2>(left);
-        const Vec<float, 4> part = load_vec<4>(left + 4 + column);
-        const float factor = exp2_approx(base_and_sum.v[0] - base);
-        sum = fmaf(base_and_sum.v[1], factor, sum);
-        for (int e = 0; e < 4; ++e) out.v[e] = fmaf(part.v[e], factor, out.v[e]);
+    static DEVICE bf16* output(const AttentionParams& p, const SpanWords& span, u32 query_head) {
+        return static_cast<bf16*>(p.out) + (u64(span.first_token) * p.kv_heads * p.group + query_head) * DIM;
     }
-    const u64 to = (u64(span.first_token) * p.kv_heads * p.group + query_head) * p.head_dim + column;
-    store_scaled(static_cast<bf16*>(p.out) + to, out, 1.0f / sum);
-}
+
+    // Whether all other blocks of this span and head have left their results, which this block may read then.
+    DEVICE bool is_last(const AttentionParams& p, u32 splits) const {
+        u32& before = key_rows[0];  // the number of splits whose results were there before
+        __syncthreads();
+        if (threadIdx.x == 0) {
+            u32* counter = p.counters + blockIdx.y * gridDim.x + blockIdx.x;
+            __threadfence();
+            before = atomicAdd(counter, 1u);
+            __threadfence();
+            if (before == splits - 1) *counter = 0;  // for the next launch
+        }
+        __syncthreads();
+        return before == splits - 1;
+    }
+
+    // Adds the results of the splits in their order.
+    DEVICE void add_splits(const AttentionParams& p, const SpanWords& span, u32 splits, u32 first_head,
+                           u32 rows) const {
+        for (u32 i = threadIdx.x; i < rows * (DIM / 4); i += THREADS) {
+            const u32 query_head = first_head + i / (DIM / 4), column = i % (DIM / 4) * 4;
+            float base = -INFINITY;
+#pragma unroll 4
+            for (u32 split = 0; split < splits; ++split) base = fmaxf(base, *partial(p, split, query_head));
+            float sum = 0;
+            Vec<float, 4> out = {};
+#pragma unroll 4
+            for (u32 split = 0; split < splits; ++split) {
+                const float* left = partial(p, split, query_head);
+                const Vec<float, 2> base_and_sum = load_vec<2>(left);
+                const Vec<float, 4> part = load_vec<4>(left + 4 + column);
+                const float factor = exp2_approx(base_and_sum.v[0] - base);
+                sum = fmaf(base_and_sum.v[1], factor, sum);
+                for (int e = 0; e < 4; ++e) out.v[e] = fmaf(part.v[e], factor, out.v[e]);
+            }
+            store_scaled(output(p, span, query_head) + column, out, 1.0f / sum);
+        }
+    }
+};

@@ -2,7 +2,8 @@
 //
 // PRECOND: head_dim is in the name; cache and qkv aligned to 16 bytes.
 // Prefill: blockIdx is (tile of rows, key/value head, index into prefills); 128 threads.
-// Decode: blockIdx is (key/value head and part of its group, span, split); 128 threads, 64 for heads of 256.
+// Decode: blockIdx is (key/value head and part of its group, span from first_span on, split); 128 threads, 64
+// for heads of 256; the counters are 0, and are 0 again after the launch.
 // Shared memory: the members of Prefill or Decode, whose bytes src/device/gpu/ops/attention.rs adds up.
 #pragma once
 

@@ -41,11 +41,10 @@ struct Plain {
         };
         float out[COLUMNS] = {}, top = -INFINITY, sum = 0;
         for (u32 tile = first / 32 * 32; tile <= position; tile += 32) {
-            const u32 key = at.row(tile + lane);
-            const u32 value = key == NONE ? NONE : key + at.to_value();
-            const float product = key == NONE
-                                      ? -INFINITY
-                                      : dot(cache + u64(key) * p.head_dim, p.head_dim) * scale(key) * p.scale;
+            const bool is_seen = at.holds(tile + lane);
+            const u32 key = at.row(tile + lane), value = is_seen ? key + at.to_value() : NONE;
+            const float product =
+                is_seen ? dot(cache + u64(key) * p.head_dim, p.head_dim) * scale(key) * p.scale : -INFINITY;
             const float now = fmaxf(top, warp_max(product)), base = now == -INFINITY ? 0 : now;
             const float fade = exp2f(top - base), weight = exp2f(product - base);
             top = now;

@@ -1,6 +1,7 @@
 // Attention of spans of several tokens, or of all spans. A block takes a tile of query rows of one key/value
 // head; a row is one token and one of the query heads that share the head. The block visits the keys tile by
-// tile and copies the next tile meanwhile.
+// tile. It copies a tile's values while it multiplies its keys, and the next tile's keys while it adds the
+// values. So shared memory has one tile, and two blocks fit on a multiprocessor.
 //
 // Tiles of keys begin at multiples of their size in every span, and a tile that a row does not see changes
 // nothing in the row. So the way in which a prompt is cut into chunks does not change a bit.
@@ -23,18 +24,16 @@ struct Prefill {
     using Mine = QueryRows<T, DIM, M>;
     static constexpr int PITCH = Rows::PITCH;
 
-    bf16* queries;         // [ROWS, DIM]; the outputs at the end
-    unsigned char* tiles;  // [2, Tile::BYTES]: keys and values
-    u32* key_rows;         // [2, KEYS]: cache rows of the keys of the next two tiles
-    u32* positions;        // [ROWS]; NONE in warps that have no row
+    bf16* queries;        // [ROWS, DIM]; the outputs at the end
+    unsigned char* tile;  // [Tile::BYTES]: keys and values
+    u32* key_rows;        // [2, KEYS]: cache rows of the keys of this tile and the next
+    u32* positions;       // [ROWS]; NONE in warps that have no row
 
     DEVICE explicit Prefill(unsigned char* shared)
         : queries(reinterpret_cast<bf16*>(shared)),
-          tiles(reinterpret_cast<unsigned char*>(queries + ROWS * PITCH)),
-          key_rows(reinterpret_cast<u32*>(tiles + 2 * Tile::BYTES)),
+          tile(reinterpret_cast<unsigned char*>(queries + ROWS * PITCH)),
+          key_rows(reinterpret_cast<u32*>(tile + Tile::BYTES)),
           positions(key_rows + 2 * KEYS) {}
-
-    DEVICE Tile keys_of(u32 tile) const { return Tile(tiles + tile % 2 * Tile::BYTES); }
 
     DEVICE void run(const AttentionParams& p) const {
         const SpanWords span = p.spans[p.prefills[blockIdx.z]];
@@ -48,30 +47,42 @@ struct Prefill {
         const auto position = [&](u32 row) { return start + min(first_row + row, rows - 1) / p.group; };
         const u32 last = position(ROWS - 1), first = first_seen(position(0), p.window);
         const Keys at{p, span.first_block, head, first, last};
-        u32 tile = first / KEYS;
+        const Keys later_rows{p, span.first_block, head, 0, last};  // of tiles after the first
+        u32 index = first / KEYS;                                   // of the tile
 
         copy_queries(p, span, head, first_row);
         for (u32 row = thread; row < ROWS; row += THREADS)
             positions[row] = first_row + row / (M * 16) * (M * 16) < rows ? position(row) : NONE;
         for (u32 i = thread; i < 2 * KEYS; i += THREADS)
-            key_rows[(tile * KEYS + i) % (2 * KEYS)] = at.row(tile * KEYS + i);
+            key_rows[(index * KEYS + i) % (2 * KEYS)] = at.row(index * KEYS + i);
         __syncthreads();
-        copy(p, tile);
+
+        const Tile keys(tile);
+        const bool has_runs = p.block_size % LONGEST_RUN == 0;
+        bool in_runs = has_runs && index * KEYS >= first && index * KEYS + KEYS - 1 <= last;
+        const auto copier = [&] { return Copier<T, DIM, KEYS, THREADS>(p, at.to_value(), thread); };
+        const auto query = [&](u32(&q)[4], int m, int k) {
+            load_operand<DIM>(q, queries + (warp_row + m * 16) * PITCH, k, lane);
+        };
+        copier().template copy<Planes::KEYS>(keys, key_rows + index % 2 * KEYS, in_runs);
+        cp_async_commit();
 
         Mine mine;
         mine.clear();
-        for (; tile * KEYS <= last; ++tile) {
-            const u32 later = thread < KEYS ? at.row((tile + 2) * KEYS + thread) : NONE;
-            cp_async_wait<0>();
-            __syncthreads();
-            if ((tile + 1) * KEYS <= last) copy(p, tile + 1);
+        for (; index * KEYS <= last; ++index) {
             const u32 warp_first = positions[warp_row], warp_last = positions[warp_row + M * 16 - 1];
-            const u32 first_key = tile * KEYS, last_key = first_key + KEYS - 1;
-            if (warp_first != NONE && first_key <= warp_last &&
-                last_key >= first_seen(warp_first, p.window)) {
-                float s[M][KEYS / 8][4];
-                const Tile keys = keys_of(tile);
-                mine.template products<KEYS>(s, queries + warp_row * PITCH, keys, lane);
+            const u32 first_key = index * KEYS, last_key = first_key + KEYS - 1;
+            const bool is_seen =
+                warp_first != NONE && first_key <= warp_last && last_key >= first_seen(warp_first, p.window);
+            float s[M][KEYS / 8][4];
+            u32 packed[M][KEYS / 16][4];
+
+            arrive();
+            copier().template copy<Planes::VALUES>(keys, key_rows + index % 2 * KEYS, in_runs);
+            cp_async_commit();
+            if (is_seen) {
+                // A complete unrolling would load more ahead than the registers hold.
+                mine.template products<KEYS, 4>(s, query, keys, lane);
                 if (last_key > warp_first || first_key < first_seen(warp_last, p.window)) {
                     mine.template hide<KEYS>(s, lane, [&](u32 row) {
                         const u32 position = positions[warp_row + row], from = first_seen(position, p.window);
@@ -80,21 +91,32 @@ struct Prefill {
                     });
                 }
                 mine.template weigh<KEYS>(s, p.scale);
-                mine.template add<KEYS>(s, keys, lane);
+                if constexpr (!IS_SCALED<T>) mine.template pack<KEYS>(packed, s, keys, lane);
             }
-            // All threads have read these rows before the barrier above and read them again after the next
+
+            const u32 later = thread < KEYS ? later_rows.row(first_key + 2 * KEYS + thread) : NONE;
+            arrive();
+            if (last_key < last) {
+                in_runs = has_runs && last_key + KEYS <= last;
+                copier().template copy<Planes::KEYS>(keys, key_rows + (index + 1) % 2 * KEYS, in_runs);
+                cp_async_commit();
+            }
+            if (is_seen) {
+                if constexpr (IS_SCALED<T>) mine.template pack<KEYS>(packed, s, keys, lane);
+                mine.template add<KEYS>(packed, keys, lane);
+            }
+            // All threads have read these rows before the last barrier, and read them again after the next
             // one.
-            if (thread < KEYS) key_rows[tile % 2 * KEYS + thread] = later;
+            if (thread < KEYS) key_rows[index % 2 * KEYS + thread] = later;
         }
         mine.finish();
         store(p, mine);
     }
 
-    // Begins the copy of a tile of keys and values.
-    DEVICE void copy(const AttentionParams& p, u32 tile) const {
-        const u32* rows = key_rows + tile % 2 * KEYS;
-        keys_of(tile).template copy<THREADS>(p, rows, p.kv_heads * p.block_size, threadIdx.x);
-        cp_async_commit();
+    // Waits for the block's last copy, and until all threads are done with what the next one replaces.
+    static DEVICE void arrive() {
+        cp_async_wait<0>();
+        __syncthreads();
     }
 
     DEVICE void copy_queries(const AttentionParams& p, const SpanWords& span, u32 head, u32 first_row) const {

@@ -6,73 +6,7 @@
 // registers, rounded and packed, are the left operand of the next product, so P never leaves the registers.
 #pragma once
 
-#include "cache.cuh"
-
-// Rows of DIM numbers in shared memory, made of 16-byte chunks. The eight rows that ldmatrix reads at once
-// must lie in different banks. Rows that fill all banks have their chunks permuted by the row; other rows are
-// padded to an odd number of chunks.
-template <class T, int DIM>
-struct SharedRows {
-    static constexpr int IN_CHUNK = 16 / sizeof(T);
-    static constexpr int CHUNKS = DIM / IN_CHUNK;
-    static constexpr bool PERMUTED = CHUNKS % 8 == 0;
-    static constexpr int PITCH = (PERMUTED ? CHUNKS : CHUNKS | 1) * IN_CHUNK;  // elements
-
-    static DEVICE T* chunk(T* rows, u32 row, u32 chunk) {
-        return rows + row * PITCH + (PERMUTED ? chunk ^ (row % 8) : chunk) * IN_CHUNK;
-    }
-    static DEVICE const T* chunk(const T* rows, u32 row, u32 chunk) {
-        return SharedRows::chunk(const_cast<T*>(rows), row, chunk);
-    }
-};
-
-// Keys and values of one tile in shared memory, with their scales if the format has scales.
-template <class T, int DIM, int KEYS>
-struct KeyTile {
-    using Rows = SharedRows<T, DIM>;
-    static constexpr int SCALES = IS_SCALED<T> ? 2 * KEYS : 0;
-    static constexpr int BYTES = 2 * KEYS * Rows::PITCH * sizeof(T) + SCALES * sizeof(float);
-
-    T* keys;        // [KEYS, DIM]
-    T* values;      // [KEYS, DIM]
-    float* scales;  // [2, KEYS]: of keys, of values
-
-    DEVICE explicit KeyTile(unsigned char* shared)
-        : keys(reinterpret_cast<T*>(shared)),
-          values(keys + KEYS * Rows::PITCH),
-          scales(reinterpret_cast<float*>(values + KEYS * Rows::PITCH)) {}
-
-    // The scales of the keys (plane 0) or values (plane 1) in columns 2 (lane % 4) + {0, 1} of the n-th
-    // eight.
-    DEVICE Vec<float, 2> scale(u32 plane, u32 n, u32 lane) const {
-        if constexpr (IS_SCALED<T>) return load_vec<2>(scales + plane * KEYS + n * 8 + lane % 4 * 2);
-        return {{1, 1}};
-    }
-
-    // Begins the copy of the keys and values at `rows[KEYS]` of the cache, by `thread` of THREADS. A row that
-    // is NONE becomes zeros: its weight is 0, and its values must not be NaN.
-    template <int THREADS>
-    DEVICE void copy(const AttentionParams& p, const u32* rows, u32 to_value, u32 thread) const {
-        constexpr u32 COUNT = KEYS * Rows::CHUNKS;
-        const T* cache = static_cast<const T*>(p.cache);
-#pragma unroll 2
-        for (u32 i = 0; i < (COUNT + THREADS - 1) / THREADS; ++i) {
-            const u32 index = thread + i * THREADS, row = index / Rows::CHUNKS, chunk = index % Rows::CHUNKS;
-            if (COUNT % THREADS != 0 && index >= COUNT) break;
-            const bool valid = rows[row] != NONE;
-            const T* from = cache + (valid ? u64(rows[row]) * DIM + chunk * Rows::IN_CHUNK : 0);
-            cp_async16(Rows::chunk(keys, row, chunk), from, valid);
-            cp_async16(Rows::chunk(values, row, chunk), from + (valid ? u64(to_value) * DIM : 0), valid);
-        }
-        if constexpr (IS_SCALED<T>) {
-            static_assert(SCALES <= THREADS, "a thread copies one scale");
-            if (thread >= SCALES) return;
-            const u32 row = rows[thread % KEYS];
-            const float* from = p.scales + (row != NONE ? row + thread / KEYS * to_value : 0);
-            cp_async4(scales + thread, from, row != NONE);
-        }
-    }
-};
+#include "tiles.cuh"
 
 // The right operands of products with 16 keys from key `n * 16` and 16 columns from `k * 16`: `left` for the
 // first eight keys, `right` for the others. A register of e4m3 has four columns of a key; load_query explains
@@ -130,6 +64,12 @@ DEVICE void load_query(bf16* queries, u32 row, u32 group, const bf16* from, bool
     store_vec(reinterpret_cast<u32*>(SharedRows<bf16, DIM>::chunk(queries, row, 2 * group + 1)), second);
 }
 
+// The left operand of products of 16 query rows and 16 columns from `k * 16`.
+template <int DIM>
+DEVICE void load_operand(u32 (&q)[4], const bf16* queries, u32 k, u32 lane) {
+    ldmatrix_x4(q, SharedRows<bf16, DIM>::chunk(queries, lane % 16, 2 * k + lane / 16));
+}
+
 // M * 16 query rows of a warp, and their outputs over tiles of T.
 template <class T, int DIM, int M>
 struct QueryRows {
@@ -147,22 +87,20 @@ struct QueryRows {
         }
     }
 
-    // s = Q K^T
-    template <int KEYS>
-    static DEVICE void products(float (&s)[M][KEYS / 8][4], const bf16* queries,
+    // s = Q K^T. `query(q, m, k)` gives the left operand: columns from `k * 16` of the m-th tile of rows.
+    // UNROLL tiles of columns are loaded ahead, as the registers allow.
+    template <int KEYS, int UNROLL, class Query>
+    static DEVICE void products(float (&s)[M][KEYS / 8][4], const Query& query,
                                 const KeyTile<T, DIM, KEYS>& tile, u32 lane) {
 #pragma unroll
         for (int m = 0; m < M; ++m)
 #pragma unroll
             for (int n = 0; n < KEYS / 8; ++n) s[m][n][0] = s[m][n][1] = s[m][n][2] = s[m][n][3] = 0;
-// A complete unrolling would load more ahead than the registers hold.
-#pragma unroll 4
+#pragma unroll UNROLL
         for (int k = 0; k < DIM / 16; ++k) {
             u32 q[M][4];
 #pragma unroll
-            for (int m = 0; m < M; ++m)
-                ldmatrix_x4(q[m],
-                            SharedRows<bf16, DIM>::chunk(queries, m * 16 + lane % 16, 2 * k + lane / 16));
+            for (int m = 0; m < M; ++m) query(q[m], m, k);
 #pragma unroll
             for (int n = 0; n < KEYS / 16; ++n) {
                 u32 left[2], right[2];
@@ -235,33 +173,38 @@ struct QueryRows {
             }
     }
 
+    // Rounds weights to the left operands of products with a tile's values. PRECOND: the tile has the values'
+    // scales, if its format has scales.
+    template <int KEYS>
+    static DEVICE void pack(u32 (&packed)[M][KEYS / 16][4], const float (&weights)[M][KEYS / 8][4],
+                            const KeyTile<T, DIM, KEYS>& tile, u32 lane) {
+#pragma unroll
+        for (int n = 0; n < KEYS / 8; ++n) {
+            const Vec<float, 2> scale = tile.scale(1, n, lane);
+#pragma unroll
+            for (int m = 0; m < M; ++m) {
+                const auto& of = weights[m][n];
+                packed[m][n / 2][n % 2 * 2] = pack_bf16(of[0] * scale.v[0], of[1] * scale.v[1]);
+                packed[m][n / 2][n % 2 * 2 + 1] = pack_bf16(of[2] * scale.v[0], of[3] * scale.v[1]);
+            }
+        }
+    }
+
     // out += P V
     template <int KEYS>
-    DEVICE void add(const float (&weights)[M][KEYS / 8][4], const KeyTile<T, DIM, KEYS>& tile, u32 lane) {
+    DEVICE void add(const u32 (&packed)[M][KEYS / 16][4], const KeyTile<T, DIM, KEYS>& tile, u32 lane) {
 #pragma unroll
-        for (int k = 0; k < KEYS / 16; ++k) {
-            u32 a[M][4];
-#pragma unroll
-            for (int n = 0; n < 2; ++n) {
-                const Vec<float, 2> scale = tile.scale(1, 2 * k + n, lane);
-#pragma unroll
-                for (int m = 0; m < M; ++m) {
-                    const auto& of = weights[m][2 * k + n];
-                    a[m][2 * n] = pack_bf16(of[0] * scale.v[0], of[1] * scale.v[1]);
-                    a[m][2 * n + 1] = pack_bf16(of[2] * scale.v[0], of[3] * scale.v[1]);
-                }
-            }
+        for (int k = 0; k < KEYS / 16; ++k)
 #pragma unroll
             for (int d = 0; d < DIM / 16; ++d) {
                 u32 left[2], right[2];
                 load_values<DIM>(left, right, tile.values, k, d, lane);
 #pragma unroll
                 for (int m = 0; m < M; ++m) {
-                    mma_bf16(out[m][2 * d], a[m], left);
-                    mma_bf16(out[m][2 * d + 1], a[m], right);
+                    mma_bf16(out[m][2 * d], packed[m][k], left);
+                    mma_bf16(out[m][2 * d + 1], packed[m][k], right);
                 }
             }
-        }
     }
 
     // The first column of the d-th of the DIM / 8 pairs of neighbouring columns of `out` that this lane

@@ -10,7 +10,7 @@ constexpr u32 MAX_WARPS = 8;
 
 struct Shared {
     u64 scratch[MAX_WARPS * 4];  // block_reduce: one value of each warp
-    u64 mass[BINS];              // select: the histogram's measures
+    u32 low[BINS], high[BINS];   // select: the histogram's measures, in halves
     u32 count[BINS];             // select: the histogram's counts
     u64 base;                    // select: the measure before `bin`; or the row's first entry
     u32 bin;                     // select: the bin that was found

@@ -20,13 +20,23 @@ struct Bound {
     DEVICE bool holds(u64 of_key, u32 of_id) const { return of_key < key || (of_key == key && of_id <= id); }
 };
 
+// Adds a measure to a bin's. Adders of low halves learn what carries. The sum is exact in any order, and GPUs
+// add 32 bits in shared memory by one instruction, but 64 bits by a loop that fails while others write.
+DEVICE void add_measure(u32 bin, u64 measure) {
+    const u32 low = u32(measure), before = atomicAdd(&shared().low[bin], low);
+    const u32 high = u32(measure >> 32) + (before + low < low ? 1 : 0);
+    if (high > 0) atomicAdd(&shared().high[bin], high);
+}
+
+DEVICE u64 measure_of(u32 bin) { return u64(shared().high[bin]) << 32 | shared().low[bin]; }
+
 // Finds the first bin at which `base` plus the masses up to and including it reach `target`, or BINS, and the
 // sum before that bin. PRECOND: called by the block's first warp.
 DEVICE void find_bin(u64 base, u64 target) {
     constexpr u32 OWN = BINS / 32;
     const u32 lane = threadIdx.x;
     u64 own = 0;
-    for (u32 i = 0; i < OWN; ++i) own += shared().mass[lane * OWN + i];
+    for (u32 i = 0; i < OWN; ++i) own += measure_of(lane * OWN + i);
     u64 end = own;
 #pragma unroll
     for (u32 delta = 1; delta < 32; delta *= 2) {
@@ -39,7 +49,7 @@ DEVICE void find_bin(u64 base, u64 target) {
     } else if (lane == u32(__ffs(i32(reach)) - 1)) {
         u64 before = base + end - own;
         u32 bin = lane * OWN;
-        while (before + shared().mass[bin] < target) before += shared().mass[bin++];
+        while (before + measure_of(bin) < target) before += measure_of(bin++);
         shared().bin = bin;
         shared().base = before;
     }
@@ -60,15 +70,14 @@ DEVICE Bound select(u64 target, V visit) {
         const u32 shift = 8 * ((in_key ? KEY_DIGITS : DIGITS) - 1 - digit);
         __syncthreads();  // some threads may still read the last digit's bin
         for (u32 bin = threadIdx.x; bin < BINS; bin += blockDim.x) {
-            shared().mass[bin] = 0;
-            shared().count[bin] = 0;
+            shared().low[bin] = shared().high[bin] = shared().count[bin] = 0;
         }
         __syncthreads();
         visit([&](u64 key, u32 id, u64 measure) {
             const u64 differs = in_key ? (key ^ bound.key) >> shift : u64((id ^ bound.id) >> shift);
             if (differs >= BINS || (!in_key && key != bound.key)) return;
             const u32 bin = u32(in_key ? key >> shift : id >> shift) % BINS;
-            atomicAdd(&shared().mass[bin], measure);
+            add_measure(bin, measure);
             atomicAdd(&shared().count[bin], 1u);
         });
         __syncthreads();

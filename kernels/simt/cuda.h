@@ -207,6 +207,11 @@ void store_vec(T* at, Vec<T, N> vec) {
     std::memcpy(at, &vec, sizeof vec);
 }
 
+template <class T>
+T in_register(T x) {
+    return x;
+}
+
 // Asynchronous copies.
 
 namespace simt {

@@ -18,7 +18,7 @@ const SPARE: usize = 3;
 /// Contexts longer than this are compared with an f64 reference.
 const LONG: usize = 2048;
 /// Contexts near the ends of the kernels' key tiles and splits.
-const EDGES: [usize; 15] = [1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 255, 256, 257, 511, 513];
+const EDGES: [usize; 16] = [1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 255, 256, 257, 511, 512, 513];
 
 /// All checks of attention.
 ///
@@ -30,7 +30,7 @@ pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     for (heads, block_size) in shapes() {
         checks.extend(on.attend("rows that decode", heads, block_size, None, &rows)?);
     }
-    for window in [1, 7, 16, 64, 65, 255, 257, 1000] {
+    for window in [1, 7, 16, 64, 65, 255, 256, 257, 1000] {
         for heads in [heads(4, 1, 64), heads(2, 2, 16)] {
             checks.extend(on.attend("a window", heads, 16, Some(window), &WINDOWED)?);
         }
@@ -62,6 +62,9 @@ pub fn few<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
     checks.extend(on.attend("a window", heads(3, 1, 80), 16, Some(65), &WINDOWED)?);
     checks.extend(on.attend("a window", heads(2, 1, 256), 16, Some(33), &[(100, 1), (120, 90)])?);
     checks.extend(on.attend("a large group", heads(40, 1, 64), 16, None, &[(300, 1), (30, 11)])?);
+    let rows = [(255, 1), (1025, 1), (256, 1), (257, 1), (40, 1), (512, 1)];
+    checks.extend(on.attend("one split beside many", heads(4, 2, 128), 16, None, &rows)?);
+    checks.extend(on.attend_to_shared_blocks(heads(2, 1, 64))?);
     checks.push(on.not_numbers(heads(4, 2, 128))?);
     checks.push(on.not_numbers(heads(4, 2, 24))?);
     Ok(checks)
@@ -124,13 +127,39 @@ impl<D: Inspect> Comparison<'_, D> {
 
         let spans: Vec<_> =
             rows.iter().enumerate().map(|(at, (context, tokens))| (at, context - tokens..*context)).collect();
-        let queries = case.queries(self, &spans);
+        self.compare(&case, &caches, &spans, case.name(about, rows))
+    }
+
+    /// Checks rows that share their blocks, twice. Together they have more splits than the memory for the results of
+    /// splits has room for.
+    fn attend_to_shared_blocks(&mut self, heads: Heads) -> Result<Vec<Check>> {
+        let rows = [(600, 1); 8];
+        let mut case = Case::new(self, heads, 16, None, &rows[..1]);
+        let mut caches = (self.device.cache(case.shape())?, self.cpu.cache(case.shape())?);
+        case.poison(self, &mut caches.0)?;
+        case.fill(self, &mut caches)?;
+        let spans = rows.map(|(context, _)| (0, context - 1..context));
+        let once = self.compare(&case, &caches, &spans, case.name("shared blocks", &rows))?;
+        let again = self.compare(&case, &caches, &spans, case.name("shared blocks again", &rows))?;
+        Ok([once, again].concat())
+    }
+
+    /// Compares attention of `spans` with the CPU, and bit for bit with a run of each span alone.
+    fn compare(
+        &mut self,
+        case: &Case,
+        caches: &(D::Cache, cpu::Cache),
+        spans: &[Piece],
+        name: String,
+    ) -> Result<Vec<Check>> {
+        let heads = case.heads;
+        let queries = case.queries(self, spans);
         let (here, there) = self.tensors_of(&queries, heads.qkv_width(), Precision::Working)?;
-        let found = case.run(self.device, &caches.0, &spans, &here)?;
+        let found = case.run(self.device, &caches.0, spans, &here)?;
         let expected = if case.is_long() {
-            case.reference(&spans, &self.cpu.download(tokens_of(&spans), &there))
+            case.reference(spans, &self.cpu.download(tokens_of(spans), &there))
         } else {
-            case.run(self.cpu, &caches.1, &spans, &there)?
+            case.run(self.cpu, &caches.1, spans, &there)?
         };
 
         let mut alone = Vec::new();
@@ -144,7 +173,6 @@ impl<D: Inspect> Comparison<'_, D> {
         }
         let differences = found.iter().zip(&alone).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
 
-        let name = case.name(about, rows);
         let error = worst_row(&found, &expected, heads.query_width());
         // Kernels cut a context into splits; the CPU adds its positions in order.
         let chain = if as_cpu(self.device).is_some() { case.longest() } else { CHAIN };

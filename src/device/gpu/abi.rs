@@ -166,12 +166,15 @@ pub struct AttentionParams {
     pub prefills: u64,
     pub blocks: u64,
     pub partials: u64,
+    pub counters: u64,
     pub kv_heads: u32,
     pub group: u32,
     pub head_dim: u32,
     pub block_size: u32,
     pub window: u32,
     pub scale: f32,
+    pub first_span: u32,
+    pub unused: u32,
 }
 
 /// Parameters of the kernels of `gated.cu`.

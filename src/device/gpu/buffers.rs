@@ -36,6 +36,16 @@ pub struct Rope<R: GpuRuntime> {
     pub(super) scale: f32,
 }
 
+/// Results of attention that is split over a context, until the last split of a row and head is there.
+pub struct Partials<R: GpuRuntime> {
+    /// `[rows and splits, query heads, head_dim + 4]` f32
+    pub(super) results: R::Memory,
+    /// `[rows and splits, key/value heads and parts of their groups]` u32: 0 between launches.
+    pub(super) counters: R::Memory,
+    /// The most rows times splits of a launch.
+    pub(super) capacity: usize,
+}
+
 /// Keys and values, `[layers, blocks, 2, heads, block_size, head_dim]` in the model's cache format. A block holds its
 /// keys, then its values.
 pub struct Cache<R: GpuRuntime> {
@@ -44,8 +54,7 @@ pub struct Cache<R: GpuRuntime> {
     pub(super) scales: Option<R::Memory>,
     pub(super) shape: CacheShape,
     pub(super) dtype: Dtype,
-    /// Partial results of attention that is split over a context.
-    pub(super) partials: R::Memory,
+    pub(super) partials: Partials<R>,
 }
 
 impl<R: GpuRuntime> Cache<R> {

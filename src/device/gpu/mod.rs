@@ -90,13 +90,13 @@ impl<R: GpuRuntime> Device for GpuDevice<R> {
             scales: (scales > 0).then(|| self.allocate(scales)).transpose()?,
             shape,
             dtype,
-            partials: self.allocate(attention::partial_bytes(shape) * shape.blocks)?,
+            partials: attention::partials(self, shape)?,
         })
     }
 
     fn block_bytes(&self, shape: CacheShape) -> usize {
         buffers::rows_per_block(shape) * self.info().format.cache.row_bytes(shape.head_dim)
-            + attention::partial_bytes(shape)
+            + attention::scratch_bytes(shape)
     }
 
     fn routing(&self, rows: usize, shape: RoutingShape) -> Result<Routing<R>> {

@@ -1,7 +1,7 @@
 //! Launches of `attention.cu`.
 
 use crate::device::gpu::abi::{AttentionParams, NONE};
-use crate::device::gpu::buffers::{Cache, Tensor};
+use crate::device::gpu::buffers::{Cache, Partials, Tensor};
 use crate::device::gpu::device::GpuDevice;
 use crate::device::gpu::inputs::Step;
 use crate::device::gpu::padding::SPLIT;
@@ -34,14 +34,30 @@ pub fn check(shape: CacheShape, format: Format) -> Result<()> {
     Ok(())
 }
 
-/// Bytes for the partial results of attention, per block of the cache.
+/// Memory for the results of splits over a cache of this shape: [`scratch_bytes`] for each of its blocks, and two splits
+/// more. No row has more splits than that, since it has no more positions than the cache. Rows that share blocks may have
+/// more together, and then take several launches.
 ///
-/// A split of a context writes `head_dim + 4` floats per query head, and only contexts longer than one split write
-/// any. There are at most two splits per [`SPLIT`] positions, since `ceil(x) <= floor(2 x)` for `x > 1`. A row's
-/// place is counted from the blocks of the rows before it, so the size of the pool bounds the sum.
-pub fn partial_bytes(shape: CacheShape) -> usize {
-    let split = shape.heads * shape.group * (shape.head_dim + 4) * size_of::<f32>();
-    (2 * shape.block_size * split).div_ceil(SPLIT).next_multiple_of(16)
+/// # Errors
+/// If there is too little memory.
+pub fn partials<R: GpuRuntime>(on: &GpuDevice<R>, shape: CacheShape) -> Result<Partials<R>> {
+    let capacity = 2 * shape.blocks * shape.block_size / SPLIT + 2;
+    let [results, counters] = split_bytes(shape).map(|bytes| bytes * capacity);
+    let partials = Partials { results: on.allocate(results)?, counters: on.allocate(counters)?, capacity };
+    on.runtime().write(on.current_role(), &partials.counters, &vec![0; counters]);
+    Ok(partials)
+}
+
+/// Bytes of the results of one split of one row, and of its counters.
+fn split_bytes(shape: CacheShape) -> [usize; 2] {
+    let results = shape.heads * shape.group * (shape.head_dim + 4) * size_of::<f32>();
+    [results, shape.heads * shape.group.div_ceil(TILE_ROWS) * size_of::<u32>()]
+}
+
+/// Bytes for the results of splits, per block of the cache: two splits for every [`SPLIT`] positions.
+pub fn scratch_bytes(shape: CacheShape) -> usize {
+    let split: usize = split_bytes(shape).iter().sum();
+    (2 * shape.block_size * split).div_ceil(SPLIT)
 }
 
 /// See [`crate::device::Device::attention`].
@@ -63,33 +79,36 @@ pub fn attention<R: GpuRuntime>(
         spans: step.section(on, |s| s.spans),
         prefills: step.section(on, |s| s.prefills),
         blocks: step.section(on, |s| s.blocks),
-        partials: on.address(&cache.partials),
+        partials: on.address(&cache.partials.results),
+        counters: on.address(&cache.partials.counters),
         kv_heads: heads.key_value as u32,
         group: (heads.query / heads.key_value) as u32,
         head_dim: heads.dim as u32,
         block_size: cache.shape.block_size as u32,
         window: shape.window.and_then(|window| u32::try_from(window).ok()).unwrap_or(NONE),
         scale: shape.scale * std::f32::consts::LOG2_E,
+        first_span: 0,
+        unused: 0,
     };
-    let launch = |on: &GpuDevice<R>, launches: &[Launch]| {
-        for launch in launches.iter().filter(|launch| launch.grid.iter().all(|blocks| *blocks > 0)) {
-            on.launch(launch, &parameters);
+    let launch = |on: &GpuDevice<R>, launches: &[(u32, Launch)]| {
+        for (first_span, launch) in launches {
+            if launch.grid.iter().all(|blocks| *blocks > 0) {
+                on.launch(launch, &AttentionParams { first_span: *first_span, ..parameters });
+            }
         }
     };
     let Some(tiles) = Tiles::of(on.role_info().dtype, cache.dtype, heads.dim) else {
         let own = ["attention_bf16", "attention_f32"];
         let e4m3 = ["attention_bf16_e4m3", "attention_f32_e4m3"];
-        return launch(on, &[plain(on.cache_kernel(cache, own, e4m3), step, heads)]);
+        return launch(on, &[(0, plain(on.cache_kernel(cache, own, e4m3), step, heads))]);
     };
-    let decodes = step.prefills < step.spans;
-    match (step.prefills > 0, decodes) {
+    let prefill = [(0, tiles.prefill(step, heads))];
+    let decode = tiles.decode(step, shape, cache.partials.capacity);
+    match (step.prefills > 0, decode.is_empty()) {
         // The blocks of prefill run many times longer than those of decode, which then fill the room beside them.
-        (true, true) => on.side_by_side(
-            |on| launch(on, &[tiles.prefill(step, heads)]),
-            |on| launch(on, &tiles.decode(step, shape)),
-        ),
-        (true, false) => launch(on, &[tiles.prefill(step, heads)]),
-        (false, _) => launch(on, &tiles.decode(step, shape)),
+        (true, false) => on.side_by_side(|on| launch(on, &prefill), |on| launch(on, &decode)),
+        (true, true) => launch(on, &prefill),
+        (false, _) => launch(on, &decode),
     }
 }
 
@@ -162,39 +181,37 @@ impl Tiles {
 
     /// The launch for prefill spans.
     fn prefill<R: GpuRuntime>(&self, step: &Step<R>, heads: Heads) -> Launch {
+        let rows = step.longest_span * heads.query / heads.key_value;
         Launch {
             kernel: self.prefill_kernel,
-            grid: [
-                (step.longest_span * heads.query / heads.key_value).div_ceil(self.prefill_rows) as u32,
-                heads.key_value as u32,
-                step.prefills as u32,
-            ],
+            grid: [rows.div_ceil(self.prefill_rows) as u32, heads.key_value as u32, step.prefills as u32],
             threads: 128,
             shared_bytes: self.prefill_shared() as u32,
         }
     }
 
-    /// The launches for decode rows and for the sums over their splits. In a padded step the grids depend on padded
-    /// sizes alone.
-    fn decode<R: GpuRuntime>(&self, step: &Step<R>, shape: AttentionShape) -> Vec<Launch> {
+    /// The launches for decode rows, each with its first span. In a padded step they depend on padded sizes alone.
+    /// Several are needed only where the results of all splits of all rows exceed `capacity`.
+    fn decode<R: GpuRuntime>(
+        &self,
+        step: &Step<R>,
+        shape: AttentionShape,
+        capacity: usize,
+    ) -> Vec<(u32, Launch)> {
+        if step.prefills == step.spans {
+            return Vec::new();
+        }
         let heads = shape.heads;
-        let splits = splits(step.longest_context, shape.window);
         let parts = (heads.query / heads.key_value).div_ceil(TILE_ROWS);
-        let mut launches = vec![Launch {
+        let splits = splits(step.longest_context, shape.window).min(capacity);
+        let most_rows = if splits > 1 { capacity / splits } else { step.spans };
+        let launch = |first: usize| Launch {
             kernel: self.decode_kernel,
-            grid: [(heads.key_value * parts) as u32, step.spans as u32, splits as u32],
+            grid: [(heads.key_value * parts) as u32, most_rows.min(step.spans - first) as u32, splits as u32],
             threads: (self.decode_warps * WARP) as u32,
             shared_bytes: self.decode_shared() as u32,
-        }];
-        if splits > 1 {
-            launches.push(Launch {
-                kernel: "attention_combine_bf16",
-                grid: [heads.query as u32, step.spans as u32, 1],
-                threads: (heads.dim / 4).next_multiple_of(WARP) as u32,
-                shared_bytes: 0,
-            });
-        }
-        launches
+        };
+        (0..step.spans).step_by(most_rows).map(|first| (first as u32, launch(first))).collect()
     }
 
     /// Bytes of a row in shared memory, with its scale if it has one; `SharedRows` in the kernels has this layout.
@@ -208,7 +225,7 @@ impl Tiles {
     fn prefill_shared(&self) -> usize {
         let words = 2 * self.prefill_keys + self.prefill_rows;
         self.prefill_rows * self.row_bytes(Dtype::Bf16)
-            + 4 * self.prefill_keys * self.row_bytes(self.cache)
+            + 2 * self.prefill_keys * self.row_bytes(self.cache)
             + words * size_of::<u32>()
     }
 
