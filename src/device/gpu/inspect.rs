@@ -61,4 +61,8 @@ impl<R: GpuRuntime> Inspect for GpuDevice<R> {
     fn choices(&self, rows: usize, routing: &Routing<R>) -> Vec<Choice> {
         routing.choices(self, rows)
     }
+
+    fn multiprocessors(&self) -> usize {
+        self.runtime().multiprocessors(self.current_role())
+    }
 }
