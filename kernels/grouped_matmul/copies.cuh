@@ -4,8 +4,8 @@
 #include "groups.cuh"
 #include "weights.cuh"
 
-// Of x, a thread copies a chunk of every X_SWEEP-th row of the tile; of the weight, a chunk of every W_SWEEP-th
-// row. The tile has at most ROWS rows and OUTPUTS outputs, and a stage has DEPTH inputs of them.
+// Of x, a thread copies a chunk of every X_SWEEP-th row of the tile; of the weight, a chunk of every
+// W_SWEEP-th row. The tile has at most ROWS rows and OUTPUTS outputs, and a stage has DEPTH inputs of them.
 template <class Element, int ROWS, int OUTPUTS, int DEPTH, int THREADS>
 struct Copies {
     using XRows = TileRows<bf16, DEPTH>;
@@ -51,9 +51,10 @@ struct Copies {
         const u32 x_valid = input < x_inputs ? rows : 0, w_valid = input < w_inputs ? outputs : 0;
 #pragma unroll
         for (int i = 0; i < X_COPIES; ++i) {
-            // The last sweep may reach past the rows of a stage.
             const u32 sweep = i * X_SWEEP;
-            if (ROWS % X_SWEEP != 0 && i == X_COPIES - 1 && sweep + threadIdx.x / XRows::CHUNKS >= ROWS) break;
+            // The last sweep may reach past the rows of a stage.
+            const bool is_partial = ROWS % X_SWEEP != 0 && i == X_COPIES - 1;
+            if (is_partial && sweep + threadIdx.x / XRows::CHUNKS >= ROWS) break;
             cp_async16(x_stage + x_to + sweep * DEPTH, x + input + u64(x_rows[i]) * XRows::CHUNK,
                        sweep < x_valid);
         }

@@ -35,8 +35,8 @@ struct RowTile {
     }
 };
 
-// Finds the `index`-th tile, where each group's rows are cut into tiles of p.tile_rows. Returns false if there
-// are fewer tiles. Every group begins a new tile, so that no tile has rows of two groups.
+// Finds the `index`-th tile, where each group's rows are cut into tiles of p.tile_rows. Returns false if
+// there are fewer tiles. Every group begins a new tile, so that no tile has rows of two groups.
 //
 // PRECOND: called by whole warps; each warp finds the tile for itself.
 DEVICE bool find_tile(const GroupedMatmulParams& p, u32 index, RowTile& tile) {

@@ -36,8 +36,8 @@ struct OutputPair {
     }
 };
 
-// Stores a warp's sums, which are fragments of mma.m16n8k16: a lane holds columns 2 (lane % 4) + {0, 1} of row
-// lane / 4 in registers 0 and 1, and of row lane / 4 + 8 in registers 2 and 3.
+// Stores a warp's sums, which are fragments of mma.m16n8k16: a lane holds columns 2 (lane % 4) + {0, 1} of
+// row lane / 4 in registers 0 and 1, and of row lane / 4 + 8 in registers 2 and 3.
 template <int M, int N>
 DEVICE void store_sums(const GroupedMatmulParams& p, const RowTile& tile, u32 first_output,
                        const float (&sums)[M][N][4]) {

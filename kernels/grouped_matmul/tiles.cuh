@@ -134,8 +134,8 @@ struct Tiles {
             }
         }
 
-        // The fragment of rows after whose products the next weights of 8 outputs are widened. They are spread,
-        // and leave the first products for the loads to arrive.
+        // The fragment of rows after whose products the next weights of 8 outputs are widened. They are
+        // spread, and leave the first products for the loads to arrive.
         static DEVICE int widens_after(int n) { return M == 1 ? 0 : 1 + n * (M - 1) / N; }
     };
 };

@@ -72,6 +72,8 @@ fn products<D: Inspect>(
 ) -> Result<Vec<Check>> {
     let x = on.tensors(rows, inputs, Precision::Working)?;
     let (w, bias) = (on.matrices_in(dtype, &[outputs, inputs])?, on.weights(&[outputs])?);
+    let tiles = on.device.tile(rows, &w.0);
+    let tiles = tiles.map_or_else(String::new, |[rows, outputs]| format!(", tiles of {rows} x {outputs}"));
     let mut checks = Vec::new();
     for precision in [Precision::Working, Precision::Single] {
         for (here, there) in [(None, None), (Some(&bias.0), Some(&bias.1))] {
@@ -80,7 +82,7 @@ fn products<D: Inspect>(
             on.cpu.matmul(rows, &x.1, &w.1, there, &mut out.1);
             let bias = if here.is_some() { " and a bias" } else { "" };
             let (stored, precision) = (dtype.name(), describe_precision(precision));
-            let case = format!("{rows} x {inputs} x {outputs}{bias}, stored as {stored}, {precision}");
+            let case = format!("{rows} x {inputs} x {outputs}{bias}, stored as {stored}, {precision}{tiles}");
             let check = on.check("matmul", case, rows, (&out.0, &out.1));
             let bound =
                 on.bound_of_products(dtype, inputs) * cancellation(&on.cpu.download(rows, &out.1), inputs);

@@ -88,6 +88,13 @@ pub fn grouped_matmul<R: GpuRuntime>(
     }
 }
 
+/// Rows and outputs of the tiles in which a product of `rows` rows is computed.
+pub fn tile<R: GpuRuntime>(on: &GpuDevice<R>, rows: usize, w: &Weight<R>) -> [usize; 2] {
+    let formats = [on.role_info().dtype, w.dtype];
+    let kernel = Kernel::of(on, formats, [w.rows, w.columns], Groups::one(rows));
+    [kernel.rows, kernel.outputs]
+}
+
 /// A kernel and the geometry of its blocks.
 struct Kernel {
     name: &'static str,

@@ -107,8 +107,8 @@ impl Tile {
     fn cost(&self, blocks: usize, multiprocessors: usize) -> (f64, f64) {
         let &TileKernel { outputs, warp_outputs, weight_size, .. } = self.kernel;
         let [rows, columns] = [self.rows / FRAGMENT_ROWS, warp_outputs / FRAGMENT_OUTPUTS].map(|n| n as f64);
-        let warps_a_scheduler = (blocks.div_ceil(multiprocessors) * self.kernel.threads()) as f64
-            / (32 * SCHEDULERS) as f64;
+        let warps_a_scheduler =
+            (blocks.div_ceil(multiprocessors) * self.kernel.threads()) as f64 / (32 * SCHEDULERS) as f64;
         // Loads, widening and addresses, counted in the machine code.
         let instructions_a_word = if weight_size == 1 { 10.0 } else { 1.0 };
         let instructions = 8.0 + instructions_a_word * columns + rows * (columns + 2.0);
