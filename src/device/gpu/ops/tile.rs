@@ -29,8 +29,8 @@ pub const BF16: [TileKernel; 3] = [
 ];
 /// Kernels for weights in e4m3.
 pub const E4M3: [TileKernel; 4] = [
-    kernel("grouped_matmul_16x64_e4m3", [16, 64, 16], 8, 1),
-    kernel("grouped_matmul_64x64_e4m3", [64, 64, 16], 6, 1),
+    kernel("grouped_matmul_16x64_e4m3", [16, 64, 16], 12, 1),
+    kernel("grouped_matmul_64x64_e4m3", [64, 64, 16], 8, 1),
     kernel("grouped_matmul_128x128_e4m3", [128, 128, 32], 4, 1),
     kernel("grouped_matmul_128x256_e4m3", [128, 256, 32], 3, 1),
 ];
