@@ -17,6 +17,8 @@ struct GroupedMatmulParams {
     u32 inputs;
     u32 out_is_f32;  // whether out is f32; else it has the format of x
     u32 scatters;    // whether a row of out has the index of its source
+    u32 tile_rows;   // the most rows of a tile
+    u32 unused;
 };
 MIRRORED(GroupedMatmulParams);
 
@@ -33,14 +35,14 @@ struct RowTile {
     }
 };
 
-// Finds the `index`-th tile, where each group's rows are cut into tiles of HEIGHT. Returns false if there are
-// fewer tiles. Every group begins a new tile, so that no tile has rows of two groups.
+// Finds the `index`-th tile, where each group's rows are cut into tiles of p.tile_rows. Returns false if
+// there are fewer tiles. Every group begins a new tile, so that no tile has rows of two groups.
 //
 // PRECOND: called by whole warps; each warp finds the tile for itself.
-template <int HEIGHT>
 DEVICE bool find_tile(const GroupedMatmulParams& p, u32 index, RowTile& tile) {
+    const u32 height = p.tile_rows;
     if (!p.offsets) {
-        tile = {0, index * HEIGHT, min(index * HEIGHT + HEIGHT, p.rows)};
+        tile = {0, index * height, min(index * height + height, p.rows)};
         return tile.first < p.rows;
     }
     // Each lane counts the tiles of a share of consecutive groups.
@@ -48,7 +50,7 @@ DEVICE bool find_tile(const GroupedMatmulParams& p, u32 index, RowTile& tile) {
     const u32 first = min(lane * share, p.groups), last = min(first + share, p.groups);
     u32 count = 0;
     for (u32 group = first; group < last; ++group)
-        count += (p.offsets[group + 1] - p.offsets[group] + HEIGHT - 1) / HEIGHT;
+        count += (p.offsets[group + 1] - p.offsets[group] + height - 1) / height;
     u32 through = count;  // the tiles of this lane and the lanes before it
     for (u32 step = 1; step < 32; step *= 2) {
         const u32 before = __shfl_up_sync(0xffffffff, through, step);
@@ -64,12 +66,12 @@ DEVICE bool find_tile(const GroupedMatmulParams& p, u32 index, RowTile& tile) {
         for (;; ++group) {
             begin = p.offsets[group];
             end = p.offsets[group + 1];
-            const u32 tiles = (end - begin + HEIGHT - 1) / HEIGHT;
+            const u32 tiles = (end - begin + height - 1) / height;
             if (left < tiles) break;
             left -= tiles;
         }
-        begin += left * HEIGHT;
-        end = min(end, begin + HEIGHT);
+        begin += left * height;
+        end = min(end, begin + height);
     }
     tile.group = __shfl_sync(0xffffffff, group, holder);
     tile.first = __shfl_sync(0xffffffff, begin, holder);

@@ -6,12 +6,11 @@
 
 template <class T, class W>  // activations, weights
 struct PlainProducts {
-    static constexpr int HEIGHT = 16;
     static constexpr u32 SUMS = 16;  // independent sums, so that rounding grows with a 16th of the inputs
 
     static DEVICE void run(const GroupedMatmulParams& p) {
         RowTile tile;
-        if (!find_tile<HEIGHT>(p, blockIdx.x, tile)) return;
+        if (!find_tile(p, blockIdx.x, tile)) return;
         const u32 output = blockIdx.y * blockDim.x + threadIdx.x;
         if (output >= p.outputs) return;
         const u64 weight_row = u64(tile.group) * p.outputs + output;

@@ -1,174 +1,141 @@
 // Products on tensor cores. A block takes a tile of a group's rows and a tile of its outputs. It sums over
 // the inputs, DEPTH at a time, and copies the next stages meanwhile.
 //
-// One warp sums an output over ascending inputs, 16 a step, for every height of the tile. So a row's bits
-// depend on the row alone.
+// A warp takes all rows of the tile and a part of its outputs, so that it widens a weight once for all of
+// them. The loop is compiled for each number of row fragments, and a block runs the one that its rows need.
+//
+// One warp sums an output over ascending inputs, 16 a step, in every tile. So a row's bits depend on the row
+// alone.
 #pragma once
 
-#include "groups.cuh"
-#include "weights.cuh"
+#include "copies.cuh"
+#include "outputs.cuh"
 
-// WEIGHTS is a format of weights.cuh. ROWS x OUTPUTS is the block's tile, WARP_ROWS x WARP_OUTPUTS a warp's
-// part of it.
-template <class WEIGHTS, int ROWS_, int OUTPUTS_, int WARP_ROWS, int WARP_OUTPUTS, int STAGES_>
+// WEIGHTS is a format of weights.cuh. A tile has at most ROWS rows, and OUTPUTS outputs, of which a warp has
+// WARP_OUTPUTS.
+template <class WEIGHTS, int ROWS, int OUTPUTS, int WARP_OUTPUTS, int STAGES>
 struct Tiles {
-    static constexpr int ROWS = ROWS_, OUTPUTS = OUTPUTS_, STAGES = STAGES_, DEPTH = 64;
-    static constexpr int WARPS = ROWS / WARP_ROWS * (OUTPUTS / WARP_OUTPUTS), THREADS = WARPS * 32;
-    static constexpr int M = WARP_ROWS / 16, N = WARP_OUTPUTS / 16;
+    static constexpr int DEPTH = 64, STEPS = DEPTH / 16, THREADS = OUTPUTS / WARP_OUTPUTS * 32;
+    static constexpr int N = WARP_OUTPUTS / 8;  // fragments of a warp's outputs
     using Element = typename WEIGHTS::Element;
-    using XRows = TileRows<bf16, DEPTH>;
-    using WRows = TileRows<Element, DEPTH>;
-    // Rows that the threads copy at once, one chunk a thread.
-    static constexpr int X_SWEEP = THREADS / XRows::CHUNKS, W_SWEEP = THREADS / WRows::CHUNKS;
-    static_assert(ROWS % X_SWEEP == 0 && OUTPUTS % W_SWEEP == 0, "every thread copies equally many chunks");
 
-    bf16* x;          // [STAGES, ROWS, DEPTH]
-    Element* weight;  // [STAGES, OUTPUTS, DEPTH]
-
-    DEVICE explicit Tiles(unsigned char* shared)
-        : x(reinterpret_cast<bf16*>(shared)), weight(reinterpret_cast<Element*>(x + STAGES * ROWS * DEPTH)) {}
-
-    DEVICE void run(const GroupedMatmulParams& p) const {
+    static DEVICE void run(const GroupedMatmulParams& p) {
         RowTile tile;
-        if (!find_tile<ROWS>(p, blockIdx.x, tile)) return;
-        const u32 first_output = blockIdx.y * OUTPUTS;
-        const Source from(p, tile, first_output);
-        const u32 steps = (p.inputs + DEPTH - 1) / DEPTH;
-#pragma unroll
-        for (u32 stage = 0; stage < STAGES - 1; ++stage) copy(p, from, stage, stage);
+        if (!find_tile(p, blockIdx.x, tile)) return;
+        const u32 output = blockIdx.y * OUTPUTS + threadIdx.x / 32 * WARP_OUTPUTS;
+        Sums sums = {};
+        add<1>(p, tile, sums);
+        store_sums(p, tile, output, sums);
+    }
 
-        Sums sums;
-        sums.clear();
-        for (u32 step = 0, stage = 0; step < steps; ++step) {
+    // A warp's part of the tile in fragments of mma.m16n8k16.
+    using Sums = float[ROWS / 16][N][4];
+
+    // Runs the loop for as few fragments of rows as hold the tile's rows, at least M.
+    template <int M>
+    static DEVICE void add(const GroupedMatmulParams& p, const RowTile& tile, Sums& sums) {
+        if constexpr (M < ROWS / 16) {
+            if (tile.end - tile.first > M * 16) return add<M + 1>(p, tile, sums);
+        }
+        Loop<M>().run(p, tile, sums);
+    }
+
+    // The stages in shared memory. STAGES - 1 of them are copied ahead.
+    struct Stages {
+        Element* weight;  // [STAGES, OUTPUTS, DEPTH]
+        bf16* x;          // [STAGES, tile_rows, DEPTH]
+        u32 x_size;
+
+        DEVICE explicit Stages(const GroupedMatmulParams& p)
+            : weight(reinterpret_cast<Element*>(shared_memory())),
+              x(reinterpret_cast<bf16*>(weight + STAGES * OUTPUTS * DEPTH)),
+              x_size(p.tile_rows * DEPTH) {}
+
+        DEVICE bf16* x_of(u32 stage) const { return x + stage * x_size; }
+        DEVICE Element* weight_of(u32 stage) const { return weight + stage * OUTPUTS * DEPTH; }
+    };
+
+    // The loop of a warp over the inputs, for M fragments of rows.
+    template <int M>
+    struct Loop {
+        // Fragments of x are loaded AHEAD products of fragments before their own, into a ring.
+        static constexpr int AHEAD = 2, RING = 4;
+        static_assert(STEPS * M % RING == 0 && STEPS % 2 == 0, "a stage begins where the last one did");
+
+        u32 x[RING][4];
+        u32 words[N][WEIGHTS::WORDS];  // the weights of the next 16 inputs, as they are stored
+        u32 weights[2][N][2];          // those of these 16 inputs and of the next, widened
+        u32 x_place, w_place;          // what the lane addresses in a stage
+
+        DEVICE void run(const GroupedMatmulParams& p, const RowTile& tile, Sums& sums) {
+            const Stages stages(p);
+            const Copies<Element, M * 16, OUTPUTS, DEPTH, THREADS> copies(p, tile, blockIdx.y * OUTPUTS);
+            const u32 steps = (p.inputs + DEPTH - 1) / DEPTH;
+#pragma unroll
+            for (u32 stage = 0; stage < STAGES - 1; ++stage)
+                copies.begin(stage, stages.x_of(stage), stages.weight_of(stage));
             cp_async_wait<STAGES - 2>();
             __syncthreads();
-            // This stage overwrites the one that all threads have read before the barrier.
-            copy(p, from, step + STAGES - 1, stage == 0 ? STAGES - 1 : stage - 1);
-            sums.add(x + stage * ROWS * DEPTH, weight + stage * OUTPUTS * DEPTH);
-            stage = stage == STAGES - 1 ? 0 : stage + 1;
-        }
-        sums.store(p, tile, first_output);
-    }
+            load_first(stages);
 
-    // The source of a thread's copies: a chunk of every X_SWEEP-th row of x and of every W_SWEEP-th row of
-    // the weight.
-    struct Source {
-        u32 x_rows[ROWS / X_SWEEP];  // NONE: the tile has no such row
-        const Element* weight;       // the first of its rows of the weight
-        u32 outputs;                 // the number of outputs from there on
-
-        static constexpr u32 NONE = 0xffffffff;
-
-        DEVICE Source(const GroupedMatmulParams& p, const RowTile& tile, u32 first_output) {
-            const u32 row = threadIdx.x / XRows::CHUNKS, output = first_output + threadIdx.x / WRows::CHUNKS;
+            for (u32 step = 0, stage = 0; step < steps; ++step) {
+                const u32 next = stage == STAGES - 1 ? 0 : stage + 1;
+                const bf16* const xs[] = {stages.x_of(stage), stages.x_of(next)};
+                const Element* const ws[] = {stages.weight_of(stage), stages.weight_of(next)};
 #pragma unroll
-            for (int i = 0; i < ROWS / X_SWEEP; ++i) {
-                const u32 at = tile.first + row + i * X_SWEEP;
-                x_rows[i] = at < tile.end ? tile.source(p, at) : NONE;
-            }
-            outputs = output < p.outputs ? p.outputs - output : 0;
-            weight = static_cast<const Element*>(p.weight) +
-                     (u64(tile.group) * p.outputs + (outputs ? output : 0)) * p.inputs;
-        }
-    };
-
-    // Begins the copy of a step of inputs; it copies zeros past the end.
-    DEVICE void copy(const GroupedMatmulParams& p, const Source& from, u32 step, u32 stage) const {
-        const u32 x_chunk = threadIdx.x % XRows::CHUNKS, x_row = threadIdx.x / XRows::CHUNKS;
-        const u32 x_input = step * DEPTH + x_chunk * XRows::CHUNK;
-#pragma unroll
-        for (int i = 0; i < ROWS / X_SWEEP; ++i) {
-            const bool valid = from.x_rows[i] != Source::NONE && x_input < p.inputs;
-            cp_async16(XRows::chunk(x + stage * ROWS * DEPTH, x_row + i * X_SWEEP, x_chunk),
-                       static_cast<const bf16*>(p.x) + (valid ? u64(from.x_rows[i]) * p.inputs + x_input : 0),
-                       valid);
-        }
-        const u32 w_chunk = threadIdx.x % WRows::CHUNKS, w_row = threadIdx.x / WRows::CHUNKS;
-        const u32 w_input = step * DEPTH + w_chunk * WRows::CHUNK;
-#pragma unroll
-        for (int i = 0; i < OUTPUTS / W_SWEEP; ++i) {
-            const bool valid = u32(i * W_SWEEP) < from.outputs && w_input < p.inputs;
-            cp_async16(WRows::chunk(weight + stage * OUTPUTS * DEPTH, w_row + i * W_SWEEP, w_chunk),
-                       from.weight + (valid ? u64(i * W_SWEEP) * p.inputs + w_input : 0), valid);
-        }
-        cp_async_commit();
-    }
-
-    // A warp's part of the tile in fragments of mma.m16n8k16. A lane holds columns 2 (lane % 4) + {0, 1} of
-    // row lane / 4 in registers 0 and 1, and of row lane / 4 + 8 in registers 2 and 3.
-    struct Sums {
-        float v[M][2 * N][4];
-
-        DEVICE void clear() {
-#pragma unroll
-            for (int m = 0; m < M; ++m)
-#pragma unroll
-                for (int n = 0; n < 2 * N; ++n) v[m][n][0] = v[m][n][1] = v[m][n][2] = v[m][n][3] = 0;
-        }
-
-        DEVICE void add(const bf16* x, const Element* weight) {
-            const u32 lane = threadIdx.x % 32;
-#pragma unroll
-            for (int k = 0; k < DEPTH / 16; ++k) {
-                u32 a[M][4];
-#pragma unroll
-                for (int m = 0; m < M; ++m)
-                    ldmatrix_x4(a[m], XRows::chunk(x, first_row() + m * 16 + lane % 16, 2 * k + lane / 16));
-#pragma unroll
-                for (int n = 0; n < N; ++n) {
-                    u32 low[2], high[2];
-                    WEIGHTS::template fragments<DEPTH>(low, high, weight, first_column() + n * 16, k, lane);
-#pragma unroll
-                    for (int m = 0; m < M; ++m) {
-                        mma_bf16(v[m][2 * n], a[m], low);
-                        mma_bf16(v[m][2 * n + 1], a[m], high);
+                for (int k = 0; k < STEPS; ++k) {
+                    if (k == STEPS / 2) {
+                        // The next stage is there, and all threads have read the last one, which is now
+                        // overwritten.
+                        const u32 last = stage == 0 ? STAGES - 1 : stage - 1;
+                        cp_async_wait<STAGES - 3>();
+                        __syncthreads();
+                        copies.begin(step + STAGES - 1, stages.x_of(last), stages.weight_of(last));
                     }
+                    multiply(k, xs, ws, sums);
                 }
+                stage = next;
             }
         }
 
-        DEVICE void store(const GroupedMatmulParams& p, const RowTile& tile, u32 first_output) const {
-            const u32 lane = threadIdx.x % 32;
+        // Loads what `multiply` finds loaded: the first weights, and the first fragments of x.
+        DEVICE void load_first(const Stages& stages) {
+            const u32 lane = threadIdx.x % 32, column = threadIdx.x / 32 * WARP_OUTPUTS;
+            x_place = TileRows<bf16, DEPTH>::place(lane % 16, lane / 16);
+            w_place = WEIGHTS::template place<DEPTH>(column, lane);
+            WEIGHTS::template load<DEPTH, N>(words, stages.weight + w_place);
 #pragma unroll
-            for (int m = 0; m < M; ++m)
+            for (int n = 0; n < N; ++n) WEIGHTS::widened(weights[0][n], words[n]);
 #pragma unroll
-                for (int half = 0; half < 2; ++half) {
-                    const u32 row = tile.first + first_row() + m * 16 + half * 8 + lane / 4;
-                    if (row >= tile.end) continue;
-                    const u32 target = tile.target(p, row);
-#pragma unroll
-                    for (int n = 0; n < 2 * N; ++n)
-                        store_pair(p, tile.group, target,
-                                   first_output + first_column() + n * 8 + lane % 4 * 2, v[m][n][half * 2],
-                                   v[m][n][half * 2 + 1]);
-                }
+            for (int i = 0; i < AHEAD; ++i) load_x(i, stages.x);
         }
 
-        static DEVICE u32 first_row() { return threadIdx.x / 32 / (OUTPUTS / WARP_OUTPUTS) * WARP_ROWS; }
-        static DEVICE u32 first_column() {
-            return threadIdx.x / 32 % (OUTPUTS / WARP_OUTPUTS) * WARP_OUTPUTS;
+        // Loads the fragment of x for the i-th product of fragments of a stage.
+        DEVICE void load_x(int i, const bf16* stage) {
+            ldmatrix_x4(x[i % RING],
+                        stage + TileRows<bf16, DEPTH>::further(x_place, i / M) + i % M * 16 * DEPTH);
         }
+
+        // Multiplies inputs 16 k.. of a stage, and meanwhile loads and widens what comes next, of this stage
+        // or of the one after it.
+        DEVICE void multiply(int k, const bf16* const (&xs)[2], const Element* const (&ws)[2], Sums& sums) {
+            const Element* const next = ws[(k + 1) / STEPS];
+            WEIGHTS::template load<DEPTH, N>(
+                words, next + TileRows<Element, DEPTH>::further(w_place, (k + 1) % STEPS));
+#pragma unroll
+            for (int m = 0; m < M; ++m) {
+                const int i = k * M + m, ahead = i + AHEAD;
+                load_x(ahead % (STEPS * M), xs[ahead / (STEPS * M)]);
+#pragma unroll
+                for (int n = 0; n < N; ++n) mma_bf16(sums[m][n], x[i % RING], weights[k % 2][n]);
+#pragma unroll
+                for (int n = 0; n < N; ++n)
+                    if (m == widens_after(n)) WEIGHTS::widened(weights[(k + 1) % 2][n], words[n]);
+            }
+        }
+
+        // The fragment of rows after whose products the next weights of 8 outputs are widened. They are
+        // spread, and leave the first products for the loads to arrive.
+        static DEVICE int widens_after(int n) { return M == 1 ? 0 : 1 + n * (M - 1) / N; }
     };
-
-    // Stores two neighbouring outputs, in one access if every row begins at an even index.
-    static DEVICE void store_pair(const GroupedMatmulParams& p, u32 group, u32 target, u32 output, float left,
-                                  float right) {
-        if (output >= p.outputs) return;
-        const bool has_right = output + 1 < p.outputs;
-        const u64 weight_row = u64(group) * p.outputs + output, at = u64(target) * p.outputs + output;
-        left = finished<bf16>(p, left, weight_row);
-        if (has_right) right = finished<bf16>(p, right, weight_row + 1);
-        if (p.out_is_f32) {
-            float* const out = static_cast<float*>(p.out) + at;
-            if (p.outputs % 2 == 0) return store_vec(out, Vec<float, 2>{{left, right}});
-            out[0] = left;
-            if (has_right) out[1] = right;
-        } else {
-            bf16* const out = static_cast<bf16*>(p.out) + at;
-            if (p.outputs % 2 == 0)
-                return store_vec(out, Vec<bf16, 2>{{from_float<bf16>(left), from_float<bf16>(right)}});
-            out[0] = from_float<bf16>(left);
-            if (has_right) out[1] = from_float<bf16>(right);
-        }
-    }
 };

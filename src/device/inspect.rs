@@ -45,6 +45,15 @@ pub trait Inspect: Device {
     fn download(&self, rows: usize, x: &Self::Tensor) -> Vec<f32>;
     /// The choices of the first `rows` rows, `[rows, active]`; waits for them. Padding rows hold arbitrary values.
     fn choices(&self, rows: usize, routing: &Self::Routing) -> Vec<Choice>;
+    /// The tiles in which a product of `rows` rows is computed, `[rows, outputs]`, if the device chooses them.
+    fn tile(&self, _rows: usize, _w: &Self::Weight) -> Option<[usize; 2]> {
+        None
+    }
+    /// Multiprocessors that share the blocks of a kernel. Kernels choose their tiles by this number. 1 where there are
+    /// no kernels.
+    fn multiprocessors(&self) -> usize {
+        1
+    }
 
     /// What the machine can do at most; `largest` is the most bytes that are read. `None` where copies and products of the
     /// device stand for that.

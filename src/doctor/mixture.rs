@@ -79,6 +79,11 @@ pub fn checks<D: Inspect>(on: &mut Comparison<'_, D>) -> Result<Vec<Check>> {
         case(150, (5, 2), (8, 16), Who::Last),
         case(20, (6, 3), (7, 5), Who::Any),
         case(21, (33, 1), (33, 3), Who::Last),
+        // So many outputs that the kernels take wider tiles than for small products.
+        case(151, (2, 2), (48, 128 * on.device.multiprocessors()), Who::Any),
+        // A tile of one row after two full ones.
+        case(161, (5, 1), (64, 40), Who::First),
+        case(161, (5, 1), (48, 260 * on.device.multiprocessors()), Who::First),
     ] {
         checks.extend(products(on, case)?);
     }

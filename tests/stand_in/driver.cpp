@@ -202,7 +202,8 @@ int cuDeviceGet(int* device, int ordinal) {
 int cuDeviceGetName(char* name, int bytes, int) { return snprintf(name, bytes, "a stand-in"), SUCCESS; }
 int cuDeviceCanAccessPeer(int* may, int gpu, int peer) { return *may = gpu / 2 == peer / 2, SUCCESS; }
 int cuDeviceGetAttribute(int* value, int attribute, int) {
-    const std::map<int, int> values = {{38, 1 << 20}, {75, 9}, {76, 0}, {97, most_shared()}};  // cache, 9.0, shared memory
+    // Multiprocessors, cache, compute capability 9.0, shared memory.
+    const std::map<int, int> values = {{16, 132}, {38, 1 << 20}, {75, 9}, {76, 0}, {97, most_shared()}};
     auto found = values.find(attribute);
     return *value = found == values.end() ? 1 : found->second, SUCCESS;
 }

@@ -294,6 +294,7 @@ impl GpuRuntime for Breaking {
         replay(key: u64, record: &mut dyn FnMut());
         is_split() -> bool;
         memory_info(role: Role) -> Result<MemoryInfo>;
+        multiprocessors(role: Role) -> usize;
         runs_ahead() -> bool;
     }
 

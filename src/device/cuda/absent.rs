@@ -100,6 +100,10 @@ impl GpuRuntime for Cuda {
         match *self {}
     }
 
+    fn multiprocessors(&self, _: Role) -> usize {
+        match *self {}
+    }
+
     fn runs_ahead(&self) -> bool {
         match *self {}
     }

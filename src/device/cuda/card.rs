@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_uint};
 use std::sync::{Arc, Mutex};
 
-use cudarc::driver::sys::{self, CUresult};
+use cudarc::driver::sys::{self, CUdevice_attribute, CUresult};
 use cudarc::driver::{CudaContext, DriverError, result};
 
 use super::failure::cannot;
@@ -22,6 +22,7 @@ pub struct Card {
     pub kernels: Mutex<Kernels>,
     pub matmuls: Mutex<Matmuls>,
     pub staging: Staging,
+    pub multiprocessors: usize,
     pub context: Arc<CudaContext>,
 }
 
@@ -47,10 +48,14 @@ impl Card {
                 format!("the compute capability of GPU {ordinal} is {major}.{minor}; 8.0 or newer is needed");
             return Err(unusable(&message));
         }
+        let multiprocessors = context
+            .attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
+            .map_err(cannot("ask for its multiprocessors"))?;
         Ok(Self {
             kernels: Mutex::new(Kernels::load(&context)?),
             matmuls: Mutex::new(Matmuls::new(&context, is_deterministic)?),
             staging: Staging::new(&context),
+            multiprocessors: usize::try_from(multiprocessors).map_or(1, |count| count.max(1)),
             context,
         })
     }

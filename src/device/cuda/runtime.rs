@@ -287,6 +287,10 @@ impl GpuRuntime for Cuda {
         self.of(role).card.memory_info()
     }
 
+    fn multiprocessors(&self, role: Role) -> usize {
+        self.stream(role).card.multiprocessors
+    }
+
     fn runs_ahead(&self) -> bool {
         true
     }

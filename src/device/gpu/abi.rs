@@ -204,6 +204,8 @@ pub struct GroupedMatmulParams {
     pub inputs: u32,
     pub out_is_f32: u32,
     pub scatters: u32,
+    pub tile_rows: u32,
+    pub unused: u32,
 }
 
 /// Parameters of the kernels of `route.cu`.

@@ -1,8 +1,9 @@
 //! What checks, measurements and tests ask of the GPU.
 
-use super::buffers::Tensor;
+use super::buffers::{Tensor, Weight};
 use super::device::GpuDevice;
 use super::inputs::Step;
+use super::ops::grouped_matmul;
 use super::ops::mixture::Routing;
 use super::runtime::GpuRuntime;
 use crate::device::inspect::Inspect;
@@ -60,5 +61,14 @@ impl<R: GpuRuntime> Inspect for GpuDevice<R> {
 
     fn choices(&self, rows: usize, routing: &Routing<R>) -> Vec<Choice> {
         routing.choices(self, rows)
+    }
+
+    /// cuBLASLt, which computes the products of other formats, does not say.
+    fn tile(&self, rows: usize, w: &Weight<R>) -> Option<[usize; 2]> {
+        (w.dtype == Dtype::F8E4m3).then(|| grouped_matmul::tile(self, rows, w))
+    }
+
+    fn multiprocessors(&self) -> usize {
+        self.runtime().multiprocessors(self.current_role())
     }
 }

@@ -84,6 +84,10 @@ impl GpuRuntime for Ledger {
         Ok(MemoryInfo { free: 0, total: 0 })
     }
 
+    fn multiprocessors(&self, _: Role) -> usize {
+        1
+    }
+
     fn runs_ahead(&self) -> bool {
         false
     }

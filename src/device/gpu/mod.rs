@@ -29,6 +29,7 @@ pub use device::{BATCHED_TOKENS, GpuConfig, GpuDevice};
 pub use inputs::Step;
 use ops::grouped_matmul::Groups;
 pub use ops::mixture::Routing;
+pub use ops::tile;
 use ops::{attention, grouped_matmul, mixture, rows, sample};
 use padding::buckets;
 pub use padding::{SPLIT, bucket, context_bucket};

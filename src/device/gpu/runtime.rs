@@ -135,6 +135,8 @@ pub trait GpuRuntime: Send + Sync + 'static {
     /// # Errors
     /// [`Error::Device`] if the runtime does not answer.
     fn memory_info(&self, role: Role) -> Result<MemoryInfo>;
+    /// Multiprocessors of a role's GPU, which share the blocks of a launch; at least 1.
+    fn multiprocessors(&self, role: Role) -> usize;
     /// Whether the runtime chooses product algorithms and records steps per number of rows, so that a warm-up pays.
     fn warms_up(&self) -> bool {
         false

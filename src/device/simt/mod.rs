@@ -6,7 +6,7 @@ pub mod runtime;
 use std::collections::BTreeSet;
 use std::slice;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use half::bf16;
@@ -23,6 +23,8 @@ pub type Simt = GpuDevice<Host>;
 
 /// The memory that the stand-in claims to have: enough for small models, and quickly full.
 const MEMORY: usize = 256 << 20;
+/// The multiprocessors that it claims to have: so few that small products fill them.
+const MULTIPROCESSORS: usize = 2;
 /// Partial sums of an output of a matrix product.
 const LANES: usize = 16;
 
@@ -32,6 +34,7 @@ pub struct Host {
     /// Seeds the order of threads and blocks of the next launch.
     seed: AtomicU64,
     is_split: bool,
+    multiprocessors: AtomicUsize,
     failure: Mutex<Option<String>>,
     /// The names of the launched kernels.
     launched: Mutex<BTreeSet<&'static str>>,
@@ -58,6 +61,7 @@ impl Simt {
         let host = Host {
             seed: AtomicU64::new(seed),
             is_split,
+            multiprocessors: AtomicUsize::new(MULTIPROCESSORS),
             failure: Mutex::default(),
             launched: Mutex::default(),
             aside: Default::default(),
@@ -70,6 +74,11 @@ impl Host {
     /// The names of the kernels that were launched.
     pub fn launched(&self) -> BTreeSet<&'static str> {
         self.launched.lock().map_or_else(|poisoned| poisoned.into_inner().clone(), |names| names.clone())
+    }
+
+    /// Claims to have so many multiprocessors, by which launches choose their geometry; at least 1.
+    pub fn claim_multiprocessors(&self, count: usize) {
+        self.multiprocessors.store(count.max(1), Ordering::Relaxed);
     }
 
     /// Keeps the first failure.
@@ -211,6 +220,10 @@ impl GpuRuntime for Host {
 
     fn memory_info(&self, _: Role) -> Result<MemoryInfo> {
         Ok(MemoryInfo { free: MEMORY, total: MEMORY })
+    }
+
+    fn multiprocessors(&self, _: Role) -> usize {
+        self.multiprocessors.load(Ordering::Relaxed)
     }
 
     fn runs_ahead(&self) -> bool {

@@ -7,6 +7,7 @@ mod matmul;
 mod mixture;
 mod rows;
 mod sample;
+mod tiles;
 
 use std::collections::BTreeSet;
 

@@ -1,13 +1,18 @@
 //! Launches of `grouped_matmul.cu`.
 
+use super::tile::{self, FRAGMENT_ROWS, Tile};
 use crate::device::Dtype;
 use crate::device::gpu::abi::GroupedMatmulParams;
 use crate::device::gpu::buffers::{Tensor, Weight};
 use crate::device::gpu::device::GpuDevice;
 use crate::device::gpu::runtime::{GpuRuntime, Launch};
 
-/// Threads of the tensor-core kernels, and the most threads of the plain ones.
-const THREADS: usize = 128;
+/// The most threads of the plain kernels.
+const PLAIN_THREADS: usize = 128;
+/// Rows of a tile of the plain kernels.
+const PLAIN_ROWS: usize = 16;
+/// Bytes per asynchronous copy of the others.
+const CHUNK: usize = 16;
 
 /// The rows of each group of a product.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +36,13 @@ impl Groups {
         Self { count: 1, rows, sources: 0, offsets: 0, scatters: false }
     }
 
+    /// The rows of each group to choose a tile for. Groups that the device counts may have more than the average: a
+    /// tile has room for twice that, and spends time only on the rows that it finds.
+    fn usual_rows(&self) -> usize {
+        let average = self.rows.div_ceil(self.count);
+        if self.count > 1 && average > FRAGMENT_ROWS { 2 * average } else { average }
+    }
+
     /// The most tiles of `height` rows. Each group begins a new tile.
     fn tiles(&self, height: usize) -> usize {
         (self.rows + self.count.min(self.rows) * (height - 1)) / height
@@ -47,7 +59,7 @@ pub fn grouped_matmul<R: GpuRuntime>(
     out: &mut Tensor<R>,
 ) {
     let outputs = w.rows / groups.count;
-    let kernel = Kernel::of([x.dtype, w.dtype], [outputs, w.columns], groups);
+    let kernel = Kernel::of(on, [x.dtype, w.dtype], [outputs, w.columns], groups);
     let parameters = GroupedMatmulParams {
         x: on.address(&x.memory),
         weight: on.address(&w.memory),
@@ -62,63 +74,72 @@ pub fn grouped_matmul<R: GpuRuntime>(
         inputs: w.columns as u32,
         out_is_f32: u32::from(out.dtype == Dtype::F32),
         scatters: u32::from(groups.scatters),
+        tile_rows: kernel.rows as u32,
+        unused: 0,
     };
     let launch = Launch {
         kernel: kernel.name,
         grid: [groups.tiles(kernel.rows) as u32, outputs.div_ceil(kernel.outputs) as u32, 1],
-        threads: kernel.threads() as u32,
-        shared_bytes: kernel.shared_bytes() as u32,
+        threads: kernel.threads as u32,
+        shared_bytes: kernel.shared_bytes as u32,
     };
     if launch.grid.iter().all(|blocks| *blocks > 0) {
         on.launch(&launch, &parameters);
     }
 }
 
-/// A kernel and its tile sizes: `Tiles` and `PlainProducts` in `kernels/grouped_matmul/`.
+/// Rows and outputs of the tiles in which a product of `rows` rows is computed.
+pub fn tile<R: GpuRuntime>(on: &GpuDevice<R>, rows: usize, w: &Weight<R>) -> [usize; 2] {
+    let formats = [on.role_info().dtype, w.dtype];
+    let kernel = Kernel::of(on, formats, [w.rows, w.columns], Groups::one(rows));
+    [kernel.rows, kernel.outputs]
+}
+
+/// A kernel and the geometry of its blocks.
 struct Kernel {
     name: &'static str,
+    /// Rows of a tile.
     rows: usize,
+    /// Outputs of a tile.
     outputs: usize,
-    /// Tiles of x and of the weight in flight at once; 0 for the plain kernels.
-    stages: usize,
-    /// Bytes per number of the weight.
-    weight_size: usize,
+    threads: usize,
+    shared_bytes: usize,
 }
 
 impl Kernel {
-    /// Inputs per stage.
-    const DEPTH: usize = 64;
-    /// Bytes per asynchronous copy.
-    const CHUNK: usize = 16;
-
     /// The kernel for these formats and sizes. The choice among the tensor-core kernels changes no bit.
-    fn of([x, weight]: [Dtype; 2], [outputs, inputs]: [usize; 2], groups: Groups) -> Self {
-        let weight_size = weight.size();
-        let tiles =
-            |name, [rows, outputs]: [usize; 2], stages| Self { name, rows, outputs, stages, weight_size };
-        let plain = |name| tiles(name, [16, outputs.next_multiple_of(32).min(THREADS)], 0);
-        let is_whole = inputs.is_multiple_of(Self::CHUNK / weight_size);
-        let rows_a_group = groups.rows.div_ceil(groups.count);
-        match (x, weight) {
-            (Dtype::F32, _) => plain("grouped_matmul_plain_f32"),
-            (_, Dtype::F8E4m3) => match rows_a_group {
-                _ if !is_whole => plain("grouped_matmul_plain_e4m3"),
-                0..=16 => tiles("grouped_matmul_16_e4m3", [16, 64], 8),
-                17..=64 => tiles("grouped_matmul_64_e4m3", [64, 64], 6),
-                _ => tiles("grouped_matmul_128_e4m3", [128, 128], 3),
-            },
-            _ if !is_whole => plain("grouped_matmul_plain_bf16"),
-            _ if rows_a_group <= 16 => tiles("grouped_matmul_16_bf16", [16, 64], 4),
-            _ => tiles("grouped_matmul_64_bf16", [64, 128], 3),
+    fn of<R: GpuRuntime>(
+        on: &GpuDevice<R>,
+        [x, weight]: [Dtype; 2],
+        [outputs, inputs]: [usize; 2],
+        groups: Groups,
+    ) -> Self {
+        let is_whole = inputs.is_multiple_of(CHUNK / weight.size());
+        let (plain, tiles): (_, &[_]) = match (x, weight) {
+            (Dtype::F32, _) => ("grouped_matmul_plain_f32", &[]),
+            (_, Dtype::F8E4m3) => ("grouped_matmul_plain_e4m3", &tile::E4M3),
+            _ => ("grouped_matmul_plain_bf16", &tile::BF16),
+        };
+        if !is_whole || tiles.is_empty() {
+            return Self::plain(plain, outputs);
         }
+        let multiprocessors = on.runtime().multiprocessors(on.current_role());
+        Self::tiled(Tile::choose(tiles, multiprocessors, groups.count, [groups.usual_rows(), outputs]))
     }
 
-    /// Threads per block. In a plain kernel each thread computes one output.
-    fn threads(&self) -> usize {
-        if self.stages == 0 { self.outputs } else { THREADS }
+    /// Without tensor cores: a thread computes one output.
+    fn plain(name: &'static str, outputs: usize) -> Self {
+        let threads = outputs.next_multiple_of(32).min(PLAIN_THREADS);
+        Self { name, rows: PLAIN_ROWS, outputs: threads, threads, shared_bytes: 0 }
     }
 
-    fn shared_bytes(&self) -> usize {
-        self.stages * Self::DEPTH * (self.rows * size_of::<u16>() + self.outputs * self.weight_size)
+    fn tiled(tile: Tile) -> Self {
+        Self {
+            name: tile.kernel.name,
+            rows: tile.rows,
+            outputs: tile.kernel.outputs,
+            threads: tile.kernel.threads(),
+            shared_bytes: tile.shared_bytes(),
+        }
     }
 }

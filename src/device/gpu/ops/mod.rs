@@ -8,3 +8,4 @@ pub mod mixture;
 pub mod random_weight;
 pub mod rows;
 pub mod sample;
+pub mod tile;
