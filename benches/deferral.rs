@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use codit::bench::shapes;
 use codit::contrast::{Contrast, Noise, Sampled, philox4x32_10};
-use codit::device::{Capacity, Dtype, Format, Pass, RowResult};
+use codit::device::{Capacity, Dtype, Format, Pass, PerKind, RowResult};
 use codit::engine::SchedulerConfig;
 use codit::engine::footprint::ModelFootprint;
 use codit::engine::scheduler::Scheduler;
@@ -137,7 +137,8 @@ impl Run {
                 max_num_batched_tokens: rows * (prompt + DRAWN),
                 block_size: BLOCK,
             },
-            num_blocks: rows * (prompt + DRAWN).div_ceil(BLOCK),
+            num_blocks: PerKind::only_full(rows * (prompt + DRAWN).div_ceil(BLOCK)),
+            window: None,
             shared_prefixes: false,
             deferral: (mode != Mode::Eager).then_some(deferral),
         });

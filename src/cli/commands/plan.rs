@@ -98,7 +98,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             "weights_bytes": [together.expert.weights, together.amateur.map(|model| model.weights)],
             "workspace_bytes": [together.expert.workspace, together.amateur.map(|model| model.workspace)],
             "fixed_bytes": share.fixed,
-            "cache_bytes_per_token": share.block as f64 / args.block_size as f64,
+            "cache_bytes_per_token": (share.block.full + share.block.windowed) as f64 / args.block_size as f64,
+            "windowed_bytes_per_token": share.block.windowed as f64 / args.block_size as f64,
             "usable_bytes": usable,
             "shapes_from": source,
             "placements": fits,
@@ -165,8 +166,8 @@ struct Rows {
 
 impl Fit {
     fn new(footprint: &Footprint, replicas: usize, usable: usize, args: &Args) -> Self {
-        let cache_tokens = footprint.blocks_in(usable) * args.block_size;
-        let rows = |context: usize| replicas * (cache_tokens / context).min(args.max_num_seqs);
+        let cache_tokens = footprint.blocks_in(usable).full * args.block_size;
+        let rows = |context: usize| replicas * footprint.sequences_in(usable, context).min(args.max_num_seqs);
         Self {
             placement: if footprint.is_split { "split" } else { "together" },
             gpus: replicas * footprint.shares().len(),

@@ -35,7 +35,7 @@ pub fn check(shape: CacheShape, format: Format) -> Result<()> {
     Ok(())
 }
 
-/// Bytes for the partial results of attention, per block of the cache.
+/// Bytes for the partial results of attention, per block of the cache. All layers write them in the same place.
 ///
 /// A split of a context writes `head_dim + 4` floats per query head, and only contexts longer than one split write
 /// any. There are at most two splits per [`SPLIT`] positions, since `ceil(x) <= floor(2 x)` for `x > 1`. A row's
@@ -63,7 +63,7 @@ pub fn attention<R: GpuRuntime>(
         out: on.address(&out.memory),
         spans: step.section(on, |s| s.spans),
         prefills: step.section(on, |s| s.prefills),
-        blocks: step.section(on, |s| s.blocks),
+        blocks: step.blocks(on, shape.layer.kind),
         partials: on.address(&cache.partials),
         kv_heads: heads.key_value as u32,
         group: (heads.query / heads.key_value) as u32,
