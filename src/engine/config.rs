@@ -197,12 +197,11 @@ impl PairConfig {
         let specs = || [Some(expert), amateur].into_iter().flatten();
         let max_lag = if self.defers(amateur.is_some()) { MAX_LAG } else { 0 };
         let context = specs().map(|spec| spec.context_length).min().unwrap_or(0);
-        let usual_len = self.max_model_len.unwrap_or(context).min(EngineConfig::USUAL_LEN);
         Division {
             window: specs().filter_map(Spec::longest_window).max().map(|len| Window { len, max_lag }),
             capacity: self.capacity,
-            usual_len,
-            longest: self.max_model_len.unwrap_or(usual_len),
+            max_model_len: self.max_model_len,
+            long_len: context.min(EngineConfig::USUAL_LEN),
         }
     }
 

@@ -141,9 +141,10 @@ impl Footprint {
         self.shares().iter().all(|share| share.fixed + taken(share.block) <= bytes)
     }
 
-    /// How many sequences of `len` tokens run at once if `bytes` of each GPU may be used and the cache is divided for them.
+    /// How many sequences of `len` tokens run at once if `bytes` of each GPU may be used and `len` is set as the length of the
+    /// longest one.
     pub fn sequences_in(&self, bytes: usize, len: usize) -> usize {
-        let division = Division { usual_len: len, longest: len, ..self.division };
+        let division = Division { max_model_len: Some(len), ..self.division };
         let blocks = Self { division, ..self.clone() }.blocks_in(bytes);
         blocks.full / len.div_ceil(self.division.capacity.block_size)
     }
@@ -183,7 +184,7 @@ impl EngineConfig {
                 let block = PerKind::of(|kind| shares.iter().map(|share| share.block[kind]).sum());
                 footprint.division.blocks_in(&[(memory, block)])
             }
-            None => footprint.division.blocks_for(1),
+            None => footprint.division.blocks_of_longest(),
         };
         Ok(footprint.has_room(bytes, blocks))
     }

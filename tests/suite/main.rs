@@ -56,3 +56,4 @@ mod sweep;
 mod synth;
 mod templates;
 mod text;
+mod windows;

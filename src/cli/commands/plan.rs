@@ -132,17 +132,30 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             bytes::show(usable),
             placement_table(&fits),
         )?;
-        if !found {
-            let how = if gpus == 1 { "one GPU" } else { "these GPUs" };
-            writeln!(
-                Output,
-                "\nthe pair does not fit on {how}; take more GPUs or a larger one, or lower\nmax-num-batched-tokens or \
-                 max-num-seqs"
-            )?;
-        }
+        write_notes(&together, gpus, found)?;
     }
     // JSON is for programs, which read what fits.
     Ok(if found || args.json { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Says how rows were counted, where that is not plain, and what to do if nothing fits.
+fn write_notes(footprint: &Footprint, gpus: usize, found: bool) -> Result<()> {
+    if footprint.shares()[0].block.windowed > 0 {
+        writeln!(
+            Output,
+            "\nLayers with a window hold its last tokens only. Rows: with max-model-len set to\nthe context, by which the \
+             cache is divided between these layers and the others."
+        )?;
+    }
+    if !found {
+        let how = if gpus == 1 { "one GPU" } else { "these GPUs" };
+        writeln!(
+            Output,
+            "\nthe pair does not fit on {how}; take more GPUs or a larger one, or lower\nmax-num-batched-tokens or \
+             max-num-seqs"
+        )?;
+    }
+    Ok(())
 }
 
 /// What fits where the pair is placed in one way.

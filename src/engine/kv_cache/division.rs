@@ -5,7 +5,7 @@ use crate::device::{Capacity, PerKind};
 
 /// The rule by which windowed blocks are counted out beside the others. Without a window there are none.
 ///
-/// Memory cannot move from one pool to the other, so the division supposes a length of sequences. Longer sequences leave
+/// Memory cannot move from one pool to the other, so the division assumes a length of sequences. Longer sequences leave
 /// windowed blocks unused, shorter ones leave the others unused. See `docs/internals/scheduler.md`.
 #[derive(Debug, Clone, Copy)]
 pub struct Division {
@@ -13,27 +13,37 @@ pub struct Division {
     pub window: Option<Window>,
     /// The limits of a step.
     pub capacity: Capacity,
-    /// The length of sequences that the division supposes.
-    pub usual_len: usize,
-    /// The length of the longest sequence, which must fit.
-    pub longest: usize,
+    /// Tokens of the longest sequence, if that was set.
+    pub max_model_len: Option<usize>,
+    /// Tokens of a sequence that should fit, if it was not.
+    pub long_len: usize,
 }
 
 impl Division {
     /// The most blocks that fit into memories, each given by its bytes and by what a block of each kind takes of it.
     pub fn blocks_in(&self, memories: &[(usize, PerKind<usize>)]) -> PerKind<usize> {
-        let usual = self.most(self.usual_len, memories);
-        if usual.full >= self.blocks_of(self.longest) {
-            return usual;
-        }
-        let longest = self.most(self.longest, memories);
-        if longest.full >= self.blocks_of(self.longest) { longest } else { usual }
+        let longest = self.longest();
+        let holds_longest = |blocks: &PerKind<usize>| blocks.full >= self.blocks_of(longest);
+        let usual = self.most(self.usual_len(), memories);
+        let for_longest = || Some(self.most(longest, memories)).filter(holds_longest);
+        if holds_longest(&usual) { usual } else { for_longest().unwrap_or(usual) }
     }
 
-    /// Blocks for `sequences` sequences of the longest length.
-    pub fn blocks_for(&self, sequences: usize) -> PerKind<usize> {
-        let full = sequences * self.blocks_of(self.longest);
-        PerKind { full, windowed: self.windowed(full, self.longest) }
+    /// Blocks for one sequence of the longest length.
+    pub fn blocks_of_longest(&self) -> PerKind<usize> {
+        let full = self.blocks_of(self.longest());
+        PerKind { full, windowed: self.windowed(full, self.longest()) }
+    }
+
+    fn longest(&self) -> usize {
+        self.max_model_len.unwrap_or(self.long_len)
+    }
+
+    /// The length of sequences that is assumed: where none is set, one at which neither much shorter nor much longer sequences
+    /// leave a large part of the memory unused. A limit that was set may be far above what is usual.
+    fn usual_len(&self) -> usize {
+        let window = self.window.map_or(1, |window| window.len);
+        self.max_model_len.map_or(2 * window, |len| len.min(4 * window))
     }
 
     fn most(&self, len: usize, memories: &[(usize, PerKind<usize>)]) -> PerKind<usize> {

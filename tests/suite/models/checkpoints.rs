@@ -762,6 +762,7 @@ pub fn one_token(decoder: &mut Decoder<Cpu>) -> Vec<f32> {
         positions: vec![0],
         spans: vec![Span { tokens: 0..1, blocks: 0..1 }],
         blocks: vec![BlockId(0)],
+        windowed_blocks: vec![BlockId(0)],
         logits_indices: vec![0],
         ..Batch::default()
     };
