@@ -43,7 +43,8 @@ fn main() -> codit::Result<()> {
     let embedding =
         if spec.tied_lm_head { 0 } else { spec.vocab_size * spec.hidden_size * Dtype::Bf16.size() };
     let weights = (model.weights - embedding) as f64;
-    let cost = StepCost { weights, row: 0.0, position: model.block as f64 / BLOCK as f64 };
+    let position = (model.block.full + model.block.windowed) / BLOCK;
+    let cost = StepCost { weights, row: 0.0, position: position as f64 };
     println!(
         "two models of {shape}: {:.2} GB of weights a step, {:.1} KB a position; contexts of about {context}",
         cost.weights / 1e9,

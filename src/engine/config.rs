@@ -227,6 +227,13 @@ pub struct SchedulerConfig {
 }
 
 impl SchedulerConfig {
+    /// Whether the pools hold a sequence of so many tokens.
+    pub fn holds(&self, num_tokens: usize) -> bool {
+        let (blocks, block_size) = (self.blocks_for(num_tokens), self.capacity.block_size);
+        let seen = self.window.map_or(0, |window| window.blocks(1, 0, block_size).min(blocks));
+        blocks <= self.num_blocks.full && seen <= self.num_blocks.windowed
+    }
+
     /// Blocks that hold so many tokens of a sequence.
     pub fn blocks_for(&self, num_tokens: usize) -> usize {
         num_tokens.div_ceil(self.capacity.block_size)

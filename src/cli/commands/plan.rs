@@ -143,7 +143,7 @@ fn write_notes(footprint: &Footprint, gpus: usize, found: bool) -> Result<()> {
     if footprint.shares()[0].block.windowed > 0 {
         writeln!(
             Output,
-            "\nLayers with a window hold its last tokens only. Rows: with max-model-len set to\nthe context, by which the \
+            "\nLayers with a window hold the tokens within it only. Rows: with max-model-len set to\nthe context, by which the \
              cache is divided between these layers and the others."
         )?;
     }

@@ -20,7 +20,7 @@ pub struct BlockTable {
 
 impl BlockTable {
     /// Blocks of a kind, dropped ones included.
-    pub fn len(&self) -> usize {
+    pub fn num_blocks(&self) -> usize {
         self.ids.full.len()
     }
 

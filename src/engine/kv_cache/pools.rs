@@ -105,9 +105,9 @@ impl BlockPools {
     }
 
     /// Whether each block is free or in as many of these tables as it should be.
-    pub fn account_for<'a>(&self, tables: impl Iterator<Item = &'a BlockTable> + Clone) -> bool {
+    pub fn account_for(&self, tables: &[&BlockTable]) -> bool {
         self.kinds().iter().all(|kind| {
-            let held = tables.clone().flat_map(|table| table.held(*kind).iter().copied());
+            let held = tables.iter().flat_map(|table| table.held(*kind).iter().copied());
             self[*kind].accounts_for(held)
         })
     }

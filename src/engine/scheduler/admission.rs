@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::prefix::CachedPrefix;
 use crate::device::LayerKind;
 use crate::engine::config::SchedulerConfig;
+use crate::engine::kv_cache::block_table::BlockTable;
 use crate::engine::kv_cache::pools::BlockPools;
 use crate::engine::sequence::{PerModel, Sequence, State};
 use crate::engine::step::{PlanRow, StepPlan};
@@ -94,7 +95,7 @@ impl Queues {
                 budget -= num_tokens;
                 if num_tokens > 0 {
                     let blocks = config.blocks_for(sequence.num_computed.expert + num_tokens);
-                    wanted += blocks.saturating_sub(sequence.blocks.len());
+                    wanted += blocks.saturating_sub(sequence.blocks.num_blocks());
                 }
             }
         }
@@ -139,23 +140,24 @@ impl Queues {
     /// Whether each block is free or held by the sequences that should hold it, no waiting sequence holds any, and no two
     /// running sequences have the same deferred row.
     pub fn is_sound(&self, pools: &BlockPools, config: &SchedulerConfig) -> bool {
+        let tables: Vec<&BlockTable> = self.running.iter().map(|s| &s.blocks).collect();
         let taken = self.running.iter().map(|s| s.deferred_row);
         let mut deferred_rows: Vec<u32> = taken.chain(self.free_deferred_rows.iter().copied()).collect();
         deferred_rows.sort_unstable();
         let is_fresh = |s: &Sequence| {
-            s.blocks.len() == 0 && s.num_computed == PerModel::default() && s.state == State::Ready
+            s.blocks.num_blocks() == 0 && s.num_computed == PerModel::default() && s.state == State::Ready
         };
         let is_covered = |s: &Sequence| {
             let table = &s.blocks;
-            table.len() >= config.blocks_for(s.num_computed.expert)
+            table.num_blocks() >= config.blocks_for(s.num_computed.expert)
                 && table.num_dropped <= pools.first_seen(s.next_position())
-                && pools.kinds().iter().all(|kind| table.ids[*kind].len() == table.len())
+                && pools.kinds().iter().all(|kind| table.ids[*kind].len() == table.num_blocks())
                 && s.num_computed.amateur <= s.num_computed.expert
         };
         self.waiting.iter().all(is_fresh)
             && self.running.iter().all(is_covered)
             && deferred_rows.into_iter().eq(0..config.capacity.max_num_seqs as u32)
-            && pools.account_for(self.running.iter().map(|s| &s.blocks))
+            && pools.account_for(&tables)
     }
 }
 

@@ -61,7 +61,7 @@ impl Scheduler {
 
     /// Queues a sequence, and gives it its id.
     pub fn add(&mut self, mut sequence: Sequence) -> SeqId {
-        debug_assert!(self.config.blocks_for(sequence.params.max_len) <= self.config.num_blocks.full);
+        debug_assert!(self.config.holds(sequence.params.max_len));
         let id = SeqId(self.next_id);
         self.next_id += 1;
         sequence.id = id;
@@ -200,11 +200,11 @@ fn advance(
     let block_size = config.capacity.block_size;
     let wanted = sequence.num_computed.expert + sequence.num_pending().min(budget);
     let table = &mut sequence.blocks;
-    while table.len() * block_size < wanted {
+    while table.num_blocks() * block_size < wanted {
         let Some(blocks) = pools.allocate() else { break };
         pools.push(table, blocks);
     }
-    let end = wanted.min(table.len() * block_size);
+    let end = wanted.min(table.num_blocks() * block_size);
     let start = std::mem::replace(&mut sequence.num_computed.expert, end);
     if end == start {
         return 0;
