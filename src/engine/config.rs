@@ -22,7 +22,8 @@ pub struct EngineConfig {
     /// Tokens per step, prefill chunks and decode rows together. By default what suits the device, or `max_num_seqs` if that is
     /// more.
     pub max_num_batched_tokens: Option<usize>,
-    /// Tokens of the longest sequence, prompt and response. By default what both models and the cache can hold.
+    /// Tokens of the longest sequence, prompt and response. By default what both models and the cache can hold. Where layers
+    /// have a window, the cache is divided between them and the others for sequences of this length.
     pub max_model_len: Option<usize>,
     /// Bytes of the paged KV cache, both models' planes together. By default what the device has left.
     pub kv_cache_memory: Option<usize>,

@@ -237,23 +237,26 @@ fn responses_equal_a_pass_that_drops_nothing() {
     }
 }
 
-/// The same through the kernels. Memory of the host's GPU begins as NaN, so a read of what was never written would show.
+/// The same through the kernels, with both models on one GPU or each on its own. Memory of the host's GPU begins as NaN, so a read of what was never written would show.
 #[test]
 fn kernels_respond_as_in_a_pass_that_drops_nothing() {
     for (name, response) in [("gemma3-head256-old", 12), ("olmo3-yarn", 24)] {
         let pair = Pair::golden(name);
         let jobs = pair.jobs(8, response);
         for dtype in [Dtype::Bf16, Dtype::F32] {
-            let device = || {
+            let placed = |is_split| {
                 let config = GpuConfig::of(Format::of(dtype));
-                Simt::simt_with(GpuConfig { is_deterministic: true, ..config }, 1, false)
+                Simt::simt_with(GpuConfig { is_deterministic: true, ..config }, 1, is_split)
             };
+            let device = || placed(false);
             let (expected, _) = pair.run(device(), &config(1, 512, Shortcuts::NONE), &jobs, |_| {});
             for (job, response) in jobs.iter().zip(&expected).take(4) {
                 assert!(pair.unbroken(&device(), job, response) == *response, "{name}, {dtype:?}");
             }
-            let (found, stats) = pair.run(device(), &config(8, 32, ALL), &jobs, |_| {});
-            assert!(found == expected, "{name}, {dtype:?}: {stats:?}");
+            for is_split in [false, true] {
+                let (found, stats) = pair.run(placed(is_split), &config(8, 32, ALL), &jobs, |_| {});
+                assert!(found == expected, "{name}, {dtype:?}, split {is_split}: {stats:?}");
+            }
         }
     }
 }
