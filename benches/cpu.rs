@@ -16,8 +16,8 @@ use codit::contrast::{Contrast, Noise, Vocabulary};
 use codit::device::cpu::{Cpu, Isa};
 use codit::device::inspect::Inspect;
 use codit::device::{
-    Activation, AmateurLogits, AttentionShape, Batch, CacheShape, Capacity, Device, Dtype, ExpertLogits,
-    Format, Heads, Norm, Precision, SampleRow, Span, TensorView,
+    Activation, AmateurLogits, AttentionShape, Batch, CacheLayer, CacheShape, Capacity, Device, Dtype,
+    ExpertLogits, Format, Heads, Norm, PerKind, Precision, SampleRow, Span, TensorView,
 };
 use codit::ids::{BlockId, TokenId};
 use codit::model::decoder::Decoder;
@@ -152,14 +152,19 @@ fn random(cpu: &Cpu, rows: usize, width: usize) -> <Cpu as Device>::Tensor {
 fn step(cpu: &Cpu, vocabulary: &Vocabulary) -> <Cpu as Device>::Step {
     let (tokens, blocks) = (64 * 12, 64 * 12);
     let capacity = Capacity { max_num_seqs: tokens, max_num_batched_tokens: tokens, block_size: BLOCK };
-    cpu.step(capacity, blocks, vocabulary).expect("room")
+    cpu.step(capacity, PerKind::only_full(blocks), vocabulary).expect("room")
 }
 
 /// Prepares a step for `batch`; the step samples nothing.
 fn begin(cpu: &Cpu, batch: &Batch) -> <Cpu as Device>::Step {
     let mut step = step(cpu, &Vocabulary::new(VOCABULARY, vec![]));
-    cpu.prepare(&mut step, batch, &[]);
+    cpu.prepare(&mut step, &for_all_layers(batch.clone()), &[]);
     step
+}
+
+/// The batch with the same block tables for layers with a window.
+fn for_all_layers(batch: Batch) -> Batch {
+    Batch { windowed_blocks: batch.blocks.clone(), ..batch }
 }
 
 /// A decode step of `rows` sequences at position `position`.
@@ -180,12 +185,12 @@ fn decode(rows: usize, position: usize) -> Batch {
 fn attention(cpu: &Cpu, rows: usize) {
     let batch = decode(rows, CONTEXT - 1);
     let shape = CacheShape {
-        layers: 8,
+        layers: PerKind::only_full(8),
         heads: HEADS.key_value,
         group: HEADS.query / HEADS.key_value,
         head_dim: HEADS.dim,
         block_size: BLOCK,
-        blocks: batch.blocks.len(),
+        blocks: PerKind::only_full(batch.blocks.len()),
     };
     let mut cache = cpu.cache(shape).expect("room");
     let mut qkv = random(cpu, rows, HEADS.qkv_width());
@@ -195,12 +200,13 @@ fn attention(cpu: &Cpu, rows: usize) {
     let mut layer = 0;
     let seconds = time(cpu, 50, || {
         layer = (layer + 1) % 8;
-        cpu.rope_store(&step, HEADS, None, &rope, layer, &mut qkv, &mut cache);
+        cpu.rope_store(&step, HEADS, None, &rope, CacheLayer::full(layer), &mut qkv, &mut cache);
     });
     report("rope_store", rows, seconds, 0.0, 0.0);
     let seconds = time(cpu, 50, || {
         layer = (layer + 1) % 8;
-        let shape = AttentionShape { heads: HEADS, scale: 0.125, window: None, layer };
+        let shape =
+            AttentionShape { heads: HEADS, scale: 0.125, window: None, layer: CacheLayer::full(layer) };
         cpu.attention(&step, shape, &qkv, &cache, &mut out);
     });
     let bytes = (rows * CONTEXT * HEADS.key_value * HEADS.dim * 2 * 4) as f64;
@@ -263,8 +269,8 @@ fn steps(expert: &str, amateur: &str, rows: &[usize]) {
     };
     let (mut expert, mut amateur) = (load(expert), load(amateur));
     let blocks = 64 * 12;
-    let mut caches =
-        [&expert, &amateur].map(|d| cpu.cache(d.spec().cache_shape(BLOCK, blocks)).expect("room"));
+    let mut caches = [&expert, &amateur]
+        .map(|d| cpu.cache(d.spec().cache_shape(BLOCK, PerKind::of(|_| blocks))).expect("room"));
     let [expert_cache, amateur_cache] = &mut caches;
     let vocabulary = Vocabulary::new(expert.spec().vocab_size.min(amateur.spec().vocab_size), vec![]);
     let prefill = |rows: usize| Batch {
@@ -300,6 +306,7 @@ fn steps(expert: &str, amateur: &str, rows: &[usize]) {
     for (name, rows, batch) in
         batches.chain((rows.len() > 1 || rows[0] == 0).then(|| ("prefill of 64 tokens", 8, prefill(8))))
     {
+        let batch = for_all_layers(batch);
         let contrast = Contrast::default();
         let noise = Noise::new(1, "bench", 0);
         let samples: Vec<_> = batch

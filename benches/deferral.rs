@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use codit::bench::shapes;
 use codit::contrast::{Contrast, Noise, Sampled, philox4x32_10};
-use codit::device::{Capacity, Dtype, Format, Pass, RowResult};
+use codit::device::{Capacity, Dtype, Format, Pass, PerKind, RowResult};
 use codit::engine::SchedulerConfig;
 use codit::engine::footprint::ModelFootprint;
 use codit::engine::scheduler::Scheduler;
@@ -43,7 +43,8 @@ fn main() -> codit::Result<()> {
     let embedding =
         if spec.tied_lm_head { 0 } else { spec.vocab_size * spec.hidden_size * Dtype::Bf16.size() };
     let weights = (model.weights - embedding) as f64;
-    let cost = StepCost { weights, row: 0.0, position: model.block as f64 / BLOCK as f64 };
+    let position = (model.block.full + model.block.windowed) / BLOCK;
+    let cost = StepCost { weights, row: 0.0, position: position as f64 };
     println!(
         "two models of {shape}: {:.2} GB of weights a step, {:.1} KB a position; contexts of about {context}",
         cost.weights / 1e9,
@@ -137,7 +138,8 @@ impl Run {
                 max_num_batched_tokens: rows * (prompt + DRAWN),
                 block_size: BLOCK,
             },
-            num_blocks: rows * (prompt + DRAWN).div_ceil(BLOCK),
+            num_blocks: PerKind::only_full(rows * (prompt + DRAWN).div_ceil(BLOCK)),
+            window: None,
             shared_prefixes: false,
             deferral: (mode != Mode::Eager).then_some(deferral),
         });

@@ -12,7 +12,7 @@ use codit::contrast::{Distribution, Vocabulary};
 use codit::dataset::{Body, Input};
 use codit::device::cpu::Cpu;
 use codit::device::inspect::Inspect;
-use codit::device::{Batch, Capacity, Device, Dtype, Format, Role, Span};
+use codit::device::{Batch, Capacity, Device, Dtype, Format, PerKind, Role, Span};
 use codit::ids::{BlockId, TokenId};
 use codit::model::decoder::Decoder;
 use codit::{Checkpoint, Contrast, Engine, EngineConfig, Prompt, Request, Result};
@@ -151,18 +151,20 @@ fn in_format(device: &Cpu, format: Format) -> Cpu {
 fn logits(device: &Cpu, decoder: &mut Decoder<Cpu>, text: &Text) -> Result<Logits> {
     let (len, width) = (text.tokens.len(), decoder.spec().vocab_size);
     let blocks = len.div_ceil(BLOCK);
-    let mut cache = device.cache(decoder.spec().cache_shape(BLOCK, blocks))?;
+    let mut cache = device.cache(decoder.spec().cache_shape(BLOCK, PerKind::of(|_| blocks)))?;
+    let table: Vec<BlockId> = (0..blocks as u32).map(BlockId).collect();
     let batch = Batch {
         tokens: text.tokens.clone(),
         positions: (0..len as u32).collect(),
         spans: vec![Span { tokens: 0..len, blocks: 0..blocks }],
-        blocks: (0..blocks as u32).map(BlockId).collect(),
+        windowed_blocks: table.clone(),
+        blocks: table,
         logits_indices: (text.prompt as u32 - 1..len as u32 - 1).collect(),
         ..Batch::default()
     };
     let vocabulary = Vocabulary::new(width, Vec::new());
     let capacity = Capacity { max_num_seqs: len, max_num_batched_tokens: len, block_size: BLOCK };
-    let mut step = device.step(capacity, blocks, &vocabulary)?;
+    let mut step = device.step(capacity, PerKind::of(|_| blocks), &vocabulary)?;
     device.prepare(&mut step, &batch, &[]);
     decoder.forward(device, &step, &mut cache);
     let count = batch.logits_indices.len();

@@ -9,6 +9,7 @@ struct VoidRowsParams {
     const u32* logits_indices;   // [outputs]: the token of each output, ascending
     const ResultWords* results;  // [outputs of the step before]
     u32* slots;                  // [tokens]
+    u32* windowed_slots;         // [tokens]; null if there are no layers with a window
     SpanWords* spans;            // [spans]
     SampleWords* samples;        // [outputs]
     u32 span_count, output_count;
@@ -22,6 +23,7 @@ KERNEL(void_rows, VoidRowsParams, 256, 1) {
     const u32 token = p.logits_indices[output], source_output = p.source_outputs[token];
     if (source_output == NONE || p.results[source_output].status != AWAITS_AMATEUR) return;
     p.slots[token] = NONE;
+    if (p.windowed_slots) p.windowed_slots[token] = NONE;
     p.samples[output].position = NONE;
     // The token's span is the last one that begins at the token or before it.
     u32 low = 0, high = p.span_count;

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::contrast::{Contrast, Noise, Vocabulary};
 use crate::device::inspect::Inspect;
-use crate::device::{Capacity, Role};
+use crate::device::{Capacity, PerKind, Role};
 use crate::doctor::Numbers;
 use crate::engine::sequence::{RequestIdentity, SamplingParams, Sequence};
 use crate::engine::step_loop::StepLoop;
@@ -287,11 +287,13 @@ impl Load<'_> {
         self.prompts.rows() * (self.longest().div_ceil(self.block_size) + 1)
     }
 
-    /// Bytes of a block, both planes together.
+    /// Bytes of a block in all layers, both planes together. So there is room for all rows however the engine divides the
+    /// memory.
     fn block_bytes<D: Inspect>(&self, device: &D) -> Result<usize> {
         let bytes = |(role, model): (Role, Model<'_>)| {
-            let shape = model.open_spec()?.cache_shape(self.block_size, 1);
-            Ok(device.role(role).block_bytes(shape))
+            let shape = model.open_spec()?.cache_shape(self.block_size, PerKind::of(|_| 1));
+            let block = device.role(role).block_bytes(shape);
+            Ok(block.full + block.windowed)
         };
         [(Role::Expert, self.expert), (Role::Amateur, self.amateur)].into_iter().map(bytes).sum()
     }

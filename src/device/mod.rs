@@ -26,7 +26,7 @@ pub mod types;
 
 pub use info::{DeviceInfo, MemoryInfo, Precision, WeightSize};
 pub use number::dtype::{Dtype, Format};
-pub use types::attention::{AttentionShape, CacheShape, Heads};
+pub use types::attention::{AttentionShape, CacheLayer, CacheShape, Heads, LayerKind, PerKind};
 pub use types::batch::{Batch, Capacity, Decision, PendingToken, RowResult, SampleRow, Span};
 pub use types::logits::{AmateurLogits, ExpertLogits, Projections, Unprojected};
 pub use types::norm::{Activation, HeadNorms, Norm, NormScope};
@@ -83,13 +83,18 @@ pub trait Device: Sized + Send + Sync + 'static {
     fn rope(&self, inverse_frequencies: &[f32], scale: f32) -> Result<Self::Rope>;
     /// Allocates a cache of the given shape.
     fn cache(&self, shape: CacheShape) -> Result<Self::Cache>;
-    /// Bytes that [`Device::cache`] takes for one block of this shape.
-    fn block_bytes(&self, shape: CacheShape) -> usize;
+    /// Bytes that [`Device::cache`] takes for one block of each kind.
+    fn block_bytes(&self, shape: CacheShape) -> PerKind<usize>;
     /// Allocates the routing of `rows` rows.
     fn routing(&self, rows: usize, shape: RoutingShape) -> Result<Self::Routing>;
-    /// Allocates steps of at most `capacity` that sample from `vocabulary`. Their block tables together have at most
-    /// `table_blocks` entries.
-    fn step(&self, capacity: Capacity, table_blocks: usize, vocabulary: &Vocabulary) -> Result<Self::Step>;
+    /// Allocates steps of at most `capacity` that sample from `vocabulary`. Their block tables of each kind together
+    /// have at most `table_blocks` entries.
+    fn step(
+        &self,
+        capacity: Capacity,
+        table_blocks: PerKind<usize>,
+        vocabulary: &Vocabulary,
+    ) -> Result<Self::Step>;
 
     /// The memory of this role; `None` if the device uses the system's memory.
     ///
@@ -184,7 +189,7 @@ pub trait Device: Sized + Send + Sync + 'static {
         heads: Heads,
         norms: Option<&HeadNorms<Self::Weight>>,
         rope: &Self::Rope,
-        layer: usize,
+        layer: CacheLayer,
         qkv: &mut Self::Tensor,
         cache: &mut Self::Cache,
     );
@@ -241,6 +246,6 @@ pub trait Device: Sized + Send + Sync + 'static {
         expert: ExpertLogits<'_, Self::Tensor>,
         amateur: AmateurLogits<'_, Self::Tensor, Self::Weight>,
     );
-    /// Copies one block of the cache to another.
-    fn copy_block(&self, cache: &mut Self::Cache, from: BlockId, to: BlockId);
+    /// Copies one of the cache's blocks of a kind to another.
+    fn copy_block(&self, cache: &mut Self::Cache, kind: LayerKind, from: BlockId, to: BlockId);
 }

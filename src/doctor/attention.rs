@@ -7,7 +7,10 @@ use crate::contrast::Vocabulary;
 use crate::device::cpu;
 use crate::device::inspect::Inspect;
 use crate::device::number::quantize;
-use crate::device::{AttentionShape, Batch, CacheShape, Capacity, Device, Dtype, Heads, Precision, Span};
+use crate::device::{
+    AttentionShape, Batch, CacheLayer, CacheShape, Capacity, Device, Dtype, Heads, LayerKind, PerKind,
+    Precision, Span,
+};
 use crate::error::Result;
 use crate::ids::{BlockId, TokenId};
 
@@ -247,6 +250,8 @@ struct Case {
     contexts: Vec<usize>,
     /// Block table of each sequence.
     tables: Vec<Vec<BlockId>>,
+    /// A block that no sequence holds.
+    spare: BlockId,
     /// Number of blocks in the pool.
     blocks: usize,
     /// Queries, keys and values of each sequence as they are in the cache, one row of `qkv_width` per position.
@@ -270,18 +275,33 @@ impl Case {
         }
         let tables =
             contexts.iter().map(|context| ids.split_off(ids.len() - context.div_ceil(block_size))).collect();
-        Self { heads, block_size, window, contexts, tables, blocks, stored: Vec::new() }
+        Self { heads, block_size, window, contexts, tables, spare: ids[0], blocks, stored: Vec::new() }
     }
 
     fn shape(&self) -> CacheShape {
         CacheShape {
-            layers: LAYERS,
+            layers: PerKind::of(|kind| if kind == self.layer().kind { LAYERS } else { 0 }),
             heads: self.heads.key_value,
             group: self.heads.query / self.heads.key_value,
             head_dim: self.heads.dim,
             block_size: self.block_size,
-            blocks: self.blocks,
+            blocks: PerKind::of(|_| self.blocks),
         }
+    }
+
+    /// The layer that is checked.
+    fn layer(&self) -> CacheLayer {
+        let kind = if self.window.is_some() { LayerKind::Windowed } else { LayerKind::Full };
+        CacheLayer { kind, index: LAYERS - 1 }
+    }
+
+    /// A span's table for layers with a window. Blocks behind the window of its first token are replaced by one that no
+    /// sequence holds, and that may hold NaN.
+    fn windowed_table(&self, sequence: usize, first_position: usize) -> Vec<BlockId> {
+        let first_seen = self.window.map_or(0, |window| (first_position + 1).saturating_sub(window));
+        let mut table = self.tables[sequence].clone();
+        table[..first_seen / self.block_size].fill(self.spare);
+        table
     }
 
     /// The longest context.
@@ -341,6 +361,7 @@ impl Case {
             batch.tokens.extend(positions.clone().map(|_| TokenId(0)));
             batch.positions.extend(positions.clone().map(|position| position as u32));
             batch.blocks.extend(&self.tables[*sequence]);
+            batch.windowed_blocks.extend(self.windowed_table(*sequence, positions.start));
             batch.spans.push(Span {
                 tokens: first_token..batch.tokens.len(),
                 blocks: first_block..batch.blocks.len(),
@@ -357,7 +378,7 @@ impl Case {
             max_num_batched_tokens: batch.tokens.len() + SPARE,
             block_size: self.block_size,
         };
-        let mut step = device.step(capacity, batch.blocks.len(), &vocabulary)?;
+        let mut step = device.step(capacity, PerKind::of(|_| batch.blocks.len()), &vocabulary)?;
         device.prepare(&mut step, batch, &[]);
         Ok(step)
     }
@@ -372,7 +393,7 @@ impl Case {
     ) -> Result<()> {
         let step = self.begin(device, batch)?;
         let rope = device.rope(&vec![0.0; self.heads.dim / 2], 1.0)?;
-        device.rope_store(&step, self.heads, None, &rope, LAYERS - 1, qkv, cache);
+        device.rope_store(&step, self.heads, None, &rope, self.layer(), qkv, cache);
         Ok(())
     }
 
@@ -383,6 +404,7 @@ impl Case {
             tokens: vec![TokenId(0); tokens],
             positions: (0..tokens as u32).collect(),
             blocks: (0..self.blocks as u32).map(BlockId).collect(),
+            windowed_blocks: (0..self.blocks as u32).map(BlockId).collect(),
             spans: vec![Span { tokens: 0..tokens, blocks: 0..self.blocks }],
             ..Batch::default()
         };
@@ -441,7 +463,7 @@ impl Case {
         device.upload(&vec![f32::NAN; (rows + SPARE) * width], &mut out);
         let scale = (self.heads.dim as f32).sqrt().recip();
         let (heads, window) = (self.heads, self.window);
-        let shape = AttentionShape { heads, scale, window, layer: LAYERS - 1 };
+        let shape = AttentionShape { heads, scale, window, layer: self.layer() };
         device.attention(&step, shape, queries, cache, &mut out);
         Ok(device.download(rows, &out))
     }

@@ -7,8 +7,9 @@ use crate::contrast::{Contrast, Noise, Vocabulary};
 use crate::device::cpu;
 use crate::device::inspect::Inspect;
 use crate::device::{
-    Activation, AmateurLogits, AttentionShape, Batch, CacheShape, Capacity, Device, Dtype, ExpertLogits,
-    HeadNorms, Heads, Norm, NormScope, PendingToken, Precision, SampleRow, Span,
+    Activation, AmateurLogits, AttentionShape, Batch, CacheLayer, CacheShape, Capacity, Device, Dtype,
+    ExpertLogits, HeadNorms, Heads, LayerKind, Norm, NormScope, PendingToken, PerKind, Precision, SampleRow,
+    Span,
 };
 use crate::error::Result;
 use crate::ids::{BlockId, TokenId};
@@ -78,7 +79,7 @@ pub(super) fn begin<D: Inspect>(
         max_num_batched_tokens: batch.tokens.len(),
         block_size: BLOCK,
     };
-    let blocks = batch.blocks.len();
+    let blocks = PerKind::only_full(batch.blocks.len());
     let mut steps =
         (on.device.step(capacity, blocks, &vocabulary)?, on.cpu.step(capacity, blocks, &vocabulary)?);
     on.device.prepare(&mut steps.0, batch, rows);
@@ -255,6 +256,9 @@ fn rms_norm_alone<D: Inspect>(on: &mut Comparison<'_, D>, width: usize) -> Resul
     Ok(Check::counted("rms_norm", format!("a row alone and of {rows}"), differences))
 }
 
+/// The last layer of the cache.
+const LAST: CacheLayer = CacheLayer { kind: LayerKind::Full, index: 1 };
+
 /// Rotary frequencies and a cache of two layers, on both devices.
 struct Rotary<D: Inspect> {
     ropes: (D::Rope, cpu::Rope),
@@ -266,12 +270,12 @@ impl<D: Inspect> Rotary<D> {
         let frequency = |i: usize| 10_000.0_f32.powf(-2.0 * i as f32 / heads.dim as f32);
         let frequencies: Vec<f32> = (0..heads.dim / 2).map(frequency).collect();
         let shape = CacheShape {
-            layers: 2,
+            layers: PerKind::only_full(2),
             heads: heads.key_value,
             group: heads.query / heads.key_value,
             head_dim: heads.dim,
             block_size: BLOCK,
-            blocks,
+            blocks: PerKind::only_full(blocks),
         };
         Ok(Self {
             ropes: (on.device.rope(&frequencies, 1.3)?, on.cpu.rope(&frequencies, 1.3)?),
@@ -300,8 +304,8 @@ fn rope_store<D: Inspect>(
     let mut rotary = Rotary::new(on, heads, batch.spans.len())?;
     let mut qkv = padded_qkv(on, rows, heads)?;
     let (ropes, caches) = (&rotary.ropes, &mut rotary.caches);
-    on.device.rope_store(&steps.0, heads, here.as_ref(), &ropes.0, 1, &mut qkv.0, &mut caches.0);
-    on.cpu.rope_store(&steps.1, heads, there.as_ref(), &ropes.1, 1, &mut qkv.1, &mut caches.1);
+    on.device.rope_store(&steps.0, heads, here.as_ref(), &ropes.0, LAST, &mut qkv.0, &mut caches.0);
+    on.cpu.rope_store(&steps.1, heads, there.as_ref(), &ropes.1, LAST, &mut qkv.1, &mut caches.1);
     let scope = match scope {
         None => "no norms",
         Some(NormScope::Head) => "a norm of each head",
@@ -347,7 +351,7 @@ fn cache<D: Inspect>(on: &mut Comparison<'_, D>, dim: usize) -> Result<Check> {
     let scope = on.numbers.one_of(&[NormScope::Head, NormScope::Projection]);
     let (here, there) = head_norms(on, heads, scope)?;
     let mut rotary = Rotary::new(on, heads, 5)?;
-    for layer in [1, 0] {
+    for layer in [LAST, CacheLayer::full(0)] {
         let mut qkv = on.tensors(rows, heads.qkv_width(), Precision::Working)?;
         let (ropes, caches) = (&rotary.ropes, &mut rotary.caches);
         on.device.rope_store(&steps.0, heads, Some(&here), &ropes.0, layer, &mut qkv.0, &mut caches.0);
@@ -356,7 +360,7 @@ fn cache<D: Inspect>(on: &mut Comparison<'_, D>, dim: usize) -> Result<Check> {
     let queries = on.tensors(rows, heads.qkv_width(), Precision::Working)?;
     let mut out = on.outputs(rows, heads.query_width(), Precision::Working)?;
     let (scale, caches) = ((dim as f32).sqrt().recip(), &rotary.caches);
-    let shape = AttentionShape { heads, scale, window: None, layer: 1 };
+    let shape = AttentionShape { heads, scale, window: None, layer: LAST };
     on.device.attention(&steps.0, shape, &queries.0, &caches.0, &mut out.0);
     on.cpu.attention(&steps.1, shape, &queries.1, &caches.1, &mut out.1);
     let case = format!("keys and values, {}", describe_heads(heads));

@@ -7,7 +7,7 @@ use super::comparison::{Check, Comparison, Numbers};
 use crate::contrast::{Contrast, Distribution, LogProbabilities, Noise, RowFault, Sampled, Vocabulary};
 use crate::device::inspect::Inspect;
 use crate::device::{
-    AmateurLogits, Batch, Capacity, Decision, ExpertLogits, Precision, RowResult, SampleRow, Span,
+    AmateurLogits, Batch, Capacity, Decision, ExpertLogits, PerKind, Precision, RowResult, SampleRow, Span,
 };
 use crate::error::{Error, Result};
 use crate::ids::{BlockId, TokenId};
@@ -130,7 +130,7 @@ impl Rows {
 /// A step with room for `rows` decoding sequences.
 pub(super) fn step<D: Inspect>(device: &D, rows: usize, vocabulary: &Vocabulary) -> Result<D::Step> {
     let capacity = Capacity { max_num_seqs: rows, max_num_batched_tokens: rows, block_size: 1 };
-    device.step(capacity, rows, vocabulary)
+    device.step(capacity, PerKind::only_full(rows), vocabulary)
 }
 
 /// A batch of `rows` sequences with one token each. Every token has an output to sample.
@@ -141,6 +141,7 @@ pub(super) fn decoding(rows: usize) -> Batch {
         positions: vec![0; rows],
         spans: (0..rows).map(|row| Span { tokens: row..row + 1, blocks: row..row + 1 }).collect(),
         blocks: (0..rows as u32).map(BlockId).collect(),
+        windowed_blocks: Vec::new(),
         logits_indices: (0..rows as u32).collect(),
     }
 }

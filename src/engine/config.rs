@@ -3,9 +3,15 @@
 use std::ops::Range;
 
 use crate::contrast::Contrast;
-use crate::device::{Capacity, Device};
+use crate::device::{Capacity, Device, PerKind};
+use crate::engine::kv_cache::division::Division;
+use crate::engine::kv_cache::window::Window;
 use crate::engine::scheduler::cost::Deferral;
 use crate::error::{Error, Result};
+use crate::model::spec::Spec;
+
+/// Positions that the amateur may be behind a row that decodes: its step over them should cost little more than over one.
+pub(in crate::engine) const MAX_LAG: usize = 64;
 
 /// How much the engine may do and hold at once. None of these settings changes a response, except that `max_model_len` bounds
 /// its length.
@@ -16,7 +22,8 @@ pub struct EngineConfig {
     /// Tokens per step, prefill chunks and decode rows together. By default what suits the device, or `max_num_seqs` if that is
     /// more.
     pub max_num_batched_tokens: Option<usize>,
-    /// Tokens of the longest sequence, prompt and response. By default what both models and the cache can hold.
+    /// Tokens of the longest sequence, prompt and response. By default what both models and the cache can hold. Where layers
+    /// have a window, the cache is divided between them and the others for sequences of this length.
     pub max_model_len: Option<usize>,
     /// Bytes of the paged KV cache, both models' planes together. By default what the device has left.
     pub kv_cache_memory: Option<usize>,
@@ -98,6 +105,9 @@ impl Default for EngineConfig {
 }
 
 impl EngineConfig {
+    /// Tokens of a long prompt and its response.
+    pub const USUAL_LEN: usize = 4096;
+
     /// The settings of the pair. A step takes `default_batched_tokens` tokens if the configuration does not say how many.
     ///
     /// # Errors
@@ -115,7 +125,8 @@ impl EngineConfig {
         }
         let capacity =
             Capacity { max_num_seqs: self.max_num_seqs, max_num_batched_tokens, block_size: self.block_size };
-        Ok(PairConfig { capacity, kv_cache_memory: self.kv_cache_memory, shortcuts })
+        let &Self { kv_cache_memory, max_model_len, .. } = self;
+        Ok(PairConfig { capacity, kv_cache_memory, max_model_len, shortcuts })
     }
 
     /// The context limits of models that can read `context` and of a cache of `cache_tokens` tokens.
@@ -175,11 +186,26 @@ pub struct PairConfig {
     pub capacity: Capacity,
     /// Bytes of the cache. By default what the device has left.
     pub kv_cache_memory: Option<usize>,
+    /// The longest sequence, prompt and response. By default what the models and the cache hold.
+    pub max_model_len: Option<usize>,
     /// Work that is skipped.
     pub shortcuts: Shortcuts,
 }
 
 impl PairConfig {
+    /// How the cache of a pair is divided.
+    pub fn division(&self, expert: &Spec, amateur: Option<&Spec>) -> Division {
+        let specs = || [Some(expert), amateur].into_iter().flatten();
+        let max_lag = if self.defers(amateur.is_some()) { MAX_LAG } else { 0 };
+        let context = specs().map(|spec| spec.context_length).min().unwrap_or(0);
+        Division {
+            window: specs().filter_map(Spec::longest_window).max().map(|len| Window { len, max_lag }),
+            capacity: self.capacity,
+            max_model_len: self.max_model_len,
+            long_len: context.min(EngineConfig::USUAL_LEN),
+        }
+    }
+
     /// Whether the amateur may be deferred.
     pub fn defers(&self, has_amateur: bool) -> bool {
         has_amateur && self.shortcuts.deferred_amateur != Deferred::Never
@@ -191,8 +217,10 @@ impl PairConfig {
 pub struct SchedulerConfig {
     /// The limits of a step.
     pub capacity: Capacity,
-    /// Blocks in the pool.
-    pub num_blocks: usize,
+    /// Blocks in the pool of each kind.
+    pub num_blocks: PerKind<usize>,
+    /// The window of the pair, if layers have one.
+    pub window: Option<Window>,
     /// Whether sequences share cached blocks.
     pub shared_prefixes: bool,
     /// How the amateur is deferred; `None` if it never is.
@@ -200,6 +228,13 @@ pub struct SchedulerConfig {
 }
 
 impl SchedulerConfig {
+    /// Whether the pools hold a sequence of so many tokens.
+    pub fn holds(&self, num_tokens: usize) -> bool {
+        let (blocks, block_size) = (self.blocks_for(num_tokens), self.capacity.block_size);
+        let seen = self.window.map_or(0, |window| window.blocks(1, 0, block_size).min(blocks));
+        blocks <= self.num_blocks.full && seen <= self.num_blocks.windowed
+    }
+
     /// Blocks that hold so many tokens of a sequence.
     pub fn blocks_for(&self, num_tokens: usize) -> usize {
         num_tokens.div_ceil(self.capacity.block_size)

@@ -3,13 +3,14 @@
 use std::fmt;
 
 use super::config::{EngineConfig, PairConfig, Shortcuts};
-use super::pair::memory::{deferred_logits, step};
+use super::kv_cache::division::Division;
+use super::pair::memory::{block_bytes, deferred_logits, step};
 use crate::checkpoint::Checkpoint;
 use crate::contrast::Vocabulary;
 use crate::device::gpu::ledger::Ledger;
 use crate::device::gpu::runtime::MATMUL_WORKSPACE;
 use crate::device::gpu::{GpuConfig, GpuDevice};
-use crate::device::{Capacity, Device, Format, Role};
+use crate::device::{Capacity, Device, Format, PerKind, Role};
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::model::spec::Spec;
@@ -21,8 +22,8 @@ pub struct ModelFootprint {
     pub weights: usize,
     /// Bytes of activations and logits.
     pub workspace: usize,
-    /// Bytes of one block of the cache.
-    pub block: usize,
+    /// Bytes of one block of the cache, of each kind.
+    pub block: PerKind<usize>,
 }
 
 /// What a pair takes of one GPU or of two GPUs.
@@ -36,8 +37,8 @@ pub struct Footprint {
     pub steps: [usize; 2],
     /// Whether each model has a GPU of its own.
     pub is_split: bool,
-    /// Tokens a block.
-    pub block_size: usize,
+    /// How the cache is divided into the two kinds of blocks.
+    pub division: Division,
 }
 
 /// What a pair takes of one GPU.
@@ -45,8 +46,8 @@ pub struct Footprint {
 pub struct Share {
     /// Bytes of everything but the cache.
     pub fixed: usize,
-    /// Bytes of one block of the cache.
-    pub block: usize,
+    /// Bytes of one block of the cache, of each kind.
+    pub block: PerKind<usize>,
 }
 
 impl ModelFootprint {
@@ -62,7 +63,7 @@ impl ModelFootprint {
         };
         let weights = taken(0, 0)?;
         let all = taken(capacity.max_num_batched_tokens, capacity.max_num_seqs)?;
-        let block = ledger(format, false).block_bytes(spec.cache_shape(capacity.block_size, 1));
+        let block = block_bytes(&ledger(format, false), spec, capacity.block_size);
         Ok(Self { weights, workspace: all - weights, block })
     }
 }
@@ -80,7 +81,8 @@ impl Footprint {
     ) -> Result<Self> {
         let (device, capacity) = (ledger(format, is_split), config.capacity);
         let vocabulary = Vocabulary::new(expert.vocab_size, Vec::new());
-        step(&device, capacity, expert, usize::MAX, &vocabulary)?;
+        let specs = (expert, amateur.map(|(spec, _)| spec));
+        step(&device, capacity, specs, usize::MAX, &vocabulary)?;
         if config.defers(amateur.is_some()) {
             deferred_logits(&device, capacity, expert)?;
         }
@@ -97,7 +99,7 @@ impl Footprint {
             amateur: amateur.map(|(spec, format)| ModelFootprint::new(spec, format, capacity)).transpose()?,
             steps,
             is_split,
-            block_size: capacity.block_size,
+            division: config.division(specs.0, specs.1),
         })
     }
 
@@ -123,21 +125,32 @@ impl Footprint {
         if self.is_split {
             return vec![expert, amateur];
         }
-        let block = expert.block + self.amateur.map_or(0, |model| model.block);
+        let block = PerKind::of(|kind| expert.block[kind] + amateur.block[kind]);
         vec![Share { fixed: expert.fixed + amateur.fixed, block }]
     }
 
     /// Blocks of the cache that fit beside everything else if `bytes` of each GPU may be used.
-    pub fn blocks_in(&self, bytes: usize) -> usize {
-        let fit = |share: &Share| bytes.saturating_sub(share.fixed) / share.block;
-        self.shares().iter().map(fit).min().unwrap_or(0)
+    pub fn blocks_in(&self, bytes: usize) -> PerKind<usize> {
+        let memory = |share: &Share| (bytes.saturating_sub(share.fixed), share.block);
+        self.division.blocks_in(&self.shares().iter().map(memory).collect::<Vec<_>>())
+    }
+
+    /// Whether a cache of so many blocks fits beside everything else if `bytes` of each GPU may be used.
+    pub fn has_room(&self, bytes: usize, blocks: PerKind<usize>) -> bool {
+        let taken = |block: PerKind<usize>| blocks.full * block.full + blocks.windowed * block.windowed;
+        self.shares().iter().all(|share| share.fixed + taken(share.block) <= bytes)
+    }
+
+    /// How many sequences of `len` tokens run at once if `bytes` of each GPU may be used and `len` is set as the length of the
+    /// longest one.
+    pub fn sequences_in(&self, bytes: usize, len: usize) -> usize {
+        let division = Division { max_model_len: Some(len), ..self.division };
+        let blocks = Self { division, ..self.clone() }.blocks_in(bytes);
+        blocks.full / len.div_ceil(self.division.capacity.block_size)
     }
 }
 
 impl EngineConfig {
-    /// Tokens of a long prompt and its response, for [`EngineConfig::fits`].
-    pub const USUAL_LEN: usize = 4096;
-
     /// Whether a pair fits into the free memory of `device`, with a cache of [`EngineConfig::kv_cache_memory`] or, by default,
     /// one that holds a sequence of [`EngineConfig::max_model_len`] or else [`EngineConfig::USUAL_LEN`] tokens. True for an
     /// expert alone, which cannot be split.
@@ -165,12 +178,15 @@ impl EngineConfig {
             device.info().is_split,
         )?;
         let bytes = on_expert.default_cache_bytes()?.min(on_amateur.default_cache_bytes()?);
-        let window = amateur.iter().fold(expert.context_length, |len, spec| len.min(spec.context_length));
-        let tokens = self.max_model_len.unwrap_or(window.min(Self::USUAL_LEN));
-        let block: usize = footprint.shares().iter().map(|share| share.block).sum();
-        let wanted =
-            self.kv_cache_memory.map_or(tokens.div_ceil(self.block_size.max(1)), |bytes| bytes / block);
-        Ok(footprint.blocks_in(bytes) >= wanted)
+        let blocks = match self.kv_cache_memory {
+            Some(memory) => {
+                let shares = footprint.shares();
+                let block = PerKind::of(|kind| shares.iter().map(|share| share.block[kind]).sum());
+                footprint.division.blocks_in(&[(memory, block)])
+            }
+            None => footprint.division.blocks_of_longest(),
+        };
+        Ok(footprint.has_room(bytes, blocks))
     }
 }
 
@@ -178,19 +194,30 @@ impl fmt::Display for Footprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let gib = |bytes: usize| bytes as f64 / f64::from(1 << 30);
         let models = [("expert", Some(&self.expert)), ("amateur", self.amateur.as_ref())];
-        writeln!(f, "{:<10} {:>12} {:>14} {:>16}", "", "weights GiB", "workspace GiB", "cache B a token")?;
+        let shares = self.shares();
+        let has_window = shares.iter().any(|share| share.block.windowed > 0);
+        // Bytes of a token in all layers, and in those that hold only the tokens within the window.
+        let cache = |block: PerKind<usize>| {
+            let token = |bytes: usize| bytes / self.division.capacity.block_size;
+            let windowed = format!(" {:>14}", token(block.windowed));
+            let windowed = if has_window { &windowed[..] } else { "" };
+            format!("{:>16}{windowed}", token(block.full + block.windowed))
+        };
+        let windowed = if has_window { " of it windowed" } else { "" };
+        writeln!(
+            f,
+            "{:<10} {:>12} {:>14} {:>16}{windowed}",
+            "", "weights GiB", "workspace GiB", "cache B a token"
+        )?;
         for (name, model) in models.into_iter().filter_map(|(name, model)| Some((name, model?))) {
             let (weights, workspace) = (gib(model.weights), gib(model.workspace));
-            let token = model.block / self.block_size;
-            writeln!(f, "{name:<10} {weights:>12.3} {workspace:>14.3} {token:>16}")?;
+            writeln!(f, "{name:<10} {weights:>12.3} {workspace:>14.3} {}", cache(model.block))?;
         }
-        let shares = self.shares();
         let total = [self.total_name()];
         let names = if self.is_split { &["first GPU", "second GPU"][..] } else { &total };
         for (index, (name, share)) in names.iter().zip(&shares).enumerate() {
-            let (fixed, token) = (gib(share.fixed), share.block / self.block_size);
             let end = if index + 1 < shares.len() { "\n" } else { "" };
-            write!(f, "{name:<10} {fixed:>27.3} {token:>16}{end}")?;
+            write!(f, "{name:<10} {:>27.3} {}{end}", gib(share.fixed), cache(share.block))?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::contrast::{Contrast, LogProbabilities, Noise, RowFault, Sampled};
-use crate::device::Decision;
+use crate::device::{Decision, PerKind};
 use crate::engine::kv_cache::block_table::BlockTable;
 use crate::engine::stop_text::StopText;
 use crate::ids::{BlockId, SeqId, TokenId};
@@ -147,7 +147,7 @@ impl Sequence {
         };
         let mut sequence = Self::new(RequestIdentity::default(), vec![TokenId(0); num_tokens], params);
         (sequence.id, sequence.deferred_row) = (SeqId(number as u64), number as u32);
-        sequence.blocks.ids = vec![BlockId(0); num_blocks];
+        sequence.blocks.ids = PerKind::of(|_| vec![BlockId(0); num_blocks]);
         sequence
     }
 
@@ -190,6 +190,11 @@ impl Sequence {
     /// Whether only its last token is not computed yet, so that the next step draws another.
     pub(super) fn is_decoding(&self) -> bool {
         self.num_pending() == 1
+    }
+
+    /// The first position that a model has still to compute.
+    pub(super) fn next_position(&self) -> usize {
+        self.num_computed.expert - self.lag()
     }
 
     /// Positions that the amateur is behind the expert; 0 if the request does not need it.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::device::{Batch, Pass, PendingToken, SampleRow, Span};
+use crate::device::{Batch, Pass, PendingToken, PerKind, SampleRow, Span};
 use crate::engine::sequence::{Sequence, State};
 use crate::ids::{BlockId, SeqId, TokenId};
 
@@ -19,8 +19,8 @@ pub struct StepPlan {
     pub batch: Batch,
     /// `[samples]`: how each of [`Batch::logits_indices`] is sampled.
     pub sample_rows: Vec<SampleRow>,
-    /// Blocks that are copied, source and destination, in this order, before anything is computed.
-    pub copies: Vec<(BlockId, BlockId)>,
+    /// Blocks of each kind that are copied, source and destination, in this order, before anything is computed.
+    pub copies: PerKind<Vec<(BlockId, BlockId)>>,
     /// Whether a row's request needs the amateur.
     pub needs_amateur: bool,
 }
@@ -75,7 +75,8 @@ impl StepPlan {
             batch.tokens.push(TokenId(0));
         }
         batch.positions.extend(positions.clone().map(|position| position as u32));
-        batch.blocks.extend_from_slice(&sequence.blocks.ids);
+        batch.blocks.extend_from_slice(&sequence.blocks.ids.full);
+        batch.windowed_blocks.extend_from_slice(&sequence.blocks.ids.windowed);
         let (tokens, blocks) = (first_token..batch.tokens.len(), first_block..batch.blocks.len());
         batch.spans.push(Span { tokens, blocks });
         self.needs_amateur |= params.needs_amateur();

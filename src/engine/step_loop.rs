@@ -12,7 +12,7 @@ use super::sequence::Sequence;
 use super::step::StepPlan;
 use crate::contrast::Vocabulary;
 use crate::device::inspect::Inspect;
-use crate::device::{Device, RowResult};
+use crate::device::{Device, LayerKind, RowResult};
 use crate::error::{Error, Result};
 use crate::ids::SeqId;
 use crate::profile;
@@ -44,10 +44,14 @@ pub struct Stats {
     pub running: usize,
     /// Sequences that wait.
     pub waiting: usize,
-    /// Blocks that sequences hold.
+    /// Blocks that sequences hold of layers that see all positions.
     pub blocks_held: usize,
-    /// Blocks in the pool.
+    /// All such blocks.
     pub blocks: usize,
+    /// Blocks that sequences hold of layers with a window.
+    pub windowed_blocks_held: usize,
+    /// All such blocks; 0 if no layer has a window.
+    pub windowed_blocks: usize,
 }
 
 /// The sums over several engines.
@@ -68,6 +72,8 @@ impl Sum for Stats {
             waiting: sum.waiting + one.waiting,
             blocks_held: sum.blocks_held + one.blocks_held,
             blocks: sum.blocks + one.blocks,
+            windowed_blocks_held: sum.windowed_blocks_held + one.windowed_blocks_held,
+            windowed_blocks: sum.windowed_blocks + one.windowed_blocks,
         })
     }
 }
@@ -108,18 +114,19 @@ impl<D: Device> StepLoop<D> {
         let scheduler_config = SchedulerConfig {
             capacity,
             num_blocks: blocks,
+            window: pair.window(&pair_config),
             shared_prefixes: shortcuts.shared_prefixes,
             deferral: pair.deferral(&pair_config),
         };
         Ok(Self {
-            windows: config.windows(pair.windows(), blocks * capacity.block_size)?,
+            windows: config.windows(pair.windows(), blocks.full * capacity.block_size)?,
             runs_ahead: config.async_scheduling.unwrap_or_else(|| pair.device().info().runs_ahead),
             pair,
             max_num_seqs: capacity.max_num_seqs,
             profile_steps: config.profile_steps.clone(),
             scheduler: Scheduler::new(scheduler_config),
             in_flight: VecDeque::new(),
-            stats: Stats { blocks, ..Stats::default() },
+            stats: Stats { blocks: blocks.full, windowed_blocks: blocks.windowed, ..Stats::default() },
         })
     }
 
@@ -232,12 +239,16 @@ impl<D: Device> StepLoop<D> {
 
     /// Counts and load.
     pub fn stats(&self) -> Stats {
-        let pool = self.scheduler.pool();
+        let held = |kind| {
+            let pool = &self.scheduler.pools()[kind];
+            pool.total() - pool.free()
+        };
         Stats {
             preemptions: self.scheduler.preemptions(),
             running: self.scheduler.running(),
             waiting: self.scheduler.waiting(),
-            blocks_held: pool.total() - pool.free(),
+            blocks_held: held(LayerKind::Full),
+            windowed_blocks_held: held(LayerKind::Windowed),
             shared_tokens: self.scheduler.shared_tokens(),
             ..self.stats
         }

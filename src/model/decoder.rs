@@ -18,7 +18,8 @@ use super::spec::{self, NormPlacement, Spec};
 use super::weights::Weights;
 use crate::checkpoint::Checkpoint;
 use crate::device::{
-    AttentionShape, Device, HeadNorms, Norm, NormScope, Precision, Unprojected, WeightKind, WeightSource,
+    AttentionShape, CacheLayer, Device, HeadNorms, Norm, NormScope, PerKind, Precision, Unprojected,
+    WeightKind, WeightSource,
 };
 use crate::error::{Error, Result};
 
@@ -149,15 +150,18 @@ impl<D: Device> Decoder<D> {
         device.embed(step, &self.embedding, spec.embedding_scale, &mut s.residual);
         // The norm of the last block's output. The next block applies it as its first operation, before adding the output.
         let mut after: Option<Option<&Norm<_>>> = None;
-        for (index, (layer, shape)) in self.layers.iter().zip(&spec.layers).enumerate() {
+        let mut layers_before = PerKind::<usize>::default();
+        for (layer, shape) in self.layers.iter().zip(&spec.layers) {
+            let place = CacheLayer { kind: shape.kind(), index: layers_before[shape.kind()] };
+            layers_before[shape.kind()] += 1;
             let (attention, mlp) = (&layer.attention_norms, &layer.mlp_norms);
             let delta = after.map(|after| (&s.delta, after));
             device.rms_norm(rows, delta, &mut s.residual, attention.before.as_ref(), &mut s.normed);
             layer.qkv.apply(device, rows, &s.normed, &mut s.qkv);
             let (norms, rope) = (layer.head_norms.as_ref(), &self.ropes[shape.rope]);
-            device.rope_store(step, spec.heads, norms, rope, index, &mut s.qkv, cache);
+            device.rope_store(step, spec.heads, norms, rope, place, &mut s.qkv, cache);
             let (scale, window) = (spec.attention_scale, shape.window);
-            let shape = AttentionShape { heads: spec.heads, scale, window, layer: index };
+            let shape = AttentionShape { heads: spec.heads, scale, window, layer: place };
             device.attention(step, shape, &s.qkv, cache, &mut s.attended);
             layer.attention_out.apply(device, rows, &s.attended, &mut s.delta);
 

@@ -8,7 +8,7 @@ use super::family::{AttentionBiases, Family, Windows};
 use super::json_reader::JsonReader;
 use super::rope::Rope;
 use crate::checkpoint::{CONFIG_FILE, Checkpoint};
-use crate::device::{Activation, CacheShape, Heads, NormScope, RoutingShape};
+use crate::device::{Activation, CacheShape, Heads, LayerKind, NormScope, PerKind, RoutingShape};
 use crate::error::Result;
 use crate::ids::TokenId;
 
@@ -167,6 +167,11 @@ impl Spec {
         Ok(spec)
     }
 
+    /// The longest window of the layers, if any has one.
+    pub fn longest_window(&self) -> Option<usize> {
+        self.layers.iter().filter_map(|layer| layer.window).max()
+    }
+
     /// How many numbers the large matrices have. As a float, so that no product of sizes overflows.
     fn parameters(&self) -> f64 {
         let hidden = self.hidden_size as f64;
@@ -182,15 +187,22 @@ impl Spec {
     }
 
     /// The shape of this model's plane of a KV cache with `blocks` blocks of `block_size` tokens.
-    pub fn cache_shape(&self, block_size: usize, blocks: usize) -> CacheShape {
+    pub fn cache_shape(&self, block_size: usize, blocks: PerKind<usize>) -> CacheShape {
         CacheShape {
-            layers: self.layers.len(),
+            layers: PerKind::of(|kind| self.layers.iter().filter(|layer| layer.kind() == kind).count()),
             heads: self.heads.key_value,
             group: self.heads.query / self.heads.key_value,
             head_dim: self.heads.dim,
             block_size,
             blocks,
         }
+    }
+}
+
+impl Layer {
+    /// Which of the cache's blocks hold the layer's keys and values.
+    pub fn kind(&self) -> LayerKind {
+        if self.window.is_some() { LayerKind::Windowed } else { LayerKind::Full }
     }
 }
 

@@ -5,8 +5,8 @@ use codit::device::gpu::{SPLIT, bucket, context_bucket};
 use codit::device::inspect::Inspect;
 use codit::device::simt::Simt;
 use codit::device::{
-    AmateurLogits, AttentionShape, Batch, CacheShape, Capacity, Device, Dtype, ExpertLogits, Heads, Pass,
-    PendingToken, Precision, SampleRow, Span, WeightKind, WeightSource,
+    AmateurLogits, AttentionShape, Batch, CacheLayer, CacheShape, Capacity, Device, Dtype, ExpertLogits,
+    Heads, Pass, PendingToken, PerKind, Precision, SampleRow, Span, WeightKind, WeightSource,
 };
 use codit::ids::{BlockId, TokenId};
 
@@ -72,7 +72,7 @@ fn a_context_is_padded_by_whole_splits_and_little_more() {
 fn decoding_is_padded_within_the_room_and_named_by_its_size() {
     let device = Simt::simt(Dtype::F32, 0);
     let vocabulary = Vocabulary { len: 8, special: vec![] };
-    let mut step = device.step(CAPACITY, 4096, &vocabulary).unwrap();
+    let mut step = device.step(CAPACITY, PerKind::only_full(4096), &vocabulary).unwrap();
     let mut begin = |spans: &[(usize, usize)]| {
         let (batch, rows) = batch(spans);
         device.prepare(&mut step, &batch, &rows);
@@ -99,7 +99,7 @@ fn decoding_is_padded_within_the_room_and_named_by_its_size() {
     let (rows, outputs, key, _) = begin(&[(5, 1), (0, 7), (9, 1)]);
     assert_eq!((rows, outputs, key), (9, 3, None), "a prefill chunk among them");
 
-    let mut other = device.step(CAPACITY, 4096, &vocabulary).unwrap();
+    let mut other = device.step(CAPACITY, PerKind::only_full(4096), &vocabulary).unwrap();
     let (batch, rows) = batch(&decode(9, 5));
     device.prepare(&mut step, &batch, &rows);
     device.prepare(&mut other, &batch, &rows);
@@ -116,7 +116,7 @@ fn decoding_is_padded_within_the_room_and_named_by_its_size() {
 fn rows_without_a_token_are_padding() {
     let (device, rows, heads) = (Simt::simt(Dtype::F32, 3), 3, Heads { query: 1, key_value: 1, dim: 16 });
     let vocabulary = Vocabulary::new(8, vec![]);
-    let mut step = device.step(CAPACITY, 4096, &vocabulary).unwrap();
+    let mut step = device.step(CAPACITY, PerKind::only_full(4096), &vocabulary).unwrap();
     let (mut batch, mut samples) = batch(&[(0, 1); 3]);
     for (row, slot) in samples.iter_mut().zip(0..) {
         (row.contrast.alpha, row.deferred_row) = (0.5, Some(slot));
@@ -154,14 +154,20 @@ fn rows_without_a_token_are_padding() {
         numbers.chunks(16).map(|row| row.iter().all(|x| !x.is_nan())).collect::<Vec<_>>()
     };
     assert_eq!(is_there(&out), [true, false, true]);
-    let shape =
-        CacheShape { layers: 1, heads: 1, group: 1, head_dim: 16, block_size: BLOCK_SIZE, blocks: 4096 };
+    let shape = CacheShape {
+        layers: PerKind::only_full(1),
+        heads: 1,
+        group: 1,
+        head_dim: 16,
+        block_size: BLOCK_SIZE,
+        blocks: PerKind::only_full(4096),
+    };
     let mut cache = device.cache(shape).unwrap();
     let rope = device.rope(&[1.0; 8], 1.0).unwrap();
     let mut qkv = tensor(48, &[1.0; 144]);
-    device.rope_store(&step, heads, None, &rope, 0, &mut qkv, &mut cache);
+    device.rope_store(&step, heads, None, &rope, CacheLayer::full(0), &mut qkv, &mut cache);
     let mut out = tensor(16, &[f32::NAN; 48]);
-    let attention = AttentionShape { heads, scale: 1.0, window: None, layer: 0 };
+    let attention = AttentionShape { heads, scale: 1.0, window: None, layer: CacheLayer::full(0) };
     device.attention(&step, attention, &qkv, &cache, &mut out);
     assert_eq!(is_there(&out), [true, false, true]);
     assert_eq!(sample(&mut step)[2], Some(7));
@@ -171,7 +177,7 @@ fn rows_without_a_token_are_padding() {
 fn results_are_of_the_rows_that_were_asked_for() {
     let device = Simt::simt(Dtype::F32, 0);
     let vocabulary = Vocabulary { len: 8, special: vec![] };
-    let mut step = device.step(CAPACITY, 4096, &vocabulary).unwrap();
+    let mut step = device.step(CAPACITY, PerKind::only_full(4096), &vocabulary).unwrap();
     let (batch, rows) = batch(&[(5, 1); 9]);
     device.prepare(&mut step, &batch, &rows);
     device.submit(&mut step);

@@ -58,3 +58,4 @@ mod sweep;
 mod synth;
 mod templates;
 mod text;
+mod windows;

@@ -14,7 +14,7 @@ use codit::contrast::{Contrast, Noise, Sampled, Vocabulary};
 use codit::device::cpu::Cpu;
 use codit::device::inspect::Inspect;
 use codit::device::simt::Simt;
-use codit::device::{AmateurLogits, Batch, Choice, Dtype, ExpertLogits, Format, SampleRow, Span};
+use codit::device::{AmateurLogits, Batch, Choice, Dtype, ExpertLogits, Format, PerKind, SampleRow, Span};
 use codit::doctor::relative_error;
 use codit::ids::{BlockId, TokenId};
 use codit::model::Decoder;
@@ -59,7 +59,7 @@ impl<D: Inspect> Model<D> {
 
     fn open(device: &D, checkpoint: &Checkpoint) -> Self {
         let decoder = Decoder::load(device, checkpoint, MAX_NUM_BATCHED_TOKENS, LOGITS_ROWS).unwrap();
-        let cache = device.cache(decoder.spec().cache_shape(BLOCK_SIZE, BLOCKS)).unwrap();
+        let cache = device.cache(decoder.spec().cache_shape(BLOCK_SIZE, PerKind::of(|_| BLOCKS))).unwrap();
         Self { decoder, cache }
     }
 
@@ -91,6 +91,7 @@ impl Sequence {
         batch.tokens.extend(&self.tokens[self.cached..end]);
         batch.positions.extend(self.cached as u32..end as u32);
         batch.blocks.extend(&self.blocks[..end.div_ceil(BLOCK_SIZE)]);
+        batch.windowed_blocks.clone_from(&batch.blocks);
         batch.spans.push(Span { tokens: rows..rows + count, blocks: blocks..batch.blocks.len() });
         self.cached = end;
     }

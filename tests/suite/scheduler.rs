@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use codit::contrast::{Contrast, Noise, RowFault, Sampled, philox4x32_10};
-use codit::device::{Capacity, Decision, Pass, RowResult};
+use codit::device::{Batch, Capacity, Decision, LayerKind, Pass, PerKind, RowResult, Span};
 use codit::engine::SchedulerConfig;
+use codit::engine::kv_cache::window::Window;
 use codit::engine::scheduler::Scheduler;
 use codit::engine::scheduler::cost::{Deferral, Rows, StepCost, StepHistory};
 use codit::engine::sequence::{End, RequestIdentity, SamplingParams, Sequence};
@@ -112,11 +113,13 @@ impl Oracle {
     }
 }
 
-/// The cache plane of one model.
+/// The cache plane of one model, which has layers that see all positions and may have layers with a window.
 struct Plane {
-    /// The content of each slot: a hash of its token and all tokens before it. `None` if one of the earlier tokens
-    /// was missing when the slot was written.
-    slots: Vec<Option<u64>>,
+    /// The content of each slot of either kind: a hash of its token and all tokens before it. `None` if one of the earlier
+    /// tokens was missing when the slot was written.
+    slots: PerKind<Vec<Option<u64>>>,
+    window: Option<usize>,
+    block_size: usize,
 }
 
 /// The hash of `token` after a prefix whose hash is `before`.
@@ -127,58 +130,78 @@ fn content(before: u64, token: TokenId) -> u64 {
 
 impl Plane {
     fn new(config: &SchedulerConfig) -> Self {
-        Self { slots: vec![None; config.num_blocks * config.capacity.block_size] }
+        let block_size = config.capacity.block_size;
+        let slots = PerKind::of(|kind| vec![None; config.num_blocks[kind] * block_size]);
+        Self { slots, window: config.window.map(|window| window.len), block_size }
     }
 
-    fn copy(&mut self, plan: &StepPlan, block_size: usize) {
-        for (from, to) in &plan.copies {
-            let from = from.index() * block_size;
-            self.slots.copy_within(from..from + block_size, to.index() * block_size);
+    fn kinds(&self) -> &'static [LayerKind] {
+        if self.window.is_some() { &LayerKind::ALL } else { &[LayerKind::Full] }
+    }
+
+    fn copy(&mut self, plan: &StepPlan) {
+        for kind in LayerKind::ALL {
+            for (from, to) in &plan.copies[kind] {
+                let from = from.index() * self.block_size;
+                let to = to.index() * self.block_size;
+                self.slots[kind].copy_within(from..from + self.block_size, to);
+            }
         }
+    }
+
+    fn slot(&self, table: &[BlockId], position: usize) -> usize {
+        table[position / self.block_size].index() * self.block_size + position % self.block_size
     }
 
     /// Writes the positions of the plan with these `tokens`. Like a forward pass, it writes all positions of a layer
     /// before it reads any. A missing token is replaced by an arbitrary one.
-    fn forward(&mut self, plan: &StepPlan, tokens: &[Option<TokenId>], block_size: usize) {
+    fn forward(&mut self, plan: &StepPlan, tokens: &[Option<TokenId>]) {
         let mut rows: Vec<_> = plan.rows.iter().zip(&plan.batch.spans).collect();
         // A row may read positions that another row writes in the same step.
         rows.sort_by_key(|(row, _)| row.positions.start);
         for (row, span) in rows {
-            let blocks = &plan.batch.blocks[span.blocks.clone()];
-            let slot =
-                |position: usize| blocks[position / block_size].index() * block_size + position % block_size;
+            let full = plan.batch.table(LayerKind::Full, span);
             for (position, token) in row.positions.clone().zip(span.tokens.clone()) {
-                let before = if position == 0 { Some(0) } else { self.slots[slot(position - 1)] };
-                let token = tokens[token].unwrap_or(TokenId(2));
-                self.slots[slot(position)] = before.map(|before| content(before, token));
+                let before = match position {
+                    0 => Some(0),
+                    _ => self.slots.full[self.slot(full, position - 1)],
+                };
+                let written = before.map(|before| content(before, tokens[token].unwrap_or(TokenId(2))));
+                for kind in self.kinds() {
+                    let slot = self.slot(plan.batch.table(*kind, span), position);
+                    self.slots[*kind][slot] = written;
+                }
             }
         }
     }
 
     /// Returns two counts: the row's leading positions that the cache holds, and the row's positions whose tokens are
-    /// known.
+    /// known. Layers with a window hold a position if it is behind the window or its slot has the right content.
     fn has(
         &self,
         row: &PlanRow,
-        blocks: &[BlockId],
+        batch: &Batch,
+        span: &Span,
         known: impl Fn(SeqId, usize) -> Option<TokenId>,
-        block_size: usize,
     ) -> [usize; 2] {
         let (mut before, mut there) = (0, 0);
         for position in 0..row.positions.end {
             let Some(token) = known(row.seq, position) else { return [there, position] };
             before = content(before, token);
-            let slot = blocks[position / block_size].index() * block_size + position % block_size;
-            there += usize::from(there == position && self.slots[slot] == Some(before));
+            let holds = |kind: &LayerKind| {
+                let is_behind = |window: usize| position + window <= row.positions.start;
+                *kind == LayerKind::Windowed && self.window.is_some_and(is_behind)
+                    || self.slots[*kind][self.slot(batch.table(*kind, span), position)] == Some(before)
+            };
+            there += usize::from(there == position && self.kinds().iter().all(holds));
         }
         [there, row.positions.end]
     }
 
     /// Checks that the cache holds every position of a row whose token is known.
-    fn check(&self, plan: &StepPlan, known: impl Fn(SeqId, usize) -> Option<TokenId>, block_size: usize) {
+    fn check(&self, plan: &StepPlan, known: impl Fn(SeqId, usize) -> Option<TokenId>) {
         for (row, span) in plan.rows.iter().zip(&plan.batch.spans) {
-            let blocks = &plan.batch.blocks[span.blocks.clone()];
-            let [there, wanted] = self.has(row, blocks, &known, block_size);
+            let [there, wanted] = self.has(row, &plan.batch, span, &known);
             assert_eq!(there, wanted, "the cache of {row:?} is wrong at {there}");
         }
     }
@@ -199,6 +222,9 @@ struct Events {
     /// Positions found in the cache, and blocks copied.
     shared: u64,
     copies: u64,
+    /// The same in traces with windows, and positions that rows read no more because they are behind the window.
+    shared_windowed: u64,
+    behind: u64,
     /// Draws that awaited the amateur, draws that shared a catch-up step with an earlier one, and catch-up steps.
     awaiting: u64,
     gathered: u64,
@@ -222,6 +248,8 @@ impl Events {
             cancelled_in_flight: self.cancelled_in_flight + other.cancelled_in_flight,
             shared: self.shared + other.shared,
             copies: self.copies + other.copies,
+            shared_windowed: self.shared_windowed + other.shared_windowed,
+            behind: self.behind + other.behind,
             awaiting: self.awaiting + other.awaiting,
             gathered: self.gathered + other.gathered,
             amateur_steps: self.amateur_steps + other.amateur_steps,
@@ -265,16 +293,22 @@ impl Trace {
         let mut random = Random::new(seed);
         let block_size = random.within(1, 5);
         let longest = random.within(3, 24);
+        let max_lag = if mode.defers() { random.within(0, 8) } else { 0 };
+        let window = random.once_in(2).then(|| Window { len: random.within(1, longest), max_lag });
+        let blocks = longest.div_ceil(block_size);
+        let windowed =
+            window.map_or(0, |window| window.blocks(1, 0, block_size).min(blocks) + random.within(0, 12));
         let config = SchedulerConfig {
             capacity: Capacity {
                 max_num_seqs: random.within(1, 6),
                 max_num_batched_tokens: random.within(1, 20),
                 block_size,
             },
-            num_blocks: longest.div_ceil(block_size) + random.within(0, 12),
+            num_blocks: PerKind { full: blocks + random.within(0, 12), windowed },
+            window,
             shared_prefixes: !random.once_in(3),
             deferral: mode.defers().then(|| Deferral {
-                max_lag: random.within(0, 8),
+                max_lag,
                 min_tokens_seen: random.within(0, 20),
                 expert: StepCost { weights: random.within(1, 100) as f64, row: 1.0, position: 1.0 },
                 amateur: StepCost { weights: random.within(1, 100) as f64, row: 1.0, position: 1.0 },
@@ -317,9 +351,10 @@ impl Trace {
             assert!(trace.scheduler.is_sound(), "blocks are lost");
         }
         assert!(trace.open.is_empty(), "a sequence never ended");
-        assert_eq!(trace.scheduler.pool().free(), trace.scheduler.pool().total());
+        assert!(trace.scheduler.pools().are_free());
         let (preemptions, shared) = (trace.scheduler.preemptions(), trace.scheduler.shared_tokens());
-        Events { preemptions, shared, ..trace.events }
+        let shared_windowed = if trace.config.window.is_some() { shared } else { 0 };
+        Events { preemptions, shared, shared_windowed, ..trace.events }
     }
 
     fn submit(&mut self, longest: usize) {
@@ -379,8 +414,11 @@ impl Trace {
             let is_complete = request.prompt.len() + request.drawn == request.max_len;
             let is_planned = plan.rows.iter().any(|row| row.seq == *oldest);
             let waits = self.awaiting.contains(oldest) || is_complete && self.is_in_flight(*oldest);
-            assert!(is_planned || waits, "{oldest:?} is not planned");
+            // With a window, a sequence goes no further ahead of the amateur than the windowed blocks reach.
+            let is_far_ahead = self.config.window.is_some() && self.scheduler.catch_up_is_due();
+            assert!(is_planned || waits || is_far_ahead, "{oldest:?} is not planned");
         }
+        self.check_windowed_blocks(mode);
         let mut has_advanced = !plan.is_empty() || !self.in_flight.is_empty();
         self.run_and_commit(plan, mode);
         if self.scheduler.catch_up_is_due() {
@@ -389,12 +427,24 @@ impl Trace {
             let plan = self.scheduler.plan_catch_up();
             assert!(
                 plan.batch.tokens.len() <= self.config.capacity.max_num_batched_tokens
-                    && plan.copies.is_empty()
+                    && plan.copies == PerKind::default()
             );
             has_advanced |= !plan.is_empty();
             self.run_and_commit(plan, mode);
         }
         assert!(has_advanced || self.scheduler.is_idle(), "nobody goes on");
+    }
+
+    /// Checks that no more windowed blocks are held than the tokens of the running sequences see. Where the amateur is
+    /// deferred, it may have more to read of a shared prefix.
+    fn check_windowed_blocks(&self, mode: Mode) {
+        let Some(window) = self.config.window.filter(|_| !mode.defers()) else { return };
+        let Capacity { max_num_batched_tokens, block_size, .. } = self.config.capacity;
+        let pool = &self.scheduler.pools()[LayerKind::Windowed];
+        let most = self.scheduler.running() * window.blocks(1, 0, block_size)
+            + max_num_batched_tokens.div_ceil(block_size)
+            + self.scheduler.running();
+        assert!(pool.total() - pool.free() <= most, "windowed blocks are kept too long");
     }
 
     /// Runs a step as soon as it is queued.
@@ -437,10 +487,10 @@ impl Trace {
     fn catch_up(&mut self, plan: StepPlan) -> Ran {
         assert!(self.in_flight.is_empty() && plan.batch.pending_tokens.is_empty());
         let tokens: Vec<_> = plan.batch.tokens.iter().copied().map(Some).collect();
-        self.amateur.forward(&plan, &tokens, self.config.capacity.block_size);
+        self.amateur.forward(&plan, &tokens);
         let (oracle, open) = (self.oracle, &self.open);
         let known = |seq: SeqId, position| oracle.token(seq, &open[&seq], position);
-        self.amateur.check(&plan, known, self.config.capacity.block_size);
+        self.amateur.check(&plan, known);
         self.events.amateur_steps += 1;
         self.is_cramped |= tokens.len() == self.config.capacity.max_num_batched_tokens;
         let (mut results, mut epochs) = (vec![], vec![]);
@@ -461,7 +511,7 @@ impl Trace {
 
     /// Checks a joint or expert-only step against all steps before it, and returns its results.
     fn forward(&mut self, plan: StepPlan) -> Ran {
-        let (oracle, batch, block_size) = (self.oracle, &plan.batch, self.config.capacity.block_size);
+        let (oracle, batch) = (self.oracle, &plan.batch);
         let mut tokens: Vec<_> = batch.tokens.iter().copied().map(Some).collect();
         for pending in &batch.pending_tokens {
             tokens[pending.index as usize] = self.drawn[pending.source_output as usize];
@@ -484,9 +534,8 @@ impl Trace {
                 && span.tokens.len() == 1
                 && !self.is_cramped
             {
-                let blocks = &batch.blocks[span.blocks.clone()];
                 let known = |seq, position| oracle.token(seq, &self.open[&seq], position);
-                let [there, known] = self.amateur.has(row, blocks, known, block_size);
+                let [there, known] = self.amateur.has(row, batch, span, known);
                 let max_lag = self.config.deferral.expect("the amateur is deferred").max_lag;
                 assert!(known <= there + max_lag + 1, "the amateur has {there} of {row:?}");
             }
@@ -496,14 +545,14 @@ impl Trace {
             let is_void = void.contains(&seq) && position >= self.open[&seq].computed;
             oracle.token(seq, &self.open[&seq], position).filter(|_| !is_void)
         };
-        self.expert.copy(&plan, block_size);
-        self.amateur.copy(&plan, block_size);
-        self.expert.forward(&plan, &tokens, block_size);
-        self.expert.check(&plan, known, block_size);
+        self.expert.copy(&plan);
+        self.amateur.copy(&plan);
+        self.expert.forward(&plan, &tokens);
+        self.expert.check(&plan, known);
         if plan.pass == Pass::Joint && plan.rows.iter().any(|row| needs_amateur(row.seq)) {
-            self.amateur.forward(&plan, &tokens, block_size);
+            self.amateur.forward(&plan, &tokens);
             let known = |seq, position| known(seq, position).filter(|_| needs_amateur(seq));
-            self.amateur.check(&plan, known, block_size);
+            self.amateur.check(&plan, known);
         }
         if plan.pass != Pass::CatchUp {
             let before = self.pass.replace(plan.pass);
@@ -511,7 +560,11 @@ impl Trace {
         }
         self.events.pending += batch.pending_tokens.len() as u64;
         self.events.void += void.len() as u64;
-        self.events.copies += plan.copies.len() as u64;
+        self.events.copies += plan.copies.full.len() as u64;
+        if let Some(window) = self.config.window {
+            let behind = |row: &PlanRow| (row.positions.start + 1).saturating_sub(window.len) as u64;
+            self.events.behind += plan.rows.iter().map(behind).sum::<u64>();
+        }
         let (mut results, mut epochs) = (vec![], vec![]);
         for (row, span) in rows() {
             let request = self.open.get_mut(&row.seq).expect("planned after its end was known");
@@ -633,6 +686,7 @@ fn a_hundred_thousand_random_traces() {
     println!("{events:?}");
     assert!(events.preemptions > 50_000 && events.steps > 1_000_000, "too tame: {events:?}");
     assert!(events.shared > 1_000_000 && events.copies > 10_000, "too tame: {events:?}");
+    assert!(events.shared_windowed > 300_000 && events.behind > 1_000_000, "too tame: {events:?}");
     assert_eq!(
         (events.pending, events.in_vain, events.preempted_in_flight, events.cancelled_in_flight),
         (0, 0, 0, 0)
@@ -648,6 +702,7 @@ fn a_hundred_thousand_random_traces_with_a_step_in_flight() {
     let rare = [events.in_vain, events.preempted_in_flight, events.cancelled_in_flight];
     assert!(events.pending > 1_000_000 && rare.iter().all(|count| *count > 1000), "too tame: {events:?}");
     assert!(events.shared > 1_000_000 && events.copies > 10_000, "too tame: {events:?}");
+    assert!(events.shared_windowed > 300_000 && events.behind > 1_000_000, "too tame: {events:?}");
 }
 
 /// The same properties hold with a deferred amateur.
@@ -657,6 +712,7 @@ fn a_hundred_thousand_random_traces_with_the_amateur_deferred() {
     println!("{events:?}");
     assert!(events.preemptions > 50_000 && events.steps > 1_000_000, "too tame: {events:?}");
     assert!(events.shared > 1_000_000 && events.copies > 10_000, "too tame: {events:?}");
+    assert!(events.shared_windowed > 300_000 && events.behind > 1_000_000, "too tame: {events:?}");
     assert!(events.awaiting > 500_000 && events.gathered > 100_000, "too tame: {events:?}");
     assert!(events.steps - events.amateur_steps > 500_000, "too tame: {events:?}");
     assert!(events.turns > 1_000, "too tame: {events:?}");
@@ -671,6 +727,7 @@ fn a_hundred_thousand_random_traces_with_the_amateur_deferred_and_a_step_in_flig
     println!("{events:?}");
     assert!(events.preemptions > 50_000 && events.steps > 1_000_000, "too tame: {events:?}");
     assert!(events.shared > 1_000_000 && events.copies > 10_000, "too tame: {events:?}");
+    assert!(events.shared_windowed > 300_000 && events.behind > 1_000_000, "too tame: {events:?}");
     assert!(events.awaiting > 500_000 && events.gathered > 100_000, "too tame: {events:?}");
     let rare = [events.in_vain, events.preempted_in_flight, events.cancelled_in_flight];
     assert!(events.pending > 1_000_000 && rare.iter().all(|count| *count > 1000), "too tame: {events:?}");
@@ -682,7 +739,8 @@ fn a_hundred_thousand_random_traces_with_the_amateur_deferred_and_a_step_in_flig
 fn decode_rows_go_before_prefill_chunks_and_share_the_budget() {
     let mut scheduler = Scheduler::new(SchedulerConfig {
         capacity: Capacity { max_num_seqs: 4, max_num_batched_tokens: 6, block_size: 4 },
-        num_blocks: 16,
+        num_blocks: PerKind::only_full(16),
+        window: None,
         shared_prefixes: false,
         deferral: None,
     });

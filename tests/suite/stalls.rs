@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use codit::contrast::{Contrast, Noise, Sampled, philox4x32_10};
-use codit::device::{Capacity, Pass, RowResult};
+use codit::device::{Capacity, Pass, PerKind, RowResult};
 use codit::engine::SchedulerConfig;
 use codit::engine::scheduler::Scheduler;
 use codit::engine::scheduler::cost::{Deferral, StepCost};
@@ -62,7 +62,8 @@ impl Run {
         let deferral = Deferral { max_lag: 64, min_tokens_seen: 64, expert, amateur, solo_slowdown: None };
         let mut scheduler = Scheduler::new(SchedulerConfig {
             capacity: Capacity { max_num_seqs: 16, max_num_batched_tokens: 64, block_size: 8 },
-            num_blocks: 256,
+            num_blocks: PerKind::only_full(256),
+            window: None,
             shared_prefixes: false,
             deferral: Some(deferral),
         });

@@ -2,7 +2,8 @@
 
 use codit::contrast::Vocabulary;
 use codit::device::{
-    AmateurLogits, Batch, Capacity, Decision, Device, ExpertLogits, RowResult, SampleRow, Unprojected,
+    AmateurLogits, Batch, Capacity, Decision, Device, ExpertLogits, PerKind, RowResult, SampleRow,
+    Unprojected,
 };
 
 /// Prepares a step for `batch`, with exactly the capacity that it needs. `rows` sample its outputs.
@@ -18,7 +19,7 @@ pub fn begin<D: Device>(
         max_num_batched_tokens: batch.tokens.len(),
         block_size,
     };
-    let mut step = device.step(capacity, batch.blocks.len(), vocabulary).unwrap();
+    let mut step = device.step(capacity, PerKind::of(|_| batch.blocks.len()), vocabulary).unwrap();
     device.prepare(&mut step, batch, rows);
     step
 }

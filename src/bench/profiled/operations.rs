@@ -7,9 +7,9 @@ use super::{Entry, Profiled, Routing, SINGLE, Step};
 use crate::contrast::Vocabulary;
 use crate::device::inspect::Inspect;
 use crate::device::{
-    Activation, AmateurLogits, AttentionShape, Batch, CacheShape, Capacity, Delta, Device, DeviceInfo,
-    ExpertLogits, GroupedRows, HeadNorms, Heads, MemoryInfo, Norm, Precision, Role, RoutingShape, RowResult,
-    SampleRow, WeightKind, WeightSize, WeightSource,
+    Activation, AmateurLogits, AttentionShape, Batch, CacheLayer, CacheShape, Capacity, Delta, Device,
+    DeviceInfo, ExpertLogits, GroupedRows, HeadNorms, Heads, LayerKind, MemoryInfo, Norm, PerKind, Precision,
+    Role, RoutingShape, RowResult, SampleRow, WeightKind, WeightSize, WeightSource,
 };
 use crate::error::Result;
 use crate::ids::BlockId;
@@ -54,7 +54,7 @@ impl<D: Inspect> Device for Profiled<D> {
         self.inner.cache(shape)
     }
 
-    fn block_bytes(&self, shape: CacheShape) -> usize {
+    fn block_bytes(&self, shape: CacheShape) -> PerKind<usize> {
         self.inner.block_bytes(shape)
     }
 
@@ -74,7 +74,12 @@ impl<D: Inspect> Device for Profiled<D> {
         self.inner.warm_up_sizes(most)
     }
 
-    fn step(&self, capacity: Capacity, table_blocks: usize, vocabulary: &Vocabulary) -> Result<Self::Step> {
+    fn step(
+        &self,
+        capacity: Capacity,
+        table_blocks: PerKind<usize>,
+        vocabulary: &Vocabulary,
+    ) -> Result<Self::Step> {
         let inner = self.inner.step(capacity, table_blocks, vocabulary)?;
         Ok(Step { inner, contexts: Vec::new(), seen: Vec::new() })
     }
@@ -149,7 +154,7 @@ impl<D: Inspect> Device for Profiled<D> {
         heads: Heads,
         norms: Option<&HeadNorms<D::Weight>>,
         rope: &D::Rope,
-        layer: usize,
+        layer: CacheLayer,
         qkv: &mut D::Tensor,
         cache: &mut D::Cache,
     ) {
@@ -247,7 +252,7 @@ impl<D: Inspect> Device for Profiled<D> {
         self.add(Entry { operation: sampling.name(), marks, work });
     }
 
-    fn copy_block(&self, cache: &mut D::Cache, from: BlockId, to: BlockId) {
-        self.inner.copy_block(cache, from, to);
+    fn copy_block(&self, cache: &mut D::Cache, kind: LayerKind, from: BlockId, to: BlockId) {
+        self.inner.copy_block(cache, kind, from, to);
     }
 }

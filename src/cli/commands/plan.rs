@@ -98,7 +98,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             "weights_bytes": [together.expert.weights, together.amateur.map(|model| model.weights)],
             "workspace_bytes": [together.expert.workspace, together.amateur.map(|model| model.workspace)],
             "fixed_bytes": share.fixed,
-            "cache_bytes_per_token": share.block as f64 / args.block_size as f64,
+            "cache_bytes_per_token": (share.block.full + share.block.windowed) as f64 / args.block_size as f64,
+            "windowed_bytes_per_token": share.block.windowed as f64 / args.block_size as f64,
             "usable_bytes": usable,
             "shapes_from": source,
             "placements": fits,
@@ -131,17 +132,30 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             bytes::show(usable),
             placement_table(&fits),
         )?;
-        if !found {
-            let how = if gpus == 1 { "one GPU" } else { "these GPUs" };
-            writeln!(
-                Output,
-                "\nthe pair does not fit on {how}; take more GPUs or a larger one, or lower\nmax-num-batched-tokens or \
-                 max-num-seqs"
-            )?;
-        }
+        write_notes(&together, gpus, found)?;
     }
     // JSON is for programs, which read what fits.
     Ok(if found || args.json { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Says how rows were counted, where that is not plain, and what to do if nothing fits.
+fn write_notes(footprint: &Footprint, gpus: usize, found: bool) -> Result<()> {
+    if footprint.shares()[0].block.windowed > 0 {
+        writeln!(
+            Output,
+            "\nLayers with a window hold the tokens within it only. Rows: with max-model-len set to\nthe context, by which the \
+             cache is divided between these layers and the others."
+        )?;
+    }
+    if !found {
+        let how = if gpus == 1 { "one GPU" } else { "these GPUs" };
+        writeln!(
+            Output,
+            "\nthe pair does not fit on {how}; take more GPUs or a larger one, or lower\nmax-num-batched-tokens or \
+             max-num-seqs"
+        )?;
+    }
+    Ok(())
 }
 
 /// What fits where the pair is placed in one way.
@@ -165,8 +179,8 @@ struct Rows {
 
 impl Fit {
     fn new(footprint: &Footprint, replicas: usize, usable: usize, args: &Args) -> Self {
-        let cache_tokens = footprint.blocks_in(usable) * args.block_size;
-        let rows = |context: usize| replicas * (cache_tokens / context).min(args.max_num_seqs);
+        let cache_tokens = footprint.blocks_in(usable).full * args.block_size;
+        let rows = |context: usize| replicas * footprint.sequences_in(usable, context).min(args.max_num_seqs);
         Self {
             placement: if footprint.is_split { "split" } else { "together" },
             gpus: replicas * footprint.shares().len(),

@@ -256,7 +256,8 @@ impl Progress {
 
     /// The JSON object of an event: what docs/reference/progress.md lists.
     fn report(&self, event: &str) -> Value {
-        let Stats { running, waiting, blocks_held, blocks, .. } = self.stats;
+        let Stats { running, waiting, blocks_held, blocks, windowed_blocks_held, windowed_blocks, .. } =
+            self.stats;
         let (seconds, ends) = (self.seconds(), self.work.earlier.plus(self.ends));
         let mut report = json!({
             "event": event,
@@ -279,7 +280,10 @@ impl Progress {
             }
             report["running"] = json!(running);
             report["waiting"] = json!(waiting);
-            report["cache_used"] = json!(blocks_held as f64 / blocks.max(1) as f64);
+            // Sequences wait for the pool that is fuller.
+            let used = [(blocks_held, blocks), (windowed_blocks_held, windowed_blocks)]
+                .map(|(held, all)| held as f64 / all.max(1) as f64);
+            report["cache_used"] = json!(used[0].max(used[1]));
         } else {
             report["engine"] = self.engine_report();
         }

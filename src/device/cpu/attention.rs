@@ -29,9 +29,10 @@ pub fn attention(
     cache: &Cache,
     out: &mut Tensor,
 ) {
+    let kind = shape.layer.kind;
     match cache {
-        Cache::F32(pages) => attend(path, batch, shape, qkv, pages, out),
-        Cache::E4m3(pages) => attend(path, batch, shape, qkv, pages, out),
+        Cache::F32(pages) => attend(path, batch, shape, qkv, &pages[kind], out),
+        Cache::E4m3(pages) => attend(path, batch, shape, qkv, &pages[kind], out),
     }
 }
 
@@ -53,9 +54,9 @@ fn attend<E: Element>(
             shape,
             keys: Keys {
                 cache,
-                layer: shape.layer,
+                layer: shape.layer.index,
                 head,
-                blocks: &batch.blocks[spans[token].blocks.clone()],
+                blocks: batch.table(shape.layer.kind, spans[token]),
             },
             position: batch.positions[token] as usize,
             queries: &qkv.row(token)[head * group..][..group],

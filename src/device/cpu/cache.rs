@@ -1,5 +1,6 @@
 //! One model's plane of the paged KV cache. Each block, layer and head has keys `[head_dim, block_size]`, transposed
-//! so that a query is multiplied with the keys of a block in SIMD lanes, and values `[block_size, head_dim]`.
+//! so that a query is multiplied with the keys of a block in SIMD lanes, and values `[block_size, head_dim]`. Layers
+//! with a window have blocks of their own.
 
 use bytemuck::Pod;
 
@@ -9,16 +10,16 @@ use super::simd::Simd;
 use super::tensor::Tensor;
 use crate::device::number::e4m3::E4m3;
 use crate::device::number::quantize;
-use crate::device::{Batch, CacheShape, Dtype, Heads};
+use crate::device::{Batch, CacheLayer, CacheShape, Dtype, Heads, LayerKind, PerKind};
 use crate::error::Result;
 use crate::ids::BlockId;
 
 /// Keys and values, in numbers of one format.
 pub enum Cache {
     /// f32, without scales.
-    F32(Pages<f32>),
+    F32(PerKind<Pages<f32>>),
     /// e4m3, with a scale for each token and head, separate for keys and values.
-    E4m3(Pages<E4m3>),
+    E4m3(PerKind<Pages<E4m3>>),
 }
 
 /// A number of the cache. Its value is the number times its scale.
@@ -80,12 +81,14 @@ impl Element for E4m3 {
     }
 }
 
-/// The blocks of a cache.
+/// The blocks of one kind.
 pub struct Pages<E> {
     data: Buffer<E>,
     /// For each block, layer and head the scales of the keys `[block_size]` and of the values `[block_size]`; empty
     /// if the numbers have no scales.
     scales: Buffer,
+    /// Layers of this kind.
+    layers: usize,
     shape: CacheShape,
 }
 
@@ -97,10 +100,10 @@ pub struct Page<'a, E> {
     pub scales: &'a [f32],
 }
 
-/// Bytes of one block over all layers.
-pub fn block_bytes(shape: CacheShape, dtype: Dtype) -> usize {
-    let rows = shape.layers * 2 * shape.heads * shape.block_size;
-    rows * dtype.row_bytes(shape.head_dim)
+/// Bytes of one block of each kind, over all layers of the kind.
+pub fn block_bytes(shape: CacheShape, dtype: Dtype) -> PerKind<usize> {
+    let layer = 2 * shape.heads * shape.block_size * dtype.row_bytes(shape.head_dim);
+    PerKind::of(|kind| shape.layers[kind] * layer)
 }
 
 impl Cache {
@@ -108,48 +111,61 @@ impl Cache {
     /// first written.
     pub fn new(shape: CacheShape, dtype: Dtype) -> Result<Self> {
         match dtype {
-            Dtype::F8E4m3 => Pages::new(shape).map(Self::E4m3),
-            _ => Pages::new(shape).map(Self::F32),
+            Dtype::F8E4m3 => Pages::both(shape).map(Self::E4m3),
+            _ => Pages::both(shape).map(Self::F32),
         }
     }
 
-    /// See `Buffer::populating`.
-    pub fn populating(&self) -> Populating {
+    /// See `Buffer::populating`, for each kind that has layers.
+    pub fn populating(&self) -> Vec<Populating> {
         match self {
-            Self::F32(pages) => pages.data.populating(),
-            Self::E4m3(pages) => pages.data.populating(),
+            Self::F32(pages) => Pages::populating(pages),
+            Self::E4m3(pages) => Pages::populating(pages),
         }
     }
 
     /// Writes the keys and values of `qkv[tokens, qkv_width]` at the tokens' positions.
-    pub fn store(&mut self, batch: &Batch, heads: Heads, layer: usize, qkv: &Tensor) {
+    pub fn store(&mut self, batch: &Batch, heads: Heads, layer: CacheLayer, qkv: &Tensor) {
         match self {
-            Self::F32(pages) => pages.store(batch, heads, layer, qkv),
-            Self::E4m3(pages) => pages.store(batch, heads, layer, qkv),
+            Self::F32(pages) => pages[layer.kind].store(batch, heads, layer, qkv),
+            Self::E4m3(pages) => pages[layer.kind].store(batch, heads, layer, qkv),
         }
     }
 
-    /// Copies block `from` to block `to`, in all layers.
-    pub fn copy_block(&mut self, from: BlockId, to: BlockId) {
+    /// Copies block `from` of a kind to block `to`, in all layers of the kind.
+    pub fn copy_block(&mut self, kind: LayerKind, from: BlockId, to: BlockId) {
         match self {
-            Self::F32(pages) => pages.copy_block(from, to),
-            Self::E4m3(pages) => pages.copy_block(from, to),
+            Self::F32(pages) => pages[kind].copy_block(from, to),
+            Self::E4m3(pages) => pages[kind].copy_block(from, to),
         }
     }
 }
 
 impl<E: Element> Pages<E> {
-    fn new(shape: CacheShape) -> Result<Self> {
+    fn both(shape: CacheShape) -> Result<PerKind<Self>> {
+        Ok(PerKind {
+            full: Self::new(shape, LayerKind::Full)?,
+            windowed: Self::new(shape, LayerKind::Windowed)?,
+        })
+    }
+
+    fn new(shape: CacheShape, kind: LayerKind) -> Result<Self> {
         let (heads, what) = (
-            shape.layers.saturating_mul(shape.blocks).saturating_mul(2 * shape.heads),
+            shape.layers[kind].saturating_mul(shape.blocks[kind]).saturating_mul(2 * shape.heads),
             "one model's KV cache (lower kv-cache-memory)",
         );
         let scales = if E::IS_SCALED { shape.block_size } else { 0 };
         Ok(Self {
             data: Buffer::zeroed(heads, shape.block_size * shape.head_dim, what)?,
             scales: Buffer::zeroed(heads, scales, what)?,
+            layers: shape.layers[kind],
             shape,
         })
+    }
+
+    fn populating(pages: &PerKind<Self>) -> Vec<Populating> {
+        let pages = LayerKind::ALL.map(|kind| &pages[kind]);
+        pages.into_iter().filter(|pages| pages.layers > 0).map(|pages| pages.data.populating()).collect()
     }
 
     /// Tokens per block.
@@ -162,12 +178,12 @@ impl<E: Element> Pages<E> {
         self.shape.head_dim
     }
 
-    /// `head`'s keys in `block`.
+    /// `head`'s keys in `block`; `layer` counts the layers of this kind.
     pub fn keys(&self, layer: usize, block: BlockId, head: usize) -> Page<'_, E> {
         self.page(self.index(layer, block, 0, head))
     }
 
-    /// `head`'s values in `block`.
+    /// `head`'s values in `block`; `layer` counts the layers of this kind.
     pub fn values(&self, layer: usize, block: BlockId, head: usize) -> Page<'_, E> {
         self.page(self.index(layer, block, 1, head))
     }
@@ -178,17 +194,17 @@ impl<E: Element> Pages<E> {
         Page { numbers: &self.data[index * block_size * head_dim..][..block_size * head_dim], scales }
     }
 
-    fn store(&mut self, batch: &Batch, heads: Heads, layer: usize, qkv: &Tensor) {
+    fn store(&mut self, batch: &Batch, heads: Heads, layer: CacheLayer, qkv: &Tensor) {
         let CacheShape { block_size, head_dim, .. } = self.shape;
         for span in &batch.spans {
-            let blocks = &batch.blocks[span.blocks.clone()];
+            let blocks = batch.table(layer.kind, span);
             for token in span.tokens.clone() {
                 let position = batch.positions[token] as usize;
                 let (block, slot) = (blocks[position / block_size], position % block_size);
                 let (_, key_value) = qkv.row(token)[..heads.qkv_width()].split_at(heads.query_width());
                 for (at, row) in key_value.chunks_exact(head_dim).enumerate() {
                     let (plane, head) = (at / heads.key_value, at % heads.key_value);
-                    let index = self.index(layer, block, plane, head);
+                    let index = self.index(layer.index, block, plane, head);
                     let scale = E::scale(row);
                     if E::IS_SCALED {
                         self.scales[index * block_size + slot] = scale;
@@ -205,7 +221,7 @@ impl<E: Element> Pages<E> {
 
     /// See [`Cache::copy_block`].
     fn copy_block(&mut self, from: BlockId, to: BlockId) {
-        let heads = self.shape.layers * 2 * self.shape.heads;
+        let heads = self.layers * 2 * self.shape.heads;
         let (numbers, scales) =
             (heads * self.shape.block_size * self.shape.head_dim, heads * self.shape.block_size);
         let copied = |size: usize| from.index() * size..(from.index() + 1) * size;
@@ -216,7 +232,7 @@ impl<E: Element> Pages<E> {
     }
 
     fn index(&self, layer: usize, block: BlockId, plane: usize, head: usize) -> usize {
-        let block = block.index() * self.shape.layers + layer;
+        let block = block.index() * self.layers + layer;
         (block * 2 + plane) * self.shape.heads + head
     }
 }

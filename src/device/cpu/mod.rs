@@ -38,9 +38,9 @@ mod weight;
 use std::ops::Range;
 
 use super::{
-    Activation, AmateurLogits, AttentionShape, Batch, CacheShape, Capacity, Delta, Device, DeviceInfo, Dtype,
-    ExpertLogits, GroupedRows, HeadNorms, Heads, MemoryInfo, Norm, Precision, Role, RoutingShape, RowResult,
-    SampleRow, WeightKind, WeightSize, WeightSource,
+    Activation, AmateurLogits, AttentionShape, Batch, CacheLayer, CacheShape, Capacity, Delta, Device,
+    DeviceInfo, Dtype, ExpertLogits, GroupedRows, HeadNorms, Heads, LayerKind, MemoryInfo, Norm, PerKind,
+    Precision, Role, RoutingShape, RowResult, SampleRow, WeightKind, WeightSize, WeightSource,
 };
 use crate::contrast::Vocabulary;
 use crate::error::Result;
@@ -106,12 +106,12 @@ impl Device for Cpu {
     fn cache(&self, shape: CacheShape) -> Result<Cache> {
         let cache = Cache::new(shape, self.info().format.cache)?;
         if let Ok(mut caches) = self.common.populating.lock() {
-            caches.push(cache.populating());
+            caches.extend(cache.populating());
         }
         Ok(cache)
     }
 
-    fn block_bytes(&self, shape: CacheShape) -> usize {
+    fn block_bytes(&self, shape: CacheShape) -> PerKind<usize> {
         cache::block_bytes(shape, self.info().format.cache)
     }
 
@@ -127,7 +127,7 @@ impl Device for Cpu {
         Ok(CACHE_BYTES)
     }
 
-    fn step(&self, _: Capacity, _: usize, vocabulary: &Vocabulary) -> Result<Step> {
+    fn step(&self, _: Capacity, _: PerKind<usize>, vocabulary: &Vocabulary) -> Result<Step> {
         Ok(Step::new(vocabulary.clone()))
     }
 
@@ -202,7 +202,7 @@ impl Device for Cpu {
         heads: Heads,
         norms: Option<&HeadNorms<Weight>>,
         rope: &Rope,
-        layer: usize,
+        layer: CacheLayer,
         qkv: &mut Tensor,
         cache: &mut Cache,
     ) {
@@ -269,7 +269,7 @@ impl Device for Cpu {
         step.projections = projections;
     }
 
-    fn copy_block(&self, cache: &mut Cache, from: BlockId, to: BlockId) {
-        cache.copy_block(from, to);
+    fn copy_block(&self, cache: &mut Cache, kind: LayerKind, from: BlockId, to: BlockId) {
+        cache.copy_block(kind, from, to);
     }
 }

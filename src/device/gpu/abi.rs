@@ -310,6 +310,7 @@ pub struct VoidRowsParams {
     pub logits_indices: u64,
     pub results: u64,
     pub slots: u64,
+    pub windowed_slots: u64,
     pub spans: u64,
     pub samples: u64,
     pub span_count: u32,

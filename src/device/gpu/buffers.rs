@@ -2,7 +2,7 @@
 
 use super::runtime::GpuRuntime;
 use crate::device::number::dtype::Dtype;
-use crate::device::types::attention::CacheShape;
+use crate::device::types::attention::{CacheLayer, CacheShape, LayerKind, PerKind};
 
 /// A vector, or a matrix `[rows, columns]`.
 pub struct Weight<R: GpuRuntime> {
@@ -46,39 +46,44 @@ pub struct Partials<R: GpuRuntime> {
     pub(super) capacity: usize,
 }
 
-/// Keys and values, `[layers, blocks, 2, heads, block_size, head_dim]` in the model's cache format. A block holds its
-/// keys, then its values.
+/// A model's plane of the cache.
 pub struct Cache<R: GpuRuntime> {
-    pub(super) memory: R::Memory,
-    /// `[layers, blocks, 2, heads, block_size]` f32, if the format has a scale per row.
-    pub(super) scales: Option<R::Memory>,
+    pub(super) blocks: PerKind<Blocks<R>>,
     pub(super) shape: CacheShape,
     pub(super) dtype: Dtype,
     pub(super) partials: Partials<R>,
 }
 
+/// Keys and values of the layers of one kind, `[layers, blocks, 2, heads, block_size, head_dim]` in the model's cache
+/// format. A block holds its keys, then its values.
+pub struct Blocks<R: GpuRuntime> {
+    pub(super) memory: R::Memory,
+    /// `[layers, blocks, 2, heads, block_size]` f32, if the format has a scale per row.
+    pub(super) scales: Option<R::Memory>,
+}
+
 impl<R: GpuRuntime> Cache<R> {
-    /// Keys and values.
-    pub fn memory(&self) -> &R::Memory {
-        &self.memory
+    /// Keys and values of the layers of a kind.
+    pub fn memory(&self, kind: LayerKind) -> &R::Memory {
+        &self.blocks[kind].memory
     }
 
     /// Their scales.
-    pub fn scales(&self) -> Option<&R::Memory> {
-        self.scales.as_ref()
+    pub fn scales(&self, kind: LayerKind) -> Option<&R::Memory> {
+        self.blocks[kind].scales.as_ref()
     }
 
     /// The addresses of a layer's keys and values and of their scales; 0 if there are none.
-    pub(super) fn addresses(&self, runtime: &R, layer: usize) -> [u64; 2] {
-        let CacheShape { blocks, heads, block_size, head_dim, .. } = self.shape;
-        let rows = layer * blocks * 2 * heads * block_size;
-        let scales =
-            self.scales.as_ref().map(|scales| runtime.address(scales) + (rows * size_of::<f32>()) as u64);
-        [runtime.address(&self.memory) + (rows * head_dim * self.dtype.size()) as u64, scales.unwrap_or(0)]
+    pub(super) fn addresses(&self, runtime: &R, layer: CacheLayer) -> [u64; 2] {
+        let CacheShape { blocks, head_dim, .. } = self.shape;
+        let Blocks { memory, scales } = &self.blocks[layer.kind];
+        let rows = layer.index * blocks[layer.kind] * rows_per_layer(self.shape);
+        let scales = scales.as_ref().map(|scales| runtime.address(scales) + (rows * size_of::<f32>()) as u64);
+        [runtime.address(memory) + (rows * head_dim * self.dtype.size()) as u64, scales.unwrap_or(0)]
     }
 }
 
-/// Rows of keys and values in a block, over all layers.
-pub(super) fn rows_per_block(shape: CacheShape) -> usize {
-    shape.layers * 2 * shape.heads * shape.block_size
+/// Rows of keys and values of one layer in a block.
+pub(super) fn rows_per_layer(shape: CacheShape) -> usize {
+    2 * shape.heads * shape.block_size
 }

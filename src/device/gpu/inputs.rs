@@ -10,13 +10,14 @@ use super::device::GpuDevice;
 use super::ops::candidates::CandidateLists;
 use super::padding::{SPLIT, bucket, context_bucket};
 use super::runtime::{GpuRuntime, Launch, Role, Stream};
-use super::sections::{Section, Sections};
+use super::sections::{Section, Sections, WindowedSections};
 use crate::contrast::Vocabulary;
 use crate::device::trace::Trace;
+use crate::device::types::attention::{LayerKind, PerKind};
 use crate::device::types::batch::{Batch, Capacity, RowResult, SampleRow, Span};
 use crate::device::types::logits::Projections;
 use crate::device::types::pass::Pass;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::TokenId;
 
 /// Memory that the kernels of both roles read. On two GPUs each has a copy of the same bytes.
@@ -100,6 +101,8 @@ pub struct Step<R: GpuRuntime> {
     special_count: usize,
     /// The sections.
     buffer: Shared<R>,
+    /// Where there are layers with a window, what they have instead of `slots` and `blocks`.
+    windowed: Option<(Shared<R>, WindowedSections)>,
     /// `[outputs]` [`ResultWords`] of the current step; those of the previous step until they are overwritten.
     results: Shared<R>,
     /// What the sampling kernels pass on to each other, [`row_bytes`] per output.
@@ -134,13 +137,17 @@ impl<R: GpuRuntime> Step<R> {
     pub fn new(
         runtime: &R,
         capacity: Capacity,
-        table_blocks: usize,
+        table_blocks: PerKind<usize>,
         vocabulary: &Vocabulary,
         is_uniform: bool,
     ) -> Result<Self> {
         static STEPS: AtomicU64 = AtomicU64::new(0);
         let Capacity { max_num_seqs, max_num_batched_tokens, block_size } = capacity;
-        let sections = Sections::new(capacity, table_blocks);
+        let sections = Sections::new(capacity, table_blocks.full);
+        let windowed = (table_blocks.windowed > 0).then(|| {
+            let sections = WindowedSections::new(capacity, table_blocks.windowed);
+            Ok::<_, Error>((Shared::new(runtime, sections.bytes())?, sections))
+        });
         let special: Vec<u32> = vocabulary.special.iter().map(|token| token.0).collect();
         let special_memory = runtime.allocate(Role::Expert, size_of_val(special.as_slice()).max(4))?;
         runtime.write(Role::Expert, &special_memory, bytemuck::cast_slice(&special));
@@ -153,6 +160,7 @@ impl<R: GpuRuntime> Step<R> {
             special: special_memory,
             special_count: special.len(),
             buffer: Shared::new(runtime, sections.bytes())?,
+            windowed: windowed.transpose()?,
             results: Shared::new(runtime, max_num_seqs * size_of::<ResultWords>())?,
             tiles: runtime.allocate(Role::Expert, max_num_seqs * row_bytes(vocabulary.len))?,
             candidates: CandidateLists::new(runtime, max_num_seqs, vocabulary.len)?,
@@ -191,6 +199,9 @@ impl<R: GpuRuntime> Step<R> {
         self.prefills =
             if self.is_uniform { self.spans } else { batch.spans.iter().filter(is_longer).count() };
         self.buffer.write(runtime, &self.image(batch, rows));
+        if let Some((buffer, sections)) = &self.windowed {
+            buffer.write(runtime, &self.windowed_image(batch, sections));
+        }
         if !batch.pending_tokens.is_empty() && rows.iter().any(|row| row.deferred_row.is_some()) {
             self.void_rows(runtime, batch);
         }
@@ -206,6 +217,9 @@ impl<R: GpuRuntime> Step<R> {
             logits_indices: section(self.sections.logits_indices),
             results: runtime.address(&self.results.memory),
             slots: section(self.sections.slots),
+            windowed_slots: self.windowed.as_ref().map_or(0, |(buffer, sections)| {
+                runtime.address(&buffer.memory) + sections.slots.offset as u64
+            }),
             spans: section(self.sections.spans),
             samples: section(self.sections.samples),
             span_count: batch.spans.len() as u32,
@@ -250,6 +264,29 @@ impl<R: GpuRuntime> Step<R> {
         self.buffer.address(on.runtime(), on.current_role()) + section(&self.sections).offset as u64
     }
 
+    /// The address of the cache slots in layers of a kind for the kernels of a role.
+    pub fn slots(&self, on: &GpuDevice<R>, kind: LayerKind) -> u64 {
+        match kind {
+            LayerKind::Full => self.section(on, |s| s.slots),
+            LayerKind::Windowed => self.windowed_section(on, |s| s.slots),
+        }
+    }
+
+    /// The address of the block tables of layers of a kind for the kernels of a role.
+    pub fn blocks(&self, on: &GpuDevice<R>, kind: LayerKind) -> u64 {
+        match kind {
+            LayerKind::Full => self.section(on, |s| s.blocks),
+            LayerKind::Windowed => self.windowed_section(on, |s| s.blocks),
+        }
+    }
+
+    /// As [`Step::section`]; 0 if there are no layers with a window.
+    fn windowed_section(&self, on: &GpuDevice<R>, section: impl FnOnce(&WindowedSections) -> Section) -> u64 {
+        self.windowed.as_ref().map_or(0, |(buffer, sections)| {
+            buffer.address(on.runtime(), on.current_role()) + section(sections).offset as u64
+        })
+    }
+
     /// The address of the results for the kernels of a role.
     pub fn results(&self, on: &GpuDevice<R>) -> u64 {
         self.results.address(on.runtime(), on.current_role())
@@ -274,22 +311,14 @@ impl<R: GpuRuntime> Step<R> {
 
     /// The buffer's bytes for this step.
     fn image(&self, batch: &Batch, rows: &[SampleRow]) -> Vec<u8> {
-        let (at, block_size) = (&self.sections, self.block_size);
+        let at = &self.sections;
         let mut tokens = batch.tokens.clone();
         tokens.resize(self.tokens, TokenId(0));
         let mut source_outputs = vec![NONE; self.tokens];
         batch.pending_tokens.iter().for_each(|from| source_outputs[from.index as usize] = from.source_output);
         let mut positions = batch.positions.clone();
         positions.resize(self.tokens, 0);
-        let mut slots = vec![NONE; self.tokens];
-        for span in &batch.spans {
-            let blocks = &batch.blocks[span.blocks.clone()];
-            for token in span.tokens.clone() {
-                let position = batch.positions[token] as usize;
-                slots[token] =
-                    blocks[position / block_size].0 * block_size as u32 + (position % block_size) as u32;
-            }
-        }
+        let slots = self.slots_of(batch, LayerKind::Full);
         let mut spans: Vec<SpanWords> = batch
             .spans
             .iter()
@@ -324,5 +353,29 @@ impl<R: GpuRuntime> Step<R> {
         put(at.samples, bytemuck::cast_slice(&samples));
         put(at.blocks, bytemuck::cast_slice(&batch.blocks));
         image
+    }
+
+    /// The bytes of the buffer for layers with a window.
+    fn windowed_image(&self, batch: &Batch, at: &WindowedSections) -> Vec<u8> {
+        let blocks: &[u8] = bytemuck::cast_slice(&batch.windowed_blocks);
+        debug_assert!(blocks.len() <= at.blocks.len, "the step is larger than its capacity");
+        let mut image = bytemuck::cast_slice(&self.slots_of(batch, LayerKind::Windowed)).to_vec();
+        image.resize(at.blocks.offset, 0);
+        image.extend_from_slice(blocks);
+        image
+    }
+
+    /// `[tokens]`: the cache slots in layers of a kind, padding included.
+    fn slots_of(&self, batch: &Batch, kind: LayerKind) -> Vec<u32> {
+        let mut slots = vec![NONE; self.tokens];
+        for span in &batch.spans {
+            let blocks = batch.table(kind, span);
+            for token in span.tokens.clone() {
+                let position = batch.positions[token] as usize;
+                let (block, slot) = (blocks[position / self.block_size], position % self.block_size);
+                slots[token] = block.0 * self.block_size as u32 + slot as u32;
+            }
+        }
+        slots
     }
 }

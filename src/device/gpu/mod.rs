@@ -4,12 +4,12 @@
 use std::ops::Range;
 
 use super::{
-    Activation, AmateurLogits, AttentionShape, Batch, CacheShape, Capacity, Delta, Device, DeviceInfo, Dtype,
-    ExpertLogits, GroupedRows, HeadNorms, Heads, MemoryInfo, Norm, Pass, Precision, RoutingShape, RowResult,
-    SampleRow, WeightKind, WeightSize, WeightSource,
+    Activation, AmateurLogits, AttentionShape, Batch, CacheLayer, CacheShape, Capacity, Delta, Device,
+    DeviceInfo, Dtype, ExpertLogits, GroupedRows, HeadNorms, Heads, LayerKind, MemoryInfo, Norm, Pass,
+    PerKind, Precision, RoutingShape, RowResult, SampleRow, WeightKind, WeightSize, WeightSource,
 };
 use crate::contrast::Vocabulary;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::BlockId;
 
 mod abi;
@@ -24,7 +24,7 @@ mod padding;
 pub mod runtime;
 mod sections;
 
-pub use buffers::{Cache, Rope, Tensor, Weight};
+pub use buffers::{Blocks, Cache, Rope, Tensor, Weight};
 pub use device::{BATCHED_TOKENS, GpuConfig, GpuDevice};
 pub use inputs::Step;
 use ops::grouped_matmul::Groups;
@@ -84,20 +84,27 @@ impl<R: GpuRuntime> Device for GpuDevice<R> {
     fn cache(&self, shape: CacheShape) -> Result<Cache<R>> {
         let dtype = self.info().format.cache;
         attention::check(shape, self.info().format)?;
-        let rows = shape.blocks * buffers::rows_per_block(shape);
-        let scales = dtype.row_bytes(0) * rows;
+        let blocks = |kind| {
+            let rows = shape.layers[kind] * shape.blocks[kind] * buffers::rows_per_layer(shape);
+            let scales = dtype.row_bytes(0) * rows;
+            Ok::<_, Error>(Blocks {
+                memory: self.allocate(rows * shape.head_dim * dtype.size())?,
+                scales: (scales > 0).then(|| self.allocate(scales)).transpose()?,
+            })
+        };
         Ok(Cache {
-            memory: self.allocate(rows * shape.head_dim * dtype.size())?,
-            scales: (scales > 0).then(|| self.allocate(scales)).transpose()?,
+            blocks: PerKind { full: blocks(LayerKind::Full)?, windowed: blocks(LayerKind::Windowed)? },
             shape,
             dtype,
             partials: attention::partials(self, shape)?,
         })
     }
 
-    fn block_bytes(&self, shape: CacheShape) -> usize {
-        buffers::rows_per_block(shape) * self.info().format.cache.row_bytes(shape.head_dim)
-            + attention::scratch_bytes(shape)
+    fn block_bytes(&self, shape: CacheShape) -> PerKind<usize> {
+        let layer = buffers::rows_per_layer(shape) * self.info().format.cache.row_bytes(shape.head_dim);
+        let mut bytes = PerKind::of(|kind| shape.layers[kind] * layer);
+        bytes.full += attention::scratch_bytes(shape);
+        bytes
     }
 
     fn routing(&self, rows: usize, shape: RoutingShape) -> Result<Routing<R>> {
@@ -123,7 +130,12 @@ impl<R: GpuRuntime> Device for GpuDevice<R> {
         self.runtime().profile(is_on)
     }
 
-    fn step(&self, capacity: Capacity, table_blocks: usize, vocabulary: &Vocabulary) -> Result<Step<R>> {
+    fn step(
+        &self,
+        capacity: Capacity,
+        table_blocks: PerKind<usize>,
+        vocabulary: &Vocabulary,
+    ) -> Result<Step<R>> {
         Step::new(self.runtime(), capacity, table_blocks, vocabulary, self.config().is_deterministic)
     }
 
@@ -235,7 +247,7 @@ impl<R: GpuRuntime> Device for GpuDevice<R> {
         heads: Heads,
         norms: Option<&HeadNorms<Weight<R>>>,
         rope: &Rope<R>,
-        layer: usize,
+        layer: CacheLayer,
         qkv: &mut Tensor<R>,
         cache: &mut Cache<R>,
     ) {
@@ -291,7 +303,7 @@ impl<R: GpuRuntime> Device for GpuDevice<R> {
         sample::sample(self, step, outputs, expert, amateur);
     }
 
-    fn copy_block(&self, cache: &mut Cache<R>, from: BlockId, to: BlockId) {
-        rows::copy_block(self, cache, from, to);
+    fn copy_block(&self, cache: &mut Cache<R>, kind: LayerKind, from: BlockId, to: BlockId) {
+        rows::copy_block(self, cache, kind, from, to);
     }
 }

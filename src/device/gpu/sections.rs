@@ -12,6 +12,15 @@ pub struct Section {
     pub len: usize,
 }
 
+impl Section {
+    /// A section that begins at `end`, which it moves to its own end.
+    fn after(end: &mut usize, len: usize) -> Self {
+        let offset = *end;
+        *end += len.next_multiple_of(256);
+        Self { offset, len }
+    }
+}
+
 /// The place of each list of a step within its buffer.
 #[derive(Debug, Clone, Copy)]
 pub struct Sections {
@@ -41,11 +50,7 @@ impl Sections {
     pub fn new(capacity: Capacity, table_blocks: usize) -> Self {
         let Capacity { max_num_seqs: rows, max_num_batched_tokens: tokens, .. } = capacity;
         let mut end = 0;
-        let mut section = |len: usize| {
-            let offset = end;
-            end += len.next_multiple_of(256);
-            Section { offset, len }
-        };
+        let mut section = |len| Section::after(&mut end, len);
         let word = size_of::<u32>();
         Self {
             tokens: section(tokens * word),
@@ -58,6 +63,29 @@ impl Sections {
             samples: section(rows * size_of::<SampleWords>()),
             blocks: section(table_blocks * word),
         }
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.blocks.offset + self.blocks.len
+    }
+}
+
+/// The places of the lists for layers with a window. They have a buffer of their own, so that the unused part of
+/// [`Sections::blocks`] is not sent.
+#[derive(Debug, Clone, Copy)]
+pub struct WindowedSections {
+    /// `[tokens]` u32: as [`Sections::slots`].
+    pub slots: Section,
+    /// `[blocks]` u32: as [`Sections::blocks`], in the same places.
+    pub blocks: Section,
+}
+
+impl WindowedSections {
+    /// See [`Sections::new`].
+    pub fn new(capacity: Capacity, table_blocks: usize) -> Self {
+        let mut end = 0;
+        let mut section = |len| Section::after(&mut end, len * size_of::<u32>());
+        Self { slots: section(capacity.max_num_batched_tokens), blocks: section(table_blocks) }
     }
 
     pub fn bytes(&self) -> usize {

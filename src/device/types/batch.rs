@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::attention::LayerKind;
 use crate::contrast::{Contrast, Noise, RowFault, Sampled};
 use crate::ids::{BlockId, TokenId};
 
@@ -19,8 +20,22 @@ pub struct Batch {
     pub spans: Vec<Span>,
     /// The sequences' block tables, one after the other; [`Span::blocks`] says which part is whose.
     pub blocks: Vec<BlockId>,
+    /// The block tables of layers with a window, in the same places; empty if there are no such layers. Nothing reads the
+    /// entries of blocks that are wholly behind the window of the span's first token.
+    pub windowed_blocks: Vec<BlockId>,
     /// `[samples]`: indices into `tokens` whose logits are wanted, one for each row that samples.
     pub logits_indices: Vec<u32>,
+}
+
+impl Batch {
+    /// A span's block table for layers of this kind.
+    pub fn table(&self, kind: LayerKind, span: &Span) -> &[BlockId] {
+        let tables = match kind {
+            LayerKind::Full => &self.blocks,
+            LayerKind::Windowed => &self.windowed_blocks,
+        };
+        &tables[span.blocks.clone()]
+    }
 }
 
 /// A token that comes from the step before.

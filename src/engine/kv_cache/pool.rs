@@ -1,4 +1,4 @@
-//! One pool of block ids for both models' planes of the cache.
+//! A pool of block ids of one kind, for both models' planes of the cache.
 //!
 //! A block stays in the prefix index when no sequence holds it any more, until the pool gives it to a sequence again. The block
 //! that became free first is given away first.
@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::prefix_index::PrefixIndex;
 use crate::ids::BlockId;
 
-/// The blocks of the paged cache. Each block is free or held by one or more sequences.
+/// The blocks of one kind. Each block is free or held by one or more sequences.
 #[derive(Debug)]
 pub struct BlockPool {
     blocks: Vec<Block>,

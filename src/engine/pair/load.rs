@@ -6,7 +6,7 @@ use super::{LoadedModel, Models, Pair};
 use crate::contrast::Vocabulary;
 use crate::device::gpu::ledger::Ledger;
 use crate::device::gpu::{GpuConfig, GpuDevice};
-use crate::device::{Device, Dtype, Format, MemoryInfo, Role};
+use crate::device::{Device, Dtype, Format, MemoryInfo, PerKind, Role};
 use crate::engine::config::PairConfig;
 use crate::engine::footprint::Footprint;
 use crate::error::{Error, Result};
@@ -15,7 +15,7 @@ use crate::model::spec::Spec;
 
 impl<D: Device> Pair<D> {
     /// Loads both models and divides the cache's memory into blocks that hold a piece of both planes. Returns how many blocks
-    /// there are, too.
+    /// of each kind there are, too.
     ///
     /// # Errors
     /// A checkpoint that cannot be used, or too little memory: then with what the pair takes of it.
@@ -25,7 +25,7 @@ impl<D: Device> Pair<D> {
         amateur: Option<Model<'_>>,
         vocabulary: &Vocabulary,
         config: &PairConfig,
-    ) -> Result<(Self, usize)> {
+    ) -> Result<(Self, PerKind<usize>)> {
         if device.info().is_split && amateur.is_none() {
             let message = "placement is split, but there is no amateur to be apart from the expert (is beta 0?); use \
                            placement together";
@@ -92,10 +92,10 @@ impl<'a> Sources<'a> {
         (&self.expert.1, self.amateur.as_ref().map(|(_, spec)| spec))
     }
 
-    fn load<D: Device>(&self, device: D, config: &PairConfig) -> Result<(Pair<D>, usize)> {
+    fn load<D: Device>(&self, device: D, config: &PairConfig) -> Result<(Pair<D>, PerKind<usize>)> {
         let (capacity, specs) = (config.capacity, self.specs());
         let logits_rows = config.logits_rows(&device, specs.0, specs.1);
-        let step = |device: &D, blocks| step(device, capacity, specs.0, blocks, &self.vocabulary);
+        let step = |device: &D, blocks| step(device, capacity, specs, blocks, &self.vocabulary);
         let defers = config.defers(self.amateur.is_some());
         let deferred_logits = defers.then(|| deferred_logits(&device, capacity, specs.0)).transpose()?;
         let gathers_candidates = config.shortcuts.gathered_candidates && device.info().gathers_candidates;
@@ -109,12 +109,13 @@ impl<'a> Sources<'a> {
             // The system has the cache's pages ready by the time the models are there.
             let blocks = blocks(&device, specs, config)?;
             let caches = caches(&device, specs, capacity.block_size, blocks)?;
-            let (decoders, step) = (self.decoders(&device, config, logits_rows)?, step(&device, blocks)?);
+            let (decoders, step) =
+                (self.decoders(&device, config, logits_rows)?, step(&device, blocks.full)?);
             return Ok((assemble(device, decoders, caches, step), blocks));
         }
         // The cache takes what the models leave, and what steps turn out to need.
         let decoders = self.decoders(&device, config, logits_rows)?;
-        let one_block = caches(&device, specs, capacity.block_size, 1)?;
+        let one_block = caches(&device, specs, capacity.block_size, PerKind::of(|_| 1))?;
         let first_step = step(&device, capacity.max_num_batched_tokens)?;
         let mut pair = assemble(device, decoders, one_block, first_step);
         pair.warm_up(config)?;
@@ -122,7 +123,7 @@ impl<'a> Sources<'a> {
         let (expert, amateur) = caches(&pair.device, specs, capacity.block_size, blocks)?;
         pair.models.expert.cache = expert;
         pair.models.amateur.iter_mut().zip(amateur).for_each(|(model, cache)| model.cache = cache);
-        pair.step = step(&pair.device, blocks)?;
+        pair.step = step(&pair.device, blocks.full)?;
         Ok((pair, blocks))
     }
 

@@ -1,7 +1,7 @@
 //! What a pair takes of a device's memory beside the weights of its models.
 
 use crate::contrast::Vocabulary;
-use crate::device::{Capacity, Device, Role};
+use crate::device::{Capacity, Device, PerKind, Role};
 use crate::engine::config::PairConfig;
 use crate::error::{Error, Result};
 use crate::model::spec::Spec;
@@ -19,12 +19,24 @@ impl PairConfig {
 pub(in crate::engine) fn step<D: Device>(
     device: &D,
     capacity: Capacity,
-    expert: &Spec,
+    (expert, amateur): (&Spec, Option<&Spec>),
     blocks: usize,
     vocabulary: &Vocabulary,
 ) -> Result<D::Step> {
     let longest_table = expert.context_length.div_ceil(capacity.block_size).min(blocks);
-    device.step(capacity, capacity.max_num_seqs * longest_table, vocabulary)
+    let full = capacity.max_num_seqs * longest_table;
+    let has_window =
+        [Some(expert), amateur].into_iter().flatten().any(|spec| spec.longest_window().is_some());
+    device.step(capacity, PerKind { full, windowed: if has_window { full } else { 0 } }, vocabulary)
+}
+
+/// Bytes of a block of each kind in one model's plane of the cache.
+pub(in crate::engine) fn block_bytes<D: Device>(
+    device: &D,
+    spec: &Spec,
+    block_size: usize,
+) -> PerKind<usize> {
+    device.block_bytes(spec.cache_shape(block_size, PerKind::of(|_| 1)))
 }
 
 /// Room for the expert's logits of rows that await the amateur.
@@ -36,35 +48,39 @@ pub(in crate::engine) fn deferred_logits<D: Device>(
     device.role(Role::Expert).logits(capacity.max_num_seqs, expert.vocab_size)
 }
 
-/// How many blocks the cache's memory holds.
+/// How many blocks of each kind the cache's memory holds.
 pub(super) fn blocks<D: Device>(
     device: &D,
     (expert, amateur): (&Spec, Option<&Spec>),
     config: &PairConfig,
-) -> Result<usize> {
+) -> Result<PerKind<usize>> {
     let roles = [(Role::Expert, Some(expert)), (Role::Amateur, amateur)];
-    let roles = roles.into_iter().filter_map(|(role, spec)| {
-        let (device, spec) = (device.role(role), spec?);
-        let block = device.block_bytes(spec.cache_shape(config.capacity.block_size, 1));
-        Some((device, block))
-    });
-    let roles: Vec<(D, usize)> = roles.collect();
-    let block: usize = roles.iter().map(|(_, block)| block).sum();
-    let (blocks, refused) = if let Some(memory) = config.kv_cache_memory {
+    let roles = roles.into_iter().filter_map(|(role, spec)| Some((device.role(role), spec?)));
+    let roles: Vec<_> = roles
+        .map(|(device, spec)| {
+            let block = block_bytes(&device, spec, config.capacity.block_size);
+            (device, block)
+        })
+        .collect();
+    let block = PerKind::of(|kind| roles.iter().map(|(_, block)| block[kind]).sum());
+    let in_all = block.full + block.windowed;
+    let (memories, refused) = if let Some(memory) = config.kv_cache_memory {
         let message = "kv-cache-memory is less than one block, which takes";
-        (memory / block, Error::Setting(format!("{message} {block} bytes; raise it or lower block-size")))
+        let refused = Error::Setting(format!("{message} {in_all} bytes; raise it or lower block-size"));
+        (vec![(memory, block)], refused)
     } else {
-        let blocks = if device.info().is_split {
+        let memories = if device.info().is_split {
             // A block has a part in either memory.
-            let fit = roles.iter().map(|(device, block)| Ok(device.default_cache_bytes()? / block));
-            fit.collect::<Result<Vec<_>>>()?.into_iter().min().unwrap_or(0)
+            let memory = |(device, block): &(D, PerKind<usize>)| Ok((device.default_cache_bytes()?, *block));
+            roles.iter().map(memory).collect::<Result<_>>()?
         } else {
-            device.default_cache_bytes()? / block
+            vec![(device.default_cache_bytes()?, block)]
         };
         let message = "no memory is left for the cache, of which one block takes";
-        (blocks, Error::Device(format!("{message} {block} bytes")))
+        (memories, Error::Device(format!("{message} {in_all} bytes")))
     };
-    Some(blocks).filter(|blocks| *blocks > 0).ok_or(refused)
+    let blocks = config.division(expert, amateur).blocks_in(&memories);
+    Some(blocks).filter(|blocks| blocks.full > 0).ok_or(refused)
 }
 
 /// Both planes of a cache of so many blocks.
@@ -72,7 +88,7 @@ pub(super) fn caches<D: Device>(
     device: &D,
     (expert, amateur): (&Spec, Option<&Spec>),
     block_size: usize,
-    blocks: usize,
+    blocks: PerKind<usize>,
 ) -> Result<(D::Cache, Option<D::Cache>)> {
     let cache = |role, spec: &Spec| device.role(role).cache(spec.cache_shape(block_size, blocks));
     Ok((cache(Role::Expert, expert)?, amateur.map(|spec| cache(Role::Amateur, spec)).transpose()?))

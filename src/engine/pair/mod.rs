@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use crate::device::inspect::Inspect;
-use crate::device::{AmateurLogits, Device, ExpertLogits, Pass, Role, RowResult};
-use crate::engine::config::{Deferred, PairConfig, Windows};
+use crate::device::{AmateurLogits, Device, ExpertLogits, LayerKind, Pass, PerKind, Role, RowResult};
+use crate::engine::config::{Deferred, MAX_LAG, PairConfig, Windows};
+use crate::engine::kv_cache::window::Window;
 use crate::engine::scheduler::cost::{Deferral, StepCost};
 use crate::engine::step::StepPlan;
 
@@ -12,14 +13,13 @@ use crate::error::Result;
 use crate::ids::BlockId;
 use crate::model::decoder::Decoder;
 use crate::profile;
+use memory::block_bytes;
 
 mod load;
 pub mod memory;
 pub mod source;
 mod warm_up;
 
-/// Positions that the amateur may be behind a row that decodes: its step over them should cost little more than over one.
-const MAX_LAG: usize = 64;
 /// Tokens to be seen before the amateur is deferred.
 const MIN_TOKENS_SEEN: usize = 64;
 
@@ -58,6 +58,12 @@ impl<D: Device> Pair<D> {
         Windows { expert, both: amateur.map_or(expert, |amateur| expert.min(amateur)) }
     }
 
+    /// The window of the models' layers, if any has one.
+    pub fn window(&self, config: &PairConfig) -> Option<Window> {
+        let amateur = self.models.amateur.as_ref().map(|model| model.decoder.spec());
+        config.division(self.models.expert.decoder.spec(), amateur).window
+    }
+
     /// Ids below this can be read and sampled.
     pub fn known_ids(&self) -> usize {
         self.known_ids
@@ -85,8 +91,8 @@ impl<D: Device> Pair<D> {
             let device = self.device.role(role);
             let lm_head = if has_lm_head { decoder.lm_head_bytes(&device) } else { 0 };
             let weights = (decoder.layer_bytes(&device) + lm_head) as f64;
-            let block = device.block_bytes(decoder.spec().cache_shape(config.capacity.block_size, 1));
-            let position = block as f64 / config.capacity.block_size as f64;
+            let block = block_bytes(&device, decoder.spec(), config.capacity.block_size);
+            let position = (block.full + block.windowed) as f64 / config.capacity.block_size as f64;
             StepCost { weights, row: weights * device.info().row_cost, position }
         };
         Some(Deferral {
@@ -147,14 +153,16 @@ impl<D: Inspect> Pair<D> {
 
 impl<D: Device> Models<D> {
     /// Copies blocks into others, in both planes of the cache.
-    fn copy_blocks(&mut self, device: &D, copies: &[(BlockId, BlockId)]) {
+    fn copy_blocks(&mut self, device: &D, copies: &PerKind<Vec<(BlockId, BlockId)>>) {
         let Self { expert, amateur, .. } = self;
         let copy = |device: &D, cache: &mut D::Cache| {
-            for (from, to) in copies {
-                device.copy_block(cache, *from, *to);
+            for kind in LayerKind::ALL {
+                for (from, to) in &copies[kind] {
+                    device.copy_block(cache, kind, *from, *to);
+                }
             }
         };
-        if !copies.is_empty() {
+        if LayerKind::ALL.iter().any(|kind| !copies[*kind].is_empty()) {
             device.join(
                 |device| copy(device, &mut expert.cache),
                 |device| amateur.iter_mut().for_each(|model| copy(device, &mut model.cache)),

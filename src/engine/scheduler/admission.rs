@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 
 use super::prefix::CachedPrefix;
+use crate::device::LayerKind;
 use crate::engine::config::SchedulerConfig;
-use crate::engine::kv_cache::pool::BlockPool;
+use crate::engine::kv_cache::block_table::BlockTable;
+use crate::engine::kv_cache::pools::BlockPools;
 use crate::engine::sequence::{PerModel, Sequence, State};
 use crate::engine::step::{PlanRow, StepPlan};
 use crate::ids::SeqId;
@@ -41,17 +43,17 @@ impl Queues {
     }
 
     /// Removes a running sequence and releases its blocks.
-    pub fn remove(&mut self, index: usize, pool: &mut BlockPool) -> Sequence {
+    pub fn remove(&mut self, index: usize, pools: &mut BlockPools) -> Sequence {
         let mut sequence = self.running.remove(index);
         self.free_deferred_rows.push(sequence.deferred_row);
-        pool.release(sequence.blocks.ids.drain(..));
+        pools.release(&mut sequence.blocks);
         sequence
     }
 
     /// Removes a sequence that runs or waits; `None` if it does neither.
-    pub fn cancel(&mut self, seq: SeqId, pool: &mut BlockPool) -> Option<Sequence> {
+    pub fn cancel(&mut self, seq: SeqId, pools: &mut BlockPools) -> Option<Sequence> {
         if let Ok(index) = self.running.binary_search_by_key(&seq, |s| s.id) {
-            return Some(self.remove(index, pool));
+            return Some(self.remove(index, pools));
         }
         let index = self.waiting.binary_search_by_key(&seq, |s| s.id).ok()?;
         self.waiting.remove(index)
@@ -59,9 +61,9 @@ impl Queues {
 
     /// Preempts the youngest running sequence: it releases its blocks and waits at the front. Plans from number
     /// `first_valid_plan` on begin it anew. False if none runs.
-    pub fn preempt_youngest(&mut self, pool: &mut BlockPool, first_valid_plan: u64) -> bool {
+    pub fn preempt_youngest(&mut self, pools: &mut BlockPools, first_valid_plan: u64) -> bool {
         let Some(youngest) = self.running.len().checked_sub(1) else { return false };
-        let mut sequence = self.remove(youngest, pool);
+        let mut sequence = self.remove(youngest, pools);
         sequence.begin_anew(first_valid_plan);
         self.waiting.push_front(sequence);
         self.num_preemptions += 1;
@@ -69,13 +71,21 @@ impl Queues {
     }
 
     /// Preempts until every running sequence can write the positions that plan number `plan` gives it.
-    pub fn make_room(&mut self, pool: &mut BlockPool, config: &SchedulerConfig, plan: u64) {
-        while self.blocks_wanted(config) > pool.free() && self.running.len() > 1 {
-            self.preempt_youngest(pool, plan);
+    pub fn make_room(&mut self, pools: &mut BlockPools, config: &SchedulerConfig, plan: u64) {
+        while self.blocks_wanted(config) > pools.free() && self.running.len() > 1 {
+            self.preempt_youngest(pools, plan);
         }
     }
 
-    /// Blocks that the running sequences allocate in the next step.
+    /// Drops the blocks of running sequences that are behind the window of every position that is still to be computed.
+    pub fn drop_behind_window(&mut self, pools: &mut BlockPools) {
+        for sequence in &mut self.running {
+            let next = sequence.next_position();
+            pools.drop_behind(&mut sequence.blocks, next);
+        }
+    }
+
+    /// Blocks of each kind that the running sequences allocate in the next step.
     fn blocks_wanted(&self, config: &SchedulerConfig) -> usize {
         let mut budget = config.capacity.max_num_batched_tokens;
         let mut wanted = 0;
@@ -85,7 +95,7 @@ impl Queues {
                 budget -= num_tokens;
                 if num_tokens > 0 {
                     let blocks = config.blocks_for(sequence.num_computed.expert + num_tokens);
-                    wanted += blocks.saturating_sub(sequence.blocks.ids.len());
+                    wanted += blocks.saturating_sub(sequence.blocks.num_blocks());
                 }
             }
         }
@@ -100,15 +110,23 @@ impl Queues {
     /// Whether the blocks of the first waiting sequence are there. They must fit beside one more block for each running
     /// sequence, or it would be preempted at once. And no prompt that it shares may be computed by this very plan: one step
     /// later it can be taken over.
-    pub fn may_admit(&self, plan: &StepPlan, pool: &BlockPool, config: &SchedulerConfig) -> bool {
+    pub fn may_admit(&self, plan: &StepPlan, pools: &BlockPools, config: &SchedulerConfig) -> bool {
         let Some(first) = self.waiting.front() else { return false };
-        let prefix = CachedPrefix::find(first, plan.pass, pool, config);
-        let held = prefix.blocks.iter().filter(|block| pool.is_held(**block)).count();
-        let promise = |s: &Sequence| config.blocks_for(s.len()).saturating_sub(s.blocks.ids.len()) + 1;
-        let promised: usize = self.running.iter().map(promise).sum();
-        let fits = config.blocks_for(first.len()) - held + promised <= pool.free();
-        let is_ready = prefix.partial.is_none_or(|(partial, _)| partial.plan < plan.number);
-        is_ready && (fits || self.running.is_empty())
+        let prefix = CachedPrefix::find(first, plan.pass, pools, config);
+        let fits = |kind: &LayerKind| {
+            let held = prefix.table.held(*kind).iter().filter(|block| pools[*kind].is_held(**block)).count();
+            let promise = |s: &Sequence| {
+                let most = most_blocks(*kind, s.len(), s.num_computed.expert, s.lag(), config);
+                most.saturating_sub(s.blocks.held(*kind).len()) + 1
+            };
+            let promised: usize = self.running.iter().map(promise).sum();
+            let PerModel { expert, amateur } = prefix.num_computed;
+            let lag = if first.params.needs_amateur() { expert - amateur } else { 0 };
+            let most = most_blocks(*kind, first.len(), expert, lag, config);
+            most - held + promised <= pools[*kind].free()
+        };
+        let is_ready = prefix.partial.as_ref().is_none_or(|partial| partial.plan < plan.number);
+        is_ready && (self.running.is_empty() || pools.kinds().iter().all(fits))
     }
 
     /// Lets the first waiting sequence run, and returns it.
@@ -121,21 +139,43 @@ impl Queues {
 
     /// Whether each block is free or held by the sequences that should hold it, no waiting sequence holds any, and no two
     /// running sequences have the same deferred row.
-    pub fn is_sound(&self, pool: &BlockPool, config: &SchedulerConfig) -> bool {
-        let held = self.running.iter().flat_map(|s| s.blocks.ids.iter().copied());
+    pub fn is_sound(&self, pools: &BlockPools, config: &SchedulerConfig) -> bool {
+        let tables: Vec<&BlockTable> = self.running.iter().map(|s| &s.blocks).collect();
         let taken = self.running.iter().map(|s| s.deferred_row);
         let mut deferred_rows: Vec<u32> = taken.chain(self.free_deferred_rows.iter().copied()).collect();
         deferred_rows.sort_unstable();
         let is_fresh = |s: &Sequence| {
-            s.blocks.ids.is_empty() && s.num_computed == PerModel::default() && s.state == State::Ready
+            s.blocks.num_blocks() == 0 && s.num_computed == PerModel::default() && s.state == State::Ready
         };
         let is_covered = |s: &Sequence| {
-            s.blocks.ids.len() >= config.blocks_for(s.num_computed.expert)
+            let table = &s.blocks;
+            table.num_blocks() >= config.blocks_for(s.num_computed.expert)
+                && table.num_dropped <= pools.first_seen(s.next_position())
+                && pools.kinds().iter().all(|kind| table.ids[*kind].len() == table.num_blocks())
                 && s.num_computed.amateur <= s.num_computed.expert
         };
         self.waiting.iter().all(is_fresh)
             && self.running.iter().all(is_covered)
             && deferred_rows.into_iter().eq(0..config.capacity.max_num_seqs as u32)
-            && pool.accounts_for(held)
+            && pools.account_for(&tables)
+    }
+}
+
+/// The most blocks of a kind that a sequence of `len` tokens holds at once from now on, with `num_computed` positions computed
+/// and the amateur `lag` positions behind.
+fn most_blocks(
+    kind: LayerKind,
+    len: usize,
+    num_computed: usize,
+    lag: usize,
+    config: &SchedulerConfig,
+) -> usize {
+    let (capacity, all) = (config.capacity, config.blocks_for(len));
+    match config.window.filter(|_| kind == LayerKind::Windowed) {
+        Some(window) => {
+            let num_tokens = (len - num_computed).min(capacity.max_num_batched_tokens);
+            all.min(window.blocks(num_tokens, lag, capacity.block_size))
+        }
+        None => all,
     }
 }

@@ -2,8 +2,8 @@
 
 use super::admission::Queues;
 use super::cost::{Deferral, Rows, StepHistory};
-use crate::device::{Pass, RowResult};
-use crate::engine::kv_cache::pool::BlockPool;
+use crate::device::{LayerKind, Pass, RowResult};
+use crate::engine::kv_cache::pools::BlockPools;
 use crate::engine::sequence::Sequence;
 use crate::engine::step::StepPlan;
 
@@ -12,13 +12,16 @@ use crate::engine::step::StepPlan;
 pub(super) struct CatchUp {
     /// `None` where the amateur is never deferred.
     deferral: Option<Deferral>,
+    /// Whether there are layers with a window. Their blocks cannot be dropped before the amateur has read them, so it must not
+    /// be far behind a prompt either.
+    has_window: bool,
     history: StepHistory,
 }
 
 impl CatchUp {
     /// A schedule that has seen no token.
-    pub fn new(deferral: Option<Deferral>) -> Self {
-        Self { deferral, history: StepHistory::default() }
+    pub fn new(deferral: Option<Deferral>, has_window: bool) -> Self {
+        Self { deferral, has_window, history: StepHistory::default() }
     }
 
     /// Which models the next step runs. A joint step needs both models to have computed the same positions of every row.
@@ -77,7 +80,8 @@ impl CatchUp {
         if !self.defers(running) && running.iter().any(|s| s.lag() > 0) {
             return true;
         }
-        if running.iter().any(|s| s.is_decoding() && s.lag() > deferral.max_lag) {
+        let is_limited = |s: &&Sequence| self.has_window || s.is_decoding();
+        if running.iter().filter(is_limited).any(|s| s.lag() > deferral.max_lag) {
             return true;
         }
         // Rows whose token is in flight count as waiting and as going, by the share of tokens that needs the amateur.
@@ -99,7 +103,7 @@ impl CatchUp {
         &mut self,
         plan: &mut StepPlan,
         running: &mut [Sequence],
-        pool: &mut BlockPool,
+        pools: &mut BlockPools,
         mut budget: usize,
         block_size: usize,
     ) {
@@ -107,7 +111,7 @@ impl CatchUp {
         let max_lag =
             if self.defers(running) { self.deferral.map_or(0, |deferral| deferral.max_lag) } else { 0 };
         for sequence in running.iter_mut().filter(|s| s.awaits_amateur() || s.lag() > max_lag) {
-            budget -= catch_up(sequence, budget, plan, pool, block_size);
+            budget -= catch_up(sequence, budget, plan, pools, block_size);
         }
     }
 }
@@ -123,14 +127,18 @@ fn catch_up(
     sequence: &mut Sequence,
     budget: usize,
     plan: &mut StepPlan,
-    pool: &mut BlockPool,
+    pools: &mut BlockPools,
     block_size: usize,
 ) -> usize {
-    let num_computed = &mut sequence.num_computed;
+    let (num_computed, table) = (&mut sequence.num_computed, &sequence.blocks);
+    let has_amateur = |index: usize| {
+        let has = |kind: &LayerKind| pools[*kind].prefixes.has_amateur(table.ids[*kind][index]);
+        pools.kinds().iter().all(has)
+    };
     // Of blocks that are shared, the amateur may have computed some for another sequence.
     while num_computed.amateur.is_multiple_of(block_size)
         && num_computed.amateur + block_size < num_computed.expert
-        && pool.prefixes.has_amateur(sequence.blocks.ids[num_computed.amateur / block_size])
+        && has_amateur(num_computed.amateur / block_size)
     {
         num_computed.amateur += block_size;
     }
@@ -143,12 +151,13 @@ fn catch_up(
     if let Some(output) = plan.push(sequence, start..end, samples) {
         sequence.expect_awaited_token(output);
     }
-    for block in start / block_size..end / block_size {
-        pool.prefixes.set_amateur(sequence.blocks.ids[block]);
-    }
     let last_of_prompt = sequence.prompt_len - 1;
-    if (start..end).contains(&last_of_prompt) {
-        pool.prefixes.set_amateur_of_partial(sequence.blocks.ids[last_of_prompt / block_size]);
+    for kind in pools.kinds() {
+        let (ids, prefixes) = (&sequence.blocks.ids[*kind], &mut pools[*kind].prefixes);
+        ids[start / block_size..end / block_size].iter().for_each(|block| prefixes.set_amateur(*block));
+        if (start..end).contains(&last_of_prompt) {
+            prefixes.set_amateur_of_partial(ids[last_of_prompt / block_size]);
+        }
     }
     end - start
 }

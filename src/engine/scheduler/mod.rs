@@ -2,8 +2,11 @@
 //!
 //! Sequences are served first come, first served. Every running sequence is older than every waiting one, so the oldest always
 //! advances and none starves. When blocks run out, the youngest running sequence is preempted: it releases all its blocks, waits
-//! at the front of the queue, and is computed again later. The pool holds at least one sequence of full length, so the oldest
+//! at the front of the queue, and is computed again later. The pools hold at least one sequence of full length, so the oldest
 //! can always continue.
+//!
+//! Layers with a window have blocks of their own, which are dropped once they are behind the window of every position that
+//! either model has still to compute.
 //!
 //! A step may be planned before the step before it is committed. It then takes the tokens in flight from that step, on the
 //! device. If a sequence turns out to have ended, its row was planned in vain and the row's result is dropped. Blocks that such a
@@ -23,18 +26,18 @@ mod prefix;
 
 use crate::device::{Pass, RowResult};
 use crate::engine::config::SchedulerConfig;
-use crate::engine::kv_cache::pool::BlockPool;
+use crate::engine::kv_cache::pools::BlockPools;
 use crate::engine::sequence::Sequence;
 use crate::engine::step::{PlanRow, StepPlan};
 use crate::ids::SeqId;
 use admission::Queues;
 use catch_up::CatchUp;
 
-/// The scheduler: waiting and running sequences, and the pool of blocks.
+/// The scheduler: waiting and running sequences, and the pools of blocks.
 #[derive(Debug)]
 pub struct Scheduler {
     config: SchedulerConfig,
-    pool: BlockPool,
+    pools: BlockPools,
     queues: Queues,
     catch_up: CatchUp,
     next_id: u64,
@@ -46,9 +49,9 @@ impl Scheduler {
     /// An idle scheduler.
     pub fn new(config: SchedulerConfig) -> Self {
         Self {
-            pool: BlockPool::new(config.num_blocks),
+            pools: BlockPools::new(config.num_blocks, config.window, config.capacity.block_size),
             queues: Queues::new(config.capacity.max_num_seqs),
-            catch_up: CatchUp::new(config.deferral),
+            catch_up: CatchUp::new(config.deferral, config.window.is_some()),
             next_id: 0,
             num_plans: 0,
             shared_tokens: 0,
@@ -58,7 +61,7 @@ impl Scheduler {
 
     /// Queues a sequence, and gives it its id.
     pub fn add(&mut self, mut sequence: Sequence) -> SeqId {
-        debug_assert!(self.config.blocks_for(sequence.params.max_len) <= self.pool.total());
+        debug_assert!(self.config.holds(sequence.params.max_len));
         let id = SeqId(self.next_id);
         self.next_id += 1;
         sequence.id = id;
@@ -70,24 +73,25 @@ impl Scheduler {
     /// token budget. The plan is empty if there is nothing to do, or nothing before the amateur catches up.
     pub fn plan(&mut self) -> StepPlan {
         self.num_plans += 1;
-        let Self { config, pool, queues, catch_up, .. } = self;
-        queues.make_room(pool, config, self.num_plans);
+        let Self { config, pools, queues, catch_up, .. } = self;
+        queues.drop_behind_window(pools);
+        queues.make_room(pools, config, self.num_plans);
         let pass = catch_up.next_pass(&queues.running);
         let mut plan = StepPlan { number: self.num_plans, pass, ..StepPlan::default() };
         let mut budget = config.capacity.max_num_batched_tokens;
         for is_decoding in [true, false] {
             for sequence in queues.running.iter_mut().filter(|s| s.is_decoding() == is_decoding) {
-                budget -= advance(sequence, budget, &mut plan, pool, config);
+                budget -= advance(sequence, budget, &mut plan, pools, config);
             }
         }
         while budget > 0
             && queues.has_candidate(config)
             && catch_up.may_admit(pass, &queues.running)
-            && queues.may_admit(&plan, pool, config)
+            && queues.may_admit(&plan, pools, config)
         {
             let Some(sequence) = queues.admit() else { break };
-            self.shared_tokens += prefix::take_over(sequence, &mut plan, pool, config) as u64;
-            budget -= advance(sequence, budget, &mut plan, pool, config);
+            self.shared_tokens += prefix::take_over(sequence, &mut plan, pools, config) as u64;
+            budget -= advance(sequence, budget, &mut plan, pools, config);
         }
         plan
     }
@@ -108,7 +112,7 @@ impl Scheduler {
             plan.number = self.num_plans;
             let (budget, block_size) =
                 (self.config.capacity.max_num_batched_tokens, self.config.capacity.block_size);
-            self.catch_up.plan(&mut plan, &mut self.queues.running, &mut self.pool, budget, block_size);
+            self.catch_up.plan(&mut plan, &mut self.queues.running, &mut self.pools, budget, block_size);
         }
         plan
     }
@@ -123,7 +127,7 @@ impl Scheduler {
             let sequence = &mut self.queues.running[index];
             match result.decision() {
                 Some(decision) if sequence.take(decision) => {
-                    ended.push(self.queues.remove(index, &mut self.pool));
+                    ended.push(self.queues.remove(index, &mut self.pools));
                 }
                 Some(_) => {}
                 None => sequence.wait_for_amateur(row.positions.end, self.num_plans + 1),
@@ -140,13 +144,13 @@ impl Scheduler {
 
     /// Drops a sequence that runs or waits, and returns it; `None` if it has ended before.
     pub fn cancel(&mut self, seq: SeqId) -> Option<Sequence> {
-        self.queues.cancel(seq, &mut self.pool)
+        self.queues.cancel(seq, &mut self.pools)
     }
 
     /// Preempts the youngest running sequence. What the prefix index has lost of it by the time it runs again is recomputed.
     /// False if none runs.
     pub fn preempt_youngest(&mut self) -> bool {
-        self.queues.preempt_youngest(&mut self.pool, self.num_plans + 1)
+        self.queues.preempt_youngest(&mut self.pools, self.num_plans + 1)
     }
 
     /// Whether there is nothing left to do.
@@ -174,33 +178,33 @@ impl Scheduler {
         self.shared_tokens
     }
 
-    /// The pool of blocks.
-    pub fn pool(&self) -> &BlockPool {
-        &self.pool
+    /// The pools of blocks.
+    pub fn pools(&self) -> &BlockPools {
+        &self.pools
     }
 
     /// Whether no block is lost: each is free, or held by the running sequences that should hold it.
     pub fn is_sound(&self) -> bool {
-        self.queues.is_sound(&self.pool, &self.config)
+        self.queues.is_sound(&self.pools, &self.config)
     }
 }
 
-/// Adds as many of a sequence's pending positions to `plan` as `budget` and the pool allow. Returns how many.
+/// Adds as many of a sequence's pending positions to `plan` as `budget` and the pools allow. Returns how many.
 fn advance(
     sequence: &mut Sequence,
     budget: usize,
     plan: &mut StepPlan,
-    pool: &mut BlockPool,
+    pools: &mut BlockPools,
     config: &SchedulerConfig,
 ) -> usize {
     let block_size = config.capacity.block_size;
     let wanted = sequence.num_computed.expert + sequence.num_pending().min(budget);
-    let blocks = &mut sequence.blocks.ids;
-    while blocks.len() * block_size < wanted {
-        let Some(block) = pool.allocate() else { break };
-        blocks.push(block);
+    let table = &mut sequence.blocks;
+    while table.num_blocks() * block_size < wanted {
+        let Some(blocks) = pools.allocate() else { break };
+        pools.push(table, blocks);
     }
-    let end = wanted.min(blocks.len() * block_size);
+    let end = wanted.min(table.num_blocks() * block_size);
     let start = std::mem::replace(&mut sequence.num_computed.expert, end);
     if end == start {
         return 0;
@@ -210,7 +214,7 @@ fn advance(
         sequence.num_computed.amateur = end;
     }
     if config.shared_prefixes {
-        prefix::insert(sequence, start, pool, block_size, plan.number);
+        prefix::insert(sequence, start, pools, block_size, plan.number);
     }
     if let Some(output) = output {
         sequence.expect_token(output);

@@ -1,7 +1,9 @@
 use codit::device::cpu::Cpu;
 use codit::device::inspect::Inspect;
 use codit::device::number::quantize;
-use codit::device::{AttentionShape, Batch, CacheShape, Device, Dtype, Format, Heads, Span};
+use codit::device::{
+    AttentionShape, Batch, CacheLayer, CacheShape, Device, Dtype, Format, Heads, PerKind, Span,
+};
 use codit::ids::{BlockId, TokenId};
 
 use super::{Numbers, bits, close, devices, tensor, upload};
@@ -31,11 +33,12 @@ impl Case {
     /// sequence.
     fn run(&self, cpu: &Cpu, block_size: usize, chunk: impl Fn(usize, usize) -> usize) -> Vec<Vec<f32>> {
         let tables: Vec<Vec<BlockId>> = self.tables(block_size);
-        let blocks = tables.iter().map(Vec::len).sum();
+        let blocks = PerKind::only_full(tables.iter().map(Vec::len).sum());
         let (head_dim, heads) = (self.heads.dim, self.heads.key_value);
         let group = self.heads.query / heads;
-        let mut cache =
-            cpu.cache(CacheShape { layers: 2, heads, group, head_dim, block_size, blocks }).unwrap();
+        let mut cache = cpu
+            .cache(CacheShape { layers: PerKind::only_full(2), heads, group, head_dim, block_size, blocks })
+            .unwrap();
         let rope = cpu.rope(&vec![0.0; head_dim / 2], 1.0).unwrap();
         let mut out = vec![vec![]; self.sequences.len()];
         let mut done = vec![0; self.sequences.len()];
@@ -65,8 +68,13 @@ impl Case {
             let mut qkv = upload(cpu, self.heads.qkv_width(), &rows);
             let mut attended = tensor(cpu, batch.tokens.len(), self.heads.query_width());
             let step = begin_forward(cpu, block_size, &batch);
-            cpu.rope_store(&step, self.heads, None, &rope, 1, &mut qkv, &mut cache);
-            let shape = AttentionShape { heads: self.heads, scale: SCALE, window: self.window, layer: 1 };
+            cpu.rope_store(&step, self.heads, None, &rope, CacheLayer::full(1), &mut qkv, &mut cache);
+            let shape = AttentionShape {
+                heads: self.heads,
+                scale: SCALE,
+                window: self.window,
+                layer: CacheLayer::full(1),
+            };
             cpu.attention(&step, shape, &qkv, &cache, &mut attended);
             let attended = cpu.download(batch.tokens.len(), &attended);
             for span in &batch.spans {

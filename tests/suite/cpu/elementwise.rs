@@ -1,5 +1,7 @@
 use codit::device::inspect::Inspect;
-use codit::device::{Activation, Batch, CacheShape, Device, Dtype, HeadNorms, Heads, Norm, NormScope};
+use codit::device::{
+    Activation, Batch, CacheLayer, CacheShape, Device, Dtype, HeadNorms, Heads, Norm, NormScope, PerKind,
+};
 use codit::error::Error;
 use codit::ids::TokenId;
 
@@ -119,7 +121,14 @@ fn rope_norms_and_rotates() {
         };
         let of_heads = norms(NormScope::Head, [16, 16]);
         let of_projections = norms(NormScope::Projection, [64, 32]);
-        let shape = CacheShape { layers: 1, heads: 2, group: 2, head_dim: 16, block_size: 1, blocks: 1 };
+        let shape = CacheShape {
+            layers: PerKind::only_full(1),
+            heads: 2,
+            group: 2,
+            head_dim: 16,
+            block_size: 1,
+            blocks: PerKind::only_full(1),
+        };
         let x = numbers.take(positions.len() * heads.qkv_width());
         for norms in [None, Some(&of_heads), Some(&of_projections)] {
             let mut cache = cpu.cache(shape).unwrap();
@@ -130,7 +139,15 @@ fn rope_norms_and_rotates() {
                 // There are no spans, so nothing is stored and positions are arbitrary.
                 ..Batch::default()
             };
-            cpu.rope_store(&begin_forward(&cpu, 1, &batch), heads, norms, &rope, 0, &mut qkv, &mut cache);
+            cpu.rope_store(
+                &begin_forward(&cpu, 1, &batch),
+                heads,
+                norms,
+                &rope,
+                CacheLayer::full(0),
+                &mut qkv,
+                &mut cache,
+            );
             let mut expected = vec![];
             for (row, &position) in x.chunks(heads.qkv_width()).zip(&positions) {
                 let row: Vec<f64> = row.iter().map(|&x| f64::from(x)).collect();
@@ -162,10 +179,27 @@ fn rope_norms_and_rotates() {
 #[test]
 fn too_large_a_cache_is_an_error() {
     let cpu = codit::device::cpu::Cpu::new(Some(1)).unwrap();
-    let shape =
-        CacheShape { layers: 1000, heads: 1000, group: 1, head_dim: 1000, block_size: 1000, blocks: 1000 };
+    let shape = CacheShape {
+        layers: PerKind::only_full(1000),
+        heads: 1000,
+        group: 1,
+        head_dim: 1000,
+        block_size: 1000,
+        blocks: PerKind::only_full(1000),
+    };
     assert!(matches!(cpu.cache(shape), Err(Error::Device(_))));
-    assert!(matches!(cpu.cache(CacheShape { blocks: usize::MAX, ..shape }), Err(Error::Device(_))));
-    let shape = CacheShape { layers: 3, heads: 5, group: 2, head_dim: 7, block_size: 11, blocks: 13 };
-    assert_eq!(cpu.block_bytes(shape), 3 * 2 * 5 * 7 * 11 * 4);
+    assert!(matches!(
+        cpu.cache(CacheShape { blocks: PerKind::only_full(usize::MAX), ..shape }),
+        Err(Error::Device(_))
+    ));
+    let shape = CacheShape {
+        layers: PerKind { full: 3, windowed: 2 },
+        heads: 5,
+        group: 2,
+        head_dim: 7,
+        block_size: 11,
+        blocks: PerKind::of(|_| 13),
+    };
+    let layer = 2 * 5 * 7 * 11 * 4;
+    assert_eq!(cpu.block_bytes(shape), PerKind { full: 3 * layer, windowed: 2 * layer });
 }

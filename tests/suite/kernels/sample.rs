@@ -1,7 +1,9 @@
 use codit::contrast::{Contrast, Noise, Vocabulary};
 use codit::device::inspect::Inspect;
 use codit::device::simt::Simt;
-use codit::device::{AmateurLogits, Batch, Capacity, Device, Dtype, ExpertLogits, Precision, SampleRow};
+use codit::device::{
+    AmateurLogits, Batch, Capacity, Device, Dtype, ExpertLogits, PerKind, Precision, SampleRow,
+};
 use codit::doctor::{Check, Comparison, Numbers, decided_by_expert, sample};
 
 /// Logits are f32 in every format, so one format is enough.
@@ -42,7 +44,7 @@ fn padding_stays_as_it_is() {
     let (rows, len) = (3, 700);
     let vocabulary = Vocabulary::new(len, vec![]);
     let capacity = Capacity { max_num_seqs: rows, max_num_batched_tokens: rows, block_size: 1 };
-    let mut step = device.step(capacity, rows, &vocabulary).unwrap();
+    let mut step = device.step(capacity, PerKind::only_full(rows), &vocabulary).unwrap();
     let mut sample = |logits: &[f32], positions: [u32; 3]| {
         let mut expert = device.tensor(rows, len, Precision::Single).unwrap();
         device.upload(logits, &mut expert);

@@ -10,7 +10,7 @@ use codit::bench::shapes;
 use codit::checkpoint::Checkpoint;
 use codit::device::cpu::Cpu;
 use codit::device::inspect::Inspect;
-use codit::device::{Activation, Batch, CacheShape, Device, NormScope, RoutingShape, Span};
+use codit::device::{Activation, Batch, CacheShape, Device, NormScope, PerKind, RoutingShape, Span};
 use codit::ids::{BlockId, TokenId};
 use codit::model::rope::Rope;
 use codit::model::spec::{Layer, Mixture, Mlp, NormPlacement, stop_tokens};
@@ -522,8 +522,15 @@ fn configurations_of_published_models() {
     }));
     assert!(!qwen3.tied_lm_head && qwen3.head_norms == Some(NormScope::Head) && qwen3.vocab_size == 151_936);
     assert_eq!(qwen3.layers, vec![Layer { rope: 0, window: None, mlp: Mlp::Dense }; 36]);
-    let shape = CacheShape { layers: 36, heads: 8, group: 4, head_dim: 128, block_size: 16, blocks: 100 };
-    assert_eq!(qwen3.cache_shape(16, 100), shape);
+    let shape = CacheShape {
+        layers: PerKind::only_full(36),
+        heads: 8,
+        group: 4,
+        head_dim: 128,
+        block_size: 16,
+        blocks: PerKind { full: 100, windowed: 7 },
+    };
+    assert_eq!(qwen3.cache_shape(16, shape.blocks), shape);
 
     let mixture = shapes::find("qwen3-30b-a3b").unwrap();
     let routing = RoutingShape { branches: 128, active: 8, normalized: true };
@@ -755,10 +762,11 @@ pub fn one_token(decoder: &mut Decoder<Cpu>) -> Vec<f32> {
         positions: vec![0],
         spans: vec![Span { tokens: 0..1, blocks: 0..1 }],
         blocks: vec![BlockId(0)],
+        windowed_blocks: vec![BlockId(0)],
         logits_indices: vec![0],
         ..Batch::default()
     };
-    let mut cache = device.cache(decoder.spec().cache_shape(16, 1)).unwrap();
+    let mut cache = device.cache(decoder.spec().cache_shape(16, PerKind::of(|_| 1))).unwrap();
     let step = begin_forward(&device, 16, &batch);
     decoder.forward(&device, &step, &mut cache);
     device.download(1, decoder.logits(&device, &step, 0..1))

@@ -41,7 +41,7 @@ pub fn check(shape: CacheShape, format: Format) -> Result<()> {
 /// # Errors
 /// If there is too little memory.
 pub fn partials<R: GpuRuntime>(on: &GpuDevice<R>, shape: CacheShape) -> Result<Partials<R>> {
-    let capacity = 2 * shape.blocks * shape.block_size / SPLIT + 2;
+    let capacity = 2 * shape.blocks.full * shape.block_size / SPLIT + 2;
     let [results, counters] = split_bytes(shape).map(|bytes| bytes * capacity);
     let partials = Partials { results: on.allocate(results)?, counters: on.allocate(counters)?, capacity };
     on.runtime().write(on.current_role(), &partials.counters, &vec![0; counters]);
@@ -78,7 +78,7 @@ pub fn attention<R: GpuRuntime>(
         out: on.address(&out.memory),
         spans: step.section(on, |s| s.spans),
         prefills: step.section(on, |s| s.prefills),
-        blocks: step.section(on, |s| s.blocks),
+        blocks: step.blocks(on, shape.layer.kind),
         partials: on.address(&cache.partials.results),
         counters: on.address(&cache.partials.counters),
         kv_heads: heads.key_value as u32,

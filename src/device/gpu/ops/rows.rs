@@ -7,11 +7,11 @@ use bytemuck::{Pod, Zeroable};
 use crate::device::gpu::abi::{
     CopyBlockParams, EmbedParams, GatedParams, GatherParams, NormParams, RmsNormParams, RopeStoreParams,
 };
-use crate::device::gpu::buffers::{Cache, Rope, Tensor, Weight};
+use crate::device::gpu::buffers::{Cache, Rope, Tensor, Weight, rows_per_layer};
 use crate::device::gpu::device::GpuDevice;
 use crate::device::gpu::inputs::Step;
 use crate::device::gpu::runtime::{GpuRuntime, Launch};
-use crate::device::{Activation, Delta, Dtype, HeadNorms, Heads, Norm, NormScope};
+use crate::device::{Activation, CacheLayer, Delta, Dtype, HeadNorms, Heads, LayerKind, Norm, NormScope};
 use crate::ids::BlockId;
 
 /// Threads of a warp.
@@ -90,7 +90,7 @@ pub fn rope_store<R: GpuRuntime>(
     heads: Heads,
     norms: Option<&HeadNorms<Weight<R>>>,
     rope: &Rope<R>,
-    layer: usize,
+    layer: CacheLayer,
     qkv: &mut Tensor<R>,
     cache: &mut Cache<R>,
 ) {
@@ -100,7 +100,7 @@ pub fn rope_store<R: GpuRuntime>(
     let spans_heads = norms.is_some_and(|norms| norms.scope == NormScope::Projection);
     let parameters = RopeStoreParams {
         positions: step.section(on, |s| s.positions),
-        slots: step.section(on, |s| s.slots),
+        slots: step.slots(on, layer.kind),
         inverse_frequencies: on.address(&rope.memory),
         query_norm: NormParams::new(on, norms.map(|norms| &norms.query)),
         key_norm: NormParams::new(on, norms.map(|norms| &norms.key)),
@@ -174,21 +174,27 @@ pub fn gather<R: GpuRuntime>(
 }
 
 /// See [`crate::device::Device::copy_block`].
-pub fn copy_block<R: GpuRuntime>(on: &GpuDevice<R>, cache: &mut Cache<R>, from: BlockId, to: BlockId) {
+pub fn copy_block<R: GpuRuntime>(
+    on: &GpuDevice<R>,
+    cache: &mut Cache<R>,
+    kind: LayerKind,
+    from: BlockId,
+    to: BlockId,
+) {
     const THREADS: usize = 256;
-    let shape = cache.shape;
-    let rows = 2 * shape.heads * shape.block_size;
-    let scales = cache.scales.as_ref().map(|scales| (scales, rows * size_of::<f32>()));
-    let numbers = (&cache.memory, rows * shape.head_dim * cache.dtype.size());
+    let (shape, blocks) = (cache.shape, &cache.blocks[kind]);
+    let rows = rows_per_layer(shape);
+    let scales = blocks.scales.as_ref().map(|scales| (scales, rows * size_of::<f32>()));
+    let numbers = (&blocks.memory, rows * shape.head_dim * cache.dtype.size());
     for (memory, block_bytes) in [numbers].into_iter().chain(scales) {
         let parameters = CopyBlockParams {
             cache: on.address(memory),
-            layer_bytes: (shape.blocks * block_bytes) as u64,
+            layer_bytes: (shape.blocks[kind] * block_bytes) as u64,
             block_bytes: block_bytes as u64,
             from: from.0,
             to: to.0,
         };
-        let grid = [block_bytes.div_ceil(THREADS * ACCESS) as u32, shape.layers as u32, 1];
+        let grid = [block_bytes.div_ceil(THREADS * ACCESS) as u32, shape.layers[kind] as u32, 1];
         let launch = Launch { kernel: "copy_block", grid, threads: THREADS as u32, shared_bytes: 0 };
         launch_rows(on, &launch, &parameters);
     }
