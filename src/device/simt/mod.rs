@@ -1,6 +1,8 @@
 //! The GPU path without a GPU: the same launches of the same kernels, compiled for the host and run with one fibre
-//! per CUDA thread. Matrix products, which a library computes on the GPU, are plain loops here.
+//! per CUDA thread, or compiled to PTX and interpreted. Matrix products, which a library computes on the GPU, are plain
+//! loops here.
 
+pub mod code;
 pub mod runtime;
 
 use std::collections::BTreeSet;
@@ -16,6 +18,7 @@ use super::gpu::runtime::{GpuRuntime, Launch, Matmul, Role};
 use super::gpu::{GpuConfig, GpuDevice};
 use super::{Dtype, Format, MemoryInfo};
 use crate::error::{Error, Result};
+use code::Code;
 use runtime::Memory;
 
 /// The device.
@@ -32,6 +35,7 @@ pub struct Host {
     /// Seeds the order of threads and blocks of the next launch.
     seed: AtomicU64,
     is_split: bool,
+    code: Code,
     failure: Mutex<Option<String>>,
     /// The names of the launched kernels.
     launched: Mutex<BTreeSet<&'static str>>,
@@ -44,11 +48,25 @@ impl Simt {
         Self::simt_with(GpuConfig::of(Format::of(dtype)), seed, false)
     }
 
-    /// Like [`Simt::simt`] with other formats, and in place of two GPUs if `is_split`.
+    /// Like [`Simt::simt`] with other formats, and in place of two GPUs if `is_split`. The environment chooses the
+    /// kernels' code; where it is wrong ([`Code::chosen`]), the device ends its first step with that error.
     pub fn simt_with(config: GpuConfig, seed: u64, is_split: bool) -> Self {
+        match Code::chosen() {
+            Ok(code) => Self::simt_from(code, config, seed, is_split),
+            Err(error) => {
+                let device = Self::simt_from(Code::Host, config, seed, is_split);
+                device.runtime().note(Err(error.to_string()));
+                device
+            }
+        }
+    }
+
+    /// Like [`Simt::simt_with`], with the kernels of `code`.
+    pub fn simt_from(code: Code, config: GpuConfig, seed: u64, is_split: bool) -> Self {
         let host = Host {
             seed: AtomicU64::new(seed),
             is_split,
+            code,
             failure: Mutex::default(),
             launched: Mutex::default(),
         };
@@ -83,7 +101,10 @@ impl GpuRuntime for Host {
     type Mark = Instant;
 
     fn describe(&self) -> String {
-        "simt: the GPU's kernels on the host".to_owned()
+        match self.code {
+            Code::Host => "simt: the GPU's kernels on the host".to_owned(),
+            Code::Ptx(_) => "simt: the GPU's kernels on the host, from their PTX".to_owned(),
+        }
     }
 
     fn allocate(&self, _: Role, bytes: usize) -> Result<Memory> {
@@ -137,7 +158,7 @@ impl GpuRuntime for Host {
         };
         // SAFETY: `GpuDevice` packs the kernel's own parameters, with addresses of memory that it holds. Queued work
         // runs at once, so nothing else uses that memory now.
-        self.note(unsafe { launch.run_bytes(parameters) });
+        self.note(unsafe { launch.run_bytes(&self.code, parameters) });
     }
 
     fn matmul(&self, _: Role, matmul: &Matmul) -> bool {

@@ -1,0 +1,208 @@
+// Comparisons and choices: PTX ISA, "Comparison and Selection Instructions".
+#include <array>
+
+#include "each.h"
+
+namespace ptx {
+namespace {
+
+enum class Relation : u8 { eq, ne, lt, le, gt, ge, equ, neu, ltu, leu, gtu, geu, num, nan };
+
+std::optional<Relation> take_relation(Opcode& opcode) {
+    // The names of unsigned comparisons are those of the signed ones otherwise.
+    if (const auto found = opcode.take_one({"lo", "ls", "hi", "hs"}))
+        return std::array{Relation::lt, Relation::le, Relation::gt, Relation::ge}[*found];
+    const auto found = opcode.take_one(
+        {"eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan"});
+    if (!found) return std::nullopt;
+    return Relation(*found);
+}
+
+// The relations of numbers are false if one is NaN, and those that end in u are true.
+template <Relation RELATION, class T>
+bool holds(T a, T b) {
+    switch (RELATION) {
+        case Relation::eq: return a == b;
+        case Relation::ne: return a < b || a > b;
+        case Relation::lt: return a < b;
+        case Relation::le: return a <= b;
+        case Relation::gt: return a > b;
+        case Relation::ge: return a >= b;
+        case Relation::equ: return !(a < b || a > b);
+        case Relation::neu: return !(a == b);
+        case Relation::ltu: return !(a >= b);
+        case Relation::leu: return !(a > b);
+        case Relation::gtu: return !(a <= b);
+        case Relation::geu: return !(a < b);
+        case Relation::num: return a == a && b == b;
+        case Relation::nan: return a != a || b != b;
+    }
+    return false;
+}
+
+// The lanes of which a comparison holds, given the places of its operands.
+using Compare = u32 (*)(Warp& warp, u32 a, u32 b);
+
+float number_of(bf16 x) { return to_float(x); }
+float number_of(half x) { return to_float(x); }
+template <class T>
+T number_of(T x) {
+    return x;
+}
+
+template <Relation RELATION, class T>
+u32 compare(Warp& warp, u32 first, u32 second) {
+    const Stored<T>*a = warp.lanes_of<T>(first), *b = warp.lanes_of<T>(second);
+    u32 found = 0;
+    for (u32 lane = 0; lane < 32; ++lane)
+        found |= u32(holds<RELATION>(number_of(T(a[lane])), number_of(T(b[lane])))) << lane;
+    return found;
+}
+
+template <class T, u8... I>
+Compare choose(Relation relation, std::integer_sequence<u8, I...>) {
+    constexpr Compare all[] = {compare<Relation(I), T>...};
+    return all[u32(relation)];
+}
+
+template <class T>
+Compare compare_of(Relation relation) {
+    return choose<T>(relation, std::make_integer_sequence<u8, u8(Relation::nan) + 1>());
+}
+
+Compare compare_of(Relation relation, Type type) {
+    switch (type) {
+        case Type::b16:
+        case Type::u16: return compare_of<u16>(relation);
+        case Type::s16: return compare_of<i16>(relation);
+        case Type::b32:
+        case Type::u32: return compare_of<u32>(relation);
+        case Type::s32: return compare_of<i32>(relation);
+        case Type::b64:
+        case Type::u64: return compare_of<u64>(relation);
+        case Type::s64: return compare_of<i64>(relation);
+        case Type::f16: return compare_of<half>(relation);
+        case Type::bf16: return compare_of<bf16>(relation);
+        case Type::f32: return compare_of<float>(relation);
+        case Type::f64: return compare_of<double>(relation);
+        default: return nullptr;
+    }
+}
+
+// Whether the relation is one of the type: eq and ne of bits, none of NaN for integers.
+bool suits(Relation relation, Type type) {
+    if (is_float(type)) return true;
+    return is_integer(type) ? relation <= Relation::ge : relation <= Relation::ne;
+}
+
+enum class Join : u8 { none, conjunction, disjunction, exclusion };
+
+Join take_join(Opcode& opcode) {
+    const auto found = opcode.take_one({"and", "or", "xor"});
+    return found ? Join(1 + *found) : Join::none;
+}
+
+u32 joined(Join join, u32 a, u32 b) {
+    switch (join) {
+        case Join::conjunction: return a & b;
+        case Join::disjunction: return a | b;
+        case Join::exclusion: return a ^ b;
+        case Join::none: break;
+    }
+    return a;
+}
+
+// The immediate of setp: which of its optional operands it has, and the place of its comparison in a table.
+struct Shape {
+    bool has_second;  // p|q
+    Join join;
+    Compare compare;
+};
+
+constexpr u64 second_bit = u64(1) << 62;
+
+// Code addresses take no more than 48 bits.
+u64 packed(Shape shape) {
+    return reinterpret_cast<u64>(shape.compare) | u64(shape.join) << 56 | (shape.has_second ? second_bit : 0);
+}
+Shape unpacked(u64 bits) {
+    return {(bits & second_bit) != 0, Join(bits >> 56 & 3), reinterpret_cast<Compare>(bits & ((u64(1) << 56) - 1))};
+}
+
+void run_setp(Warp& warp, const Instruction& at, u32 lanes) {
+    const Shape shape = unpacked(at.immediate);
+    const u32* next = at.operands + 1 + shape.has_second;
+    const u32 found = shape.compare(warp, next[0], next[1]);
+    const u32 other = shape.join == Join::none ? 0 : warp.predicate(next[2]);
+    warp.set_predicate(at.operands[0], lanes, joined(shape.join, found, other));
+    if (shape.has_second) warp.set_predicate(at.operands[1], lanes, joined(shape.join, ~found, other));
+}
+
+template <class D>
+void run_set(Warp& warp, const Instruction& at, u32 lanes) {
+    const Shape shape = unpacked(at.immediate);
+    u32 found = shape.compare(warp, at.operands[1], at.operands[2]);
+    if (shape.join != Join::none) found = joined(shape.join, found, warp.predicate(at.operands[3]));
+    D* const to = warp.lanes_of<D>(at.operands[0]);
+    for (u32 left = lanes; left; left &= left - 1) {
+        const u32 lane = lowest(left);
+        to[lane] = found >> lane & 1 ? D(-1) : D(0);
+    }
+}
+
+template <class T>
+void run_selp(Warp& warp, const Instruction& at, u32 lanes) {
+    T* const to = warp.lanes_of<T>(at.operands[0]);
+    const T *a = warp.lanes_of<T>(at.operands[1]), *b = warp.lanes_of<T>(at.operands[2]);
+    const u32 chosen = warp.predicate(at.operands[3]);
+    if (lanes == all_lanes) {
+        for (u32 lane = 0; lane < 32; ++lane) to[lane] = chosen >> lane & 1 ? a[lane] : b[lane];
+    } else {
+        for (u32 left = lanes; left; left &= left - 1) {
+            const u32 lane = lowest(left);
+            to[lane] = chosen >> lane & 1 ? a[lane] : b[lane];
+        }
+    }
+}
+
+}  // namespace
+
+Form setp(Opcode& opcode, const Statement& statement) {
+    const std::optional<Relation> relation = take_relation(opcode);
+    const Join join = take_join(opcode);
+    opcode.take("ftz");
+    const Type type = opcode.take_type().value_or(Type::pred);
+    if (!relation || !suits(*relation, type) || !compare_of(*relation, type)) return {};
+    const bool has_second = !statement.operands.empty() && statement.operands[0].kind == Operand::vector;
+    Form form{run_setp, {Type::pred}, {type, type}};
+    if (has_second) form.destinations.push_back(Type::pred);
+    if (join != Join::none) form.sources.push_back(Type::pred);
+    form.immediate = packed({has_second, join, compare_of(*relation, type)});
+    return form;
+}
+
+Form set(Opcode& opcode, const Statement&) {
+    const std::optional<Relation> relation = take_relation(opcode);
+    const Join join = take_join(opcode);
+    opcode.take("ftz");
+    const Type to = opcode.take_type().value_or(Type::pred), type = opcode.take_type().value_or(Type::pred);
+    if (!relation || !suits(*relation, type) || !compare_of(*relation, type)) return {};
+    if (to != Type::u32 && to != Type::s32) return {};
+    Form form{run_set<u32>, {to}, {type, type}};
+    if (join != Join::none) form.sources.push_back(Type::pred);
+    form.immediate = packed({false, join, compare_of(*relation, type)});
+    return form;
+}
+
+Form selp(Opcode& opcode, const Statement&) {
+    const Type type = opcode.take_type().value_or(Type::pred);
+    Execute execute = nullptr;
+    switch (size_of(type)) {
+        case 2: execute = run_selp<u16>; break;
+        case 4: execute = run_selp<u32>; break;
+        case 8: execute = run_selp<u64>; break;
+    }
+    return {execute, {type}, {type, type, Type::pred}};
+}
+
+}  // namespace ptx
