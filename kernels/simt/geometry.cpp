@@ -18,7 +18,8 @@ const char* reason(const Geometry& at, size_t params_bytes, size_t kernel_params
     const uint3 grid = at.grid, block = at.block;
     if (params_bytes != kernel_params_bytes) return "its parameters have another size";
     if (!block.x || !block.y || !block.z || block.z > 64) return "a block of this shape cannot be";
-    if (block.x > max_block_threads || block.y > max_block_threads || block.x * block.y * block.z > max_threads)
+    if (block.x > max_block_threads || block.y > max_block_threads ||
+        block.x * block.y * block.z > max_threads)
         return "more threads a block than its KERNEL line allows";
     if (!grid.x || !grid.y || !grid.z || grid.x > 0x7fffffff || grid.y > 0xffff || grid.z > 0xffff)
         return "a grid of this shape cannot be";

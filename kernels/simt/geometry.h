@@ -21,7 +21,8 @@ struct Geometry {
 };
 
 // The reason to refuse the launch of a kernel with these limits, or nothing.
-std::string objection(const Geometry& geometry, size_t params_bytes, size_t kernel_params_bytes, u32 max_threads);
+std::string objection(const Geometry& geometry, size_t params_bytes, size_t kernel_params_bytes,
+                      u32 max_threads);
 
 // The order of the blocks that are to run.
 std::vector<u64> order(const Geometry& geometry, u64 seed);

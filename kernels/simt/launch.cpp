@@ -27,8 +27,8 @@ int codit_simt_run(const char* name, const void* params, size_t params_bytes, co
     alignas(16) unsigned char constants[max_params_bytes];  // the caller's bytes need not be aligned
     std::memcpy(constants, params, params_bytes);
     static thread_local Block executor;
-    bool good = executor.prepare({kernel, constants, geometry.grid, geometry.block, shared_bytes, seed}, message,
-                                 capacity);
+    bool good = executor.prepare({kernel, constants, geometry.grid, geometry.block, shared_bytes, seed},
+                                 message, capacity);
     if (good) {
         for (const u64 linear : order(geometry, seed)) {
             good = executor.run(geometry.block_at(linear));

@@ -27,7 +27,8 @@ std::vector<Allocation> allocations() {
     const std::lock_guard<std::mutex> guard(all.lock);
     std::vector<Allocation> found;
     found.reserve(all.bytes_at.size());
-    for (const auto& [memory, bytes] : all.bytes_at) found.push_back({reinterpret_cast<uintptr_t>(memory), bytes});
+    for (const auto& [memory, bytes] : all.bytes_at)
+        found.push_back({reinterpret_cast<uintptr_t>(memory), bytes});
     return found;
 }
 

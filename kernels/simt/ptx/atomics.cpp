@@ -1,9 +1,9 @@
-// Atomic operations: PTX ISA, "atom" and "red". Blocks run on several threads of the host, so those on global memory are
-// its atomics.
+// Atomic operations: PTX ISA, "atom" and "red". Blocks run on several threads of the host, so those on global
+// memory are its atomics.
 #include <type_traits>
 
-#include "memory.h"
 #include "each.h"
+#include "memory.h"
 
 namespace ptx {
 namespace {
@@ -13,24 +13,36 @@ enum class Update : u8 { add, min, max, land, lor, lxor, exch, cas, inc, dec };
 template <Update UPDATE, class T>
 T updated(T old, T operand, T replacement) {
     switch (UPDATE) {
-        case Update::add: return T(old + operand);
-        case Update::min: return operand < old ? operand : old;
-        case Update::max: return old < operand ? operand : old;
-        case Update::exch: return operand;
-        case Update::cas: return bits_as<std::conditional_t<sizeof(T) == 8, u64, u32>>(old) ==
-                                         bits_as<std::conditional_t<sizeof(T) == 8, u64, u32>>(operand)
-                                     ? replacement
-                                     : old;
-        default: break;
+        case Update::add:
+            return T(old + operand);
+        case Update::min:
+            return operand < old ? operand : old;
+        case Update::max:
+            return old < operand ? operand : old;
+        case Update::exch:
+            return operand;
+        case Update::cas:
+            return bits_as<std::conditional_t<sizeof(T) == 8, u64, u32>>(old) ==
+                           bits_as<std::conditional_t<sizeof(T) == 8, u64, u32>>(operand)
+                       ? replacement
+                       : old;
+        default:
+            break;
     }
     if constexpr (std::is_integral_v<T>) {
         switch (UPDATE) {
-            case Update::land: return old & operand;
-            case Update::lor: return old | operand;
-            case Update::lxor: return old ^ operand;
-            case Update::inc: return old >= operand ? T(0) : T(old + 1);
-            case Update::dec: return old == 0 || old > operand ? operand : T(old - 1);
-            default: break;
+            case Update::land:
+                return old & operand;
+            case Update::lor:
+                return old | operand;
+            case Update::lxor:
+                return old ^ operand;
+            case Update::inc:
+                return old >= operand ? T(0) : T(old + 1);
+            case Update::dec:
+                return old == 0 || old > operand ? operand : T(old - 1);
+            default:
+                break;
         }
     }
     return old;
@@ -72,39 +84,60 @@ Execute of() {
 template <bool RETURNS, class T>
 Execute of_integer(Update update) {
     switch (update) {
-        case Update::add: return of<RETURNS, Update::add, T>();
-        case Update::min: return of<RETURNS, Update::min, T>();
-        case Update::max: return of<RETURNS, Update::max, T>();
-        case Update::inc: return std::is_same_v<T, u32> ? of<RETURNS, Update::inc, T>() : nullptr;
-        case Update::dec: return std::is_same_v<T, u32> ? of<RETURNS, Update::dec, T>() : nullptr;
-        default: return nullptr;
+        case Update::add:
+            return of<RETURNS, Update::add, T>();
+        case Update::min:
+            return of<RETURNS, Update::min, T>();
+        case Update::max:
+            return of<RETURNS, Update::max, T>();
+        case Update::inc:
+            return std::is_same_v<T, u32> ? of<RETURNS, Update::inc, T>() : nullptr;
+        case Update::dec:
+            return std::is_same_v<T, u32> ? of<RETURNS, Update::dec, T>() : nullptr;
+        default:
+            return nullptr;
     }
 }
 
 template <bool RETURNS, class T>
 Execute of_bits(Update update) {
     switch (update) {
-        case Update::land: return of<RETURNS, Update::land, T>();
-        case Update::lor: return of<RETURNS, Update::lor, T>();
-        case Update::lxor: return of<RETURNS, Update::lxor, T>();
-        case Update::exch: return of<RETURNS, Update::exch, T>();
-        case Update::cas: return of<RETURNS, Update::cas, T>();
-        default: return nullptr;
+        case Update::land:
+            return of<RETURNS, Update::land, T>();
+        case Update::lor:
+            return of<RETURNS, Update::lor, T>();
+        case Update::lxor:
+            return of<RETURNS, Update::lxor, T>();
+        case Update::exch:
+            return of<RETURNS, Update::exch, T>();
+        case Update::cas:
+            return of<RETURNS, Update::cas, T>();
+        default:
+            return nullptr;
     }
 }
 
 template <bool RETURNS>
 Execute execute_of(Update update, Type type) {
     switch (type) {
-        case Type::u32: return of_integer<RETURNS, u32>(update);
-        case Type::s32: return of_integer<RETURNS, i32>(update);
-        case Type::u64: return of_integer<RETURNS, u64>(update);
-        case Type::s64: return of_integer<RETURNS, i64>(update);
-        case Type::b32: return of_bits<RETURNS, u32>(update);
-        case Type::b64: return of_bits<RETURNS, u64>(update);
-        case Type::f32: return update == Update::add ? of<RETURNS, Update::add, float>() : nullptr;
-        case Type::f64: return update == Update::add ? of<RETURNS, Update::add, double>() : nullptr;
-        default: return nullptr;
+        case Type::u32:
+            return of_integer<RETURNS, u32>(update);
+        case Type::s32:
+            return of_integer<RETURNS, i32>(update);
+        case Type::u64:
+            return of_integer<RETURNS, u64>(update);
+        case Type::s64:
+            return of_integer<RETURNS, i64>(update);
+        case Type::b32:
+            return of_bits<RETURNS, u32>(update);
+        case Type::b64:
+            return of_bits<RETURNS, u64>(update);
+        case Type::f32:
+            return update == Update::add ? of<RETURNS, Update::add, float>() : nullptr;
+        case Type::f64:
+            return update == Update::add ? of<RETURNS, Update::add, double>() : nullptr;
+        default:
+            return nullptr;
     }
 }
 

@@ -1,4 +1,5 @@
-// Logic, shifts and fields of bits: PTX ISA, "Logic and Shift Instructions" and the integer instructions on bits.
+// Logic, shifts and fields of bits: PTX ISA, "Logic and Shift Instructions" and the integer instructions on
+// bits.
 #include <algorithm>
 #include <type_traits>
 
@@ -22,10 +23,11 @@ template <class F>
 Form logic(Opcode& opcode, F f) {
     const Type type = type_of(opcode);
     if (type == Type::pred) return binary(on_predicates(f), type);
-    return binary(for_bits(type, [](auto x) {
-                      using T = decltype(x);
-                      return each<T, T, T>([](T a, T b) { return T(F{}(a, b)); });
-                  }),
+    return binary(for_bits(type,
+                           [](auto x) {
+                               using T = decltype(x);
+                               return each<T, T, T>([](T a, T b) { return T(F{}(a, b)); });
+                           }),
                   type);
 }
 
@@ -128,23 +130,27 @@ Form bitwise_xor(Opcode& opcode, const Statement&) {
 Form bitwise_not(Opcode& opcode, const Statement&) {
     const Type type = type_of(opcode);
     if (type == Type::pred) {
-        return unary([](Warp& warp, const Instruction& at, u32 lanes) {
-            warp.set_predicate(at.operands[0], lanes, ~warp.predicate(at.operands[1]));
-        }, type);
+        return unary(
+            [](Warp& warp, const Instruction& at, u32 lanes) {
+                warp.set_predicate(at.operands[0], lanes, ~warp.predicate(at.operands[1]));
+            },
+            type);
     }
-    return unary(for_bits(type, [](auto x) {
-                     using T = decltype(x);
-                     return each<T, T>([](T a) { return T(~a); });
-                 }),
+    return unary(for_bits(type,
+                          [](auto x) {
+                              using T = decltype(x);
+                              return each<T, T>([](T a) { return T(~a); });
+                          }),
                  type);
 }
 
 Form cnot(Opcode& opcode, const Statement&) {
     const Type type = type_of(opcode);
-    return unary(for_bits(type, [](auto x) {
-                     using T = decltype(x);
-                     return each<T, T>([](T a) { return T(a == 0); });
-                 }),
+    return unary(for_bits(type,
+                          [](auto x) {
+                              using T = decltype(x);
+                              return each<T, T>([](T a) { return T(a == 0); });
+                          }),
                  type);
 }
 
@@ -208,17 +214,20 @@ Form popc(Opcode& opcode, const Statement&) {
 
 Form clz(Opcode& opcode, const Statement&) {
     const Type type = type_of(opcode);
-    if (type == Type::b32) return {each<u32, u32>([](u32 a) { return leading_zeros(a); }), {Type::u32}, {type}};
-    if (type == Type::b64) return {each<u32, u64>([](u64 a) { return leading_zeros(a); }), {Type::u32}, {type}};
+    if (type == Type::b32)
+        return {each<u32, u32>([](u32 a) { return leading_zeros(a); }), {Type::u32}, {type}};
+    if (type == Type::b64)
+        return {each<u32, u64>([](u64 a) { return leading_zeros(a); }), {Type::u32}, {type}};
     return {};
 }
 
 Form brev(Opcode& opcode, const Statement&) {
     const Type type = type_of(opcode);
-    return unary(for_bits(type, [](auto x) {
-                     using T = decltype(x);
-                     return each<T, T>([](T a) { return reversed(a); });
-                 }),
+    return unary(for_bits(type,
+                          [](auto x) {
+                              using T = decltype(x);
+                              return each<T, T>([](T a) { return reversed(a); });
+                          }),
                  type);
 }
 
@@ -228,7 +237,8 @@ Form bfind(Opcode& opcode, const Statement&) {
     return {for_integers(type,
                          [&](auto x) {
                              using T = decltype(x);
-                             if constexpr (sizeof(T) == 2) return Execute();
+                             if constexpr (sizeof(T) == 2)
+                                 return Execute();
                              else
                                  return is_shift ? each<u32, T>([](T a) { return find_highest<true>(a); })
                                                  : each<u32, T>([](T a) { return find_highest<false>(a); });
@@ -242,7 +252,8 @@ Form bfe(Opcode& opcode, const Statement&) {
     return {for_integers(type,
                          [](auto x) {
                              using T = decltype(x);
-                             if constexpr (sizeof(T) == 2) return Execute();
+                             if constexpr (sizeof(T) == 2)
+                                 return Execute();
                              else
                                  return each<T, T, u32, u32>(
                                      [](T a, u32 at, u32 count) { return extract(a, at, count); });
@@ -267,7 +278,9 @@ Form bfi(Opcode& opcode, const Statement&) {
 Form prmt(Opcode& opcode, const Statement&) {
     if (type_of(opcode) != Type::b32) return {};
     const auto mode = opcode.take_one({"f4e", "b4e", "rc8", "ecl", "ecr", "rc16"});
-    if (!mode) return ternary(each<u32, u32, u32, u32>([](u32 a, u32 b, u32 c) { return permute(a, b, c); }), Type::b32);
+    if (!mode)
+        return ternary(each<u32, u32, u32, u32>([](u32 a, u32 b, u32 c) { return permute(a, b, c); }),
+                       Type::b32);
     Form form = ternary(
         [](Warp& warp, const Instruction& at, u32 lanes) {
             u32* const to = warp.lanes_of<u32>(at.operands[0]);

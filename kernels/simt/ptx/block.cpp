@@ -43,7 +43,8 @@ void Block::set_constants(Warp& warp) {
             warp.predicate(constant.offset) = u32(constant.bits);
             continue;
         }
-        for (u32 lane = 0; lane < 32; ++lane) std::memcpy(to + lane * constant.width, &constant.bits, constant.width);
+        for (u32 lane = 0; lane < 32; ++lane)
+            std::memcpy(to + lane * constant.width, &constant.bits, constant.width);
     }
 }
 
@@ -68,8 +69,9 @@ void Block::begin(uint3 at) {
     index = at;
     const simt::Geometry& shape = launch.geometry;
     random = simt::Random(launch.seed, (u64(at.z) * shape.grid.y + at.y) * shape.grid.x + at.x);
-    // In some blocks a warp runs until it waits, in others all warps advance together. A missing barrier shows in one
-    // of the two, and an assumption about lanes that run in lockstep shows in the few blocks that scatter.
+    // In some blocks a warp runs until it waits, in others all warps advance together. A missing barrier
+    // shows in one of the two, and an assumption about lanes that run in lockstep shows in the few blocks
+    // that scatter.
     patience = random.coin() ? 16 : 0;
     scatters = launch.seed && random.draw(16) == 0;
     std::memset(shared, 0xFF, shared_bytes);
@@ -99,28 +101,49 @@ u64 Block::special(Special which, u32 warp, u32 lane) const {
     const uint3 grid = launch.geometry.grid, shape = launch.geometry.block;
     const u32 thread = warp * 32 + lane, self = 1u << lane;
     switch (which) {
-        case Special::tid_x: return thread % shape.x;
-        case Special::tid_y: return thread / shape.x % shape.y;
-        case Special::tid_z: return thread / shape.x / shape.y;
-        case Special::ntid_x: return shape.x;
-        case Special::ntid_y: return shape.y;
-        case Special::ntid_z: return shape.z;
-        case Special::ctaid_x: return index.x;
-        case Special::ctaid_y: return index.y;
-        case Special::ctaid_z: return index.z;
-        case Special::nctaid_x: return grid.x;
-        case Special::nctaid_y: return grid.y;
-        case Special::nctaid_z: return grid.z;
-        case Special::laneid: return lane;
-        case Special::warpid: return warp;
-        case Special::nwarpid: return warps.size();
-        case Special::lanemask_eq: return self;
-        case Special::lanemask_lt: return self - 1;
-        case Special::lanemask_le: return self | (self - 1);
-        case Special::lanemask_gt: return ~(self | (self - 1));
-        case Special::lanemask_ge: return ~(self - 1);
+        case Special::tid_x:
+            return thread % shape.x;
+        case Special::tid_y:
+            return thread / shape.x % shape.y;
+        case Special::tid_z:
+            return thread / shape.x / shape.y;
+        case Special::ntid_x:
+            return shape.x;
+        case Special::ntid_y:
+            return shape.y;
+        case Special::ntid_z:
+            return shape.z;
+        case Special::ctaid_x:
+            return index.x;
+        case Special::ctaid_y:
+            return index.y;
+        case Special::ctaid_z:
+            return index.z;
+        case Special::nctaid_x:
+            return grid.x;
+        case Special::nctaid_y:
+            return grid.y;
+        case Special::nctaid_z:
+            return grid.z;
+        case Special::laneid:
+            return lane;
+        case Special::warpid:
+            return warp;
+        case Special::nwarpid:
+            return warps.size();
+        case Special::lanemask_eq:
+            return self;
+        case Special::lanemask_lt:
+            return self - 1;
+        case Special::lanemask_le:
+            return self | (self - 1);
+        case Special::lanemask_gt:
+            return ~(self | (self - 1));
+        case Special::lanemask_ge:
+            return ~(self - 1);
         case Special::clock:
-        case Special::clock64: return 0;  // no time passes
+        case Special::clock64:
+            return 0;  // no time passes
     }
     return 0;
 }
@@ -132,11 +155,12 @@ u32 Block::ready_warps() const {
 }
 
 // The number of the barrier at which a warp waits.
-u32 Block::barrier_of(Warp& warp) const { return warp.lanes_of<u32>(warp.barrier->operands[0])[0]; }
+u32 Block::barrier_of(const Warp& warp) { return warp.lanes_of<u32>(warp.barrier->operands[0])[0]; }
 
-// The threads for which the barrier waits: bar.sync a, b names them, bar.sync a waits for all.
-u32 Block::expected_at(const Instruction& barrier, Warp& warp) const {
-    return barrier.immediate ? warp.lanes_of<u32>(barrier.operands[1])[0] : threads;
+// How many threads the barrier of a warp waits for: bar.sync a, b names their number, bar.sync a waits for
+// all.
+u32 Block::expected_at(const Warp& warp) const {
+    return warp.barrier->immediate ? warp.lanes_of<u32>(warp.barrier->operands[1])[0] : threads;
 }
 
 // No warp can go on. Lets those go on whose barrier has all of its threads; returns whether there are any.
@@ -147,10 +171,9 @@ bool Block::open_barriers() {
         u32 arrived = 0;
         for (Warp& warp : warps)
             if (warp.barrier && barrier_of(warp) == number) arrived += u32(__builtin_popcount(warp.lanes));
-        if (arrived != expected_at(*first.barrier, first)) continue;
+        if (arrived != expected_at(first)) continue;
         for (Warp& warp : warps)
-            if (warp.barrier && barrier_of(warp) == number && &warp != &first) warp.barrier = nullptr;
-        first.barrier = nullptr;
+            if (warp.barrier && barrier_of(warp) == number) warp.barrier = nullptr;
         return true;
     }
     return false;
@@ -163,8 +186,8 @@ void Block::refuse_wait() const {
             if (other.has_exited())
                 fault(warp, *warp.barrier, 0, "a barrier waits for warp %u, which has exited", other.index);
             if (other.barrier != warp.barrier)
-                fault(warp, *warp.barrier, 0, "a barrier waits for warp %u, which waits at line %u", other.index,
-                      other.barrier->line);
+                fault(warp, *warp.barrier, 0, "a barrier waits for warp %u, which waits at line %u",
+                      other.index, other.barrier->line);
         }
         fault(warp, *warp.barrier, 0, "a barrier of another number of threads than the block has");
     }

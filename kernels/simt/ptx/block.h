@@ -31,8 +31,8 @@ public:
     // Runs the block at `index` to its end. Throws Fault.
     void run(uint3 index);
 
-    // How a warp's diverged lanes take turns: together where they meet again, or each set for itself, which no
-    // processor does but PTX allows.
+    // How a warp's diverged lanes take turns: together where they meet again, or each set for itself, which
+    // no processor does but PTX allows.
     bool scatters = false;
 
     const Launch& launch;
@@ -48,8 +48,8 @@ private:
     u64 special(Special which, u32 warp, u32 lane) const;
     u32 ready_warps() const;
     bool open_barriers();
-    u32 expected_at(const Instruction& barrier, Warp& warp) const;
-    u32 barrier_of(Warp& warp) const;
+    u32 expected_at(const Warp& warp) const;
+    static u32 barrier_of(const Warp& warp);
     [[noreturn]] void refuse_wait() const;
 
     u32 threads;

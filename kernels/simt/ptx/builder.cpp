@@ -12,14 +12,28 @@ constexpr struct {
     const char* name;
     Special which;
 } special_registers[] = {
-    {"%tid.x", Special::tid_x}, {"%tid.y", Special::tid_y}, {"%tid.z", Special::tid_z},
-    {"%ntid.x", Special::ntid_x}, {"%ntid.y", Special::ntid_y}, {"%ntid.z", Special::ntid_z},
-    {"%ctaid.x", Special::ctaid_x}, {"%ctaid.y", Special::ctaid_y}, {"%ctaid.z", Special::ctaid_z},
-    {"%nctaid.x", Special::nctaid_x}, {"%nctaid.y", Special::nctaid_y}, {"%nctaid.z", Special::nctaid_z},
-    {"%laneid", Special::laneid}, {"%warpid", Special::warpid}, {"%nwarpid", Special::nwarpid},
-    {"%lanemask_eq", Special::lanemask_eq}, {"%lanemask_lt", Special::lanemask_lt},
-    {"%lanemask_le", Special::lanemask_le}, {"%lanemask_gt", Special::lanemask_gt},
-    {"%lanemask_ge", Special::lanemask_ge}, {"%clock", Special::clock}, {"%clock64", Special::clock64},
+    {"%tid.x", Special::tid_x},
+    {"%tid.y", Special::tid_y},
+    {"%tid.z", Special::tid_z},
+    {"%ntid.x", Special::ntid_x},
+    {"%ntid.y", Special::ntid_y},
+    {"%ntid.z", Special::ntid_z},
+    {"%ctaid.x", Special::ctaid_x},
+    {"%ctaid.y", Special::ctaid_y},
+    {"%ctaid.z", Special::ctaid_z},
+    {"%nctaid.x", Special::nctaid_x},
+    {"%nctaid.y", Special::nctaid_y},
+    {"%nctaid.z", Special::nctaid_z},
+    {"%laneid", Special::laneid},
+    {"%warpid", Special::warpid},
+    {"%nwarpid", Special::nwarpid},
+    {"%lanemask_eq", Special::lanemask_eq},
+    {"%lanemask_lt", Special::lanemask_lt},
+    {"%lanemask_le", Special::lanemask_le},
+    {"%lanemask_gt", Special::lanemask_gt},
+    {"%lanemask_ge", Special::lanemask_ge},
+    {"%clock", Special::clock},
+    {"%clock64", Special::clock64},
 };
 
 std::optional<Special> special_named(const std::string& name) {
@@ -62,14 +76,16 @@ std::optional<u64> bits_of(const Operand& number, Type type) {
         case Operand::real:
             if (type == Type::f32) return bits_as<u32>(float(bits_as<double>(number.bits)));
             return is_bits || type == Type::f64 ? std::optional(number.bits) : std::nullopt;
-        default: return std::nullopt;
+        default:
+            return std::nullopt;
     }
 }
 
 }  // namespace
 
-Builder::Builder(const File& of, const Entry& entry, const Program& program, const std::string& file)
-    : module(of), entry(entry), program(program), file(file) {
+Builder::Builder(const File& of, const Entry& entry, const std::map<std::string, u64>& globals,
+                 const std::string& file)
+    : module(of), entry(entry), file(file), addresses(globals) {
     for (const Type type : entry.registers) widths.push_back(type == Type::pred ? 0 : width_of(type));
 }
 
@@ -104,8 +120,8 @@ void Builder::refuse_now(const std::string& what) const { refuse({&file, line}, 
 // Variables.
 
 // Lays variables one behind the other from `from` on. Returns where they end.
-size_t Builder::place(const std::vector<Variable>& variables, u64 window, std::map<std::string, u64>& addresses,
-                      size_t from) {
+size_t Builder::place(const std::vector<Variable>& variables, u64 window,
+                      std::map<std::string, u64>& addresses, size_t from) {
     for (const Variable& variable : variables) {
         from = round_up(from, std::max<size_t>(variable.alignment, 1));
         addresses[variable.name] = window + from;
@@ -115,7 +131,6 @@ size_t Builder::place(const std::vector<Variable>& variables, u64 window, std::m
 }
 
 void Builder::lay_out_variables() {
-    for (const Data& each : program.data) addresses[each.name] = each.address();
     params_bytes = place(entry.params, 0, addresses, 0);
     local_bytes = round_up(place(entry.local, 0, addresses, 0), 16);
     std::vector<Variable> fixed = entry.shared, dynamic;
@@ -135,7 +150,8 @@ void Builder::translate(const Statement& statement) {
     draft.instruction.flip = statement.guard.is_negated ? all_lanes : 0;
 
     Opcode opcode(statement.opcode);
-    if (opcode.name() == "bra" || opcode.name() == "brx") return translate_branch(statement, std::move(draft));
+    if (opcode.name() == "bra" || opcode.name() == "brx")
+        return translate_branch(statement, std::move(draft));
     const Decode decode = decoder_of(opcode.name());
     if (!decode) {
         refuse_now("the instruction '" + statement.opcode +
@@ -164,7 +180,8 @@ void Builder::translate_branch(const Statement& statement, Draft draft) {
     const std::vector<Operand>& operands = statement.operands;
     opcode.take("uni");
     const bool is_indexed = opcode.take("idx");
-    if (!opcode.rest().empty() || operands.size() != (is_indexed ? 2 : 1) || operands.back().kind != Operand::symbol)
+    if (!opcode.rest().empty() || operands.size() != (is_indexed ? 2 : 1) ||
+        operands.back().kind != Operand::symbol)
         refuse_now("'" + statement.opcode + "' is not implemented, or lacks its label");
     draft.target = operands.back().name;
     draft.instruction.kind = is_indexed ? Kind::indexed_branch : Kind::branch;
@@ -192,7 +209,8 @@ void Builder::bind(const Statement& statement, const Form& form, Draft& draft, s
         }
     }
     if (form.kind == Kind::collective)
-        draft.mask = form.mask < 0 ? constant(all_lanes, 4) : draft.operands[destinations + size_t(form.mask)];
+        draft.mask =
+            form.mask < 0 ? constant(all_lanes, 4) : draft.operands[destinations + size_t(form.mask)];
 }
 
 void Builder::bind_address(const Operand& operand, size_t number, Draft& draft) {
@@ -215,8 +233,10 @@ void Builder::bind_address(const Operand& operand, size_t number, Draft& draft) 
 u32 Builder::source(const Operand& operand, Type type, bool is_relaxed) {
     const u32 width = type == Type::pred ? 0 : width_of(type);
     switch (operand.kind) {
-        case Operand::reg: break;
-        case Operand::symbol: return symbol(operand.name, type);
+        case Operand::reg:
+            break;
+        case Operand::symbol:
+            return symbol(operand.name, type);
         case Operand::integer:
         case Operand::single:
         case Operand::real: {
@@ -224,20 +244,21 @@ u32 Builder::source(const Operand& operand, Type type, bool is_relaxed) {
             if (!bits) refuse_now(std::string("a number of this kind cannot be of type .") + name_of(type));
             return constant(*bits, width);
         }
-        default: refuse_now("an operand of this kind cannot be a source here");
+        default:
+            refuse_now("an operand of this kind cannot be a source here");
     }
     u32 from = operand.id;
     if (width != widths[from]) {
         if (!is_relaxed || !width || widths[from] < width)
             refuse_now(std::string("a register that cannot hold a .") + name_of(type));
         const u32 to = temporary(width);
-        drafts.push_back(conversion(to, type, from, type));
+        drafts.push_back(conversion(to, from, is_signed(type)));
         from = to;
     }
     if (operand.is_negated) {
         if (width) refuse_now("only a predicate can be negated by '!'");
         const u32 to = temporary(0);
-        Draft draft = conversion(to, type, from, type);
+        Draft draft = conversion(to, from, is_signed(type));
         draft.instruction.execute = invert_predicate;
         drafts.push_back(draft);
         from = to;
@@ -255,7 +276,7 @@ u32 Builder::destination(const Operand& operand, Type type, bool is_relaxed, Dra
     if (!is_relaxed || !width || widths[to] < width)
         refuse_now(std::string("a register that cannot hold a .") + name_of(type));
     const u32 from = temporary(width);
-    Draft extension = conversion(to, type, from, type);
+    Draft extension = conversion(to, from, is_signed(type));
     extension.guard = draft.guard;
     extension.instruction.flip = draft.instruction.flip;
     after.push_back(extension);
@@ -263,10 +284,10 @@ u32 Builder::destination(const Operand& operand, Type type, bool is_relaxed, Dra
 }
 
 // Copies the value of one register to another of another width.
-Builder::Draft Builder::conversion(u32 to, Type to_type, u32 from, Type) const {
+Builder::Draft Builder::conversion(u32 to, u32 from, bool is_signed) const {
     Draft draft;
     draft.instruction.line = line;
-    draft.instruction.execute = resize(widths[to], widths[from], is_signed(to_type));
+    draft.instruction.execute = resize(widths[to], widths[from], is_signed);
     draft.guard = constants.at({all_lanes, 0});
     draft.operands = {to, from};
     draft.destinations = 1;
@@ -283,7 +304,8 @@ u32 Builder::symbol(const std::string& name, Type type) {
         return specials[name] = temporary(width);
     }
     const auto found = addresses.find(name);
-    if (found == addresses.end()) refuse_now("'" + name + "' is not declared, or is a special register that is not implemented");
+    if (found == addresses.end())
+        refuse_now("'" + name + "' is not declared, or is a special register that is not implemented");
     if (type == Type::pred || width_of(type) < 4) refuse_now("an address has 32 or 64 bits");
     return constant(found->second, width_of(type));
 }
@@ -337,7 +359,8 @@ void Builder::place_registers(Kernel& kernel) {
         use.reads.push_back(draft.guard);
         use.is_partial = draft.guard != constants.at({all_lanes, 0});
         const Instruction& at = draft.instruction;
-        use.falls_through = at.kind != Kind::exit && at.kind != Kind::branch && at.kind != Kind::indexed_branch;
+        use.falls_through =
+            at.kind != Kind::exit && at.kind != Kind::branch && at.kind != Kind::indexed_branch;
         use.falls_through |= use.is_partial;
         if (at.kind == Kind::branch) use.targets = {at.target};
         if (at.kind == Kind::indexed_branch) {
@@ -352,7 +375,8 @@ void Builder::place_registers(Kernel& kernel) {
     const std::vector<u32>& offsets = placement.offsets;
     for (const auto& [key, number] : constants)
         kernel.constants.push_back({offsets[number], key.second, key.first});
-    for (const auto& [name, number] : specials) kernel.specials.push_back({offsets[number], *special_named(name)});
+    for (const auto& [name, number] : specials)
+        kernel.specials.push_back({offsets[number], *special_named(name)});
     size_t count = 0;
     for (const Draft& draft : drafts) count += draft.operands.size();
     kernel.operands.reserve(count);

@@ -1,5 +1,5 @@
-// Turns one entry of a file into a kernel: chooses what executes each statement, and gives each register and each
-// number a place in the warp's file.
+// Turns one entry of a file into a kernel: chooses what executes each statement, and gives each register and
+// each number a place in the warp's file.
 #pragma once
 
 #include <map>
@@ -15,7 +15,10 @@ namespace ptx {
 
 class Builder {
 public:
-    Builder(const File& module, const Entry& entry, const Program& program, const std::string& file);
+    // `globals` has the addresses of the file's variables of .global and .const. PRECOND: all of these
+    // outlive this.
+    Builder(const File& module, const Entry& entry, const std::map<std::string, u64>& globals,
+            const std::string& file);
 
     Kernel run();
 
@@ -30,19 +33,20 @@ private:
     };
 
     void lay_out_variables();
-    static size_t place(const std::vector<Variable>& variables, u64 window, std::map<std::string, u64>& addresses,
-                        size_t from);
+    static size_t place(const std::vector<Variable>& variables, u64 window,
+                        std::map<std::string, u64>& addresses, size_t from);
 
     void translate(const Statement& statement);
     void translate_branch(const Statement& statement, Draft draft);
     void bind(const Statement& statement, const Form& form, Draft& draft, std::vector<Draft>& after);
     void bind_address(const Operand& operand, size_t number, Draft& draft);
     u32 source(const Operand& operand, Type type, bool is_relaxed);
-    u32 destination(const Operand& operand, Type type, bool is_relaxed, Draft& draft, std::vector<Draft>& after);
+    u32 destination(const Operand& operand, Type type, bool is_relaxed, Draft& draft,
+                    std::vector<Draft>& after);
     u32 symbol(const std::string& name, Type type);
     u32 constant(u64 bits, u32 width);
     u32 temporary(u32 width);
-    Draft conversion(u32 to, Type to_type, u32 from, Type from_type) const;
+    Draft conversion(u32 to, u32 from, bool is_signed) const;
 
     void resolve_targets(Kernel& kernel);
     void place_registers(Kernel& kernel);
@@ -50,7 +54,6 @@ private:
 
     const File& module;
     const Entry& entry;
-    const Program& program;
     const std::string& file;
     u32 line = 0;
 

@@ -1,5 +1,5 @@
-// What the lanes of a warp do together: PTX ISA, "shfl.sync", "vote.sync", "match.sync", "redux.sync" and the barriers.
-// The warp sees to it that all lanes of the mask are there.
+// What the lanes of a warp do together: PTX ISA, "shfl.sync", "vote.sync", "match.sync", "redux.sync" and the
+// barriers. The warp sees to it that all lanes of the mask are there.
 #include <algorithm>
 
 #include "block.h"
@@ -25,10 +25,14 @@ Source source_of(Direction direction, u32 lane, u32 b, u32 c) {
     const i32 offset = i32(b & 31), clamp = i32(c & 31), segments = i32(c >> 8 & 31);
     const i32 self = i32(lane), last = (self & segments) | (clamp & ~segments & 31), first = self & segments;
     switch (direction) {
-        case Direction::up: return {u32(self - offset), self - offset >= last};
-        case Direction::down: return {u32(self + offset), self + offset <= last};
-        case Direction::butterfly: return {u32(self ^ offset), (self ^ offset) <= last};
-        case Direction::index: break;
+        case Direction::up:
+            return {u32(self - offset), self - offset >= last};
+        case Direction::down:
+            return {u32(self + offset), self + offset <= last};
+        case Direction::butterfly:
+            return {u32(self ^ offset), (self ^ offset) <= last};
+        case Direction::index:
+            break;
     }
     const i32 wanted = first | (offset & ~segments & 31);
     return {u32(wanted), wanted <= last};
@@ -48,7 +52,8 @@ void run_shfl(Warp& warp, const Instruction& at, u32 lanes) {
         const u32 lane = lowest(left);
         Source source = source_of(direction, lane, b[lane], c[lane]);
         if (!source.is_inside) source.lane = lane;
-        if (!(lanes >> source.lane & 1)) fault(warp, at, lane, "reads from lane %u, which is not in the mask", source.lane);
+        if (!(lanes >> source.lane & 1))
+            fault(warp, at, lane, "reads from lane %u, which is not in the mask", source.lane);
         to[lane] = values[source.lane];
         inside |= u32(source.is_inside) << lane;
     }
@@ -81,7 +86,8 @@ void run_match_any(Warp& warp, const Instruction& at, u32 lanes) {
     T values[32];
     std::copy_n(warp.lanes_of<T>(at.operands[1]), 32, values);
     u32* const to = warp.lanes_of<u32>(at.operands[0]);
-    for (u32 left = lanes; left; left &= left - 1) to[lowest(left)] = lanes_with(values, lanes, values[lowest(left)]);
+    for (u32 left = lanes; left; left &= left - 1)
+        to[lowest(left)] = lanes_with(values, lanes, values[lowest(left)]);
 }
 
 // The immediate: whether there is a predicate.
@@ -98,7 +104,8 @@ Execute reduce(F) {
     return [](Warp& warp, const Instruction& at, u32 lanes) {
         const T* const values = warp.lanes_of<T>(at.operands[1]);
         T result = values[lowest(lanes)];
-        for (u32 left = lanes & (lanes - 1); left; left &= left - 1) result = F{}(result, values[lowest(left)]);
+        for (u32 left = lanes & (lanes - 1); left; left &= left - 1)
+            result = F{}(result, values[lowest(left)]);
         write_all(warp.lanes_of<u32>(at.operands[0]), lanes, u32(result));
     };
 }
@@ -106,17 +113,24 @@ Execute reduce(F) {
 template <class T>
 Execute reduction_of(size_t operation) {
     switch (operation) {
-        case 0: return reduce<T>([](T a, T b) { return T(u32(a) + u32(b)); });
-        case 1: return reduce<T>([](T a, T b) { return std::min(a, b); });
-        case 2: return reduce<T>([](T a, T b) { return std::max(a, b); });
-        case 3: return reduce<T>([](T a, T b) { return T(a & b); });
-        case 4: return reduce<T>([](T a, T b) { return T(a | b); });
-        default: return reduce<T>([](T a, T b) { return T(a ^ b); });
+        case 0:
+            return reduce<T>([](T a, T b) { return T(u32(a) + u32(b)); });
+        case 1:
+            return reduce<T>([](T a, T b) { return std::min(a, b); });
+        case 2:
+            return reduce<T>([](T a, T b) { return std::max(a, b); });
+        case 3:
+            return reduce<T>([](T a, T b) { return T(a & b); });
+        case 4:
+            return reduce<T>([](T a, T b) { return T(a | b); });
+        default:
+            return reduce<T>([](T a, T b) { return T(a ^ b); });
     }
 }
 
 // A collective whose mask is the last of its sources.
-Form collective(Execute execute, std::vector<Type> destinations, std::vector<Type> sources, u64 immediate = 0) {
+Form collective(Execute execute, std::vector<Type> destinations, std::vector<Type> sources,
+                u64 immediate = 0) {
     sources.push_back(Type::b32);
     Form form{execute, std::move(destinations), std::move(sources), immediate, Kind::collective};
     form.mask = int(form.sources.size()) - 1;
@@ -136,7 +150,8 @@ Form shfl(Opcode& opcode, const Statement& statement) {
     const bool has_predicate = has_pair(statement);
     std::vector<Type> destinations{Type::b32};
     if (has_predicate) destinations.push_back(Type::pred);
-    return collective(run_shfl, destinations, {Type::b32, Type::b32, Type::b32}, *direction | u64(has_predicate) << 2);
+    return collective(run_shfl, destinations, {Type::b32, Type::b32, Type::b32},
+                      *direction | u64(has_predicate) << 2);
 }
 
 Form vote(Opcode& opcode, const Statement&) {
@@ -166,7 +181,8 @@ Form redux(Opcode& opcode, const Statement&) {
     const auto operation = opcode.take_one({"add", "min", "max", "and", "or", "xor"});
     const Type type = opcode.take_type().value_or(Type::pred);
     if (!is_sync || !operation || (*operation < 3) != is_integer(type) || size_of(type) != 4) return {};
-    return collective(is_signed(type) ? reduction_of<i32>(*operation) : reduction_of<u32>(*operation), {type}, {type});
+    return collective(is_signed(type) ? reduction_of<i32>(*operation) : reduction_of<u32>(*operation), {type},
+                      {type});
 }
 
 // The lanes that execute this together now.
@@ -198,11 +214,10 @@ Form bar(Opcode& opcode, const Statement& statement) {
     opcode.take("cta");
     const bool is_aligned = opcode.name() == "bar" || opcode.take("aligned");
     if (!opcode.take("sync") || !is_aligned) return {};
-    Form form{nullptr, {}, {Type::u32}, 0, Kind::barrier};
-    form.immediate = statement.operands.size() == 2;
-    if (form.immediate) form.sources.push_back(Type::u32);
-    if (!(statement.operands.size() == 1 || form.immediate)) form.kind = Kind::plain;
-    return form;
+    // The immediate: whether b is there.
+    const size_t operands = statement.operands.size();
+    Form form{nullptr, {}, std::vector<Type>(operands, Type::u32), operands == 2, Kind::barrier};
+    return operands == 1 || operands == 2 ? form : Form();
 }
 
 }  // namespace ptx

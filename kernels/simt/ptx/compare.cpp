@@ -22,77 +22,36 @@ std::optional<Relation> take_relation(Opcode& opcode) {
 template <Relation RELATION, class T>
 bool holds(T a, T b) {
     switch (RELATION) {
-        case Relation::eq: return a == b;
-        case Relation::ne: return a < b || a > b;
-        case Relation::lt: return a < b;
-        case Relation::le: return a <= b;
-        case Relation::gt: return a > b;
-        case Relation::ge: return a >= b;
-        case Relation::equ: return !(a < b || a > b);
-        case Relation::neu: return !(a == b);
-        case Relation::ltu: return !(a >= b);
-        case Relation::leu: return !(a > b);
-        case Relation::gtu: return !(a <= b);
-        case Relation::geu: return !(a < b);
-        case Relation::num: return a == a && b == b;
-        case Relation::nan: return a != a || b != b;
+        case Relation::eq:
+            return a == b;
+        case Relation::ne:
+            return a < b || a > b;
+        case Relation::lt:
+            return a < b;
+        case Relation::le:
+            return a <= b;
+        case Relation::gt:
+            return a > b;
+        case Relation::ge:
+            return a >= b;
+        case Relation::equ:
+            return !(a < b || a > b);
+        case Relation::neu:
+            return !(a == b);
+        case Relation::ltu:
+            return !(a >= b);
+        case Relation::leu:
+            return !(a > b);
+        case Relation::gtu:
+            return !(a <= b);
+        case Relation::geu:
+            return !(a < b);
+        case Relation::num:
+            return a == a && b == b;
+        case Relation::nan:
+            return a != a || b != b;
     }
     return false;
-}
-
-// The lanes of which a comparison holds, given the places of its operands.
-using Compare = u32 (*)(Warp& warp, u32 a, u32 b);
-
-float number_of(bf16 x) { return to_float(x); }
-float number_of(half x) { return to_float(x); }
-template <class T>
-T number_of(T x) {
-    return x;
-}
-
-template <Relation RELATION, class T>
-u32 compare(Warp& warp, u32 first, u32 second) {
-    const Stored<T>*a = warp.lanes_of<T>(first), *b = warp.lanes_of<T>(second);
-    u32 found = 0;
-    for (u32 lane = 0; lane < 32; ++lane)
-        found |= u32(holds<RELATION>(number_of(T(a[lane])), number_of(T(b[lane])))) << lane;
-    return found;
-}
-
-template <class T, u8... I>
-Compare choose(Relation relation, std::integer_sequence<u8, I...>) {
-    constexpr Compare all[] = {compare<Relation(I), T>...};
-    return all[u32(relation)];
-}
-
-template <class T>
-Compare compare_of(Relation relation) {
-    return choose<T>(relation, std::make_integer_sequence<u8, u8(Relation::nan) + 1>());
-}
-
-Compare compare_of(Relation relation, Type type) {
-    switch (type) {
-        case Type::b16:
-        case Type::u16: return compare_of<u16>(relation);
-        case Type::s16: return compare_of<i16>(relation);
-        case Type::b32:
-        case Type::u32: return compare_of<u32>(relation);
-        case Type::s32: return compare_of<i32>(relation);
-        case Type::b64:
-        case Type::u64: return compare_of<u64>(relation);
-        case Type::s64: return compare_of<i64>(relation);
-        case Type::f16: return compare_of<half>(relation);
-        case Type::bf16: return compare_of<bf16>(relation);
-        case Type::f32: return compare_of<float>(relation);
-        case Type::f64: return compare_of<double>(relation);
-        default: return nullptr;
-    }
-}
-
-// Whether the relation is one of the type: eq and ne of bits, none of NaN for integers.
-bool suits(Relation relation, Type type) {
-    if (is_float(type)) return true;
-    return is_integer(type) ? relation <= Relation::ge : relation <= Relation::ne;
 }
 
 enum class Join : u8 { none, conjunction, disjunction, exclusion };
@@ -104,49 +63,105 @@ Join take_join(Opcode& opcode) {
 
 u32 joined(Join join, u32 a, u32 b) {
     switch (join) {
-        case Join::conjunction: return a & b;
-        case Join::disjunction: return a | b;
-        case Join::exclusion: return a ^ b;
-        case Join::none: break;
+        case Join::conjunction:
+            return a & b;
+        case Join::disjunction:
+            return a | b;
+        case Join::exclusion:
+            return a ^ b;
+        case Join::none:
+            break;
     }
     return a;
 }
 
-// The immediate of setp: which of its optional operands it has, and the place of its comparison in a table.
+// What becomes of a comparison's result; the immediate of an instruction.
 struct Shape {
-    bool has_second;  // p|q
     Join join;
-    Compare compare;
+    bool has_second;   // p|q: the other predicate gets the opposite
+    bool is_register;  // `set`: all bits of a register, or none
+
+    static Shape of(u64 bits) { return {Join(bits & 3), (bits & 4) != 0, (bits & 8) != 0}; }
+    u64 bits() const { return u64(join) | u64(has_second) << 2 | u64(is_register) << 3; }
 };
 
-constexpr u64 second_bit = u64(1) << 62;
-
-// Code addresses take no more than 48 bits.
-u64 packed(Shape shape) {
-    return reinterpret_cast<u64>(shape.compare) | u64(shape.join) << 56 | (shape.has_second ? second_bit : 0);
-}
-Shape unpacked(u64 bits) {
-    return {(bits & second_bit) != 0, Join(bits >> 56 & 3), reinterpret_cast<Compare>(bits & ((u64(1) << 56) - 1))};
-}
-
-void run_setp(Warp& warp, const Instruction& at, u32 lanes) {
-    const Shape shape = unpacked(at.immediate);
-    const u32* next = at.operands + 1 + shape.has_second;
-    const u32 found = shape.compare(warp, next[0], next[1]);
-    const u32 other = shape.join == Join::none ? 0 : warp.predicate(next[2]);
-    warp.set_predicate(at.operands[0], lanes, joined(shape.join, found, other));
+void finish(Warp& warp, const Instruction& at, u32 lanes, u32 found) {
+    const Shape shape = Shape::of(at.immediate);
+    const u32* const sources = at.operands + 1 + shape.has_second;
+    const u32 other = shape.join == Join::none ? 0 : warp.predicate(sources[2]);
+    const u32 result = joined(shape.join, found, other);
+    if (shape.is_register) {
+        u32* const to = warp.lanes_of<u32>(at.operands[0]);
+        for (u32 left = lanes; left; left &= left - 1)
+            to[lowest(left)] = result >> lowest(left) & 1 ? 0xffffffff : 0;
+        return;
+    }
+    warp.set_predicate(at.operands[0], lanes, result);
     if (shape.has_second) warp.set_predicate(at.operands[1], lanes, joined(shape.join, ~found, other));
 }
 
-template <class D>
-void run_set(Warp& warp, const Instruction& at, u32 lanes) {
-    const Shape shape = unpacked(at.immediate);
-    u32 found = shape.compare(warp, at.operands[1], at.operands[2]);
-    if (shape.join != Join::none) found = joined(shape.join, found, warp.predicate(at.operands[3]));
-    D* const to = warp.lanes_of<D>(at.operands[0]);
-    for (u32 left = lanes; left; left &= left - 1) {
-        const u32 lane = lowest(left);
-        to[lane] = found >> lane & 1 ? D(-1) : D(0);
+float number_of(bf16 x) { return to_float(x); }
+float number_of(half x) { return to_float(x); }
+template <class T>
+T number_of(T x) {
+    return x;
+}
+
+template <Relation RELATION, class T>
+void compare(Warp& warp, const Instruction& at, u32 lanes) {
+    const u32* const sources = at.operands + 1 + Shape::of(at.immediate).has_second;
+    const Stored<T>*a = warp.lanes_of<T>(sources[0]), *b = warp.lanes_of<T>(sources[1]);
+    u32 found = 0;
+    for (u32 lane = 0; lane < 32; ++lane)
+        found |= u32(holds<RELATION>(number_of(T(a[lane])), number_of(T(b[lane])))) << lane;
+    finish(warp, at, lanes, found);
+}
+
+template <class T, u8... I>
+Execute choose(Relation relation, std::integer_sequence<u8, I...>) {
+    constexpr Execute all[] = {compare<Relation(I), T>...};
+    return all[u32(relation)];
+}
+
+template <class T>
+Execute compare_of(Relation relation) {
+    return choose<T>(relation, std::make_integer_sequence<u8, u8(Relation::nan) + 1>());
+}
+
+// Whether the relation is one of the type: eq and ne of bits, none of NaN for integers.
+bool suits(Relation relation, Type type) {
+    if (is_float(type)) return true;
+    return is_integer(type) ? relation <= Relation::ge : relation <= Relation::ne;
+}
+
+Execute compare_of(Relation relation, Type type) {
+    if (!suits(relation, type)) return nullptr;
+    switch (type) {
+        case Type::b16:
+        case Type::u16:
+            return compare_of<u16>(relation);
+        case Type::s16:
+            return compare_of<i16>(relation);
+        case Type::b32:
+        case Type::u32:
+            return compare_of<u32>(relation);
+        case Type::s32:
+            return compare_of<i32>(relation);
+        case Type::b64:
+        case Type::u64:
+            return compare_of<u64>(relation);
+        case Type::s64:
+            return compare_of<i64>(relation);
+        case Type::f16:
+            return compare_of<half>(relation);
+        case Type::bf16:
+            return compare_of<bf16>(relation);
+        case Type::f32:
+            return compare_of<float>(relation);
+        case Type::f64:
+            return compare_of<double>(relation);
+        default:
+            return nullptr;
     }
 }
 
@@ -165,42 +180,44 @@ void run_selp(Warp& warp, const Instruction& at, u32 lanes) {
     }
 }
 
-}  // namespace
-
-Form setp(Opcode& opcode, const Statement& statement) {
+// A comparison that writes a predicate, or a register of this type.
+Form comparison(Opcode& opcode, const Statement& statement, std::optional<Type> register_type) {
     const std::optional<Relation> relation = take_relation(opcode);
-    const Join join = take_join(opcode);
+    Shape shape{take_join(opcode), false, register_type.has_value()};
     opcode.take("ftz");
     const Type type = opcode.take_type().value_or(Type::pred);
-    if (!relation || !suits(*relation, type) || !compare_of(*relation, type)) return {};
-    const bool has_second = !statement.operands.empty() && statement.operands[0].kind == Operand::vector;
-    Form form{run_setp, {Type::pred}, {type, type}};
-    if (has_second) form.destinations.push_back(Type::pred);
-    if (join != Join::none) form.sources.push_back(Type::pred);
-    form.immediate = packed({has_second, join, compare_of(*relation, type)});
+    if (!relation) return {};
+    const bool is_pair = !statement.operands.empty() && statement.operands[0].kind == Operand::vector;
+    shape.has_second = is_pair && !register_type;
+    Form form{compare_of(*relation, type), {register_type.value_or(Type::pred)}, {type, type}, shape.bits()};
+    if (shape.has_second) form.destinations.push_back(Type::pred);
+    if (shape.join != Join::none) form.sources.push_back(Type::pred);
     return form;
 }
 
-Form set(Opcode& opcode, const Statement&) {
-    const std::optional<Relation> relation = take_relation(opcode);
-    const Join join = take_join(opcode);
-    opcode.take("ftz");
-    const Type to = opcode.take_type().value_or(Type::pred), type = opcode.take_type().value_or(Type::pred);
-    if (!relation || !suits(*relation, type) || !compare_of(*relation, type)) return {};
+}  // namespace
+
+Form setp(Opcode& opcode, const Statement& statement) { return comparison(opcode, statement, std::nullopt); }
+
+Form set(Opcode& opcode, const Statement& statement) {
+    const Type to = opcode.take_type().value_or(Type::pred);
     if (to != Type::u32 && to != Type::s32) return {};
-    Form form{run_set<u32>, {to}, {type, type}};
-    if (join != Join::none) form.sources.push_back(Type::pred);
-    form.immediate = packed({false, join, compare_of(*relation, type)});
-    return form;
+    return comparison(opcode, statement, to);
 }
 
 Form selp(Opcode& opcode, const Statement&) {
     const Type type = opcode.take_type().value_or(Type::pred);
     Execute execute = nullptr;
     switch (size_of(type)) {
-        case 2: execute = run_selp<u16>; break;
-        case 4: execute = run_selp<u32>; break;
-        case 8: execute = run_selp<u64>; break;
+        case 2:
+            execute = run_selp<u16>;
+            break;
+        case 4:
+            execute = run_selp<u32>;
+            break;
+        case 8:
+            execute = run_selp<u64>;
+            break;
     }
     return {execute, {type}, {type, type, Type::pred}};
 }

@@ -1,5 +1,5 @@
-// Instructions that end a thread or do nothing: PTX ISA, "Control Flow Instructions" and "Miscellaneous Instructions".
-// The builder sees to branches.
+// Instructions that end a thread or do nothing: PTX ISA, "Control Flow Instructions" and "Miscellaneous
+// Instructions". The builder sees to branches.
 #include "form.h"
 #include "warp.h"
 
@@ -12,7 +12,8 @@ Form exit(Opcode& opcode, const Statement&) {
 }
 
 Form trap(Opcode&, const Statement&) {
-    return {[](Warp& warp, const Instruction& at, u32 lanes) { fault(warp, at, lowest(lanes), "trap"); }, {}, {}};
+    return {
+        [](Warp& warp, const Instruction& at, u32 lanes) { fault(warp, at, lowest(lanes), "trap"); }, {}, {}};
 }
 
 // griddepcontrol orders a launch after the one before it, which has ended here. nanosleep only waits.

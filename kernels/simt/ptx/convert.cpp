@@ -45,27 +45,43 @@ Number real(double x) { return {false, 0, x}; }
 
 Number read(Warp& warp, u32 offset, u32 lane, Type type) {
     switch (type) {
-        case Type::u8: return whole(u8(warp.lanes_of<u16>(offset)[lane]));
-        case Type::s8: return whole(i8(warp.lanes_of<u16>(offset)[lane]));
-        case Type::u16: return whole(warp.lanes_of<u16>(offset)[lane]);
-        case Type::s16: return whole(warp.lanes_of<i16>(offset)[lane]);
-        case Type::u32: return whole(warp.lanes_of<u32>(offset)[lane]);
-        case Type::s32: return whole(warp.lanes_of<i32>(offset)[lane]);
-        case Type::u64: return whole(warp.lanes_of<u64>(offset)[lane]);
-        case Type::s64: return whole(warp.lanes_of<i64>(offset)[lane]);
-        case Type::f16: return real(to_float(warp.lanes_of<half>(offset)[lane]));
-        case Type::bf16: return real(to_float(warp.lanes_of<bf16>(offset)[lane]));
-        case Type::f32: return real(warp.lanes_of<float>(offset)[lane]);
-        default: return real(warp.lanes_of<double>(offset)[lane]);
+        case Type::u8:
+            return whole(u8(warp.lanes_of<u16>(offset)[lane]));
+        case Type::s8:
+            return whole(i8(warp.lanes_of<u16>(offset)[lane]));
+        case Type::u16:
+            return whole(warp.lanes_of<u16>(offset)[lane]);
+        case Type::s16:
+            return whole(warp.lanes_of<i16>(offset)[lane]);
+        case Type::u32:
+            return whole(warp.lanes_of<u32>(offset)[lane]);
+        case Type::s32:
+            return whole(warp.lanes_of<i32>(offset)[lane]);
+        case Type::u64:
+            return whole(warp.lanes_of<u64>(offset)[lane]);
+        case Type::s64:
+            return whole(warp.lanes_of<i64>(offset)[lane]);
+        case Type::f16:
+            return real(to_float(warp.lanes_of<half>(offset)[lane]));
+        case Type::bf16:
+            return real(to_float(warp.lanes_of<bf16>(offset)[lane]));
+        case Type::f32:
+            return real(warp.lanes_of<float>(offset)[lane]);
+        default:
+            return real(warp.lanes_of<double>(offset)[lane]);
     }
 }
 
 double without_fraction(double x, Rounding rounding) {
     switch (rounding) {
-        case Rounding::nearest: return std::nearbyint(x);
-        case Rounding::zero: return std::trunc(x);
-        case Rounding::down: return std::floor(x);
-        case Rounding::up: return std::ceil(x);
+        case Rounding::nearest:
+            return std::nearbyint(x);
+        case Rounding::zero:
+            return std::trunc(x);
+        case Rounding::down:
+            return std::floor(x);
+        case Rounding::up:
+            return std::ceil(x);
     }
     return x;
 }
@@ -112,8 +128,10 @@ D to_float_of(const Number& x, Mode mode) {
     if (mode.flushes && std::fabs(made) < D(0x1p-126)) made = std::copysign(D(0), made);
     if (mode.saturates) made = D(clamped_to_unit(made));
     if (made == made) return made;
-    if constexpr (sizeof(D) == 4) return bits_as<float>(0x7fffffffu);
-    else return made;
+    if constexpr (sizeof(D) == 4)
+        return bits_as<float>(0x7fffffffu);
+    else
+        return made;
 }
 
 u32 to_narrow(const Number& x, Mode mode, const Format& format) {
@@ -133,19 +151,44 @@ u32 to_narrow(const Number& x, Mode mode, const Format& format) {
 
 void write(Warp& warp, u32 offset, u32 lane, const Number& x, Mode mode) {
     switch (mode.to) {
-        case Type::u8: warp.lanes_of<u8>(offset)[lane] = to_integer<u8>(x, mode); break;
-        case Type::s8: warp.lanes_of<i8>(offset)[lane] = to_integer<i8>(x, mode); break;
-        case Type::u16: warp.lanes_of<u16>(offset)[lane] = to_integer<u16>(x, mode); break;
-        case Type::s16: warp.lanes_of<i16>(offset)[lane] = to_integer<i16>(x, mode); break;
-        case Type::u32: warp.lanes_of<u32>(offset)[lane] = to_integer<u32>(x, mode); break;
-        case Type::s32: warp.lanes_of<i32>(offset)[lane] = to_integer<i32>(x, mode); break;
-        case Type::u64: warp.lanes_of<u64>(offset)[lane] = to_integer<u64>(x, mode); break;
-        case Type::s64: warp.lanes_of<i64>(offset)[lane] = to_integer<i64>(x, mode); break;
-        case Type::f16: warp.lanes_of<u16>(offset)[lane] = u16(to_narrow(x, mode, f16_format)); break;
-        case Type::bf16: warp.lanes_of<u16>(offset)[lane] = u16(to_narrow(x, mode, bf16_format)); break;
-        case Type::tf32: warp.lanes_of<u32>(offset)[lane] = to_narrow(x, mode, tf32_format) << 13; break;
-        case Type::f32: warp.lanes_of<float>(offset)[lane] = to_float_of<float>(x, mode); break;
-        default: warp.lanes_of<double>(offset)[lane] = to_float_of<double>(x, mode);
+        case Type::u8:
+            warp.lanes_of<u8>(offset)[lane] = to_integer<u8>(x, mode);
+            break;
+        case Type::s8:
+            warp.lanes_of<i8>(offset)[lane] = to_integer<i8>(x, mode);
+            break;
+        case Type::u16:
+            warp.lanes_of<u16>(offset)[lane] = to_integer<u16>(x, mode);
+            break;
+        case Type::s16:
+            warp.lanes_of<i16>(offset)[lane] = to_integer<i16>(x, mode);
+            break;
+        case Type::u32:
+            warp.lanes_of<u32>(offset)[lane] = to_integer<u32>(x, mode);
+            break;
+        case Type::s32:
+            warp.lanes_of<i32>(offset)[lane] = to_integer<i32>(x, mode);
+            break;
+        case Type::u64:
+            warp.lanes_of<u64>(offset)[lane] = to_integer<u64>(x, mode);
+            break;
+        case Type::s64:
+            warp.lanes_of<i64>(offset)[lane] = to_integer<i64>(x, mode);
+            break;
+        case Type::f16:
+            warp.lanes_of<u16>(offset)[lane] = u16(to_narrow(x, mode, f16_format));
+            break;
+        case Type::bf16:
+            warp.lanes_of<u16>(offset)[lane] = u16(to_narrow(x, mode, bf16_format));
+            break;
+        case Type::tf32:
+            warp.lanes_of<u32>(offset)[lane] = to_narrow(x, mode, tf32_format) << 13;
+            break;
+        case Type::f32:
+            warp.lanes_of<float>(offset)[lane] = to_float_of<float>(x, mode);
+            break;
+        default:
+            warp.lanes_of<double>(offset)[lane] = to_float_of<double>(x, mode);
     }
 }
 
@@ -182,10 +225,14 @@ Execute frequent(const Mode& mode) {
 
 const Format& format_of(Type type) {
     switch (type) {
-        case Type::f16x2: return f16_format;
-        case Type::bf16x2: return bf16_format;
-        case Type::e4m3x2: return e4m3_format;
-        default: return e5m2_format;
+        case Type::f16x2:
+            return f16_format;
+        case Type::bf16x2:
+            return bf16_format;
+        case Type::e4m3x2:
+            return e4m3_format;
+        default:
+            return e5m2_format;
     }
 }
 
@@ -198,7 +245,8 @@ void pack_floats(Warp& warp, const Instruction& at, u32 lanes) {
     const float *upper = warp.lanes_of<float>(at.operands[1]), *lower = warp.lanes_of<float>(at.operands[2]);
     for (u32 left = lanes; left; left &= left - 1) {
         const u32 lane = lowest(left);
-        to[lane] = D(to_narrow(real(upper[lane]), mode, format) << shift | to_narrow(real(lower[lane]), mode, format));
+        to[lane] = D(to_narrow(real(upper[lane]), mode, format) << shift |
+                     to_narrow(real(lower[lane]), mode, format));
     }
 }
 
@@ -215,7 +263,8 @@ void repack(Warp& warp, const Instruction& at, u32 lanes) {
             return to_narrow(real(widen(code, from_format)), mode, to_format);
         };
         const S pair = from[lane];
-        const u32 shift = 4 * sizeof(S), upper = converted(pair >> shift), lower = converted(pair & ((1u << shift) - 1));
+        const u32 shift = 4 * sizeof(S), upper = converted(pair >> shift),
+                  lower = converted(pair & ((1u << shift) - 1));
         to[lane] = D(upper << 4 * sizeof(D) | lower);
     }
 }
@@ -227,9 +276,12 @@ bool is_pair(Type type) {
 Form pair_conversion(const Mode& mode) {
     const bool is_wide = size_of(mode.to) == 4;
     if (mode.from == Type::f32) {
-        const bool is_plain = mode.to == Type::bf16x2 && mode.rounding == Rounding::nearest && !mode.relu && !mode.saturates;
+        const bool is_plain =
+            mode.to == Type::bf16x2 && mode.rounding == Rounding::nearest && !mode.relu && !mode.saturates;
         Execute execute = is_wide ? pack_floats<u32> : pack_floats<u16>;
-        if (is_plain) execute = each<u32, float, float>([](float upper, float lower) { return pack_bf16(lower, upper); });
+        if (is_plain)
+            execute =
+                each<u32, float, float>([](float upper, float lower) { return pack_bf16(lower, upper); });
         return {execute, {mode.to}, {Type::f32, Type::f32}, mode.bits()};
     }
     if (!is_pair(mode.from) || is_wide == (size_of(mode.from) == 4)) return {};
@@ -254,7 +306,8 @@ Form cvt(Opcode& opcode, const Statement&) {
     mode.from = *from;
     if (is_pair(mode.to)) return pair_conversion(mode);
     const auto is_scalar = [](Type type) {
-        return is_integer(type) || type == Type::f16 || type == Type::bf16 || type == Type::f32 || type == Type::f64;
+        return is_integer(type) || type == Type::f16 || type == Type::bf16 || type == Type::f32 ||
+               type == Type::f64;
     };
     if (!is_scalar(mode.from) || (!is_scalar(mode.to) && mode.to != Type::tf32)) return {};
     mode.to_whole = whole && is_float(mode.to);

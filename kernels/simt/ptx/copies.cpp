@@ -1,12 +1,12 @@
-// Asynchronous copies: PTX ISA, "cp.async". ../async_copy.h says when they land. Until then, the bytes that they will
-// write hold NaN.
+// Asynchronous copies: PTX ISA, "cp.async". ../async_copy.h says when they land. Until then, the bytes that
+// they will write hold NaN.
 #include "memory.h"
 
 namespace ptx {
 namespace {
 
-// Operands: the shared address, the global one, the bytes to write and, if the immediate's lowest bit says so, how many
-// of them are copied; the others are zeros.
+// Operands: the shared address, the global one, the bytes to write and, if the immediate's lowest bit says
+// so, how many of them are copied; the others are zeros.
 void run_copy(Warp& warp, const Instruction& at, u32 lanes) {
     u64 to[32], from[32];
     addresses_of(warp, at, 0, 0, to);
@@ -18,7 +18,8 @@ void run_copy(Warp& warp, const Instruction& at, u32 lanes) {
         if (bytes != 4 && bytes != 8 && bytes != 16) fault(warp, at, lane, "cp.async of %u bytes", bytes);
         if (copied[lane] > bytes) fault(warp, at, lane, "cp.async of %u bytes from %u", bytes, copied[lane]);
         if (copied[lane] && from[lane] % bytes)
-            fault(warp, at, lane, "cp.async of %u bytes from global address 0x%llx, which is no multiple of %u", bytes,
+            fault(warp, at, lane,
+                  "cp.async of %u bytes from global address 0x%llx, which is no multiple of %u", bytes,
                   from[lane], bytes);
         u8* const place = locate(warp, at, lane, Space::shared, to[lane], bytes);
         const simt::AsyncCopy copy{place, locate_source(warp, at, lane, from[lane], copied[lane]), bytes,
@@ -60,10 +61,12 @@ Form cp(Opcode& opcode, const Statement& statement) {
     if (opcode.take("commit_group")) return {run_commit, {}, {}};
     if (opcode.take("wait_group")) return {run_wait, {}, {Type::u32}};
     if (opcode.take("wait_all")) return {run_wait_all, {}, {}};
-    if (!opcode.take_one({"ca", "cg"}) || !opcode.take_one({"shared", "shared::cta"}) || !opcode.take("global"))
+    if (!opcode.take_one({"ca", "cg"}) || !opcode.take_one({"shared", "shared::cta"}) ||
+        !opcode.take("global"))
         return {};
     const bool has_policy = opcode.take("L2::cache_hint");
-    while (opcode.take_beginning("L2::")) {}
+    while (opcode.take_beginning("L2::")) {
+    }
     const size_t operands = statement.operands.size() - has_policy;
     if (operands != 3 && operands != 4) return {};
     Form form{run_copy, {}, {address, address, Type::u32}};

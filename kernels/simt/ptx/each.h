@@ -36,13 +36,20 @@ Execute each(F) {
 template <class F>
 Execute for_integers(Type type, F f) {
     switch (type) {
-        case Type::u16: return f(u16());
-        case Type::u32: return f(u32());
-        case Type::u64: return f(u64());
-        case Type::s16: return f(i16());
-        case Type::s32: return f(i32());
-        case Type::s64: return f(i64());
-        default: return nullptr;
+        case Type::u16:
+            return f(u16());
+        case Type::u32:
+            return f(u32());
+        case Type::u64:
+            return f(u64());
+        case Type::s16:
+            return f(i16());
+        case Type::s32:
+            return f(i32());
+        case Type::s64:
+            return f(i64());
+        default:
+            return nullptr;
     }
 }
 
@@ -50,10 +57,14 @@ Execute for_integers(Type type, F f) {
 template <class F>
 Execute for_bits(Type type, F f) {
     switch (type) {
-        case Type::b16: return f(u16());
-        case Type::b32: return f(u32());
-        case Type::b64: return f(u64());
-        default: return nullptr;
+        case Type::b16:
+            return f(u16());
+        case Type::b32:
+            return f(u32());
+        case Type::b64:
+            return f(u64());
+        default:
+            return nullptr;
     }
 }
 

@@ -1,5 +1,5 @@
-// Arithmetic on f32 and f64: PTX ISA, "Floating Point Instructions". What the manual calls approximate is computed to
-// the last bit or nearly so, since it only bounds the error.
+// Arithmetic on f32 and f64: PTX ISA, "Floating Point Instructions". What the manual calls approximate is
+// computed to the last bit or nearly so, since it only bounds the error.
 #include <cfenv>
 #include <cmath>
 #include <limits>
@@ -53,8 +53,8 @@ public:
     RoundingScope(const RoundingScope&) = delete;
 };
 
-// As run_each, in the mode that the instruction names. The operands are volatile so that the compiler does not compute
-// before the rounding is set.
+// As run_each, in the mode that the instruction names. The operands are volatile so that the compiler does
+// not compute before the rounding is set.
 template <class F, class T, size_t... I>
 void run_in_mode(Warp& warp, const Instruction& at, u32 lanes, std::index_sequence<I...>) {
     const Mode mode = Mode::of(at.immediate);
@@ -73,9 +73,8 @@ void run_in_mode(Warp& warp, const Instruction& at, u32 lanes, std::index_sequen
 }
 
 template <class T, size_t... I, class F>
-Execute in_mode(Mode mode, F, std::index_sequence<I...> indices) {
+Execute in_mode(Mode mode, F, std::index_sequence<I...>) {
     if (mode.bits() == 0) return each<T, decltype(T(I))...>([](auto... x) { return canonical(F{}(x...)); });
-    (void)indices;
     return [](Warp& warp, const Instruction& at, u32 lanes) {
         run_in_mode<F, T>(warp, at, lanes, std::index_sequence<I...>());
     };
@@ -103,7 +102,8 @@ Form approximate(Opcode& opcode, F f) {
     return operation<1>(take_mode(opcode, type), type, f);
 }
 
-// min and max. If only one operand is NaN, the result is the other, or NaN where `keeps_nan`. -0 is less than +0.
+// min and max. If only one operand is NaN, the result is the other, or NaN where `keeps_nan`. -0 is less than
+// +0.
 template <bool IS_MAX, bool KEEPS_NAN, class T>
 T extreme(T a, T b) {
     if (a != a || b != b) {
@@ -132,9 +132,11 @@ Form of_high_words(F) {
     return unary(each<double, double>([](double x) {
                      constexpr u64 high = 0xffffffff00000000;
                      double operand = bits_as<double>(bits_as<u64>(x) & high);
-                     if (std::fabs(operand) < std::numeric_limits<double>::min()) operand = std::copysign(0.0, x);
+                     if (std::fabs(operand) < std::numeric_limits<double>::min())
+                         operand = std::copysign(0.0, x);
                      const double result = F{}(operand);
-                     if (std::fabs(result) < std::numeric_limits<double>::min()) return std::copysign(0.0, result);
+                     if (std::fabs(result) < std::numeric_limits<double>::min())
+                         return std::copysign(0.0, result);
                      return bits_as<double>(bits_as<u64>(result) & high);
                  }),
                  Type::f64);
@@ -149,12 +151,18 @@ float divide_approximately(float a, float b) {
 // Whether a number of this kind has the property, by its place in the list of testp.
 bool has_property(int kind, u64 property) {
     switch (property) {
-        case 0: return kind != FP_INFINITE && kind != FP_NAN;
-        case 1: return kind == FP_INFINITE;
-        case 2: return kind != FP_NAN;
-        case 3: return kind == FP_NAN;
-        case 4: return kind == FP_NORMAL;
-        default: return kind == FP_SUBNORMAL;
+        case 0:
+            return kind != FP_INFINITE && kind != FP_NAN;
+        case 1:
+            return kind == FP_INFINITE;
+        case 2:
+            return kind != FP_NAN;
+        case 3:
+            return kind == FP_NAN;
+        case 4:
+            return kind == FP_NORMAL;
+        default:
+            return kind == FP_SUBNORMAL;
     }
 }
 
@@ -180,7 +188,9 @@ Form float_div(Opcode& opcode, Type type) {
     const bool is_approximate = type == Type::f32 && opcode.take("approx");
     if (type == Type::f32) opcode.take("full");
     const Mode mode = take_mode(opcode, type);
-    if (is_approximate) return operation<2>(mode, type, [](auto a, auto b) { return divide_approximately(float(a), float(b)); });
+    if (is_approximate)
+        return operation<2>(mode, type,
+                            [](auto a, auto b) { return divide_approximately(float(a), float(b)); });
     return operation<2>(mode, type, [](auto a, auto b) { return a / b; });
 }
 
@@ -228,17 +238,16 @@ Form reciprocal_root(Opcode& opcode, const Statement&) {
         if (opcode.take("ftz")) return of_high_words([](double x) { return 1 / std::sqrt(x); });
         return operation<1>({}, type, [](auto a) { return 1 / std::sqrt(a); });
     }
-    return operation<1>(take_mode(opcode, type), type, [](auto a) { return decltype(a)(1 / std::sqrt(double(a))); });
+    return operation<1>(take_mode(opcode, type), type,
+                        [](auto a) { return decltype(a)(1 / std::sqrt(double(a))); });
 }
 
-Form exponential(Opcode& opcode, const Statement& statement) {
-    Opcode copy = opcode;
-    const Type type = copy.take_type().value_or(Type::pred);
-    if (is_float(type) && is_half(type)) {
+Form exponential(Opcode& opcode, const Statement&) {
+    const Type type = Opcode(opcode).take_type().value_or(Type::f32);
+    if (is_half(type)) {
         opcode.take_type();
-        return half_arithmetic(HalfOperation::exponential, opcode, type);
+        return is_float(type) ? half_arithmetic(HalfOperation::exponential, opcode, type) : Form();
     }
-    (void)statement;
     return approximate(opcode, [](auto a) { return std::exp2(a); });
 }
 Form logarithm(Opcode& opcode, const Statement&) {
@@ -257,9 +266,11 @@ Form tangent(Opcode& opcode, const Statement&) {
 Form copysign(Opcode& opcode, const Statement&) {
     const Type type = opcode.take_type().value_or(Type::pred);
     if (type == Type::f32)
-        return binary(each<float, float, float>([](float sign, float x) { return std::copysign(x, sign); }), type);
+        return binary(each<float, float, float>([](float sign, float x) { return std::copysign(x, sign); }),
+                      type);
     if (type == Type::f64)
-        return binary(each<double, double, double>([](double sign, double x) { return std::copysign(x, sign); }), type);
+        return binary(
+            each<double, double, double>([](double sign, double x) { return std::copysign(x, sign); }), type);
     return {};
 }
 

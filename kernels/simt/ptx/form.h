@@ -15,7 +15,8 @@ struct Form {
     std::vector<Type> destinations, sources;
     u64 immediate = 0;
     Kind kind = Kind::plain;
-    // Whether registers may be wider than their types: PTX ISA, "Operand Size Exceeding Instruction-Type Size".
+    // Whether registers may be wider than their types: PTX ISA, "Operand Size Exceeding Instruction-Type
+    // Size".
     bool is_relaxed = false;
     // Of a collective: which of the sources names the lanes; -1 if it is all lanes of a full warp.
     int mask = -1;
@@ -82,7 +83,8 @@ Form cp(Opcode&, const Statement&);
 
 // collectives.cpp
 Form shfl(Opcode&, const Statement&), vote(Opcode&, const Statement&), match(Opcode&, const Statement&);
-Form redux(Opcode&, const Statement&), activemask(Opcode&, const Statement&), elect(Opcode&, const Statement&);
+Form redux(Opcode&, const Statement&), activemask(Opcode&, const Statement&),
+    elect(Opcode&, const Statement&);
 Form bar(Opcode&, const Statement&);
 
 // matrix.cpp

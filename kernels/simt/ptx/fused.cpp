@@ -17,8 +17,10 @@ __attribute__((always_inline)) inline void run(Warp& warp, const Instruction& at
     const T* const b = warp.lanes_of<T>(at.operands[2]);
     const T* const c = warp.lanes_of<T>(at.operands[3]);
     const auto fuse = [](T x, T y, T z) __attribute__((always_inline)) {
-        if constexpr (sizeof(T) == 4) return __builtin_fmaf(x, y, z);
-        else return __builtin_fma(x, y, z);
+        if constexpr (sizeof(T) == 4)
+            return __builtin_fmaf(x, y, z);
+        else
+            return __builtin_fma(x, y, z);
     };
     if (lanes == all_lanes) {
 #pragma GCC ivdep

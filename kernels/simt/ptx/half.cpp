@@ -38,14 +38,22 @@ double extreme(double a, double b, bool is_max, bool keeps_nan) {
 template <HalfOperation OPERATION>
 double compute(double a, double b, double c, Mode mode) {
     switch (OPERATION) {
-        case HalfOperation::add: return add_for_narrowing(a, b);
-        case HalfOperation::sub: return add_for_narrowing(a, -b);
-        case HalfOperation::mul: return a * b;  // exact
-        case HalfOperation::fma: return add_for_narrowing(a * b, c);
-        case HalfOperation::min: return extreme(a, b, false, mode.keeps_nan);
-        case HalfOperation::max: return extreme(a, b, true, mode.keeps_nan);
-        case HalfOperation::exponential: return std::exp2(a);
-        default: return a;
+        case HalfOperation::add:
+            return add_for_narrowing(a, b);
+        case HalfOperation::sub:
+            return add_for_narrowing(a, -b);
+        case HalfOperation::mul:
+            return a * b;  // exact
+        case HalfOperation::fma:
+            return add_for_narrowing(a * b, c);
+        case HalfOperation::min:
+            return extreme(a, b, false, mode.keeps_nan);
+        case HalfOperation::max:
+            return extreme(a, b, true, mode.keeps_nan);
+        case HalfOperation::exponential:
+            return std::exp2(a);
+        default:
+            return a;
     }
 }
 
@@ -86,8 +94,9 @@ void run(Warp& warp, const Instruction& at, u32 lanes) {
         const u32 lane = lowest(left);
         T made = 0;
         for (u32 shift = 0; shift < 8 * sizeof(T); shift += 16)
-            made |= T(apply<OPERATION>(u16(a[lane] >> shift), u16(b[lane] >> shift), u16(c[lane] >> shift), mode))
-                    << shift;
+            made |=
+                T(apply<OPERATION>(u16(a[lane] >> shift), u16(b[lane] >> shift), u16(c[lane] >> shift), mode))
+                << shift;
         to[lane] = made;
     }
 }
@@ -109,15 +118,24 @@ Form half_arithmetic(HalfOperation operation, Opcode& opcode, Type type) {
     const Mode mode{type == Type::bf16 || type == Type::bf16x2, opcode.take("ftz"), opcode.take("sat"),
                     opcode.take("relu"), opcode.take("NaN")};
     switch (operation) {
-        case HalfOperation::add: return form_of<HalfOperation::add>(type, mode);
-        case HalfOperation::sub: return form_of<HalfOperation::sub>(type, mode);
-        case HalfOperation::mul: return form_of<HalfOperation::mul>(type, mode);
-        case HalfOperation::fma: return form_of<HalfOperation::fma>(type, mode);
-        case HalfOperation::min: return form_of<HalfOperation::min>(type, mode);
-        case HalfOperation::max: return form_of<HalfOperation::max>(type, mode);
-        case HalfOperation::abs: return form_of<HalfOperation::abs>(type, mode);
-        case HalfOperation::neg: return form_of<HalfOperation::neg>(type, mode);
-        case HalfOperation::exponential: return form_of<HalfOperation::exponential>(type, mode);
+        case HalfOperation::add:
+            return form_of<HalfOperation::add>(type, mode);
+        case HalfOperation::sub:
+            return form_of<HalfOperation::sub>(type, mode);
+        case HalfOperation::mul:
+            return form_of<HalfOperation::mul>(type, mode);
+        case HalfOperation::fma:
+            return form_of<HalfOperation::fma>(type, mode);
+        case HalfOperation::min:
+            return form_of<HalfOperation::min>(type, mode);
+        case HalfOperation::max:
+            return form_of<HalfOperation::max>(type, mode);
+        case HalfOperation::abs:
+            return form_of<HalfOperation::abs>(type, mode);
+        case HalfOperation::neg:
+            return form_of<HalfOperation::neg>(type, mode);
+        case HalfOperation::exponential:
+            return form_of<HalfOperation::exponential>(type, mode);
     }
     return {};
 }

@@ -14,17 +14,29 @@ using Unsigned = std::make_unsigned_t<T>;
 template <class T>
 struct WiderOf;
 template <>
-struct WiderOf<u16> { using type = u32; };
+struct WiderOf<u16> {
+    using type = u32;
+};
 template <>
-struct WiderOf<i16> { using type = i32; };
+struct WiderOf<i16> {
+    using type = i32;
+};
 template <>
-struct WiderOf<u32> { using type = u64; };
+struct WiderOf<u32> {
+    using type = u64;
+};
 template <>
-struct WiderOf<i32> { using type = i64; };
+struct WiderOf<i32> {
+    using type = i64;
+};
 template <>
-struct WiderOf<u64> { using type = unsigned __int128; };
+struct WiderOf<u64> {
+    using type = unsigned __int128;
+};
 template <>
-struct WiderOf<i64> { using type = __int128; };
+struct WiderOf<i64> {
+    using type = __int128;
+};
 template <class T>
 using Wider = typename WiderOf<T>::type;
 
@@ -48,10 +60,14 @@ i32 saturate(i64 x) {
 
 Type wider(Type type) {
     switch (type) {
-        case Type::u16: return Type::u32;
-        case Type::s16: return Type::s32;
-        case Type::u32: return Type::u64;
-        default: return Type::s64;
+        case Type::u16:
+            return Type::u32;
+        case Type::s16:
+            return Type::s32;
+        case Type::u32:
+            return Type::u64;
+        default:
+            return Type::s64;
     }
 }
 
@@ -64,10 +80,11 @@ Form add(Opcode& opcode, const Statement&) {
     if (is_float(type)) return float_add(opcode, type);
     if (type == Type::s32 && opcode.take("sat"))
         return binary(each<i32, i32, i32>([](i32 a, i32 b) { return saturate(i64(a) + b); }), type);
-    return binary(for_integers(type, [](auto x) {
-                      using T = decltype(x);
-                      return each<T, T, T>([](T a, T b) { return wrapping_add(a, b); });
-                  }),
+    return binary(for_integers(type,
+                               [](auto x) {
+                                   using T = decltype(x);
+                                   return each<T, T, T>([](T a, T b) { return wrapping_add(a, b); });
+                               }),
                   type);
 }
 
@@ -76,11 +93,13 @@ Form sub(Opcode& opcode, const Statement&) {
     if (is_float(type)) return float_sub(opcode, type);
     if (type == Type::s32 && opcode.take("sat"))
         return binary(each<i32, i32, i32>([](i32 a, i32 b) { return saturate(i64(a) - b); }), type);
-    return binary(for_integers(type, [](auto x) {
-                      using T = decltype(x);
-                      return each<T, T, T>([](T a, T b) { return T(Unsigned<T>(a) - Unsigned<T>(b)); });
-                  }),
-                  type);
+    return binary(
+        for_integers(type,
+                     [](auto x) {
+                         using T = decltype(x);
+                         return each<T, T, T>([](T a, T b) { return T(Unsigned<T>(a) - Unsigned<T>(b)); });
+                     }),
+        type);
 }
 
 Form mul(Opcode& opcode, const Statement&) {
@@ -91,7 +110,8 @@ Form mul(Opcode& opcode, const Statement&) {
         return {for_integers(type,
                              [](auto x) {
                                  using T = decltype(x);
-                                 if constexpr (sizeof(T) == 8) return Execute();
+                                 if constexpr (sizeof(T) == 8)
+                                     return Execute();
                                  else
                                      return each<Wider<T>, T, T>(
                                          [](T a, T b) { return Wider<T>(Wider<T>(a) * Wider<T>(b)); });
@@ -100,17 +120,19 @@ Form mul(Opcode& opcode, const Statement&) {
                 {type, type}};
     }
     if (opcode.take("hi")) {
-        return binary(for_integers(type, [](auto x) {
-                          using T = decltype(x);
-                          return each<T, T, T>([](T a, T b) { return high_of_product(a, b); });
-                      }),
+        return binary(for_integers(type,
+                                   [](auto x) {
+                                       using T = decltype(x);
+                                       return each<T, T, T>([](T a, T b) { return high_of_product(a, b); });
+                                   }),
                       type);
     }
     if (!opcode.take("lo")) return {};
-    return binary(for_integers(type, [](auto x) {
-                      using T = decltype(x);
-                      return each<T, T, T>([](T a, T b) { return wrapping_mul(a, b); });
-                  }),
+    return binary(for_integers(type,
+                               [](auto x) {
+                                   using T = decltype(x);
+                                   return each<T, T, T>([](T a, T b) { return wrapping_mul(a, b); });
+                               }),
                   type);
 }
 
@@ -123,7 +145,8 @@ Form mad(Opcode& opcode, const Statement& statement) {
         return {for_integers(type,
                              [](auto x) {
                                  using T = decltype(x);
-                                 if constexpr (sizeof(T) == 8) return Execute();
+                                 if constexpr (sizeof(T) == 8)
+                                     return Execute();
                                  else
                                      return each<Wider<T>, T, T, Wider<T>>([](T a, T b, Wider<T> c) {
                                          return wrapping_add(Wider<T>(Wider<T>(a) * Wider<T>(b)), c);
@@ -134,22 +157,24 @@ Form mad(Opcode& opcode, const Statement& statement) {
     }
     if (is_high) {
         if (type == Type::s32 && opcode.take("sat"))
-            return ternary(each<i32, i32, i32, i32>([](i32 a, i32 b, i32 c) {
-                               return saturate(i64(high_of_product(a, b)) + c);
-                           }),
+            return ternary(each<i32, i32, i32, i32>(
+                               [](i32 a, i32 b, i32 c) { return saturate(i64(high_of_product(a, b)) + c); }),
                            type);
-        return ternary(for_integers(type, [](auto x) {
-                           using T = decltype(x);
-                           return each<T, T, T, T>(
-                               [](T a, T b, T c) { return wrapping_add(high_of_product(a, b), c); });
-                       }),
+        return ternary(for_integers(type,
+                                    [](auto x) {
+                                        using T = decltype(x);
+                                        return each<T, T, T, T>([](T a, T b, T c) {
+                                            return wrapping_add(high_of_product(a, b), c);
+                                        });
+                                    }),
                        type);
     }
-    return ternary(for_integers(type, [](auto x) {
-                       using T = decltype(x);
-                       return each<T, T, T, T>(
-                           [](T a, T b, T c) { return wrapping_add(wrapping_mul(a, b), c); });
-                   }),
+    return ternary(for_integers(type,
+                                [](auto x) {
+                                    using T = decltype(x);
+                                    return each<T, T, T, T>(
+                                        [](T a, T b, T c) { return wrapping_add(wrapping_mul(a, b), c); });
+                                }),
                    type);
 }
 
@@ -157,48 +182,53 @@ Form mad(Opcode& opcode, const Statement& statement) {
 Form division(Opcode& opcode, const Statement&) {
     const Type type = type_of(opcode);
     if (is_float(type)) return float_div(opcode, type);
-    return binary(for_integers(type, [](auto x) {
-                      using T = decltype(x);
-                      return each<T, T, T>([](T a, T b) {
-                          if (b == 0) return T(-1);
-                          // The quotient of the least number by -1 does not fit.
-                          if (std::is_signed_v<T> && b == T(-1)) return T(Unsigned<T>(0) - Unsigned<T>(a));
-                          return T(a / b);
-                      });
-                  }),
+    return binary(for_integers(type,
+                               [](auto x) {
+                                   using T = decltype(x);
+                                   return each<T, T, T>([](T a, T b) {
+                                       if (b == 0) return T(-1);
+                                       // The quotient of the least number by -1 does not fit.
+                                       if (std::is_signed_v<T> && b == T(-1))
+                                           return T(Unsigned<T>(0) - Unsigned<T>(a));
+                                       return T(a / b);
+                                   });
+                               }),
                   type);
 }
 
 Form rem(Opcode& opcode, const Statement&) {
     const Type type = type_of(opcode);
-    return binary(for_integers(type, [](auto x) {
-                      using T = decltype(x);
-                      return each<T, T, T>([](T a, T b) {
-                          if (b == 0) return a;
-                          if (std::is_signed_v<T> && b == T(-1)) return T(0);
-                          return T(a % b);
-                      });
-                  }),
+    return binary(for_integers(type,
+                               [](auto x) {
+                                   using T = decltype(x);
+                                   return each<T, T, T>([](T a, T b) {
+                                       if (b == 0) return a;
+                                       if (std::is_signed_v<T> && b == T(-1)) return T(0);
+                                       return T(a % b);
+                                   });
+                               }),
                   type);
 }
 
 Form minimum(Opcode& opcode, const Statement&) {
     const Type type = type_of(opcode);
     if (is_float(type)) return float_min(opcode, type);
-    return binary(for_integers(type, [](auto x) {
-                      using T = decltype(x);
-                      return each<T, T, T>([](T a, T b) { return b < a ? b : a; });
-                  }),
+    return binary(for_integers(type,
+                               [](auto x) {
+                                   using T = decltype(x);
+                                   return each<T, T, T>([](T a, T b) { return b < a ? b : a; });
+                               }),
                   type);
 }
 
 Form maximum(Opcode& opcode, const Statement&) {
     const Type type = type_of(opcode);
     if (is_float(type)) return float_max(opcode, type);
-    return binary(for_integers(type, [](auto x) {
-                      using T = decltype(x);
-                      return each<T, T, T>([](T a, T b) { return a < b ? b : a; });
-                  }),
+    return binary(for_integers(type,
+                               [](auto x) {
+                                   using T = decltype(x);
+                                   return each<T, T, T>([](T a, T b) { return a < b ? b : a; });
+                               }),
                   type);
 }
 
@@ -206,10 +236,12 @@ Form absolute(Opcode& opcode, const Statement&) {
     const Type type = type_of(opcode);
     if (is_float(type)) return float_abs(opcode, type);
     if (!is_signed(type)) return {};
-    return unary(for_integers(type, [](auto x) {
-                     using T = decltype(x);
-                     return each<T, T>([](T a) { return a < T(0) ? T(Unsigned<T>(0) - Unsigned<T>(a)) : a; });
-                 }),
+    return unary(for_integers(type,
+                              [](auto x) {
+                                  using T = decltype(x);
+                                  return each<T, T>(
+                                      [](T a) { return a < T(0) ? T(Unsigned<T>(0) - Unsigned<T>(a)) : a; });
+                              }),
                  type);
 }
 
@@ -217,23 +249,25 @@ Form negate(Opcode& opcode, const Statement&) {
     const Type type = type_of(opcode);
     if (is_float(type)) return float_neg(opcode, type);
     if (!is_signed(type)) return {};
-    return unary(for_integers(type, [](auto x) {
-                     using T = decltype(x);
-                     return each<T, T>([](T a) { return T(Unsigned<T>(0) - Unsigned<T>(a)); });
-                 }),
+    return unary(for_integers(type,
+                              [](auto x) {
+                                  using T = decltype(x);
+                                  return each<T, T>([](T a) { return T(Unsigned<T>(0) - Unsigned<T>(a)); });
+                              }),
                  type);
 }
 
 Form sad(Opcode& opcode, const Statement&) {
     const Type type = type_of(opcode);
-    return ternary(for_integers(type, [](auto x) {
-                       using T = decltype(x);
-                       return each<T, T, T, T>([](T a, T b, T c) {
-                           const Unsigned<T> apart = a < b ? Unsigned<T>(b) - Unsigned<T>(a)
-                                                           : Unsigned<T>(a) - Unsigned<T>(b);
-                           return T(Unsigned<T>(c) + apart);
-                       });
-                   }),
+    return ternary(for_integers(type,
+                                [](auto x) {
+                                    using T = decltype(x);
+                                    return each<T, T, T, T>([](T a, T b, T c) {
+                                        const Unsigned<T> apart = a < b ? Unsigned<T>(b) - Unsigned<T>(a)
+                                                                        : Unsigned<T>(a) - Unsigned<T>(b);
+                                        return T(Unsigned<T>(c) + apart);
+                                    });
+                                }),
                    type);
 }
 

@@ -18,13 +18,15 @@ namespace {
 
 std::vector<Range> accessible(const Program& program) {
     std::vector<Range> ranges;
-    for (const simt::Allocation& each : simt::allocations()) ranges.push_back({each.begin, each.begin + each.bytes});
+    for (const simt::Allocation& each : simt::allocations())
+        ranges.push_back({each.begin, each.begin + each.bytes});
     for (const Data& each : program.data) ranges.push_back({each.address(), each.address() + each.bytes});
     std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
     return ranges;
 }
 
-void run(const Program& program, const Kernel& kernel, const u8* params, const simt::Geometry& geometry, u64 seed) {
+void run(const Program& program, const Kernel& kernel, const u8* params, const simt::Geometry& geometry,
+         u64 seed) {
     const Launch launch{&kernel, params, geometry, seed, accessible(program)};
     Block block(launch);
     for (const u64 linear : simt::order(geometry, seed)) block.run(geometry.block_at(linear));

@@ -9,7 +9,8 @@ bool is_of_word(char c) {
     return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '$' || c == '%' || c == '.';
 }
 
-// The end of the word that begins at `at`. Modifiers such as .L2::128B contain two colons; one alone ends a label.
+// The end of the word that begins at `at`. Modifiers such as .L2::128B contain two colons; one alone ends a
+// label.
 size_t end_of_word(std::string_view text, size_t at) {
     for (;;) {
         while (at < text.size() && is_of_word(text[at])) ++at;

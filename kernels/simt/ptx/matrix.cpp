@@ -18,7 +18,8 @@ u8* row(Warp& warp, const Instruction& at, const u64 addresses[32], u32 matrix, 
     return locate(warp, at, lane, Space::shared, addresses[lane], 16);
 }
 
-// Lane l holds the numbers 2 (l mod 4) and the next of row l / 4, or of the column if the matrix is transposed.
+// Lane l holds the numbers 2 (l mod 4) and the next of row l / 4, or of the column if the matrix is
+// transposed.
 template <u32 COUNT, bool TRANSPOSES>
 void run_ldmatrix(Warp& warp, const Instruction& at, u32) {
     u64 addresses[32];
@@ -57,7 +58,8 @@ Form of_full_warp(Execute execute) {
     return form;
 }
 
-// The modifiers of ldmatrix and stmatrix: how many matrices, as 0, 1 or 2 for 1, 2 or 4, and whether transposed.
+// The modifiers of ldmatrix and stmatrix: how many matrices, as 0, 1 or 2 for 1, 2 or 4, and whether
+// transposed.
 struct Tiles {
     std::optional<size_t> count;
     bool transposes;
@@ -74,7 +76,8 @@ Tiles take_tiles(Opcode& opcode) {
     return {count, transposes};
 }
 
-// Matrix products. An instruction multiplies a, [16, K] in rows, with b, [K, 8] in columns, and adds c, [16, 8].
+// Matrix products. An instruction multiplies a, [16, K] in rows, with b, [K, 8] in columns, and adds c, [16,
+// 8].
 
 // The elements of a's and b's registers.
 struct OfBf16 {
@@ -100,7 +103,8 @@ struct OfE5m2 {
 
 // The sums are in the order of k, from zero, and c comes last. A tensor core's order is its own.
 template <u32 K>
-__attribute__((always_inline)) inline void multiply(const float (&a)[16][K], const float (&b)[K][8], float (&d)[16][8]) {
+__attribute__((always_inline)) inline void multiply(const float (&a)[16][K], const float (&b)[K][8],
+                                                    float (&d)[16][8]) {
     for (u32 i = 0; i < 16; ++i) {
         float sums[8] = {};
         for (u32 k = 0; k < K; ++k)
@@ -138,7 +142,8 @@ void run_mma(Warp& warp, const Instruction& at, u32) {
     for (u32 r = 0; r < 4; ++r) {
         const float* const c = warp.lanes_of<float>(c_at[r]);
         float* const to = warp.lanes_of<float>(at.operands[r]);
-        for (u32 lane = 0; lane < 32; ++lane) to[lane] = c[lane] + d[lane / 4 + r / 2 * 8][lane % 4 * 2 + r % 2];
+        for (u32 lane = 0; lane < 32; ++lane)
+            to[lane] = c[lane] + d[lane / 4 + r / 2 * 8][lane % 4 * 2 + r % 2];
     }
 }
 
@@ -146,7 +151,8 @@ Execute product_of(size_t shape, Type a, Type b) {
     constexpr size_t k4 = 0, k8 = 1, k16 = 2, k32 = 3;
     const bool are_same = a == b;
     switch (shape) {
-        case k4: return are_same && a == Type::tf32 ? run_mma<4, OfTf32, OfTf32> : nullptr;
+        case k4:
+            return are_same && a == Type::tf32 ? run_mma<4, OfTf32, OfTf32> : nullptr;
         case k8:
             if (!are_same) return nullptr;
             if (a == Type::bf16) return run_mma<8, OfBf16, OfBf16>;

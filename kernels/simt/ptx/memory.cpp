@@ -10,11 +10,16 @@ namespace {
 
 const char* name_of_space(Space space) {
     switch (space) {
-        case Space::global: return "global";
-        case Space::shared: return "shared";
-        case Space::local: return "local";
-        case Space::param: return "param";
-        case Space::generic: break;
+        case Space::global:
+            return "global";
+        case Space::shared:
+            return "shared";
+        case Space::local:
+            return "local";
+        case Space::param:
+            return "param";
+        case Space::generic:
+            break;
     }
     return "generic";
 }
@@ -37,8 +42,9 @@ u8* within(const Warp& warp, const Instruction& at, u32 lane, Space space, u64 a
 // Finds the allocation with this address and keeps it in the warp.
 bool find(Warp& warp, u64 address) {
     const std::vector<Range>& all = warp.block->launch.global;
-    const auto after = std::upper_bound(all.begin(), all.end(), address,
-                                        [](u64 address, const Range& range) { return address < range.begin; });
+    const auto after = std::upper_bound(all.begin(), all.end(), address, [](u64 address, const Range& range) {
+        return address < range.begin;
+    });
     if (after == all.begin() || address >= after[-1].end) return false;
     warp.found_begin = after[-1].begin;
     warp.found_end = after[-1].end;
@@ -57,7 +63,8 @@ bool split(u64 address, Space& space, u64& offset) {
     constexpr struct {
         u64 begin;
         Space space;
-    } windows[] = {{shared_window, Space::shared}, {local_window, Space::local}, {param_window, Space::param}};
+    } windows[] = {
+        {shared_window, Space::shared}, {local_window, Space::local}, {param_window, Space::param}};
     for (const auto& window : windows) {
         if (address < window.begin) continue;
         space = window.space;
@@ -111,8 +118,8 @@ struct Access {
     Type type;
 };
 
-// Reads the modifiers that loads and stores share. What they say of caches and of the order of memory changes nothing
-// here: a warp's accesses take effect in order.
+// Reads the modifiers that loads and stores share. What they say of caches and of the order of memory changes
+// nothing here: a warp's accesses take effect in order.
 Access take_access(Opcode& opcode) {
     opcode.take("weak");
     opcode.take("volatile");
@@ -122,7 +129,8 @@ Access take_access(Opcode& opcode) {
     opcode.take("nc");
     Access access{};
     access.has_policy = opcode.take("L2::cache_hint");
-    while (opcode.take_beginning("L1::") || opcode.take_beginning("L2::")) {}
+    while (opcode.take_beginning("L1::") || opcode.take_beginning("L2::")) {
+    }
     const auto space =
         opcode.take_one({"global", "shared", "shared::cta", "local", "param", "const", "param::entry"});
     constexpr Space spaces[] = {Space::global, Space::shared, Space::shared, Space::local,
@@ -138,31 +146,46 @@ Access take_access(Opcode& opcode) {
 template <class F>
 Execute for_memory_type(Type type, F f) {
     switch (type) {
-        case Type::s8: return f(i8());
-        case Type::s16: return f(i16());
-        default: break;
+        case Type::s8:
+            return f(i8());
+        case Type::s16:
+            return f(i16());
+        default:
+            break;
     }
     switch (size_of(type)) {
-        case 1: return f(u8());
-        case 2: return f(u16());
-        case 4: return f(u32());
-        case 8: return f(u64());
-        default: return nullptr;
+        case 1:
+            return f(u8());
+        case 2:
+            return f(u16());
+        case 4:
+            return f(u32());
+        case 8:
+            return f(u64());
+        default:
+            return nullptr;
     }
 }
 
 template <bool IS_LOAD, class T, u32 N>
 Execute in_space(Space space) {
     constexpr auto of = [](auto which) -> Execute {
-        if constexpr (IS_LOAD) return run_load<T, N, decltype(which)::value>;
-        else return run_store<T, N, decltype(which)::value>;
+        if constexpr (IS_LOAD)
+            return run_load<T, N, decltype(which)::value>;
+        else
+            return run_store<T, N, decltype(which)::value>;
     };
     switch (space) {
-        case Space::global: return of(std::integral_constant<Space, Space::global>());
-        case Space::shared: return of(std::integral_constant<Space, Space::shared>());
-        case Space::local: return of(std::integral_constant<Space, Space::local>());
-        case Space::param: return of(std::integral_constant<Space, Space::param>());
-        case Space::generic: return of(std::integral_constant<Space, Space::generic>());
+        case Space::global:
+            return of(std::integral_constant<Space, Space::global>());
+        case Space::shared:
+            return of(std::integral_constant<Space, Space::shared>());
+        case Space::local:
+            return of(std::integral_constant<Space, Space::local>());
+        case Space::param:
+            return of(std::integral_constant<Space, Space::param>());
+        case Space::generic:
+            return of(std::integral_constant<Space, Space::generic>());
     }
     return nullptr;
 }
@@ -178,7 +201,9 @@ Execute execute_of(const Access& access) {
     });
 }
 
-Form do_nothing() { return {[](Warp&, const Instruction&, u32) {}, {}, {}}; }
+Form do_nothing() {
+    return {[](Warp&, const Instruction&, u32) {}, {}, {}};
+}
 
 }  // namespace
 
@@ -210,7 +235,8 @@ u8* locate(Warp& warp, const Instruction& at, u32 lane, Space space, u64 address
     u64 offset = address;
     if (space == Space::generic && !split(address, space, offset)) space = Space::global;
     switch (space) {
-        case Space::shared: return within(warp, at, lane, space, offset, bytes, block.shared, block.shared_bytes);
+        case Space::shared:
+            return within(warp, at, lane, space, offset, bytes, block.shared, block.shared_bytes);
         case Space::local:
             return within(warp, at, lane, space, offset, bytes, warp.local + lane * kernel.local_bytes,
                           kernel.local_bytes);
@@ -218,19 +244,20 @@ u8* locate(Warp& warp, const Instruction& at, u32 lane, Space space, u64 address
             return within(warp, at, lane, space, offset, bytes, const_cast<u8*>(block.launch.params),
                           kernel.params_bytes);
         case Space::global:
-        case Space::generic: break;
+        case Space::generic:
+            break;
     }
     check_alignment(warp, at, lane, space, address, bytes);
     if (!is_global(warp, address, bytes))
-        fault(warp, at, lane, "an access of %u bytes at global address 0x%llx, which is in no allocation", bytes,
-              address);
+        fault(warp, at, lane, "an access of %u bytes at global address 0x%llx, which is in no allocation",
+              bytes, address);
     return reinterpret_cast<u8*>(address);
 }
 
 const u8* locate_source(Warp& warp, const Instruction& at, u32 lane, u64 address, u32 bytes) {
     if (bytes && !is_global(warp, address, bytes))
-        fault(warp, at, lane, "a copy of %u bytes from global address 0x%llx, which is in no allocation", bytes,
-              address);
+        fault(warp, at, lane, "a copy of %u bytes from global address 0x%llx, which is in no allocation",
+              bytes, address);
     return reinterpret_cast<const u8*>(address);
 }
 
@@ -257,7 +284,8 @@ Form store(Opcode& opcode, const Statement&) {
 Form prefetch(Opcode& opcode, const Statement&) {
     opcode.take_one({"global", "local", "param", "const"});
     opcode.take("tensormap");
-    while (opcode.take_beginning("L1") || opcode.take_beginning("L2")) {}
+    while (opcode.take_beginning("L1") || opcode.take_beginning("L2")) {
+    }
     Form form = do_nothing();
     form.sources = {address};
     return form;
@@ -278,10 +306,12 @@ Form createpolicy(Opcode& opcode, const Statement& statement) {
 
 // Blocks on several threads need the host's fence.
 Form fence(Opcode& opcode, const Statement&) {
-    while (opcode.take_one({"sc", "acq_rel", "acquire", "release", "cta", "cluster", "gpu", "gl", "sys"})) {}
+    while (opcode.take_one({"sc", "acq_rel", "acquire", "release", "cta", "cluster", "gpu", "gl", "sys"})) {
+    }
     opcode.take_beginning("proxy");
     opcode.take_beginning("async");
-    while (opcode.take_one({"alias", "global", "shared::cta", "shared"})) {}
+    while (opcode.take_one({"alias", "global", "shared::cta", "shared"})) {
+    }
     return {[](Warp&, const Instruction&, u32) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }, {}, {}};
 }
 

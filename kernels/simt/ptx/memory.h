@@ -9,10 +9,12 @@ namespace ptx {
 
 enum class Space : u8 { global, shared, local, param, generic };
 
-// The addresses of an access, lane by lane. `number` is the place of the address among those of the instruction.
+// The addresses of an access, lane by lane. `number` is the place of the address among those of the
+// instruction.
 void addresses_of(Warp& warp, const Instruction& at, u32 operand, u32 number, u64 addresses[32]);
 
-// The memory at an address. Faults unless `bytes`, a power of two, are aligned and lie in one variable or allocation.
+// The memory at an address. Faults unless `bytes`, a power of two, are aligned and lie in one variable or
+// allocation.
 u8* locate(Warp& warp, const Instruction& at, u32 lane, Space space, u64 address, u32 bytes);
 // The same without the demand on alignment, for a read of global memory of any size.
 const u8* locate_source(Warp& warp, const Instruction& at, u32 lane, u64 address, u32 bytes);

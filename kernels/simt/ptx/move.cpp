@@ -48,10 +48,14 @@ Execute copy_of(Type type) {
             warp.set_predicate(at.operands[0], lanes, warp.predicate(at.operands[1]));
         };
     switch (size_of(type)) {
-        case 2: return each<u16, u16>([](u16 x) { return x; });
-        case 4: return each<u32, u32>([](u32 x) { return x; });
-        case 8: return each<u64, u64>([](u64 x) { return x; });
-        default: return nullptr;
+        case 2:
+            return each<u16, u16>([](u16 x) { return x; });
+        case 4:
+            return each<u32, u32>([](u32 x) { return x; });
+        case 8:
+            return each<u64, u64>([](u64 x) { return x; });
+        default:
+            return nullptr;
     }
 }
 

@@ -9,10 +9,14 @@ namespace {
 // The integer to which a number that is not negative is rounded.
 double round_magnitude(double x, Rounding rounding, bool is_negative) {
     switch (rounding) {
-        case Rounding::nearest: return std::nearbyint(x);
-        case Rounding::zero: return std::floor(x);
-        case Rounding::down: return is_negative ? std::ceil(x) : std::floor(x);
-        case Rounding::up: return is_negative ? std::floor(x) : std::ceil(x);
+        case Rounding::nearest:
+            return std::nearbyint(x);
+        case Rounding::zero:
+            return std::floor(x);
+        case Rounding::down:
+            return is_negative ? std::ceil(x) : std::floor(x);
+        case Rounding::up:
+            return is_negative ? std::floor(x) : std::ceil(x);
     }
     return x;
 }
@@ -29,7 +33,8 @@ u32 narrow(double x, const Format& format, Rounding rounding, bool saturates) {
     const u32 sign = is_negative ? format.sign : 0, largest = format.infinity - 1;
     if (std::isinf(x)) return sign | (saturates ? largest : format.infinity);
     const double magnitude = std::fabs(x);
-    const int exponent = magnitude ? std::max(std::ilogb(magnitude), format.least_exponent) : format.least_exponent;
+    const int exponent =
+        magnitude ? std::max(std::ilogb(magnitude), format.least_exponent) : format.least_exponent;
     // In units of the last bit at this exponent. A carry goes into the exponent's bits by itself.
     const double units = std::ldexp(magnitude, format.mantissa_bits - exponent);
     const u64 code = (u64(exponent - format.least_exponent) << format.mantissa_bits) +

@@ -4,6 +4,12 @@
 #include <cstdlib>
 
 namespace ptx {
+namespace {
+
+// More than any kernel has, so that a damaged file does not take all memory.
+constexpr u64 most_registers = 1 << 17, most_bytes = 1 << 24, most_alignment = 1 << 10;
+
+}  // namespace
 
 File parse(const std::string& text, const std::string& file) { return Parser(text, file).run(); }
 
@@ -45,7 +51,8 @@ u64 Parser::integer(const char* what) {
 
 Type Parser::type() {
     const Token token = next();
-    const auto found = token.text.empty() || token.text[0] != '.' ? std::nullopt : type_named(token.text.substr(1));
+    const auto found =
+        token.text.empty() || token.text[0] != '.' ? std::nullopt : type_named(token.text.substr(1));
     if (!found) refuse_next("expected a type such as .b32");
     take();
     return *found;
@@ -53,6 +60,18 @@ Type Parser::type() {
 
 void Parser::refuse_next(const std::string& what) const {
     refuse({&file, next().line}, what + ", not '" + std::string(next().text) + "'");
+}
+
+size_t Parser::alignment() {
+    const u64 bytes = integer("an alignment");
+    if (!bytes || bytes & (bytes - 1) || bytes > most_alignment) refuse_next("an alignment that cannot be");
+    return bytes;
+}
+
+size_t Parser::size() {
+    const u64 elements = integer("a size");
+    if (elements > most_bytes) refuse_next("a variable that is too large");
+    return elements;
 }
 
 // The module.
@@ -64,7 +83,8 @@ void Parser::directive() {
         while (take_if(","));
         return;
     }
-    while (take_if(".extern") || take_if(".visible") || take_if(".weak") || take_if(".common")) {}
+    while (take_if(".extern") || take_if(".visible") || take_if(".weak") || take_if(".common")) {
+    }
     if (take_if(".entry")) return entry();
     if (take_if(".shared")) {
         module.shared.push_back(variable());
@@ -94,7 +114,7 @@ void Parser::entry() {
 void Parser::parameter() {
     expect(".param");
     Variable param{};
-    if (take_if(".align")) param.alignment = integer("an alignment");
+    if (take_if(".align")) param.alignment = alignment();
     const size_t width = size_of(type());
     // An attribute of a pointer, which says what the kernel's author promises.
     while (take_if(".ptr") || take_if(".global") || take_if(".shared") || take_if(".align"))
@@ -102,7 +122,7 @@ void Parser::parameter() {
     param.name = word("the name of a parameter");
     param.bytes = width;
     if (take_if("[")) {
-        param.bytes *= integer("a size");
+        param.bytes *= size();
         expect("]");
     }
     param.alignment = std::max(param.alignment, width);
@@ -129,13 +149,13 @@ void Parser::attribute() {
 
 Variable Parser::variable() {
     Variable made{};
-    if (take_if(".align")) made.alignment = integer("an alignment");
+    if (take_if(".align")) made.alignment = alignment();
     const u32 width = size_of(type());
     made.name = word("the name of a variable");
     made.bytes = width;
     while (take_if("[")) {
-        if (!next().is("]")) made.bytes *= integer("a size");
-        else made.bytes = 0;  // the launch says how large it is
+        made.bytes = next().is("]") ? 0 : made.bytes * size();  // the launch says how large it is
+        if (made.bytes > most_bytes) refuse_next("a variable that is too large");
         expect("]");
     }
     made.alignment = std::max<size_t>(made.alignment, width);
@@ -198,7 +218,7 @@ void Parser::registers() {
         const std::string name = word("the name of a register");
         if (take_if("<")) {
             const u64 count = integer("a number of registers");
-            if (count > 1 << 20) refuse_next("too many registers");
+            if (count > most_registers) refuse_next("too many registers");
             for (u64 i = 0; i < count; ++i) declare(name + std::to_string(i));
             expect(">");
         } else {
@@ -236,7 +256,8 @@ void Parser::statement() {
     if (next().kind != Token::word || next().text[0] == '.' || next().text[0] == '%')
         refuse_next("expected an instruction");
     made.opcode = word("an instruction");
-    if (next().is("(")) refuse_next("'" + made.opcode + "' of a function is not implemented: expected an operand");
+    if (next().is("("))
+        refuse_next("'" + made.opcode + "' of a function is not implemented: expected an operand");
     if (!next().is(";")) {
         do made.operands.push_back(operand());
         while (take_if(","));
@@ -276,11 +297,7 @@ Operand Parser::braced() {
 }
 
 Operand Parser::simple_operand() {
-    if (take_if("!")) {
-        Operand negated = simple_operand();
-        negated.is_negated = true;
-        return negated;
-    }
+    const bool is_negated = take_if("!");
     const bool is_minus = take_if("-");
     if (next().kind == Token::number) return immediate(is_minus);
     if (is_minus || next().kind != Token::word) refuse_next("expected an operand");
@@ -295,6 +312,7 @@ Operand Parser::simple_operand() {
         if (found == scope->end()) continue;
         made.kind = Operand::reg;
         made.id = found->second;
+        made.is_negated = is_negated;
         break;
     }
     return made;
@@ -303,7 +321,9 @@ Operand Parser::simple_operand() {
 // 5, 0x1f, 0b101, 017, 5U, 0f3F800000, 0d3FF0000000000000, or a decimal such as 0.5, which is an f64.
 Operand Parser::immediate(bool is_minus) {
     const std::string text(take().text);
-    const auto begins = [&](char kind) { return text.size() > 1 && text[0] == '0' && (text[1] | 32) == kind; };
+    const auto begins = [&](char kind) {
+        return text.size() > 1 && text[0] == '0' && (text[1] | 32) == kind;
+    };
     Operand made{Operand::integer};
     char* end = nullptr;
     if ((begins('f') && text.size() == 10) || (begins('d') && text.size() == 18)) {
@@ -313,15 +333,21 @@ Operand Parser::immediate(bool is_minus) {
         made.kind = Operand::real;
         made.bits = bits_as<u64>(std::strtod(text.c_str(), &end));
     } else {
-        made.bits = begins('b') ? std::strtoull(text.c_str() + 2, &end, 2) : std::strtoull(text.c_str(), &end, 0);
+        made.bits =
+            begins('b') ? std::strtoull(text.c_str() + 2, &end, 2) : std::strtoull(text.c_str(), &end, 0);
         if (*end == 'U') ++end;
     }
     if (*end) refuse({&file, all[at - 1].line}, "'" + text + "' is not a number");
     if (is_minus) {
         switch (made.kind) {
-            case Operand::integer: made.bits = -made.bits; break;
-            case Operand::single: made.bits ^= 1u << 31; break;
-            default: made.bits ^= u64(1) << 63;
+            case Operand::integer:
+                made.bits = -made.bits;
+                break;
+            case Operand::single:
+                made.bits ^= 1u << 31;
+                break;
+            default:
+                made.bits ^= u64(1) << 63;
         }
     }
     return made;

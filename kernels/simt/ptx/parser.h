@@ -45,6 +45,8 @@ private:
     std::string word(const char* what);
     u64 integer(const char* what);
     Type type();
+    size_t alignment();
+    size_t size();
     [[noreturn]] void refuse_next(const std::string& what) const;
 
     const std::string& file;

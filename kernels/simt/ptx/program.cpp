@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
 
 #include "builder.h"
 #include "load.h"
@@ -32,29 +33,35 @@ std::string contents_of(const fs::path& path) {
     return {std::istreambuf_iterator<char>(file), {}};
 }
 
-void add_data(Program& program, const File& file) {
+// Gives the file's variables their memory. Returns their addresses by name.
+std::map<std::string, u64> add_data(Program& program, const File& file) {
+    std::map<std::string, u64> addresses;
     for (const Variable& variable : file.global) {
-        Data data{variable.name, std::make_unique<u64[]>((variable.bytes + 7) / 8), variable.bytes};
-        std::copy(variable.contents.begin(), variable.contents.end(), reinterpret_cast<u8*>(data.words.get()));
+        Data data{std::make_unique<u64[]>((variable.bytes + 7) / 8), variable.bytes};
+        std::copy(variable.contents.begin(), variable.contents.end(),
+                  reinterpret_cast<u8*>(data.words.get()));
+        addresses[variable.name] = data.address();
         program.data.push_back(std::move(data));
     }
+    return addresses;
 }
 
 void add_file(Program& program, const fs::path& path) {
     const std::string name = path.filename().string();
     const File file = parse(contents_of(path), name);
-    add_data(program, file);
+    const std::map<std::string, u64> globals = add_data(program, file);
     for (const Entry& entry : file.entries) {
-        if (program.find(entry.name)) throw Error{name + ": another file has the kernel " + entry.name + " too"};
-        program.kernels.push_back(Builder(file, entry, program, name).run());
+        if (program.find(entry.name))
+            throw Error{name + ": another file has the kernel " + entry.name + " too"};
+        program.kernels.push_back(Builder(file, entry, globals, name).run());
     }
 }
 
 }  // namespace
 
 const Kernel* Program::find(const std::string& name) const {
-    const auto found =
-        std::find_if(kernels.begin(), kernels.end(), [&](const Kernel& kernel) { return kernel.name == name; });
+    const auto found = std::find_if(kernels.begin(), kernels.end(),
+                                    [&](const Kernel& kernel) { return kernel.name == name; });
     return found == kernels.end() ? nullptr : &*found;
 }
 

@@ -31,9 +31,9 @@ struct Instruction {
     Execute execute = nullptr;
     // Where the registers lie in the warp's file: destinations, then sources.
     const u32* operands = nullptr;
-    u64 immediate = 0;          // what it means is the instruction's own affair
-    i64 offsets[2] = {};        // of the addresses among the operands, in their order
-    bool are_wide[2] = {};      // whether the registers of these addresses have 64 bits
+    u64 immediate = 0;      // what it means is the instruction's own affair
+    i64 offsets[2] = {};    // of the addresses among the operands, in their order
+    bool are_wide[2] = {};  // whether the registers of these addresses have 64 bits
     Kind kind = Kind::plain;
     u32 guard = 0;   // the register of a predicate
     u32 flip = 0;    // ~0 for the lanes where it is false
@@ -47,9 +47,30 @@ struct Constant {
     u32 offset, width;
     u64 bits;
 };
-enum class Special : u8 { tid_x, tid_y, tid_z, ntid_x, ntid_y, ntid_z, ctaid_x, ctaid_y, ctaid_z,
-                          nctaid_x, nctaid_y, nctaid_z, laneid, warpid, nwarpid,
-                          lanemask_eq, lanemask_lt, lanemask_le, lanemask_gt, lanemask_ge, clock, clock64 };
+enum class Special : u8 {
+    tid_x,
+    tid_y,
+    tid_z,
+    ntid_x,
+    ntid_y,
+    ntid_z,
+    ctaid_x,
+    ctaid_y,
+    ctaid_z,
+    nctaid_x,
+    nctaid_y,
+    nctaid_z,
+    laneid,
+    warpid,
+    nwarpid,
+    lanemask_eq,
+    lanemask_lt,
+    lanemask_le,
+    lanemask_gt,
+    lanemask_ge,
+    clock,
+    clock64
+};
 struct SpecialRegister {
     u32 offset;
     Special which;
@@ -69,7 +90,6 @@ struct Kernel {
 
 // A variable of .global or .const.
 struct Data {
-    std::string name;
     std::unique_ptr<u64[]> words;
     size_t bytes;
 

@@ -64,7 +64,8 @@ void step_back(const RegisterUse& use, Set& live) {
     for (const u32 number : use.reads) live.add(number);
 }
 
-// The values that each lane needs follow from its own path, so the usual analysis of one thread holds for a warp.
+// The values that each lane needs follow from its own path, so the usual analysis of one thread holds for a
+// warp.
 void find_live(const std::vector<RegisterUse>& uses, std::vector<Run>& runs) {
     for (bool has_changed = true; has_changed;) {
         has_changed = false;

@@ -1,5 +1,6 @@
-// Gives registers their places in a warp's file. nvcc writes each result to a register of its own, thousands of them.
-// Registers whose values are not needed at the same time share a place, so that the file stays in the caches.
+// Gives registers their places in a warp's file. nvcc writes each result to a register of its own, thousands
+// of them. Registers whose values are not needed at the same time share a place, so that the file stays in
+// the caches.
 #pragma once
 
 #include <cstddef>
@@ -22,8 +23,8 @@ struct Placement {
     size_t bytes;
 };
 
-// PRECOND: `widths` has the bytes of a lane, or 0 for a predicate, which takes 4 bytes in all. Registers that are fixed
-// have a place of their own.
+// PRECOND: `widths` has the bytes of a lane, or 0 for a predicate, which takes 4 bytes in all. Registers that
+// are fixed have a place of their own.
 Placement place_registers_of(const std::vector<RegisterUse>& uses, const std::vector<u32>& widths,
                              const std::vector<bool>& is_fixed);
 

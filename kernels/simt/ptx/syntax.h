@@ -52,7 +52,7 @@ struct Entry {
     std::vector<Variable> params, shared, local;
     std::vector<Type> registers;  // by id
     std::vector<Statement> statements;
-    std::map<std::string, size_t> labels;               // the index of the statement that follows
+    std::map<std::string, size_t> labels;  // the index of the statement that follows
     std::map<std::string, std::vector<std::string>> branch_targets;  // the labels of brx.idx
 };
 

@@ -16,10 +16,29 @@ namespace ptx {
 
 enum class Type : u8 {
     pred,
-    b8, b16, b32, b64,
-    u8, u16, u32, u64,
-    s8, s16, s32, s64,
-    f16, f16x2, bf16, bf16x2, tf32, e4m3, e4m3x2, e5m2, e5m2x2, f32, f64,
+    b8,
+    b16,
+    b32,
+    b64,
+    u8,
+    u16,
+    u32,
+    u64,
+    s8,
+    s16,
+    s32,
+    s64,
+    f16,
+    f16x2,
+    bf16,
+    bf16x2,
+    tf32,
+    e4m3,
+    e4m3x2,
+    e5m2,
+    e5m2x2,
+    f32,
+    f64,
 };
 
 // The type of this name, such as "u32", if there is one.

@@ -10,7 +10,7 @@ namespace ptx {
 namespace {
 
 // A warp of codit's kernels takes some thousands in a block.
-constexpr u64 most_jumps = u64(1) << 22;
+constexpr u64 most_jumps = u64(1) << 24;
 
 constexpr u32 no_limit = 0xffffffff;
 
@@ -27,9 +27,9 @@ void fault(const Warp& warp, const Instruction& at, u32 lane, const char* format
     const uint3 shape = block.launch.geometry.block;
     const u32 thread = warp.index * 32 + lane;
     char text[512];
-    std::snprintf(text, sizeof text, "%s, block (%u, %u, %u), thread (%u, %u, %u), %s:%u: %s", kernel.name.c_str(),
-                  block.index.x, block.index.y, block.index.z, thread % shape.x, thread / shape.x % shape.y,
-                  thread / shape.x / shape.y, kernel.file.c_str(), at.line, what);
+    std::snprintf(text, sizeof text, "%s, block (%u, %u, %u), thread (%u, %u, %u), %s:%u: %s",
+                  kernel.name.c_str(), block.index.x, block.index.y, block.index.z, thread % shape.x,
+                  thread / shape.x % shape.y, thread / shape.x / shape.y, kernel.file.c_str(), at.line, what);
     throw Fault{text};
 }
 
@@ -54,8 +54,8 @@ void Warp::run(u64 count) {
     }
 }
 
-// The lanes that are furthest behind, since the others wait for them where the paths meet. Where a block scatters,
-// a random part of the lanes at one place.
+// The lanes that are furthest behind, since the others wait for them where the paths meet. Where a block
+// scatters, a random part of the lanes at one place.
 Warp::Group Warp::pick() {
     const u32 ready = lanes & ~(exited | parked);
     u32 pc = pcs[block->scatters ? block->random.choose(ready) : lowest(ready)];
@@ -103,14 +103,15 @@ void Warp::advance(Group group, u64 jumps_end) {
                 // The masks of all lanes are compared only where lanes are missing or more than they name.
                 if (active != group.lanes || members(at, lowest(active)) != active || !meets(at, active))
                     return park(group, active);
-                execute_collective(at, active);
+                at.execute(*this, at, active);
                 ++group.pc;
                 break;
             case Kind::exit:
                 exited |= active;
                 for (u32 left = active; left; left &= left - 1) copies[lowest(left)].forget();
                 return set_pc(group.lanes, group.pc + 1);
-            case Kind::barrier: return park(group, active);
+            case Kind::barrier:
+                return park(group, active);
             case Kind::indexed_branch: {
                 // Each lane has its own target.
                 const u32* indices = lanes_of<u32>(at.operands[0]);
@@ -124,7 +125,8 @@ void Warp::advance(Group group, u64 jumps_end) {
                 ++jumps;
                 return;
             }
-            case Kind::plain: break;
+            case Kind::plain:
+                break;
         }
     }
     set_pc(group.lanes, group.pc);
@@ -149,9 +151,9 @@ void Warp::park(const Group& group, u32 active) {
 
 // The lanes that a lane waits for.
 u32 Warp::members(const Instruction& at, u32 lane) const {
-    Warp& self = const_cast<Warp&>(*this);
-    // Where all lanes of the warp must be: at a barrier those that it has, at an instruction of all 32 lanes 32.
-    return at.kind == Kind::barrier ? lanes : self.lanes_of<u32>(at.mask)[lane];
+    // Where all lanes of the warp must be: at a barrier those that it has, at an instruction of all 32
+    // lanes 32.
+    return at.kind == Kind::barrier ? lanes : lanes_of<u32>(at.mask)[lane];
 }
 
 // Whether every lane of a group, which is at one collective, names just this group.
@@ -180,7 +182,7 @@ void Warp::complete_collective() {
             if (at.kind == Kind::barrier) {
                 barrier = &at;
             } else {
-                execute_collective(at, group);
+                at.execute(*this, at, group);
             }
             return;
         }
@@ -195,22 +197,25 @@ void Warp::refuse_wait() const {
     const Instruction& at = code[pcs[lane]];
     const char* what = at.kind == Kind::barrier ? "a barrier" : "a collective";
     const u32 wanted = members(at, lane);
-    if (!(wanted >> lane & 1)) fault(*this, at, lane, "%s of lanes %08x, of which this lane is none", what, wanted);
+    for (u32 left = parked; left; left &= left - 1) {
+        const u32 other = lowest(left);
+        if (&code[pcs[other]] == &at && !(members(at, other) >> other & 1))
+            fault(*this, at, other, "%s of lanes %08x, of which this lane is none", what, members(at, other));
+    }
     for (u32 left = wanted & ~(1u << lane); left; left &= left - 1) {
         const u32 other = lowest(left);
         const Instruction& there = code[std::min<size_t>(pcs[other], code.size() - 1)];
-        if (!(lanes >> other & 1)) fault(*this, at, lane, "%s names lane %u, which is not in the warp", what, other);
-        if (exited >> other & 1) fault(*this, at, lane, "%s waits for lane %u, which has exited", what, other);
+        if (!(lanes >> other & 1))
+            fault(*this, at, lane, "%s names lane %u, which is not in the warp", what, other);
+        if (exited >> other & 1)
+            fault(*this, at, lane, "%s waits for lane %u, which has exited", what, other);
         if (&there != &at)
             fault(*this, at, lane, "%s waits for lane %u, which waits at line %u", what, other, there.line);
         if (members(at, other) != wanted)
-            fault(*this, at, lane, "%s of lanes %08x, but of %08x for lane %u", what, wanted, members(at, other), other);
+            fault(*this, at, lane, "%s of lanes %08x, but of %08x for lane %u", what, wanted,
+                  members(at, other), other);
     }
     fault(*this, at, lane, "%s waits for ever", what);
-}
-
-void Warp::execute_collective(const Instruction& at, u32 active) {
-    if (at.execute) at.execute(*this, at, active);
 }
 
 }  // namespace ptx

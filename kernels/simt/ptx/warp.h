@@ -26,12 +26,12 @@ struct Fault {
 struct Warp {
     // The lanes of a register that lies at `offset`.
     template <class T>
-    Stored<T>* lanes_of(u32 offset) {
+    Stored<T>* lanes_of(u32 offset) const {
         return reinterpret_cast<Stored<T>*>(registers + offset);
     }
     // The set of lanes whose predicate is true.
-    u32& predicate(u32 offset) { return *reinterpret_cast<u32*>(registers + offset); }
-    void set_predicate(u32 offset, u32 lanes, u32 values) {
+    u32& predicate(u32 offset) const { return *reinterpret_cast<u32*>(registers + offset); }
+    void set_predicate(u32 offset, u32 lanes, u32 values) const {
         u32& at = predicate(offset);
         at = (at & ~lanes) | (values & lanes);
     }
@@ -49,7 +49,7 @@ struct Warp {
     u8* local = nullptr;  // of all lanes, lane after lane
 
     // Sets of lanes.
-    u32 lanes = 0;   // fewer than 32 in the last warp of a block whose size is no multiple of 32
+    u32 lanes = 0;  // fewer than 32 in the last warp of a block whose size is no multiple of 32
     u32 exited = 0;
     u32 parked = 0;  // wait for others at a collective
 
@@ -72,7 +72,6 @@ private:
     bool meets(const Instruction& at, u32 group) const;
     u32 members(const Instruction& at, u32 lane) const;
     [[noreturn]] void refuse_wait() const;
-    void execute_collective(const Instruction& at, u32 active);
     void jump(const Group& group, u32 pc, u32 active);
     void set_pc(u32 of, u32 pc);
 

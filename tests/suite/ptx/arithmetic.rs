@@ -46,11 +46,15 @@ fn arithmetic_wraps_around_in_every_type() {
 #[test]
 fn wide_products_keep_every_bit() {
     let rows = pairs(&integers());
-    check("mul.wide.u16 {0}, {1}, {2}", B32, [B16; 2], &rows, |[a, b]| u64::from(a as u16) * u64::from(b as u16));
+    check("mul.wide.u16 {0}, {1}, {2}", B32, [B16; 2], &rows, |[a, b]| {
+        u64::from(a as u16) * u64::from(b as u16)
+    });
     check("mul.wide.s16 {0}, {1}, {2}", B32, [B16; 2], &rows, |[a, b]| {
         u64::from((i32::from(a as i16) * i32::from(b as i16)) as u32)
     });
-    check("mul.wide.u32 {0}, {1}, {2}", B64, [B32; 2], &rows, |[a, b]| u64::from(a as u32) * u64::from(b as u32));
+    check("mul.wide.u32 {0}, {1}, {2}", B64, [B32; 2], &rows, |[a, b]| {
+        u64::from(a as u32) * u64::from(b as u32)
+    });
     check("mul.wide.s32 {0}, {1}, {2}", B64, [B32; 2], &rows, |[a, b]| {
         (i64::from(a as i32) * i64::from(b as i32)) as u64
     });
@@ -65,7 +69,9 @@ fn multiply_and_add() {
     check("mad.lo.s32 {0}, {1}, {2}, {3}", B32, [B32; 3], &rows, |[a, b, c]| {
         u64::from((a as u32).wrapping_mul(b as u32).wrapping_add(c as u32))
     });
-    check("mad.lo.s64 {0}, {1}, {2}, {3}", B64, [B64; 3], &rows, |[a, b, c]| a.wrapping_mul(b).wrapping_add(c));
+    check("mad.lo.s64 {0}, {1}, {2}, {3}", B64, [B64; 3], &rows, |[a, b, c]| {
+        a.wrapping_mul(b).wrapping_add(c)
+    });
     check("mad.hi.u32 {0}, {1}, {2}, {3}", B32, [B32; 3], &rows, |[a, b, c]| {
         let high = (u64::from(a as u32) * u64::from(b as u32)) >> 32;
         u64::from((high as u32).wrapping_add(c as u32))

@@ -15,9 +15,13 @@ fn logic_of_bits_and_of_predicates() {
         [("and", |a, b| a & b), ("or", |a, b| a | b), ("xor", |a, b| a ^ b)];
     for (name, function) in functions {
         for (register, bits) in REGISTERS {
-            check(&format!("{name}.b{bits} {{0}}, {{1}}, {{2}}"), register, [register; 2], &pairs(&integers()), |[a, b]| {
-                function(a, b) & mask(bits)
-            });
+            check(
+                &format!("{name}.b{bits} {{0}}, {{1}}, {{2}}"),
+                register,
+                [register; 2],
+                &pairs(&integers()),
+                |[a, b]| function(a, b) & mask(bits),
+            );
         }
         let truths = [[0, 0], [0, 1], [1, 0], [1, 1]];
         check(&format!("{name}.pred {{0}}, {{1}}, {{2}}"), Predicate, [Predicate; 2], &truths, |[a, b]| {
@@ -41,17 +45,20 @@ fn logic_of_bits_and_of_predicates() {
 #[test]
 fn shifts_by_more_than_the_width_leave_zeros_or_the_sign() {
     let counts = [0, 1, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65, 255, 256, 1 << 31, 0xffff_ffff];
-    let rows: Vec<[u64; 2]> =
-        integers().into_iter().flat_map(|x| counts.map(|count| [x, count])).collect();
+    let rows: Vec<[u64; 2]> = integers().into_iter().flat_map(|x| counts.map(|count| [x, count])).collect();
     for (register, bits) in REGISTERS {
         let sources = [register, B32];
         check(&format!("shl.b{bits} {{0}}, {{1}}, {{2}}"), register, sources, &rows, |[a, count]| {
             u128::from(a).checked_shl(count as u32).unwrap_or(0) as u64 & mask(bits)
         });
         for kind in ["b", "u"] {
-            check(&format!("shr.{kind}{bits} {{0}}, {{1}}, {{2}}"), register, sources, &rows, |[a, count]| {
-                (a & mask(bits)).checked_shr(count as u32).unwrap_or(0)
-            });
+            check(
+                &format!("shr.{kind}{bits} {{0}}, {{1}}, {{2}}"),
+                register,
+                sources,
+                &rows,
+                |[a, count]| (a & mask(bits)).checked_shr(count as u32).unwrap_or(0),
+            );
         }
         check(&format!("shr.s{bits} {{0}}, {{1}}, {{2}}"), register, sources, &rows, |[a, count]| {
             let signed = (a << (64 - bits)) as i64 >> (64 - bits);
@@ -69,7 +76,9 @@ fn funnel_shifts() {
         .collect();
     let clamp = |count: u64| count.min(32) as u32;
     let wrap = |count: u64| count as u32 % 32;
-    let left = |[a, b, _]: [u64; 3], by: u32| u64::from((((u128::from(b) << 32 | u128::from(a)) << by) >> 32) as u32);
+    let left = |[a, b, _]: [u64; 3], by: u32| {
+        u64::from((((u128::from(b) << 32 | u128::from(a)) << by) >> 32) as u32)
+    };
     let right = |[a, b, _]: [u64; 3], by: u32| u64::from(((b << 32 | a) >> by) as u32);
     check("shf.l.clamp.b32 {0}, {1}, {2}, {3}", B32, [B32; 3], &rows, |row| left(row, clamp(row[2])));
     check("shf.l.wrap.b32 {0}, {1}, {2}, {3}", B32, [B32; 3], &rows, |row| left(row, wrap(row[2])));
@@ -132,21 +141,31 @@ fn fields_of_bits() {
         let extract = |[a, at, count]: [u64; 3], is_signed: bool| {
             let (at, count, last) = (at & 0xff, count & 0xff, u64::from(bits) - 1);
             let sign = if is_signed && count > 0 { a >> (at + count - 1).min(last) & 1 } else { 0 };
-            (0..=last).fold(0, |made, i| made | (if i < count && at + i <= last { a >> (at + i) & 1 } else { sign }) << i)
+            (0..=last).fold(0, |made, i| {
+                made | (if i < count && at + i <= last { a >> (at + i) & 1 } else { sign }) << i
+            })
         };
-        check(&format!("bfe.u{bits} {{0}}, {{1}}, {{2}}, {{3}}"), register, [register, B32, B32], &rows, |row| {
-            extract(row, false)
-        });
-        check(&format!("bfe.s{bits} {{0}}, {{1}}, {{2}}, {{3}}"), register, [register, B32, B32], &rows, |row| {
-            extract(row, true)
-        });
+        check(
+            &format!("bfe.u{bits} {{0}}, {{1}}, {{2}}, {{3}}"),
+            register,
+            [register, B32, B32],
+            &rows,
+            |row| extract(row, false),
+        );
+        check(
+            &format!("bfe.s{bits} {{0}}, {{1}}, {{2}}, {{3}}"),
+            register,
+            [register, B32, B32],
+            &rows,
+            |row| extract(row, true),
+        );
         for other in [0, 0x5555_5555_aaaa_aaaa_u64] {
             let text = format!("bfi.b{bits} {{0}}, {{1}}, {}, {{2}}, {{3}}", other & mask(bits));
             check(&text, register, [register, B32, B32], &rows, |[a, at, count]| {
                 let (at, count) = (at & 0xff, count & 0xff);
-                (0..count).filter(|i| at + i < u64::from(bits)).fold(other & mask(bits), |made, i| {
-                    made & !(1 << (at + i)) | (a >> i & 1) << (at + i)
-                })
+                (0..count)
+                    .filter(|i| at + i < u64::from(bits))
+                    .fold(other & mask(bits), |made, i| made & !(1 << (at + i)) | (a >> i & 1) << (at + i))
             });
         }
     }
@@ -175,7 +194,8 @@ fn prmt_takes_bytes_and_signs_by_its_selector() {
         ("ecr", [[0; 4], [0, 1, 1, 1], [0, 1, 2, 2], [0, 1, 2, 3]]),
         ("rc16", [[0, 1, 0, 1], [2, 3, 2, 3], [0, 1, 0, 1], [2, 3, 2, 3]]),
     ];
-    let rows = triples(&[0, 1, 2, 3]).into_iter().map(|[_, _, c]| [0x0302_0100, 0x0706_0504, c]).collect::<Vec<_>>();
+    let rows =
+        triples(&[0, 1, 2, 3]).into_iter().map(|[_, _, c]| [0x0302_0100, 0x0706_0504, c]).collect::<Vec<_>>();
     for (mode, table) in modes {
         check(&format!("prmt.b32.{mode} {{0}}, {{1}}, {{2}}, {{3}}"), B32, [B32; 3], &rows, |[_, _, c]| {
             u64::from(u32::from_le_bytes(table[c as usize].map(|byte| byte as u8)))

@@ -71,23 +71,41 @@ fn votes_matches_and_reductions() {
                 "mov.u32 %r2, {agree};\nshr.u32 %r2, %r2, %r1;\nand.b32 %r2, %r2, 1;\nsetp.eq.u32 %p1, %r2, 1;\n{vote}"
             )
         };
-        for (name, expected) in [("all", agree == u32::MAX), ("any", agree != 0), ("uni", agree == 0 || agree == u32::MAX)] {
+        for (name, expected) in
+            [("all", agree == u32::MAX), ("any", agree != 0), ("uni", agree == 0 || agree == u32::MAX)]
+        {
             let vote = body(&format!("vote.sync.{name}.pred %p2, %p1, -1;\nselp.u32 %r50, 1, 0, %p2;"));
             assert_eq!(found(&vote, 1), [u32::from(expected); 32], "{name} of {agree:x}");
         }
         assert_eq!(found(&body("vote.sync.ballot.b32 %r50, !%p1, -1;"), 2), [!agree; 32]);
     }
     let thirds = "rem.u32 %r2, %r1, 3;\n";
-    let same: Vec<u32> = (0..32).map(|lane| (0..32).filter(|other| other % 3 == lane % 3).fold(0, |made, other| made | 1 << other)).collect();
+    let same: Vec<u32> = (0..32)
+        .map(|lane| (0..32).filter(|other| other % 3 == lane % 3).fold(0, |made, other| made | 1 << other))
+        .collect();
     assert_eq!(found(&format!("{thirds}match.any.sync.b32 %r50, %r2, -1;"), 3), same);
     assert_eq!(found(&format!("{thirds}cvt.u64.u32 %d9, %r2;\nmatch.any.sync.b64 %r50, %d9, -1;"), 3), same);
     assert_eq!(found(&format!("{thirds}match.all.sync.b32 %r50|%p1, %r2, -1;"), 3), [0; 32]);
-    assert_eq!(found("mov.u32 %r2, 4;\nmatch.all.sync.b32 %r3|%p1, %r2, -1;\nselp.u32 %r50, %r3, 7, %p1;", 0), [u32::MAX; 32]);
-    let reduce = |operation: &str| found(&format!("sub.u32 %r2, %r1, 3;\nredux.sync.{operation} %r50, %r2, -1;"), 1)[9];
+    assert_eq!(
+        found("mov.u32 %r2, 4;\nmatch.all.sync.b32 %r3|%p1, %r2, -1;\nselp.u32 %r50, %r3, 7, %p1;", 0),
+        [u32::MAX; 32]
+    );
+    let reduce = |operation: &str| {
+        found(&format!("sub.u32 %r2, %r1, 3;\nredux.sync.{operation} %r50, %r2, -1;"), 1)[9]
+    };
     assert_eq!(reduce("add.s32"), 400);
-    assert_eq!([reduce("min.s32"), reduce("min.u32"), reduce("max.s32"), reduce("max.u32")], [-3_i32 as u32, 0, 28, u32::MAX]);
-    assert_eq!([reduce("and.b32"), reduce("or.b32"), reduce("xor.b32")], [0, u32::MAX, (0..32_u32).fold(0, |made, lane| made ^ lane.wrapping_sub(3))]);
-    assert_eq!(found("setp.lt.u32 %p1, %r1, 4;\nmov.u32 %r50, 1;\n@%p1 activemask.b32 %r50;", 0)[..5], [15, 15, 15, 15, 1]);
+    assert_eq!(
+        [reduce("min.s32"), reduce("min.u32"), reduce("max.s32"), reduce("max.u32")],
+        [-3_i32 as u32, 0, 28, u32::MAX]
+    );
+    assert_eq!(
+        [reduce("and.b32"), reduce("or.b32"), reduce("xor.b32")],
+        [0, u32::MAX, (0..32_u32).fold(0, |made, lane| made ^ lane.wrapping_sub(3))]
+    );
+    assert_eq!(
+        found("setp.lt.u32 %p1, %r1, 4;\nmov.u32 %r50, 1;\n@%p1 activemask.b32 %r50;", 0)[..5],
+        [15, 15, 15, 15, 1]
+    );
     let elected = found("elect.sync %r2|%p1, -1;\nselp.u32 %r50, %r2, 99, %p1;", 5);
     let chosen: Vec<usize> = (0..32).filter(|&lane| elected[lane] != 99).collect();
     assert!(chosen.len() == 1 && elected[chosen[0]] as usize == chosen[0]);
@@ -96,19 +114,40 @@ fn votes_matches_and_reductions() {
 #[test]
 fn a_collective_without_all_of_its_lanes_is_a_fault() {
     for (body, message) in [
-        ("setp.eq.u32 %p1, %r1, 5;\n@%p1 ret;\nvote.sync.any.pred %p2, %p1, -1;", "waits for lane 5, which has exited"),
-        ("setp.eq.u32 %p1, %r1, 5;\n@%p1 bar.sync 0;\nshfl.sync.idx.b32 %r2, %r1, 0, 31, -1;", "which waits at line"),
-        ("setp.eq.u32 %p1, %r1, 5;\n@%p1 bra other;\nbar.warp.sync -1;\nret;\nother:\nbar.warp.sync -1;", "which waits at line"),
+        (
+            "setp.eq.u32 %p1, %r1, 5;\n@%p1 ret;\nvote.sync.any.pred %p2, %p1, -1;",
+            "waits for lane 5, which has exited",
+        ),
+        (
+            "setp.eq.u32 %p1, %r1, 5;\n@%p1 bar.sync 0;\nshfl.sync.idx.b32 %r2, %r1, 0, 31, -1;",
+            "which waits at line",
+        ),
+        (
+            "setp.eq.u32 %p1, %r1, 5;\n@%p1 bra other;\nbar.warp.sync -1;\nret;\nother:\nbar.warp.sync -1;",
+            "which waits at line",
+        ),
         ("bar.warp.sync 0xfffffffe;", "of which this lane is none"),
-        ("setp.eq.u32 %p1, %r1, 5;\nmov.u32 %r2, -1;\n@%p1 mov.u32 %r2, 0x60;\nbar.warp.sync %r2;", "but of 00000060 for lane 5"),
+        (
+            "setp.eq.u32 %p1, %r1, 5;\nmov.u32 %r2, -1;\n@%p1 mov.u32 %r2, 0x60;\nbar.warp.sync %r2;",
+            "but of 00000060 for lane 5",
+        ),
         ("shfl.sync.idx.b32 %r2, %r1, 9, 31, 0xff;", "of which this lane is none"),
-        ("setp.lt.u32 %p1, %r1, 8;\n@%p1 shfl.sync.idx.b32 %r2, %r1, 9, 31, 0xff;", "reads from lane 9, which is not in the mask"),
+        (
+            "setp.lt.u32 %p1, %r1, 8;\n@%p1 shfl.sync.idx.b32 %r2, %r1, 9, 31, 0xff;",
+            "reads from lane 9, which is not in the mask",
+        ),
         // .aligned asks for all lanes of the warp.
-        ("mov.u32 %r2, dynamic;\nsetp.eq.u32 %p1, %r1, 5;\n@%p1 ret;\nldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r3}, [%r2];", "which has exited"),
+        (
+            "mov.u32 %r2, dynamic;\nsetp.eq.u32 %p1, %r1, 5;\n@%p1 ret;\nldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r3}, [%r2];",
+            "which has exited",
+        ),
     ] {
         for seed in SEEDS {
             let found = Run { shared_bytes: 16, seed, ..ONE_WARP }.fault(body);
-            assert!(found.starts_with("probe, block (0, 0, 0), thread (") && found.contains("probe.ptx:"), "{found}");
+            assert!(
+                found.starts_with("probe, block (0, 0, 0), thread (") && found.contains("probe.ptx:"),
+                "{found}"
+            );
             assert!(found.contains(message), "{body}\n{found}");
         }
     }

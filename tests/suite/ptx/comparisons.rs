@@ -30,11 +30,21 @@ const ORDERED: [&str; 6] = ["eq", "ne", "lt", "le", "gt", "ge"];
 const OF_FLOATS: [&str; 14] =
     ["eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan"];
 
-fn compare(names: &[&str], kind: &str, register: Register, values: &[u64], order: fn(u64, u64) -> Option<Ordering>) {
+fn compare(
+    names: &[&str],
+    kind: &str,
+    register: Register,
+    values: &[u64],
+    order: fn(u64, u64) -> Option<Ordering>,
+) {
     for name in names {
-        check(&format!("setp.{name}.{kind} {{0}}, {{1}}, {{2}}"), Predicate, [register; 2], &pairs(values), |[a, b]| {
-            u64::from(holds(name, order(a, b)))
-        });
+        check(
+            &format!("setp.{name}.{kind} {{0}}, {{1}}, {{2}}"),
+            Predicate,
+            [register; 2],
+            &pairs(values),
+            |[a, b]| u64::from(holds(name, order(a, b))),
+        );
     }
 }
 
@@ -78,16 +88,24 @@ fn a_comparison_joins_a_predicate_and_gives_its_opposite_too() {
             });
         }
     }
-    check("set.lt.u32.s32 {0}, {1}, {2}", B32, [B32; 2], &[[1, 2], [2, 1]], |[a, b]| if a < b { 0xffff_ffff } else { 0 });
+    check("set.lt.u32.s32 {0}, {1}, {2}", B32, [B32; 2], &[[1, 2], [2, 1]], |[a, b]| {
+        if a < b { 0xffff_ffff } else { 0 }
+    });
 }
 
 #[test]
 fn selp_takes_the_first_where_the_predicate_is_true() {
     let rows = [[5, 9, 0], [5, 9, 1], [u64::MAX, 0, 1], [u64::MAX, 0, 0]];
-    for (kind, register, bits) in [("b16", B16, 16), ("s32", B32, 32), ("f32", B32, 32), ("b64", B64, 64), ("f64", B64, 64)] {
-        check(&format!("selp.{kind} {{0}}, {{1}}, {{2}}, {{3}}"), register, [register, register, Predicate], &rows, |[a, b, c]| {
-            (if c == 1 { a } else { b }) & (u64::MAX >> (64 - bits))
-        });
+    for (kind, register, bits) in
+        [("b16", B16, 16), ("s32", B32, 32), ("f32", B32, 32), ("b64", B64, 64), ("f64", B64, 64)]
+    {
+        check(
+            &format!("selp.{kind} {{0}}, {{1}}, {{2}}, {{3}}"),
+            register,
+            [register, register, Predicate],
+            &rows,
+            |[a, b, c]| (if c == 1 { a } else { b }) & (u64::MAX >> (64 - bits)),
+        );
     }
 }
 

@@ -15,7 +15,11 @@ fn lanes_diverge_in_loops_and_meet_again() {
          shr.u32 %r2, %r2, 1;\nbra next;\ndone:\nsetp.gt.u32 %p3, %r50, 100;\nvote.sync.ballot.b32 %r4, %p3, -1;\n\
          popc.b32 %r4, %r4;\nmad.lo.u32 %r50, %r4, 1000, %r50;",
     );
-    let steps = |start: u32| std::iter::successors(Some(start), |&x| (x > 1).then(|| if x % 2 == 0 { x / 2 } else { 3 * x + 1 })).count() as u32 - 1;
+    let steps = |start: u32| {
+        std::iter::successors(Some(start), |&x| (x > 1).then(|| if x % 2 == 0 { x / 2 } else { 3 * x + 1 }))
+            .count() as u32
+            - 1
+    };
     let long = (1..=32).filter(|&start| steps(start) > 100).count() as u32;
     for seed in SEEDS {
         let found: Vec<u32> = Run { seed, ..ONE_WARP }.probe(&body, &[0_u64], 32);
@@ -44,7 +48,8 @@ fn special_registers_say_where_a_thread_is() {
     for (at, name) in names.iter().enumerate() {
         body += &format!("mov.u32 %r5, %{name};\nst.global.u32 [%d1+{}], %r5;\n", 4 * at);
     }
-    let found: Vec<[u32; 8]> = Run { blocks: 3, threads: 40, seed: 1, ..ONE_WARP }.probe(&body, &[0_u64], 120);
+    let found: Vec<[u32; 8]> =
+        Run { blocks: 3, threads: 40, seed: 1, ..ONE_WARP }.probe(&body, &[0_u64], 120);
     for (at, found) in (0..120).zip(found) {
         let (block, thread) = (at / 40, at % 40);
         assert_eq!(found, [thread, 40, block, 3, thread % 32, thread / 32, (1 << (thread % 32)) - 1, 1]);
@@ -92,9 +97,15 @@ fn a_barrier_that_some_threads_do_not_reach_is_a_fault() {
     let run = Run { threads: 64, ..ONE_WARP };
     for (body, message) in [
         ("setp.eq.u32 %p1, %r1, 5;\n@%p1 ret;\nbar.sync 0;", "waits for lane 5, which has exited"),
-        ("setp.eq.u32 %p1, %r1, 5;\n@%p1 bra other;\nbar.sync 0;\nret;\nother:\nbar.sync 0;", "which waits at line"),
+        (
+            "setp.eq.u32 %p1, %r1, 5;\n@%p1 bra other;\nbar.sync 0;\nret;\nother:\nbar.sync 0;",
+            "which waits at line",
+        ),
         ("setp.lt.u32 %p1, %r1, 32;\n@%p1 ret;\nbar.sync 0;", "waits for warp 0, which has exited"),
-        ("setp.lt.u32 %p1, %r1, 32;\n@%p1 bra other;\nbar.sync 0;\nret;\nother:\nbar.sync 1;", "which waits at line"),
+        (
+            "setp.lt.u32 %p1, %r1, 32;\n@%p1 bra other;\nbar.sync 0;\nret;\nother:\nbar.sync 1;",
+            "which waits at line",
+        ),
         ("bar.sync 0, 32;", "another number of threads"),
         ("trap;", "trap"),
         ("next:\nbra next;", "jumps and no end"),
@@ -108,7 +119,9 @@ fn a_barrier_that_some_threads_do_not_reach_is_a_fault() {
 
 #[test]
 fn names_in_braces_hide_those_outside() {
-    let body = store("mov.u32 %r50, 1;\n{\n.reg .b32 %r50;\nmov.u32 %r50, 7;\nadd.u32 %r2, %r50, 0;\n}\nadd.u32 %r50, %r50, %r2;");
+    let body = store(
+        "mov.u32 %r50, 1;\n{\n.reg .b32 %r50;\nmov.u32 %r50, 7;\nadd.u32 %r2, %r50, 0;\n}\nadd.u32 %r50, %r50, %r2;",
+    );
     assert_eq!(ONE_WARP.probe::<u64, u32>(&body, &[0], 32), [8; 32]);
 }
 
@@ -124,8 +137,7 @@ fn values_survive_where_many_are_needed_at_once() {
         body += &format!("mad.lo.u32 %r50, %r{}, {}, %r50;\n", if at(i) == 50 { 79 } else { at(i) }, i + 1);
     }
     body += "add.u32 %r2, %r2, 1;\nsetp.lt.u32 %p1, %r2, 5;\n@%p1 bra next;";
-    let expected = (0..32_u32).map(|lane| {
-        (0..5).flat_map(|round| (0..40).map(move |i| (lane * i + round) * (i + 1))).sum::<u32>()
-    });
+    let expected = (0..32_u32)
+        .map(|lane| (0..5).flat_map(|round| (0..40).map(move |i| (lane * i + round) * (i + 1))).sum::<u32>());
     assert!(ONE_WARP.probe::<u64, u32>(&store(&body), &[0], 32).into_iter().eq(expected));
 }

@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use super::{B16, B32, B64, ONE_WARP, Register, bits_of, check, doubles, f32_of, integers, pairs, results, singles};
+use super::{B16, B32, B64, ONE_WARP, Register, bits_of, check, doubles, f32_of, integers, pairs, singles};
 
 fn rows(values: &[u64]) -> Vec<[u64; 1]> {
     values.iter().map(|&x| [x]).collect()
@@ -35,13 +35,23 @@ fn integers_wrap_around_or_saturate_and_extend_into_wider_registers() {
             // An 8-bit result fills its 16-bit register with zeros or its sign.
             let kept = to_width.max(16);
             let stored = |x: i128| (value(x as u64, to_width, to_signed) & ((1 << kept) - 1)) as u64;
-            check(&format!("cvt.{to}.{from} {{0}}, {{1}}"), to_register, [from_register], &rows(&integers()), |[x]| {
-                stored(value(x, from_width, from_signed))
-            });
-            check(&format!("cvt.sat.{to}.{from} {{0}}, {{1}}"), to_register, [from_register], &rows(&integers()), |[x]| {
-                let (least, most) = range(to_width, to_signed);
-                stored(value(x, from_width, from_signed).clamp(least, most))
-            });
+            check(
+                &format!("cvt.{to}.{from} {{0}}, {{1}}"),
+                to_register,
+                [from_register],
+                &rows(&integers()),
+                |[x]| stored(value(x, from_width, from_signed)),
+            );
+            check(
+                &format!("cvt.sat.{to}.{from} {{0}}, {{1}}"),
+                to_register,
+                [from_register],
+                &rows(&integers()),
+                |[x]| {
+                    let (least, most) = range(to_width, to_signed);
+                    stored(value(x, from_width, from_signed).clamp(least, most))
+                },
+            );
         }
     }
     // Registers may be wider than their types.
@@ -54,15 +64,38 @@ fn integers_wrap_around_or_saturate_and_extend_into_wider_registers() {
 fn floats_round_to_integers_and_saturate() {
     let rounds: [(&str, fn(f64) -> f64); 4] =
         [("rni", f64::round_ties_even), ("rzi", f64::trunc), ("rmi", f64::floor), ("rpi", f64::ceil)];
-    let fractions = [0.5, 1.5, 2.5, -0.5, -1.5, 2.4, -2.6, 127.5, 255.5, -129.0, 65535.5, 2147483648.0, 4294967296.0,
-        -2147483904.0, 9.3e18, 1.9e19, -9.3e18];
+    let fractions = [
+        0.5,
+        1.5,
+        2.5,
+        -0.5,
+        -1.5,
+        2.4,
+        -2.6,
+        127.5,
+        255.5,
+        -129.0,
+        65535.5,
+        2147483648.0,
+        4294967296.0,
+        -2147483904.0,
+        9.3e18,
+        1.9e19,
+        -9.3e18,
+    ];
     for (mode, round) in rounds {
         for (to, register, width, is_signed) in INTEGERS {
             let kept = width.max(16);
             let expected = |x: f64, is_f64: bool| {
                 let (least, most) = range(width, is_signed);
                 let whole = match x {
-                    x if x.is_nan() => if is_f64 || width == 64 { 1 << (width - 1) } else { 0 },
+                    x if x.is_nan() => {
+                        if is_f64 || width == 64 {
+                            1 << (width - 1)
+                        } else {
+                            0
+                        }
+                    }
                     x => (round(x) as i128).clamp(least, most),
                 };
                 (value(whole as u64, width, is_signed) & ((1 << kept) - 1)) as u64
@@ -88,22 +121,28 @@ fn floats_round_to_integers_and_saturate() {
 fn integers_round_to_floats_in_every_direction() {
     for (from, register, width, is_signed) in INTEGERS {
         for mode in ["rn", "rz", "rm", "rp"] {
-            check(&format!("cvt.{mode}.f32.{from} {{0}}, {{1}}"), B32, [register], &rows(&integers()), |[x]| {
-                let exact = value(x, width, is_signed);
-                let nearest = exact as f32;
-                let over = nearest as i128 - exact;
-                let is_up = match mode {
-                    "rz" => exact < 0,
-                    "rp" => true,
-                    _ => false,
-                };
-                bits_of(match over {
-                    _ if mode == "rn" => nearest,
-                    over if over > 0 && !is_up => nearest.next_down(),
-                    over if over < 0 && is_up => nearest.next_up(),
-                    _ => nearest,
-                })
-            });
+            check(
+                &format!("cvt.{mode}.f32.{from} {{0}}, {{1}}"),
+                B32,
+                [register],
+                &rows(&integers()),
+                |[x]| {
+                    let exact = value(x, width, is_signed);
+                    let nearest = exact as f32;
+                    let over = nearest as i128 - exact;
+                    let is_up = match mode {
+                        "rz" => exact < 0,
+                        "rp" => true,
+                        _ => false,
+                    };
+                    bits_of(match over {
+                        _ if mode == "rn" => nearest,
+                        over if over > 0 && !is_up => nearest.next_down(),
+                        over if over < 0 && is_up => nearest.next_up(),
+                        _ => nearest,
+                    })
+                },
+            );
         }
         check(&format!("cvt.rn.f64.{from} {{0}}, {{1}}"), B64, [register], &rows(&integers()), |[x]| {
             (value(x, width, is_signed) as f64).to_bits()
@@ -123,19 +162,17 @@ fn floats_widen_exactly_and_narrow_to_the_nearest() {
     check("cvt.f32.bf16 {0}, {1}", B32, [B16], &rows(&codes), |[x]| x << 16);
     check("cvt.f32.f16 {0}, {1}", B32, [B16], &rows(&codes), |[x]| {
         let wide = f16::from_bits(x as u16).to_f32();
-        if wide.is_nan() { x_nan(x) } else { u64::from(wide.to_bits()) }
+        bits_of(wide)
     });
-}
-
-/// NaN has one form on the GPU.
-fn x_nan(_: u64) -> u64 {
-    0x7fff_ffff
 }
 
 /// Numbers about the ties of every small format, the limits and beyond.
 fn hard_to_round() -> Vec<u64> {
     let mut values = singles();
-    for exponent in [-150, -134, -133, -127, -126, -25, -24, -17, -16, -15, -14, -10, -9, -7, -6, -1, 0, 3, 7, 8, 14, 15, 16, 127] {
+    for exponent in [
+        -150, -134, -133, -127, -126, -25, -24, -17, -16, -15, -14, -10, -9, -7, -6, -1, 0, 3, 7, 8, 14, 15,
+        16, 127,
+    ] {
         for units in 0_u32..64 {
             // Ties and their neighbours for 2, 3, 7 and 10 bits.
             for bits in [3, 4, 8, 11] {
@@ -176,7 +213,8 @@ fn sixteen_bit_floats_round_to_the_nearest_alone_and_in_pairs() {
 fn eight_bits(code: u8, mantissa_bits: i32) -> f64 {
     let (magnitude, sign) = (i32::from(code & 0x7f), if code & 0x80 == 0 { 1.0 } else { -1.0 });
     let bias = if mantissa_bits == 3 { 7 } else { 15 };
-    let (exponent, mantissa) = (magnitude >> mantissa_bits, f64::from(magnitude & ((1 << mantissa_bits) - 1)));
+    let (exponent, mantissa) =
+        (magnitude >> mantissa_bits, f64::from(magnitude & ((1 << mantissa_bits) - 1)));
     let fraction = mantissa / f64::from(1 << mantissa_bits);
     match (mantissa_bits, magnitude) {
         (3, 0x7f) | (2, 0x7d..) => f64::NAN,
@@ -210,7 +248,8 @@ fn eight_bit_floats_saturate_and_come_back_exactly() {
     for (name, mantissa_bits) in [("e4m3x2", 3), ("e5m2x2", 2)] {
         let text = format!("cvt.rn.satfinite.{name}.f32 {{0}}, {{1}}, {{2}}");
         check(&text, B16, [B32; 2], &rows, |[a, b]| {
-            u64::from(nearest_code(f32_of(a), mantissa_bits)) << 8 | u64::from(nearest_code(f32_of(b), mantissa_bits))
+            u64::from(nearest_code(f32_of(a), mantissa_bits)) << 8
+                | u64::from(nearest_code(f32_of(b), mantissa_bits))
         });
         let codes: Vec<[u64; 1]> = (0..256).map(|code| [code << 8 | (255 - code)]).collect();
         check(&format!("cvt.rn.f16x2.{name} {{0}}, {{1}}"), B32, [B16], &codes, |[pair]| {
@@ -225,13 +264,26 @@ fn eight_bit_floats_saturate_and_come_back_exactly() {
 
 #[test]
 fn moves_pack_and_unpack() {
-    check("mov.b32 {0}, {{1}, {2}}".replace("{{", "{ {").replace("}}", "} }").as_str(), B32, [B16; 2],
-        &pairs(&[0, 1, 0x8000, 0xffff, 0x1234]), |[low, high]| (high & 0xffff) << 16 | (low & 0xffff));
-    check("mov.b64 {0}, { {1}, {2} }", B64, [B32; 2], &pairs(&[0, 1, 0x8000_0000, 0xffff_ffff]), |[low, high]| high << 32 | low);
+    check(
+        "mov.b32 {0}, { {1}, {2} }",
+        B32,
+        [B16; 2],
+        &pairs(&[0, 1, 0x8000, 0xffff, 0x1234]),
+        |[low, high]| (high & 0xffff) << 16 | (low & 0xffff),
+    );
+    check(
+        "mov.b64 {0}, { {1}, {2} }",
+        B64,
+        [B32; 2],
+        &pairs(&[0, 1, 0x8000_0000, 0xffff_ffff]),
+        |[low, high]| high << 32 | low,
+    );
     check("mov.b64 { {0}, _ }, {1}", B32, [B64], &rows(&integers()), |[x]| x & 0xffff_ffff);
     check("mov.b64 { _, {0} }, {1}", B32, [B64], &rows(&integers()), |[x]| x >> 32);
     check("mov.b32 { %h1, {0} }, {1}", B16, [B32], &rows(&integers()), |[x]| x >> 16 & 0xffff);
-    check("mov.f32 %f1, 0f3FC00000;\nmov.b32 {0}, %f1;\nmov.b32 {0}, {0}", B32, [B32], &[[0]], |_| 0x3fc0_0000);
+    check("mov.f32 %f1, 0f3FC00000;\nmov.b32 {0}, %f1;\nmov.b32 {0}, {0}", B32, [B32], &[[0]], |_| {
+        0x3fc0_0000
+    });
     check("mov.f64 {0}, 0d3FF8000000000000", B64, [B64], &[[0]], |_| 1.5_f64.to_bits());
     check("mov.u64 {0}, -5", B64, [B64], &[[0]], |_| (-5_i64) as u64);
     check("mov.u16 {0}, 0x1ffff", B16, [B16], &[[0]], |_| 0xffff);
@@ -246,5 +298,4 @@ fn generic_addresses_lead_to_their_space() {
                 st.global.u32 [%d1+8], %r5;";
     let run = super::Run { threads: 1, shared_bytes: 16, ..ONE_WARP };
     assert_eq!(run.probe::<u64, u32>(body, &[0], 3), [77, 77, 5]);
-    let _ = results("mov.b32 {0}, {1}", B32, [B32], &[[1]]);
 }

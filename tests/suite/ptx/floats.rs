@@ -2,7 +2,9 @@
 
 use half::{bf16, f16};
 
-use super::{B16, B32, B64, Predicate, Register, bits_of, check, doubles, f32_of, pairs, results, singles, triples};
+use super::{
+    B16, B32, B64, Predicate, Register, bits_of, check, doubles, f32_of, pairs, results, singles, triples,
+};
 
 fn single_rows(values: &[u64]) -> Vec<[u64; 1]> {
     values.iter().map(|&x| [x]).collect()
@@ -56,23 +58,36 @@ fn directed_rounding_takes_the_neighbour_on_its_side() {
     let exact: [(&str, fn(f64, f64) -> f64); 2] = [("mul", |a, b| a * b), ("add", |a, b| a + b)];
     for (name, exact) in exact {
         for (mode, side) in [("rm", -1.0), ("rp", 1.0), ("rz", 0.0)] {
-            check(&format!("{name}.{mode}.f32 {{0}}, {{1}}, {{2}}"), B32, [B32; 2], &pairs(&values), |[a, b]| {
-                let exact = exact(f64::from(f32_of(a)), f64::from(f32_of(b)));
-                let nearest = exact as f32;
-                let is_up = if side == 0.0 { exact < 0.0 } else { side > 0.0 };
-                let rounded = match f64::from(nearest) - exact {
-                    over if over > 0.0 && !is_up => nearest.next_down(),
-                    over if over < 0.0 && is_up => nearest.next_up(),
-                    _ => nearest,
-                };
-                bits_of(rounded)
-            });
+            check(
+                &format!("{name}.{mode}.f32 {{0}}, {{1}}, {{2}}"),
+                B32,
+                [B32; 2],
+                &pairs(&values),
+                |[a, b]| {
+                    let exact = exact(f64::from(f32_of(a)), f64::from(f32_of(b)));
+                    let nearest = exact as f32;
+                    let is_up = if side == 0.0 { exact < 0.0 } else { side > 0.0 };
+                    let rounded = match f64::from(nearest) - exact {
+                        over if over > 0.0 && !is_up => nearest.next_down(),
+                        over if over < 0.0 && is_up => nearest.next_up(),
+                        _ => nearest,
+                    };
+                    bits_of(rounded)
+                },
+            );
         }
     }
-    let third = |mode: &str| results(&format!("div.{mode}.f32 {{0}}, {{1}}, {{2}}"), B32, [B32; 2], &[[0x3f80_0000, 0x4040_0000]])[0];
-    assert_eq!([third("rm"), third("rn"), third("rp"), third("rz")], [0x3eaa_aaaa, 0x3eaa_aaab, 0x3eaa_aaab, 0x3eaa_aaaa]);
-    let row = [[0x3f80_0000_u64, 0x3f80_0000, 0x2f80_0000]];  // 1 + 2^-32
-    let sum = |mode: &str| results(&format!("fma.{mode}.f32 {{0}}, {{1}}, {{2}}, {{3}}"), B32, [B32; 3], &row)[0];
+    let third = |mode: &str| {
+        results(&format!("div.{mode}.f32 {{0}}, {{1}}, {{2}}"), B32, [B32; 2], &[[0x3f80_0000, 0x4040_0000]])
+            [0]
+    };
+    assert_eq!(
+        [third("rm"), third("rn"), third("rp"), third("rz")],
+        [0x3eaa_aaaa, 0x3eaa_aaab, 0x3eaa_aaab, 0x3eaa_aaaa]
+    );
+    let row = [[0x3f80_0000_u64, 0x3f80_0000, 0x2f80_0000]]; // 1 + 2^-32
+    let sum =
+        |mode: &str| results(&format!("fma.{mode}.f32 {{0}}, {{1}}, {{2}}, {{3}}"), B32, [B32; 3], &row)[0];
     assert_eq!([sum("rm"), sum("rn"), sum("rp")], [0x3f80_0000, 0x3f80_0000, 0x3f80_0001]);
 }
 
@@ -81,7 +96,13 @@ fn min_and_max_pass_over_nan_and_order_the_zeros() {
     let least = |a: f32, b: f32| match (a.is_nan(), b.is_nan()) {
         (true, _) => b,
         (_, true) => a,
-        _ if a == 0.0 && b == 0.0 => if a.is_sign_negative() { a } else { b },
+        _ if a == 0.0 && b == 0.0 => {
+            if a.is_sign_negative() {
+                a
+            } else {
+                b
+            }
+        }
         _ => a.min(b),
     };
     let rows = pairs(&singles());
@@ -91,8 +112,12 @@ fn min_and_max_pass_over_nan_and_order_the_zeros() {
         let has_nan = f32_of(a).is_nan() || f32_of(b).is_nan();
         bits_of(if has_nan { f32::NAN } else { -least(-f32_of(a), -f32_of(b)) })
     });
-    check_doubles("min.f64 {0}, {1}, {2}", &pairs(&[1.0_f64, -2.0, f64::NAN].map(f64::to_bits)), |[a, b]| a.min(b));
-    check_doubles("max.f64 {0}, {1}, {2}", &pairs(&[1.0_f64, -2.0, f64::NAN].map(f64::to_bits)), |[a, b]| a.max(b));
+    check_doubles("min.f64 {0}, {1}, {2}", &pairs(&[1.0_f64, -2.0, f64::NAN].map(f64::to_bits)), |[a, b]| {
+        a.min(b)
+    });
+    check_doubles("max.f64 {0}, {1}, {2}", &pairs(&[1.0_f64, -2.0, f64::NAN].map(f64::to_bits)), |[a, b]| {
+        a.max(b)
+    });
 }
 
 #[test]
@@ -120,7 +145,12 @@ fn signs_roots_and_reciprocals() {
         (b & 0x7fff_ffff) | (a & 0x8000_0000)
     });
     // Only the high words of the operand and of the result count.
-    let found = results("rcp.approx.ftz.f64 {0}, {1}", B64, [B64], &single_rows(&[3.0_f64.to_bits() + 5, 1e-320_f64.to_bits()]));
+    let found = results(
+        "rcp.approx.ftz.f64 {0}, {1}",
+        B64,
+        [B64],
+        &single_rows(&[3.0_f64.to_bits() + 5, 1e-320_f64.to_bits()]),
+    );
     assert_eq!(found, [(1.0_f64 / 3.0).to_bits() & !0xffff_ffff, f64::INFINITY.to_bits()]);
 }
 
@@ -130,7 +160,10 @@ fn approximate_functions_are_near() {
         let rows: Vec<[u64; 1]> = values.iter().map(|x| [u64::from(x.to_bits())]).collect();
         for (x, found) in values.iter().zip(results(instruction, B32, [B32], &rows)) {
             let (found, exact) = (f64::from(f32_of(found)), exact(f64::from(*x)));
-            assert!((found - exact).abs() <= 1e-6 * exact.abs().max(1e-30), "{instruction} of {x}: {found}, not {exact}");
+            assert!(
+                (found - exact).abs() <= 1e-6 * exact.abs().max(1e-30),
+                "{instruction} of {x}: {found}, not {exact}"
+            );
         }
     };
     let values = [0.1, 0.7, 1.0, 2.5, 11.0];
@@ -140,10 +173,20 @@ fn approximate_functions_are_near() {
     near("sin.approx.f32 {0}, {1}", f64::sin, &values);
     near("cos.approx.f32 {0}, {1}", f64::cos, &values);
     near("tanh.approx.f32 {0}, {1}", f64::tanh, &values);
-    let flushed = results("ex2.approx.ftz.f32 {0}, {1}", B32, [B32], &single_rows(&[u64::from((-130.0_f32).to_bits()), 0x8000_0001]));
+    let flushed = results(
+        "ex2.approx.ftz.f32 {0}, {1}",
+        B32,
+        [B32],
+        &single_rows(&[u64::from((-130.0_f32).to_bits()), 0x8000_0001]),
+    );
     assert_eq!(flushed, [0, 0x3f80_0000]);
     // The manual: a divisor over 2^126 gives zero.
-    let quotients = results("div.approx.f32 {0}, {1}, {2}", B32, [B32; 2], &[[0x3f80_0000, 0x7f00_0000], [0x3f80_0000, 0x4000_0000]]);
+    let quotients = results(
+        "div.approx.f32 {0}, {1}, {2}",
+        B32,
+        [B32; 2],
+        &[[0x3f80_0000, 0x7f00_0000], [0x3f80_0000, 0x4000_0000]],
+    );
     assert_eq!(quotients, [0, 0x3f00_0000]);
 }
 
@@ -194,7 +237,7 @@ fn halves_alone_and_in_pairs() {
     let tiny = u64::from(bf16::from_f32(1e-30).to_bits());
     let tie = [u64::from(bf16::from_f32(1.003_906_25).to_bits()), 0x3f80, tiny];
     assert_eq!(results("fma.rn.bf16 {0}, {1}, {2}, {3}", B16, [B16; 3], &[tie])[0], 0x3f80);
-    let product = [0x3f81_u64, 0x3f81, tiny];  // (1 + 2^-7)^2 = 1 + 2^-6 + 2^-14
+    let product = [0x3f81_u64, 0x3f81, tiny]; // (1 + 2^-7)^2 = 1 + 2^-6 + 2^-14
     assert_eq!(results("fma.rn.bf16 {0}, {1}, {2}, {3}", B16, [B16; 3], &[product])[0], 0x3f82);
 }
 
@@ -210,6 +253,8 @@ fn testp_knows_the_kinds_of_numbers() {
     ];
     for (name, is) in kinds {
         let to: Register = Predicate;
-        check(&format!("testp.{name}.f32 {{0}}, {{1}}"), to, [B32], &single_rows(&singles()), |[a]| u64::from(is(f32_of(a))));
+        check(&format!("testp.{name}.f32 {{0}}, {{1}}"), to, [B32], &single_rows(&singles()), |[a]| {
+            u64::from(is(f32_of(a)))
+        });
     }
 }

@@ -26,7 +26,8 @@ fn ldmatrix_gives_each_lane_two_neighbours_of_a_row_or_of_a_column() {
             }
             let run = Run { shared_bytes: 512, seed: 1, ..ONE_WARP };
             let found: Vec<u32> = run.probe(&body, &input, 32 * matrices);
-            let at = |matrix: usize, row: usize, column: usize| u32::from(input[64 * matrix + 8 * row + column]);
+            let at =
+                |matrix: usize, row: usize, column: usize| u32::from(input[64 * matrix + 8 * row + column]);
             for lane in 0..32 {
                 for matrix in 0..matrices {
                     let (row, column) = (lane / 4, lane % 4 * 2);
@@ -105,14 +106,35 @@ fn products() -> Vec<Product> {
         |l, i| (if i == 0 || i == 2 { l >> 2 } else { (l >> 2) + 8 }, l % 4 + if i < 2 { 0 } else { 4 });
     let b_tf32: fn(usize, usize) -> (usize, usize) = |l, i| (l % 4 + 4 * i, l >> 2);
     vec![
-        Product { name: "m16n8k16.row.col.f32.bf16.bf16.f32", k: 16, bits: 16, code: to_bf16, a: a16, b: b16 },
+        Product {
+            name: "m16n8k16.row.col.f32.bf16.bf16.f32",
+            k: 16,
+            bits: 16,
+            code: to_bf16,
+            a: a16,
+            b: b16,
+        },
         Product { name: "m16n8k16.row.col.f32.f16.f16.f32", k: 16, bits: 16, code: to_f16, a: a16, b: b16 },
         Product { name: "m16n8k8.row.col.f32.bf16.bf16.f32", k: 8, bits: 16, code: to_bf16, a: a8, b: b8 },
         Product { name: "m16n8k8.row.col.f32.f16.f16.f32", k: 8, bits: 16, code: to_f16, a: a8, b: b8 },
         Product { name: "m16n8k32.row.col.f32.e4m3.e4m3.f32", k: 32, bits: 8, code: e4m3, a: a32, b: b32 },
         Product { name: "m16n8k32.row.col.f32.e5m2.e5m2.f32", k: 32, bits: 8, code: e5m2, a: a32, b: b32 },
-        Product { name: "m16n8k8.row.col.f32.tf32.tf32.f32", k: 8, bits: 32, code: f32::to_bits, a: a_tf32, b: b_tf32 },
-        Product { name: "m16n8k4.row.col.f32.tf32.tf32.f32", k: 4, bits: 32, code: f32::to_bits, a: a_tf32, b: b_tf32 },
+        Product {
+            name: "m16n8k8.row.col.f32.tf32.tf32.f32",
+            k: 8,
+            bits: 32,
+            code: f32::to_bits,
+            a: a_tf32,
+            b: b_tf32,
+        },
+        Product {
+            name: "m16n8k4.row.col.f32.tf32.tf32.f32",
+            k: 4,
+            bits: 32,
+            code: f32::to_bits,
+            a: a_tf32,
+            b: b_tf32,
+        },
     ]
 }
 
@@ -120,7 +142,8 @@ fn products() -> Vec<Product> {
 fn mma_multiplies_fragments_of_every_shape() {
     let mut random = Random::new(5);
     for product in products() {
-        let mut whole = |count: usize| -> Vec<f32> { (0..count).map(|_| random.within(0, 8) as f32 - 4.0).collect() };
+        let mut whole =
+            |count: usize| -> Vec<f32> { (0..count).map(|_| random.within(0, 8) as f32 - 4.0).collect() };
         let (k, per_register) = (product.k, (32 / product.bits) as usize);
         let (a, b, c) = (whole(16 * k), whole(k * 8), whole(16 * 8));
         let registers = [16 * k / 32 / per_register, 8 * k / 32 / per_register, 4];
@@ -144,7 +167,8 @@ fn mma_multiplies_fragments_of_every_shape() {
                 words.push(c[place_of_c(lane, i)].to_bits());
             }
         }
-        let found = Run { seed: 2, ..ONE_WARP }.probe::<u32, f32>(&body(product.name, registers), &words, 128);
+        let found =
+            Run { seed: 2, ..ONE_WARP }.probe::<u32, f32>(&body(product.name, registers), &words, 128);
         for lane in 0..32 {
             for i in 0..4 {
                 let (row, column) = (place_of_c(lane, i) / 8, place_of_c(lane, i) % 8);
@@ -168,7 +192,11 @@ fn body(name: &str, registers: [usize; 3]) -> String {
     let mut offset = 0;
     for (kind, list) in registers.iter().zip(&mut lists) {
         for _ in 0..*kind {
-            let register = if offset / 4 >= count - 4 { format!("%f{}", offset / 4) } else { format!("%r{}", 20 + offset / 4) };
+            let register = if offset / 4 >= count - 4 {
+                format!("%f{}", offset / 4)
+            } else {
+                format!("%r{}", 20 + offset / 4)
+            };
             text += &format!("ld.global.b32 {register}, [%d0+{offset}];\n");
             list.push(register);
             offset += 4;

@@ -1,6 +1,6 @@
 //! `ld` and `st` in every state space, and what they refuse.
 
-use super::{ONE_WARP, Run, check, integers, B16, B32, B64, results};
+use super::{B16, B32, B64, ONE_WARP, Run, check, integers, results};
 
 #[test]
 fn loads_extend_by_zeros_or_the_sign() {
@@ -50,7 +50,11 @@ fn vectors_of_every_kind_are_moved_whole() {
                  ld.{space}.{kind} {{{names}}}, [{place}];\nst.global.{kind} [%d1], {{{names}}};"
             );
             let run = Run { shared_bytes: 512, ..ONE_WARP };
-            assert_eq!(run.probe::<u8, u8>(&body, &input, 32 * bytes), input[..32 * bytes], "{kind}, {space}");
+            assert_eq!(
+                run.probe::<u8, u8>(&body, &input, 32 * bytes),
+                input[..32 * bytes],
+                "{kind}, {space}"
+            );
         }
     }
 }
@@ -128,5 +132,4 @@ fn hints_change_nothing() {
                 membar.gl;\ngriddepcontrol.wait;\ngriddepcontrol.launch_dependents;\nnanosleep.u32 20;\n\
                 ld.global.L2::cache_hint.b64 {0}, [%d0], %d9";
     assert_eq!(results(text, B64, [B64], &[[3], [4]]), [3, 4]);
-    let _ = B32;
 }

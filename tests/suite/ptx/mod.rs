@@ -28,7 +28,8 @@ use crate::random::Random;
 const SEEDS: [u64; 5] = [0, 1, 2, 3, 4];
 
 /// What begins every file.
-const HEAD: &str = ".version 8.6\n.target sm_90\n.address_size 64\n.extern .shared .align 128 .b8 dynamic[];\n";
+const HEAD: &str =
+    ".version 8.6\n.target sm_90\n.address_size 64\n.extern .shared .align 128 .b8 dynamic[];\n";
 /// The registers that a probe's body may use.
 const REGISTERS: &str = ".reg .pred %p<20>;\n.reg .b16 %h<20>;\n.reg .b32 %r<80>;\n.reg .b64 %d<40>;\n.reg .f32 %f<40>;\n\
                          .reg .f64 %g<20>;\n";

@@ -12,7 +12,10 @@ use crate::random::Random;
 #[test]
 fn what_is_not_implemented_or_malformed_is_named_with_its_line() {
     for (line, message) in [
-        ("frobnicate.u32 %r2, %r3;", "the instruction 'frobnicate.u32' is not implemented: kernels/simt/ptx/decoders.cpp"),
+        (
+            "frobnicate.u32 %r2, %r3;",
+            "the instruction 'frobnicate.u32' is not implemented: kernels/simt/ptx/decoders.cpp",
+        ),
         ("add.sideways.u32 %r2, %r3, %r4;", "'.sideways' of 'add.sideways.u32' is not implemented"),
         ("add.pred %p1, %p2, %p3;", "'add.pred' is not implemented for its types"),
         ("wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%f1}, %d1, %d2;", "'wgmma.mma_async"),
@@ -65,13 +68,42 @@ fn a_folder_without_ptx_is_an_error() {
     assert!(error.contains("folder.ptx"), "{error}");
 }
 
+#[cfg(feature = "cli")]
+#[test]
+fn the_program_says_which_variable_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("broken.ptx"), format!("{HEAD}.visible .entry f()\n{{\nfrobnicate;\n}}\n"))
+        .unwrap();
+    let broken = folder.path().to_str().unwrap();
+    for (variables, message) in [
+        (&[("CODIT_SIMT", "gpu")][..], "CODIT_SIMT is gpu; it must be host or ptx"),
+        (&[("CODIT_SIMT", "ptx")], "CODIT_PTX must name a folder that kernels/ptx.sh made"),
+        (&[("CODIT_SIMT", "ptx"), ("CODIT_PTX", "/no/such/folder")], "/no/such/folder: No such file"),
+        (
+            &[("CODIT_SIMT", "ptx"), ("CODIT_PTX", broken)],
+            "broken.ptx:7: the instruction 'frobnicate' is not implemented",
+        ),
+    ] {
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_codit"));
+        program.args(["doctor", "--device", "simt"]).env_remove("CODIT_PTX").envs(variables.iter().copied());
+        let output = program.output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(message), "{error}");
+    }
+}
+
 #[test]
 fn a_launch_that_cannot_be_is_refused() {
     let code = load(&probe("ret;").replace("number)", "number)\n.maxntid 64, 1, 1")).unwrap();
     let run = |run: Run| run.on(&code, &[0_u64], &mut Memory::new(8).unwrap()).unwrap_err();
-    assert!(run(Run { threads: 65, ..ONE_WARP }).contains("more threads a block than its KERNEL line allows"));
+    assert!(
+        run(Run { threads: 65, ..ONE_WARP }).contains("more threads a block than its KERNEL line allows")
+    );
     assert!(run(Run { blocks: 0, ..ONE_WARP }).contains("a grid of this shape cannot be"));
-    assert!(run(Run { shared_bytes: 1 << 20, ..ONE_WARP }).contains("more shared memory than any device has"));
+    assert!(
+        run(Run { shared_bytes: 1 << 20, ..ONE_WARP }).contains("more shared memory than any device has")
+    );
     let other = load(&probe("ret;").replace(".entry probe", ".entry another")).unwrap();
     let error = ONE_WARP.on(&other, &[0_u64], &mut Memory::new(8).unwrap()).unwrap_err();
     assert!(error.contains("probe: no file of PTX has a kernel of this name"), "{error}");
@@ -89,7 +121,29 @@ fn damaged_files_are_refused_or_run() {
          brx.idx %r1, list;\nend:\nbar.sync 0;",
     );
     let mut random = Random::new(6);
-    let pieces = [";", "{", "}", "[", "]", ",", "%r1", "%p0", "0", "-", ".u32", "@", "bra", "\"", "/*", "0xffffffffffffffff", "<", ":", "|", "\0", "é"];
+    let pieces = [
+        ";",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        "%r1",
+        "%p0",
+        "0",
+        "-",
+        ".u32",
+        "@",
+        "bra",
+        "\"",
+        "/*",
+        "0xffffffffffffffff",
+        "<",
+        ":",
+        "|",
+        "\0",
+        "é",
+    ];
     for _ in 0..400 {
         let mut bytes = text.clone().into_bytes();
         for _ in 0..random.within(1, 4) {
