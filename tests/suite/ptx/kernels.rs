@@ -214,6 +214,12 @@ fn plants() -> Vec<Plant> {
             ..of_attention
         },
         Plant {
+            fault: "rounding to zero in place of the nearest",
+            line: "cvt.rn.bf16.f32",
+            change: |line| line.replace("cvt.rn", "cvt.rz"),
+            ..of_norm
+        },
+        Plant {
             fault: "a wrong offset in shared memory",
             line: "ld.shared.u32",
             nth: Some(0),
