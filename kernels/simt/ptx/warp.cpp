@@ -42,7 +42,7 @@ void Warp::begin(u32 all) {
 }
 
 void Warp::run(u64 count) {
-    const u64 end = count ? jumps + count : ~u64(0);
+    const u64 end = std::min(count ? jumps + count : most_jumps, most_jumps);
     while (!barrier && jumps < end) {
         if (lanes & ~(exited | parked)) {
             advance(pick(), end);
@@ -51,6 +51,11 @@ void Warp::run(u64 count) {
         } else {
             return;
         }
+    }
+    const u32 left = lanes & ~exited;
+    if (jumps >= most_jumps && left) {
+        const Instruction& at = block->launch.kernel->code[pcs[lowest(left)]];
+        fault(*this, at, lowest(left), "%llu jumps and no end", jumps);
     }
 }
 
@@ -97,12 +102,9 @@ void Warp::advance(Group group, u64 jumps_end) {
                 if (active != group.lanes) return jump(group, at.target, active);
                 group.pc = at.target;
                 if (++jumps >= jumps_end) return set_pc(group.lanes, group.pc);
-                if (jumps > most_jumps) fault(*this, at, lowest(active), "%llu jumps and no end", jumps);
                 break;
             case Kind::collective:
-                // The masks of all lanes are compared only where lanes are missing or more than they name.
-                if (active != group.lanes || members(at, lowest(active)) != active || !meets(at, active))
-                    return park(group, active);
+                if (active != group.lanes || !meets(at, active)) return park(group, active);
                 at.execute(*this, at, active);
                 ++group.pc;
                 break;

@@ -109,6 +109,11 @@ fn a_barrier_that_some_threads_do_not_reach_is_a_fault() {
         ("bar.sync 0, 32;", "another number of threads"),
         ("trap;", "trap"),
         ("next:\nbra next;", "jumps and no end"),
+        (
+            "mov.u32 %r2, %r1;\nnext:\nadd.u32 %r2, %r2, 1;\nand.b32 %r3, %r2, 1;\nsetp.eq.u32 %p1, %r3, 0;\n@%p1 bra next;\n\
+             bra.uni next;",
+            "jumps and no end",
+        ),
     ] {
         for seed in [0, 1] {
             let found = Run { seed, ..run }.fault(body);
