@@ -1,6 +1,6 @@
 //! Logic, shifts and fields of bits.
 
-use super::{B16, B32, B64, Predicate, Register, check, integers, pairs, triples};
+use super::{B16, B32, B64, Binary, Predicate, Register, check, integers, pairs, triples};
 use crate::random::Random;
 
 const REGISTERS: [(Register, u32); 3] = [(B16, 16), (B32, 32), (B64, 64)];
@@ -11,8 +11,7 @@ fn mask(bits: u32) -> u64 {
 
 #[test]
 fn logic_of_bits_and_of_predicates() {
-    let functions: [(&str, fn(u64, u64) -> u64); 3] =
-        [("and", |a, b| a & b), ("or", |a, b| a | b), ("xor", |a, b| a ^ b)];
+    let functions: [Binary<u64>; 3] = [("and", |a, b| a & b), ("or", |a, b| a | b), ("xor", |a, b| a ^ b)];
     for (name, function) in functions {
         for (register, bits) in REGISTERS {
             check(

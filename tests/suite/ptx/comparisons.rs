@@ -2,7 +2,9 @@
 
 use std::cmp::Ordering;
 
-use super::{B16, B32, B64, ONE_WARP, Predicate, Register, check, doubles, f32_of, integers, pairs, singles};
+use super::{
+    B16, B32, B64, Binary, ONE_WARP, Predicate, Register, check, doubles, f32_of, integers, pairs, singles,
+};
 
 /// Whether a comparison holds of operands in this order; `None` if one is NaN.
 fn holds(name: &str, order: Option<Ordering>) -> bool {
@@ -74,8 +76,7 @@ fn floats_compare_in_order_or_not() {
 #[test]
 fn a_comparison_joins_a_predicate_and_gives_its_opposite_too() {
     let truths = [[1, 2, 0], [1, 2, 1], [2, 1, 0], [2, 1, 1]];
-    let joins: [(&str, fn(bool, bool) -> bool); 3] =
-        [("and", |a, b| a & b), ("or", |a, b| a | b), ("xor", |a, b| a ^ b)];
+    let joins: [Binary<bool>; 3] = [("and", |a, b| a & b), ("or", |a, b| a | b), ("xor", |a, b| a ^ b)];
     for (name, join) in joins {
         for (operand, flips) in [("{3}", false), ("!{3}", true)] {
             let first = format!("setp.lt.{name}.u32 {{0}}|%p2, {{1}}, {{2}}, {operand}");

@@ -1,5 +1,7 @@
 //! Branches, loops, barriers and the order of warps.
 
+use std::fmt::Write as _;
+
 use super::{ONE_WARP, Run, SEEDS};
 
 fn store(body: &str) -> String {
@@ -46,7 +48,7 @@ fn special_registers_say_where_a_thread_is() {
     let names = ["tid.x", "ntid.x", "ctaid.x", "nctaid.x", "laneid", "warpid", "lanemask_lt", "nctaid.y"];
     let mut body = "mov.u32 %r2, %ctaid.x;\nmad.lo.u32 %r3, %r2, 40, %r1;\nmul.wide.u32 %d2, %r3, 32;\nadd.s64 %d1, %d1, %d2;\n".to_owned();
     for (at, name) in names.iter().enumerate() {
-        body += &format!("mov.u32 %r5, %{name};\nst.global.u32 [%d1+{}], %r5;\n", 4 * at);
+        writeln!(body, "mov.u32 %r5, %{name};\nst.global.u32 [%d1+{}], %r5;", 4 * at).unwrap();
     }
     let found: Vec<[u32; 8]> =
         Run { blocks: 3, threads: 40, seed: 1, ..ONE_WARP }.probe(&body, &[0_u64], 120);
@@ -64,7 +66,7 @@ fn exchange(barrier: &str, seed: u64) -> bool {
          mad.lo.u32 %r3, %r4, 4, %r2;\nld.shared.u32 %r50, [%r3];"
     ));
     let run = Run { threads: 128, shared_bytes: 512, seed, ..ONE_WARP };
-    run.probe::<u64, u32>(&body, &[0], 128).into_iter().eq((0..128).map(|thread| thread ^ 96))
+    run.probe::<u64, u32>(&body, &[0], 128).into_iter().eq((0..128).map(|thread| thread ^ 0x60))
 }
 
 #[test]
@@ -136,10 +138,11 @@ fn values_survive_where_many_are_needed_at_once() {
     let mut body = "mov.u32 %r50, 0;\nmov.u32 %r2, 0;\nnext:\n".to_owned();
     let at = |i: u32| if i < 20 { 3 + i } else { 11 + i };
     for i in 0..40 {
-        body += &format!("mad.lo.u32 %r{}, %r1, {i}, %r2;\n", if at(i) == 50 { 79 } else { at(i) });
+        writeln!(body, "mad.lo.u32 %r{}, %r1, {i}, %r2;", if at(i) == 50 { 79 } else { at(i) }).unwrap();
     }
     for i in 0..40 {
-        body += &format!("mad.lo.u32 %r50, %r{}, {}, %r50;\n", if at(i) == 50 { 79 } else { at(i) }, i + 1);
+        writeln!(body, "mad.lo.u32 %r50, %r{}, {}, %r50;", if at(i) == 50 { 79 } else { at(i) }, i + 1)
+            .unwrap();
     }
     body += "add.u32 %r2, %r2, 1;\nsetp.lt.u32 %p1, %r2, 5;\n@%p1 bra next;";
     let expected = (0..32_u32)

@@ -2,7 +2,9 @@
 
 use half::{bf16, f16};
 
-use super::{B16, B32, B64, ONE_WARP, Register, bits_of, check, doubles, f32_of, integers, pairs, singles};
+use super::{
+    B16, B32, B64, ONE_WARP, Register, Unary, bits_of, check, doubles, f32_of, integers, pairs, singles,
+};
 
 fn rows(values: &[u64]) -> Vec<[u64; 1]> {
     values.iter().map(|&x| [x]).collect()
@@ -62,7 +64,7 @@ fn integers_wrap_around_or_saturate_and_extend_into_wider_registers() {
 
 #[test]
 fn floats_round_to_integers_and_saturate() {
-    let rounds: [(&str, fn(f64) -> f64); 4] =
+    let rounds: [Unary<f64>; 4] =
         [("rni", f64::round_ties_even), ("rzi", f64::trunc), ("rmi", f64::floor), ("rpi", f64::ceil)];
     let fractions = [
         0.5,
@@ -76,9 +78,9 @@ fn floats_round_to_integers_and_saturate() {
         255.5,
         -129.0,
         65535.5,
-        2147483648.0,
-        4294967296.0,
-        -2147483904.0,
+        2_147_483_648.0,
+        4_294_967_296.0,
+        -2_147_483_904.0,
         9.3e18,
         1.9e19,
         -9.3e18,

@@ -1,5 +1,7 @@
 //! `cp.async`.
 
+use std::fmt::Write as _;
+
 use super::{ONE_WARP, Run};
 
 const NAN: u32 = u32::MAX;
@@ -12,13 +14,15 @@ fn seen(seed: u64) -> [[u32; 3]; 4] {
         .to_owned();
     for group in 0..3 {
         let at = 16 * group;
-        body += &format!("cp.async.cg.shared.global [%r2+{at}], [%d0+{at}], 16;\ncp.async.commit_group;\n");
+        writeln!(body, "cp.async.cg.shared.global [%r2+{at}], [%d0+{at}], 16;\ncp.async.commit_group;")
+            .unwrap();
     }
     for pending in (0..4).rev() {
-        body += &format!("cp.async.wait_group {pending};\n");
+        writeln!(body, "cp.async.wait_group {pending};").unwrap();
         for group in 0..3 {
             let at = 12 * (3 - pending) + 4 * group;
-            body += &format!("ld.shared.u32 %r4, [%r2+{}];\nst.global.u32 [%d1+{at}], %r4;\n", 16 * group);
+            writeln!(body, "ld.shared.u32 %r4, [%r2+{}];\nst.global.u32 [%d1+{at}], %r4;", 16 * group)
+                .unwrap();
         }
     }
     let run = Run { threads: 1, shared_bytes: 48, seed, ..ONE_WARP };

@@ -3,7 +3,8 @@
 use half::{bf16, f16};
 
 use super::{
-    B16, B32, B64, Predicate, Register, bits_of, check, doubles, f32_of, pairs, results, singles, triples,
+    B16, B32, B64, Binary, Predicate, Register, bits_of, check, doubles, f32_of, pairs, results, singles,
+    triples,
 };
 
 fn single_rows(values: &[u64]) -> Vec<[u64; 1]> {
@@ -22,7 +23,7 @@ fn check_doubles<const N: usize>(instruction: &str, rows: &[[u64; N]], expected:
 #[test]
 fn sums_and_products_are_rounded_to_the_nearest() {
     let rows = pairs(&singles());
-    let operations: [(&str, fn(f32, f32) -> f32); 4] =
+    let operations: [Binary<f32>; 4] =
         [("add", |a, b| a + b), ("sub", |a, b| a - b), ("mul", |a, b| a * b), ("div.rn", |a, b| a / b)];
     for (name, operation) in operations {
         check(&format!("{name}.f32 {{0}}, {{1}}, {{2}}"), B32, [B32; 2], &rows, |[a, b]| {
@@ -30,7 +31,7 @@ fn sums_and_products_are_rounded_to_the_nearest() {
         });
     }
     let rows = pairs(&doubles());
-    let operations: [(&str, fn(f64, f64) -> f64); 4] =
+    let operations: [Binary<f64>; 4] =
         [("add.rn", |a, b| a + b), ("sub", |a, b| a - b), ("mul", |a, b| a * b), ("div.rn", |a, b| a / b)];
     for (name, operation) in operations {
         check_doubles(&format!("{name}.f64 {{0}}, {{1}}, {{2}}"), &rows, |[a, b]| operation(a, b));
@@ -55,7 +56,7 @@ fn fma_rounds_once() {
 #[test]
 fn directed_rounding_takes_the_neighbour_on_its_side() {
     let values: Vec<u64> = [1.1_f32, -1.3, 3.7e5, -2.9e-3, 7.25].map(|x| u64::from(x.to_bits())).to_vec();
-    let exact: [(&str, fn(f64, f64) -> f64); 2] = [("mul", |a, b| a * b), ("add", |a, b| a + b)];
+    let exact: [Binary<f64>; 2] = [("mul", |a, b| a * b), ("add", |a, b| a + b)];
     for (name, exact) in exact {
         for (mode, side) in [("rm", -1.0), ("rp", 1.0), ("rz", 0.0)] {
             check(
@@ -190,11 +191,13 @@ fn approximate_functions_are_near() {
     assert_eq!(quotients, [0, 0x3f00_0000]);
 }
 
+/// A 16-bit format: its name, and the conversions to and from its bits.
+type Format = (&'static str, fn(f64) -> u16, fn(u16) -> f64);
+
 #[test]
 fn halves_alone_and_in_pairs() {
     // Their exact sums and products fit an f64, from which `half` rounds once.
     let values = [0.0, 1.0, -1.0, 1.5, 0.007_812_5, 3.140_625, -250.0, 1.003_906_25];
-    type Format = (&'static str, fn(f64) -> u16, fn(u16) -> f64);
     let formats: [Format; 2] = [
         ("bf16", |x| bf16::from_f64(x).to_bits(), |x| bf16::from_bits(x).to_f64()),
         ("f16", |x| f16::from_f64(x).to_bits(), |x| f16::from_bits(x).to_f64()),
@@ -217,7 +220,7 @@ fn halves_alone_and_in_pairs() {
             });
         }
         let rows = pairs(&codes);
-        let operations: [(&str, fn(f64, f64) -> f64); 5] = [
+        let operations: [Binary<f64>; 5] = [
             ("add", |a, b| a + b),
             ("sub", |a, b| a - b),
             ("mul", |a, b| a * b),
@@ -233,17 +236,20 @@ fn halves_alone_and_in_pairs() {
         check(&format!("neg.{name}x2 {{0}}, {{1}}"), B32, [B32], &[[0x3c00_8000]], |[a]| a ^ 0x8000_8000);
         check(&format!("abs.{name}x2 {{0}}, {{1}}"), B32, [B32], &[[0xbc00_8000]], |[a]| a & 0x7fff_7fff);
     }
-    // The sum is a tie for bf16 but for a term that an f64 drops: it decides, so the rounding is up.
-    let tiny = u64::from(bf16::from_f32(1e-30).to_bits());
-    let tie = [u64::from(bf16::from_f32(1.003_906_25).to_bits()), 0x3f80, tiny];
-    assert_eq!(results("fma.rn.bf16 {0}, {1}, {2}, {3}", B16, [B16; 3], &[tie])[0], 0x3f80);
-    let product = [0x3f81_u64, 0x3f81, tiny]; // (1 + 2^-7)^2 = 1 + 2^-6 + 2^-14
-    assert_eq!(results("fma.rn.bf16 {0}, {1}, {2}, {3}", B16, [B16; 3], &[product])[0], 0x3f82);
+    // 1.5 (1 + 2^-7) is a tie. A term that an f64 would drop decides it.
+    let sum = |c: f32| {
+        let row = [0x3fc0, 0x3f81, u64::from(bf16::from_f32(c).to_bits())];
+        results("fma.rn.bf16 {0}, {1}, {2}, {3}", B16, [B16; 3], &[row])[0]
+    };
+    assert_eq!([sum(0.0), sum(1e-30), sum(-1e-30)], [0x3fc2, 0x3fc2, 0x3fc1]);
 }
+
+/// What `testp` asks, by its name.
+type Property = (&'static str, fn(f32) -> bool);
 
 #[test]
 fn testp_knows_the_kinds_of_numbers() {
-    let kinds: [(&str, fn(f32) -> bool); 6] = [
+    let kinds: [Property; 6] = [
         ("finite", f32::is_finite),
         ("infinite", f32::is_infinite),
         ("number", |x| !x.is_nan()),

@@ -125,9 +125,8 @@ fn shifted(line: &str, bytes: u32) -> String {
     format!("{before}[{base}+{}]{after}", offset.parse::<u32>().unwrap() + bytes)
 }
 
-fn plants() -> Vec<Plant> {
-    let attention: Checks<Simt> = doctor::attention::few;
-    let of_attention = Plant {
+fn of_attention() -> Plant {
+    Plant {
         fault: "",
         file: "attention.ptx",
         kernels: "attention_",
@@ -135,20 +134,22 @@ fn plants() -> Vec<Plant> {
         nth: None,
         change: str::to_owned,
         dtype: Dtype::Bf16,
-        checks: attention,
-    };
-    let of_matmul = Plant {
-        file: "grouped_matmul.ptx",
-        kernels: "grouped_matmul_",
-        checks: doctor::mixture::checks,
-        ..of_attention
-    };
-    let of_norm = Plant {
-        file: "rms_norm.ptx",
-        kernels: "rms_norm_bf16",
-        checks: doctor::rows::checks,
-        ..of_attention
-    };
+        checks: doctor::attention::few,
+    }
+}
+
+fn of_matmul() -> Plant {
+    let (file, kernels) = ("grouped_matmul.ptx", "grouped_matmul_");
+    Plant { file, kernels, checks: doctor::mixture::checks, ..of_attention() }
+}
+
+fn of_norm() -> Plant {
+    let (file, kernels) = ("rms_norm.ptx", "rms_norm_bf16");
+    Plant { file, kernels, checks: doctor::rows::checks, ..of_attention() }
+}
+
+/// Of the waits of threads for each other and for copies.
+fn plants_in_waits() -> Vec<Plant> {
     vec![
         Plant {
             fault: "a wait for one group too few",
@@ -156,20 +157,54 @@ fn plants() -> Vec<Plant> {
             change: |line| {
                 with_operands(line, |parts| parts[0] = (parts[0].parse::<u32>().unwrap() + 1).to_string())
             },
-            ..of_attention
+            ..of_attention()
         },
         Plant {
             fault: "a group of copies that is not closed",
             line: "cp.async.commit_group",
             nth: Some(0),
             change: |_| String::new(),
-            ..of_matmul
+            ..of_matmul()
         },
+        Plant {
+            fault: "a barrier dropped",
+            line: "bar.sync",
+            nth: Some(0),
+            change: |_| String::new(),
+            ..of_attention()
+        },
+        Plant {
+            fault: "a barrier dropped",
+            line: "bar.sync",
+            nth: Some(0),
+            change: |_| String::new(),
+            ..of_matmul()
+        },
+        Plant {
+            fault: "a barrier dropped",
+            line: "bar.sync",
+            nth: Some(0),
+            change: |_| String::new(),
+            ..of_norm()
+        },
+        Plant {
+            fault: "a mask without lane 31",
+            line: "shfl.sync.bfly",
+            nth: Some(0),
+            change: |line| with_operands(line, |parts| "0x7fffffff".clone_into(&mut parts[4])),
+            ..of_norm()
+        },
+    ]
+}
+
+/// Of arithmetic and of what goes between lanes.
+fn plants_in_arithmetic() -> Vec<Plant> {
+    vec![
         Plant {
             fault: "the halves of a pair exchanged",
             line: "cvt.rn.bf16x2.f32",
             change: |line| with_operands(line, |parts| parts.swap(1, 2)),
-            ..of_attention
+            ..of_attention()
         },
         Plant {
             fault: "the registers of b exchanged",
@@ -180,28 +215,7 @@ fn plants() -> Vec<Plant> {
                     parts[2] = format!("{{{}, {}}}", high.trim(), low.trim());
                 })
             },
-            ..of_matmul
-        },
-        Plant {
-            fault: "a barrier dropped",
-            line: "bar.sync",
-            nth: Some(0),
-            change: |_| String::new(),
-            ..of_attention
-        },
-        Plant {
-            fault: "a barrier dropped",
-            line: "bar.sync",
-            nth: Some(0),
-            change: |_| String::new(),
-            ..of_matmul
-        },
-        Plant {
-            fault: "a barrier dropped",
-            line: "bar.sync",
-            nth: Some(0),
-            change: |_| String::new(),
-            ..of_norm
+            ..of_matmul()
         },
         Plant {
             fault: "rounding to zero in place of the nearest",
@@ -211,55 +225,54 @@ fn plants() -> Vec<Plant> {
             change: |line| line.replace("rni", "rzi"),
             dtype: Dtype::F32,
             checks: doctor::rows::checks,
-            ..of_attention
+            ..of_attention()
         },
         Plant {
             fault: "rounding to zero in place of the nearest",
             line: "cvt.rn.bf16.f32",
             change: |line| line.replace("cvt.rn", "cvt.rz"),
-            ..of_norm
+            ..of_norm()
         },
+        Plant {
+            fault: "another lane of a shuffle",
+            line: "shfl.sync.bfly",
+            nth: Some(0),
+            change: |line| with_operands(line, |parts| "4".clone_into(&mut parts[2])),
+            ..of_norm()
+        },
+    ]
+}
+
+/// Of addresses, and of what chooses the way.
+fn plants_in_addresses_and_branches() -> Vec<Plant> {
+    vec![
         Plant {
             fault: "a wrong offset in shared memory",
             line: "ld.shared.u32",
             nth: Some(0),
             change: |line| shifted(line, 4),
-            ..of_attention
+            ..of_attention()
         },
         Plant {
             fault: "a predicate dropped",
             line: "bra",
             nth: Some(0),
             change: |line| line.split_once(' ').map_or(line.to_owned(), |(_, branch)| branch.to_owned()),
-            ..of_norm
-        },
-        Plant {
-            fault: "another lane of a shuffle",
-            line: "shfl.sync.bfly",
-            nth: Some(0),
-            change: |line| with_operands(line, |parts| parts[2] = "4".to_owned()),
-            ..of_norm
-        },
-        Plant {
-            fault: "a mask without lane 31",
-            line: "shfl.sync.bfly",
-            nth: Some(0),
-            change: |line| with_operands(line, |parts| parts[4] = "0x7fffffff".to_owned()),
-            ..of_norm
+            ..of_norm()
         },
         Plant {
             fault: "a comparison that holds for equal numbers",
             kernels: "attention_prefill_",
             line: "setp.lt.u32",
             change: |line| line.replace("setp.lt", "setp.le"),
-            ..of_attention
+            ..of_attention()
         },
         Plant {
             fault: "a misaligned vector",
             line: "ld.global.v4",
             nth: Some(0),
             change: |line| shifted(line, 2),
-            ..of_norm
+            ..of_norm()
         },
     ]
 }
@@ -299,7 +312,8 @@ fn planted(text: &str, plant: &Plant) -> String {
 #[ignore = "needs the PTX that tests/simt_ptx.sh makes"]
 fn planted_faults_fail_a_check() {
     let folder = folder();
-    for plant in plants() {
+    let plants = [plants_in_waits(), plants_in_arithmetic(), plants_in_addresses_and_branches()];
+    for plant in plants.into_iter().flatten() {
         let copy = tempfile::tempdir().unwrap();
         for file in fs::read_dir(&folder).unwrap() {
             let path = file.unwrap().path();

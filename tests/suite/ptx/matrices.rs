@@ -1,5 +1,7 @@
 //! `ldmatrix`, `stmatrix` and `mma`.
 
+use std::fmt::Write as _;
+
 use half::{bf16, f16};
 
 use super::{ONE_WARP, Run};
@@ -22,7 +24,7 @@ fn ldmatrix_gives_each_lane_two_neighbours_of_a_row_or_of_a_column() {
                 4 * matrices
             );
             for i in 0..matrices {
-                body += &format!("st.global.u32 [%d1+{}], %r{};\n", 4 * i, 20 + i);
+                writeln!(body, "st.global.u32 [%d1+{}], %r{};", 4 * i, 20 + i).unwrap();
             }
             let run = Run { shared_bytes: 512, seed: 1, ..ONE_WARP };
             let found: Vec<u32> = run.probe(&body, &input, 32 * matrices);
@@ -179,7 +181,7 @@ fn mma_multiplies_fragments_of_every_shape() {
     }
 }
 
-/// Row: groupID for ci where i < 2, else groupID + 8; column: (threadID_in_group * 2) + (i & 1).
+/// Row: `groupID` for ci where i < 2, else `groupID` + 8; column: (`threadID_in_group` * 2) + (i & 1).
 fn place_of_c(lane: usize, i: usize) -> usize {
     (if i < 2 { lane >> 2 } else { (lane >> 2) + 8 }) * 8 + (lane % 4) * 2 + (i & 1)
 }
@@ -197,7 +199,7 @@ fn body(name: &str, registers: [usize; 3]) -> String {
             } else {
                 format!("%r{}", 20 + offset / 4)
             };
-            text += &format!("ld.global.b32 {register}, [%d0+{offset}];\n");
+            writeln!(text, "ld.global.b32 {register}, [%d0+{offset}];").unwrap();
             list.push(register);
             offset += 4;
         }

@@ -15,6 +15,7 @@ mod matrices;
 mod memory;
 mod refusals;
 
+use std::fmt::Write as _;
 use std::fs;
 use std::sync::Arc;
 
@@ -165,7 +166,7 @@ fn results<const N: usize>(
         body += &register.load(at + 12, 8 * at);
         text = text.replace(&format!("{{{}}}", at + 1), &register.name(at + 12));
     }
-    body += &format!("{text};\n{}", to.store(11));
+    write!(body, "{text};\n{}", to.store(11)).unwrap();
     let blocks = rows.len().div_ceil(32);
     let mut operands = rows.to_vec();
     operands.resize(blocks * 32, [0; N]);
@@ -188,6 +189,11 @@ fn check<const N: usize>(
         assert_eq!(found, expected, "{instruction} of {row:x?}: {found:#x}, not {expected:#x}");
     }
 }
+
+/// A function of one number, and its name in PTX.
+type Unary<T> = (&'static str, fn(T) -> T);
+/// The same of two.
+type Binary<T> = (&'static str, fn(T, T) -> T);
 
 /// All pairs of some numbers.
 fn pairs(values: &[u64]) -> Vec<[u64; 2]> {
