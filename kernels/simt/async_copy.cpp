@@ -5,11 +5,8 @@
 namespace simt {
 
 void AsyncCopy::land() const {
-    if (global) {
-        std::memcpy(shared, global, bytes);
-    } else {
-        std::memset(shared, 0, bytes);
-    }
+    std::memcpy(shared, global, copied);
+    std::memset(static_cast<unsigned char*>(shared) + copied, 0, bytes - copied);
 }
 
 void AsyncCopies::wait(size_t pending) {

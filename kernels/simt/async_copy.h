@@ -13,8 +13,9 @@ namespace simt {
 
 struct AsyncCopy {
     void* shared;
-    const void* global;  // null: the copy writes zeros
+    const void* global;
     size_t bytes;
+    size_t copied;  // the first of the bytes; the copy writes zeros after them
 
     void land() const;
 };

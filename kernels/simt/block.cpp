@@ -11,18 +11,6 @@
 #endif
 
 namespace simt {
-namespace {
-
-// A hash of both numbers, by the finalizer of splitmix64.
-u64 mix(u64 seed, u64 index) {
-    u64 x = seed + (index + 1) * 0x9e3779b97f4a7c15;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
-    x = (x ^ x >> 27) * 0x94d049bb133111eb;
-    return x ^ x >> 31;
-}
-
-}  // namespace
-
 #if SIMT_ADDRESS_SANITIZER
 namespace {
 
@@ -74,8 +62,8 @@ bool Block::run(uint3 at) {
     index = at;
     std::memset(shared, 0xFF, launch.shared_bytes);
     const u64 linear = (u64(at.z) * launch.grid.y + at.y) * launch.grid.x + at.x;
-    random = mix(launch.seed, linear);
-    patience = 1u << 3 * (random % 4);
+    random = Random(launch.seed, linear);
+    patience = 1u << 3 * random.draw(4);
     alive = u32(threads.size());
     arrived = ready_warps = turn = 0;
     for (u32 i = 0; i < warps.size(); ++i) {
@@ -159,28 +147,13 @@ void Block::make_ready(Warp& warp, u32 lanes) {
 Thread& Block::take_turn() {
     // meet() and barrier() detect this earlier.
     if (!ready_warps) fault("waits for ever: no thread is ready");
-    if (!(ready_warps >> turn & 1) || draw(patience) == 0) turn = choose(ready_warps);
+    if (!(ready_warps >> turn & 1) || random.draw(patience) == 0) turn = random.choose(ready_warps);
     Warp& warp = warps[turn];
-    const u32 lane = choose(warp.ready);
+    const u32 lane = random.choose(warp.ready);
     warp.ready &= ~(1u << lane);
     if (!warp.ready) ready_warps &= ~(1u << turn);
     return threads[turn * 32 + lane];
 }
-
-u32 Block::choose(u32 set) {
-    if (launch.seed) {
-        for (u32 skip = draw(u32(__builtin_popcount(set))); skip; --skip) set &= set - 1;
-    }
-    return u32(__builtin_ctz(set));
-}
-
-u32 Block::draw(u32 below) {
-    if (!launch.seed) return 0;
-    random = random * 6364136223846793005 + 1442695040888963407;
-    return u32((random >> 32) * below >> 32);  // the high bits of a linear congruence are its random ones
-}
-
-bool Block::coin() { return draw(2); }
 
 void Block::suspend() {
     Context& self = thread->context;

@@ -7,6 +7,7 @@
 
 #include "async_copy.h"
 #include "fiber.h"
+#include "random.h"
 #include "registry.h"
 #include "types.h"
 #include "warp.h"
@@ -54,7 +55,7 @@ public:
     // Ends the launch with a message, after behaviour that is undefined on a GPU.
     [[noreturn]] void fail(const char* what);
     // Returns true about every second time under a nonzero seed, and never under seed 0.
-    bool coin();
+    bool coin() { return random.coin(); }
 
     void make_ready(Warp& warp, u32 lanes);
 
@@ -66,10 +67,6 @@ private:
     [[noreturn]] static void run_thread();
     [[noreturn]] void exit();
     Thread& take_turn();
-    // An element of a set that is not empty. Under seed 0 it is the lowest.
-    u32 choose(u32 set);
-    // A number less than `below`. Under seed 0 it is 0.
-    u32 draw(u32 below);
 
     Stacks stacks;
     std::vector<Thread> threads;
@@ -78,7 +75,7 @@ private:
     u32 turn = 0;         // the warp that ran last
     u32 alive = 0;        // threads that have not exited
     u32 arrived = 0;      // threads at the barrier
-    u64 random = 0;
+    Random random;
     u32 patience = 1;  // the mean number of turns that a warp keeps
     Context home;      // the execution of the OS thread itself
     char* message = nullptr;

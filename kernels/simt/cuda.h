@@ -221,7 +221,7 @@ inline void copy_async(void* shared, const void* global, u32 bytes, bool valid) 
                         bytes == 16 ? "cp_async16 to shared memory" : "cp_async4 to shared memory");
     if (valid && reinterpret_cast<uintptr_t>(global) % bytes)
         fault("misaligned cp_async%u from %p", bytes, global);
-    const AsyncCopy copy{shared, valid ? global : nullptr, bytes};
+    const AsyncCopy copy{shared, global, bytes, valid ? bytes : 0};
     if (block->coin()) return copy.land();
     thread->copies.issue(copy);
 }

@@ -192,17 +192,17 @@ fn both_attentions_of_a_mixed_step_are_waited_for() {
     const QKV: usize = 4 * 64;
     let capacity = Capacity { max_num_seqs: 4, max_num_batched_tokens: 512, block_size: BLOCK_SIZE };
     let shape = CacheShape {
-        layers: 1,
+        layers: PerKind::only_full(1),
         heads: 1,
         group: 2,
         head_dim: HEADS.dim,
         block_size: BLOCK_SIZE,
-        blocks: 128,
+        blocks: PerKind::only_full(128),
     };
     for seed in 0..4 {
         let device = Simt::simt(Dtype::Bf16, seed);
         let vocabulary = Vocabulary::new(8, vec![]);
-        let mut step = device.step(capacity, 512, &vocabulary).unwrap();
+        let mut step = device.step(capacity, PerKind::only_full(512), &vocabulary).unwrap();
         let mut cache = device.cache(shape).unwrap();
         let rope = device.rope(&[1.0; 32], 1.0).unwrap();
         let mut attention = |spans: &[(usize, usize)]| {
@@ -221,9 +221,10 @@ fn both_attentions_of_a_mixed_step_are_waited_for() {
             numbers.resize(rows * QKV, 0.0);
             let mut qkv = device.tensor(rows, QKV, Precision::Working).unwrap();
             device.upload(&numbers, &mut qkv);
-            device.rope_store(&step, HEADS, None, &rope, 0, &mut qkv, &mut cache);
+            device.rope_store(&step, HEADS, None, &rope, CacheLayer::full(0), &mut qkv, &mut cache);
             let mut out = device.tensor(rows, 2 * HEADS.dim, Precision::Working).unwrap();
-            let attention = AttentionShape { heads: HEADS, scale: 0.125, window: None, layer: 0 };
+            let attention =
+                AttentionShape { heads: HEADS, scale: 0.125, window: None, layer: CacheLayer::full(0) };
             device.attention(&step, attention, &qkv, &cache, &mut out);
             let out = device.download(rows, &out);
             out.chunks(2 * HEADS.dim).map(<[f32]>::to_vec).collect::<Vec<_>>()

@@ -35,6 +35,7 @@ mod plan;
 mod profile;
 #[cfg(feature = "cli")]
 mod program;
+mod ptx;
 mod random;
 #[cfg(feature = "cli")]
 mod render;

@@ -14,6 +14,7 @@ use codit::device::cuda::{Cuda, Gpu};
 use codit::device::gpu::GpuConfig;
 use codit::device::inspect::Inspect;
 use codit::device::simt::Simt;
+use codit::device::simt::code::Code;
 use codit::device::{Device, Dtype};
 use codit::error::{Error, Result};
 use codit::model::Weights;
@@ -168,6 +169,7 @@ impl DeviceArgs {
                 self.give(task, &|gpus, _| Gpu::cuda(gpus, config))
             }
             DeviceName::Simt => {
+                Code::chosen()?;
                 self.give(task, &|[expert, amateur], _| Ok(Simt::simt_with(config, 0, expert != amateur)))
             }
         }

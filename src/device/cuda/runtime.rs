@@ -288,7 +288,7 @@ impl GpuRuntime for Cuda {
     }
 
     fn multiprocessors(&self, role: Role) -> usize {
-        self.stream(role).card.multiprocessors
+        self.of(role).card.multiprocessors
     }
 
     fn runs_ahead(&self) -> bool {

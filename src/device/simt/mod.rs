@@ -1,6 +1,8 @@
 //! The GPU path without a GPU: the same launches of the same kernels, compiled for the host and run with one fibre
-//! per CUDA thread. Matrix products, which a library computes on the GPU, are plain loops here.
+//! per CUDA thread, or compiled to PTX and interpreted. Matrix products, which a library computes on the GPU, are plain
+//! loops here.
 
+pub mod code;
 pub mod runtime;
 
 use std::collections::BTreeSet;
@@ -16,6 +18,7 @@ use super::gpu::runtime::{GpuRuntime, Launch, Matmul, Role, Stream};
 use super::gpu::{GpuConfig, GpuDevice};
 use super::{Dtype, Format, MemoryInfo};
 use crate::error::{Error, Result};
+use code::Code;
 use runtime::Memory;
 
 /// The device.
@@ -35,6 +38,7 @@ pub struct Host {
     seed: AtomicU64,
     is_split: bool,
     multiprocessors: AtomicUsize,
+    code: Code,
     failure: Mutex<Option<String>>,
     /// The names of the launched kernels.
     launched: Mutex<BTreeSet<&'static str>>,
@@ -56,12 +60,26 @@ impl Simt {
         Self::simt_with(GpuConfig::of(Format::of(dtype)), seed, false)
     }
 
-    /// Like [`Simt::simt`] with other formats, and in place of two GPUs if `is_split`.
+    /// Like [`Simt::simt`] with other formats, and in place of two GPUs if `is_split`. The environment chooses the
+    /// kernels' code; where it is wrong ([`Code::chosen`]), the device ends its first step with that error.
     pub fn simt_with(config: GpuConfig, seed: u64, is_split: bool) -> Self {
+        match Code::chosen() {
+            Ok(code) => Self::simt_from(code, config, seed, is_split),
+            Err(error) => {
+                let device = Self::simt_from(Code::Host, config, seed, is_split);
+                device.runtime().note(Err(error.to_string()));
+                device
+            }
+        }
+    }
+
+    /// Like [`Simt::simt_with`], with the kernels of `code`.
+    pub fn simt_from(code: Code, config: GpuConfig, seed: u64, is_split: bool) -> Self {
         let host = Host {
             seed: AtomicU64::new(seed),
             is_split,
             multiprocessors: AtomicUsize::new(MULTIPROCESSORS),
+            code,
             failure: Mutex::default(),
             launched: Mutex::default(),
             aside: Default::default(),
@@ -91,7 +109,7 @@ impl Host {
     fn run(&self, launch: &runtime::Launch<'_>, parameters: &[u8]) {
         // SAFETY: `GpuDevice` packs the kernel's own parameters, with addresses of memory that it holds. Work runs on the
         // thread that queues it, one launch after another, so nothing else uses that memory now.
-        self.note(unsafe { launch.run_bytes(parameters) });
+        self.note(unsafe { launch.run_bytes(&self.code, parameters) });
     }
 
     /// Runs what waits on a role's side stream.
@@ -116,7 +134,10 @@ impl GpuRuntime for Host {
     type Mark = Instant;
 
     fn describe(&self) -> String {
-        "simt: the GPU's kernels on the host".to_owned()
+        match self.code {
+            Code::Host => "simt: the GPU's kernels on the host".to_owned(),
+            Code::Ptx(_) => "simt: the GPU's kernels on the host, from their PTX".to_owned(),
+        }
     }
 
     fn allocate(&self, _: Role, bytes: usize) -> Result<Memory> {

@@ -7,9 +7,25 @@ use std::{ptr, slice};
 use bytemuck::{AnyBitPattern, NoUninit, Pod};
 use rayon::prelude::*;
 
+use super::code::{Code, Loaded};
+
 // kernels/simt/simt.h
 unsafe extern "C" {
     fn codit_simt_run(
+        kernel: *const c_char,
+        params: *const c_void,
+        params_bytes: usize,
+        grid: *const u32,
+        block: *const u32,
+        shared_bytes: usize,
+        seed: u64,
+        first_block: u64,
+        blocks: u64,
+        message: *mut c_char,
+        capacity: usize,
+    ) -> c_int;
+    fn codit_ptx_run(
+        loaded: *const Loaded,
         kernel: *const c_char,
         params: *const c_void,
         params_bytes: usize,
@@ -43,7 +59,7 @@ pub struct Launch<'a> {
 }
 
 impl Launch<'_> {
-    /// Runs all blocks, on rayon's threads.
+    /// Runs all blocks of the kernel that the host's compiler built, on rayon's threads.
     ///
     /// # Errors
     ///
@@ -57,10 +73,10 @@ impl Launch<'_> {
     /// during the call.
     pub unsafe fn run<P: NoUninit>(&self, params: &P) -> Result<(), String> {
         // SAFETY: the caller upholds the contract, which is the same for both functions.
-        unsafe { self.run_bytes(bytemuck::bytes_of(params)) }
+        unsafe { self.run_bytes(&Code::Host, bytemuck::bytes_of(params)) }
     }
 
-    /// As [`Launch::run`], given the bytes of the parameters.
+    /// As [`Launch::run`], from any code and given the bytes of the parameters.
     ///
     /// # Errors
     ///
@@ -69,7 +85,7 @@ impl Launch<'_> {
     /// # Safety
     ///
     /// The same as for [`Launch::run`].
-    pub unsafe fn run_bytes(&self, params: &[u8]) -> Result<(), String> {
+    pub unsafe fn run_bytes(&self, code: &Code, params: &[u8]) -> Result<(), String> {
         let kernel =
             CString::new(self.kernel).map_err(|_| "a kernel's name holds no zero byte".to_owned())?;
         let blocks: u64 = self.grid.iter().map(|&n| u64::from(n)).product();
@@ -77,31 +93,47 @@ impl Launch<'_> {
         (0..parts).into_par_iter().try_for_each(|part| {
             let (first, end) = (blocks * part / parts, blocks * (part + 1) / parts);
             // SAFETY: the caller upholds the contract; each part runs other blocks of the same launch.
-            unsafe { self.run_blocks(&kernel, params, first, end - first) }
+            unsafe { self.run_blocks(code, &kernel, params, first, end - first) }
         })
     }
 
     /// # Safety
     ///
     /// The same as for [`Launch::run`].
-    unsafe fn run_blocks(&self, kernel: &CStr, params: &[u8], first: u64, blocks: u64) -> Result<(), String> {
+    unsafe fn run_blocks(
+        &self,
+        code: &Code,
+        kernel: &CStr,
+        params: &[u8],
+        first: u64,
+        blocks: u64,
+    ) -> Result<(), String> {
         let mut message = [0_u8; 512];
+        macro_rules! run {
+            ($function:ident, $($loaded:expr)?) => {
+                $function(
+                    $($loaded,)?
+                    kernel.as_ptr(),
+                    params.as_ptr().cast(),
+                    params.len(),
+                    self.grid.as_ptr(),
+                    self.block.as_ptr(),
+                    self.shared_bytes,
+                    self.seed,
+                    first,
+                    blocks,
+                    message.as_mut_ptr().cast(),
+                    message.len(),
+                )
+            };
+        }
         // SAFETY: all pointers are valid for the call. The call copies `params` before it runs a kernel and writes at
         // most `message.len()` bytes, including the zero byte. The caller vouches for the kernel's own accesses.
         let status = unsafe {
-            codit_simt_run(
-                kernel.as_ptr(),
-                params.as_ptr().cast(),
-                params.len(),
-                self.grid.as_ptr(),
-                self.block.as_ptr(),
-                self.shared_bytes,
-                self.seed,
-                first,
-                blocks,
-                message.as_mut_ptr().cast(),
-                message.len(),
-            )
+            match code {
+                Code::Host => run!(codit_simt_run,),
+                Code::Ptx(ptx) => run!(codit_ptx_run, ptx.as_ptr()),
+            }
         };
         if status == 0 {
             return Ok(());

@@ -64,41 +64,48 @@ fn run_with<const N: usize>(
     }
 }
 
+/// Formats that together use every kernel.
+pub const FORMATS: [Format; 4] = [
+    Format { weights: Dtype::Bf16, cache: Dtype::Bf16 },
+    Format { weights: Dtype::F32, cache: Dtype::F32 },
+    Format { weights: Dtype::F8E4m3, cache: Dtype::F8E4m3 },
+    Format { weights: Dtype::F32, cache: Dtype::F8E4m3 },
+];
+
+/// The families that run kernels of a format's own: all in bf16, and those whose kernels differ by format in others.
+pub fn families_of(format: Format) -> Vec<(&'static str, doctor::Checks<Simt>)> {
+    let names: &[&str] = match (format.weights, format.cache) {
+        (Dtype::Bf16, _) => return doctor::all(),
+        (Dtype::F32, Dtype::F32) => &["rows", "matmul", "attention", "mixture", "gathered candidates"],
+        (Dtype::F8E4m3, _) => &["matmul", "attention", "mixture"],
+        _ => &["rows", "matmul", "attention"],
+    };
+    doctor::all().into_iter().filter(|(name, _)| names.contains(name)).collect()
+}
+
+/// The kernels that checks must launch: `rows.rs` tests copies of blocks, and random weights are only for measurements.
+pub fn is_checked() -> impl Iterator<Item = &'static str> {
+    let elsewhere = ["probe", "copy_block", "random_weight"];
+    let names = kernels().into_iter().map(|kernel| kernel.name);
+    names.filter(move |name| !elsewhere.iter().any(|part| name.starts_with(part)))
+}
+
 /// A check compares each kernel with the CPU device; it runs on the host here and on a GPU in `codit doctor`. Formats
 /// other than bf16 run only the checks whose kernels differ by format.
 #[test]
 fn every_kernel_is_run_by_a_check() {
-    type Checks = doctor::Checks<Simt>;
-    let by_format: [Checks; 5] = [
-        doctor::candidates::checks,
-        doctor::rows::checks,
-        doctor::matmul::checks,
-        doctor::attention::few,
-        doctor::mixture::checks,
-    ];
-    let all: Vec<Checks> = doctor::all().into_iter().map(|(_, checks)| checks).collect();
-    let e4m3 = Format { weights: Dtype::F8E4m3, cache: Dtype::F8E4m3 };
-    let e4m3_cache = Format { weights: Dtype::F32, cache: Dtype::F8E4m3 };
-    let runs: [(Format, &[Checks]); 4] = [
-        (Format::of(Dtype::Bf16), &all),
-        (Format::of(Dtype::F32), &by_format),
-        (e4m3, &by_format[2..]),
-        (e4m3_cache, &by_format[1..4]),
-    ];
     let mut launched = BTreeSet::new();
-    for (format, families) in runs {
+    for format in FORMATS {
         let device = Simt::simt_with(GpuConfig::of(format), 1, false);
         let cpu = Cpu::new(None).unwrap().with_formats([format; 2]);
         let mut on = Comparison { device: &device, cpu: &cpu, numbers: Numbers(1), has_fault: false };
-        for checks in families {
+        for (name, checks) in families_of(format) {
+            let checks =
+                if name == "attention" && format != FORMATS[0] { doctor::attention::few } else { checks };
             checks(&mut on).unwrap();
         }
         launched.extend(device.runtime().launched());
     }
-    // `rows.rs` tests copies of blocks. Random weights are only for measurements.
-    let elsewhere =
-        |name: &str| ["probe", "copy_block", "random_weight"].iter().any(|part| name.starts_with(part));
-    let kernels = kernels().into_iter().map(|kernel| kernel.name);
-    let unchecked: Vec<_> = kernels.filter(|name| !elsewhere(name) && !launched.contains(name)).collect();
+    let unchecked: Vec<_> = is_checked().filter(|name| !launched.contains(name)).collect();
     assert!(unchecked.is_empty(), "no check of src/doctor launches {unchecked:?}");
 }
