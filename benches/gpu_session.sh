@@ -210,7 +210,7 @@ bench_row() {
     awk -v step="$1" -v predicted="$(predicted "$1")" '
         { gsub(/[",]/, "", $2); if ($1 ~ /^"[a-z_]+":$/ && !($1 in field)) field[$1] = $2 }
         END {
-            printf "| %s | %s | %.2f | %.2f | %.0f%%%s | %.1f%% | %.0f | %.0f | %.0f | %.0f |\n", step, (predicted == "" ? "-" : predicted),
+            printf "| %s | %s | %.4g | %.4g | %.0f%%%s | %.1f%% | %.0f | %.0f | %.0f | %.0f |\n", step, (predicted == "" ? "-" : predicted),
                 field["\"decode_step_seconds\":"] * 1e3, field["\"decode_floor_seconds\":"] * 1e3,
                 field["\"fraction_of_floor\":"] * 100, (field["\"is_doubtful\":"] == "true" ? "?" : ""),
                 field["\"idle_share\":"] * 100, field["\"tokens_per_second\":"], field["\"prefill_tokens_per_second\":"],

@@ -119,6 +119,7 @@ fn alone<D: Inspect>(on: &mut Comparison<'_, D>, dtype: Dtype) -> Result<Check> 
         differences += among.iter().zip(&alone).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
     }
     let stored = dtype.name();
-    let case = format!("rows alone and among {counts:?}, stored as {stored}");
+    let counts = counts.map(|count| count.to_string()).join(", ");
+    let case = format!("rows alone and among {counts}, stored as {stored}");
     Ok(Check::counted("matmul", case, differences))
 }

@@ -226,7 +226,7 @@ fn the_doctor_passes_a_healthy_cpu() {
             (&finding["differences"], &finding["failures"]),
             (&Value::from(0), &Value::from(vec![0; 0]))
         );
-        assert!(finding["checks"].as_u64() > Some(2), "{name}");
+        assert!(finding["checks"].as_u64() > Some(0), "{name}");
         let numbers = [&finding["worst_error"], &finding["bound"]].map(Value::as_f64);
         match numbers {
             // The device is not compared with itself, so something is rounded differently.

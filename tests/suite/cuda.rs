@@ -321,7 +321,7 @@ fn a_lost_device_is_said_once() {
     }
     for (family, kernel) in [
         ("rows", "rope_store_bf16"),
-        ("matmul", "grouped_matmul_16_bf16"),
+        ("matmul", "grouped_matmul_16x64_bf16"),
         ("attention", "attention_prefill_64_bf16"),
         ("mixture", "route_choose"),
         ("contrast_sample", "contrast_tiles"),

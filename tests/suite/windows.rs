@@ -345,8 +345,8 @@ fn the_plan_counts_what_windows_free() {
     // A token of a layer: keys and values of 8 heads of 256 in bf16. One layer of six sees all positions.
     let layer = 2 * 8 * 256 * 2;
     let token = PerKind { full: 2 * 8 * layer, windowed: 2 * 40 * layer };
-    // Results of splits: 16 query heads of 260 floats, twice in 256 tokens.
-    let partials = 2 * 16 * 16 * 260 * 4 / 256;
+    // Results of splits: 16 query heads of 260 floats and a counter of 8 key/value heads, twice in 256 tokens.
+    let partials = 2 * 16 * (16 * 260 + 8) * 4 / 256;
     let block = PerKind { full: 16 * token.full + 2 * partials, windowed: 16 * token.windowed };
     assert_eq!(share.block, block);
     let usable = 72 << 30;
