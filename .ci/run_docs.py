@@ -31,7 +31,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "embedded/README.md", "tests/golden/README.md"]
 FOLDERS = ("src", "tests", "benches", "kernels", "docs", "embedded", "examples", "build", ".ci", ".github")
-OTHERS_FLAGS = set("--cases --budget --list --packed --no-default-features --release --all-targets --features --help --bench --test --bin --example --no-deps --open".split())
+OTHERS_FLAGS = set("--cases --quick --budget --list --packed --no-default-features --release --all-targets --features --help --bench --test --bin --example --no-deps --open".split())
 DEVELOPERS_PAGES = ("ARCHITECTURE.md", "CONTRIBUTING.md")
 NAME = r"\w*[a-z](_\w+|[A-Z]\w*)|\w+(::\w+)+"  # snake_case, CamelCase, a::path
 NUMBER = re.compile(r"-?\d+(\.\d+(e-?\d+)?|e-\d+)")
