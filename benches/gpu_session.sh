@@ -3,7 +3,7 @@
 #
 #     benches/gpu_session.sh [OPTION ...] PROGRAM FOLDER [STEP ...]
 #
-# PROGRAM is codit, stripped or not. FOLDER gets summary.md, which is kept up to date, and the log of each step and the JSON of
+# PROGRAM is codit, stripped or not. FOLDER, which no earlier session has written to, gets summary.md, which is kept up to date, and the log of each step and the JSON of
 # each bench in steps/. The steps run in the order of their worth, each within a time of its own; one that fails stops no other.
 # Named steps run alone.
 #
@@ -18,7 +18,8 @@
 #     --prompts N          the prompts of the step `text`                                                  [32]
 #     --families LIST      the families of the doctor's checks                                             [all]
 #
-# Exit codes: 0 if every step passed or was skipped for want of a tool, 1 if one failed, 3 if none failed and some were left out.
+# Exit codes: 0 if every step passed or was skipped for want of a tool, 1 if one failed, 2 if the arguments are wrong, 3 if none
+# failed and some were left out.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 started=$SECONDS
@@ -27,6 +28,11 @@ started=$SECONDS
 
 usage() {
     sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" | sed '/^set/d' >&2
+    exit 2
+}
+
+refuse() {
+    echo "gpu_session: error: $1" >&2
     exit 2
 }
 
@@ -50,8 +56,11 @@ IFS=, read -r first_shape second_shape <<<"$shapes"
 IFS=, read -r few many <<<"$rows"
 IFS=, read -r context longer <<<"$contexts"
 for number in "$budget" "${limit:-1}" "$few" "$many" "$context" "$longer" "$output_len" "$prompts"; do
-    [[ $number =~ ^[1-9][0-9]*$ ]] || usage
+    [[ $number =~ ^[1-9][0-9]*$ ]] || refuse "a number is missing or is not a positive integer; see the options"
 done
+[[ $first_shape && $second_shape ]] || refuse "--shapes is $shapes; give two, such as llama-3.1-8b,qwen3-8b"
+((output_len < context && output_len < longer)) ||
+    refuse "--output-len is $output_len, which leaves no prompt in a context of $context or $longer tokens; lower it"
 
 # --- The steps, in the order of their worth.
 
@@ -111,9 +120,9 @@ shift 2
 chosen=("$@")
 ((${#chosen[@]})) || chosen=("${names[@]}")
 for name in "${chosen[@]}"; do
-    [[ -v command_of[$name] ]] || { echo "$0: there is no step $name; --list prints them" >&2; exit 2; }
+    [[ -v command_of[$name] ]] || refuse "there is no step $name; --list prints them"
 done
-[[ -x $program ]] || { echo "$0: $program is no program" >&2; exit 2; }
+[[ -f $program && -x $program ]] || refuse "$program is not a program; give codit's path"
 
 # --- What steps run, each in a shell of its own in the folder of the steps. Exit code 77 is for a tool that is not there.
 
@@ -185,8 +194,8 @@ tool() {
 
 # library NAME: the path of a library whose name begins so, where the loader or a package of Python's has it.
 library() {
-    local path
-    for path in ${LD_LIBRARY_PATH//:/ } /usr/local/nvidia/lib64 /usr/local/cuda*/lib64 /usr/local/cuda*/targets/x86_64-linux/lib; do
+    local path paths=${LD_LIBRARY_PATH-}
+    for path in ${paths//:/ } /usr/local/nvidia/lib64 /usr/local/cuda*/lib64 /usr/local/cuda*/targets/x86_64-linux/lib; do
         compgen -G "$path/$1*" | head -n 1 | grep . && return
     done
     ldconfig -p 2>/dev/null | awk -v name="$1" 'index($1, name) == 1 { print $NF; found = 1; exit } END { exit !found }' && return
@@ -311,8 +320,10 @@ publish() {
 
 # --- The run.
 
-mkdir -p "$folder" || exit 2
+mkdir -p -- "$folder" || refuse "$folder cannot be made; give another folder"
 folder=$(realpath -- "$folder")
+[[ ! -e $folder/summary.md ]] || refuse "$folder holds an earlier session; give another folder"
+: 2>/dev/null >"$folder/summary.md" || refuse "$folder cannot be written to; give another folder"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 work=$folder/steps
@@ -326,7 +337,7 @@ for name in libcuda.so libcublasLt.so; do
         export LD_LIBRARY_PATH=$(dirname "$found")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
     fi
 done
-version=$(timeout 20 codit --version 2>&1 | head -n 1)
+version=$(timeout -k 5 20 codit --version 2>&1 | head -n 1)
 declare -A took
 failed= left_out=
 

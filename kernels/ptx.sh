@@ -3,6 +3,10 @@
 # flags of the build (build/nvcc.rs). CODIT_SIMT=ptx CODIT_PTX=FOLDER codit ... --device simt runs it.
 # The compiler is $NVCC, or else the one that kernels/toolchain.sh installs.
 set -euo pipefail
+if [[ $# -ne 2 ]]; then
+    sed -n '2,4s/^# //p' "${BASH_SOURCE[0]}" >&2
+    exit 2
+fi
 arch=$1
 mkdir -p "$2"
 folder=$(realpath "$2")

@@ -41,7 +41,7 @@ const TINY: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "lla
 /// What makes a session short, apart from its shapes.
 const SMALL: [&str; 6] = ["--rows", "1,2", "--contexts", "36,38", "--output-len", "32"];
 
-/// A session of two shapes called `tiny` and `twin`, with few checks and prompts.
+/// A session of two shapes called `tiny` and `twin`, with few checks and prompts, in a new folder.
 fn session(place: &Workplace, tools: &Path, options: &[&str], steps: &[&str]) -> Command {
     let shape = |name| {
         let folder = place.path(name);
@@ -49,6 +49,7 @@ fn session(place: &Workplace, tools: &Path, options: &[&str], steps: &[&str]) ->
         fs::write(folder.join("config.json"), TINY).unwrap();
         folder.display().to_string()
     };
+    let _ = fs::remove_dir_all(place.path("session"));
     let path = std::env::var("PATH").unwrap();
     let mut command = Command::new("bash");
     command.arg(script()).args(["--shapes", &format!("{},{}", shape("tiny"), shape("twin"))]).args(SMALL);
@@ -189,8 +190,41 @@ fn a_session_goes_on_after_what_fails() {
     let output = session(&place, &hanging, &["--budget", "1"], &["machine", "text"]).output().unwrap();
     assert_eq!(output.status.code(), Some(3), "{}", told(&output));
     assert!(["machine", "text"].iter().all(|name| row(&summary(&place), name)[1] == "left out"));
-    let output = session(&place, &hanging, &[], &["no-step"]).output().unwrap();
+}
+
+/// Libraries are looked for where no variable names them, too; this stops nothing where there are none.
+#[test]
+fn a_session_needs_no_variable() {
+    let place = Workplace::new();
+    let tools = tools(&place, &[("nvidia-smi", NVIDIA_SMI)]);
+    let output = session(&place, &tools, &[], &["machine"]).env_remove("LD_LIBRARY_PATH").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}{}", told(&output), summary(&place));
+    assert!(!told(&output).contains("unbound variable"), "{}", told(&output));
+}
+
+#[test]
+fn wrong_arguments_begin_no_session() {
+    let place = Workplace::new();
+    let tools = tools(&place, &[]);
+    let folder = place.path("session");
+    for (options, steps, said) in [
+        (&[][..], &["no-step"][..], "there is no step no-step"),
+        (&["--output-len", "36"], &[], "--output-len is 36"),
+        (&["--shapes", "tiny"], &[], "--shapes is tiny"),
+        (&["--budget", "soon"], &[], "not a positive integer"),
+    ] {
+        let output = session(&place, &tools, options, steps).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+        assert!(told(&output).contains(said), "{said}: {}", told(&output));
+        assert!(!folder.exists());
+    }
+    let mut command = session(&place, &tools, &[], &["machine"]);
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("summary.md"), "earlier").unwrap();
+    let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+    assert!(told(&output).contains("holds an earlier session"), "{}", told(&output));
+    assert_eq!(fs::read_to_string(folder.join("summary.md")).unwrap(), "earlier");
 }
 
 /// Every bench that has a prediction is a step, and most benches have one.
