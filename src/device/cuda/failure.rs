@@ -23,10 +23,11 @@ pub fn blas_cannot(what: &str) -> impl FnOnce(CublasError) -> Error {
 pub struct Failure(Mutex<Option<String>>);
 
 impl Failure {
-    /// Keeps an error if it is the first, with what `context` adds to it.
-    pub fn note<T>(&self, result: Result<T>, context: impl FnOnce() -> String) -> Option<T> {
+    /// Keeps an error if it is the first, with what `cause` adds to its words.
+    pub fn note<T>(&self, result: Result<T>, cause: impl FnOnce(&str) -> String) -> Option<T> {
         if let Err(error) = &result {
-            lock(&self.0).get_or_insert_with(|| format!("{error}{}", context()));
+            let error = error.to_string();
+            lock(&self.0).get_or_insert_with(|| format!("{error}{}", cause(&error)));
         }
         result.ok()
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use cudarc::driver::sys::{CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode};
-use cudarc::driver::{CudaEvent, profiler_start, profiler_stop};
+use cudarc::driver::{CudaEvent, DriverError, profiler_start, profiler_stop};
 
 use super::card::{Card, describe_driver};
 use super::failure::{Failure, cannot, lock};
@@ -105,9 +105,20 @@ impl Cuda {
         }
     }
 
-    /// Keeps an error if it is the first, with the names of the work that may have caused it.
+    /// Keeps an error if it is the first, with what may have caused it.
     fn note<T>(&self, result: Result<T>) -> Option<T> {
-        self.failure.note(result, || self.unfinished.describe())
+        self.failure.note(result, |error| self.cause(error))
+    }
+
+    /// The driver's own error, which cuBLASLt does not tell, and the names of the work that may have caused it.
+    fn cause(&self, error: &str) -> String {
+        let is_capturing = self.is_capturing.load(Ordering::Relaxed);
+        let mut cards = self.cards().filter(|_| !is_capturing);
+        let reason = cards.find_map(|card| card.context.synchronize().err());
+        let reason = reason.map(|DriverError(reason)| format!("{reason:?}"));
+        let told = reason.filter(|reason| !error.contains(reason));
+        let told = told.map_or(String::new(), |reason| format!("; the driver says {reason}"));
+        format!("{told}{}", self.unfinished.describe())
     }
 
     /// Free bytes of each role's GPU; 0 where the driver does not say.
