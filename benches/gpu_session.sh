@@ -19,7 +19,7 @@
 #     --families LIST      the families of the doctor's checks                                             [all]
 #
 # Exit codes: 0 if every step passed or was skipped for want of a tool, 1 if one failed, 2 if the arguments are wrong, 3 if none
-# failed and some were left out.
+# failed and some were left out, 130 or 143 if a signal ended the session.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 started=$SECONDS
@@ -132,8 +132,9 @@ machine() {
     nproc
     ldd "$(command -v codit)" | grep 'not found' && return 1
     library libcublasLt.so || echo "cuBLASLt was not found"
-    nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used,clocks.sm,clocks.max.sm,power.limit --format=csv || return 1
     codit --version
+    [[ $(tool nvidia-smi) ]] || return 0
+    nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used,clocks.sm,clocks.max.sm,power.limit --format=csv
 }
 
 # compare_text PROMPTS: the built-in pair's responses in float32, on the CPU and on the GPU; those in other formats only have
@@ -349,6 +350,17 @@ said() {
     tr '|' '/' <<<"$line" | cut -c 1-240
 }
 
+# stop EXIT_CODE: ends the step that runs, and the session.
+stop() {
+    [[ $running ]] && kill "$running" 2>/dev/null
+    for name in "${chosen[@]}"; do [[ ${state[$name]-} != running ]] || state[$name]="**interrupted**"; done
+    publish
+    exit "$1"
+}
+running=
+trap 'stop 130' INT
+trap 'stop 143' TERM
+
 # run NAME SECONDS: one step, if it fits into the time that is left.
 run() {
     local name=$1 seconds=$2 left=$((budget - (SECONDS - started))) most status begin=$SECONDS
@@ -361,8 +373,11 @@ run() {
     ((most > left)) && most=$left
     state[$name]=running
     publish
-    (cd "$work" && timeout -k 5 "$most" bash -c "${command_of[$name]}") >"$work/$name.log" 2>&1 </dev/null
+    (cd "$work" && exec timeout -k 5 "$most" bash -c "${command_of[$name]}") >"$work/$name.log" 2>&1 </dev/null &
+    running=$!
+    wait "$running"
     status=$?
+    running=
     took[$name]=$((SECONDS - begin))
     note[$name]=$(said "$status" "$work/$name.log")
     case $status in

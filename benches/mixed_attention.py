@@ -25,7 +25,8 @@ BLOCK_BANDWIDTH = 4.0e4  # of one block at most
 
 # Prefill: a block multiplies its rows with tiles of keys.
 PREFILL_ROWS, PREFILL_KEYS = 128, 64
-PREFILL_KIB = 98
+PREFILL_KIB = 65
+MOST_PREFILLS = 2  # on a multiprocessor, by their registers
 TILES_PER_US = {1: 0.40, 2: 0.33}  # of a block, by the number of prefill blocks on its multiprocessor
 
 
@@ -56,8 +57,9 @@ class Gpu:
 
     def place(self, block):
         """Puts a block where most shared memory is free; False if it fits nowhere."""
-        place = max(range(MULTIPROCESSORS), key=self.free.__getitem__)
-        if self.free[place] < block.kib:
+        has_registers = (p for p in range(MULTIPROCESSORS) if not block.is_prefill or self.prefills[p] < MOST_PREFILLS)
+        place = max(has_registers, key=self.free.__getitem__, default=None)
+        if place is None or self.free[place] < block.kib:
             return False
         self.free[place] -= block.kib
         self.prefills[place] += block.is_prefill

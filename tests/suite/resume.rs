@@ -4,6 +4,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use codit::device::cpu::Isa;
+
 use crate::program::{
     Workplace, hear_signals, message, records, refuse, sorted_lines, start, succeed, synth,
 };
@@ -186,4 +188,31 @@ fn a_full_disk_is_a_clear_error_and_the_run_resumes() {
     assert!(whole > 0 && whole < 60, "{whole} records fit");
     succeed(&input, &output, &SETTINGS);
     assert_eq!(sorted_lines(&output), sorted_lines(&unbroken));
+}
+
+/// Records that another instruction set computed are told apart, since their last digits may differ.
+#[test]
+fn another_instruction_set_is_said() {
+    let place = Workplace::new();
+    let (input, output) = (place.instructions(4), place.path("out"));
+    let begun =
+        synth(&input, &output, &["--seed", "1", "--max-tokens", "4", "--limit", "2", "--device", "cpu"])
+            .env("CODIT_CPU_ISA", "baseline")
+            .output()
+            .unwrap();
+    assert!(begun.status.success(), "{}", message(&begun));
+    let goes_on =
+        || synth(&input, &output, &["--seed", "1", "--max-tokens", "4", "--limit", "3", "--device", "cpu"]);
+    let same = goes_on().env("CODIT_CPU_ISA", "baseline").output().unwrap();
+    assert!(same.status.success() && !message(&same).contains("were computed with"), "{}", message(&same));
+    if Isa::chosen().unwrap().name() != "baseline" {
+        let limit = ["--seed", "1", "--max-tokens", "4", "--limit", "4", "--device", "cpu"];
+        let other = synth(&input, &output, &limit).output().unwrap();
+        assert!(
+            other.status.success()
+                && message(&other).contains("were computed with the instruction set baseline"),
+            "{}",
+            message(&other)
+        );
+    }
 }

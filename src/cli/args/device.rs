@@ -193,6 +193,13 @@ impl DeviceArgs {
                  other; the most is {most}",
                 count(cores, "core")
             ))),
+            Some(threads) if threads > cores => {
+                message!(
+                    "warning: threads is {threads}, but this machine has {}; threads beyond them only wait for each other",
+                    count(cores, "core")
+                );
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

@@ -59,6 +59,11 @@ impl Earlier {
         (self.manifests.len() == settings).then_some(&self.manifests[..])
     }
 
+    /// The instruction set that the earlier runs had last.
+    pub fn instruction_set(&self) -> Option<&str> {
+        self.manifests.first()?.notes["cpu_isa"].as_str()
+    }
+
     /// The user's seed, or that of the earlier runs.
     pub fn seed(&self) -> Option<u64> {
         self.seed

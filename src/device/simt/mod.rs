@@ -120,6 +120,13 @@ impl Host {
         }
     }
 
+    /// The first failure. It stays, as on a GPU: results that are computed after it are invalid.
+    fn check(&self) -> Result<()> {
+        let failure =
+            self.failure.lock().map_or_else(|poisoned| poisoned.into_inner().clone(), |f| f.clone());
+        failure.map_or(Ok(()), |message| Err(Error::Device(message)))
+    }
+
     fn next_seed(&self) -> u64 {
         match self.seed.load(Ordering::Relaxed) {
             0 => 0,
@@ -170,8 +177,8 @@ impl GpuRuntime for Host {
     }
 
     fn wait(&self, pending: Vec<u8>) -> Result<Vec<u8>> {
-        let failure = self.failure.lock().ok().and_then(|mut failure| failure.take());
-        failure.map_or(Ok(pending), |message| Err(Error::Device(message)))
+        self.check()?;
+        Ok(pending)
     }
 
     /// Work on the main streams runs at once. Work on a side stream runs at the last moment, when a main stream is to run
@@ -228,6 +235,7 @@ impl GpuRuntime for Host {
     }
 
     fn seconds(&self, from: &Instant, to: &Instant) -> Result<f64> {
+        self.check()?;
         Ok(to.duration_since(*from).as_secs_f64())
     }
 
