@@ -44,7 +44,7 @@ fn random_contrast(numbers: &mut Numbers) -> Contrast {
         beta: numbers.one_of(&[0.0, 0.3, 1.0, 2.0]),
         special_token_beta: numbers.one_of(&[None, None, Some(0.0), Some(0.5)]),
         temperature: numbers.one_of(&[0.0, 0.3, 1.0, 1.0, 2.5]),
-        top_p: numbers.one_of(&[1.0, 1.0, 0.9, 0.5, 0.01]),
+        top_p: numbers.one_of(&[1.0, 1.0, 0.93, 0.47, 0.01]),
         top_k: numbers.one_of(&[0, 0, 1, 7, 100]),
         min_p: numbers.one_of(&[0.0, 0.0, 0.05, 1.0]),
     }
