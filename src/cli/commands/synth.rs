@@ -27,7 +27,6 @@ use codit::checkpoint::{Checkpoint, Parts};
 use codit::contrast::Contrast;
 use codit::dataset::{Input, Manifest, Metadata, ModelFingerprint};
 use codit::device::Device;
-use codit::device::cpu::Isa;
 use codit::device::inspect::Inspect;
 use codit::doctor;
 use codit::engine::{EngineConfig, Replicas, Request, Stepped};
@@ -120,7 +119,7 @@ impl Task for Synth<'_> {
             stats::print_sweep(&outputs)?;
             return Ok(ExitCode::SUCCESS);
         }
-        sources.warn_of_another_processor(devices)?;
+        sources.earlier.warn_of_another_processor(|| Ok(doctor::as_cpu(&devices.first()?).is_some()))?;
         let run = Run::prepare(args, sources, devices)?;
         let ended = run.decode(&interrupt)?;
         match interrupt.exit_code() {
@@ -175,21 +174,6 @@ impl Sources {
     /// Records when all is done.
     fn total(&self, args: &Args) -> usize {
         self.input.len() * self.settings.len() * args.method.samples as usize
-    }
-
-    /// Says where the records so far were computed with another instruction set of a CPU than those to come.
-    fn warn_of_another_processor<D: Inspect>(&self, devices: &Devices<'_, D>) -> Result<()> {
-        let (Some(earlier), Ok(own)) = (self.earlier.instruction_set(), Isa::chosen().map(Isa::name)) else {
-            return Ok(());
-        };
-        if earlier != own && doctor::as_cpu(&devices.first()?).is_some() {
-            message!(
-                "warning: the records so far were computed with the instruction set {earlier}, those to come with {own}: \
-                 the last digits of scores may differ, and in bfloat16 responses too. CODIT_CPU_ISA={earlier} computes as \
-                 before, where the processor can"
-            );
-        }
-        Ok(())
     }
 
     /// Whether earlier runs have done everything, and then says so. No weights are loaded to find out.

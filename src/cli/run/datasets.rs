@@ -9,6 +9,7 @@ use crate::cli::ui::words::count;
 use codit::dataset::{
     Done, FinishReason, Input, InputRow, Manifest, Metadata, Outcome, Record, Recovery, Sink,
 };
+use codit::device::cpu::Isa;
 use codit::engine::{Completion, Finish, Request};
 use codit::error::{Error, Result};
 
@@ -59,9 +60,22 @@ impl Earlier {
         (self.manifests.len() == settings).then_some(&self.manifests[..])
     }
 
-    /// The instruction set that the earlier runs had last.
-    pub fn instruction_set(&self) -> Option<&str> {
-        self.manifests.first()?.notes["cpu_isa"].as_str()
+    /// Says where the records so far were computed with another instruction set than those to come, if those are computed on
+    /// a CPU.
+    ///
+    /// # Errors
+    /// Those of `is_cpu`, which is asked last.
+    pub fn warn_of_another_processor(&self, is_cpu: impl FnOnce() -> Result<bool>) -> Result<()> {
+        let earlier = self.manifests.first().and_then(|manifest| manifest.notes["cpu_isa"].as_str());
+        let (Some(earlier), Ok(own)) = (earlier, Isa::chosen().map(Isa::name)) else { return Ok(()) };
+        if earlier != own && is_cpu()? {
+            message!(
+                "warning: the records so far were computed with the instruction set {earlier}, those to come with {own}: \
+                 the last digits of scores may differ, and in bfloat16 responses too. CODIT_CPU_ISA={earlier} computes as \
+                 before, where the processor can"
+            );
+        }
+        Ok(())
     }
 
     /// The user's seed, or that of the earlier runs.
