@@ -73,6 +73,16 @@ Type wider(Type type) {
 
 Type type_of(Opcode& opcode) { return opcode.take_type().value_or(Type::pred); }
 
+// f(a, b) for the integer type that `type` names.
+template <class F>
+Form on_integers(Type type, F) {
+    const Execute execute = for_integers(type, [](auto x) {
+        using T = decltype(x);
+        return each<T, T, T>([](T a, T b) { return F{}(a, b); });
+    });
+    return binary(execute, type);
+}
+
 }  // namespace
 
 Form add(Opcode& opcode, const Statement&) {
@@ -80,12 +90,7 @@ Form add(Opcode& opcode, const Statement&) {
     if (is_float(type)) return float_add(opcode, type);
     if (type == Type::s32 && opcode.take("sat"))
         return binary(each<i32, i32, i32>([](i32 a, i32 b) { return saturate(i64(a) + b); }), type);
-    return binary(for_integers(type,
-                               [](auto x) {
-                                   using T = decltype(x);
-                                   return each<T, T, T>([](T a, T b) { return wrapping_add(a, b); });
-                               }),
-                  type);
+    return on_integers(type, []<class T>(T a, T b) { return wrapping_add(a, b); });
 }
 
 Form sub(Opcode& opcode, const Statement&) {
@@ -93,13 +98,7 @@ Form sub(Opcode& opcode, const Statement&) {
     if (is_float(type)) return float_sub(opcode, type);
     if (type == Type::s32 && opcode.take("sat"))
         return binary(each<i32, i32, i32>([](i32 a, i32 b) { return saturate(i64(a) - b); }), type);
-    return binary(
-        for_integers(type,
-                     [](auto x) {
-                         using T = decltype(x);
-                         return each<T, T, T>([](T a, T b) { return T(Unsigned<T>(a) - Unsigned<T>(b)); });
-                     }),
-        type);
+    return on_integers(type, []<class T>(T a, T b) { return T(Unsigned<T>(a) - Unsigned<T>(b)); });
 }
 
 Form mul(Opcode& opcode, const Statement&) {
@@ -120,20 +119,10 @@ Form mul(Opcode& opcode, const Statement&) {
                 {type, type}};
     }
     if (opcode.take("hi")) {
-        return binary(for_integers(type,
-                                   [](auto x) {
-                                       using T = decltype(x);
-                                       return each<T, T, T>([](T a, T b) { return high_of_product(a, b); });
-                                   }),
-                      type);
+        return on_integers(type, []<class T>(T a, T b) { return high_of_product(a, b); });
     }
     if (!opcode.take("lo")) return {};
-    return binary(for_integers(type,
-                               [](auto x) {
-                                   using T = decltype(x);
-                                   return each<T, T, T>([](T a, T b) { return wrapping_mul(a, b); });
-                               }),
-                  type);
+    return on_integers(type, []<class T>(T a, T b) { return wrapping_mul(a, b); });
 }
 
 Form mad(Opcode& opcode, const Statement& statement) {
@@ -182,54 +171,33 @@ Form mad(Opcode& opcode, const Statement& statement) {
 Form division(Opcode& opcode, const Statement&) {
     const Type type = type_of(opcode);
     if (is_float(type)) return float_div(opcode, type);
-    return binary(for_integers(type,
-                               [](auto x) {
-                                   using T = decltype(x);
-                                   return each<T, T, T>([](T a, T b) {
-                                       if (b == 0) return T(-1);
-                                       // The quotient of the least number by -1 does not fit.
-                                       if (std::is_signed_v<T> && b == T(-1))
-                                           return T(Unsigned<T>(0) - Unsigned<T>(a));
-                                       return T(a / b);
-                                   });
-                               }),
-                  type);
+    return on_integers(type, []<class T>(T a, T b) {
+        if (b == 0) return T(-1);
+        // The quotient of the least number by -1 does not fit.
+        if (std::is_signed_v<T> && b == T(-1)) return T(Unsigned<T>(0) - Unsigned<T>(a));
+        return T(a / b);
+    });
 }
 
 Form rem(Opcode& opcode, const Statement&) {
     const Type type = type_of(opcode);
-    return binary(for_integers(type,
-                               [](auto x) {
-                                   using T = decltype(x);
-                                   return each<T, T, T>([](T a, T b) {
-                                       if (b == 0) return a;
-                                       if (std::is_signed_v<T> && b == T(-1)) return T(0);
-                                       return T(a % b);
-                                   });
-                               }),
-                  type);
+    return on_integers(type, []<class T>(T a, T b) {
+        if (b == 0) return a;
+        if (std::is_signed_v<T> && b == T(-1)) return T(0);
+        return T(a % b);
+    });
 }
 
 Form minimum(Opcode& opcode, const Statement&) {
     const Type type = type_of(opcode);
     if (is_float(type)) return float_min(opcode, type);
-    return binary(for_integers(type,
-                               [](auto x) {
-                                   using T = decltype(x);
-                                   return each<T, T, T>([](T a, T b) { return b < a ? b : a; });
-                               }),
-                  type);
+    return on_integers(type, []<class T>(T a, T b) { return b < a ? b : a; });
 }
 
 Form maximum(Opcode& opcode, const Statement&) {
     const Type type = type_of(opcode);
     if (is_float(type)) return float_max(opcode, type);
-    return binary(for_integers(type,
-                               [](auto x) {
-                                   using T = decltype(x);
-                                   return each<T, T, T>([](T a, T b) { return a < b ? b : a; });
-                               }),
-                  type);
+    return on_integers(type, []<class T>(T a, T b) { return a < b ? b : a; });
 }
 
 Form absolute(Opcode& opcode, const Statement&) {
